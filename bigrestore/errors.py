@@ -1,0 +1,62 @@
+"""The exceptions of bigrestore, each with the exit code that the command line ends with.
+
+Every message is one plain sentence that names the thing, its value and the way out. An error is also
+the builtin that a caller of the library would catch (`ValueError`, `FileNotFoundError`, ...), so that
+nobody has to import this module to handle a missing file.
+"""
+
+from __future__ import annotations
+
+
+class BigrestoreError(Exception):
+    """Any error that bigrestore foresees; `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class UsageError(BigrestoreError, ValueError):
+    """A setting, a flag or an argument is wrong, or two of them do not go together."""
+
+    exit_code = 2
+
+
+class InputError(BigrestoreError, OSError):
+    """An input exists but is unreadable, damaged or of a kind that is not supported."""
+
+    exit_code = 3
+
+
+class InputMissingError(InputError, FileNotFoundError):
+    """An input does not exist."""
+
+
+class ModelError(InputError):
+    """A checkpoint is missing, damaged, foreign, or of another scale than asked for."""
+
+
+class OutputError(BigrestoreError, OSError):
+    """The output cannot be written where it was asked for."""
+
+    exit_code = 4
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """The output exists and neither resuming nor overwriting was asked for, or its settings differ."""
+
+
+class BlocksFailedError(BigrestoreError, RuntimeError):
+    """The run ended, but some blocks failed; they are listed in the message and in the journal."""
+
+    exit_code = 5
+
+
+class CheckFailedError(BigrestoreError, AssertionError):
+    """A check that was asked for (`verify`, `--fail-if`) found faults."""
+
+    exit_code = 6
+
+
+class StoppedError(BigrestoreError, InterruptedError):
+    """A signal stopped the run; what was finished is kept and the run can be resumed."""
+
+    exit_code = 75

@@ -1,0 +1,119 @@
+"""What the engine asks of a restoration method, and what the two hand to each other.
+
+The engine knows nothing of networks: it cuts tiles of the geometry that a method states (scale, halo,
+alignment), hands them over with the statistics of their section, and keeps the core of what comes back.
+A method never sees where a tile was cut except through `origins`, and never estimates anything from a
+tile, so that the result does not depend on the tiling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+PSI_SIZE = 24
+"""Numbers in a degradation code (see `bigrestore.nn.code`)."""
+
+WINDOW_PX = 128
+"""Side of the square windows, in input pixels, that `Method.analyse` takes."""
+
+
+@attrs.frozen(eq=False)
+class SectionStatistics:
+    """What is known of one section before its first tile is restored.
+
+    Attributes
+    ----------
+    kernel : ndarray, (k, k), float32
+        Blur kernel on the output grid; non-negative, sums to one. Re-degrading is `nn.redegrade.redegrade`.
+    psi : ndarray, (24,), float32
+        Degradation code that conditions the network.
+    noise_gain, read_noise : float
+        The noise has standard deviation sqrt(noise_gain * x + read_noise**2) for x in 0..1.
+    details : dict
+        JSON-able facts for the log, the plan and the provenance (equivalent sigma, windows used, ...).
+    """
+
+    kernel: NDArray[np.float32]
+    psi: NDArray[np.float32]
+    noise_gain: float
+    read_noise: float
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(eq=False)
+class TileBatch:
+    """Tiles of one size, cut from one section.
+
+    Attributes
+    ----------
+    pixels : ndarray, (n, h, w), float32
+        Grey values, 0..1 of the storage range.
+    valid : ndarray, (n, h, w), bool, or None
+        False where the user's mask marks damage that must not be looked at; None: all valid.
+    origins : ndarray, (n, 2), int64
+        Absolute input (y, x) of each tile's first pixel; multiples of the alignment.
+    z : int
+        Index of the section in its volume.
+    """
+
+    pixels: NDArray[np.float32]
+    valid: NDArray[np.bool_] | None
+    origins: NDArray[np.int64]
+    z: int
+
+
+@attrs.frozen(eq=False)
+class TileResult:
+    """What a method makes of a `TileBatch`.
+
+    Attributes
+    ----------
+    pixels : ndarray, (n, h * scale, w * scale), float32
+        Restored grey values, clipped to 0..1.
+    residual : ndarray, (n, h, w), float32, or None
+        x - degrade(y) on the input grid, where the method can say it.
+    """
+
+    pixels: NDArray[np.float32]
+    residual: NDArray[np.float32] | None = None
+
+
+class Method(Protocol):
+    """A restoration method.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the registry and on the command line.
+    scale : int
+        Output pixels per input pixel: 1, 2 or 4.
+    halo_px : int
+        Context on each side of a core, in input pixels, a multiple of `alignment_px`, that makes a tile equal
+        to the whole section (`exact`) or is enough for cross-fading (not `exact`).
+    alignment_px : int
+        Tile origins and sizes are multiples of this, in absolute input pixels.
+    exact : bool
+        True where tiled equals whole; otherwise the engine cross-fades overlapping tiles.
+    """
+
+    name: str
+    scale: int
+    halo_px: int
+    alignment_px: int
+    exact: bool
+
+    def describe(self) -> dict[str, Any]:
+        """Return JSON-able facts that identify the method: name, scale, model, sha256, options."""
+        ...
+
+    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
+        """Return the statistics of a section from its sampled windows, (n, 128, 128), 0..1; n may be 0."""
+        ...
+
+    def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        """Restore tiles; thread-safe: several threads call it at once on one object."""
+        ...
