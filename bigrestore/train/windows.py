@@ -1,0 +1,183 @@
+"""Which windows of a training image are worth training on, decided once so that drawing costs nothing.
+
+Empty background teaches nothing, and a window out of focus teaches the network that soft is right. Both
+are seen on a map of cells of 7 x 7 pixels: a cell is tissue when it is darker than the background or
+textured, and its sharpness is the energy of the finest band against the next coarser one, which blur
+lowers and contrast does not change. Sums of the cells under every window come from integral images, and
+what is left of an image is a list of origins. The cell is 7 pixels, and not 8, so that the origins fall on
+every phase of the grids that matter (unshuffling by 2, downsampling by 2 and 4, blocks of 8 from JPEG).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn.functional import avg_pool2d
+
+CELL_PX = 7
+"""Side of the cells that are judged, and step between window origins, in pixels."""
+
+BACKGROUND_MARGIN = 0.05
+"""A cell whose mean is this much (of 0..1) below the background level is tissue."""
+
+TEXTURE_DEVIATION = 0.02
+"""A cell whose standard deviation (of 0..1) is above this is tissue, however bright."""
+
+
+@attrs.frozen
+class WindowRule:
+    """What a window must have to be drawn.
+
+    Attributes
+    ----------
+    tissue : float
+        Least share of tissue cells, 0..1.
+    contrast : float
+        Least root mean square of the finest band (pixel minus its 3x3 mean), as a share of the grey range
+        that the image uses (0.5 to 99.5 percent).
+    sharpness : float
+        Least ratio of the finest band to the next one (3x3 mean minus its 5x5 mean). Sharp cell-body tissue
+        has 0.65 to 0.9, a section blurred by a Gaussian of one pixel about 0.4.
+    """
+
+    tissue: float = 0.5
+    contrast: float = 0.006
+    sharpness: float = 0.45
+
+
+@attrs.frozen
+class GreyLevels:
+    """The grey levels of one image that a contrast remap needs, all 0..1.
+
+    Attributes
+    ----------
+    background : float
+        Level of the brightest cells.
+    tissue : float
+        Median of the tissue cells.
+    spread : float
+        Range between 0.5 and 99.5 percent of the pixels.
+    """
+
+    background: float
+    tissue: float
+    spread: float
+
+
+@attrs.frozen(eq=False)
+class CellMaps:
+    """What is known of the cells of one image; all arrays are (h // 7, w // 7), float32."""
+
+    tissue: NDArray[np.float32]
+    fine: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    levels: GreyLevels
+
+
+def to_float(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return uint8 or uint16 pixels as float32, 0..1 of the storage range."""
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def area_downscale(pixels: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Downscale an image by averaging areas, keeping its dtype.
+
+    Parameters
+    ----------
+    pixels : ndarray, (h, w), uint8 or uint16
+    factor : float
+        Output pixels per input pixel, 0 < factor <= 1.
+
+    Returns
+    -------
+    ndarray, (round(h * factor), round(w * factor))
+        Whole steps use the box filter; other factors a Hamming-windowed one, whose sharpness does not change
+        from pixel to pixel as that of a box of fractional width does.
+    """
+    if factor == 1:
+        return pixels
+    size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+    whole = float(1 / factor).is_integer()
+    resampling = Image.Resampling.BOX if whole else Image.Resampling.HAMMING
+    resized = np.asarray(Image.fromarray(pixels.astype(np.float32)).resize(size, resampling))
+    limit = np.iinfo(pixels.dtype).max
+    return np.asarray(np.clip(np.rint(resized), 0, limit), dtype=pixels.dtype)
+
+
+def cell_maps(pixels: NDArray[Any]) -> CellMaps:
+    """Measure tissue and sharpness in every cell of an image.
+
+    Parameters
+    ----------
+    pixels : ndarray, (h, w), uint8 or uint16
+        At least one cell of 7 x 7 pixels.
+
+    Returns
+    -------
+    CellMaps
+        `tissue` is 0 or 1; `fine` and `coarse` are mean squares of the two bands.
+    """
+    image = torch.from_numpy(to_float(pixels))[None, None]
+    mean = avg_pool2d(image, CELL_PX)
+    deviation = (avg_pool2d(image * image, CELL_PX) - mean * mean).clamp_min(0).sqrt()
+    low = avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
+    lower = avg_pool2d(low, 5, stride=1, padding=2, count_include_pad=False)
+    fine = avg_pool2d((image - low) ** 2, CELL_PX)
+    coarse = avg_pool2d((low - lower) ** 2, CELL_PX)
+
+    cells = mean[0, 0].numpy()
+    background = float(np.percentile(cells, 99.5))
+    tissue = (cells < background - BACKGROUND_MARGIN) | (deviation[0, 0].numpy() > TEXTURE_DEVIATION)
+    sample = pixels[:: max(1, pixels.shape[0] // 512), :: max(1, pixels.shape[1] // 512)]
+    low_end, high_end = np.percentile(to_float(sample), (0.5, 99.5))
+    median = float(np.median(cells[tissue])) if tissue.any() else background
+    levels = GreyLevels(background, median, max(float(high_end - low_end), 1e-3))
+    return CellMaps(tissue.astype(np.float32), fine[0, 0].numpy(), coarse[0, 0].numpy(), levels)
+
+
+def _window_means(cells: NDArray[np.float32], size: int) -> NDArray[np.float64]:
+    """Return the mean of every size x size block of cells, by an integral image."""
+    sums = np.pad(cells.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    blocks = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    return np.asarray(blocks / size**2)
+
+
+def window_origins(
+    maps: CellMaps, shape: tuple[int, int], patch_px: int, rule: WindowRule
+) -> NDArray[np.int32]:
+    """List the origins of the windows that obey a rule.
+
+    Parameters
+    ----------
+    maps : CellMaps
+        Of the image.
+    shape : (int, int)
+        Height and width of the image in pixels.
+    patch_px : int
+        Side of the windows. The rule is applied to the whole cells in a window, so up to 6 pixels at its far
+        edges are not looked at.
+    rule : WindowRule
+
+    Returns
+    -------
+    ndarray, (n, 2), int32
+        (y, x) of the first pixel, multiples of 7; empty where the image is smaller than a window.
+    """
+    size = max(1, patch_px // CELL_PX)
+    if min(shape) < patch_px or min(maps.tissue.shape) < size:
+        return np.empty((0, 2), np.int32)
+    fine = np.sqrt(np.maximum(_window_means(maps.fine, size), 0))
+    coarse = np.sqrt(np.maximum(_window_means(maps.coarse, size), 0))
+    good = _window_means(maps.tissue, size) >= rule.tissue - 1e-9
+    good &= fine >= rule.contrast * maps.levels.spread
+    good &= fine >= rule.sharpness * coarse
+    rows, columns = (
+        np.arange(n) * CELL_PX + patch_px <= limit for n, limit in zip(good.shape, shape, strict=True)
+    )
+    good &= rows[:, None] & columns[None, :]
+    return (np.argwhere(good) * CELL_PX).astype(np.int32)
