@@ -8,7 +8,8 @@ tile, so that the result does not depend on the tiling.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from fractions import Fraction
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 PSI_SIZE = 24
 """Numbers in a degradation code (see `bigrestore.nn.code`)."""
+
+RESIDUAL_STEP_PX = 4
+"""Step of the lattice, in input pixels, on which `TileResult.residual` is sampled: a statistic needs no more."""
 
 WINDOW_PX = 128
 """Side of the square windows, in input pixels, that `Method.analyse` takes."""
@@ -74,8 +78,8 @@ class TileResult:
     ----------
     pixels : ndarray, (n, h * scale, w * scale), float32
         Restored grey values, clipped to 0..1.
-    residual : ndarray, (n, h, w), float32, or None
-        x - degrade(y) on the input grid, where the method can say it.
+    residual : ndarray, (n, ceil(h / 4), ceil(w / 4)), float32, or None
+        x - degrade(y) at every `RESIDUAL_STEP_PX`-th input pixel of both axes, where the method can say it.
     """
 
     pixels: NDArray[np.float32]
@@ -83,28 +87,35 @@ class TileResult:
 
 
 class Method(Protocol):
-    """A restoration method.
+    """A restoration method, or anything else that maps tiles to tiles of one fixed scale."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in the registry and on the command line.
-    scale : int
-        Output pixels per input pixel: 1, 2 or 4.
-    halo_px : int
-        Context on each side of a core, in input pixels, a multiple of `alignment_px`, that makes a tile equal
-        to the whole section (`exact`) or is enough for cross-fading (not `exact`).
-    alignment_px : int
-        Tile origins and sizes are multiples of this, in absolute input pixels.
-    exact : bool
-        True where tiled equals whole; otherwise the engine cross-fades overlapping tiles.
-    """
+    @property
+    def name(self) -> str:
+        """Its name in the registry and on the command line."""
+        ...
 
-    name: str
-    scale: int
-    halo_px: int
-    alignment_px: int
-    exact: bool
+    @property
+    def scale(self) -> int | Fraction:
+        """Output pixels per input pixel: 1, 2 or 4; `Fraction(1, s)` for a degradation by s."""
+        ...
+
+    @property
+    def halo_px(self) -> int:
+        """Context on each side of a core, in input pixels, a multiple of `alignment_px`.
+
+        It makes a tile equal to the whole section (`exact`) or is enough for cross-fading (not `exact`).
+        """
+        ...
+
+    @property
+    def alignment_px(self) -> int:
+        """Tile origins and sizes are multiples of this, in absolute input pixels."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """True where tiled equals whole; otherwise the engine cross-fades overlapping tiles."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Return JSON-able facts that identify the method: name, scale, model, sha256, options."""
@@ -116,4 +127,19 @@ class Method(Protocol):
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Restore tiles; thread-safe: several threads call it at once on one object."""
+        ...
+
+
+@runtime_checkable
+class StatesCost(Protocol):
+    """What a method may say besides, so that the engine can choose the tile size before it ran one."""
+
+    @property
+    def bytes_per_px(self) -> int:
+        """Peak memory of one tile at work, in bytes per input pixel of the tile, halo included."""
+        ...
+
+    @property
+    def px_per_second(self) -> float:
+        """Input pixels per second of one tile at work on this device, roughly; stated, never timed."""
         ...

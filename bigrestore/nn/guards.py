@@ -1,0 +1,118 @@
+"""Guards: what holds the output to the data, whatever the network says.
+
+In this order: back-projection (x2, x4), low-frequency lock, clip, saturated background. Each is a local
+linear filter or a local test on an absolute lattice, so that a tile with enough halo gets what the whole
+section would get. They work in float32, outside autocast.
+
+The lock compares the block means of the input x and of the re-degraded output D(y) on cells of 8 x 8
+input pixels, smooths the difference over cells and adds it to the output. Smoothing and re-comparing n
+times is, on that coarse grid where D is all but the identity, the filter 1 - (1 - S)^n applied once: no
+data-dependent number of rounds, which would depend on the tile.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bigrestore.nn.interpolation import catmull_rom
+from bigrestore.nn.redegrade import redegrade, strided_correlation
+
+CELL_PX = 8
+LOCK_TAPS = (1 / 64, 6 / 64, 15 / 64, 20 / 64, 15 / 64, 6 / 64, 1 / 64)
+"""Binomial smoothing over cells: standard deviation 1.22 cells, about 10 input pixels."""
+LOCK_ROUNDS = 3
+BACK_PROJECTION_ROUNDS = 2
+BACK_PROJECTION_GAIN = 0.7
+SATURATED = 1 - 1 / 512
+"""At or above this of 0..1 a pixel of 8 bits is full white."""
+SATURATED_REACH = 2
+"""A pixel is background when all within this many pixels are saturated."""
+
+
+def back_project(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
+    """Correct y so that D(y) approaches x, leaving residuals within two noise sigmas alone.
+
+    Parameters
+    ----------
+    y : Tensor, (N, 1, scale * H, scale * W)
+        Restored image.
+    x, valid : Tensor, (N, 1, H, W)
+        Input and its validity.
+    kernel : Tensor, (k, k) or (N, k, k)
+        Blur kernel on the output grid.
+    sigma : Tensor, (N, 1, H, W)
+        Noise standard deviation of x.
+    scale : int
+        2 or 4.
+
+    Returns
+    -------
+    Tensor, (N, 1, scale * H, scale * W)
+    """
+    for _ in range(BACK_PROJECTION_ROUNDS):
+        residual = x - redegrade(y, kernel, scale)
+        beyond = torch.sign(residual) * F.relu(residual.abs() - 2 * sigma) * valid
+        y = y + BACK_PROJECTION_GAIN * catmull_rom(beyond, scale)
+    return y
+
+
+def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """Hold the regional grey levels of D(y) to those of x.
+
+    Parameters
+    ----------
+    y, x, valid, kernel, scale
+        As in `back_project`; H and W are multiples of 8.
+
+    Returns
+    -------
+    Tensor, (N, 1, scale * H, scale * W)
+    """
+    means = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
+    trusted = F.avg_pool2d(valid, CELL_PX)
+    remaining, correction = means, torch.zeros_like(means)
+    for _ in range(LOCK_ROUNDS):
+        smoothed = _smooth(remaining) / _smooth(trusted).clamp_min(0.05)
+        correction = correction + smoothed
+        remaining = remaining - smoothed * trusted
+    return y + F.interpolate(correction, scale_factor=CELL_PX * scale, mode="bilinear", align_corners=False)
+
+
+def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:
+    """Put the interpolated input back where the input is saturated white (or black) over a neighbourhood."""
+    size = 2 * SATURATED_REACH + 1
+    darkest = -F.max_pool2d(-x, size, 1, SATURATED_REACH)
+    brightest = F.max_pool2d(x, size, 1, SATURATED_REACH)
+    flat = ((darkest >= SATURATED) | (brightest <= 1 - SATURATED)).to(y.dtype)
+    if scale > 1:
+        flat = F.interpolate(flat, scale_factor=scale, mode="nearest")
+    return torch.lerp(y, base.clamp(0, 1), flat)
+
+
+def noise_sigma(x: Tensor, noise_gain: float, read_noise: float) -> Tensor:
+    """Return the noise standard deviation sqrt(noise_gain * x + read_noise**2) of every pixel."""
+    return torch.sqrt(noise_gain * x.clamp_min(0) + read_noise**2)
+
+
+def _cell_means_of_redegraded(y: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """Return the means of valid * D(y) over cells; one strided correlation where everything is valid."""
+    if not bool((valid == 1).all()):
+        return F.avg_pool2d(redegrade(y, kernel, scale) * valid, CELL_PX)
+    if kernel.ndim == 2:
+        kernel = kernel[None]
+    reach = scale * (CELL_PX - 1)
+    spread = torch.zeros(1, 1, reach + 1, reach + 1, device=y.device, dtype=y.dtype)
+    spread[..., ::scale, ::scale] = 1 / CELL_PX**2
+    merged = F.conv_transpose2d(kernel[:, None], spread)[:, 0]
+    offset = (scale - 1) // 2 - kernel.shape[-1] // 2
+    return strided_correlation(y, merged, scale, CELL_PX, offset)
+
+
+def _smooth(cells: Tensor) -> Tensor:
+    """Smooth (N, 1, h, w) cells by `LOCK_TAPS` on both axes; beyond the border the last cell repeats."""
+    taps = torch.tensor(LOCK_TAPS, device=cells.device, dtype=cells.dtype)
+    half = len(LOCK_TAPS) // 2
+    padded = F.pad(cells, (half, half, half, half), mode="replicate")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))

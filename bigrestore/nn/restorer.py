@@ -1,0 +1,172 @@
+"""The whole network: interpolation, U-Net, prior and guards, put together.
+
+    base = rational(x);  y0 = base + unet;  y1 = L(base) + generator;  y = y0 + realness (y1 - y0)
+
+then the guards. At realness 0 the generator is not run at all, so that the result is noise-free and
+independent of the seed. Untrained, y is the interpolation. Base, guards and the final sum are computed in
+float32; only the U-Net and the generator run in the precision that is asked for.
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bigrestore.errors import UsageError
+from bigrestore.nn import guards
+from bigrestore.nn.code import KernelBasis
+from bigrestore.nn.estimator import DegradationEstimator
+from bigrestore.nn.interpolation import rational
+from bigrestore.nn.presets import Preset
+from bigrestore.nn.unet import UNet, UNetOutput
+
+DETAIL_SIGMA_PX = 8.0
+"""Standard deviation of L in input pixels: the prior brings what is finer than this."""
+DETAIL_REACH = 3.0
+"""L is cut off at this many standard deviations."""
+
+
+@attrs.frozen(eq=False)
+class Conditions:
+    """What is known of the section that a batch of tiles comes from.
+
+    Attributes
+    ----------
+    kernel : Tensor, (k, k)
+        Blur kernel on the output grid.
+    psi : Tensor, (24,)
+        Degradation code.
+    noise_gain, read_noise : float
+        Noise model of the input.
+    realness : float
+        Share of the prior's detail, 0..1.
+    lock : bool
+        Whether the guards that compare with the input (back-projection, lock) act.
+    seed, z : int
+        Key of the prior's noise.
+    """
+
+    kernel: Tensor
+    psi: Tensor
+    noise_gain: float
+    read_noise: float
+    realness: float = 0.0
+    lock: bool = True
+    seed: int = 0
+    z: int = 0
+
+
+class Restorer(nn.Module):
+    """Estimator, U-Net and, where the checkpoint has one, the prior.
+
+    Parameters
+    ----------
+    preset : Preset
+        Sizes.
+    scale : int
+        Output pixels per input pixel: 1, 2 or 4.
+    with_prior : bool
+        Whether to build the generator and its latent head.
+    """
+
+    def __init__(self, preset: Preset, scale: int, *, with_prior: bool = False) -> None:
+        super().__init__()
+        if scale not in (1, 2, 4):
+            raise UsageError(f"the network restores at scale 1, 2 or 4, not {scale}")
+        self.preset, self.scale = preset, scale
+        self.basis = KernelBasis(scale)
+        self.estimator = DegradationEstimator(scale)
+        self.unet = UNet(preset, scale)
+        self.latent_head = None
+        self.prior = None
+
+    @property
+    def alignment_px(self) -> int:
+        """Tile origins and sizes are multiples of this many input pixels."""
+        return self.preset.alignment_px
+
+    def fidelity(
+        self, x: Tensor, valid: Tensor, psi: Tensor, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor, UNetOutput]:
+        """Return base, y0 = base + residual, and the U-Net's output.
+
+        Parameters
+        ----------
+        x, valid : Tensor, (N, 1, H, W)
+            Degraded grey values 0..1 and their validity; H and W multiples of the alignment.
+        psi : Tensor, (N, 24)
+            Degradation codes.
+        dtype : torch.dtype
+            What the U-Net computes in.
+        """
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            out = self.unet(x, valid, psi)
+        if out.shape_maps is None:
+            base = x
+        else:
+            rho, kappa = out.shape_maps.chunk(2, dim=1)
+            base = rational(x, self.scale, rho, kappa)
+        return base, base + out.residual, out
+
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        conditions: Conditions,
+        origins: Tensor,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Restore a batch of tiles of one section.
+
+        Parameters
+        ----------
+        x, valid : Tensor, (N, 1, H, W)
+            Grey values 0..1 and validity; H and W multiples of the alignment.
+        conditions : Conditions
+            What is known of the section.
+        origins : Tensor, (N, 2)
+            Absolute input (y, x) of each tile's first pixel; multiples of the alignment.
+        dtype : torch.dtype
+            What the U-Net and the generator compute in.
+
+        Returns
+        -------
+        Tensor, (N, 1, H * scale, W * scale), 0..1
+        """
+        psi = conditions.psi.expand(len(x), -1)
+        base, y, out = self.fidelity(x, valid, psi, dtype)
+        if conditions.realness > 0:
+            y = torch.lerp(y, self.detailed(base, out, conditions, origins, dtype), conditions.realness)
+        if conditions.lock:
+            y = self._hold_to_data(y, x, valid, conditions)
+        return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
+
+    def detailed(
+        self, base: Tensor, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """Return y1 = L(base) + generator."""
+        if self.prior is None or self.latent_head is None:
+            raise UsageError("this model has no prior, so realness must be 0; choose a model with a prior")
+        with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
+            w_field = self.prior.mapping(self.latent_head(out.features[0]))
+            detail = self.prior(w_field, out.features, conditions.seed, conditions.z, origins)
+        return low_pass(base, DETAIL_SIGMA_PX * self.scale) + detail.float()
+
+    def _hold_to_data(self, y: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
+        """Back-projection (x2, x4), then the low-frequency lock."""
+        if self.scale > 1:
+            sigma = guards.noise_sigma(x, conditions.noise_gain, conditions.read_noise)
+            y = guards.back_project(y, x, valid, conditions.kernel, sigma, self.scale)
+        return guards.low_frequency_lock(y, x, valid, conditions.kernel, self.scale)
+
+
+def low_pass(x: Tensor, sigma_px: float) -> Tensor:
+    """Smooth (N, 1, H, W) by a Gaussian cut off at three standard deviations; the border repeats."""
+    half = round(DETAIL_REACH * sigma_px)
+    at = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
+    taps = torch.exp(-0.5 * (at / sigma_px) ** 2)
+    taps = taps / taps.sum()
+    padded = F.pad(x, (half, half, half, half), mode="replicate")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
