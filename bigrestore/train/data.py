@@ -32,7 +32,7 @@ ELECTRON_MICROSCOPY = "em_"
 """Groups whose names start so keep their grey levels: there is no white background to map."""
 
 GROUP_WEIGHTS: Mapping[str, float] = {
-    "human_cortex_cellbody_inm1": 3.0,
+    "human_cortex_cellbody_inm1": 1.6,
     "brain_section_dab_mouse": 2.5,
     "brain_nissl_rat": 1.8,
     "brain_section_he_mouse": 0.7,
