@@ -1,0 +1,291 @@
+"""Blur kernels: the shapes that light, glass, motion and thickness give to a point.
+
+Every kernel is a square array of odd side on the OUTPUT grid (the fine one), non-negative, sums to one,
+and is applied as a correlation: `x[i] = sum_m k[m] * y[s * i + (s - 1) // 2 + m - c]` per axis, c the
+middle. The filter that downsamples by s is folded in, so that one array says everything that happened
+between the clean image and the sampled one, and re-degrading needs nothing else. For even s the centre
+of a coarse pixel lies half a fine pixel beyond the sampling position; that half pixel is in the folded
+filter, so that pixel centres stay aligned for every kind of downsampling.
+
+Plain numpy: a kernel is drawn once per patch and is small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import UsageError
+
+Kernel = NDArray[np.float32]
+_Float = NDArray[np.float64]
+
+KERNEL_SIZE = {1: 21, 2: 21, 4: 41}
+"""Side of the effective kernel in output pixels, by scale."""
+
+DOWNSAMPLING_FILTERS = ("bicubic", "area", "s-fold")
+"""The filters that `fold_downsampling` knows for scales above one."""
+
+_SUBSAMPLES = 8
+"""Sub-samples per pixel and axis with which hard-edged shapes are anti-aliased."""
+
+
+def kernel_size(scale: int) -> int:
+    """Return the side of the effective kernel in output pixels for a scale of 1, 2 or 4.
+
+    Raises
+    ------
+    UsageError
+        If the scale is another.
+    """
+    if scale not in KERNEL_SIZE:
+        raise UsageError(f"The scale {scale!r} is not one of 1, 2 and 4; choose one of them.")
+    return KERNEL_SIZE[scale]
+
+
+def normalised(kernel: NDArray[np.floating]) -> Kernel:
+    """Clip negative values, drop taps below a millionth of the peak, divide by the sum; return float32.
+
+    A tap that small changes no grey level, and without it most kernels are a fraction of their square.
+
+    Raises
+    ------
+    UsageError
+        If nothing positive or something not finite is in the kernel.
+    """
+    clipped = np.clip(np.asarray(kernel, np.float64), 0.0, None)
+    total = float(clipped.sum())
+    if not math.isfinite(total) or total <= 0.0:
+        raise UsageError(f"The blur kernel sums to {total}; it must be finite and have a positive value.")
+    clipped[clipped < 1e-6 * clipped.max()] = 0.0
+    result: Kernel = (clipped / clipped.sum()).astype(np.float32)
+    return result
+
+
+def equivalent_sigma(kernel: NDArray[np.floating]) -> float:
+    """Return the sigma of the Gaussian of the same spread, in pixels.
+
+    It is the root of the mean, over the two axes, of the second moment about the centre of mass, so a
+    shift of half a pixel does not count as blur.
+    """
+    weights = np.asarray(kernel, np.float64)
+    weights = weights / weights.sum()
+    moments = []
+    for axis, size in enumerate(weights.shape):
+        profile = weights.sum(axis=1 - axis)
+        position = np.arange(size, dtype=np.float64)
+        mean = float(profile @ position)
+        moments.append(float(profile @ (position - mean) ** 2))
+    return math.sqrt(sum(moments) / len(moments))
+
+
+def delta(size: int) -> Kernel:
+    """Return the kernel of side `size` that changes nothing."""
+    kernel = np.zeros((size, size), np.float32)
+    kernel[size // 2, size // 2] = 1.0
+    return kernel
+
+
+def _axis(size: int) -> _Float:
+    return np.arange(size, dtype=np.float64) - size // 2
+
+
+def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) -> _Float:
+    """Return the squared distance from the centre in units of the sigmas, x turned by the angle."""
+    y, x = _axis(size)[:, None], _axis(size)[None, :]
+    cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+    along, across = cosine * x + sine * y, cosine * y - sine * x
+    return np.asarray((along / sigma_x) ** 2 + (across / sigma_y) ** 2)
+
+
+def gaussian(size: int, sigma_y_px: float, sigma_x_px: float | None = None, angle_rad: float = 0.0) -> Kernel:
+    """Return a Gaussian sampled at pixel centres; isotropic where only one sigma is given."""
+    sigma_x = sigma_y_px if sigma_x_px is None else sigma_x_px
+    return normalised(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
+
+
+def generalised_gaussian(
+    size: int, sigma_y_px: float, sigma_x_px: float, angle_rad: float, shape: float
+) -> Kernel:
+    """Return exp(-(d^2)^shape / 2): pointed for a shape below one, flat-topped above, Gaussian at one."""
+    distance = _mahalanobis(size, sigma_y_px, sigma_x_px, angle_rad)
+    return normalised(np.exp(-0.5 * distance**shape))
+
+
+def plateau(size: int, sigma_y_px: float, sigma_x_px: float, angle_rad: float, shape: float) -> Kernel:
+    """Return 1 / (1 + (d^2)^shape): a plateau with the long tails of stray light."""
+    distance = _mahalanobis(size, sigma_y_px, sigma_x_px, angle_rad)
+    return normalised(1.0 / (1.0 + distance**shape))
+
+
+def _radial(size: int, reach_px: float, profile: Callable[[_Float], _Float]) -> Kernel:
+    """Integrate a radial profile over each pixel within `reach_px` by sub-sampling."""
+    radius = min(size // 2, math.ceil(reach_px + 0.5))
+    count = (2 * radius + 1) * _SUBSAMPLES
+    position = (np.arange(count) + 0.5) / _SUBSAMPLES - radius - 0.5
+    values = profile(np.hypot(position[:, None], position[None, :]))
+    pixels = values.reshape(2 * radius + 1, _SUBSAMPLES, 2 * radius + 1, _SUBSAMPLES).sum(axis=(1, 3))
+    kernel = np.zeros((size, size))
+    inside = slice(size // 2 - radius, size // 2 + radius + 1)
+    kernel[inside, inside] = pixels
+    return normalised(kernel)
+
+
+def defocus(size: int, radius_px: float) -> Kernel:
+    """Return the disk that geometrical optics gives a point out of focus, its rim anti-aliased.
+
+    A disk of radius r has the second moment r^2 / 4 per axis; pixel integration adds 1/12.
+    """
+    return _radial(size, radius_px, lambda d: np.asarray(d <= max(radius_px, 0.5 / _SUBSAMPLES), np.float64))
+
+
+def thickness(size: int, below_px: float, above_px: float) -> Kernel:
+    """Return the mean of the defocus disks of all depths of a section.
+
+    The plane in focus lies inside the section; the disk grows linearly to a radius of `below_px` at one
+    face and `above_px` at the other. The mean of disks of radius R*t over t in 0..1 has the density
+    (1/d - 1/R) / (pi R) at distance d < R (integrate 1 / (pi R^2 t^2) from t = d/R to 1); each side
+    weighs as much as its share of the depth, which is proportional to its R.
+    """
+
+    def profile(distance: _Float) -> _Float:
+        total = np.zeros_like(distance)
+        for radius in (below_px, above_px):
+            if radius > 0.0:
+                total += np.clip(1.0 / distance - 1.0 / radius, 0.0, None)
+        return total
+
+    if max(below_px, above_px) < 1.0 / _SUBSAMPLES:
+        return delta(size)
+    return _radial(size, max(below_px, above_px), profile)
+
+
+def motion(size: int, length_px: float, angle_rad: float) -> Kernel:
+    """Return a straight line of the given length through the centre, splatted bilinearly."""
+    count = 8 * math.ceil(length_px) + 1
+    step = (np.arange(count) + 0.5) / count - 0.5
+    middle = size // 2
+    y = np.clip(middle + length_px * step * math.sin(angle_rad), 0.0, size - 1.001)
+    x = np.clip(middle + length_px * step * math.cos(angle_rad), 0.0, size - 1.001)
+    row, column = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
+    down, right = y - row, x - column
+    kernel = np.zeros((size, size))
+    np.add.at(kernel, (row, column), (1 - down) * (1 - right))
+    np.add.at(kernel, (row, column + 1), (1 - down) * right)
+    np.add.at(kernel, (row + 1, column), down * (1 - right))
+    np.add.at(kernel, (row + 1, column + 1), down * right)
+    return normalised(kernel)
+
+
+def _cubic(distance: _Float) -> _Float:
+    """Keys' cubic convolution kernel with a = -1/2 (Keys 1981), of support 2."""
+    d = np.abs(distance)
+    inner = (1.5 * d - 2.5) * d * d + 1.0
+    outer = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+    return np.where(d <= 1.0, inner, np.where(d < 2.0, outer, 0.0))
+
+
+def downsampling_taps(name: str, scale: int) -> tuple[_Float, int]:
+    """Return the taps of a downsampling filter along one axis and the offset of the first.
+
+    Parameters
+    ----------
+    name : str
+        `bicubic` (Keys' cubic stretched by the scale, which is antialiased bicubic; its small negative
+        lobes are clipped, because an effective kernel is non-negative), `area` (the mean of the fine pixels
+        under a coarse one) or `s-fold` (a point sample at the coarse pixel's centre; for an even scale the
+        centre lies between two fine pixels, whose mean is taken).
+    scale : int
+        Fine pixels per coarse pixel.
+
+    Returns
+    -------
+    taps : ndarray
+        Weights that sum to one.
+    first : int
+        Offset of the first tap from the fine pixel s * i + (s - 1) // 2.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown.
+    """
+    centre = (scale - 1) / 2 - (scale - 1) // 2
+    if scale == 1:
+        return np.ones(1), 0
+    if name == "area":
+        return np.full(scale, 1.0 / scale), -((scale - 1) // 2)
+    if name == "s-fold":
+        return (np.full(2, 0.5), 0) if centre else (np.ones(1), 0)
+    if name == "bicubic":
+        first = -2 * scale + 1
+        taps = np.clip(_cubic((np.arange(first, 2 * scale + 1) - centre) / scale), 0.0, None)
+        return taps / taps.sum(), first
+    raise UsageError(f"The downsampling {name!r} is unknown; known are {', '.join(DOWNSAMPLING_FILTERS)}.")
+
+
+def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Kernel:
+    """Fold a downsampling filter into a blur kernel of the same side; what leaves the square is dropped."""
+    taps, first = downsampling_taps(name, scale)
+    folded = np.asarray(kernel, np.float64)
+    for axis in (0, 1):
+        total = np.zeros_like(folded)
+        for offset, weight in enumerate(taps, start=first):
+            total += weight * _shifted(folded, offset, axis)
+        folded = total
+    return normalised(folded)
+
+
+def _shifted(array: _Float, offset: int, axis: int) -> _Float:
+    """Shift an array along an axis and fill with zeros."""
+    if offset == 0:
+        return array
+    moved = np.zeros_like(array)
+    size = array.shape[axis]
+    source = slice(max(0, -offset), size - max(0, offset))
+    goal = slice(max(0, offset), size - max(0, -offset))
+    if axis == 0:
+        moved[goal] = array[source]
+    else:
+        moved[:, goal] = array[:, source]
+    return moved
+
+
+def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation: int = 1) -> Kernel:
+    """Return the kernel of `first` followed by `second`, of the side of `first`.
+
+    Parameters
+    ----------
+    first : ndarray, (k, k)
+        Kernel on the fine grid, applied first.
+    second : ndarray, (m, m)
+        Kernel applied to the result, on a grid `dilation` times coarser.
+    dilation : int
+        Fine pixels between two taps of `second`: the scale, where it acts after downsampling.
+
+    Notes
+    -----
+    Correlations compose by the full convolution of their arrays. What leaves the square of `first` is
+    dropped and the rest renormalised.
+    """
+    base = np.asarray(first, np.float64)
+    total = np.zeros_like(base)
+    middle = second.shape[0] // 2
+    for row, column in np.argwhere(np.asarray(second) > 0.0):
+        moved = _shifted(base, int(row - middle) * dilation, 0)
+        total += float(second[row, column]) * _shifted(moved, int(column - middle) * dilation, 1)
+    return normalised(total)
+
+
+def fitted(kernel: NDArray[np.floating], size: int) -> Kernel:
+    """Centre-crop or zero-pad a kernel of odd side to another odd side and renormalise it."""
+    side = kernel.shape[0]
+    fitted_kernel = np.zeros((size, size))
+    keep = min(side, size) // 2
+    source = slice(side // 2 - keep, side // 2 + keep + 1)
+    goal = slice(size // 2 - keep, size // 2 + keep + 1)
+    fitted_kernel[goal, goal] = np.asarray(kernel, np.float64)[source, source]
+    return normalised(fitted_kernel)
