@@ -61,7 +61,7 @@ class Lines:
 
 @attrs.frozen
 class Banding:
-    """Periodic bands: the image times `1 + amplitude * sin(2 pi t / period + phase)`, t = y (axis 0) or x (1)."""
+    """Periodic bands along y (axis 0) or x: times `1 + amplitude * sin(2 pi t / period + phase)`."""
 
     amplitude: float
     period_px: float
