@@ -56,6 +56,10 @@ class CheckFailedError(BigrestoreError, AssertionError):
     exit_code = 6
 
 
+class DivergedError(CheckFailedError, ArithmeticError):
+    """A training keeps leaving the range where it makes sense, however often it is put back."""
+
+
 class StoppedError(BigrestoreError, InterruptedError):
     """A signal stopped the run; what was finished is kept and the run can be resumed."""
 

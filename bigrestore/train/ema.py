@@ -1,0 +1,86 @@
+"""The running average of the weights, which is what is validated and shipped.
+
+The average smooths away the noise of the last hundred or so steps. Early on it must forget faster, or it
+would still be full of the random start: the decay at update t is min(decay, (1 + t) / (10 + t)). Only weights
+that have just been measured on a batch and found sound are handed to `update` (see `train.guard`), so a step
+that is undone never leaves a trace in the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bigrestore.errors import UsageError
+
+
+class WeightAverage:
+    """Exponential moving average of a list of parameters, in float32.
+
+    Parameters
+    ----------
+    parameters : iterable of Tensor
+        The parameters; their order is the identity of the average, so it must not change between runs.
+    decay : float
+        0 <= decay < 1, the decay after the warm-up.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise UsageError(f"The decay of the weight average is {decay}; give 0 <= decay < 1.")
+        self.decay = decay
+        self.updates = 0
+        self._parameters = list(parameters)
+        self._average = [p.detach().float().clone() for p in self._parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the present weights into the average."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self._average, [p.detach().float() for p in self._parameters], 1 - decay)
+        self.updates += 1
+
+    @torch.no_grad()
+    def copy_to_parameters(self) -> None:
+        """Replace the weights by their average."""
+        for parameter, average in zip(self._parameters, self._average, strict=True):
+            parameter.copy_(average)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the average in the place of the weights, for validation or export, and the weights back."""
+        before = [p.detach().clone() for p in self._parameters]
+        self.copy_to_parameters()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, weights in zip(self._parameters, before, strict=True):
+                    parameter.copy_(weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: tensors and numbers only."""
+        return {"updates": self.updates, "average": [t.clone() for t in self._average]}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of another average of the same parameters.
+
+        Raises
+        ------
+        UsageError
+            The number or a shape of the tensors differs.
+        """
+        shapes = [tuple(t.shape) for t in self._average]
+        if [tuple(t.shape) for t in state["average"]] != shapes:
+            raise UsageError(
+                f"The saved weight average has {len(state['average'])} tensors that do not fit the "
+                f"{len(shapes)} of this network; resume with the preset that the training was started with."
+            )
+        for average, saved in zip(self._average, state["average"], strict=True):
+            average.copy_(saved)
+        self.updates = int(state["updates"])

@@ -1,0 +1,166 @@
+"""What a training says of itself: a CSV to plot, TensorBoard for those who have it, and a live line.
+
+The CSV is the record. A training that was killed has rows beyond its last checkpoint, and those steps will be
+made again; on resume the rows are cut back, so that no step is ever in it twice. Rows are means over an
+interval of steps: single losses of random degradations say little.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from bigrestore.errors import OutputError
+
+log = logging.getLogger(__name__)
+
+PLAIN_LINE_S = 30.0
+"""Seconds between live lines where there is no terminal."""
+
+
+class CsvLog:
+    """A CSV file with one row per step, whose first column is `step`.
+
+    Parameters
+    ----------
+    path : Path
+        File to write or go on with.
+    first_step : int
+        Step that comes next; rows of an existing file from this step on are dropped, and a last row that
+        was cut off in the middle too. With 0 the file starts empty.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        self.path = path
+        rows = self._read() if first_step > 0 and path.exists() else []
+        self._columns: list[str] = list(rows[0]) if rows else []
+        self._write([row for row in rows if int(row["step"]) < first_step])
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Append the row of a step; a name that was not there before becomes a new column."""
+        row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
+        try:
+            if set(row) - set(self._columns):
+                rows = self._read() if self._columns else []
+                self._columns += [name for name in row if name not in self._columns]
+                self._write([*rows, row])
+                return
+            with self.path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, self._columns, lineterminator="\n").writerow(row)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _read(self) -> list[dict[str, str]]:
+        """Read the whole rows that are there."""
+        text = self.path.read_text(encoding="utf-8")
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        return [row for row in csv.DictReader(lines) if (row.get("step") or "").isdigit()]
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        """Replace the file by these rows, whole or not at all."""
+        partial = self.path.with_name(self.path.name + ".partial")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("w", newline="", encoding="utf-8") as stream:
+                if self._columns:
+                    writer = csv.DictWriter(stream, self._columns, lineterminator="\n", extrasaction="ignore")
+                    writer.writeheader()
+                    writer.writerows(rows)
+            partial.replace(self.path)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        """Return the error for a log that cannot be written."""
+        return OutputError(f"The training log {self.path} cannot be written ({error}); choose another place.")
+
+
+class _Board(Protocol):
+    """The part of a TensorBoard writer that is used."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_board(directory: Path, first_step: int) -> _Board | None:
+    """Return a TensorBoard writer, or None, with a sentence in the log, where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("TensorBoard is not installed, so the CSV is the only log; bigrestore[train] adds it.")
+        return None
+    writer: _Board = SummaryWriter(str(directory), purge_step=first_step)
+    return writer
+
+
+class LiveLine:
+    """One line that says how a training goes: redrawn on a terminal, repeated at intervals elsewhere.
+
+    Parameters
+    ----------
+    name : str
+        Of the training, first on the line.
+    console : rich.console.Console, optional
+        Where to draw; standard error by default.
+    interval_s : float
+        Seconds between lines where there is no terminal.
+    """
+
+    def __init__(self, name: str, console: Console | None = None, interval_s: float = PLAIN_LINE_S) -> None:
+        self._name = name
+        self._interval_s = interval_s
+        self._last = -math.inf
+        console = console or Console(stderr=True)
+        self._live = Live(Text(""), console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def due(self) -> bool:
+        """Say whether a new line would be shown now."""
+        return self._live is not None or time.monotonic() - self._last >= self._interval_s
+
+    def show(self, text: str) -> None:
+        """Show the line."""
+        self._last = time.monotonic()
+        if self._live is not None:
+            self._live.update(Text(f"{self._name} {text}"))
+        else:
+            log.info("%s %s", self._name, text)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as hh:mm:ss, or `unknown`."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "unknown"
+    whole = int(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def format_values(values: Mapping[str, Any]) -> str:
+    """Return `name value` pairs with four digits each."""
+    return " ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -1,0 +1,481 @@
+"""The training loop: the same for every stage, and safe to kill at any moment.
+
+A stage knows what is trained and on what losses; the loop knows everything else: rate, averaging, guarding,
+checkpoints, logs, signals. The order within a step matters. The loss is measured first; only weights that
+it finds sound enter the average and the snapshots; only then the gradient is taken, clipped and stepped
+along. The data of step i depend on (seed, i) alone, so a training that was stopped and resumed makes the
+very steps that it would have made, to the last bit where its schedule counts steps. Where the schedule
+counts minutes, the minutes already spent are part of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bigrestore.errors import InputError, OutputExistsError, UsageError
+from bigrestore.train.ema import WeightAverage
+from bigrestore.train.guard import GuardSettings, StepGuard, Verdict
+from bigrestore.train.logs import CsvLog, LiveLine, clock, format_values, open_board
+from bigrestore.train.resume import check_settings, list_checkpoints, load_checkpoint, save_checkpoint
+from bigrestore.train.sheet import write_sheet
+
+log = logging.getLogger(__name__)
+
+
+class Stage(Protocol):
+    """What is trained.
+
+    Attributes
+    ----------
+    name : str
+        `estimator`, `fidelity`, ...
+    """
+
+    name: str
+
+    def modules(self) -> nn.Module:
+        """Return what is trained: its parameters that require a gradient, averaged and saved by the loop."""
+        ...
+
+    def step(self, step: int, progress: float) -> dict[str, Tensor]:
+        """Return the losses of a step: `loss`, a float32 scalar that is minimised, and its parts.
+
+        `progress` is the share of the schedule that is done, 0..1. Everything drawn depends on (seed, step).
+        """
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Return validation figures of the present weights."""
+        ...
+
+    def sheet(self) -> NDArray[Any] | None:
+        """Return a picture of the present weights' work, (H, W) or (H, W, 3), uint8, or None."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resume needs beside the trained module: tensors, numbers, strings, lists, dicts."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        ...
+
+    def export(self, path: Path) -> None:
+        """Write the present weights as a model."""
+        ...
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    """Refuse a number that is not above zero."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise UsageError(f"{attribute.name} is {value}; give a number above 0.")
+
+
+@attrs.frozen(kw_only=True)
+class LoopSettings:
+    """How a training runs.
+
+    Attributes
+    ----------
+    directory : Path
+        Where checkpoints, logs and sheets go.
+    steps, minutes : int, float or None
+        Length of the schedule: one of the two.
+    rate, last_rate : float
+        Highest and last learning rate of the cosine.
+    warmup_steps : int
+        Steps of the linear warm-up, at most a tenth of `steps`.
+    seed : int
+        Of everything.
+    betas : (float, float)
+        Of Adam.
+    average_decay : float
+        Of the averaged weights.
+    checkpoint_s : float
+        Seconds between checkpoints.
+    log_every : int
+        Steps per row of the log.
+    resume : bool
+        Go on from the checkpoint in `directory`, if there is one.
+    facts : mapping
+        JSON-able settings of the stage, which a resume must share: preset, scale, recipe, data, ...
+    """
+
+    directory: Path = attrs.field(converter=Path)
+    steps: int | None = attrs.field(default=None, validator=_positive)
+    minutes: float | None = attrs.field(default=None, validator=_positive)
+    rate: float = attrs.field(default=1e-3, validator=_positive)
+    last_rate: float = attrs.field(default=1e-5, validator=_positive)
+    warmup_steps: int = attrs.field(default=500, validator=_positive)
+    seed: int = 0
+    betas: tuple[float, float] = (0.9, 0.99)
+    average_decay: float = 0.999
+    checkpoint_s: float = attrs.field(default=120.0, validator=_positive)
+    log_every: int = attrs.field(default=20, validator=_positive)
+    resume: bool = False
+    guard: GuardSettings = attrs.field(factory=GuardSettings)
+    facts: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError(
+                "The length of a training is given by steps or by minutes; give exactly one of them."
+            )
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}; give 0 or a positive number.")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that a resume must share, as plain JSON values."""
+        own = attrs.asdict(self, recurse=True)
+        for name in ("directory", "checkpoint_s", "log_every", "resume", "facts"):
+            del own[name]
+        plain: dict[str, Any] = json.loads(json.dumps({**dict(self.facts), **own}))
+        return plain
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return the share of the schedule that is done, 0..1, before a step."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.minutes is not None
+        return min(elapsed_s / (60 * self.minutes), 1.0)
+
+    def rate_at(self, step: int, progress: float) -> float:
+        """Return the learning rate of a step: linear warm-up times a cosine to the last rate."""
+        last = min(self.last_rate, self.rate)
+        cosine = last + (self.rate - last) * 0.5 * (1 + math.cos(math.pi * progress))
+        warmup = self.warmup_steps if self.steps is None else min(self.warmup_steps, max(1, self.steps // 10))
+        return cosine * min(1.0, (step + 1) / warmup)
+
+
+@attrs.frozen
+class TrainResult:
+    """How a training ended.
+
+    Attributes
+    ----------
+    status : "done" or "stopped"
+        "stopped": by a signal; a checkpoint was written.
+    steps : int
+        Steps made, those before a resume included.
+    elapsed_s : float
+        Seconds of training, those before a resume included.
+    figures : dict
+        Validation figures of the averaged weights at the last checkpoint.
+    skipped, restored : int
+        Steps that the guard left out, and times that it put the weights back.
+    """
+
+    status: Literal["done", "stopped"]
+    steps: int
+    elapsed_s: float
+    figures: dict[str, float]
+    skipped: int
+    restored: int
+
+
+def train(stage: Stage, settings: LoopSettings, export: Path | None = None) -> TrainResult:
+    """Train a stage to the end of its schedule, or until a signal.
+
+    Parameters
+    ----------
+    stage : Stage
+    settings : LoopSettings
+    export : Path, optional
+        Where to write the model, from the averaged weights, once the schedule is done.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    OutputExistsError
+        The directory holds a training and `resume` is off.
+    UsageError
+        A resume with other settings than the training was started with.
+    OutputError
+        A checkpoint, log or sheet cannot be written.
+    DivergedError
+        The guard gave up.
+    """
+    return _Training(stage, settings).run(export)
+
+
+def export_checkpoint(stage: Stage, directory: Path, export: Path) -> int:
+    """Write the model of the newest checkpoint's averaged weights, of a training that may still be running.
+
+    Returns
+    -------
+    int
+        The step of that checkpoint.
+
+    Raises
+    ------
+    InputError
+        There is no checkpoint in the directory.
+    """
+    saved = load_checkpoint(directory)
+    if saved is None:
+        raise InputError(f"There is no training checkpoint in {directory}; name the directory of a training.")
+    _load_weights(stage, saved)
+    average = WeightAverage(_parameters(stage))
+    average.load_state_dict(saved["average"])
+    with average.applied():
+        stage.export(export)
+    return int(saved["step"])
+
+
+def _parameters(stage: Stage) -> list[nn.Parameter]:
+    """Return the parameters that a stage trains, in their stable order."""
+    parameters = [p for p in stage.modules().parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError(f"The stage {stage.name} has nothing to train; unfreeze some of its parameters.")
+    return parameters
+
+
+def _load_weights(stage: Stage, saved: Mapping[str, Any]) -> None:
+    """Put the weights and the state of a checkpoint into a stage."""
+    stage.load_state(saved["stage"])
+    stage.modules().load_state_dict(saved["module"])
+
+
+class _Training:
+    """One call of `train`."""
+
+    def __init__(self, stage: Stage, settings: LoopSettings) -> None:
+        self.stage = stage
+        self.settings = settings
+        random.seed(settings.seed)
+        np.random.seed(settings.seed % 2**32)  # noqa: NPY002  (for third parties; nothing here draws from it)
+        torch.manual_seed(settings.seed)
+        self.parameters = _parameters(stage)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=settings.betas, fused=True)
+        self.average = WeightAverage(self.parameters, settings.average_decay)
+        self.guard = StepGuard(self.parameters, self.optimiser, settings.guard)
+        self.step = 0
+        self.elapsed_s = 0.0
+        self.figures: dict[str, float] = {}
+        self._sums: dict[str, Tensor | float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._resume()
+
+    def run(self, export: Path | None) -> TrainResult:
+        """Run to the end or to a signal."""
+        directory = self.settings.directory
+        self.csv = CsvLog(directory / "log.csv", self.step)
+        self.figures_csv = CsvLog(directory / "validation.csv", self.step + 1 if self.step else 0)
+        self.board = open_board(directory / "tensorboard", self.step)
+        try:
+            with _StopOnSignal() as stop, LiveLine(self.stage.name) as self.line:
+                self._loop(stop)
+        finally:
+            if self.board is not None:
+                self.board.close()
+        done = self._progress() >= 1
+        if done and export is not None:
+            with self.average.applied():
+                self.stage.export(export)
+        return TrainResult(
+            "done" if done else "stopped",
+            self.step,
+            self.elapsed_s,
+            dict(self.figures),
+            self.guard.skipped,
+            self.guard.restored,
+        )
+
+    def _loop(self, stop: _StopOnSignal) -> None:
+        """Make steps, with a checkpoint at every interval and at the end."""
+        clock_s = time.monotonic() - self.elapsed_s
+        last_save_s = self.elapsed_s
+        first_step, first_s = self.step, self.elapsed_s
+        saved_step = self.step if self.step else -1
+        while self._progress() < 1 and not stop.asked:
+            self._make_step()
+            self.step += 1
+            self.elapsed_s = time.monotonic() - clock_s
+            if self.line.due():
+                self._show(first_step, first_s)
+            if self.elapsed_s - last_save_s >= self.settings.checkpoint_s:
+                self._checkpoint(validate=True)
+                self.elapsed_s = time.monotonic() - clock_s
+                last_save_s, saved_step = self.elapsed_s, self.step
+        if self.step != saved_step:
+            # A signal leaves seconds to end in; the figures can wait for the next checkpoint.
+            self._checkpoint(validate=not stop.asked)
+            self.elapsed_s = time.monotonic() - clock_s
+
+    def _progress(self) -> float:
+        """Return the share of the schedule that is done."""
+        return self.settings.progress(self.step, self.elapsed_s)
+
+    def _make_step(self) -> None:
+        """Measure, judge, average, and step along the clipped gradient."""
+        progress = self._progress()
+        rate = self.settings.rate_at(self.step, progress)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        losses = self.stage.step(self.step, progress)
+        norm: float | None = None
+        verdict = self.guard.judge(self.step, float(losses["loss"].detach()))
+        if verdict is Verdict.RESTORE:
+            if not self.guard.restore():
+                self.average.copy_to_parameters()
+        elif verdict is Verdict.GO:
+            if self.step > 0:
+                self.average.update()
+            self.guard.keep(self.step)
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            norm = self.guard.clip_gradients(self.step)
+            if norm is not None:
+                self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._note(losses, norm, rate)
+
+    def _note(self, losses: Mapping[str, Tensor], norm: float | None, rate: float) -> None:
+        """Take a step into the means of the interval, and write a row at its end."""
+        if norm is not None:
+            values = {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
+            for name, value in values.items():
+                self._sums[name] += value
+                self._counts[name] += 1
+        if (self.step + 1) % self.settings.log_every:
+            return
+        means = self._means()
+        self._sums.clear()
+        self._counts.clear()
+        fixed = {"seconds": self.elapsed_s, "rate": rate}
+        guard = {
+            "skipped": self.guard.skipped, "restored": self.guard.restored, "clipped": self.guard.clipped
+        }  # fmt: skip
+        self.csv.add(self.step, fixed | means | guard)
+        if self.board is not None:
+            for name, mean in (fixed | means | guard).items():
+                self.board.add_scalar(f"train/{name}", mean, self.step)
+
+    def _means(self) -> dict[str, float]:
+        """Return the mean of every loss over the interval so far."""
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def _show(self, first_step: int, first_s: float) -> None:
+        """Show the live line."""
+        means = self._means()
+        means.pop("gradient_norm", None)
+        speed = (self.step - first_step) / max(self.elapsed_s - first_s, 1e-9)
+        if self.settings.steps is not None:
+            left_s = (self.settings.steps - self.step) / max(speed, 1e-9)
+            total = f"/{self.settings.steps}"
+        else:
+            left_s = 60 * (self.settings.minutes or 0) - self.elapsed_s
+            total = ""
+        rate = self.optimiser.param_groups[0]["lr"]
+        figures = f" | {format_values(self.figures)}" if self.figures else ""
+        self.line.show(
+            f"step {self.step}{total} {format_values(means)} rate {rate:.2e} {speed:.2f} steps/s "
+            f"eta {clock(left_s)}{figures}"
+        )
+
+    def _checkpoint(self, *, validate: bool) -> None:
+        """Measure and picture the averaged weights, then write a checkpoint, the figures in it."""
+        if validate:
+            self._validate()
+        rng: dict[str, Any] = {"torch": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            rng["cuda"] = torch.cuda.get_rng_state_all()
+        state = {
+            "format": 1,
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "settings": self.settings.identity(),
+            "module": self.stage.modules().state_dict(),
+            "stage": self.stage.state(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
+            "guard": self.guard.state_dict(),
+            "rng": rng,
+            "figures": self.figures,
+        }
+        save_checkpoint(self.settings.directory, self.step, state)
+
+    def _validate(self) -> None:
+        """Measure the averaged weights, and write figures and sheet."""
+        with self.average.applied(), torch.no_grad():
+            self.figures = {name: float(value) for name, value in self.stage.validate().items()}
+            sheet = self.stage.sheet()
+        if sheet is not None:
+            write_sheet(self.settings.directory / "sheets" / f"step-{self.step:09d}.png", sheet)
+        if not self.figures:
+            return
+        self.figures_csv.add(self.step, {"seconds": self.elapsed_s} | self.figures)
+        log.info("%s step %d validation: %s", self.stage.name, self.step, format_values(self.figures))
+        if self.board is not None:
+            for name, figure in self.figures.items():
+                self.board.add_scalar(f"validation/{name}", figure, self.step)
+
+    def _resume(self) -> None:
+        """Take over the newest checkpoint, or make sure that no training is overwritten."""
+        directory = self.settings.directory
+        if not self.settings.resume:
+            if list_checkpoints(directory):
+                raise OutputExistsError(
+                    f"{directory} holds a training already; pass --resume to go on with it, or remove it."
+                )
+            return
+        saved = load_checkpoint(directory)
+        if saved is None:
+            log.info("There is no checkpoint in %s yet; the training starts from the beginning.", directory)
+            return
+        check_settings(saved["settings"], self.settings.identity(), directory)
+        _load_weights(self.stage, saved)
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.average.load_state_dict(saved["average"])
+        self.guard.load_state_dict(saved["guard"])
+        torch.set_rng_state(saved["rng"]["torch"])
+        if torch.cuda.is_available() and "cuda" in saved["rng"]:
+            torch.cuda.set_rng_state_all(saved["rng"]["cuda"])
+        self.step = int(saved["step"])
+        self.elapsed_s = float(saved["elapsed_s"])
+        self.figures = dict(saved["figures"])
+        log.info("The training goes on at step %d, after %s.", self.step, clock(self.elapsed_s))
+
+
+class _StopOnSignal:
+    """Turns the first SIGTERM or SIGINT into a wish to stop; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopOnSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: object) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        log.info(
+            "%s: the step in hand is finished, then a checkpoint is written.", signal.Signals(number).name
+        )

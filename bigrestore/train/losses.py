@@ -1,0 +1,156 @@
+"""The losses of the stages, each one line of mathematics with its source.
+
+All take float32 images (N, C, H, W) in grey values 0..1 and compute in float32 whatever the network ran in:
+in bfloat16 the last three digits of a mean over 10,000 pixels are noise. A mask, where given, is (N, 1, H, W)
+or broadcastable, 1 where a pixel counts; means are then over what counts, and 0 where nothing does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from bigrestore.errors import UsageError
+
+CHARBONNIER_EPSILON = 1e-3
+PYRAMID_LEVELS = 3
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean of values over the pixels that count, a scalar.
+
+    Parameters
+    ----------
+    values : Tensor, (N, C, H, W)
+    mask : Tensor or None
+        Weight of each pixel, 0..1, broadcastable to `values`; None: all count.
+    """
+    if mask is None:
+        return values.mean()
+    weight = mask.to(values.dtype).expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def charbonnier(
+    output: Tensor, target: Tensor, mask: Tensor | None = None, *, epsilon: float = CHARBONNIER_EPSILON
+) -> Tensor:
+    """Return the Charbonnier loss, mean sqrt((output - target)^2 + epsilon^2) - epsilon.
+
+    An L1 with a round bottom (Charbonnier et al., ICIP 1994; in super-resolution since LapSRN, Lai et al.,
+    CVPR 2017). The constant epsilon is taken off, so that equal images have the loss 0.
+
+    Parameters
+    ----------
+    output, target : Tensor, (N, C, H, W)
+    mask : Tensor, optional
+        1 where a pixel counts.
+    epsilon : float
+        Half-width of the round bottom, in grey values; 1e-3 is a quarter of an 8-bit step.
+    """
+    difference = output.float() - target.float()
+    return masked_mean(torch.sqrt(difference * difference + epsilon * epsilon) - epsilon, mask)
+
+
+def pyramid_l1(
+    output: Tensor, target: Tensor, mask: Tensor | None = None, *, levels: int = PYRAMID_LEVELS
+) -> Tensor:
+    """Return the mean over pyramid levels of the L1 of area-averaged images.
+
+    Level j averages blocks of 2^j pixels (1/2, 1/4, 1/8 of the size by default): an error in regional grey,
+    which a pixel loss hardly sees under texture, is all that is left there.
+
+    Parameters
+    ----------
+    output, target : Tensor, (N, C, H, W)
+        Both sides at least 2^levels.
+    mask : Tensor, optional
+        Averaged like the images; a block counts by the share of its pixels that count.
+    levels : int
+        Number of levels.
+
+    Raises
+    ------
+    UsageError
+        The images are smaller than a block of the last level.
+    """
+    if min(output.shape[-2:]) < 2**levels:
+        raise UsageError(
+            f"A pyramid of {levels} levels needs images of {2**levels} pixels, not "
+            f"{tuple(output.shape[-2:])}; take a larger patch."
+        )
+    difference = output.float() - target.float()
+    weight = None if mask is None else mask.float().expand(difference.shape[0], -1, *difference.shape[-2:])
+    if weight is not None:
+        difference = difference * weight
+    total = difference.new_zeros(())
+    for _ in range(levels):
+        difference = avg_pool2d(difference, 2)
+        if weight is None:
+            total = total + difference.abs().mean()
+            continue
+        weight = avg_pool2d(weight, 2)
+        # The pooled product is already weighted: dividing by the summed weight makes the mean.
+        counted = weight.expand_as(difference).sum().clamp_min(1e-6)
+        total = total + difference.abs().sum() / counted
+    return total / levels
+
+
+def fft_amplitude_l1(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the L1 between the amplitudes of the Fourier transforms (orthonormal).
+
+    A pixel loss forgives a missing high frequency, whose place it cannot predict; its amplitude it can
+    (an amplitude form of the frequency loss of MIMO-UNet, Cho et al., ICCV 2021).
+
+    Parameters
+    ----------
+    output, target : Tensor, (N, C, H, W)
+    mask : Tensor, optional
+        Pixels that do not count are set to 0 in both before the transform.
+    """
+    first, second = output.float(), target.float()
+    if mask is not None:
+        first, second = first * mask, second * mask
+    first, second = (torch.fft.rfft2(image, norm="ortho") for image in (first, second))
+    return (_amplitude(first) - _amplitude(second)).abs().mean()
+
+
+def _amplitude(spectrum: Tensor) -> Tensor:
+    """Return the amplitude, with a gradient that stays finite where it is zero."""
+    return torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
+
+
+def gaussian_nll(value: Tensor, target: Tensor, log_variance: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the negative log-likelihood of a Gaussian whose variance is predicted too.
+
+    After Nix and Weigend (1994): the mean of ((value - target)^2 exp(-s) + s) / 2, with s the log-variance
+    clamped to -12..12. Its minimum is where the variance equals the squared error; the clamp keeps one sure
+    and wrong prediction from throwing the network off.
+
+    Parameters
+    ----------
+    value, target, log_variance : Tensor
+        Of one shape, any.
+    mask : Tensor, optional
+        1 where an element counts.
+    """
+    log_variance = log_variance.float().clamp(-12, 12)
+    squared = (value.float() - target.float()) ** 2
+    return masked_mean(0.5 * (squared * torch.exp(-log_variance) + log_variance), mask)
+
+
+def kernel_l1(kernel: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the L1 of blur kernels, times k^2 / 10.
+
+    The mean over the k x k pixels of kernels that sum to one shrinks with k^2; the factor makes it a tenth of
+    the summed difference, 0 for equal kernels and at most 0.2, whatever their size.
+
+    Parameters
+    ----------
+    kernel, target : Tensor, (N, k, k)
+    mask : Tensor, (N,), optional
+        1 for the samples that count.
+    """
+    size = kernel.shape[-1]
+    difference = (kernel.float() - target.float()).abs()
+    return masked_mean(difference, None if mask is None else mask[:, None, None]) * (size * size / 10)

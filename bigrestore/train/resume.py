@@ -1,0 +1,137 @@
+"""Training checkpoints: what a killed training goes on from.
+
+A checkpoint appears under its name only when it is whole: it is written beside, flushed to the disk and
+renamed. The last two are kept, and loading takes the newest that passes the checksums of its own container,
+so that a disk that lied about a flush costs two minutes and not the training. They hold tensors, numbers,
+strings, lists and dictionaries only, and are read without unpickling anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bigrestore.errors import InputError, OutputError, UsageError
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d{9})\.pt")
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Return the checkpoints in a directory, oldest first."""
+    found = [path for path in directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: path.name)
+
+
+def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Write the checkpoint of a step whole or not at all, and drop all but the last two.
+
+    Raises
+    ------
+    OutputError
+        The directory cannot be written to, or the disk is full.
+    """
+    path = directory / f"checkpoint-{step:09d}.pt"
+    partial = path.with_name(path.name + ".partial")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        _sync_directory(directory)
+        for old in list_checkpoints(directory)[:-KEPT]:
+            old.unlink()
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as RuntimeError.
+        if partial.is_file():
+            partial.unlink()
+        raise OutputError(
+            f"The training checkpoint {path} cannot be written ({error}); free some space or choose "
+            "another place."
+        ) from error
+    return path
+
+
+def _sync_directory(directory: Path) -> None:
+    """Flush a rename to the disk, where directories can be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """Read the newest whole checkpoint of a directory.
+
+    Returns
+    -------
+    dict or None
+        The state that `save_checkpoint` was given; None where there is no checkpoint at all.
+
+    Raises
+    ------
+    InputError
+        There are checkpoints, and none of them can be read.
+    """
+    paths = list_checkpoints(directory)
+    for path in reversed(paths):
+        fault = _fault(path)
+        if fault is None:
+            try:
+                state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+                fault = str(error).partition("\n")[0]
+            else:
+                return state
+        log.warning("the checkpoint %s is damaged (%s); trying the one before it", path, fault)
+    if paths:
+        raise InputError(
+            f"None of the {len(paths)} training checkpoint(s) in {directory} can be read; remove them "
+            "to start again."
+        )
+    return None
+
+
+def _fault(path: Path) -> str | None:
+    """Say what is wrong with the container of a checkpoint; its members carry checksums."""
+    try:
+        with zipfile.ZipFile(path) as container:
+            broken = container.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        return str(error)
+    return None if broken is None else f"checksum of {broken} does not agree"
+
+
+def check_settings(saved: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:
+    """Refuse to resume a training that was started with other settings.
+
+    Raises
+    ------
+    UsageError
+        Some settings differ; the sentence names each with both values.
+    """
+    differing = [
+        f"{name} was {saved.get(name, 'not set')}, now {wanted.get(name, 'not set')}"
+        for name in sorted(set(saved) | set(wanted))
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise UsageError(
+            f"The training in {directory} was started with other settings ({'; '.join(differing)}); resume "
+            "with the same settings, or train into another place."
+        )
