@@ -81,7 +81,9 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
     """
     preset = next(name for name, known in PRESETS.items() if known == restorer.preset)
     tensors = {
-        name: (t.half() if half and t.is_floating_point() and not name.startswith("basis.") else t).contiguous().cpu()
+        name: (t.half() if half and t.is_floating_point() and not name.startswith("basis.") else t)
+        .contiguous()
+        .cpu()
         for name, t in restorer.state_dict().items()
     }
     metadata = {
@@ -94,12 +96,7 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
         **info,
         "sha256": hash_tensors(tensors),
     }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"the model {path} cannot be written ({error}); choose another place") from error
+    _write(path, tensors, metadata)
 
 
 def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
@@ -131,9 +128,13 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
         )
     restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
     try:
-        restorer.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+        restorer.load_state_dict(
+            {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+        )
     except RuntimeError as error:
-        raise ModelError(f"the model {path} does not hold the weights of its preset; fetch it again ({error})") from error
+        raise ModelError(
+            f"the model {path} does not hold the weights of its preset; fetch it again ({error})"
+        ) from error
     return Model(restorer.eval(), path.stem, info)
 
 
@@ -141,15 +142,21 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read metadata and tensors of a checkpoint, hash checked; ModelError where it is not one of ours."""
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            raise ModelError(f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint")
+            raise ModelError(
+                f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint"
+            )
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
             if text is None:
-                raise ModelError(f"{path} is a safetensors file, but not a bigrestore model; choose one that is")
+                raise ModelError(
+                    f"{path} is a safetensors file, but not a bigrestore model; choose one that is"
+                )
             info = json.loads(text)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} is damaged or no safetensors file ({error}); fetch the model again") from error
+        raise ModelError(
+            f"{path} is damaged or no safetensors file ({error}); fetch the model again"
+        ) from error
     except OSError as error:
         if isinstance(error, ModelError):
             raise
@@ -157,8 +164,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
     if hash_tensors(tensors) != info.get("sha256"):
-        raise ModelError(f"the weights in {path} do not match their sha256; the file is damaged, fetch it again")
+        raise ModelError(
+            f"the weights in {path} do not match their sha256; the file is damaged, fetch it again"
+        )
     return info, tensors
+
+
+def update_info(path: Path, changes: dict[str, Any]) -> None:
+    """Change entries of a checkpoint's metadata; the tensors stay as they are."""
+    info, tensors = read_checkpoint(path)
+    _write(path, tensors, {**info, **changes})
 
 
 def shipped_models() -> dict[str, Path]:
@@ -178,10 +193,21 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     if path.is_file():
         return path
     if path.suffix or path.parent != Path():
-        raise InputMissingError(f"there is no model file {path}; the shipped models are {', '.join(shipped) or 'none'}")
+        raise InputMissingError(
+            f"there is no model file {path}; the shipped models are {', '.join(shipped) or 'none'}"
+        )
     raise UsageError(
         f"there is no model {text!r} for scale {scale or 1}; give a .safetensors file or one of {', '.join(shipped) or 'none'}"
     )
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"the model {path} cannot be written ({error}); choose another place") from error
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:

@@ -69,7 +69,8 @@ class DegradationEstimator(nn.Module):
         self.kernel_px = KERNEL_PX[scale]
         widths = (2, *WIDTHS)
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride, padding=1) for a, b, stride in zip(widths, WIDTHS, STRIDES, strict=False)
+            nn.Conv2d(a, b, 3, stride, padding=1)
+            for a, b, stride in zip(widths, WIDTHS, STRIDES, strict=False)
         )
         outputs = self.kernel_px**2 + len(SCALARS) + KERNEL_CODES + len(SCALARS)
         self.mlp = nn.Sequential(nn.Linear(WIDTHS[-1], 128), nn.LeakyReLU(0.2), nn.Linear(128, outputs))

@@ -56,7 +56,9 @@ def probe_halo(
             altered = fill.clone()
             window = slice(limit_px - halo, limit_px + core + halo)
             altered[..., window, window] = scene[..., window, window]
-            worst = max(worst, float((_core_of(model, altered, conditions, limit_px, core) - reference).abs().max()))
+            worst = max(
+                worst, float((_core_of(model, altered, conditions, limit_px, core) - reference).abs().max())
+            )
         errors[halo] = worst
         if worst < TOLERANCE:
             return max(halo, step), errors

@@ -156,23 +156,29 @@ def _along_x(
     return _any_scale(parts, scale, width)
 
 
-def _integer_scale(parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], scale: int, width: int) -> Tensor:
+def _integer_scale(
+    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], scale: int, width: int
+) -> Tensor:
     """Evaluate every interval at the same `scale` positions and interleave them: no gather, exact phases."""
     positions = sorted(((u + 0.5) / scale - 0.5) % 1.0 for u in range(scale))
-    phases = torch.stack([_evaluate(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1)
+    phases = torch.stack(
+        [_evaluate(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1
+    )
     inside_first = scale - sum(1 for u in range(scale) if (u + 0.5) / scale < 0.5)
     return phases.flatten(-2)[..., inside_first : inside_first + width * scale]
 
 
-def _any_scale(parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], scale: float, width: int) -> Tensor:
+def _any_scale(
+    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], scale: float, width: int
+) -> Tensor:
     """Gather for each output pixel the interval it falls into."""
     u = torch.arange(int(width * scale), device=parts[0].device, dtype=torch.float64)
     position = (u + 0.5) / scale - 0.5
     interval = torch.floor(position)
     t = (position - interval).to(parts[0].dtype)
     index = (interval.long() + 1).clamp(0, width)
-    f0, step, left, both, rho = (None if p is None else p.index_select(-1, index) for p in parts)
-    assert f0 is not None and step is not None and left is not None and both is not None
+    f0, step, left, both = (part.index_select(-1, index) for part in parts[:4])
+    rho = None if parts[4] is None else parts[4].index_select(-1, index)
     return _evaluate((f0, step, left, both, rho), t, torch.logit(t))
 
 
@@ -188,7 +194,9 @@ def _evaluate(
 def _auto_rho(x: Tensor, e: float) -> Tensor:
     """Return rho on the intervals -1 .. W-1 from the third differences centred on an interval's two neighbours."""
     f = _extend(x, 4)
-    third = (f[..., 3:] - 3 * f[..., 2:-1] + 3 * f[..., 1:-2] - f[..., :-3]).abs()  # [j + 3]: around interval j
+    third = (
+        f[..., 3:] - 3 * f[..., 2:-1] + 3 * f[..., 1:-2] - f[..., :-3]
+    ).abs()  # [j + 3]: around interval j
     width = x.shape[-1]
     left, right = third[..., 1 : width + 2], third[..., 3 : width + 4]
     return AUTO_GAIN * torch.log((right + e) / (left + e))

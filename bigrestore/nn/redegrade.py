@@ -42,7 +42,10 @@ def strided_correlation(y: Tensor, kernel: Tensor, scale: int, step: int, offset
     size = kernel.shape[-1]
     stride = scale * step
     counts = [-(-length // stride) for length in y.shape[-2:]]
-    after = [max(0, stride * (n - 1) + offset + size - length) for n, length in zip(counts, y.shape[-2:], strict=True)]
+    after = [
+        max(0, stride * (n - 1) + offset + size - length)
+        for n, length in zip(counts, y.shape[-2:], strict=True)
+    ]
     padded = F.pad(y, (-offset, after[1], -offset, after[0]), mode="replicate")
     if kernel.ndim == 2:
         return F.conv2d(padded, kernel[None, None], stride=stride)[..., : counts[0], : counts[1]]

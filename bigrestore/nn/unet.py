@@ -12,6 +12,7 @@ FiLM: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 
 
 from __future__ import annotations
 
+import itertools
 from typing import TypeVar
 
 import attrs
@@ -79,13 +80,17 @@ class BlurDown(nn.Module):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-        self.register_buffer("fir", torch.outer(taps, taps).expand(channels_in, 1, 4, 4).clone(), persistent=False)
+        self.register_buffer(
+            "fir", torch.outer(taps, taps).expand(channels_in, 1, 4, 4).clone(), persistent=False
+        )
         self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H / 2, W / 2)."""
         fir = self.fir.to(x.dtype)
-        return F.leaky_relu(self.conv(F.conv2d(x, fir, stride=2, padding=1, groups=x.shape[1])), 0.2, inplace=True)
+        return F.leaky_relu(
+            self.conv(F.conv2d(x, fir, stride=2, padding=1, groups=x.shape[1])), 0.2, inplace=True
+        )
 
 
 class UNet(nn.Module):
@@ -103,11 +108,13 @@ class UNet(nn.Module):
         super().__init__()
         channels, fold = preset.channels, preset.unshuffle
         self.scale, self.unshuffle = scale, fold
-        self.embed = nn.Sequential(nn.Linear(PSI_SIZE, EMBEDDING), nn.LeakyReLU(0.2), nn.Linear(EMBEDDING, EMBEDDING))
+        self.embed = nn.Sequential(
+            nn.Linear(PSI_SIZE, EMBEDDING), nn.LeakyReLU(0.2), nn.Linear(EMBEDDING, EMBEDDING)
+        )
         self.stem = nn.Conv2d(2 * fold * fold, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_level(c, preset.blocks) for c in channels)
-        self.down = nn.ModuleList(BlurDown(a, b) for a, b in zip(channels, channels[1:], strict=False))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(channels, channels[1:], strict=False))
+        self.down = nn.ModuleList(BlurDown(a, b) for a, b in itertools.pairwise(channels))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(channels))
         self.decoder = nn.ModuleList(_level(c, preset.blocks) for c in channels[:-1])
         self.grey = nn.ModuleList(zero_init(nn.Conv2d(c, 1, 3, padding=1)) for c in channels[1:])
         shuffled = (fold * scale) ** 2
@@ -162,7 +169,9 @@ class UNet(nn.Module):
         finest = self.unshuffle * self.scale
         residual = catmull_rom(greys[-1], 2 * finest) + F.pixel_shuffle(parts[0], finest)
         shape_maps = F.pixel_shuffle(parts[2], self.unshuffle) if self.scale > 1 else None
-        return UNetOutput(residual, F.pixel_shuffle(parts[1], finest), shape_maps, [*greys, residual], features)
+        return UNetOutput(
+            residual, F.pixel_shuffle(parts[1], finest), shape_maps, [*greys, residual], features
+        )
 
 
 def zero_init(layer: Layer) -> Layer:

@@ -1,0 +1,312 @@
+"""The network as a method of the engine: devices, precision and the statistics of a section.
+
+One object serves all threads of a process. On a GPU every thread has its own stream and its own pinned
+buffers, so that the copies of one tile overlap the computation of another.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bigrestore.degrade.kernels import equivalent_sigma
+from bigrestore.errors import InputError, InputMissingError, UsageError
+from bigrestore.methods.base import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
+from bigrestore.nn.checkpoint import Model, load_model
+from bigrestore.nn.code import Degradations, compose_psi
+from bigrestore.nn.estimator import Estimate, degradations_of, section_mean
+from bigrestore.nn.redegrade import KERNEL_PX, redegrade
+from bigrestore.nn.restorer import Conditions
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WINDOWS_AT_ONCE = 16
+
+
+class NetworkMethod:
+    """The restorer behind the engine's protocol (`bigrestore.methods.base.Method`).
+
+    Parameters
+    ----------
+    model : Model
+        A loaded checkpoint.
+    realness : float
+        Share of the prior's detail, 0..1; above 0 the model must have a prior.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    precision : str
+        "auto", "fp32", "bf16" or "fp16".
+    seed : int
+        Key of the prior's noise.
+    lock : bool
+        Whether the guards that compare with the input act.
+    kernel : ndarray, (k, k), optional
+        Blur kernel on the output grid, odd k, that replaces the estimated one.
+    """
+
+    name = "network"
+    exact = True
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        realness: float = 0.0,
+        device: str = "auto",
+        precision: str = "auto",
+        seed: int = 0,
+        lock: bool = True,
+        kernel: NDArray[np.float32] | None = None,
+    ) -> None:
+        if not 0 <= realness <= 1:
+            raise UsageError(f"realness must lie in 0..1, not {realness}")
+        if realness > 0 and model.restorer.prior is None:
+            raise UsageError(f"the model {model.name} has no prior, so --realness must be 0, not {realness}")
+        self.model = model
+        self.scale = model.scale
+        self.halo_px = model.halo_px
+        self.alignment_px = model.restorer.alignment_px
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.realness, self.seed, self.lock = realness, seed, lock
+        self.kernel = None if kernel is None else fit_kernel(kernel, KERNEL_PX[self.scale])
+        self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._local = threading.local()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the method in plans, fingerprints and provenance."""
+        return {
+            "name": self.name,
+            "model": self.model.name,
+            "sha256": self.model.sha256,
+            "preset": self.model.info["preset"],
+            "scale": self.scale,
+            "halo_px": self.halo_px,
+            "alignment_px": self.alignment_px,
+            "realness": self.realness,
+            "lock": self.lock,
+            "seed": self.seed,
+            "device": self.device.type,
+            "precision": self.precision,
+            "kernel": "estimated" if self.kernel is None else "given",
+        }
+
+    @torch.inference_mode()
+    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
+        """Estimate the degradation of a section from its windows, (n, 128, 128), 0..1.
+
+        Without a window (n = 0) the code is the zero vector, which the network knows as "unknown", and the
+        kernel the mean of the training kernels.
+        """
+        basis = self._net.basis
+        size = KERNEL_PX[self.scale]
+        if len(windows) == 0:
+            kernel = basis.mean.unflatten(0, (size, size))
+            psi, gain, read = torch.zeros(24), 0.0, 0.0
+            if self.kernel is not None:
+                kernel = torch.from_numpy(self.kernel)
+            return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, {"windows": 0})
+        known = degradations_of(section_mean(self._estimates(windows), basis))
+        if self.kernel is not None:
+            known = _with_kernel(known, torch.from_numpy(self.kernel)[None].to(self.device))
+        psi = compose_psi(basis, known, self.scale)[0]
+        kernel_array = known.kernel[0].cpu().numpy()
+        details = {
+            "windows": len(windows),
+            "sigma_px": round(float(equivalent_sigma(kernel_array)), 4),
+            "noise_gain": float(known.noise_gain[0]),
+            "read_noise": float(known.read_noise[0]),
+            "jpeg_quality": round(float(known.jpeg_quality[0]), 1),
+            "banding": round(float(known.banding[0]), 4),
+        }
+        return SectionStatistics(
+            kernel_array, psi.cpu().numpy(), details["noise_gain"], details["read_noise"], details
+        )
+
+    @torch.inference_mode()
+    def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        """Restore tiles of one section; sizes and origins are multiples of the alignment."""
+        if self.device.type != "cuda":
+            return self._compute(batch, statistics)
+        stream = self._stream()
+        with torch.cuda.stream(stream):
+            return self._compute(batch, statistics)
+
+    def _compute(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        x = self._upload("x", batch.pixels)[:, None]
+        if batch.valid is None:
+            valid = torch.ones_like(x)
+        else:
+            valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
+        kernel = torch.from_numpy(statistics.kernel).to(self.device)
+        conditions = Conditions(
+            kernel=kernel,
+            psi=torch.from_numpy(statistics.psi).to(self.device),
+            noise_gain=statistics.noise_gain,
+            read_noise=statistics.read_noise,
+            realness=self.realness,
+            lock=self.lock,
+            seed=self.seed,
+            z=batch.z,
+        )
+        y = self._net(x, valid, conditions, torch.from_numpy(batch.origins), DTYPES[self.precision])
+        step = RESIDUAL_STEP_PX
+        residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
+        return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]))
+
+    def _estimates(self, windows: NDArray[np.float32]) -> Estimate:
+        parts = [
+            self._net.estimator(torch.from_numpy(part)[:, None].to(self.device))
+            for part in np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
+        ]
+        return Estimate(
+            *(torch.cat([getattr(p, f) for p in parts]) for f in ("log_kernel", "scalars", "log_variance"))
+        )
+
+    def _stream(self) -> torch.cuda.Stream:
+        if not hasattr(self._local, "stream"):
+            self._local.stream = torch.cuda.Stream(self.device)
+        stream: torch.cuda.Stream = self._local.stream
+        return stream
+
+    def _pinned(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return this thread's page-locked buffer of a name, made again only when the shape changes."""
+        buffer: Tensor | None = getattr(self._local, name, None)
+        if buffer is None or tuple(buffer.shape) != shape:
+            buffer = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+            setattr(self._local, name, buffer)
+        return buffer
+
+    def _upload(self, name: str, array: NDArray[np.float32]) -> Tensor:
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        staged = self._pinned(f"up_{name}", array.shape)
+        staged.numpy()[...] = array
+        return staged.to(self.device, non_blocking=True)
+
+    def _download(self, name: str, tensor: Tensor) -> NDArray[np.float32]:
+        if self.device.type != "cuda":
+            return tensor.float().cpu().numpy()
+        staged = self._pinned(f"down_{name}", tuple(tensor.shape))
+        staged.copy_(tensor, non_blocking=True)
+        self._stream().synchronize()
+        return staged.numpy().copy()
+
+
+def load_network(
+    model: str | Path,
+    *,
+    scale: int | None,
+    realness: float,
+    device: str,
+    precision: str,
+    seed: int,
+    lock: bool,
+    kernel: Path | None,
+) -> NetworkMethod:
+    """Load a model by name or path and make it a method; see `NetworkMethod` for the options."""
+    return NetworkMethod(
+        load_model(model, scale),
+        realness=realness,
+        device=device,
+        precision=precision,
+        seed=seed,
+        lock=lock,
+        kernel=None if kernel is None else read_kernel(kernel),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" takes a GPU where there is one. UsageError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UsageError(f"this machine has no device {name!r}; use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps") or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UsageError(f"this machine has no device {name!r}; use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return fp32, bf16 or fp16; "auto" takes 16 bits only where the hardware computes in them."""
+    if name not in ("auto", *DTYPES):
+        raise UsageError(f"there is no precision {name!r}; use auto, fp32, bf16 or fp16")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 is for GPUs; on a CPU use --precision auto, fp32 or bf16")
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        major = torch.cuda.get_device_capability(device)[0]
+        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
+
+
+def cpu_computes_bf16() -> bool:
+    """Return whether this CPU has bfloat16 arithmetic (AMX or AVX512-BF16); emulated, it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def read_kernel(path: Path) -> NDArray[np.float32]:
+    """Read a blur kernel from a .npy file or from rows of numbers in a text file."""
+    if not path.is_file():
+        raise InputMissingError(
+            f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
+        )
+    try:
+        array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        kernel = np.asarray(array, np.float32)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"the kernel {path} cannot be read ({error}); give a .npy file or rows of numbers"
+        ) from error
+    size = kernel.shape[0] if kernel.ndim else 0
+    if kernel.ndim != 2 or kernel.shape[1] != size or size % 2 == 0:
+        raise InputError(f"the kernel {path} has shape {kernel.shape}; it must be square with an odd side")
+    if not np.isfinite(kernel).all() or (kernel < 0).any() or kernel.sum() <= 0:
+        raise InputError(
+            f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
+        )
+    return kernel / kernel.sum(dtype=np.float64).astype(np.float32)
+
+
+def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Pad or crop a kernel to the side that the network uses; UsageError where cropping would lose over 1 %."""
+    have = kernel.shape[0]
+    if have <= size:
+        return np.pad(kernel, (size - have) // 2)
+    cut = (have - size) // 2
+    cropped = kernel[cut : have - cut, cut : have - cut]
+    if cropped.sum() < 0.99:
+        raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
+    return np.ascontiguousarray(cropped / cropped.sum(), np.float32)
+
+
+def _with_kernel(known: Degradations, kernel: Tensor) -> Degradations:
+    return Degradations(
+        kernel,
+        known.noise_gain,
+        known.read_noise,
+        known.jpeg_quality,
+        known.banding,
+        known.jitter_px,
+        known.damage,
+        known.defocus,
+        known.thickness_px,
+    )

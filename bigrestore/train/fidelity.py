@@ -1,0 +1,167 @@
+"""Stage 1: the U-Net and the interpolation learn to undo a known degradation.
+
+The code psi that conditions the network is the truth for two fifths of the pairs, the estimator's reading
+of the same window for two fifths, and dropped (zero, "unknown") for the rest: the network learns to use
+good knowledge, to bear the estimator's errors, and to work without any. Damage masks are shown half of
+the time, so that marked and unmarked damage are both known to it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bigrestore.nn.checkpoint import save_model
+from bigrestore.nn.code import PSI_SIZE, compose_psi
+from bigrestore.nn.estimator import degradations_of
+from bigrestore.nn.interpolation import catmull_rom
+from bigrestore.nn.redegrade import redegrade
+from bigrestore.nn.restorer import Restorer
+from bigrestore.train.data import step_rng
+from bigrestore.train.halo import measure_halo
+from bigrestore.train.losses import charbonnier, fft_amplitude_l1, pyramid_l1
+from bigrestore.train.pairs import Pairs, PairSource
+
+PATCH_PX = 96
+BATCH = 8
+ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.2
+MASK_SHOWN_SHARE = 0.5
+CHOICE_STREAM = 2
+BORDER_PX = 4
+"""Rim of the patch, output pixels, that losses leave out: the network pads with zeros there, a tile's halo hides it."""
+
+
+class FidelityStage:
+    """What the training loop asks for, for the U-Net of a restorer.
+
+    Parameters
+    ----------
+    model : Restorer
+        Its estimator is trained already and stays as it is.
+    pairs : PairSource
+        Where pairs come from.
+    seed : int
+        Seed of the choice of codes.
+    batch : int
+        Patches per step.
+    dtype : torch.dtype
+        What the U-Net computes in.
+    """
+
+    name = "fidelity"
+
+    def __init__(
+        self,
+        model: Restorer,
+        pairs: PairSource,
+        *,
+        seed: int,
+        batch: int = BATCH,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model, self.pairs, self.seed, self.batch, self.dtype = model, pairs, seed, batch, dtype
+        model.estimator.requires_grad_(False)
+
+    def modules(self) -> nn.Module:
+        """Return what is trained."""
+        return self.model.unet
+
+    def step(self, step: int, progress: float) -> dict[str, Tensor]:
+        """Return the losses of one step, the total first."""
+        pairs = self.pairs.at(step, self.batch)
+        rng = step_rng(self.seed, step, CHOICE_STREAM)
+        shown = torch.from_numpy(rng.random(self.batch) < MASK_SHOWN_SHARE).to(pairs.valid.device)
+        valid = torch.where(shown[:, None, None, None], pairs.valid, torch.ones_like(pairs.valid))
+        psi = self._codes(pairs, valid, rng)
+        _, y, out = self.model.fidelity(pairs.degraded, valid, psi, self.dtype)
+        return self._losses(y, out.log_scale, out.shape_maps, pairs, progress)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return the mean PSNR gain over Catmull-Rom on the held-out pairs, blind, oracle and without code."""
+        pairs = self.pairs.held_out()
+        start = _psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
+        changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
+        figures = {}
+        for name, psi in (
+            ("blind", self._estimated(pairs, pairs.valid)),
+            ("oracle", compose_psi(self.model.basis, pairs.known, self.model.scale)),
+            ("unknown", torch.zeros(len(pairs.drawn), PSI_SIZE, device=start.device)),
+        ):
+            _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, self.dtype)
+            figures[f"gain_{name}"] = float((_psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
+        return figures
+
+    @torch.no_grad()
+    def sheet(self) -> NDArray[np.uint8]:
+        """Return held-out pairs, one a column: degraded, restored, target."""
+        pairs = self.pairs.held_out()
+        _, y, _ = self.model.fidelity(
+            pairs.degraded, pairs.valid, self._estimated(pairs, pairs.valid), self.dtype
+        )
+        rows = (catmull_rom(pairs.degraded, self.model.scale), y, pairs.target)
+        picture = torch.cat([torch.cat([*row[:10, 0]], dim=1) for row in rows]).clamp(0, 1)
+        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the trained module."""
+        return {"basis": self.model.basis.state_dict(), "estimator": self.model.estimator.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.model.basis.load_state_dict(state["basis"])
+        self.model.estimator.load_state_dict(state["estimator"])
+
+    def export(self, path: Path) -> None:
+        """Measure the halo and write the model."""
+        halo_px, errors = measure_halo(self.model, self.pairs.held_out().degraded)
+        save_model(path, self.model, {"halo_px": halo_px, "halo_errors": errors})
+
+    def _estimated(self, pairs: Pairs, valid: Tensor) -> Tensor:
+        with torch.no_grad():
+            known = degradations_of(self.model.estimator(pairs.degraded, valid))
+            return compose_psi(self.model.basis, known, self.model.scale)
+
+    def _codes(self, pairs: Pairs, valid: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return oracle, estimated or dropped codes, (N, 24), drawn per pair."""
+        choice = torch.from_numpy(rng.random(self.batch)).to(pairs.degraded.device)[:, None]
+        oracle = compose_psi(self.model.basis, pairs.known, self.model.scale)
+        psi = torch.where(choice < ORACLE_SHARE, oracle, self._estimated(pairs, valid))
+        return psi * (choice < 1 - DROPPED_SHARE)
+
+    def _losses(
+        self, y: Tensor, log_scale: Tensor, shape_maps: Tensor | None, pairs: Pairs, progress: float
+    ) -> dict[str, Tensor]:
+        inner = slice(BORDER_PX, -BORDER_PX)
+        kernel, scale = pairs.known.kernel, self.model.scale
+        error, restored = redegrade(y - pairs.target, kernel, scale), y[..., inner, inner]
+        target, log_scale = pairs.target[..., inner, inner], log_scale[..., inner, inner]
+        distance = (restored - target).abs().detach()
+        parts = {
+            "charbonnier": charbonnier(restored, target),
+            "pyramid": pyramid_l1(restored, target),
+            "fft": fft_amplitude_l1(restored, target),
+            "redegrade": error[..., inner, inner].abs().mean(),
+            "laplace": (distance * torch.exp(-log_scale) + log_scale).mean(),
+        }
+        total = (
+            parts["charbonnier"]
+            + (1 - 0.9 * progress) * parts["pyramid"]
+            + 0.05 * parts["fft"]
+            + 0.5 * parts["redegrade"]
+            + 0.01 * parts["laplace"]
+        )
+        if shape_maps is not None:
+            parts["shape"] = shape_maps.square().mean()
+            total = total + 1e-3 * parts["shape"]
+        return {"loss": total, **parts}
+
+
+def _psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Return the PSNR of each image of a batch, dB, for a range of 1."""
+    return -10 * torch.log10((a - b).square().mean((1, 2, 3)).clamp_min(1e-10))

@@ -1,0 +1,211 @@
+"""One stage of training from a folder of images to a checkpoint that can be used.
+
+The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
+(or starts from another by `--start`). Beside it lies a folder `MODEL.train/STAGE/` with what a resumed
+training needs and what people look at: checkpoints, CSV and TensorBoard logs, sheets of held-out pairs.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from bigrestore.degrade.schema import Recipe
+from bigrestore.errors import UsageError
+from bigrestore.nn.checkpoint import load_model, update_info
+from bigrestore.nn.presets import get_preset
+from bigrestore.nn.restorer import Restorer
+from bigrestore.train import estimator, fidelity
+from bigrestore.train.data import PatchSource
+from bigrestore.train.estimator import EstimatorStage
+from bigrestore.train.fidelity import FidelityStage
+from bigrestore.train.images import load_images, split_by_section
+from bigrestore.train.loop import LoopSettings, TrainResult, train
+from bigrestore.train.pairs import PairSource, patch_size
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@attrs.frozen
+class StageOptions:
+    """What the command line says of a stage.
+
+    Attributes
+    ----------
+    preset : str
+        Name of a preset; only where the model is new.
+    scale : int
+        1, 2 or 4; only where the model is new.
+    steps, minutes : int or None, float or None
+        Length of the training; exactly one is given.
+    device : str
+        "cpu", "cuda", "cuda:1", "mps".
+    precision : str
+        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
+    recipe : str
+        Name or path of a degradation recipe.
+    start : Path or None
+        Checkpoint to start from instead of the output itself.
+    seed, batch, threads : int
+        Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
+    rate : float
+        Peak learning rate.
+    resume : bool
+        Go on from the last training checkpoint.
+    """
+
+    preset: str = "tiny"
+    scale: int = 1
+    steps: int | None = None
+    minutes: float | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    recipe: str = "default"
+    start: Path | None = None
+    seed: int = 0
+    batch: int = 0
+    threads: int = 0
+    rate: float = 8e-4
+    resume: bool = False
+
+
+def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> TrainResult:
+    """Train one stage and write the model.
+
+    Parameters
+    ----------
+    name : str
+        "estimator" or "fidelity".
+    data : Path
+        Folder of clean images, or a packed .npz.
+    output : Path
+        Model file to write.
+    options : StageOptions
+        The rest.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    UsageError
+        The options do not go together, or fidelity has no estimator to start from.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"the model {output} must end in .safetensors")
+    if (options.steps is None) == (options.minutes is None):
+        raise UsageError("give the length of the training by one of --steps and --minutes")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model, info = _starting_model(name, output, options)
+    model.to(device)
+    pairs = _pairs(name, data, model.scale, options, device)
+    stage = _stage(name, model, pairs, options)
+    result = train(stage, _loop_settings(name, data, output, options), output)
+    if result.status == "done":
+        training = {**info.get("training", {}), name: _record(stage, pairs, options, result)}
+        update_info(output, {"training": training})
+        log.info("wrote %s", output)
+    return result
+
+
+def hardware(device: torch.device) -> str:
+    """Return the kind of processor that a model was trained on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Restorer, dict[str, Any]]:
+    """Load the model that a stage starts from, or make a new one for the first stage."""
+    start = options.start or (output if output.is_file() else None)
+    if start is None:
+        if name != "estimator":
+            raise UsageError(
+                f"{name} starts from a model with a trained estimator; run `bigrestore train estimator` with -o {output} "
+                "first, or name one by --start"
+            )
+        torch.manual_seed(options.seed)
+        return Restorer(get_preset(options.preset), options.scale), {}
+    loaded = load_model(start)
+    if loaded.info["preset"] != options.preset or loaded.scale != options.scale:
+        raise UsageError(
+            f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
+            f"{options.scale}; say so by --preset and --scale, or choose another output"
+        )
+    return loaded.restorer.train(), loaded.info
+
+
+def _pairs(name: str, data: Path, scale: int, options: StageOptions, device: torch.device) -> PairSource:
+    input_px = estimator.WINDOW_PX if name == "estimator" else fidelity.PATCH_PX
+    train_images, held_out_images = split_by_section(load_images(data))
+    side = patch_size(input_px, scale)
+    return PairSource(
+        PatchSource(train_images, side, scale),
+        PatchSource(held_out_images, side, scale, augment=False),
+        Recipe.load(options.recipe),
+        scale,
+        seed=options.seed,
+        device=device,
+    )
+
+
+def _stage(
+    name: str, model: Restorer, pairs: PairSource, options: StageOptions
+) -> EstimatorStage | FidelityStage:
+    if name == "estimator":
+        return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH)
+    dtype = DTYPES.get(options.precision)
+    if dtype is None:
+        raise UsageError(f"there is no training precision {options.precision!r}; use fp32 or bf16")
+    return FidelityStage(model, pairs, seed=options.seed, batch=options.batch or fidelity.BATCH, dtype=dtype)
+
+
+def _record(
+    stage: EstimatorStage | FidelityStage, pairs: PairSource, options: StageOptions, result: TrainResult
+) -> dict[str, Any]:
+    """Return what the model card says of the training."""
+    return {
+        "seconds": round(result.elapsed_s),
+        "steps": result.steps,
+        "batch": stage.batch,
+        "threads": torch.get_num_threads(),
+        "precision": options.precision,
+        "recipe": options.recipe,
+        "seed": options.seed,
+        "rate": options.rate,
+        "machine": hardware(pairs.device),
+        "files": len(pairs.train.names),
+        "groups": {group: round(share, 3) for group, share in pairs.train.groups.items()},
+        "figures": {key: round(value, 4) for key, value in result.figures.items()},
+        "steps_skipped": result.skipped,
+        "steps_restored": result.restored,
+    }
+
+
+def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -> LoopSettings:
+    return LoopSettings(
+        directory=output.with_name(output.name + ".train") / name,
+        steps=options.steps,
+        minutes=options.minutes,
+        rate=options.rate,
+        seed=options.seed,
+        resume=options.resume,
+        facts={
+            "data": data.name,
+            "preset": options.preset,
+            "scale": options.scale,
+            "recipe": options.recipe,
+            "batch": options.batch,
+            "precision": options.precision,
+        },
+    )
