@@ -29,7 +29,9 @@ _LUMINANCE = (
 )
 
 _TIE = 1e-6
-"""Added before rounding: exact halves occur (the mean of 64 integers) and must not hang on the last bit."""
+"""Added before rounding: exact halves occur (means of integers) and must not hang on the last bit."""
+
+_ROOT8 = math.sqrt(8.0)
 
 
 def quantisation_table(quality: int) -> Tensor:
@@ -65,14 +67,22 @@ def jpeg_round_trip(images: Tensor, qualities: Sequence[int]) -> Tensor:
     -------
     Tensor, (N, H, W)
         Multiples of 1/255 in 0..1.
+
+    Notes
+    -----
+    The encoder's integer transform rounds after the rows (to quarters, scaled by the root of 8) and after the
+    columns (to eighths), and rounds halves away from zero when it divides by the table. Without these
+    roundings six blocks in a hundred fall into another bin.
     """
     n, height, width = images.shape
     cosines = _cosines(images.dtype, images.device)
     tables = torch.stack([quantisation_table(quality) for quality in qualities]).to(images)[:, None, None]
     levels = torch.round(images.clamp(0.0, 1.0) * 255.0) - 128.0
     blocks = levels.reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
-    coefficients = cosines @ blocks @ cosines.T / tables
-    quantised = torch.round(coefficients + _TIE * torch.sign(coefficients)) * tables
+    rows = torch.floor(blocks @ cosines.T * (4.0 * _ROOT8) + 0.5 + _TIE)
+    eighths = torch.floor(cosines @ rows * (_ROOT8 / 4.0) + 0.5 + _TIE)
+    magnitude = torch.floor((eighths.abs() + 4.0 * tables) / (8.0 * tables))
+    quantised = magnitude * torch.sign(eighths) * tables
     decoded = cosines.T @ quantised @ cosines + 128.0
     pixels = torch.round(decoded + _TIE).clamp(0.0, 255.0) / 255.0
     return pixels.transpose(2, 3).reshape(n, height, width)

@@ -137,9 +137,12 @@ def _radial(size: int, reach_px: float, profile: Callable[[_Float], _Float]) -> 
 def defocus(size: int, radius_px: float) -> Kernel:
     """Return the disk that geometrical optics gives a point out of focus, its rim anti-aliased.
 
-    A disk of radius r has the second moment r^2 / 4 per axis; pixel integration adds 1/12.
+    A disk of radius r has the second moment r^2 / 4 per axis; integrating over pixels adds 1/12 where the
+    disk covers many of them. A disk that fits into one pixel (r <= 0.5) blurs nothing.
     """
-    return _radial(size, radius_px, lambda d: np.asarray(d <= max(radius_px, 0.5 / _SUBSAMPLES), np.float64))
+    if radius_px <= 0.5:
+        return delta(size)
+    return _radial(size, radius_px, lambda distance: np.asarray(distance <= radius_px, np.float64))
 
 
 def thickness(size: int, below_px: float, above_px: float) -> Kernel:
@@ -158,7 +161,7 @@ def thickness(size: int, below_px: float, above_px: float) -> Kernel:
                 total += np.clip(1.0 / distance - 1.0 / radius, 0.0, None)
         return total
 
-    if max(below_px, above_px) < 1.0 / _SUBSAMPLES:
+    if max(below_px, above_px) <= 0.5:
         return delta(size)
     return _radial(size, max(below_px, above_px), profile)
 
