@@ -1,0 +1,147 @@
+"""What every reader hands to `open_section`: levels that can be read window by window, and their facts.
+
+A format is a function that returns a `Found`. All formats present their pixels in the same way, one
+section `z` at a time as (y, x) or (y, x, 3), so that the engine, the profile and the thumbnails never ask
+what kind of file is behind a section. A `Level` reads no more than the window needs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
+"""The kinds of input, as `info` prints them."""
+
+Window = Callable[[int, int, int, int, int], NDArray[Any]]
+"""`read(z, y0, y1, x0, x1)` gives (h, w) or (h, w, 3) in the storage dtype, thread-safe."""
+
+Triple = tuple[float | None, float | None, float | None]
+"""One number per axis (z, y, x); None where it is unknown."""
+
+UNKNOWN: Triple = (None, None, None)
+
+_WAY_OUT = {
+    "float64": "convert it to float32",
+    "float16": "convert it to float32",
+    "complex64": "take its magnitude as float32",
+    "complex128": "take its magnitude as float32",
+    "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
+    "int8": "shift it to uint8",
+    "int16": "shift it to uint16",
+    "int32": "convert it to uint16 or float32",
+    "uint32": "convert it to uint16 or float32",
+    "int64": "convert it to uint16 or float32",
+    "uint64": "convert it to uint16 or float32",
+}
+
+
+@attrs.frozen(eq=False)
+class Level:
+    """One level of a pyramid, or the only one.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (z, y, x) in pixels.
+    chunk : tuple of int
+        (y, x) of the unit in which the format decodes; reading windows on this lattice is cheapest.
+    read : callable
+        `read(z, y0, y1, x0, x1)`; the window lies inside `shape`, which the caller has checked.
+    voxel_size_um, translation_um : tuple of float or None
+        Per axis (z, y, x) in micrometres; the translation is that of the first voxel's centre.
+    """
+
+    shape: tuple[int, int, int]
+    chunk: tuple[int, int]
+    read: Window
+    voxel_size_um: Triple = UNKNOWN
+    translation_um: Triple = UNKNOWN
+
+
+@attrs.frozen(eq=False)
+class Found:
+    """Everything that a reader understood of an input.
+
+    Attributes
+    ----------
+    kind : str
+        The reader that understood it.
+    levels : tuple of Level
+        Finest first; at least one.
+    channels : int
+        1, or 3 for RGB.
+    dtype : numpy.dtype
+        uint8, uint16 or float32, native byte order.
+    axes : str
+        The axes as the file states them, slowest first, such as "tczyx".
+    is_volume : bool
+        Whether the input has a z axis that the output must keep.
+    format_version : str or None
+        Version of the format where it has one, such as "0.4".
+    resident_bytes : int
+        Memory that the reader holds while the section is read, because the format is decoded whole or in
+        large strips.
+    files : tuple of Path
+        The files whose size and time identify the input (metadata files only, for chunked stores).
+    details : dict
+        JSON-able facts for `info` and the log.
+    """
+
+    kind: Kind
+    levels: tuple[Level, ...]
+    channels: int
+    dtype: np.dtype[Any]
+    axes: str
+    is_volume: bool
+    format_version: str | None = None
+    resident_bytes: int = 0
+    files: tuple[Path, ...] = ()
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+
+def accepted_dtype(dtype: Any, source: str) -> np.dtype[Any]:
+    """Return the native form of uint8, uint16 or float32, and refuse everything else.
+
+    Raises
+    ------
+    InputError
+        For any other dtype, naming the conversion that helps.
+    """
+    native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    if native in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
+        return native
+    way_out = _WAY_OUT.get(native.name, "convert it to uint8, uint16 or float32")
+    raise InputError(
+        f"{source} holds {native.name} pixels, but only uint8, uint16 and float32 are read: {way_out}."
+    )
+
+
+def require_pixels(shape: tuple[int, ...], source: str) -> None:
+    """Refuse an array without pixels."""
+    if any(n < 1 for n in shape):
+        raise InputError(f"{source} has no pixels (shape {tuple(shape)}); give an image that has some.")
+
+
+def level_factor(whole: int, reduced: int) -> float:
+    """Return by how much a level is reduced, exact where a whole factor explains both sizes.
+
+    Parameters
+    ----------
+    whole, reduced : int
+        Pixels along one axis at level 0 and at the level.
+    """
+    factor = max(1, round(whole / reduced))
+    if reduced in (whole // factor, -(-whole // factor), round(whole / factor)):
+        return float(factor)
+    return whole / reduced

@@ -1,0 +1,324 @@
+"""Write OME-Zarr: a store that looks whole only once it is whole.
+
+The order is the guarantee. `create_store` makes the group and the empty level 0 but no `multiscales`, so
+that no viewer takes a half-written store for a result. Blocks are written whole shard by whole shard,
+because writing one shard in pieces is ten times slower and two writers of one shard silently lose data.
+`finish_store` adds the metadata last. Every block leaves its files even where it is all background, so
+that a missing shard always means a missing block.
+
+There is nothing in the store but pixels, geometry and the provenance handed in: the same arguments give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle
+from zarr.core.array_spec import ArrayConfigParams
+
+from bigrestore.errors import InputError, OutputError, UsageError
+from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
+from bigrestore.io.placement import dataset_transforms, pyramid_factors, pyramid_shapes
+
+ZarrArray = zarr.Array[Any]
+
+CHUNK_PX = 480
+SHARD_PX = 3840
+CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
+"""How arrays are opened for writing: a chunk of fill values is written like any other."""
+
+
+def _output_dtype(value: Any) -> np.dtype[Any]:
+    """Return the native dtype of an output, refusing what is not stored."""
+    return accepted_dtype(value, "the output")
+
+
+@attrs.frozen
+class StoreSpec:
+    """What an output store holds.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (z, y, x) of level 0 in pixels.
+    dtype : numpy.dtype
+        uint8, uint16 or float32.
+    channels : int
+        1 or 3.
+    voxel_size_um : tuple of float or None
+        (z, y, x) of level 0 in micrometres; None where unknown.
+    translation_um : tuple of float or None
+        (z, y, x) of the first voxel's centre, in micrometres where the voxel size is known and in pixels
+        where it is not; None means 0.
+    is_volume : bool
+        Whether the store has a z axis; without it the depth must be 1.
+    fmt : str
+        OME-Zarr version: "0.5" (Zarr v3, sharded) or "0.4" (Zarr v2, chunk files).
+    chunk_px, shard_px : int
+        Sides of chunks and shards along y and x; a shard is one section deep. 0.4 has no shards, but a
+        block still owns whole multiples of `shard_px`.
+    fill_value : float
+        What a pixel holds that no block has written.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any] = attrs.field(converter=_output_dtype)
+    channels: int = 1
+    voxel_size_um: Triple = UNKNOWN
+    translation_um: Triple = UNKNOWN
+    is_volume: bool = False
+    fmt: Literal["0.5", "0.4"] = "0.5"
+    chunk_px: int = CHUNK_PX
+    shard_px: int = SHARD_PX
+    fill_value: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be stored."""
+        if min(self.shape) < 1 or (self.shape[0] > 1 and not self.is_volume):
+            raise UsageError(
+                f"an output of shape {self.shape} (z, y, x, is_volume={self.is_volume}) cannot be stored."
+            )
+        if self.channels not in (1, 3):
+            raise UsageError(f"an output has 1 or 3 channels, not {self.channels}.")
+        if self.fmt not in ("0.4", "0.5"):
+            raise UsageError(f"OME-Zarr {self.fmt} cannot be written; choose --format 0.5 or 0.4.")
+        if self.chunk_px < 1 or self.shard_px % self.chunk_px:
+            raise UsageError(
+                f"a shard of {self.shard_px} px is not a multiple of the chunk, {self.chunk_px} px."
+            )
+
+    @property
+    def axes(self) -> str:
+        """The axes of the arrays: yx, zyx, cyx or czyx."""
+        return ("c" if self.channels == 3 else "") + ("z" if self.is_volume else "") + "yx"
+
+    def array_shape(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shape of the array that holds a level of `shape` (z, y, x)."""
+        return tuple({"c": 3, "z": shape[0], "y": shape[1], "x": shape[2]}[axis] for axis in self.axes)
+
+    def array_shards(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Return the shard (0.5) that level arrays of `shape` (z, y, x) have; never wider than needed."""
+        size = {
+            axis: min(self.shard_px, -(-n // self.chunk_px) * self.chunk_px)
+            for axis, n in zip("yx", shape[1:], strict=True)
+        }
+        return tuple({"c": 3, "z": 1, **size}[axis] for axis in self.axes)
+
+    def array_chunks(self) -> tuple[int, ...]:
+        """Return the chunk that all level arrays have."""
+        return tuple({"c": 1, "z": 1, "y": self.chunk_px, "x": self.chunk_px}[axis] for axis in self.axes)
+
+
+def create_store(path: str | Path, spec: StoreSpec) -> None:
+    """Make the root group and the empty level 0, without the metadata that would make it an image.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
+    try:
+        zarr.create_group(store=Path(path), zarr_format=_zarr_format(spec), overwrite=False)
+    except (OSError, zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as err:
+        raise OutputError(
+            f"the store {path} cannot be created ({err}); choose another place for the output."
+        ) from err
+    create_level(path, spec, 0)
+
+
+def create_level(path: str | Path, spec: StoreSpec, level: int, *, overwrite: bool = False) -> ZarrArray:
+    """Make the empty array of one level."""
+    shape = pyramid_shapes(spec)[level]
+    sharded = spec.fmt == "0.5"
+    return zarr.create_array(
+        store=Path(path),
+        name=str(level),
+        shape=spec.array_shape(shape),
+        chunks=spec.array_chunks(),
+        shards=spec.array_shards(shape) if sharded else None,
+        dtype=spec.dtype,
+        compressors=_compressor(spec),
+        fill_value=spec.dtype.type(spec.fill_value).item(),
+        zarr_format=_zarr_format(spec),
+        dimension_names=list(spec.axes) if sharded else None,
+        chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
+        overwrite=overwrite,
+        config=CONFIG,
+    )
+
+
+def _zarr_format(spec: StoreSpec) -> Literal[2, 3]:
+    """Return the Zarr version that carries an OME-Zarr version."""
+    return 3 if spec.fmt == "0.5" else 2
+
+
+def _compressor(spec: StoreSpec) -> Any:
+    """Return blosc/zstd, bytes shuffled where a value has several; deterministic for one library version."""
+    if spec.fmt == "0.5":
+        shuffle = BloscShuffle.shuffle if spec.dtype.itemsize > 1 else BloscShuffle.noshuffle
+        return BloscCodec(cname="zstd", clevel=5, shuffle=shuffle, typesize=spec.dtype.itemsize)
+    from numcodecs import Blosc
+
+    return Blosc(
+        cname="zstd", clevel=5, shuffle=Blosc.SHUFFLE if spec.dtype.itemsize > 1 else Blosc.NOSHUFFLE
+    )
+
+
+def open_level(path: str | Path, level: int, *, mode: Literal["r", "r+"] = "r+") -> ZarrArray:
+    """Open the array of one level of a store that `create_store` made.
+
+    Raises
+    ------
+    InputError
+        When there is no such level.
+    """
+    try:
+        found = zarr.open_array(store=Path(path), path=str(level), mode=mode, config=CONFIG)
+    except (OSError, ValueError, zarr.errors.ArrayNotFoundError) as err:
+        raise InputError(f"{path} has no readable level {level} ({err}); write the store again.") from err
+    return found
+
+
+def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]) -> None:
+    """Write one block of one section: whole shards, or up to the array's far edge.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        From `open_level`.
+    z, y0, x0 : int
+        Where the block begins, in pixels of that level; y0 and x0 on the shard lattice.
+    pixels : ndarray, (h, w) or (h, w, 3)
+        Values in the array's dtype.
+    """
+    height, width = pixels.shape[:2]
+    key: list[Any] = [slice(y0, y0 + height), slice(x0, x0 + width)]
+    rgb = pixels.ndim == 3
+    if array.ndim == 3 + rgb:
+        key.insert(0, slice(z, z + 1))
+        pixels = pixels[np.newaxis]
+    if rgb:
+        key.insert(0, slice(None))
+        pixels = np.moveaxis(pixels, -1, 0)
+    array[tuple(key)] = np.ascontiguousarray(pixels)
+
+
+def read_block(array: ZarrArray, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+    """Read a window of one section back as (h, w) or (h, w, 3); the inverse of `write_block`."""
+    rgb = array.shape[0] == 3 and array.ndim > 2 and array.chunks[0] == 1 and _is_rgb(array)
+    key: list[Any] = [slice(y0, y1), slice(x0, x1)]
+    if array.ndim == 3 + rgb:
+        key.insert(0, z)
+    if rgb:
+        key.insert(0, slice(None))
+    pixels = np.asarray(array[tuple(key)])
+    return np.moveaxis(pixels, 0, -1) if rgb else pixels
+
+
+def shard_paths(
+    path: str | Path, spec: StoreSpec, level: int, z: int, y0: int, x0: int, height: int, width: int
+) -> list[Path]:
+    """Return the files that a block owns: its shards (0.5) or its chunk files (0.4).
+
+    Parameters
+    ----------
+    z, y0, x0, height, width : int
+        The block in pixels of that level; y0 and x0 on the shard lattice.
+    """
+    shape = pyramid_shapes(spec)[level]
+    unit = spec.array_shards(shape) if spec.fmt == "0.5" else spec.array_chunks()
+    step_y, step_x = unit[-2:]
+    root = Path(path) / str(level)
+    if spec.fmt == "0.5":
+        root = root / "c"
+    heads = [""] if spec.channels == 1 else ["0"] if spec.fmt == "0.5" else ["0", "1", "2"]
+    stems = [root / head / (str(z) if spec.is_volume else "") for head in heads]
+    rows = range(y0 // step_y, -(-(y0 + height) // step_y))
+    columns = range(x0 // step_x, -(-(x0 + width) // step_x))
+    return [stem / str(row) / str(column) for stem in stems for row in rows for column in columns]
+
+
+def finish_store(
+    path: str | Path, spec: StoreSpec, window: tuple[float, float], provenance: Mapping[str, Any]
+) -> None:
+    """Write the metadata that make the store an image: multiscales, omero window, provenance.
+
+    Call it last, when every level of `pyramid_shapes(spec)` is written. Identical arguments give identical
+    bytes; what differs from run to run (time, host, duration) does not belong in `provenance`.
+
+    Parameters
+    ----------
+    window : (start, end)
+        Storage values that a viewer shows as black and white.
+    provenance : mapping
+        JSON-able; goes under the root attribute `bigrestore`.
+    """
+    multiscale: dict[str, Any] = {
+        "name": "image",
+        "axes": [_axis(spec, axis) for axis in spec.axes],
+        "datasets": [
+            {"path": str(level), "coordinateTransformations": dataset_transforms(spec, level)}
+            for level in range(len(pyramid_factors(spec)))
+        ],
+        "type": "mean",
+        "metadata": {"description": "Each level is the mean over 2 x 2 (x 2) voxels of the level before."},
+    }
+    omero: dict[str, Any] = {
+        "channels": _omero_channels(spec, window),
+        "rdefs": {"model": "color" if spec.channels == 3 else "greyscale"},
+    }
+    ours = json.loads(json.dumps(dict(provenance), sort_keys=True))
+    group = zarr.open_group(store=Path(path), mode="r+")
+    if spec.fmt == "0.5":
+        group.attrs.put(
+            {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": omero}, "bigrestore": ours}
+        )
+    else:
+        multiscale["version"] = "0.4"
+        group.attrs.put(
+            {"multiscales": [multiscale], "omero": {**omero, "version": "0.4"}, "bigrestore": ours}
+        )
+
+
+def _axis(spec: StoreSpec, axis: str) -> dict[str, str]:
+    """Return the metadata of one axis; the unit is left out where the voxel size is unknown."""
+    if axis == "c":
+        return {"name": "c", "type": "channel"}
+    entry = {"name": axis, "type": "space"}
+    if spec.voxel_size_um["zyx".index(axis)] is not None:
+        entry["unit"] = "micrometer"
+    return entry
+
+
+def _omero_channels(spec: StoreSpec, window: tuple[float, float]) -> list[dict[str, Any]]:
+    """Return the display settings of each channel."""
+    low, high = (0.0, 1.0) if spec.dtype.kind == "f" else (0.0, float(np.iinfo(spec.dtype).max))
+    start, end = (float(value) for value in window)
+    names = (
+        [("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF")]
+        if spec.channels == 3
+        else [("grey", "FFFFFF")]
+    )
+    return [
+        {
+            "label": label,
+            "color": color,
+            "active": True,
+            "window": {"min": min(low, start), "max": max(high, end), "start": start, "end": end},
+        }
+        for label, color in names
+    ]
+
+
+def _is_rgb(array: ZarrArray) -> bool:
+    """Tell whether the first axis of one of our arrays is the channel."""
+    names = getattr(array.metadata, "dimension_names", None)
+    return names[0] == "c" if names else array.ndim == 4 or array.shape[0] == 3

@@ -1,0 +1,384 @@
+"""Open any supported image as a `Section`: lazy pixels, axes, voxel size, value range and origin.
+
+The rest of the program asks a section for windows and never for files. A window comes straight from the
+backing array, without a task graph, in the storage dtype; only the chunks that it touches are decoded.
+Two promises are kept here for all formats: a pixel that is not a number is refused where it lies and never
+replaced, and the value range comes from the dtype or from the user, never from the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import BigrestoreError, InputError, UsageError
+from bigrestore.io.levels import Kind, Level, Triple, level_factor
+from bigrestore.io.reduce import area_thumbnail
+
+if TYPE_CHECKING:
+    import dask.array
+
+SAMPLED_WINDOWS = 9
+"""Windows whose checksum goes into a fingerprint."""
+
+SAMPLED_PX = 256
+"""Their side, in pixels."""
+
+
+@attrs.frozen(eq=False)
+class Section:
+    """One image or one stack of sections, readable window by window from several threads at once.
+
+    Attributes
+    ----------
+    source : str
+        The path or pattern it was opened from.
+    kind : str
+        "ome-zarr", "zarr", "tiff", "image", "minc", "nifti" or "stack".
+    depth, height, width : int
+        Pixels along z, y and x of the level that is read.
+    channels : int
+        1 (grey) or 3 (RGB).
+    dtype : numpy.dtype
+        uint8, uint16 or float32, native byte order.
+    value_range : tuple of float
+        (lo, hi) that stand for 0 and 1: the dtype's range, 0..1 for float32, or what the user said.
+    voxel_size_um : tuple of float or None
+        (z, y, x) of the level that is read, in micrometres; None where unknown.
+    translation_um : tuple of float or None
+        (z, y, x) of the first voxel's centre in micrometres; None where unknown.
+    axes : str
+        The axes as the file states them.
+    is_volume : bool
+        Whether the input has a z axis, which the output keeps.
+    format_version : str or None
+        Version of the format where it has one ("0.4", "0.5").
+    level : int
+        The pyramid level that is read.
+    levels : tuple of tuple of int
+        The (z, y, x) shapes of all levels that the input has.
+    resident_bytes : int
+        Memory that the reader holds because the format is decoded whole or in wide strips.
+    files : tuple of Path
+        Files whose size and modification time identify the input.
+    details : dict
+        Further JSON-able facts, for `bigrestore info`.
+    """
+
+    source: str
+    kind: Kind
+    depth: int
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    value_range: tuple[float, float]
+    voxel_size_um: Triple
+    translation_um: Triple
+    axes: str
+    is_volume: bool
+    format_version: str | None
+    level: int
+    levels: tuple[tuple[int, int, int], ...]
+    resident_bytes: int
+    files: tuple[Path, ...] = attrs.field(repr=False)
+    details: dict[str, Any] = attrs.field(repr=False)
+    _pyramid: tuple[Level, ...] = attrs.field(repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(depth, height, width) in pixels."""
+        return self.depth, self.height, self.width
+
+    def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read one window of one section.
+
+        Parameters
+        ----------
+        z : int
+            Index of the section, 0 <= z < depth.
+        y0, y1, x0, x1 : int
+            Half-open window in pixels, inside the section and not empty.
+
+        Returns
+        -------
+        ndarray, (y1 - y0, x1 - x0) or (y1 - y0, x1 - x0, 3)
+            Grey or RGB values in the storage dtype, C-contiguous, native byte order.
+
+        Raises
+        ------
+        UsageError
+            When the window does not lie inside the section.
+        InputError
+            When the file is damaged there, or a float32 pixel is not finite.
+        """
+        self._check_window(z, y0, y1, x0, x1)
+        where = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
+        try:
+            raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
+        except BigrestoreError:
+            raise
+        except Exception as err:
+            raise InputError(
+                f"{where} cannot be decoded ({_one_line(err)}); restore the file from its source."
+            ) from err
+        pixels = np.ascontiguousarray(raw, dtype=self.dtype)
+        if self.dtype.kind == "f":
+            _require_finite(pixels, self.source, z, y0, x0)
+        return pixels
+
+    def _check_window(self, z: int, y0: int, y1: int, x0: int, x1: int) -> None:
+        """Refuse a window that is empty or leaves the section."""
+        if not (0 <= z < self.depth and 0 <= y0 < y1 <= self.height and 0 <= x0 < x1 <= self.width):
+            raise UsageError(
+                f"the window z={z}, y={y0}:{y1}, x={x0}:{x1} does not lie inside {self.source}, "
+                f"which is {self.depth} x {self.height} x {self.width} (z, y, x)."
+            )
+
+    @property
+    def data(self) -> dask.array.Array:
+        """The pixels as a lazy dask array, (z, y, x) or (z, y, x, 3), in the storage dtype."""
+        import dask.array as da
+
+        chunk_y, chunk_x = (_multiple_near(n, 1024) for n in self._pyramid[self.level].chunk)
+        chunks: tuple[int, ...] = (1, min(chunk_y, self.height), min(chunk_x, self.width))
+        view = _ArrayView(self)
+        if self.channels == 3:
+            chunks = (*chunks, 3)
+        array: dask.array.Array = da.from_array(  # type: ignore[no-untyped-call]
+            view, chunks=chunks, name=False, asarray=False, meta=np.empty((0,) * view.ndim, self.dtype)
+        )
+        return array
+
+    def lowres(self, z: int, max_px: int) -> tuple[NDArray[Any], float]:
+        """Return a small picture of one section, in bounded memory.
+
+        The smallest level of the pyramid that still has `max_px` along its longer side is read, and the
+        rest of the way is an area mean over whole blocks of pixels.
+
+        Parameters
+        ----------
+        z : int
+            Index of the section at the level that is read.
+        max_px : int
+            The longer side is at most this many pixels.
+
+        Returns
+        -------
+        thumbnail : ndarray, (h, w) or (h, w, 3)
+            In the storage dtype, rounded half to even.
+        factor : float
+            Section pixels per thumbnail pixel; thumbnail pixel u covers factor*u .. factor*(u+1).
+        """
+        if max_px < 1:
+            raise UsageError(f"max_px is {max_px}, but a thumbnail needs at least one pixel.")
+        base = self._pyramid[self.level]
+        chosen = base
+        for level in self._pyramid[self.level + 1 :]:
+            if max(level.shape[1:]) >= max_px:
+                chosen = level
+        if chosen is not base:
+            z = min(chosen.shape[0] - 1, int(z / level_factor(base.shape[0], chosen.shape[0])))
+        between = level_factor(base.shape[2], chosen.shape[2])
+        step = math.ceil(max(chosen.shape[1:]) / max_px)
+        window = (
+            self
+            if chosen is base
+            else attrs.evolve(
+                self,
+                level=self._pyramid.index(chosen),
+                depth=chosen.shape[0],
+                height=chosen.shape[1],
+                width=chosen.shape[2],
+            )
+        )
+        return area_thumbnail(
+            window.read, z, window.height, window.width, window.channels, self.dtype, step
+        ), between * step
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return JSON-able facts that change when the input changes.
+
+        Geometry and dtype, size and modification time of the files (of the metadata files for a chunked
+        store), and BLAKE2b checksums of windows sampled on a fixed lattice.
+        """
+        stat = hashlib.blake2b(digest_size=16)
+        size = 0
+        for file in self.files:
+            info = file.stat()
+            size += info.st_size
+            stat.update(f"{file.name}:{info.st_size}:{info.st_mtime_ns};".encode())
+        return {
+            "kind": self.kind,
+            "shape": [*self.shape, self.channels],
+            "dtype": self.dtype.name,
+            "level": self.level,
+            "value_range": list(self.value_range),
+            "voxel_size_um": list(self.voxel_size_um),
+            "translation_um": list(self.translation_um),
+            "files": len(self.files),
+            "bytes": size,
+            "files_blake2b": stat.hexdigest(),
+            "windows_blake2b": self._sample_digests(),
+        }
+
+    def _sample_digests(self) -> list[str]:
+        """Return checksums of windows along a fixed diagonal lattice through the section or volume."""
+        digests = []
+        for i in range(SAMPLED_WINDOWS):
+            z = (self.depth - 1) * i // (SAMPLED_WINDOWS - 1)
+            y = max(0, self.height - SAMPLED_PX) * (i % 3) // 2
+            x = max(0, self.width - SAMPLED_PX) * (i // 3) // 2
+            window = self.read(z, y, min(y + SAMPLED_PX, self.height), x, min(x + SAMPLED_PX, self.width))
+            digests.append(hashlib.blake2b(window.tobytes(), digest_size=16).hexdigest())
+        return digests
+
+
+class _ArrayView:
+    """What dask needs of an array: shape, dtype, ndim and slicing."""
+
+    def __init__(self, section: Section) -> None:
+        self._section = section
+        self.shape = section.shape if section.channels == 1 else (*section.shape, 3)
+        self.ndim = len(self.shape)
+        self.dtype = section.dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
+        """Read the window that a tuple of slices names."""
+        (z0, z1, _), (y0, y1, _), (x0, x1, _) = (
+            k.indices(n) for k, n in zip(key[:3], self.shape[:3], strict=True)
+        )
+        picked = np.stack([self._section.read(z, y0, y1, x0, x1) for z in range(z0, z1)])
+        return picked if self.ndim == 3 else picked[..., key[3]]
+
+
+def open_section(
+    path_or_glob: str | Path | Sequence[str | Path],
+    *,
+    level: int = 0,
+    voxel_size_um: float | Sequence[float | None] | None = None,
+    input_range: tuple[float, float] | None = None,
+) -> Section:
+    """Open an image, a store, or a stack of section files, reading nothing but headers.
+
+    Parameters
+    ----------
+    path_or_glob : str, Path or sequence of them
+        A file, a Zarr store, a directory or glob of section files (a volume in natural order), or the
+        files themselves.
+    level : int
+        The level of the pyramid to read, 0 the finest.
+    voxel_size_um : float, (y, x) or (z, y, x), optional
+        Voxel size in micrometres of the level that is read; overrides what the file says. None inside a
+        sequence keeps the file's value.
+    input_range : (lo, hi), optional
+        Storage values that stand for black and white; default is the dtype's range, 0..1 for float32.
+
+    Returns
+    -------
+    Section
+
+    Raises
+    ------
+    InputMissingError, InputError
+        When there is nothing there, or nothing that can be read.
+    UsageError
+        When an argument is out of its range.
+    """
+    from bigrestore.io.formats import find
+
+    found = find(path_or_glob)
+    source = (
+        str(path_or_glob) if isinstance(path_or_glob, str | Path) else f"{len(path_or_glob)} section files"
+    )
+    if not 0 <= level < len(found.levels):
+        raise UsageError(
+            f"level {level} was asked for, but {source} has {len(found.levels)} level(s); "
+            f"choose --level from 0 to {len(found.levels) - 1}."
+        )
+    chosen = found.levels[level]
+    return Section(
+        source=source,
+        kind=found.kind,
+        depth=chosen.shape[0],
+        height=chosen.shape[1],
+        width=chosen.shape[2],
+        channels=found.channels,
+        dtype=found.dtype,
+        value_range=_value_range(found.dtype, input_range),
+        voxel_size_um=_voxel_size(chosen.voxel_size_um, voxel_size_um),
+        translation_um=chosen.translation_um,
+        axes=found.axes,
+        is_volume=found.is_volume,
+        format_version=found.format_version,
+        level=level,
+        levels=tuple(item.shape for item in found.levels),
+        resident_bytes=found.resident_bytes,
+        files=found.files,
+        details=found.details,
+        pyramid=found.levels,
+    )
+
+
+def _value_range(dtype: np.dtype[Any], asked: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the storage values of black and white, from the user or from the dtype."""
+    if asked is None:
+        return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
+    low, high = (float(value) for value in asked)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(
+            f"the input range {low:g} to {high:g} is empty; give --input-range LO HI with LO below HI."
+        )
+    return low, high
+
+
+def _voxel_size(stated: Triple, asked: float | Sequence[float | None] | None) -> Triple:
+    """Merge the voxel size that the file states with the one that the user gives."""
+    if asked is None:
+        return stated
+    values = list(asked) if isinstance(asked, Sequence) else [float(asked), float(asked)]
+    if len(values) not in (1, 2, 3):
+        raise UsageError(
+            f"the voxel size has {len(values)} numbers; give one, (y, x) or (z, y, x) in micrometres."
+        )
+    if len(values) == 1:
+        values = values * 2
+    values = [None] * (3 - len(values)) + values
+    for value in values:
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(
+                f"the voxel size {value:g} um is not positive; give --voxel-size in micrometres."
+            )
+    z, y, x = (old if new is None else float(new) for old, new in zip(stated, values, strict=True))
+    return z, y, x
+
+
+def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int) -> None:
+    """Refuse a window that holds NaN or infinity, naming the first such pixel."""
+    finite = np.isfinite(pixels)
+    if finite.all():
+        return
+    bad = np.argwhere(~finite)[0]
+    value = pixels[tuple(bad)]
+    raise InputError(
+        f"{source} holds {value} at z={z}, y={y0 + int(bad[0])}, x={x0 + int(bad[1])}; nothing is replaced "
+        "silently: clean the input, for instance with numpy.nan_to_num, and start again."
+    )
+
+
+def _multiple_near(unit: int, target: int) -> int:
+    """Return the multiple of `unit` nearest to `target` from above, at least one unit."""
+    return unit * max(1, -(-target // unit))
+
+
+def _one_line(err: Exception) -> str:
+    """Return an exception as one short line."""
+    text = " ".join(str(err).split()) or type(err).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,216 @@
+"""Read OME-Zarr 0.4 and 0.5, and bare Zarr arrays of version 2 and 3, sharded or not.
+
+Every kind of axis order is brought to (z, y, x) or (z, y, x, c) at the moment a window is read, so that
+only the chunks under the window are touched. t and c of length 1 are dropped; c of length 3 in uint8 or
+uint16 is RGB; anything else has no meaning for a grey restoration and is refused with a way out.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
+from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
+
+log = logging.getLogger(__name__)
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+
+
+@attrs.frozen(eq=False)
+class AxisMap:
+    """How the axes of an array become (z, y, x[, c]).
+
+    Attributes
+    ----------
+    axes : str
+        Names of the array's axes, such as "tczyx".
+    shape : tuple of int
+        The array's shape.
+    rgb : bool
+        Whether c is kept as colour.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    rgb: bool
+
+    @property
+    def zyx(self) -> tuple[int, int, int]:
+        """(z, y, x) in pixels; z is 1 where there is no such axis."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        return size.get("z", 1), size["y"], size["x"]
+
+    def read(self, array: Any, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window as (h, w) or (h, w, 3)."""
+        wanted: dict[str, int | slice] = {
+            "z": z,
+            "y": slice(y0, y1),
+            "x": slice(x0, x1),
+            "c": slice(None) if self.rgb else 0,
+        }
+        pixels = np.asarray(array[tuple(wanted.get(axis, 0) for axis in self.axes)])
+        kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
+        return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
+
+
+def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> AxisMap:
+    """Decide what each axis means.
+
+    Raises
+    ------
+    InputError
+        When y or x is missing, an axis is unknown, or t or c has a length that has no meaning here.
+    """
+    if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) <= set("tczyx"):
+        raise InputError(
+            f"{source} has the axes {axes!r} and the shape {shape}, which are not understood; "
+            "store it as yx, zyx, cyx, czyx or tczyx."
+        )
+    require_pixels(shape, source)
+    size = dict(zip(axes, shape, strict=True))
+    if size.get("t", 1) != 1:
+        raise InputError(
+            f"{source} has {size['t']} time points; store the one to restore as an image of its own."
+        )
+    channels = size.get("c", 1)
+    rgb = channels == 3 and dtype.kind == "u"
+    if channels != 1 and not rgb:
+        raise InputError(
+            f"{source} has {channels} channels of {dtype.name}; only one grey channel, or three of uint8 or "
+            "uint16 as RGB, are read: store the one to restore as an image of its own."
+        )
+    return AxisMap(axes, shape, rgb)
+
+
+def find_zarr(path: Path) -> Found:
+    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array."""
+    try:
+        node = zarr.open(store=path, mode="r")
+    except PermissionError:
+        raise
+    except Exception as err:
+        raise InputError(f"{path} is not a readable Zarr store ({err}); write or copy it again.") from err
+    if isinstance(node, zarr.Array):
+        return _bare(path, node, (path,))
+    multiscale = parse_multiscales(dict(node.attrs), str(path))
+    if multiscale is not None:
+        return _ome(path, node, multiscale)
+    return _group(path, node)
+
+
+def _group(path: Path, group: zarr.Group) -> Found:
+    """Open a group without multiscales: its only array, or its only image."""
+    images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
+    arrays = [name for name, _ in group.arrays()]
+    if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
+        name = (images or arrays)[0]
+        log.info("%s is a group with one image, %r, which is read", path, name)
+        return find_zarr(path / name)
+    names = ", ".join(sorted(images + arrays)[:5])
+    if names:
+        raise InputError(
+            f"{path} is a Zarr group of several images ({names}); name one, such as {path}/{names.split(',')[0]}."
+        )
+    raise InputError(
+        f"{path} is a Zarr group without an image in it; give the path of an array or an OME-Zarr image."
+    )
+
+
+def _bare(path: Path, array: zarr.Array[Any], places: tuple[Path, ...]) -> Found:
+    """Open a bare array, whose axes are its dimension names or are told from their number."""
+    dtype = accepted_dtype(array.dtype, str(path))
+    axes = _bare_axes(array, dtype, str(path))
+    mapping = map_axes(axes, array.shape, dtype, str(path))
+    return Found(
+        kind="zarr",
+        levels=(_level(array, mapping, UNKNOWN, UNKNOWN),),
+        channels=3 if mapping.rgb else 1,
+        dtype=dtype,
+        axes=axes,
+        is_volume="z" in axes,
+        format_version=f"zarr v{array.metadata.zarr_format}",
+        files=_metadata_files(places),
+        details=_array_details(array),
+    )
+
+
+def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str:
+    """Return the axes of a bare array: its dimension names where they say it, else by number and length."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if isinstance(names, list | tuple) and all(isinstance(name, str) and len(name) == 1 for name in names):
+        return "".join(str(name) for name in names).lower()
+    shape = array.shape
+    colour = len(shape) >= 3 and shape[-1] == 3 and dtype.kind == "u" and min(shape[-3:-1]) > 3
+    axes = {2: "yx", 3: "yxc" if colour else "zyx", 4: "zyxc" if colour else "czyx", 5: "tczyx"}.get(
+        len(shape)
+    )
+    if axes is None:
+        raise InputError(f"{source} has the shape {shape}; an image has two (yx) to five axes (tczyx).")
+    return axes
+
+
+def _ome(path: Path, group: zarr.Group, multiscale: Multiscale) -> Found:
+    """Open an OME-Zarr image with all its levels."""
+    levels, places, first = [], [path], None
+    for dataset in multiscale.datasets:
+        try:
+            array = group[dataset.path]
+        except (KeyError, OSError, ValueError) as err:
+            raise InputError(
+                f"{path} names the level {dataset.path!r}, which is not there; write the store again."
+            ) from err
+        if not isinstance(array, zarr.Array):
+            raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
+        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}")
+        mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
+        levels.append(_level(array, mapping, *multiscale.place(dataset)))
+        places.append(path / dataset.path)
+        first = first or (array, dtype, mapping)
+    assert first is not None  # parse_multiscales refuses an empty list
+    array, dtype, mapping = first
+    return Found(
+        kind="ome-zarr",
+        levels=tuple(levels),
+        channels=3 if mapping.rgb else 1,
+        dtype=dtype,
+        axes=multiscale.axes,
+        is_volume="z" in multiscale.axes,
+        format_version=multiscale.version,
+        files=_metadata_files(tuple(places)),
+        details=_array_details(array),
+    )
+
+
+def _level(array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple) -> Level:
+    """Wrap one array as a level."""
+    chunk = dict(zip(mapping.axes, array.chunks, strict=True))
+
+    def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        return mapping.read(array, z, y0, y1, x0, x1)
+
+    return Level(mapping.zyx, (chunk["y"], chunk["x"]), read, voxel_size_um, translation_um)
+
+
+def _array_details(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the storage facts of an array, for `info`."""
+    codecs = array.compressors or ()
+    return {
+        "zarr_format": array.metadata.zarr_format,
+        "chunks": list(array.chunks),
+        "shards": list(array.shards) if array.shards else None,
+        "compressors": [type(codec).__name__ for codec in codecs],
+    }
+
+
+def _metadata_files(places: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the metadata files of a store, whose size and time go into the fingerprint."""
+    return tuple(place / name for place in places for name in _METADATA if (place / name).exists())
