@@ -288,7 +288,7 @@ def pack(source: Path | str | Sequence[Path | str], output: Path | str) -> int:
 def _unpack(path: Path) -> Iterable[GreyImage]:
     """Read the images of a file that `pack` wrote."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = [str(name) for name in archive["names"]]
             return [GreyImage(name, archive[f"pixels_{i:05d}"]) for i, name in enumerate(names)]
     except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
