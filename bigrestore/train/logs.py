@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 PLAIN_LINE_S = 30.0
 """Seconds between live lines where there is no terminal."""
 
+REDRAW_S = 0.25
+"""Seconds between redraws on a terminal: what is shown must be fetched from the device."""
+
 
 class CsvLog:
     """A CSV file with one row per step, whose first column is `step`.
@@ -127,7 +130,9 @@ class LiveLine:
         self._interval_s = interval_s
         self._last = -math.inf
         console = console or Console(stderr=True)
-        self._live = Live(Text(""), console=console, refresh_per_second=4) if console.is_terminal else None
+        self._live = (
+            Live(Text(""), console=console, refresh_per_second=1 / REDRAW_S) if console.is_terminal else None
+        )
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -141,8 +146,9 @@ class LiveLine:
             self._live.__exit__(kind, error, trace)
 
     def due(self) -> bool:
-        """Say whether a new line would be shown now."""
-        return self._live is not None or time.monotonic() - self._last >= self._interval_s
+        """Say whether the line is old enough to be shown anew."""
+        interval_s = REDRAW_S if self._live is not None else self._interval_s
+        return time.monotonic() - self._last >= interval_s
 
     def show(self, text: str) -> None:
         """Show the line."""

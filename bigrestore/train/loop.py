@@ -273,6 +273,7 @@ class _Training:
         self.figures: dict[str, float] = {}
         self._sums: dict[str, Tensor | float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
+        self._last_means: dict[str, float] = {}
         self._resume()
 
     def run(self, export: Path | None) -> TrainResult:
@@ -357,7 +358,7 @@ class _Training:
                 self._counts[name] += 1
         if (self.step + 1) % self.settings.log_every:
             return
-        means = self._means()
+        self._last_means = means = self._means()
         self._sums.clear()
         self._counts.clear()
         fixed = {"seconds": self.elapsed_s, "rate": rate}
@@ -375,8 +376,8 @@ class _Training:
 
     def _show(self, first_step: int, first_s: float) -> None:
         """Show the live line."""
-        means = self._means()
-        means.pop("gradient_norm", None)
+        means = self._means() or self._last_means
+        means = {name: mean for name, mean in means.items() if name != "gradient_norm"}
         speed = (self.step - first_step) / max(self.elapsed_s - first_s, 1e-9)
         if self.settings.steps is not None:
             left_s = (self.settings.steps - self.step) / max(speed, 1e-9)

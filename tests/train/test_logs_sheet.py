@@ -60,8 +60,9 @@ def test_on_a_terminal_the_line_is_redrawn(caplog: pytest.LogCaptureFixture) -> 
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80)
     with caplog.at_level(logging.INFO), LiveLine("toy", console) as line:
-        line.show("step 3")
         assert line.due()
+        line.show("step 3")
+        assert not line.due()
         line.show("step 4 [not markup]")
     assert "toy step 4 [not markup]" in stream.getvalue()
     assert not caplog.messages
