@@ -170,7 +170,7 @@ class NetworkMethod:
 
     def _stream(self) -> torch.cuda.Stream:
         if not hasattr(self._local, "stream"):
-            self._local.stream = torch.cuda.Stream(self.device)
+            self._local.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         stream: torch.cuda.Stream = self._local.stream
         return stream
 
@@ -283,7 +283,7 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
         raise InputError(
             f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
         )
-    return kernel / kernel.sum(dtype=np.float64).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(dtype=np.float64), np.float32)
 
 
 def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -197,7 +197,8 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
             f"there is no model file {path}; the shipped models are {', '.join(shipped) or 'none'}"
         )
     raise UsageError(
-        f"there is no model {text!r} for scale {scale or 1}; give a .safetensors file or one of {', '.join(shipped) or 'none'}"
+        f"there is no model {text!r} for scale {scale or 1}; give a .safetensors file or one of "
+        f"{', '.join(shipped) or 'none'}"
     )
 
 

@@ -93,11 +93,11 @@ class DegradationEstimator(nn.Module):
         h = torch.cat([(windows - 0.5) * valid, valid], dim=1).contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             h = F.leaky_relu(conv(h), 0.2, inplace=True)
-        weight = F.adaptive_avg_pool2d(valid, h.shape[-2:]).to(h.dtype)
+        weight = F.adaptive_avg_pool2d(valid, (h.shape[-2], h.shape[-1])).to(h.dtype)
         pooled = (h * weight).sum((2, 3)) / weight.sum((2, 3)).clamp_min(1e-3)
         out = self.mlp(pooled.float())
         taps = self.kernel_px**2
-        log_kernel = F.log_softmax(out[:, :taps], dim=1).unflatten(1, (self.kernel_px, self.kernel_px))
+        log_kernel = F.log_softmax(out[:, :taps], dim=1).view(-1, self.kernel_px, self.kernel_px)
         scalars = out[:, taps : taps + len(SCALARS)]
         return Estimate(log_kernel, scalars, out[:, taps + len(SCALARS) :].clamp(-8, 4))
 

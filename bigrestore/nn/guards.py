@@ -100,12 +100,11 @@ def _cell_means_of_redegraded(y: Tensor, valid: Tensor, kernel: Tensor, scale: i
     """Return the means of valid * D(y) over cells; one strided correlation where everything is valid."""
     if not bool((valid == 1).all()):
         return F.avg_pool2d(redegrade(y, kernel, scale) * valid, CELL_PX)
-    if kernel.ndim == 2:
-        kernel = kernel[None]
     reach = scale * (CELL_PX - 1)
     spread = torch.zeros(1, 1, reach + 1, reach + 1, device=y.device, dtype=y.dtype)
     spread[..., ::scale, ::scale] = 1 / CELL_PX**2
-    merged = F.conv_transpose2d(kernel[:, None], spread)[:, 0]
+    merged = F.conv_transpose2d(kernel.reshape(-1, 1, *kernel.shape[-2:]), spread)
+    merged = merged.reshape(*kernel.shape[:-2], *merged.shape[-2:])
     offset = (scale - 1) // 2 - kernel.shape[-1] // 2
     return strided_correlation(y, merged, scale, CELL_PX, offset)
 

@@ -67,6 +67,6 @@ def probe_halo(
 
 def _core_of(model: Restorer, scene: Tensor, conditions: Conditions, start: int, core: int) -> Tensor:
     origins = torch.from_numpy(np.zeros((1, 2), np.int64))
-    restored = model(scene, torch.ones_like(scene), conditions, origins)
+    restored: Tensor = model(scene, torch.ones_like(scene), conditions, origins)
     window = slice(start * model.scale, (start + core) * model.scale)
     return restored[..., window, window]

@@ -31,7 +31,7 @@ class Preset:
     @property
     def alignment_px(self) -> int:
         """Product of all strides, in input pixels: tile origins and sizes are multiples of it."""
-        return self.unshuffle * 2 ** (len(self.channels) - 1)
+        return self.unshuffle << (len(self.channels) - 1)
 
 
 PRESETS = {

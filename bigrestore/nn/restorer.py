@@ -19,7 +19,9 @@ from bigrestore.nn import guards
 from bigrestore.nn.code import KernelBasis
 from bigrestore.nn.estimator import DegradationEstimator
 from bigrestore.nn.interpolation import rational
+from bigrestore.nn.latent import LatentHead
 from bigrestore.nn.presets import Preset
+from bigrestore.nn.prior import Generator
 from bigrestore.nn.unet import UNet, UNetOutput
 
 DETAIL_SIGMA_PX = 8.0
@@ -79,8 +81,10 @@ class Restorer(nn.Module):
         self.basis = KernelBasis(scale)
         self.estimator = DegradationEstimator(scale)
         self.unet = UNet(preset, scale)
-        self.latent_head = None
-        self.prior = None
+        self.latent_head = LatentHead(preset.channels[-1], preset.latent) if with_prior else None
+        self.prior = (
+            Generator(preset.channels, preset.latent, scale, preset.unshuffle) if with_prior else None
+        )
 
     @property
     def alignment_px(self) -> int:
@@ -152,7 +156,8 @@ class Restorer(nn.Module):
         with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
             w_field = self.prior.mapping(self.latent_head(out.features[0]))
             detail = self.prior(w_field, out.features, conditions.seed, conditions.z, origins)
-        return low_pass(base, DETAIL_SIGMA_PX * self.scale) + detail.float()
+        smooth = low_pass(base, DETAIL_SIGMA_PX * self.scale)
+        return smooth + torch.as_tensor(detail).float()
 
     def _hold_to_data(self, y: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
         """Back-projection (x2, x4), then the low-frequency lock."""

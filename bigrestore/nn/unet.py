@@ -69,7 +69,8 @@ class ResidualBlock(nn.Module):
         """Apply the block to (N, C, H, W) under an embedding (N, 64)."""
         gain, bias = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(bias, self.first(x), 1 + gain)
-        return x + self.second(F.leaky_relu(h, 0.2, inplace=True))
+        correction: Tensor = self.second(F.leaky_relu(h, 0.2, inplace=True))
+        return x + correction
 
 
 class BlurDown(nn.Module):

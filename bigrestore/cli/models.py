@@ -1,0 +1,66 @@
+"""`bigrestore models`: the checkpoints that come with the package, and what is in one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+models_app = typer.Typer(no_args_is_help=True, help="List the shipped models, or show what is in one.")
+
+Name = Annotated[str, typer.Argument(help="Name of a shipped model, or a .safetensors file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the metadata as JSON.")]
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List the shipped models: name, preset, scale, halo, parameters."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bigrestore.nn.checkpoint import read_checkpoint, shipped_models
+
+    table = Table("model", "preset", "scale", "halo px", "prior", "parameters")
+    for name, path in shipped_models().items():
+        info, _ = read_checkpoint(path)
+        prior = "yes" if info.get("prior") else "no"
+        table.add_row(
+            name, info["preset"], f"x{info['scale']}", str(info["halo_px"]), prior, f"{info['parameters']:,}"
+        )
+    Console().print(table)
+
+
+@models_app.command()
+def path(name: Name) -> None:
+    """Print the file that a model lies in."""
+    from bigrestore.nn.checkpoint import find_model
+
+    typer.echo(find_model(name, None))
+
+
+@models_app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """Show what a checkpoint says of itself, after checking its hash."""
+    import json
+
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from bigrestore.nn.checkpoint import find_model, read_checkpoint
+
+    file = find_model(name, None)
+    info, _ = read_checkpoint(file)
+    card = file.with_suffix(".md")
+    if as_json or not card.is_file():
+        typer.echo(json.dumps(info, indent=2, sort_keys=True))
+    else:
+        Console().print(Markdown(card.read_text(encoding="utf-8")))
+
+
+@models_app.command()
+def verify(name: Name) -> None:
+    """Check a model's hash and that its weights fit its preset."""
+    from bigrestore.nn.checkpoint import load_model
+
+    model = load_model(name)
+    typer.echo(f"{model.name}: sha256 {model.sha256} is right")

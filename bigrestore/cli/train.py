@@ -1,0 +1,136 @@
+"""`bigrestore train STAGE DATA -o MODEL`: the network's stages, on a laptop or a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bigrestore.train.stages import StageOptions
+
+train_app = typer.Typer(no_args_is_help=True, help="Train the network: first the estimator, then fidelity.")
+
+Data = Annotated[Path, typer.Argument(help="Folder of clean images (PNG, JPEG, TIFF), or a packed .npz.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write, .safetensors.")]
+Preset = Annotated[str, typer.Option(help="Size of the network: nano, tiny, small, base, large.")]
+Scale = Annotated[int, typer.Option(help="Output pixels per input pixel: 1, 2 or 4.")]
+Steps = Annotated[int | None, typer.Option(help="Length of the training in steps.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Length of the training in minutes; give this or --steps.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32 or bf16; auto takes bf16 where the hardware computes in it.")
+]
+Recipe = Annotated[str, typer.Option(help="Degradations to train on: default, bigbrain20, or a TOML file.")]
+Start = Annotated[Path | None, typer.Option(help="Model to start from, instead of MODEL itself.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Batch = Annotated[int, typer.Option(help="Pairs per step; 0 takes the stage's own number.")]
+Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes all.")]
+Resume = Annotated[bool, typer.Option(help="Go on from the last training checkpoint.")]
+
+
+@train_app.command()
+def estimator(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    recipe: Recipe = "default",
+    start: Start = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 1e-3,
+    threads: Threads = 0,
+    resume: Resume = False,
+) -> None:
+    """Stage 0: learn to read blur and noise off windows of tissue."""
+    options = _options(
+        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
+    )
+    _train("estimator", data, output, options)
+
+
+@train_app.command()
+def fidelity(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    recipe: Recipe = "default",
+    start: Start = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 8e-4,
+    threads: Threads = 0,
+    resume: Resume = False,
+) -> None:
+    """Stage 1: learn to undo a known degradation; starts from a model with a trained estimator."""
+    options = _options(
+        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
+    )
+    _train("fidelity", data, output, options)
+
+
+def _options(
+    preset: str,
+    scale: int,
+    steps: int | None,
+    minutes: float | None,
+    device: str,
+    precision: str,
+    recipe: str,
+    start: Path | None,
+    seed: int,
+    batch: int,
+    rate: float,
+    threads: int,
+    resume: bool,
+) -> StageOptions:
+    from bigrestore.methods.network import choose_device, choose_precision
+    from bigrestore.train.stages import StageOptions
+
+    chosen = choose_device(device)
+    computed = choose_precision(precision, chosen)
+    if precision == "auto" and computed == "fp16":
+        computed = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
+    return StageOptions(
+        preset=preset,
+        scale=scale,
+        steps=steps,
+        minutes=minutes,
+        device=str(chosen),
+        precision=computed,
+        recipe=recipe,
+        start=start,
+        seed=seed,
+        batch=batch,
+        rate=rate,
+        threads=threads,
+        resume=resume,
+    )
+
+
+def _train(stage: str, data: Path, output: Path, options: StageOptions) -> None:
+    from bigrestore.errors import StoppedError
+    from bigrestore.train.stages import train_stage
+
+    result = train_stage(stage, data, output, options)
+    if result.status != "done":
+        raise StoppedError(
+            f"the training of {output} was stopped after {result.steps} steps; go on with the same command and --resume"
+        )
+    typer.echo(f"{output}: {result.steps} steps, {result.elapsed_s / 60:.1f} minutes")
+    for name, value in result.figures.items():
+        typer.echo(f"  {name} {value:.4g}")
