@@ -1,0 +1,1 @@
+"""The engine: plan, read ahead, restore, write behind, keep the journal, finalize."""

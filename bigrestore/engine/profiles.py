@@ -1,0 +1,55 @@
+"""The profiles of a run, each made once and kept beside the output, so that every worker sees the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+
+from bigrestore.engine.journal import write_json
+from bigrestore.io.section import Section
+from bigrestore.methods.base import Method
+from bigrestore.profile import Profile, describe, profile_section
+
+log = logging.getLogger(__name__)
+
+
+class Profiles:
+    """The profiles of a run's sections, each made once and kept beside the output.
+
+    Parameters
+    ----------
+    section : Section
+        The input.
+    method : Method
+        Analyses the windows.
+    folder : Path, optional
+        Where profiles are kept; None: in memory only.
+    """
+
+    def __init__(self, section: Section, method: Method, folder: Path | None) -> None:
+        self._section, self._method, self._folder = section, method, folder
+        self._known: dict[int, Profile] = {}
+        self._lock = threading.Lock()
+        self.seconds = 0.0
+
+    def of(self, z: int) -> Profile:
+        """Return the profile of section z."""
+        with self._lock:
+            if z not in self._known:
+                self._known = {z: self._load_or_make(z)}  # one at a time: blocks come section by section
+            return self._known[z]
+
+    def _load_or_make(self, z: int) -> Profile:
+        path = None if self._folder is None else self._folder / f"z{z:05d}.json"
+        if path is not None and path.is_file():
+            return Profile.from_json(json.loads(path.read_text()))
+        started = time.perf_counter()
+        found = profile_section(self._section, z, self._method)
+        self.seconds += time.perf_counter() - started
+        log.info("Section %d: %s", z, describe(found))
+        if path is not None:
+            write_json(path, found.to_json())
+        return found

@@ -1,0 +1,217 @@
+"""What is known of a section before its first tile: background, tissue, blur and noise.
+
+Everything that a tile may not decide for itself is decided here, once per section, from windows on an absolute
+lattice, and stored, so that no result depends on where a tile was cut or on which worker restored it.
+
+Background is trusted only where it is flat: a section's level and noise come from the brightest windows, and
+only if what varies in them is white noise. A section without such windows has no background, and all of it
+is restored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.pixels import Floats, luma, to_unit
+from bigrestore.errors import InputError
+from bigrestore.io.section import Section
+from bigrestore.methods.base import WINDOW_PX, Method, SectionStatistics
+
+THUMBNAIL_PX = 1024
+"""Longer side of the picture in which tissue is looked for."""
+
+MOST_WINDOWS = 128
+"""Windows that are analysed in one section."""
+
+BACKGROUND_WINDOWS = 16
+"""Windows that are tried for background."""
+
+NOISIEST_BACKGROUND = 10 / 255
+"""Background noisier than this is not told from faint tissue."""
+
+
+@attrs.frozen(eq=False)
+class Profile:
+    """What is known of one section.
+
+    Attributes
+    ----------
+    statistics : SectionStatistics
+        Of the method that analysed the windows.
+    background : float or None
+        Background level, 0..1; None where the section has no flat background.
+    background_sigma : float
+        Standard deviation of the background's noise, 0..1.
+    tissue_share : float
+        Share of the section that is tissue, seen in the thumbnail, 0..1.
+    windows : int
+        Windows analysed.
+    """
+
+    statistics: SectionStatistics
+    background: float | None
+    background_sigma: float
+    tissue_share: float
+    windows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the profile as a JSON document; float32 values survive the way there and back."""
+        found = self.statistics
+        return {
+            "kernel": found.kernel.tolist(),
+            "psi": found.psi.tolist(),
+            "noise_gain": found.noise_gain,
+            "read_noise": found.read_noise,
+            "details": found.details,
+            "background": self.background,
+            "background_sigma": self.background_sigma,
+            "tissue_share": self.tissue_share,
+            "windows": self.windows,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Profile:
+        """Return the profile that `to_json` made a document of."""
+        statistics = SectionStatistics(
+            kernel=np.asarray(document["kernel"], np.float32),
+            psi=np.asarray(document["psi"], np.float32),
+            noise_gain=document["noise_gain"],
+            read_noise=document["read_noise"],
+            details=document["details"],
+        )
+        names = ("background", "background_sigma", "tissue_share", "windows")
+        return cls(statistics, *(document[name] for name in names))
+
+
+def profile_section(section: Section, z: int, method: Method) -> Profile:
+    """Look at one section.
+
+    Parameters
+    ----------
+    section : Section
+        The input.
+    z : int
+        Index of the section in its volume.
+    method : Method
+        Analyses the windows.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
+    raw, factor = section.lowres(z, THUMBNAIL_PX)
+    thumbnail = to_unit(raw, section.value_range)
+    _refuse_other_range(section, thumbnail)
+    grey = luma(thumbnail) if thumbnail.ndim == 3 else thumbnail
+    cells = _lattice_means(grey, factor, section.height, section.width)
+    level, sigma = _background(section, z, cells)
+    tissue = np.ones(grey.shape, bool)
+    if level is not None:
+        tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
+    chosen = _tissue_windows(tissue, factor, section.height, section.width)
+    windows = [_window(section, z, y, x) for y, x in chosen]
+    stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
+    return Profile(method.analyse(stack), level, sigma, float(tissue.mean()), len(windows))
+
+
+def describe(profile: Profile) -> str:
+    """Return a profile as one line."""
+    facts = [f"{name} {value}" for name, value in profile.statistics.details.items() if name != "windows"]
+    where = "none" if profile.background is None else f"{profile.background:.3f}"
+    facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
+    return ", ".join(facts)
+
+
+def _refuse_other_range(section: Section, thumbnail: Floats) -> None:
+    """Refuse floating-point input that does not use the range it is taken to have."""
+    if section.dtype.kind != "f":
+        return
+    low, high = float(thumbnail.min()), float(thumbnail.max())
+    if low < -0.05 or high > 1.05:
+        black, white = section.value_range
+        span = white - black
+        raise InputError(
+            f"{section.source} has values from {black + low * span:g} to {black + high * span:g}, but {black:g} is "
+            f"taken for black and {white:g} for white; say with --input-range LO HI what they are."
+        )
+
+
+def _lattice_means(grey: Floats, factor: float, height: int, width: int) -> NDArray[np.float64]:
+    """Return (n, 4): y, x, mean and standard deviation, in the thumbnail, of each whole lattice window."""
+    found = []
+    for y, x in _lattice(height, width):
+        part = _seen(grey, factor, y, x)
+        found.append((y, x, float(part.mean()), float(part.std())))
+    return np.array(found, np.float64).reshape(-1, 4)
+
+
+def _lattice(height: int, width: int) -> list[tuple[int, int]]:
+    """Return the origins of the whole windows of a section, on multiples of their side."""
+    rows = range(0, height - WINDOW_PX + 1, WINDOW_PX)
+    return [(y, x) for y in rows for x in range(0, width - WINDOW_PX + 1, WINDOW_PX)]
+
+
+def _seen(picture: NDArray[Any], factor: float, y: int, x: int) -> NDArray[Any]:
+    """Return the part of the thumbnail that shows a window: one pixel at least."""
+    y0, x0 = min(int(y / factor), picture.shape[0] - 1), min(int(x / factor), picture.shape[1] - 1)
+    y1, x1 = int((y + WINDOW_PX) / factor), int((x + WINDOW_PX) / factor)
+    return picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+
+
+def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[float | None, float]:
+    """Return level and noise of the background, (None, 0) where no window is flat.
+
+    The flattest of the brightest windows are read; one is flat where the variance of its 8 x 8 means is that of
+    the mean of 64 independent pixels, within a factor of two, or below half a grey level of 8 bits.
+    """
+    if not len(cells):
+        return None, 0.0
+    bright = cells[cells[:, 2] >= np.quantile(cells[:, 2], 0.75)]
+    tried = bright[np.argsort(bright[:, 3], kind="stable")][:BACKGROUND_WINDOWS]
+    levels, sigmas = [], []
+    for y, x, _, _ in tried:
+        window = _window(section, z, int(y), int(x))
+        sigma = float(window.std())
+        means = window.reshape(16, 8, 16, 8).mean(axis=(1, 3))
+        if sigma <= NOISIEST_BACKGROUND and float(means.std()) <= max(0.5 / 255, 2 * sigma / 8):
+            levels.append(float(window.mean()))
+            sigmas.append(sigma)
+    if not levels:
+        return None, 0.0
+    level = max(levels)
+    near = [i for i, found in enumerate(levels) if level - found <= 2 / 255]
+    return float(np.median([levels[i] for i in near])), float(np.median([sigmas[i] for i in near]))
+
+
+def _tissue_windows(
+    tissue: NDArray[np.bool_], factor: float, height: int, width: int
+) -> list[tuple[int, int]]:
+    """Choose windows that are half tissue, or a tenth where there are none, evenly spread over the section."""
+    lattice = _lattice(height, width)
+    if not lattice:
+        return [(0, 0)] if tissue.any() else []
+    shares = [float(_seen(tissue, factor, y, x).mean()) for y, x in lattice]
+    for smallest in (0.5, 0.1):
+        found = [place for place, share in zip(lattice, shares, strict=True) if share >= smallest]
+        if found:
+            break
+    count = min(len(found), MOST_WINDOWS)
+    return [found[(2 * i + 1) * len(found) // (2 * count)] for i in range(count)]
+
+
+def _window(section: Section, z: int, y: int, x: int) -> Floats:
+    """Read one window as grey 0..1; a section smaller than a window is mirrored until it fills it."""
+    y1, x1 = min(y + WINDOW_PX, section.height), min(x + WINDOW_PX, section.width)
+    values = to_unit(section.read(z, y, y1, x, x1), section.value_range)
+    grey = luma(values) if values.ndim == 3 else values
+    below, right = WINDOW_PX - grey.shape[0], WINDOW_PX - grey.shape[1]
+    return np.pad(grey, [(0, below), (0, right)], mode="symmetric") if below or right else grey
