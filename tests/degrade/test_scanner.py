@@ -21,6 +21,7 @@ from bigrestore.degrade.degradation import (
     nothing,
     psi_targets,
 )
+from bigrestore.degrade.jpeg import jpeg_round_trip
 from bigrestore.degrade.kernels import gaussian
 from bigrestore.degrade.recipe import Recipe, draw
 from bigrestore.degrade.scanner import degrade_batch, margin_px
@@ -104,6 +105,16 @@ def test_eight_bits_are_multiples_of_a_grey_level() -> None:
     degraded, _, target = degrade_batch(clean_patches(1, 1), drawn, 1, generator())
     assert torch.equal(degraded * 255, torch.round(degraded * 255))
     assert float((degraded - target).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+def test_a_patch_lies_anywhere_on_the_jpeg_lattice() -> None:
+    clean = clean_patches(1, 1)
+    drawn = [attrs.evolve(nothing(), storage=Storage(8, 50, (3, 6)))]
+    degraded, _, target = degrade_batch(clean, drawn, 1, generator())
+    # The patch's frame is 8 px, so the first whole block inside the patch begins where the phase ends.
+    block = target[0, :, 8 - 3 : 16 - 3, 8 - 6 : 16 - 6]
+    stored = jpeg_round_trip(block, [50])
+    assert torch.equal(degraded[0, :, 8 - 3 : 16 - 3, 8 - 6 : 16 - 6], stored)
 
 
 def test_stain_changes_both_sides_alike() -> None:
