@@ -1,0 +1,57 @@
+# Everything a person or CI does with this repository, one target each. Every target makes the environment
+# it needs in .venv, from pyproject.toml and the tested versions in constraints.txt, and remakes it when they change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+CODE := bigrestore tests examples
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench wheel format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_after.png
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)  ## run the test suite
+	$(BIN)/python -m pytest
+
+check: lint types test  ## what CI runs: ruff, mypy --strict, tests
+
+lint: $(STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: $(STAMP)  ## mypy --strict
+	$(BIN)/mypy
+
+bench: $(BENCH_STAMP)  ## measure every figure of the README and print figure, target, measured, met?
+	$(BIN)/python -m tests.bench
+
+wheel: $(STAMP)  ## build the wheel, install it into an empty environment, restore an image with it
+	$(BIN)/python tests/project/wheel_check.py
+
+format: $(STAMP)  ## let ruff lay out the code
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+clean:  ## remove what the targets made, the environment included
+	rm -rf $(VENV) build dist demo bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find bigrestore tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "bigrestore needs Python 3.11 or newer, and $(PYTHON) is older or missing; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	$(PIP) install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(PIP) install --quiet --editable '.[dev,bench]' --constraint constraints.txt
+	@touch $@
