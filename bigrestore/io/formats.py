@@ -37,7 +37,7 @@ def find(path_or_glob: str | Path | Sequence[str | Path]) -> Found:
         When it cannot be read or is of no supported kind.
     """
     if not isinstance(path_or_glob, str | Path):
-        return _stack([Path(item) for item in path_or_glob], "the list of section files")
+        return _stack([Path(item) for item in path_or_glob], "the list of section files", ordered=True)
     text = str(path_or_glob)
     if "://" in text:
         raise InputError(f"{text} is remote, and only local files are read; copy it or mount it first.")
@@ -82,11 +82,11 @@ def _find_directory(path: Path) -> Found:
     return _stack(files, str(path))
 
 
-def _stack(paths: list[Path], source: str) -> Found:
+def _stack(paths: list[Path], source: str, *, ordered: bool = False) -> Found:
     """Open section files as a volume."""
     from bigrestore.io.stack import find_stack
 
-    return find_stack(paths, source)
+    return find_stack(paths, source, ordered=ordered)
 
 
 def find_file(path: Path) -> Found:

@@ -1,0 +1,97 @@
+"""Present section files of one shape as a volume.
+
+The order is the natural one (pm2 before pm10), the third axis is the file. Opening reads the headers of all
+files, so that the first that does not fit is named before hours of work and not after; pixels are read from
+one file at a time, and only the last files in use stay open.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.io.decoded import Decoded
+from bigrestore.io.formats import find_file
+from bigrestore.io.levels import Found, Level
+
+KEPT_OPEN = 2
+"""Files that stay decoded: the one in work and its neighbour."""
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Return a sorting key by which numbers in a name count as numbers."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(1, int(part), part) if part.isdigit() else (0, 0, part.lower()) for part in parts]
+
+
+def find_stack(paths: list[Path], source: str, *, ordered: bool = False) -> Found:
+    """Open section files as the sections of one volume.
+
+    Parameters
+    ----------
+    paths : list of Path
+        The files.
+    source : str
+        What they came from, for messages.
+    ordered : bool
+        Whether their order is meant; otherwise they are put into natural order.
+
+    Raises
+    ------
+    InputError
+        When there is none, or one differs from the first in shape, channels or dtype.
+    """
+    if not paths:
+        raise InputError(f"{source} is empty; give at least one section file.")
+    files = tuple(paths) if ordered else tuple(sorted(paths, key=natural_key))
+    first = find_file(files[0])
+    for path in files:
+        found = first if path is files[0] else find_file(path)
+        if found.levels[0].shape[0] != 1:
+            raise InputError(
+                f"{path} is a volume of {found.levels[0].shape[0]} sections itself; open it on its own."
+            )
+        if _facts(found) != _facts(first):
+            raise InputError(
+                f"the sections of {source} differ: {files[0].name} is {_facts(first)} and {path.name} is "
+                f"{_facts(found)}; a volume takes files of one shape and dtype, so select or pad them first."
+            )
+    return _as_volume(files, first)
+
+
+def _as_volume(files: tuple[Path, ...], first: Found) -> Found:
+    """Describe the volume that files like `first` make."""
+    opened: Decoded[Found] = Decoded(KEPT_OPEN)
+
+    def level(index: int) -> Level:
+        flat = first.levels[index]
+
+        def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+            found = opened.get(z, lambda: find_file(files[z]), 1)
+            return found.levels[index].read(0, y0, y1, x0, x1)
+
+        return attrs.evolve(flat, shape=(len(files), *flat.shape[1:]), read=read)
+
+    return attrs.evolve(
+        first,
+        kind="stack",
+        levels=tuple(level(index) for index in range(len(first.levels))),
+        axes="z" + first.axes.replace("z", ""),
+        is_volume=True,
+        resident_bytes=min(KEPT_OPEN, len(files)) * first.resident_bytes,
+        files=files,
+        details={**first.details, "sections": len(files), "first": files[0].name, "last": files[-1].name},
+    )
+
+
+def _facts(found: Found) -> str:
+    """Return what must be the same in all sections of a volume."""
+    height, width = found.levels[0].shape[1:]
+    colour = " RGB" if found.channels == 3 else ""
+    levels = f", {len(found.levels)} levels" if len(found.levels) > 1 else ""
+    return f"{height} x {width} (y, x) {found.dtype.name}{colour}{levels}"

@@ -1,0 +1,428 @@
+"""Read TIFF, BigTIFF and OME-TIFF tile by tile or strip by strip, never a page as a whole.
+
+tifffile reads the directory of the file and decodes single segments; which segments lie under a window, and
+which of them to keep, is decided here. The file is opened for each window and no handle is kept, so that
+thousands of sections can be described at once and any number of threads read without a lock.
+
+Three things make a pyramid: SubIFDs or a format that tifffile knows, and plain pages of decreasing size, as
+in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one size are sections along z.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from bigrestore.errors import BigrestoreError, InputError
+from bigrestore.io.decoded import Decoded
+from bigrestore.io.levels import Found, Level, Triple, accepted_dtype, level_factor, require_pixels
+from bigrestore.io.tiff_metadata import stated_voxel_size
+
+log = logging.getLogger(__name__)
+
+TILE_BUDGET = 64 * 2**20
+"""Bytes of decoded tiles that are kept."""
+
+STRIP_BUDGET = 512 * 2**20
+"""Bytes of decoded strips that are kept at most; a strip is as wide as the section."""
+
+STRIP_ROWS = 4608
+"""Rows of strips that are kept where the budget allows: one block with its halo."""
+
+_UNREADABLE = {3: "a palette", 5: "CMYK colours", 8: "CIELAB colours"}
+
+
+@attrs.frozen(eq=False)
+class Page:
+    """One page: where its segments lie in the file, and how they are decoded.
+
+    Attributes
+    ----------
+    keyframe : tifffile.TiffPage
+        Decodes segments; pages of one series share it.
+    offsets, counts : tuple of int
+        Position and length of each segment in the file, in bytes; length 0 is a segment that was left out.
+    mapped : int or None
+        Offset of the pixels where the page is stored uncompressed and in one piece.
+    """
+
+    keyframe: tifffile.TiffPage
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    mapped: int | None
+
+
+@attrs.frozen(eq=False)
+class Plane:
+    """How to read pages of one size in one file: segments, photometric sense, channels.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    pages : tuple of tuple of Page
+        Pages by z and, where colours are pages of their own, by channel.
+    shape : tuple of int
+        (y, x) of a page.
+    segment : tuple of int
+        (y, x) of a tile or strip.
+    samples : int
+        Values per pixel in a page.
+    planar : bool
+        Whether the samples of a page are stored in planes one after another.
+    channels : int
+        1 or 3: what is presented.
+    dtype : numpy.dtype
+        As stored, byte order included.
+    inverted : bool
+        Whether 0 means white.
+    cache : Decoded
+        Segments decoded last.
+    """
+
+    path: Path
+    pages: tuple[tuple[Page, ...], ...]
+    shape: tuple[int, int]
+    segment: tuple[int, int]
+    samples: int
+    planar: bool
+    channels: int
+    dtype: np.dtype[Any]
+    inverted: bool
+    cache: Decoded[NDArray[Any]]
+
+    def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window of one section as (h, w) or (h, w, 3)."""
+        window = (y0, y1, x0, x1)
+        parts = [self._read_page(page, window) for page in self.pages[z]]
+        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        pixels = pixels[..., : self.channels]
+        if self.inverted:
+            pixels = np.asarray(np.iinfo(pixels.dtype).max - pixels)
+        return pixels[..., 0] if self.channels == 1 else pixels
+
+    def _read_page(self, page: Page, window: tuple[int, int, int, int]) -> NDArray[Any]:
+        """Read a window of a page as (h, w, samples)."""
+        y0, y1, x0, x1 = window
+        if page.mapped is not None:
+            shape = (self.samples, *self.shape) if self.planar else (*self.shape, self.samples)
+            whole = np.memmap(self.path, self.dtype, "r", page.mapped, shape)
+            part = np.array(whole[:, y0:y1, x0:x1] if self.planar else whole[y0:y1, x0:x1])
+            return np.moveaxis(part, 0, -1) if self.planar else part
+        if not self.planar:
+            return self._read_segments(page, window, 0)
+        planes = [
+            self._read_segments(page, window, plane) for plane in range(min(self.samples, self.channels))
+        ]
+        return np.concatenate(planes, axis=-1)
+
+    def _read_segments(self, page: Page, window: tuple[int, int, int, int], plane: int) -> NDArray[Any]:
+        """Put a window together from the tiles or strips under it."""
+        y0, y1, x0, x1 = window
+        step_y, step_x = self.segment
+        across, down = -(-self.shape[1] // step_x), -(-self.shape[0] // step_y)
+        depth = 1 if self.planar else self.samples
+        pixels = np.empty((y1 - y0, x1 - x0, depth), self.dtype.newbyteorder("="))
+        for row in range(y0 // step_y, -(-y1 // step_y)):
+            for column in range(x0 // step_x, -(-x1 // step_x)):
+                segment = self._segment(page, (plane * down + row) * across + column)
+                top, left = row * step_y, column * step_x
+                a, b, c, d = max(y0, top), min(y1, top + step_y), max(x0, left), min(x1, left + step_x)
+                pixels[a - y0 : b - y0, c - x0 : d - x0] = segment[a - top : b - top, c - left : d - left]
+        return pixels
+
+    def _segment(self, page: Page, index: int) -> NDArray[Any]:
+        """Return a decoded tile or strip as (h, w, samples), from the cache where it is there."""
+        depth = 1 if self.planar else self.samples
+        cost = self.segment[0] * self.segment[1] * depth * self.dtype.itemsize
+        return self.cache.get(
+            page.offsets[index] or (id(page), index), lambda: self._decode(page, index), cost
+        )
+
+    def _decode(self, page: Page, index: int) -> NDArray[Any]:
+        """Read and decode one segment."""
+        depth = 1 if self.planar else self.samples
+        count = page.counts[index]
+        if count == 0:
+            fill = page.keyframe.nodata
+            return np.full((*self.segment, depth), fill, self.dtype.newbyteorder("="))
+        with self.path.open("rb") as file:
+            file.seek(page.offsets[index])
+            encoded = file.read(count)
+        if len(encoded) < count:
+            raise InputError(f"{self.path} ends inside segment {index}; it was cut off, so copy it again.")
+        keyframe = page.keyframe
+        options: dict[str, Any] = {"_fullsize": keyframe.is_tiled}
+        if keyframe.jpegtables is not None or keyframe.compression == 7:
+            options["jpegtables"] = keyframe.jpegtables
+        decoded: NDArray[Any] | None
+        decoded, _, _ = keyframe.decode(encoded, index, **options)
+        if decoded is None:
+            raise InputError(f"segment {index} of {self.path} decodes to nothing; copy the file again.")
+        return decoded[0]
+
+
+def find_tiff(path: Path) -> Found:
+    """Open a TIFF file by its directory of pages.
+
+    Raises
+    ------
+    InputError
+        When it is damaged, cut off, or of a kind that holds no grey or RGB values.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            return _describe(path, file)
+    except (BigrestoreError, PermissionError):
+        raise
+    except Exception as err:
+        raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
+
+
+def _describe(path: Path, file: tifffile.TiffFile) -> Found:
+    """Describe an open file: its main image, its levels, its voxel size."""
+    levels = _levels(path, file)
+    main = levels[0]
+    page = _first_page(path, main)
+    dtype = accepted_dtype(_stored_dtype(page, path), str(path))
+    sections, channels = _sections(path, main, dtype)
+    size = stated_voxel_size(file, page)
+    cache: Decoded[NDArray[Any]]
+    budget = _budget(page, len(sections), dtype)
+    cache = Decoded(budget)
+    found: list[Level] = []
+    for level in levels:
+        plane = _plane(path, file, level, channels, dtype, cache)
+        found.append(_as_level(plane, found[0].shape if found else None, size))
+    compression = tifffile.COMPRESSION(page.compression).name.lower()
+    details: dict[str, Any] = {
+        "compression": compression,
+        "layout": "tiles" if page.is_tiled else "strips",
+        "segment": list(_segment_shape(page)),
+        "bigtiff": file.is_bigtiff,
+        "byteorder": "big" if file.byteorder == ">" else "little",
+        "pages": len(file.pages),
+        "bits": page.bitspersample,
+    }
+    if page.bitspersample not in (8, 16, 32):
+        top = 2**page.bitspersample - 1
+        log.warning(
+            "%s holds %d-bit values; give --input-range 0 %d if they use all bits",
+            path,
+            page.bitspersample,
+            top,
+        )
+    whole = int(np.prod(found[0].shape)) * channels * dtype.itemsize
+    return Found(
+        kind="tiff",
+        levels=tuple(found),
+        channels=channels,
+        dtype=dtype,
+        axes=main.axes.lower().replace("s", "c").replace("i", "z").replace("q", "z"),
+        is_volume=len(sections) > 1,
+        format_version="ome" if file.is_ome else "imagej" if file.is_imagej else None,
+        resident_bytes=0 if _mapped_offset(page, file) is not None else min(budget, whole),
+        files=(path,),
+        details=details,
+    )
+
+
+def _levels(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the series that are the levels of the main image, finest first."""
+    series = [item for item in file.series if item.keyframe is not None and min(item.shape) > 0]
+    if not series:
+        raise InputError(f"{path} is a TIFF file without an image; copy or write it again.")
+    main = series[0]
+    if len(main.levels) > 1:
+        return list(main.levels)
+    ordered = sorted(series, key=lambda item: -item.keyframe.imagewidth)
+    if len(ordered) > 1 and all(_is_reduction(ordered[0], item) for item in ordered[1:]):
+        return ordered
+    if len(series) > 1:
+        others = ", ".join(" x ".join(map(str, item.shape)) for item in series[1:4])
+        log.info("%s holds %d further images (%s), which are not read", path, len(series) - 1, others)
+    return [main]
+
+
+def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries) -> bool:
+    """Tell whether a page is the same picture as another, reduced by a whole factor of at least 2."""
+    a, b = fine.keyframe, coarse.keyframe
+    if (
+        len(fine.pages) != 1
+        or len(coarse.pages) != 1
+        or a.dtype != b.dtype
+        or a.samplesperpixel != b.samplesperpixel
+    ):
+        return False
+    factor = round(a.imagewidth / b.imagewidth)
+    return factor >= 2 and all(
+        abs(reduced - whole / factor) <= 1.0
+        for whole, reduced in ((a.imagewidth, b.imagewidth), (a.imagelength, b.imagelength))
+    )
+
+
+def _first_page(path: Path, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
+    """Return the keyframe of a series, refusing colours that are not read."""
+    page = series.keyframe
+    if page.photometric in _UNREADABLE:
+        raise InputError(
+            f"{path} holds {_UNREADABLE[page.photometric]}, not grey or RGB values; convert it to RGB first."
+        )
+    if page.photometric == 6 and page.compression not in (6, 7, 33003, 33004, 33005, 34712):
+        raise InputError(f"{path} holds YCbCr values without JPEG; convert it to RGB first.")
+    if page.imagedepth != 1:
+        raise InputError(
+            f"{path} stores a volume in one page, which is not read; store one page per section."
+        )
+    return page
+
+
+def _stored_dtype(page: tifffile.TiffPage, path: Path) -> np.dtype[Any]:
+    """Return the dtype of a page, in native byte order."""
+    if page.dtype is None:
+        raise InputError(
+            f"{path} has pixels of {page.bitspersample} bits, which are not read; convert it to 8 or 16 bits."
+        )
+    return np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
+
+
+def _sections(
+    path: Path, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
+) -> tuple[list[list[int]], int]:
+    """Return the page indices by z and channel, and the number of channels presented."""
+    page = series.keyframe
+    lead = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS" and n > 1}
+    if page.samplesperpixel > 1 and page.axes.startswith("S"):
+        lead.pop("S", None)
+    z_axes = [axis for axis in lead if axis in "ZIQR"]
+    if len(z_axes) > 1 or set(lead) - set(z_axes) - {"C"}:
+        raise InputError(
+            f"{path} has the axes {series.axes} and the shape {series.shape}; only one stack of sections, without "
+            "time points, is read: store the one to restore as a file of its own."
+        )
+    depth = lead[z_axes[0]] if z_axes else 1
+    separate = lead.get("C", 1)
+    if (
+        page.samplesperpixel not in (1, 2, 3, 4)
+        or separate not in (1, 3)
+        or (separate == 3 and page.samplesperpixel > 1)
+    ):
+        raise InputError(
+            f"{path} has {page.samplesperpixel * separate} channels; only grey and RGB are read: store the channel to "
+            "restore as a file of its own."
+        )
+    if page.samplesperpixel in (2, 4):
+        log.info("%s has an alpha channel, which is dropped", path)
+    channels = 3 if separate == 3 or page.samplesperpixel >= 3 else 1
+    if channels == 3 and dtype.kind == "f":
+        raise InputError(
+            f"{path} has three channels of float32; only RGB of uint8 or uint16 is read: convert it."
+        )
+    order = np.arange(depth * separate)
+    channel_first = separate > 1 and depth > 1 and series.axes.index("C") < series.axes.index(z_axes[0])
+    table = order.reshape(separate, depth).T if channel_first else order.reshape(depth, separate)
+    return [[int(index) for index in row] for row in table], channels
+
+
+def _plane(
+    path: Path,
+    file: tifffile.TiffFile,
+    series: tifffile.TiffPageSeries,
+    channels: int,
+    dtype: np.dtype[Any],
+    cache: Decoded[NDArray[Any]],
+) -> Plane:
+    """Collect what is needed to read one level after the file is closed."""
+    page = series.keyframe
+    table, _ = _sections(path, series, dtype)
+    pages = _pages(path, file, series, sum(map(len, table)))
+    planar = page.samplesperpixel > 1 and page.planarconfig == 2
+    return Plane(
+        path=path,
+        pages=tuple(tuple(pages[index] for index in row) for row in table),
+        shape=(page.imagelength, page.imagewidth),
+        segment=_segment_shape(page),
+        samples=page.samplesperpixel,
+        planar=planar,
+        channels=channels,
+        dtype=dtype.newbyteorder(file.byteorder),
+        inverted=page.photometric == 0 and dtype.kind == "u",
+        cache=cache,
+    )
+
+
+def _pages(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:
+    """Return the pages of a series, checking that the file is long enough to hold them."""
+    key = series.keyframe
+    size = path.stat().st_size
+    if len(series.pages) == 1 and count > 1:  # ImageJ: one directory entry, all sections after one another
+        start = _mapped_offset(key, file)
+        if start is None or start + count * key.nbytes > size:
+            raise InputError(
+                f"{path} names {count} sections but holds fewer; it was cut off, so copy it again."
+            )
+        return [Page(key, (), (), start + index * key.nbytes) for index in range(count)]
+    pages = []
+    for item in series.pages:
+        if item is None or not item.dataoffsets:
+            raise InputError(
+                f"{path} lacks a section that its metadata name; copy the files it belongs to as well."
+            )
+        if (
+            max(offset + length for offset, length in zip(item.dataoffsets, item.databytecounts, strict=True))
+            > size
+        ):
+            raise InputError(
+                f"{path} ends before its last pixels ({size} bytes); it was cut off, so copy it again."
+            )
+        pages.append(
+            Page(key, tuple(item.dataoffsets), tuple(item.databytecounts), _mapped_offset(item, file))
+        )
+    _ = key.decode, key.jpegtables, key.nodata  # tifffile reads these late; the file is still open now
+    return pages
+
+
+def _mapped_offset(page: tifffile.TiffPage | tifffile.TiffFrame, file: tifffile.TiffFile) -> int | None:
+    """Return where the pixels of a page begin, if they are uncompressed and in one piece."""
+    return page.dataoffsets[0] if page.is_memmappable and file.filehandle.is_file else None
+
+
+def _segment_shape(page: tifffile.TiffPage) -> tuple[int, int]:
+    """Return (y, x) of a tile or a strip."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    return min(page.rowsperstrip, page.imagelength), page.imagewidth
+
+
+def _budget(page: tifffile.TiffPage, depth: int, dtype: np.dtype[Any]) -> int:
+    """Return how many bytes of decoded segments are kept: some tiles, or the strips of one block."""
+    rows, columns = _segment_shape(page)
+    samples = 1 if page.planarconfig == 2 else page.samplesperpixel
+    segment = rows * columns * samples * dtype.itemsize
+    planes = page.samplesperpixel // samples
+    if page.is_tiled:
+        return max(TILE_BUDGET, segment * planes)
+    strips = min(STRIP_BUDGET, -(-STRIP_ROWS // rows) * segment * planes)
+    return max(strips, segment * planes * min(2, depth))
+
+
+def _as_level(plane: Plane, whole: Sequence[int] | None, size: Triple) -> Level:
+    """Wrap a plane as a level, its voxels as much larger as it is reduced against the finest."""
+    shape = (len(plane.pages), *plane.shape)
+    require_pixels(shape, str(plane.path))
+    factors = [1.0] * 3 if whole is None else [level_factor(a, b) for a, b in zip(whole, shape, strict=True)]
+    scaled = [None if value is None else value * factor for value, factor in zip(size, factors, strict=True)]
+    shifts = [
+        None if value is None or whole is None else value * (factor - 1) / 2
+        for value, factor in zip(size, factors, strict=True)
+    ]
+    return Level(
+        shape, plane.segment, plane.read, (scaled[0], scaled[1], scaled[2]), (shifts[0], shifts[1], shifts[2])
+    )
