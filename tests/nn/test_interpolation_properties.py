@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bigrestore.nn.interpolation import catmull_rom, rational, rational_auto, rational_taps
+from bigrestore.nn.interpolation import AUTO_GAIN, catmull_rom, rational, rational_auto, rational_taps
 
 SIDE = 11
 seeds = st.integers(0, 2**31)
@@ -180,6 +180,24 @@ def test_the_image_is_made_by_the_taps(seed: int, scale: float, rho: float, kapp
         t = torch.tensor(max(at - j, 0.0), dtype=torch.float64)
         taps = rational_taps(t, (rhos[left] + rhos[right]) / 2, kappas[left], kappas[right])
         assert (out[..., u] - (taps * row[index]).sum()).abs().max() < 1e-9
+
+
+@quick
+@given(seed=seeds, scale=scales, sigma=st.sampled_from([0.001, 0.1]))
+def test_automatic_shape_trusts_the_rougher_side(seed: int, scale: float, sigma: float) -> None:
+    """rho = g log((|D3 right| + e) / (|D3 left| + e)), on an image that only changes along x."""
+    row = draw(seed, SIDE)
+    third = torch.diff(row, n=3).abs() + sigma  # third[i] is centred on the interval from sample i + 1
+    out = rational_auto(row.expand(1, 1, SIDE, SIDE), scale, sigma)
+    at = positions(out.shape[-1], scale)
+    tested = [u for u in interior(out.shape[-1], scale).tolist() if 2 <= at[u] < SIDE - 3]
+    for u in tested:
+        j = math.floor(at[u].item() + 1e-12)
+        rho = AUTO_GAIN * torch.log(third[j] / third[j - 2])
+        taps = rational_taps((at[u] - j).clamp(min=0), rho, torch.zeros(()), torch.zeros(()))
+        assert (out[..., u] - (taps * row[j - 1 : j + 3]).sum()).abs().max() < 1e-9
+    assert AUTO_GAIN > 0
+    assert len(tested) > SIDE // 3
 
 
 @quick
