@@ -134,14 +134,24 @@ def require_pixels(shape: tuple[int, ...], source: str) -> None:
 
 
 def level_factor(whole: int, reduced: int) -> float:
-    """Return by how much a level is reduced, exact where a whole factor explains both sizes.
+    """Return by how much a level is reduced, whole wherever a whole factor explains both sizes.
 
     Parameters
     ----------
     whole, reduced : int
         Pixels along one axis at level 0 and at the level.
+
+    Notes
+    -----
+    A small level leaves room for several factors (18 px of 1203 may be 64, 65, 66 or 67); the power of two
+    among them is meant, as pyramids go, else the one nearest to the ratio of the sizes.
     """
-    factor = max(1, round(whole / reduced))
-    if reduced in (whole // factor, -(-whole // factor), round(whole / factor)):
-        return float(factor)
-    return whole / reduced
+    ratio = whole / reduced
+    fitting = [
+        factor
+        for factor in range(max(1, int(whole / (reduced + 1))), int(whole / max(1, reduced - 1)) + 2)
+        if reduced in (whole // factor, -(-whole // factor))
+    ]
+    if not fitting:
+        return ratio
+    return float(min(fitting, key=lambda factor: (factor & (factor - 1) != 0, abs(factor - ratio))))

@@ -166,7 +166,8 @@ class Plane:
         decoded, _, _ = keyframe.decode(encoded, index, **options)
         if decoded is None:
             raise InputError(f"segment {index} of {self.path} decodes to nothing; copy the file again.")
-        return decoded[0]
+        segment: NDArray[Any] = decoded[0]
+        return segment
 
 
 def find_tiff(path: Path) -> Found:
@@ -261,11 +262,11 @@ def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries
         or a.samplesperpixel != b.samplesperpixel
     ):
         return False
-    factor = round(a.imagewidth / b.imagewidth)
-    return factor >= 2 and all(
-        abs(reduced - whole / factor) <= 1.0
-        for whole, reduced in ((a.imagewidth, b.imagewidth), (a.imagelength, b.imagelength))
-    )
+    across, down = level_factor(a.imagewidth, b.imagewidth), level_factor(a.imagelength, b.imagelength)
+    rounding = across * (
+        1 / b.imagewidth + 1 / b.imagelength
+    )  # a size is known to a pixel of the small level
+    return min(across, down) >= 2 and abs(across - down) <= rounding
 
 
 def _first_page(path: Path, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
