@@ -62,10 +62,10 @@ class Fader:
         self._lock = threading.Lock()
         self.values: Floats = np.zeros((box.height, box.width), np.float32)
 
-    def add(self, tile: Tile, values: Floats) -> None:
-        """Add a whole tile, (keep.height, keep.width)."""
+    def add(self, tile: Tile, values: Floats | None) -> None:
+        """Add a whole tile, (keep.height, keep.width); None adds nothing, where nothing is restored."""
         wanted = tile.keep.intersect(self._box)
-        part = values[wanted.slices(tile.keep)]
+        part = np.float32(0) if values is None else values[wanted.slices(tile.keep)]
         fade_x = window(self._grid.x, tile.column)[wanted.slices(tile.keep)[1]]
         with self._lock:
             strip = self._strips.get(tile.row)

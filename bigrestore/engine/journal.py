@@ -44,6 +44,8 @@ class BlockRecord:
         JSON-able figures: mean before and after, residual, seconds, tiles, tiles cut after running out of memory.
     reason : str
         Why it failed, one sentence; empty otherwise.
+    input_fault : bool
+        Whether it failed because the input cannot be read there.
     """
 
     name: str
@@ -51,6 +53,7 @@ class BlockRecord:
     files: dict[str, int] = attrs.field(factory=dict)
     stats: dict[str, Any] = attrs.field(factory=dict)
     reason: str = ""
+    input_fault: bool = False
 
 
 class Journal:

@@ -19,10 +19,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.pixels import Floats, luma, to_unit
 from bigrestore.errors import UsageError
 from bigrestore.geometry import Box, round_up
 from bigrestore.io.section import Section, open_section
+from bigrestore.pixels import Floats, luma, to_unit
 from bigrestore.profile import Profile
 
 CELL_PX = 64

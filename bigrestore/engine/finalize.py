@@ -1,0 +1,72 @@
+"""The end of a run: pyramid, metadata, TIFF, and the figures beside the output.
+
+What is the same for the same command goes into the store; time, host and duration go beside it. The store gets
+the metadata that make it an image last, so that what a viewer opens is whole.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from bigrestore.engine.journal import Journal
+from bigrestore.engine.plan import Plan
+from bigrestore.engine.progress import Progress
+from bigrestore.io.ome_zarr import finish_store
+from bigrestore.io.pyramid import build_pyramid
+
+
+def finalize(
+    store: Path,
+    output: Path,
+    plan: Plan,
+    value_range: tuple[float, float],
+    provenance: dict[str, Any],
+    progress: Progress,
+) -> None:
+    """Make the output whole: levels from disk, metadata, and the TIFF where one is asked for.
+
+    Parameters
+    ----------
+    store, output : Path
+        The store that holds level 0, and what the user asked for; they differ for a TIFF.
+    plan : Plan
+        What the store is.
+    value_range : tuple of float
+        Storage values that viewers show as black and white.
+    provenance : dict
+        What the store says of how it was made.
+    progress : Progress
+        Shown the levels' shards.
+    """
+
+    def advance(done: int, total: int) -> None:
+        if done == 1:
+            progress.start("finalize", total)
+        progress.advance(done, 0)
+        if done == total:
+            progress.close()
+
+    build_pyramid(store, plan.spec, workers=plan.threads, progress=advance)
+    finish_store(store, plan.spec, value_range, provenance)
+    if plan.tiff:
+        from bigrestore.io.tiff import write_pyramidal_tiff
+
+        write_pyramidal_tiff(store, output, plan.spec, provenance)
+
+
+def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool) -> None:
+    """Write what differs from run to run beside the output: host, command, duration."""
+    journal.write(
+        "run.json",
+        facts
+        | {
+            "finished": finished,
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "argv": sys.argv,
+        },
+    )

@@ -1,0 +1,222 @@
+"""The blocks phase: one thread reads ahead, several restore, one writes behind, the caller watches.
+
+Tiles flow from block to block through one queue, so that no core idles while the last tile of a block is
+finished or a block is compressed. The number of blocks in flight is bounded, and with it the memory. The caller's
+thread does nothing but take in finished blocks and look for signals, which Python delivers to it alone.
+
+A block that fails is recorded and the rest goes on; its files were unlinked when it was begun, so it keeps
+the fill value.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from bigrestore.engine.block import BlockWork, Job
+from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.plan import Plan
+from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
+from bigrestore.engine.signals import StopFlag
+from bigrestore.errors import BigrestoreError, InputError
+from bigrestore.geometry import Block, Tile
+from bigrestore.io.ome_zarr import open_level, shard_paths, write_block
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 8.0
+"""How long a stopped run waits for the tiles at work; a scheduler kills soon after it warned."""
+
+Done = Callable[[BlockRecord, Block], None]
+
+
+@attrs.frozen
+class _TileJob:
+    work: BlockWork
+    tiles: list[Tile]
+
+
+class Pipeline:
+    """Runs blocks through reading, restoring and writing.
+
+    Parameters
+    ----------
+    job : Job
+        What the blocks share.
+    plan : Plan
+        Threads and blocks in flight.
+    store : Path
+        The output store, created.
+    journal : Journal
+        Takes a record for each block.
+    """
+
+    def __init__(self, job: Job, plan: Plan, store: Path, journal: Journal) -> None:
+        self._job, self._plan, self._store, self._journal = job, plan, store, journal
+        self._array = open_level(store, 0)
+        self._slots = threading.Semaphore(plan.blocks_in_flight)
+        self._tiles: queue.Queue[_TileJob | None] = queue.Queue()
+        self._finished: queue.Queue[BlockWork | None] = queue.Queue()
+        self._records: queue.Queue[tuple[BlockRecord, Block]] = queue.Queue()
+        self._open: dict[str, list[Path]] = {}
+        self._stop = threading.Event()
+        self._crash: list[BaseException] = []
+
+    def run(self, blocks: Iterable[Block], count: int, flag: StopFlag, done: Done) -> None:
+        """Carry out `count` blocks; returns when all have a record, or when the flag was set.
+
+        Parameters
+        ----------
+        blocks : iterable of Block
+            The blocks, in the order in which they are begun.
+        count : int
+            How many they are.
+        flag : StopFlag
+            Looked at all the time; once set, blocks in flight are abandoned.
+        done : callable
+            Called in this thread with the record of each block.
+        """
+        threads_before = one_thread_per_tile()
+        threads = [self._thread("reader", self._read, blocks)]
+        threads += [self._thread(f"tile-{n}", self._restore) for n in range(self._plan.threads)]
+        threads.append(self._thread("writer", self._write))
+        try:
+            while count and not flag and not self._crash:
+                try:
+                    record, block = self._records.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                count -= 1
+                done(record, block)
+        finally:
+            self._shut_down(threads)
+            give_threads_back(threads_before)
+        while not self._records.empty():
+            done(*self._records.get())
+        if self._crash:
+            raise self._crash[0]
+
+    def _thread(self, name: str, target: Callable[..., None], *args: Any) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                target(*args)
+            except BaseException as error:  # handed to the caller's thread, which raises it
+                self._crash.append(error)
+                log.debug("Thread %s ended.", name, exc_info=True)
+                raise SystemExit from error
+
+        thread = threading.Thread(target=guarded, name=f"bigrestore-{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _shut_down(self, threads: list[threading.Thread]) -> None:
+        """Stop all threads and forget the blocks that were begun and not finished."""
+        self._stop.set()
+        self._slots.release(len(threads))
+        for _ in threads:
+            self._tiles.put(None)
+        self._finished.put(None)
+        deadline = time.monotonic() + GRACE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for name, files in list(self._open.items()):
+            self._journal.abandon(name, files)
+
+    def _read(self, blocks: Iterable[Block]) -> None:
+        """Read blocks ahead and queue their tiles."""
+        for block in blocks:
+            self._slots.acquire()
+            if self._stop.is_set():
+                return
+            files = self._files(block)
+            self._open[block.name] = files
+            self._journal.begin(block.name, files)
+            try:
+                work = BlockWork(self._job, block)
+            except Exception as error:
+                log.debug("Block %s cannot be read.", block.name, exc_info=True)
+                fault = isinstance(error, InputError)
+                self._close(
+                    BlockRecord(block.name, "failed", reason=_sentence(error), input_fault=fault), block
+                )
+                continue
+            for tiles in work.batches:
+                self._tiles.put(_TileJob(work, tiles))
+
+    def _restore(self) -> None:
+        """Restore tiles until there are none."""
+        one_thread_per_tile()
+        while (job := self._tiles.get()) is not None and not self._stop.is_set():
+            work = job.work
+            if not work.reason:
+                try:
+                    work.restore(job.tiles)
+                except Exception as error:
+                    log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
+                    work.fail(_sentence(error))
+            if work.close_batch():
+                self._finished.put(work)
+
+    def _write(self) -> None:
+        """Write finished blocks and their records."""
+        while (work := self._finished.get()) is not None:
+            block = work.block
+            started = time.perf_counter()
+            if not work.reason:
+                try:
+                    work.finish()
+                    self._write_block(block, work.output)
+                except Exception as error:
+                    log.debug("Block %s cannot be written.", block.name, exc_info=True)
+                    work.fail(_sentence(error))
+            if work.reason:
+                for file in self._files(block):
+                    file.unlink(missing_ok=True)
+                record = BlockRecord(block.name, "failed", reason=work.reason)
+            else:
+                stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
+                sizes = {
+                    file.relative_to(self._store).as_posix(): file.stat().st_size
+                    for file in self._files(block)
+                }
+                record = BlockRecord(block.name, "empty" if work.empty else "done", sizes, stats)
+            self._close(record, block)
+            if self._stop.is_set():
+                return
+
+    def _close(self, record: BlockRecord, block: Block) -> None:
+        """Record a block and let the next one be read."""
+        self._journal.complete(record)
+        self._open.pop(block.name, None)
+        self._slots.release()
+        self._records.put((record, block))
+
+    def _write_block(self, block: Block, pixels: np.ndarray[Any, Any]) -> None:
+        region = self._job.grid.region
+        place = (block.z - region.z0, block.box.y0 - region.box.y0, block.box.x0 - region.box.x0)
+        write_block(self._array, *place, pixels)
+
+    def _files(self, block: Block) -> list[Path]:
+        return block_files(self._store, self._plan, block)
+
+
+def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
+    """Return the files of the store that a block owns."""
+    region, box = plan.grid.region, block.box
+    place = (block.z - region.z0, box.y0 - region.box.y0, box.x0 - region.box.x0)
+    return shard_paths(store, plan.spec, 0, *place, box.height, box.width)
+
+
+def _sentence(error: Exception) -> str:
+    """Return an exception as one line; the kind is named where the message alone would not be a sentence."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if isinstance(error, BigrestoreError) and text else f"{type(error).__name__}: {text}"

@@ -1,0 +1,93 @@
+"""What a run came to: the figures that the command line prints and the Python API returns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.errors import BlocksFailedError, InputError
+
+
+@attrs.frozen
+class RunSummary:
+    """What a run did.
+
+    Attributes
+    ----------
+    output : Path
+        What was written.
+    blocks_done, blocks_empty : int
+        Blocks of the output that hold restored pixels, and that are wholly background.
+    blocks_restored : int
+        Blocks that this run carried out; the others were done before.
+    failed : dict
+        Reason by name of each block that failed and holds the fill value.
+    seconds : dict
+        Wall time of the phases `start-up`, `profile`, `blocks` and `finalize`.
+    megapixels : float
+        Output megapixels that this run wrote.
+    redundancy : float
+        Pixels computed for each pixel kept.
+    tile_px : int
+        Largest side of a tile's core, in output pixels.
+    threads : int
+        Tiles in flight.
+    device, precision : str
+        What the method computed on and in.
+    input_failed : bool
+        Whether every failure is the input's.
+    """
+
+    output: Path
+    blocks_done: int
+    blocks_empty: int
+    blocks_restored: int
+    failed: dict[str, str]
+    seconds: dict[str, float]
+    megapixels: float
+    redundancy: float
+    tile_px: int
+    threads: int
+    device: str
+    precision: str
+    input_failed: bool = False
+
+    @property
+    def blocks_failed(self) -> int:
+        """Blocks that hold the fill value."""
+        return len(self.failed)
+
+    @property
+    def mpx_per_second(self) -> float:
+        """Output megapixels per second of the blocks phase."""
+        return self.megapixels / self.seconds["blocks"] if self.seconds.get("blocks") else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as a JSON document."""
+        return attrs.asdict(self) | {
+            "output": str(self.output),
+            "mpx_per_second": round(self.mpx_per_second, 3),
+        }
+
+    def raise_if_failed(self) -> None:
+        """Raise where blocks failed.
+
+        Raises
+        ------
+        InputError
+            Where no block could be done and the input is to blame for all.
+        BlocksFailedError
+            Where some failed; the message lists them.
+        """
+        if not self.failed:
+            return
+        if self.input_failed and not self.blocks_done and not self.blocks_empty:
+            raise InputError(next(iter(self.failed.values())) + ".")
+        shown = [f"{name} ({reason})" for name, reason in list(self.failed.items())[:5]]
+        more = f" and {len(self.failed) - 5} more" if len(self.failed) > 5 else ""
+        raise BlocksFailedError(
+            f"{len(self.failed)} block(s) of {self.output} failed and hold the fill value: {'; '.join(shown)}{more}; "
+            "correct the cause and start again with --resume."
+        )
