@@ -16,10 +16,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.pixels import Floats, luma, to_unit
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section
 from bigrestore.methods.base import WINDOW_PX, Method, SectionStatistics
+from bigrestore.pixels import Floats, luma, to_unit
 
 THUMBNAIL_PX = 1024
 """Longer side of the picture in which tissue is looked for."""
@@ -72,6 +72,13 @@ class Profile:
             "tissue_share": self.tissue_share,
             "windows": self.windows,
         }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the profile as names and values for people."""
+        found = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
+        level = "none found" if self.background is None else f"{self.background:.4f}"
+        noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
+        return [*found, ("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Profile:

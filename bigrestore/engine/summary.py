@@ -71,6 +71,26 @@ class RunSummary:
             "mpx_per_second": round(self.mpx_per_second, 3),
         }
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the summary as names and values for people."""
+        phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        found = [
+            ("output", str(self.output)),
+            (
+                "blocks",
+                f"{self.blocks_done} done, {self.blocks_empty} background, {self.blocks_failed} failed, "
+                f"{self.blocks_restored} of them in this run",
+            ),
+            ("time", phases),
+            ("rate", f"{self.mpx_per_second:.2f} MPx/s of output"),
+            (
+                "tiles",
+                f"{self.tile_px} px, {self.threads} in flight, redundancy {self.redundancy:.2f}, "
+                f"{self.device} {self.precision}",
+            ),
+        ]
+        return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
+
     def raise_if_failed(self) -> None:
         """Raise where blocks failed.
 

@@ -1,0 +1,102 @@
+"""The command line: registers the commands, sets up the log, and turns errors into sentences and exit codes.
+
+Importing it imports no torch, zarr, dask or numpy, so that `--help` answers at once; every command imports what it
+needs when it is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from bigrestore import __version__
+from bigrestore.cli.degrade import degrade
+from bigrestore.cli.models import models_app
+from bigrestore.cli.profile import profile
+from bigrestore.cli.run import run
+from bigrestore.cli.train import train_app
+from bigrestore.errors import BigrestoreError
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="bigrestore",
+    help="Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, profile, degrade):
+    app.command(name=command.__name__)(command)
+for name in ("info", "verify"):
+    if find_spec(f"bigrestore.cli.{name}"):
+        app.command(name=name)(getattr(import_module(f"bigrestore.cli.{name}"), name))
+app.add_typer(train_app, name="train")
+app.add_typer(models_app, name="models")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bigrestore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam."""
+
+
+def main() -> None:
+    """Run the command line and end with its exit code."""
+    try:
+        code = app(standalone_mode=False) or 0
+    except Exception as error:
+        log.debug("The error in full:", exc_info=True)
+        code = _explain(error)
+    except KeyboardInterrupt as error:
+        _say(f"Stopped by Ctrl-C; {error}." if str(error) else "Stopped by Ctrl-C.")
+        code = 130
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Say what is wrong in one sentence; return the exit code."""
+    if isinstance(error, BigrestoreError):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
+        _say(f"{error.format_message()} See --help.")
+        return 2
+    if isinstance(error, typer.Abort):
+        _say("Stopped.")
+        return 130
+    _say(f"A bug in bigrestore: {type(error).__name__}: {error}. Run with -v for the traceback.")
+    return 1
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"bigrestore: {sentence}\n")
+
+
+def _leave(code: int) -> None:
+    """End the process, at once where a stopped run left a thread inside a tile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    stuck = any(t.name.startswith("bigrestore-") and t.is_alive() for t in threading.enumerate())
+    if stuck:
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,147 @@
+"""`bigrestore run`: restore a section or volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bigrestore.cli.table import print_rows
+
+if TYPE_CHECKING:
+    from bigrestore.engine.dry import Estimate
+    from bigrestore.engine.summary import RunSummary
+
+Text = str | None
+Number = int | None
+
+
+def _option(help_text: str, *names: str, metavar: str | None = None, panel: str | None = None) -> Any:
+    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=panel, show_default=False)
+
+
+WHAT, HOW, WHERE, SAYS = "What is restored", "How", "Existing output", "What is said"
+Input = Annotated[str, typer.Argument(help="File, store, folder or pattern of section files.")]
+Output = Annotated[Path, typer.Argument(help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")]
+Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
+Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
+Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]
+Realness = Annotated[float | None, _option("How much the prior may add, 0 to 1.  [0]", panel=HOW)]
+Kernel = Annotated[Path | None, _option("Known blur kernel (.npy or text); else estimated.", panel=HOW)]
+Mask = Annotated[
+    Text,
+    _option(
+        "auto: interpolate flat background; none: restore all; or a file: 0 passes through, 2 damage.  [auto]",
+        metavar="auto|none|FILE",
+        panel=WHAT,
+    ),
+]
+TileSize = Annotated[Number, _option("Largest core of a tile, output pixels.  [chosen]", panel=HOW)]
+Overlap = Annotated[Number, _option("Cross-fade of neighbouring tiles, output pixels.  [0]", panel=HOW)]
+BlockSize = Annotated[Number, _option("Unit of work, output pixels, multiple of 480.  [3840]", panel=HOW)]
+BatchSize = Annotated[Number, _option("Tiles handed to the method at once.  [1]", panel=HOW)]
+Device = Annotated[Text, _option("auto, cpu, cuda or mps.  [auto]", panel=HOW)]
+Precision = Annotated[Text, _option("auto, fp32, bf16 or fp16.  [auto]", panel=HOW)]
+Threads = Annotated[Number, _option("Tiles in flight.  [processors at hand; 2 on a GPU]", panel=HOW)]
+Seed = Annotated[Number, _option("Seed of the prior's noise.  [0]", panel=HOW)]
+Lock = Annotated[bool | None, _option("Keep regional grey levels.  [lock]", "--lock/--no-lock", panel=HOW)]
+Deterministic = Annotated[
+    bool | None, _option("Refuse what would change bytes.", "--deterministic", panel=HOW)
+]
+VoxelSize = Annotated[Text, _option("Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", panel=WHAT)]
+InputRange = Annotated[
+    tuple[float, float] | None, _option("Values of black and white.", metavar="LO HI", panel=WHAT)
+]
+Roi = Annotated[Text, _option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT)]
+Level = Annotated[Number, _option("Pyramid level of the input.  [0]", panel=WHAT)]
+Format = Annotated[Text, _option("auto, 0.5, 0.4 or ome-tiff.  [auto: by name and input]", panel=WHERE)]
+Resume = Annotated[
+    bool | None, _option("Go on after the last finished block.", "--resume/--no-resume", panel=WHERE)
+]
+Overwrite = Annotated[bool | None, _option("Replace an existing output.", "--overwrite", panel=WHERE)]
+DryRun = Annotated[bool, _option("Say what would be done, write nothing.", "--dry-run", panel=SAYS)]
+AsJson = Annotated[bool, _option("Dry run or summary as JSON.", "--json", panel=SAYS)]
+Config = Annotated[Path | None, _option("TOML file of these flags; flags override it.", panel=HOW)]
+Progress = Annotated[Text, _option("auto, bar, lines or none.  [auto]", panel=SAYS)]
+LogFormat = Annotated[Text, _option("text or json.  [text]", panel=SAYS)]
+Verbose = Annotated[bool, _option("Debug log, tracebacks.", "-v", "--verbose", panel=SAYS)]
+Quiet = Annotated[bool, _option("Warnings and errors only.", "-q", "--quiet", panel=SAYS)]
+
+
+def run(
+    input: Input,
+    output: Output,
+    model: Model = None,
+    method: Method = None,
+    scale: Scale = None,
+    realness: Realness = None,
+    kernel: Kernel = None,
+    mask: Mask = None,
+    tile_size: TileSize = None,
+    overlap: Overlap = None,
+    block_size: BlockSize = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    precision: Precision = None,
+    voxel_size: VoxelSize = None,
+    input_range: InputRange = None,
+    roi: Roi = None,
+    level: Level = None,
+    format: Format = None,
+    lock: Lock = None,
+    resume: Resume = None,
+    overwrite: Overwrite = None,
+    deterministic: Deterministic = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    config: Config = None,
+    progress: Progress = None,
+    log_format: LogFormat = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Restore INPUT into OUTPUT, block by block, and build its pyramid.
+
+    Exit codes: 0 done, 2 usage, 3 input, 4 output refused, 5 finished with failed blocks, 75 stopped by a
+    signal (go on with --resume), 130 Ctrl-C.
+    """
+    beside = {"input", "output", "dry_run", "as_json", "config", "verbose", "quiet"}
+    flags = {name: value for name, value in locals().items() if name not in beside and name != "beside"}
+    from bigrestore.cli.log import configure_logging
+    from bigrestore.settings import RunSettings
+
+    settings = RunSettings.resolve(flags, config)
+    configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+    if dry_run:
+        from bigrestore.engine.dry import estimate
+
+        _show_estimate(estimate(input, output, settings), as_json=as_json)
+        return
+    from bigrestore.engine.run import execute
+
+    summary = execute(input, output, settings)
+    _show_summary(summary, as_json=as_json, quiet=quiet)
+    summary.raise_if_failed()
+
+
+def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+    """Print a dry run as a table or as JSON."""
+    import json
+
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+        return
+    print_rows(found.rows())
+
+
+def _show_summary(summary: RunSummary, *, as_json: bool, quiet: bool) -> None:
+    """Print what a run came to, as a table or as JSON."""
+    import json
+
+    if as_json:
+        typer.echo(json.dumps(summary.to_json(), indent=1))
+    elif not quiet:
+        print_rows(summary.rows())
