@@ -19,6 +19,8 @@ from bigrestore.nn.redegrade import KERNEL_PX
 PSI_SIZE = 24
 KERNEL_CODES = 10
 SCALES = (1, 2, 4)
+CODE_LIMIT = 3.0
+"""Rare kernels lie up to nine standard deviations out; in psi their codes are limited smoothly to this."""
 GAIN_FLOOR = 1e-6
 """Noise gains below this count as none; the whole range of the model is 1e-5 .. 4e-3."""
 READ_FLOOR = 1e-3
@@ -111,7 +113,8 @@ def compose_psi(basis: KernelBasis, known: Degradations, scale: int) -> Tensor:
     """
     count = known.noise_gain.shape[0]
     psi = torch.zeros(count, PSI_SIZE, device=known.kernel.device)
-    psi[:, :KERNEL_CODES] = basis.encode(known.kernel)
+    codes = basis.encode(known.kernel)
+    psi[:, :KERNEL_CODES] = CODE_LIMIT * torch.tanh(codes / CODE_LIMIT)
     psi[:, 10] = gain_to_code(known.noise_gain)
     psi[:, 11] = read_to_code(known.read_noise)
     psi[:, 12] = jpeg_to_code(known.jpeg_quality)
@@ -120,7 +123,7 @@ def compose_psi(basis: KernelBasis, known: Degradations, scale: int) -> Tensor:
     psi[:, 15] = known.damage
     psi[:, 16 + SCALES.index(scale)] = 1.0
     psi[:, 19] = known.defocus
-    psi[:, 20] = known.thickness_px / 4
+    psi[:, 20] = (known.thickness_px / 4).clamp_max(2)
     return psi
 
 

@@ -1,8 +1,11 @@
 """The degradation estimator: blur kernel and noise of a section, read off sampled windows.
 
 It looks at 128 x 128 windows of tissue; a section gets the robust mean of many windows, once, and its
-tiles never estimate anything. Six convolutions, a masked mean, an MLP; the kernel is a softmax, so it is
-non-negative and sums to one. Beside each code it predicts a log-variance, so that a window without
+tiles never estimate anything. Six convolutions, masked moments, an MLP; the kernel is a softmax, so it is
+non-negative and sums to one. Blur and noise show in the finest frequencies, a hundredth of the range high:
+the window's fine part is given to the first convolution enlarged, and the features are pooled by mean and
+by log-variance and brought to one scale. Without that the network learns to answer the mean of its
+training set whatever it sees. Beside each code it predicts a log-variance, so that a window without
 structure counts less.
 """
 
@@ -27,6 +30,8 @@ STRIDES = (1, 2, 1, 2, 1, 1)
 SCALARS = ("noise_gain", "read_noise", "jpeg", "banding", "jitter", "damage", "defocus", "thickness")
 """Order of the scalar codes; each is the entry of psi of the same meaning."""
 PSI_INDEX = (10, 11, 12, 13, 14, 15, 19, 20)
+FINE_GAIN = 16.0
+"""How much the fine part of a window is enlarged: noise of 4 of 255 becomes a quarter of the range."""
 TRIMMED = 0.1
 """Share of the windows left out at each end of every number before averaging."""
 
@@ -67,13 +72,18 @@ class DegradationEstimator(nn.Module):
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.kernel_px = KERNEL_PX[scale]
-        widths = (2, *WIDTHS)
+        widths = (3, *WIDTHS)
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride, padding=1)
             for a, b, stride in zip(widths, WIDTHS, STRIDES, strict=False)
         )
         outputs = self.kernel_px**2 + len(SCALARS) + KERNEL_CODES + len(SCALARS)
-        self.mlp = nn.Sequential(nn.Linear(WIDTHS[-1], 128), nn.LeakyReLU(0.2), nn.Linear(128, outputs))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(2 * WIDTHS[-1]), nn.Linear(2 * WIDTHS[-1], 160), nn.LeakyReLU(0.2), nn.Linear(160, outputs)
+        )
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, a=0.2)  # type: ignore[arg-type]
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, windows: Tensor, valid: Tensor | None = None) -> Estimate:
         """Estimate the degradation of each window.
@@ -90,12 +100,17 @@ class DegradationEstimator(nn.Module):
         Estimate
         """
         valid = torch.ones_like(windows) if valid is None else valid
-        h = torch.cat([(windows - 0.5) * valid, valid], dim=1).contiguous(memory_format=torch.channels_last)
+        known = F.avg_pool2d(valid, 5, 1, 2).clamp_min(1e-3)
+        fine = (windows - F.avg_pool2d(windows * valid, 5, 1, 2) / known) * valid
+        stacked = torch.cat([(windows - 0.5) * valid, FINE_GAIN * fine, valid], dim=1)
+        h = stacked.contiguous(memory_format=torch.channels_last)
         for conv in self.convs:
             h = F.leaky_relu(conv(h), 0.2, inplace=True)
         weight = F.adaptive_avg_pool2d(valid, (h.shape[-2], h.shape[-1])).to(h.dtype)
-        pooled = (h * weight).sum((2, 3)) / weight.sum((2, 3)).clamp_min(1e-3)
-        out = self.mlp(pooled.float())
+        total = weight.sum((2, 3), keepdim=True).clamp_min(1e-3)
+        mean = (h * weight).sum((2, 3), keepdim=True) / total
+        variance = ((h - mean).square() * weight).sum((2, 3), keepdim=True) / total
+        out = self.mlp(torch.cat([mean, 0.5 * torch.log(variance + 1e-6)], dim=1).flatten(1).float())
         taps = self.kernel_px**2
         log_kernel = F.log_softmax(out[:, :taps], dim=1).view(-1, self.kernel_px, self.kernel_px)
         scalars = out[:, taps : taps + len(SCALARS)]

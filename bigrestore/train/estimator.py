@@ -140,7 +140,7 @@ def scalar_codes(known: Degradations) -> Tensor:
             known.jitter_px / 0.4,
             known.damage,
             known.defocus,
-            known.thickness_px / 4,
+            (known.thickness_px / 4).clamp_max(2),
         ],
         dim=1,
     )

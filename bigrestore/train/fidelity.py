@@ -89,7 +89,7 @@ class FidelityStage:
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         figures = {}
         for name, psi in (
-            ("blind", self._estimated(pairs, pairs.valid)),
+            ("blind", self._estimated(pairs.degraded, pairs.valid)),
             ("oracle", compose_psi(self.model.basis, pairs.known, self.model.scale)),
             ("unknown", torch.zeros(len(pairs.drawn), PSI_SIZE, device=start.device)),
         ):
@@ -102,7 +102,7 @@ class FidelityStage:
         """Return held-out pairs, one a column: degraded, restored, target."""
         pairs = self.pairs.held_out()
         _, y, _ = self.model.fidelity(
-            pairs.degraded, pairs.valid, self._estimated(pairs, pairs.valid), self.dtype
+            pairs.degraded, pairs.valid, self._estimated(pairs.degraded, pairs.valid), self.dtype
         )
         rows = (catmull_rom(pairs.degraded, self.model.scale), y, pairs.target)
         picture = torch.cat([torch.cat([*row[:10, 0]], dim=1) for row in rows]).clamp(0, 1)
@@ -122,17 +122,20 @@ class FidelityStage:
         halo_px, errors = measure_halo(self.model, self.pairs.held_out().degraded)
         save_model(path, self.model, {"halo_px": halo_px, "halo_errors": errors})
 
-    def _estimated(self, pairs: Pairs, valid: Tensor) -> Tensor:
+    def _estimated(self, degraded: Tensor, valid: Tensor) -> Tensor:
         with torch.no_grad():
-            known = degradations_of(self.model.estimator(pairs.degraded, valid))
+            known = degradations_of(self.model.estimator(degraded, valid))
             return compose_psi(self.model.basis, known, self.model.scale)
 
     def _codes(self, pairs: Pairs, valid: Tensor, rng: np.random.Generator) -> Tensor:
         """Return oracle, estimated or dropped codes, (N, 24), drawn per pair."""
-        choice = torch.from_numpy(rng.random(self.batch)).to(pairs.degraded.device)[:, None]
-        oracle = compose_psi(self.model.basis, pairs.known, self.model.scale)
-        psi = torch.where(choice < ORACLE_SHARE, oracle, self._estimated(pairs, valid))
-        return psi * (choice < 1 - DROPPED_SHARE)
+        choice = torch.from_numpy(rng.random(self.batch)).to(pairs.degraded.device)
+        psi = compose_psi(self.model.basis, pairs.known, self.model.scale)
+        read = (choice >= ORACLE_SHARE) & (choice < 1 - DROPPED_SHARE)
+        if bool(read.any()):
+            psi[read] = self._estimated(pairs.degraded[read], valid[read])
+        psi[choice >= 1 - DROPPED_SHARE] = 0
+        return psi
 
     def _losses(
         self, y: Tensor, log_scale: Tensor, shape_maps: Tensor | None, pairs: Pairs, progress: float

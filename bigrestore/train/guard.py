@@ -73,12 +73,12 @@ class GuardSettings:
     minimum: int = 50
     jump_deviations: float = 8.0
     jump_share: float = 0.1
-    clip_quantile: float = 0.9
+    clip_quantile: float = 0.5
     clip_factor: float = 1.5
     first_clip: float = 1.0
     snapshot_every: int = 50
     skips_to_restore: int = 5
-    restores_to_fail: int = 4
+    restores_to_fail: int = 8
 
 
 class StepGuard:
@@ -95,6 +95,9 @@ class StepGuard:
 
     Attributes
     ----------
+    rate_factor : float
+        What the learning rate is to be multiplied with: halved at every restoration, since weights that were
+        put back and meet the same rate are thrown off again, and doubled over about 700 sound steps up to 1.
     skipped, restored, clipped : int
         Steps not made, restorations, and steps whose gradient was shortened, since the start of training.
     """
@@ -109,6 +112,7 @@ class StepGuard:
         self.skipped = 0
         self.restored = 0
         self.clipped = 0
+        self.rate_factor = 1.0
         self._parameters = list(parameters)
         self._optimiser = optimiser
         self._losses: deque[float] = deque(maxlen=self.settings.window)
@@ -238,6 +242,7 @@ class StepGuard:
             "skipped": self.skipped,
             "restored": self.restored,
             "clipped": self.clipped,
+            "rate_factor": self.rate_factor,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -250,6 +255,7 @@ class StepGuard:
         self.skipped = int(state["skipped"])
         self.restored = int(state["restored"])
         self.clipped = int(state["clipped"])
+        self.rate_factor = float(state["rate_factor"])
         self._snapshot = None
 
     def _is_jump(self, loss: float) -> bool:
@@ -265,6 +271,7 @@ class StepGuard:
     def _accept(self, loss: float) -> None:
         """Note a sound step."""
         self._losses.append(loss)
+        self.rate_factor = min(1.0, 1.001 * self.rate_factor)
         self._suspect = False
         self._fresh_from_snapshot = False
 
@@ -285,6 +292,7 @@ class StepGuard:
                 f"step {step}: {why}); lower the rate, or train in float32."
             )
         self.restored += 1
+        self.rate_factor *= 0.5
         self._bad_in_a_row = 0
         self._suspect = False
         self._fresh_from_snapshot = True

@@ -329,7 +329,7 @@ class _Training:
     def _make_step(self) -> None:
         """Measure, judge, average, and step along the clipped gradient."""
         progress = self._progress()
-        rate = self.settings.rate_at(self.step, progress)
+        rate = self.settings.rate_at(self.step, progress) * self.guard.rate_factor
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         losses = self.stage.step(self.step, progress)

@@ -30,6 +30,7 @@ from bigrestore.train.pairs import PairSource, patch_size
 
 log = logging.getLogger(__name__)
 
+WARMUP_STEPS = {"estimator": 100, "fidelity": 500}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -198,6 +199,7 @@ def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -
         steps=options.steps,
         minutes=options.minutes,
         rate=options.rate,
+        warmup_steps=WARMUP_STEPS[name],
         seed=options.seed,
         resume=options.resume,
         facts={
