@@ -1,0 +1,67 @@
+"""`bigrestore degrade INPUT OUTDIR`: synthetic pairs of degraded and clean images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Input = Annotated[str, typer.Argument(help="Clean section or volume: a file, a store, a folder or a glob.")]
+Outdir = Annotated[Path, typer.Argument(help="Folder for lq/, hq/ (or lq.ome.zarr) and pairs.parquet.")]
+Scale = Annotated[int, typer.Option(help="Clean pixels per degraded pixel: 1, 2 or 4.")]
+Count = Annotated[int | None, typer.Option(help="Number of patches; give this or --whole.")]
+Whole = Annotated[bool, typer.Option("--whole", help="Degrade the whole section with one degradation.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Recipe = Annotated[str, typer.Option(help="default, bigbrain20, or a TOML file.")]
+Patch = Annotated[int, typer.Option("--patch-size", help="Side of the degraded patches in pixels.")]
+Level = Annotated[int, typer.Option(help="Pyramid level of the input to take for clean.")]
+InputRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Values of black and white, where the input does not use the range of its type."),
+]
+Show = Annotated[str, typer.Option("--progress", help="auto, bar, lines or none.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former call left in OUTDIR.")]
+
+
+def degrade(
+    input: Input,
+    outdir: Outdir,
+    scale: Scale = 1,
+    count: Count = None,
+    whole: Whole = False,
+    seed: Seed = 0,
+    recipe: Recipe = "default",
+    patch_size: Patch = 128,
+    level: Level = 0,
+    input_range: InputRange = None,
+    overwrite: Overwrite = False,
+    progress: Show = "auto",
+) -> None:
+    """Make pairs of degraded and clean images, with a table of everything that was drawn."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bigrestore.degrade.api import degrade as make_pairs
+
+    console = Console(stderr=True)
+    shown = progress == "bar" or (progress == "auto" and console.is_terminal)
+    with Progress(console=console, transient=True, disable=whole or not shown) as bar:
+        task = bar.add_task("pairs", total=count)
+        table = make_pairs(
+            input,
+            outdir,
+            scale=scale,
+            count=count,
+            whole=whole,
+            seed=seed,
+            recipe=recipe,
+            patch_px=patch_size,
+            level=level,
+            input_range=input_range,
+            overwrite=overwrite,
+            progress=progress,
+            on_pair=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    made = "The whole section" if whole else f"{count} pair(s)"
+    Console().print(f"{made} at x{scale} in {outdir}, described by {table.name}", highlight=False)

@@ -1,0 +1,285 @@
+"""Synthetic pairs from a clean section: patches by count, or the whole section through the engine.
+
+Both draw from the same recipe and apply the same steps. Patch number i has a seed of its own, made from
+the command's seed and i, so that it does not change with the number of patches asked for. Nothing in the
+folder depends on the time, the machine or the number of threads: the same command writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bigrestore import __version__
+from bigrestore.degrade.degradation import Degradation, Stain
+from bigrestore.degrade.kernels import kernel_size
+from bigrestore.degrade.pairs import TABLE_NAME, Pair, write_pairs
+from bigrestore.degrade.recipe import draw
+from bigrestore.degrade.scanner import degrade_batch, margin_px
+from bigrestore.degrade.schema import Recipe
+from bigrestore.degrade.section import SectionDegrader
+from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.pixels import luma, to_unit
+
+if TYPE_CHECKING:
+    from bigrestore.io.section import Section
+
+logger = logging.getLogger(__name__)
+
+MIN_CONTRAST = 0.02
+"""Standard deviation, 0..1, below which a window counts as empty glass."""
+
+TRIES = 20
+"""Windows looked at for one patch before an empty one is accepted."""
+
+STORE_NAME = "lq.ome.zarr"
+"""The degraded whole section, in the folder of the pairs."""
+
+TILE_PX = {1: 960, 2: 960, 4: 480}
+"""Side of a tile of a whole section in degraded pixels, by scale."""
+
+_OWNED = ("lq", "hq", STORE_NAME, STORE_NAME + ".bigrestore", TABLE_NAME)
+
+Input = str | Path | Sequence[str | Path]
+
+
+def degrade(
+    input: Input,
+    outdir: str | Path,
+    *,
+    scale: int = 1,
+    count: int | None = None,
+    whole: bool = False,
+    seed: int = 0,
+    recipe: str | Path | Recipe = "default",
+    patch_px: int = 128,
+    level: int = 0,
+    input_range: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    progress: str = "tqdm",
+    on_pair: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Make synthetic pairs of degraded and clean images.
+
+    Parameters
+    ----------
+    input : path, glob or sequence of paths
+        A clean section or volume, in any format that `open_section` reads; RGB counts by its luma.
+    outdir : path
+        Folder to be made: `lq/` and `hq/` with one PNG per patch, or `lq.ome.zarr` for a whole section,
+        and `pairs.parquet`.
+    scale : int
+        Clean pixels per degraded pixel: 1, 2 or 4.
+    count : int, optional
+        Number of patches; exactly one of `count` and `whole`.
+    whole : bool
+        Degrade the whole section with one degradation. The clean side is the input itself, so the stain is
+        left as it is.
+    seed : int
+        Seed of everything, 0..2**31 - 1.
+    recipe : str, Path or Recipe
+        A shipped recipe's name, a TOML file or a recipe.
+    patch_px : int
+        Side of the degraded patches in pixels.
+    level : int
+        Pyramid level of the input to take for clean.
+    input_range : (float, float), optional
+        Values of black and white of an input that does not use the range of its type.
+    overwrite : bool
+        Replace what a former call left in `outdir`.
+    progress : str
+        How a whole section's progress is shown: auto, bar, lines, none or tqdm.
+    on_pair : callable, optional
+        Called with (patches done, patches in all) after each patch.
+
+    Returns
+    -------
+    Path
+        The table `pairs.parquet`; it is written last.
+
+    Raises
+    ------
+    UsageError
+        If arguments do not go together, or the section is smaller than a patch.
+    InputError
+        If the input or the recipe cannot be read.
+    OutputExistsError
+        If `outdir` holds something and `overwrite` is not given.
+    """
+    from bigrestore.engine.output import check_place, source_paths
+    from bigrestore.io.section import open_section
+
+    _check(scale, count, whole, seed, patch_px)
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    section = open_section(input, level=level, input_range=input_range)
+    folder = Path(outdir)
+    if count is not None:
+        _check_size(section, scale, patch_px)
+    check_place(folder, source_paths(_as_given(input), section))
+    _prepare(folder, overwrite)
+    facts = {"version": __version__, "recipe": chosen.to_dict(), "seed": seed, "scale": scale}
+    if count is None:
+        pairs = _whole(input, section, folder, chosen, scale, seed, progress)
+    else:
+        if section.channels == 3:
+            logger.info("%s is in colour: its luma is degraded", section.source)
+        pairs = _patches(section, folder, chosen, scale, seed, count, patch_px, on_pair)
+    table = write_pairs(folder, pairs, facts)
+    logger.info("%d pair(s) at x%d in %s", len(pairs), scale, folder)
+    return table
+
+
+def _as_given(input: Input) -> str | Path | list[str | Path]:
+    """Return the input as the engine takes it: a path or a list of them."""
+    return input if isinstance(input, str | Path) else list(input)
+
+
+def _check(scale: int, count: int | None, whole: bool, seed: int, patch_px: int) -> None:
+    kernel_size(scale)
+    if (count is None) == (not whole):
+        raise UsageError(
+            "Give either a number of patches (--count) or the whole section (--whole), not both."
+        )
+    if count is not None and not 1 <= count <= 10_000_000:
+        raise UsageError(f"The number of patches is {count}; give 1 to 10,000,000.")
+    if not 8 <= patch_px <= 4096:
+        raise UsageError(f"The patch size is {patch_px} px; give 8 to 4096.")
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"The seed is {seed}; give a number from 0 to 2147483647.")
+
+
+def _check_size(section: Section, scale: int, patch_px: int) -> None:
+    side = scale * patch_px + 2 * margin_px(scale)
+    if min(section.height, section.width) < side:
+        raise UsageError(
+            f"{section.source} has {section.height} x {section.width} px, but a patch of {patch_px} px at "
+            f"x{scale} needs {side} px with its margin; give a smaller --patch-size or a larger section."
+        )
+
+
+def _prepare(folder: Path, overwrite: bool) -> None:
+    """Make the folder; remove what a former call owns where that was asked for."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"The output {folder} is a file; give a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise OutputExistsError(f"The folder {folder} is not empty; give another or --overwrite.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _OWNED:
+            path = folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"The folder {folder} cannot be written ({error.strerror}); give another."
+        ) from error
+
+
+def _patches(
+    section: Section,
+    folder: Path,
+    recipe: Recipe,
+    scale: int,
+    seed: int,
+    count: int,
+    patch_px: int,
+    on_pair: Callable[[int, int], None] | None,
+) -> list[Pair]:
+    """Degrade patches one by one; each is reproducible alone."""
+    for name in ("lq", "hq"):
+        (folder / name).mkdir()
+    digits = max(6, len(str(count - 1)))
+    pairs = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        (degradation,) = draw(recipe, scale, 1, rng)
+        margin, side = margin_px(scale), scale * patch_px
+        z, y, x, clean = _window(section, side + 2 * margin, rng)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        batch = torch.from_numpy(clean)[None, None]
+        degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
+        name = f"{index:0{digits}d}.png"
+        _save(folder / "lq" / name, degraded[0, 0].numpy(), section.dtype)
+        _save(folder / "hq" / name, target[0, 0].numpy(), section.dtype)
+        pairs.append(
+            Pair(f"lq/{name}", f"hq/{name}", z, y + margin, x + margin, side, side, seed, degradation)
+        )
+        if on_pair is not None:
+            on_pair(index + 1, count)
+    return pairs
+
+
+def _window(
+    section: Section, side: int, rng: np.random.Generator
+) -> tuple[int, int, int, NDArray[np.float32]]:
+    """Read a window with tissue in it, if one of `TRIES` has; grey values 0..1."""
+    for _ in range(TRIES):
+        z = int(rng.integers(section.depth))
+        y, x = (int(rng.integers(extent - side + 1)) for extent in (section.height, section.width))
+        pixels = to_unit(section.read(z, y, y + side, x, x + side), section.value_range)
+        clean = np.clip(luma(pixels) if pixels.ndim == 3 else pixels, 0.0, 1.0)
+        if float(clean.std()) >= MIN_CONTRAST:
+            break
+    return z, y, x, clean
+
+
+def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
+    """Write a lossless PNG: 8 bits for a section of 8 bits, else 16."""
+    from PIL import Image
+
+    levels, kind = (255, np.uint8) if dtype == np.uint8 else (65535, np.uint16)
+    Image.fromarray(np.rint(image.astype(np.float64) * levels).astype(kind)).save(path, optimize=False)
+
+
+def _whole(
+    input: Input,
+    section: Section,
+    folder: Path,
+    recipe: Recipe,
+    scale: int,
+    seed: int,
+    progress: str,
+) -> list[Pair]:
+    """Degrade the whole section, or every section of a volume, with one degradation.
+
+    The tile size is fixed, so that the store does not depend on the memory of the machine, and the
+    engine's journal, which holds times, is removed once the store is complete.
+    """
+    from bigrestore.engine.journal import sidecar
+    from bigrestore.engine.run import execute
+    from bigrestore.settings import RunSettings
+
+    degradation = _for_whole(recipe, scale, seed)
+    settings = RunSettings(
+        method="degrade",
+        mask="none",
+        tile_size=TILE_PX[scale],
+        level=section.level,
+        input_range=section.value_range,
+        seed=seed,
+        progress=progress,
+    )
+    store = folder / STORE_NAME
+    degrader = SectionDegrader(degradation, section.height, section.width, seed)
+    execute(_as_given(input), store, settings, method=degrader).raise_if_failed()
+    shutil.rmtree(sidecar(store))
+    return [
+        Pair(STORE_NAME, section.source, z, 0, 0, section.height, section.width, seed, degradation)
+        for z in range(section.depth)
+    ]
+
+
+def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
+    """Draw the one degradation of a whole section; the stain stays, because the clean side is the input."""
+    (drawn,) = draw(recipe, scale, 1, np.random.default_rng([seed]))
+    return attrs.evolve(drawn, stain=Stain())
