@@ -1,0 +1,132 @@
+"""The network as a method: statistics once per section, devices and precision by name, kernels by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bigrestore.degrade.kernels import equivalent_sigma, gaussian
+from bigrestore.errors import InputError, InputMissingError, UsageError
+from bigrestore.methods import network
+from bigrestore.methods.base import TileBatch
+from bigrestore.methods.network import NetworkMethod, choose_device, choose_precision, fit_kernel, read_kernel
+from bigrestore.nn.checkpoint import Model
+from bigrestore.nn.presets import get_preset
+from bigrestore.nn.redegrade import redegrade
+from bigrestore.nn.restorer import Restorer
+
+
+def make(scale: int = 1, **options: object) -> NetworkMethod:
+    torch.manual_seed(0)
+    restorer = Restorer(get_preset("nano"), scale).eval()
+    restorer.basis.fit(torch.rand(50, 21, 21))
+    info = {"halo_px": 96, "sha256": "0" * 64, "preset": "nano"}
+    return NetworkMethod(Model(restorer, "nano", info), **options)  # type: ignore[arg-type]
+
+
+def windows(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 128, 128), np.float32)
+
+
+def test_statistics_are_those_of_the_estimator_and_do_not_depend_on_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = make()
+    together = method.analyse(windows(40))
+    monkeypatch.setattr(network, "WINDOWS_AT_ONCE", 7)
+    apart = method.analyse(windows(40))
+    np.testing.assert_allclose(together.psi, apart.psi, atol=1e-4)
+    assert together.kernel.sum() == pytest.approx(1, abs=1e-4)
+    assert together.details["windows"] == 40
+    assert together.psi[16] == 1
+
+
+def test_without_a_window_the_code_is_unknown() -> None:
+    statistics = make().analyse(windows(0))
+    assert not statistics.psi.any()
+    assert statistics.kernel.shape == (21, 21)
+
+
+def test_a_given_kernel_replaces_the_estimate() -> None:
+    kernel = gaussian(9, 1.2)
+    for count in (0, 3):
+        statistics = make(kernel=kernel).analyse(windows(count))
+        assert equivalent_sigma(statistics.kernel) == pytest.approx(equivalent_sigma(kernel), abs=1e-3)
+
+
+def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:
+    method = make(2)
+    statistics = method.analyse(windows(2))
+    x = np.random.default_rng(1).random((2, 64, 48), np.float32)
+    batch = TileBatch(x, np.ones((2, 64, 48), bool), np.array([[0, 0], [64, 48]]), 0)
+    result = method.restore(batch, statistics)
+    assert result.pixels.shape == (2, 128, 96)
+    assert result.pixels.dtype == np.float32
+    assert (result.pixels.min(), result.pixels.max()) >= (0, 0)
+    again = torch.from_numpy(result.pixels)[:, None]
+    expected = x[:, ::4, ::4] - redegrade(again, torch.from_numpy(statistics.kernel), 2, 4)[:, 0].numpy()
+    assert result.residual is not None
+    np.testing.assert_allclose(result.residual, expected, atol=1e-6)
+
+
+def test_a_description_identifies_the_run() -> None:
+    told = make(precision="fp32").describe()
+    assert told["sha256"] == "0" * 64
+    assert (told["halo_px"], told["alignment_px"], told["precision"]) == (96, 16, "fp32")
+
+
+def test_realness_is_refused_without_a_prior_and_out_of_range() -> None:
+    with pytest.raises(UsageError, match="no prior"):
+        make(realness=0.5)
+    for absurd in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UsageError, match=r"0\.\.1"):
+            make(realness=absurd)
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    cpu = choose_device("cpu")
+    assert cpu.type == "cpu"
+    for name in ("abacus", "cuda:99", "xla"):
+        with pytest.raises(UsageError, match="device"):
+            choose_device(name)
+    with pytest.raises(UsageError, match="precision"):
+        choose_precision("fp8", cpu)
+    with pytest.raises(UsageError, match="GPUs"):
+        choose_precision("fp16", cpu)
+
+
+def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for able, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(network, "cpu_computes_bf16", lambda able=able: able)
+        assert choose_precision("auto", cpu) == expected
+    assert choose_precision("bf16", cpu) == "bf16"
+
+
+def test_kernels_are_read_and_checked(tmp_path: Path) -> None:
+    kernel = gaussian(21, 1.5)
+    np.save(tmp_path / "k.npy", 3 * kernel)
+    np.savetxt(tmp_path / "k.txt", kernel)
+    for name in ("k.npy", "k.txt"):
+        np.testing.assert_allclose(read_kernel(tmp_path / name), kernel, atol=1e-6)
+    with pytest.raises(InputMissingError, match=r"absent\.npy"):
+        read_kernel(tmp_path / "absent.npy")
+    for name, array in (("even", np.ones((4, 4))), ("flat", np.ones(9)), ("nan", np.full((3, 3), np.nan))):
+        np.save(tmp_path / f"{name}.npy", array)
+        with pytest.raises(InputError, match=f"{name}.npy"):
+            read_kernel(tmp_path / f"{name}.npy")
+    (tmp_path / "words.txt").write_text("not a kernel")
+    with pytest.raises(InputError, match=r"words\.txt"):
+        read_kernel(tmp_path / "words.txt")
+
+
+def test_kernels_are_fitted_to_the_network() -> None:
+    assert fit_kernel(gaussian(9, 1.0), 21).shape == (21, 21)
+    cropped = fit_kernel(gaussian(41, 1.5), 21)
+    assert cropped.shape == (21, 21)
+    assert cropped.sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UsageError, match="21 x 21"):
+        fit_kernel(gaussian(41, 8.0), 21)

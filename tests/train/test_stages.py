@@ -1,0 +1,131 @@
+"""The stages, from a folder of images to a model that restores: tiny networks, a few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from bigrestore.errors import InputError, OutputExistsError, UsageError
+from bigrestore.nn.checkpoint import load_model
+from bigrestore.train.pairs import PairSource, patch_size
+from bigrestore.train.stages import StageOptions, train_stage
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
+
+
+@pytest.fixture(scope="module")
+def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sharp images of dark discs on light ground."""
+    folder = tmp_path_factory.mktemp("tissue")
+    rng = np.random.default_rng(0)
+    yy, xx = np.mgrid[:360, :360]
+    for index in range(4):
+        image = np.full((360, 360), 225.0)
+        for _ in range(500):
+            y, x, r = rng.uniform(0, 360), rng.uniform(0, 360), rng.uniform(2, 8)
+            image[(yy - y) ** 2 + (xx - x) ** 2 < r * r] = rng.uniform(60, 160)
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"section{index}.png")
+    return folder
+
+
+OPTIONS = StageOptions(preset="nano", scale=1, steps=6, batch=2, threads=1)
+
+
+def test_two_stages_make_a_model_that_says_how_it_was_made(tissue: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model.safetensors"
+    assert train_stage("estimator", tissue, output, OPTIONS).status == "done"
+    result = train_stage("fidelity", tissue, output, attrs.evolve(OPTIONS, steps=8))
+    assert result.steps == 8
+    model = load_model(output, 1)
+    assert list(model.info["training"]) == ["estimator", "fidelity"]
+    assert model.info["training"]["fidelity"]["steps"] == 8
+    assert model.info["training"]["fidelity"]["recipe"] == "default"
+    assert model.halo_px % model.restorer.alignment_px == 0
+    assert model.halo_px > 0
+    assert bool(model.restorer.basis.components.any())
+    sheets = list((tmp_path / "model.safetensors.train" / "fidelity" / "sheets").glob("*.png"))
+    assert sheets, "a sheet of held-out pairs is part of a training"
+
+
+def test_fidelity_changes_the_unet_and_leaves_the_estimator(tissue: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    train_stage("estimator", tissue, first, OPTIONS)
+    train_stage("fidelity", tissue, second, attrs.evolve(OPTIONS, start=first))
+    before, after = load_model(first).restorer.state_dict(), load_model(second).restorer.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"unet"}
+
+
+def test_the_same_seed_trains_the_same_weights(tissue: Path, tmp_path: Path) -> None:
+    hashes = set()
+    for name in ("one", "two"):
+        output = tmp_path / f"{name}.safetensors"
+        train_stage("estimator", tissue, output, OPTIONS)
+        hashes.add(load_model(output).sha256)
+    assert len(hashes) == 1
+
+
+def test_scale_two_trains(tissue: Path, tmp_path: Path) -> None:
+    output = tmp_path / "x2.safetensors"
+    options = attrs.evolve(OPTIONS, scale=2, steps=3)
+    train_stage("estimator", tissue, output, options)
+    train_stage("fidelity", tissue, output, options)
+    assert load_model(output, 2).scale == 2
+
+
+def test_patch_sizes_leave_room_for_the_kernel() -> None:
+    assert patch_size(96, 2) > 2 * 96 + 20
+    assert isinstance(PairSource, type)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"steps": None}, "--steps and --minutes"),
+        ({"minutes": 1.0}, "--steps and --minutes"),
+        ({"preset": "giant"}, "preset"),
+        ({"recipe": "nowhere"}, "nowhere"),
+    ],
+)
+def test_wrong_options_are_sentences(
+    tissue: Path, tmp_path: Path, change: dict[str, object], match: str
+) -> None:
+    with pytest.raises((UsageError, InputError), match=match):
+        train_stage("estimator", tissue, tmp_path / "m.safetensors", attrs.evolve(OPTIONS, **change))
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_wrong_places_are_sentences(tissue: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.safetensors"):
+        train_stage("estimator", tissue, tmp_path / "m.pt", OPTIONS)
+    with pytest.raises(UsageError, match="train estimator"):
+        train_stage("fidelity", tissue, tmp_path / "m.safetensors", OPTIONS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        train_stage("estimator", tmp_path / "empty", tmp_path / "m.safetensors", OPTIONS)
+
+
+def test_a_model_of_another_size_is_not_overwritten(tissue: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    train_stage("estimator", tissue, output, OPTIONS)
+    with pytest.raises(UsageError, match="nano model for scale 1"):
+        train_stage("fidelity", tissue, output, attrs.evolve(OPTIONS, scale=2))
+    with pytest.raises(OutputExistsError, match="--resume"):
+        train_stage("estimator", tissue, output, OPTIONS)
+
+
+def test_the_command_trains(tissue: Path, tmp_path: Path) -> None:
+    from bigrestore.cli.train import train_app
+
+    output = tmp_path / "cli.safetensors"
+    flags = ["--preset", "nano", "--steps", "2", "--batch", "2", "--threads", "1", "--device", "cpu"]
+    result = CliRunner().invoke(train_app, ["estimator", str(tissue), "-o", str(output), *flags])
+    assert result.exit_code == 0, result.output
+    assert "2 steps" in result.output
+    assert output.is_file()
