@@ -21,6 +21,9 @@ InputRange = Annotated[
     typer.Option(help="Values of black and white, where the input does not use the range of its type."),
 ]
 Show = Annotated[str, typer.Option("--progress", help="auto, bar, lines or none.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a whole section that was stopped.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former call left in OUTDIR.")]
 
 
@@ -36,14 +39,19 @@ def degrade(
     level: Level = 0,
     input_range: InputRange = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     progress: Show = "auto",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make pairs of degraded and clean images, with a table of everything that was drawn."""
     from rich.console import Console
     from rich.progress import Progress
 
+    from bigrestore.cli.log import configure_logging
     from bigrestore.degrade.api import degrade as make_pairs
 
+    configure_logging(verbose=verbose, quiet=quiet)
     console = Console(stderr=True)
     shown = progress == "bar" or (progress == "auto" and console.is_terminal)
     with Progress(console=console, transient=True, disable=whole or not shown) as bar:
@@ -60,8 +68,10 @@ def degrade(
             level=level,
             input_range=input_range,
             overwrite=overwrite,
+            resume=resume,
             progress=progress,
             on_pair=lambda done, total: bar.update(task, completed=done, total=total),
         )
     made = "The whole section" if whole else f"{count} pair(s)"
-    Console().print(f"{made} at x{scale} in {outdir}, described by {table.name}", highlight=False)
+    if not quiet:
+        Console().print(f"{made} at x{scale} in {outdir}, described by {table.name}", highlight=False)

@@ -28,6 +28,7 @@ from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.pixels import luma, to_unit
+from bigrestore.settings import PROGRESS, RunSettings
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
@@ -64,6 +65,7 @@ def degrade(
     level: int = 0,
     input_range: tuple[float, float] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: str = "tqdm",
     on_pair: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -82,7 +84,7 @@ def degrade(
         Number of patches; exactly one of `count` and `whole`.
     whole : bool
         Degrade the whole section with one degradation. The clean side is the input itself, so the stain is
-        left as it is.
+        left as it is, and the recipe's share of undegraded pairs does not count.
     seed : int
         Seed of everything, 0..2**31 - 1.
     recipe : str, Path or Recipe
@@ -95,6 +97,8 @@ def degrade(
         Values of black and white of an input that does not use the range of its type.
     overwrite : bool
         Replace what a former call left in `outdir`.
+    resume : bool
+        Go on with a whole section after the last block that a stopped call finished.
     progress : str
         How a whole section's progress is shown: auto, bar, lines, none or tqdm.
     on_pair : callable, optional
@@ -118,16 +122,21 @@ def degrade(
     from bigrestore.io.section import open_section
 
     _check(scale, count, whole, seed, patch_px)
+    _check_handling(whole, overwrite, resume, progress)
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     section = open_section(input, level=level, input_range=input_range)
     folder = Path(outdir)
     if count is not None:
         _check_size(section, scale, patch_px)
     check_place(folder, source_paths(_as_given(input), section))
-    _prepare(folder, overwrite)
+    if resume and (folder / TABLE_NAME).is_file():
+        logger.info("%s is finished already", folder)
+        return folder / TABLE_NAME
+    if not resume:
+        _prepare(folder, overwrite)
     facts = {"version": __version__, "recipe": chosen.to_dict(), "seed": seed, "scale": scale}
     if count is None:
-        pairs = _whole(input, section, folder, chosen, scale, seed, progress)
+        pairs = _whole(input, section, folder, chosen, scale, seed, resume, progress)
     else:
         if section.channels == 3:
             logger.info("%s is in colour: its luma is degraded", section.source)
@@ -154,6 +163,16 @@ def _check(scale: int, count: int | None, whole: bool, seed: int, patch_px: int)
         raise UsageError(f"The patch size is {patch_px} px; give 8 to 4096.")
     if not 0 <= seed < 2**31:
         raise UsageError(f"The seed is {seed}; give a number from 0 to 2147483647.")
+
+
+def _check_handling(whole: bool, overwrite: bool, resume: bool, progress: str) -> None:
+    """Refuse ways of handling what exists, or of showing progress, that mean nothing."""
+    if resume and not whole:
+        raise UsageError("Patches are quickly made anew; resume only a whole section, or give --overwrite.")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; give one of them.")
+    if progress not in PROGRESS:
+        raise UsageError(f"--progress is {progress!r}; choose one of {', '.join(PROGRESS)}.")
 
 
 def _check_size(section: Section, scale: int, patch_px: int) -> None:
@@ -248,6 +267,7 @@ def _whole(
     recipe: Recipe,
     scale: int,
     seed: int,
+    resume: bool,
     progress: str,
 ) -> list[Pair]:
     """Degrade the whole section, or every section of a volume, with one degradation.
@@ -257,7 +277,6 @@ def _whole(
     """
     from bigrestore.engine.journal import sidecar
     from bigrestore.engine.run import execute
-    from bigrestore.settings import RunSettings
 
     degradation = _for_whole(recipe, scale, seed)
     settings = RunSettings(
@@ -267,6 +286,7 @@ def _whole(
         level=section.level,
         input_range=section.value_range,
         seed=seed,
+        resume=resume,
         progress=progress,
     )
     store = folder / STORE_NAME
@@ -280,6 +300,15 @@ def _whole(
 
 
 def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
-    """Draw the one degradation of a whole section; the stain stays, because the clean side is the input."""
-    (drawn,) = draw(recipe, scale, 1, np.random.default_rng([seed]))
-    return attrs.evolve(drawn, stain=Stain())
+    """Draw the one degradation of a whole section.
+
+    The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an
+    undegraded section, which a recipe may ask for among many pairs, would be no use alone.
+    """
+    always = attrs.evolve(recipe, identity_probability=0.0)
+    (drawn,) = draw(always, scale, 1, np.random.default_rng([seed]))
+    second = drawn.second
+    if second is not None:
+        second = attrs.evolve(second, storage=attrs.evolve(second.storage, jpeg_phase=(0, 0)))
+    storage = attrs.evolve(drawn.storage, jpeg_phase=(0, 0))
+    return attrs.evolve(drawn, stain=Stain(), storage=storage, second=second)

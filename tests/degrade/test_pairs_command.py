@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import bigrestore
 from bigrestore.degrade.api import degrade
 from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
@@ -113,6 +114,12 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     assert np.array_equal(lq, np.asarray(Image.open(tmp_path / "out" / "hq" / "000000.png")))
 
 
+def test_the_public_name_can_be_called_twice(section: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        table = bigrestore.degrade(section, tmp_path / name, count=1, patch_px=32)
+        assert table == tmp_path / name / "pairs.parquet"
+
+
 def test_an_empty_slide_gives_way_to_tissue(tmp_path: Path) -> None:
     image = np.full((400, 900), 255, np.uint8)
     image[:, 700:] = texture(400, 200)
@@ -145,21 +152,25 @@ def test_a_full_folder_is_not_touched_unless_asked(section: Path, tmp_path: Path
         ({"count": 1, "patch_px": 4}, "patch size is 4"),
         ({"count": 1, "patch_px": 400}, "needs 436 px"),
         ({"count": 1, "seed": -1}, "seed is -1"),
+        ({"count": 1, "resume": True}, "resume only a whole section"),
+        ({"whole": True, "resume": True, "overwrite": True}, "exclude each other"),
+        ({"count": 1, "progress": "loud"}, "--progress is 'loud'"),
     ],
 )
 def test_an_absurd_request_is_a_sentence_and_leaves_nothing(
-    section: Path, tmp_path: Path, options: dict[str, int], sentence: str
+    section: Path, tmp_path: Path, options: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
         degrade(section, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_makes_pairs(section: Path, tmp_path: Path) -> None:
+def test_the_command_line_makes_pairs(section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import typer
 
     from bigrestore.cli.degrade import degrade as command
 
+    monkeypatch.setattr("bigrestore.cli.log.configure_logging", lambda **_: None)
     app = typer.Typer()
     app.command()(command)
     recipe = tmp_path / "mine.toml"

@@ -15,11 +15,11 @@ from bigrestore.degrade import api
 from bigrestore.degrade.api import degrade
 from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
-from bigrestore.errors import OutputError
+from bigrestore.errors import BlocksFailedError, OutputError
 from bigrestore.io.ome_zarr import StoreSpec, create_store, finish_store, open_level, write_block
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
-from bigrestore.methods.base import TileBatch
+from bigrestore.methods.base import SectionStatistics, TileBatch, TileResult
 
 FULL = {
     "name": "full",
@@ -133,11 +133,36 @@ def test_an_input_is_never_written_into(tmp_path: Path, whole: bool) -> None:
     assert digests(source) == before
 
 
-def test_the_command_line_degrades_a_whole_section(tmp_path: Path) -> None:
+def test_a_stopped_section_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = save(tmp_path / "c.zarr", np.repeat(pixels(1, 64, 80), 4, axis=0))
+    whole = degrade(source, tmp_path / "whole", whole=True, seed=2, progress="none")
+    calls: list[int] = []
+    honest = SectionDegrader.restore
+
+    def breaks(self: SectionDegrader, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        calls.append(batch.z)
+        if batch.z == 2 and calls.count(2) == 1:
+            raise RuntimeError("section 2 is haunted")
+        return honest(self, batch, statistics)
+
+    monkeypatch.setattr(SectionDegrader, "restore", breaks)
+    with pytest.raises(BlocksFailedError, match="resume"):
+        degrade(source, tmp_path / "out", whole=True, seed=2, progress="none")
+    assert not (tmp_path / "out" / "pairs.parquet").exists(), "a folder that is not complete has no table"
+    calls[:] = [2]
+    table = degrade(source, tmp_path / "out", whole=True, seed=2, resume=True, progress="none")
+    assert calls == [2, 2], "only what was missing is done again"
+    assert digests(tmp_path / "out") == digests(whole.parent)
+    assert degrade(source, tmp_path / "out", whole=True, seed=2, resume=True, progress="none") == table
+    assert calls == [2, 2]
+
+
+def test_the_command_line_degrades_a_whole_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import typer
 
     from bigrestore.cli.degrade import degrade as command
 
+    monkeypatch.setattr("bigrestore.cli.log.configure_logging", lambda **_: None)
     app = typer.Typer()
     app.command()(command)
     source = save(tmp_path / "c.zarr", pixels(64, 80))
