@@ -1,13 +1,20 @@
-"""Loads what the bench judges: a checkpoint by file or shipped name, or a method that needs no weights."""
+"""Loads what the bench judges: a checkpoint by file or shipped name, or fresh weights of a preset.
+
+`untrained:tiny` stands for fresh weights: speed, memory and the tiling do not depend on what was learnt, so
+they can be measured before a model is there.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bigrestore.methods.base import Method
+from tests.bench.metrics import RESULTS
 
 if TYPE_CHECKING:
-    from bigrestore.nn.checkpoint import Model
+    from bigrestore.nn.restorer import Restorer
+
+UNTRAINED = "untrained:"
 
 
 def load_method(
@@ -23,7 +30,7 @@ def load_method(
     Parameters
     ----------
     name : str
-        A checkpoint file, the name of a shipped model, or `untrained:PRESET` for fresh weights of a preset.
+        A checkpoint file, the name of a shipped model, or `untrained:PRESET`.
     scale : int, optional
         Needed by names that do not say it.
     realness : float
@@ -31,14 +38,10 @@ def load_method(
     device, precision : str
         As on the command line of `bigrestore run`.
     """
-    from bigrestore.methods.network import NetworkMethod, load_network
+    from bigrestore.methods.network import load_network
 
-    if name.startswith("untrained:"):
-        return NetworkMethod(
-            untrained(name.partition(":")[2], scale or 1), device=device, precision=precision
-        )
     return load_network(
-        name,
+        model_file(name, scale or 1) if name.startswith(UNTRAINED) else name,
         scale=scale,
         realness=realness,
         device=device,
@@ -49,15 +52,45 @@ def load_method(
     )
 
 
-def untrained(preset: str, scale: int) -> Model:
-    """Return a model of a preset with its initial weights, which restores by Catmull-Rom."""
+def default_model(scale: int = 1) -> str:
+    """Return the shipped model of the scale, or fresh weights of its preset where none ships."""
+    from bigrestore.methods.registry import DEFAULT_MODEL
+    from bigrestore.nn.checkpoint import shipped_models
+
+    return DEFAULT_MODEL if f"{DEFAULT_MODEL}-x{scale}" in shipped_models() else f"{UNTRAINED}{DEFAULT_MODEL}"
+
+
+def model_file(name: str, scale: int) -> str:
+    """Return a name that `bigrestore run --model` takes; fresh weights are written to a file first."""
+    if not name.startswith(UNTRAINED):
+        return name
+    from bigrestore.nn.checkpoint import save_model
+
+    preset = name.removeprefix(UNTRAINED)
+    path = RESULTS / f"untrained-{preset}-x{scale}.safetensors"
+    if not path.is_file():
+        RESULTS.mkdir(exist_ok=True)
+        restorer = fresh(preset, scale)
+        halo_px = 128 + -128 % restorer.alignment_px
+        save_model(path, restorer, {"halo_px": halo_px, "training": "none"})
+    return str(path)
+
+
+def fresh(preset: str, scale: int) -> Restorer:
+    """Return a restorer of a preset with initial weights, the same on every call.
+
+    The convolutions that start at zero get small random weights: with zeros the network is an interpolation, and
+    every tiling of it would agree for no reason of its own.
+    """
     import torch
 
-    from bigrestore.nn.checkpoint import Model
     from bigrestore.nn.presets import get_preset
     from bigrestore.nn.restorer import Restorer
 
     torch.manual_seed(0)
     restorer = Restorer(get_preset(preset), scale).eval()
-    info = {"preset": preset, "scale": scale, "halo_px": 128, "sha256": "untrained"}
-    return Model(restorer, f"untrained-{preset}-x{scale}", info)
+    with torch.no_grad():
+        for name, parameter in restorer.named_parameters():
+            if parameter.ndim == 4 and not parameter.any() and not name.startswith("estimator"):
+                parameter.normal_(0.0, 0.02)
+    return restorer

@@ -237,10 +237,8 @@ def candidates(options: argparse.Namespace) -> list[Candidate]:
             precision=options.precision,
         )
         title = Path(name).stem if name.endswith(".safetensors") else name
-        if options.through_run:
-            found.append(from_run(f"{title} (run)", int(method.scale), model=name, realness=options.realness))
-        else:
-            found.append(from_method(title, method))
+        make = from_run if options.through_run else from_method
+        found.append(make(f"{title} (run)" if options.through_run else title, method))
     return found
 
 
@@ -258,7 +256,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network")
     parser.add_argument("--classical", action="store_true", help="also Richardson-Lucy and Wiener")
-    parser.add_argument("--through-run", action="store_true", help="restore by bigrestore.restore on files")
+    parser.add_argument(
+        "--through-run", action="store_true", help="restore files by the whole run, not by the bare network"
+    )
     parser.add_argument("--images", action="store_true", help="print every image, not only means")
     options = parser.parse_args()
     options.keys = [key.strip() for key in options.cases.split(",") if key.strip()]

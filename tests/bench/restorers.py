@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -50,22 +51,29 @@ def from_method(name: str, method: Method) -> Candidate:
     return Candidate(name, int(method.scale), restore, analyse)
 
 
-def from_run(name: str, scale: int, **settings: object) -> Candidate:
-    """Return a candidate that writes the image to a file and runs `bigrestore.restore` on it."""
+def from_run(name: str, method: Method) -> Candidate:
+    """Return a candidate that writes the image to a file and goes the whole road of `bigrestore run`."""
+    from bigrestore.engine.run import execute
+    from bigrestore.io.section import open_section
+    from bigrestore.profile import profile_section
+    from bigrestore.settings import RunSettings
+
+    settings = RunSettings(scale=int(method.scale), progress="none")
+
+    def analyse(image: NDArray[np.uint8]) -> SectionStatistics:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "section.png"
+            Image.fromarray(image).save(source)
+            return profile_section(open_section(source), 0, method).statistics
 
     def restore(image: NDArray[np.uint8]) -> Unit:
-        import zarr
-
-        from bigrestore import restore as run
-
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "section.png", Path(folder) / "restored.ome.zarr"
             Image.fromarray(image).save(source)
-            run(source, target, scale=scale, progress="none", **settings)
-            level = zarr.open_array(target / "0", mode="r")
-            return unit(np.asarray(level[...]))
+            execute(source, target, settings, method=method).raise_if_failed()
+            return unit(np.asarray(zarr.open_array(target / "0", mode="r")[...]))
 
-    return Candidate(name, scale, restore, None)
+    return Candidate(name, int(method.scale), restore, analyse)
 
 
 def unit(image: NDArray[np.uint8]) -> Unit:
