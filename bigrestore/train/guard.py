@@ -1,16 +1,20 @@
 """The guard against single steps that throw a network off.
 
-Adam divides by the root of a running mean of squared gradients. When one batch gives a gradient many times
-the usual one, the ratio goes to its ceiling in nearly all weights at once, and they all move by about the
-full rate in the direction of that one batch; usually they move by a fraction of it, in directions that
-cancel. A fixed clip does not help where the usual norm is far below the clip. So:
+Adam divides by the root of a running mean of squared gradients, so a weight moves by up to the full rate
+whatever the size of the gradient. Usually it moves by a tenth of that, in directions that cancel. When all
+weights of a filter agree, because one batch has a monstrous gradient or because the error is one that all
+of them can cure (the brightness of the whole patch), the filter's output moves by the rate times its number
+of inputs times their mean, in every layer at once, and a network without norm layers multiplies that up:
+measured, from a shift of 0.07 to one of 12 grey ranges in one step, in float32 as in bfloat16. The rates by
+fan-in of `train.loop` take away the cause; this is the net below it:
 
-1. gradients are clipped at a multiple of a running quantile of their own norm;
+1. gradients are clipped at a multiple of a running quantile of their own norm (a fixed clip is no help
+   where the usual norm is far below it);
 2. a step whose loss or gradient is not finite, or whose loss has jumped, is not made;
 3. where the jump is there on the next batch too, it is the weights and not the batch: weights and optimiser
-   go back to the last snapshot, which is of weights whose loss was found sound *before* the copy was taken.
-   When even those show the jump, the loss itself has changed (a new term, another stage of a schedule), and
-   the guard learns the new level instead of undoing for ever.
+   go back to the last snapshot, which is of weights whose loss was found sound *before* the copy was taken,
+   and go on at half the rate. When even those weights show the jump, the loss itself has changed (a new
+   term, another stage of a schedule), and the guard learns the new level instead of undoing for ever.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -105,6 +105,11 @@ class LoopSettings:
         Of everything.
     betas : (float, float)
         Of Adam.
+    fan_in_limit : int or None
+        A weight with n inputs learns at `rate` times min(1, fan_in_limit / n): a step in which all inputs of
+        a filter move together then changes its output by no more than the rate times this many inputs.
+        Adam's rate goes with 1 / width in the analysis of Yang et al. ("Tensor Programs V", 2022) as well.
+        None: one rate for all, for networks that are shallow or bounded.
     average_decay : float
         Of the averaged weights.
     checkpoint_s : float
@@ -125,6 +130,7 @@ class LoopSettings:
     warmup_steps: int = attrs.field(default=500, validator=_positive)
     seed: int = 0
     betas: tuple[float, float] = (0.9, 0.99)
+    fan_in_limit: int | None = attrs.field(default=None, validator=_positive)
     average_decay: float = 0.999
     checkpoint_s: float = attrs.field(default=120.0, validator=_positive)
     log_every: int = attrs.field(default=20, validator=_positive)
@@ -249,6 +255,15 @@ def _parameters(stage: Stage) -> list[nn.Parameter]:
     return parameters
 
 
+def _groups_by_fan_in(parameters: Sequence[nn.Parameter], limit: int | None) -> list[dict[str, Any]]:
+    """Return parameter groups for Adam, each with the factor on the rate that its number of inputs allows."""
+    by_factor: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for parameter in parameters:
+        inputs = parameter[0].numel() if parameter.ndim > 1 else 1
+        by_factor[1.0 if limit is None else min(1.0, limit / inputs)].append(parameter)
+    return [{"params": group, "fan_in_factor": factor} for factor, group in by_factor.items()]
+
+
 def _load_weights(stage: Stage, saved: Mapping[str, Any]) -> None:
     """Put the weights and the state of a checkpoint into a stage."""
     stage.load_state(saved["stage"])
@@ -265,7 +280,8 @@ class _Training:
         np.random.seed(settings.seed % 2**32)  # noqa: NPY002  (for third parties; nothing here draws from it)
         torch.manual_seed(settings.seed)
         self.parameters = _parameters(stage)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate, betas=settings.betas, fused=True)
+        groups = _groups_by_fan_in(self.parameters, settings.fan_in_limit)
+        self.optimiser = torch.optim.Adam(groups, lr=settings.rate, betas=settings.betas, fused=True)
         self.average = WeightAverage(self.parameters, settings.average_decay)
         self.guard = StepGuard(self.parameters, self.optimiser, settings.guard)
         self.step = 0
@@ -274,6 +290,7 @@ class _Training:
         self._sums: dict[str, Tensor | float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._last_means: dict[str, float] = {}
+        self._rate = 0.0
         self._resume()
 
     def run(self, export: Path | None) -> TrainResult:
@@ -331,7 +348,7 @@ class _Training:
         progress = self._progress()
         rate = self.settings.rate_at(self.step, progress) * self.guard.rate_factor
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["fan_in_factor"]
         losses = self.stage.step(self.step, progress)
         norm: float | None = None
         verdict = self.guard.judge(self.step, float(losses["loss"].detach()))
@@ -347,9 +364,10 @@ class _Training:
             if norm is not None:
                 self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self._note(losses, norm, rate)
+        self._rate = rate
+        self._note(losses, norm)
 
-    def _note(self, losses: Mapping[str, Tensor], norm: float | None, rate: float) -> None:
+    def _note(self, losses: Mapping[str, Tensor], norm: float | None) -> None:
         """Take a step into the means of the interval, and write a row at its end."""
         if norm is not None:
             values = {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
@@ -361,7 +379,7 @@ class _Training:
         self._last_means = means = self._means()
         self._sums.clear()
         self._counts.clear()
-        fixed = {"seconds": self.elapsed_s, "rate": rate}
+        fixed = {"seconds": self.elapsed_s, "rate": self._rate}
         guard = {
             "skipped": self.guard.skipped, "restored": self.guard.restored, "clipped": self.guard.clipped
         }  # fmt: skip
@@ -385,10 +403,9 @@ class _Training:
         else:
             left_s = 60 * (self.settings.minutes or 0) - self.elapsed_s
             total = ""
-        rate = self.optimiser.param_groups[0]["lr"]
         figures = f" | {format_values(self.figures)}" if self.figures else ""
         self.line.show(
-            f"step {self.step}{total} {format_values(means)} rate {rate:.2e} {speed:.2f} steps/s "
+            f"step {self.step}{total} {format_values(means)} rate {self._rate:.2e} {speed:.2f} steps/s "
             f"eta {clock(left_s)}{figures}"
         )
 

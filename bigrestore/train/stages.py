@@ -31,6 +31,9 @@ from bigrestore.train.pairs import PairSource, patch_size
 log = logging.getLogger(__name__)
 
 WARMUP_STEPS = {"estimator": 100, "fidelity": 500}
+FAN_IN_LIMIT = {"estimator": None, "fidelity": 150}
+"""The U-Net is deep and has no norm layers: without this a step of 8e-4 throws it off (see `train.guard`)."""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -200,6 +203,7 @@ def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -
         minutes=options.minutes,
         rate=options.rate,
         warmup_steps=WARMUP_STEPS[name],
+        fan_in_limit=FAN_IN_LIMIT[name],
         seed=options.seed,
         resume=options.resume,
         facts={
