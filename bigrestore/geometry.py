@@ -13,6 +13,7 @@ because a strided network gives another answer off its own phase.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
@@ -150,8 +151,9 @@ class Axis:
 
     def touching(self, start: int, stop: int) -> range:
         """Return the indices of the tiles that contribute to the output span."""
-        hits = [i for i in range(self.count) if self.keep(i)[0] < stop and self.keep(i)[1] > start]
-        return range(hits[0], hits[-1] + 1)
+        half = self.overlap_px // 2
+        first = bisect_right(self.edges, start - half) - 1
+        return range(max(0, first), min(self.count, bisect_left(self.edges, stop + half)))
 
 
 @attrs.frozen

@@ -79,7 +79,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
-        _say(f"{error.format_message()} See --help.")
+        _say(f"{error.format_message().rstrip('.')}; see --help.")
         return 2
     if isinstance(error, typer.Abort):
         _say("Stopped.")

@@ -22,8 +22,8 @@ def _option(help_text: str, *names: str, metavar: str | None = None, panel: str 
 
 
 WHAT, HOW, WHERE, SAYS = "What is restored", "How", "Existing output", "What is said"
-Input = Annotated[str, typer.Argument(help="File, store, folder or pattern of section files.")]
-Output = Annotated[Path, typer.Argument(help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")]
+Input = Annotated[str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")]
 Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
 Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
 Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]

@@ -95,7 +95,7 @@ class Journal:
         """Return a JSON document of the folder, None where there is none or it is torn."""
         try:
             found = json.loads((self.root / name).read_text())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return found if isinstance(found, dict) else None
 

@@ -69,6 +69,7 @@ class Pipeline:
         self._records: queue.Queue[tuple[BlockRecord, Block]] = queue.Queue()
         self._open: dict[str, list[Path]] = {}
         self._stop = threading.Event()
+        self._flag = StopFlag()
         self._crash: list[BaseException] = []
 
     def run(self, blocks: Iterable[Block], count: int, flag: StopFlag, done: Done) -> None:
@@ -85,6 +86,7 @@ class Pipeline:
         done : callable
             Called in this thread with the record of each block.
         """
+        self._flag = flag
         threads_before = one_thread_per_tile()
         threads = [self._thread("reader", self._read, blocks)]
         threads += [self._thread(f"tile-{n}", self._restore) for n in range(self._plan.threads)]
@@ -135,7 +137,7 @@ class Pipeline:
         """Read blocks ahead and queue their tiles."""
         for block in blocks:
             self._slots.acquire()
-            if self._stop.is_set():
+            if self._stopping():
                 return
             files = self._files(block)
             self._open[block.name] = files
@@ -155,7 +157,7 @@ class Pipeline:
     def _restore(self) -> None:
         """Restore tiles until there are none."""
         one_thread_per_tile()
-        while (job := self._tiles.get()) is not None and not self._stop.is_set():
+        while (job := self._tiles.get()) is not None and not self._stopping():
             work = job.work
             if not work.reason:
                 try:
@@ -190,8 +192,11 @@ class Pipeline:
                 }
                 record = BlockRecord(block.name, "empty" if work.empty else "done", sizes, stats)
             self._close(record, block)
-            if self._stop.is_set():
+            if self._stopping():
                 return
+
+    def _stopping(self) -> bool:
+        return self._stop.is_set() or bool(self._flag)
 
     def _close(self, record: BlockRecord, block: Block) -> None:
         """Record a block and let the next one be read."""

@@ -1,0 +1,19 @@
+"""Real tissue for the engine's tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage import data
+
+
+@pytest.fixture(scope="session")
+def rgb() -> np.ndarray:
+    return np.asarray(data.immunohistochemistry())
+
+
+@pytest.fixture(scope="session")
+def tissue(rgb: np.ndarray) -> np.ndarray:
+    """Real tissue, 700 x 1030 pixels, uint8: larger than two blocks of 480 and no multiple of anything."""
+    grey = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return np.pad(grey, [(0, 188), (0, 518)], mode="reflect")
