@@ -4,6 +4,10 @@ The code psi that conditions the network is the truth for two fifths of the pair
 of the same window for two fifths, and dropped (zero, "unknown") for the rest: the network learns to use
 good knowledge, to bear the estimator's errors, and to work without any. Damage masks are shown half of
 the time, so that marked and unmarked damage are both known to it.
+
+The losses look at output and target after the low-frequency lock, which will act on every output: regional
+grey is the input's business, and the shading and banding of a scan, which nothing in it tells, would
+otherwise be a quarter of the loss and push all weights of the network into one direction.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 from bigrestore.nn.checkpoint import save_model
 from bigrestore.nn.code import PSI_SIZE, compose_psi
 from bigrestore.nn.estimator import degradations_of
+from bigrestore.nn.guards import low_frequency_lock
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.redegrade import redegrade
 from bigrestore.nn.restorer import Restorer
@@ -32,6 +37,8 @@ BATCH = 8
 ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.2
 MASK_SHOWN_SHARE = 0.5
 CHOICE_STREAM = 2
+LOG_SCALE_RANGE = (-7.0, 2.0)
+"""The Laplace scale is kept above a quarter of a grey level of 8 bits: one perfect patch had a loss of 1e8."""
 BORDER_PX = 4
 """Rim of the patch, output pixels, that losses leave out: the network pads with zeros there, a tile's halo hides it."""
 
@@ -94,6 +101,7 @@ class FidelityStage:
             ("unknown", torch.zeros(len(pairs.drawn), PSI_SIZE, device=start.device)),
         ):
             _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, self.dtype)
+            y = low_frequency_lock(y, pairs.degraded, pairs.valid, pairs.known.kernel, self.model.scale)
             figures[f"gain_{name}"] = float((_psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
         return figures
 
@@ -142,9 +150,13 @@ class FidelityStage:
     ) -> dict[str, Tensor]:
         inner = slice(BORDER_PX, -BORDER_PX)
         kernel, scale = pairs.known.kernel, self.model.scale
-        error, restored = redegrade(y - pairs.target, kernel, scale), y[..., inner, inner]
-        target, log_scale = pairs.target[..., inner, inner], log_scale[..., inner, inner]
-        distance = (restored - target).abs().detach()
+        locked = [
+            low_frequency_lock(side, pairs.degraded, pairs.valid, kernel, scale) for side in (y, pairs.target)
+        ]
+        error = redegrade(locked[0] - locked[1], kernel, scale)
+        restored, target = (side[..., inner, inner] for side in locked)
+        log_scale = log_scale[..., inner, inner].clamp(*LOG_SCALE_RANGE)
+        distance = (restored - target).abs().detach() + 1e-3
         parts = {
             "charbonnier": charbonnier(restored, target),
             "pyramid": pyramid_l1(restored, target),
