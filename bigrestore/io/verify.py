@@ -1,0 +1,300 @@
+"""Check a written pyramid: everything decodes, and everything that is said twice agrees.
+
+Faults are collected, not raised, each with a stable id, a place, and what was expected there. A store that
+bigrestore wrote is held to what bigrestore promises: every shard is there and every level is exactly the
+mean of the one before. A foreign store may be sparse and may have been reduced in another way, so its levels
+only have to show the same picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from bigrestore.errors import BigrestoreError, InputError, InputMissingError
+from bigrestore.io.levels import level_factor
+from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, parse_multiscales
+from bigrestore.io.ome_zarr import ZarrArray
+from bigrestore.io.pyramid import reduced_window
+from bigrestore.io.reduce import area_thumbnail
+from bigrestore.io.zarr_input import AxisMap, map_axes
+
+FOREIGN_TOLERANCE = 0.03
+"""Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
+
+WINDOW_PX = 3840
+"""Stores are decoded in windows of about this side."""
+
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    TypeError,
+    BufferError,
+    BigrestoreError,
+)
+"""What codecs raise on damaged bytes."""
+
+
+@attrs.frozen
+class Fault:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    id : str
+        Stable name of the kind of fault, such as "chunk.undecodable".
+    location : str
+        Where: a file in the store, or a place in its metadata.
+    expected, actual : str
+        What should be there, and what is.
+    """
+
+    id: str
+    location: str
+    expected: str
+    actual: str
+
+
+@attrs.frozen(eq=False)
+class _Level:
+    """One level that could be opened: its array, the meaning of its axes, scale and translation per axis."""
+
+    name: str
+    array: ZarrArray
+    axes: AxisMap
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+def verify_store(path: str | Path) -> list[Fault]:
+    """Check an OME-Zarr store, or a pyramidal TIFF, by decoding all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A store or file.
+
+    Returns
+    -------
+    list of Fault
+        Empty where everything is as it should be.
+
+    Raises
+    ------
+    InputMissingError
+        When there is nothing.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputMissingError(f"{place} does not exist; check the path.")
+    if place.is_file():
+        from bigrestore.io.verify_tiff import verify_tiff
+
+        return verify_tiff(place)
+    try:
+        root = zarr.open_group(store=place, mode="r")
+        attributes = dict(root.attrs)
+        multiscale = parse_multiscales(attributes, str(place))
+    except DECODE_ERRORS as err:
+        return [Fault("store.unreadable", str(place), "an OME-Zarr image", _short(err))]
+    if multiscale is None:
+        return [
+            Fault("multiscales.missing", str(place), "multiscales metadata", "none: the run was not finished")
+        ]
+    ours = "bigrestore" in attributes
+    faults = list(_unit_faults(attributes))
+    levels = list(_open_levels(root, multiscale, faults))
+    for index, level in enumerate(levels):
+        faults += _placement_faults(levels[0], level, ours)
+        if ours and multiscale.version == "0.5":
+            faults += _name_faults(level, multiscale.axes)
+        faults += _decode_faults(place, level, ours)
+        if index:
+            faults += _agreement_faults(levels[0], levels[index - 1], level, ours)
+    return faults
+
+
+def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield axes whose unit viewers do not understand."""
+    body = attributes.get("ome", attributes)
+    for index, axis in enumerate(body["multiscales"][0].get("axes") or []):
+        unit = axis.get("unit") if isinstance(axis, Mapping) else None
+        if unit is None or axis.get("type") != "space":
+            continue
+        if unit in MICROMETRES and unit.endswith("meter"):
+            continue
+        if MICROMETRES.get(str(unit).lower()) == 1.0 or str(unit).lower() not in (*MICROMETRES, "pixel"):
+            yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", str(unit))
+
+
+def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_Level]:
+    """Yield the levels that can be opened, and note the others."""
+    for dataset in multiscale.datasets:
+        try:
+            array = root[dataset.path]
+            if not isinstance(array, zarr.Array):
+                raise InputError("a group")
+            axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
+        except DECODE_ERRORS as err:
+            faults.append(Fault("level.missing", dataset.path, "the array of this level", _short(err)))
+            continue
+        yield _Level(dataset.path, array, axes, dataset.scale, dataset.translation)
+
+
+def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
+    """Yield scales that do not fit the shapes, and translations that do not fit the scales."""
+    sizes = zip(level.axes.axes, first.axes.shape, level.axes.shape, strict=True)
+    for index, (axis, whole, reduced) in enumerate(sizes):
+        if axis not in "zyx":
+            continue
+        scale, base = level.scale[index], first.scale[index]
+        if not scale > 0:
+            yield Fault("scale.disagrees", f"{level.name} scale {axis}", "a positive number", f"{scale:g}")
+            continue
+        factor = scale / base
+        fits = [-(-whole // round(factor))] if ours and factor >= 1 else _rounded(whole / factor)
+        if reduced not in fits:
+            yield Fault(
+                "scale.disagrees",
+                f"{level.name} scale {axis}",
+                f"{base * level_factor(whole, reduced):g}",
+                f"{scale:g}",
+            )
+            continue
+        shift = first.translation[index] + base * (factor - 1) / 2
+        slack = 1e-6 * scale if ours else scale
+        if abs(level.translation[index] - shift) > slack:
+            yield Fault(
+                "translation.disagrees",
+                f"{level.name} translation {axis}",
+                f"{shift:g}",
+                f"{level.translation[index]:g}",
+            )
+
+
+def _rounded(size: float) -> list[int]:
+    """Return the lengths that a foreign tool may have made of a fractional one."""
+    return [int(size), int(size) + 1, round(size), max(1, int(size))]
+
+
+def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
+    """Yield a level whose dimension names are not its axes."""
+    names = getattr(level.array.metadata, "dimension_names", None)
+    if tuple(names or ()) != tuple(axes):
+        yield Fault(
+            "dimension_names.disagree", level.name, ",".join(axes), ",".join(map(str, names or ("none",)))
+        )
+
+
+def _decode_faults(place: Path, level: _Level, ours: bool) -> Iterator[Fault]:
+    """Yield shards or chunks that cannot be decoded, and those that bigrestore would have written."""
+    for selection, where in _units(level):
+        if ours and not (place / where).exists():
+            yield Fault(
+                "shard.missing", where, "a file: every block is written, even an empty one", "no file"
+            )
+            continue
+        try:
+            np.asarray(level.array[selection])
+        except DECODE_ERRORS as err:
+            yield Fault("chunk.undecodable", where, "bytes that decode", _short(err))
+
+
+def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
+    """Yield each stored file of a level: what it holds, and its path in the store."""
+    array = level.array
+    unit = array.shards or array.chunks
+    counts = tuple(-(-n // step) for n, step in zip(array.shape, unit, strict=True))
+    for index in np.ndindex(*counts):
+        selection = tuple(
+            slice(i * step, min((i + 1) * step, n))
+            for i, step, n in zip(index, unit, array.shape, strict=True)
+        )
+        yield selection, f"{level.name}/{array.metadata.encode_chunk_key(tuple(int(i) for i in index))}"
+
+
+def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
+    """Yield places where a level is not what the finer levels say."""
+    if ours:
+        yield from _exact_faults(before, level)
+        return
+    factor = level_factor(first.axes.zyx[2], level.axes.zyx[2])
+    if factor != int(factor) or first.axes.zyx[0] != level.axes.zyx[0]:
+        return
+    z = first.axes.zyx[0] // 2
+    side = max(1, max(level.axes.zyx[1:]) // 128)
+    try:
+        fine, coarse = _thumbnail(first, z, side * int(factor)), _thumbnail(level, z, side)
+    except DECODE_ERRORS:  # already reported as undecodable
+        return
+    height, width = (min(a, b) for a, b in zip(fine.shape[:2], coarse.shape[:2], strict=True))
+    span = 1.0 if level.array.dtype.kind == "f" else float(np.iinfo(level.array.dtype).max)
+    off = np.abs(fine[:height, :width].astype(float) - coarse[:height, :width].astype(float)).mean() / span
+    if off > FOREIGN_TOLERANCE:
+        yield Fault(
+            "level.disagrees",
+            level.name,
+            "the picture of level 0",
+            f"a mean difference of {off:.1%} of the range at z={z}",
+        )
+
+
+def _thumbnail(level: _Level, z: int, step: int) -> NDArray[Any]:
+    """Return a section of a level, reduced by a whole factor."""
+    _, height, width = level.axes.zyx
+    channels = 3 if level.axes.rgb else 1
+
+    def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        return level.axes.read(level.array, z, y0, y1, x0, x1)
+
+    return area_thumbnail(read, z, height, width, channels, np.dtype(level.array.dtype), step)
+
+
+def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
+    """Yield windows of a level that are not the mean of the level before."""
+    depth, height, width = level.axes.zyx
+    step_z = 2 if before.axes.zyx[0] > depth else 1
+    for z in range(depth):
+        for y0 in range(0, height, WINDOW_PX // 8):
+            for x0 in range(0, width, WINDOW_PX):
+                y1, x1 = min(y0 + WINDOW_PX // 8, height), min(x0 + WINDOW_PX, width)
+                try:
+                    wanted = reduced_window(before.array, before.axes.zyx, step_z, (z, y0, y1, x0, x1))
+                    found = level.axes.read(level.array, z, y0, y1, x0, x1)
+                except DECODE_ERRORS:  # already reported as undecodable
+                    continue
+                if wanted.shape != found.shape:
+                    continue  # already reported as a scale that disagrees with the shape
+                yield from _difference(f"{level.name} z={z}", (y0, x0), wanted, found)
+
+
+def _difference(
+    where: str, corner: tuple[int, int], wanted: NDArray[Any], found: NDArray[Any]
+) -> Iterator[Fault]:
+    """Yield one fault for all pixels of a window that differ."""
+    differs = ~((wanted == found) | ((wanted != wanted) & (found != found)))
+    count = int(differs.sum())
+    if count:
+        first = tuple(int(i) for i in np.argwhere(differs)[0])
+        y, x = corner[0] + first[0], corner[1] + first[1]
+        yield Fault(
+            "level.disagrees",
+            f"{where} y={y} x={x}",
+            f"{wanted[first]}, the mean of the level before",
+            f"{found[first]} ({count} values differ from here on)",
+        )
+
+
+def _short(err: Exception) -> str:
+    """Return an exception as one short line."""
+    text = " ".join(str(err).split()) or type(err).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
