@@ -10,18 +10,18 @@ import logging
 import os
 import sys
 import threading
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from bigrestore import __version__
 from bigrestore.cli.degrade import degrade
+from bigrestore.cli.info import info
 from bigrestore.cli.models import models_app
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
 from bigrestore.cli.train import train_app
+from bigrestore.cli.verify import verify
 from bigrestore.errors import BigrestoreError
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, profile, degrade):
+for command in (run, info, verify, profile, degrade):
     app.command(name=command.__name__)(command)
-for name in ("info", "verify"):
-    if find_spec(f"bigrestore.cli.{name}"):
-        app.command(name=name)(getattr(import_module(f"bigrestore.cli.{name}"), name))
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 
@@ -65,8 +62,7 @@ def main() -> None:
     except Exception as error:
         log.debug("The error in full:", exc_info=True)
         code = _explain(error)
-    except KeyboardInterrupt as error:
-        _say(f"Stopped by Ctrl-C; {error}." if str(error) else "Stopped by Ctrl-C.")
+    except KeyboardInterrupt:
         code = 130
     _leave(code if isinstance(code, int) else 0)
 

@@ -22,8 +22,12 @@ def _option(help_text: str, *names: str, metavar: str | None = None, panel: str 
 
 
 WHAT, HOW, WHERE, SAYS = "What is restored", "How", "Existing output", "What is said"
-Input = Annotated[str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")]
-Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")]
+Input = Annotated[
+    str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")
+]
+Output = Annotated[
+    Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")
+]
 Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
 Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
 Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]
@@ -122,7 +126,11 @@ def run(
         return
     from bigrestore.engine.run import execute
 
-    summary = execute(input, output, settings)
+    try:
+        summary = execute(input, output, settings)
+    except KeyboardInterrupt as error:  # the framework knows the exit code, but not the way out
+        typer.echo(f"bigrestore: Stopped by Ctrl-C; {error}.", err=True)
+        raise
     _show_summary(summary, as_json=as_json, quiet=quiet)
     summary.raise_if_failed()
 

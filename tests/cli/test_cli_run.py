@@ -1,0 +1,211 @@
+"""The command line as a user meets it: exit codes, sentences, speed of --help."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+from skimage import data
+
+from bigrestore.cli import app as app_module
+
+HEAVY = ("torch", "zarr", "dask", "numpy")
+PROCESS = (sys.executable, "-c", "from bigrestore.cli.app import main; main()")
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "tissue.png"
+    Image.fromarray(data.immunohistochemistry()).convert("L").crop((0, 0, 300, 200)).save(path)
+    return path
+
+
+def run_process(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROCESS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the command line in this process; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["bigrestore", *map(str, arguments)])
+    with pytest.raises(SystemExit) as info:
+        app_module.main()
+    code = info.value.code
+    return code if isinstance(code, int) else 0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\nsys.argv = ['bigrestore', '--help']\nfrom bigrestore.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
+        f"print('LOADED', [name for name in {HEAVY} if name in sys.modules], code)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "LOADED [] 0" in found.stdout, found.stdout + found.stderr
+    for command in ("run", "info", "verify", "profile", "degrade", "train", "models"):
+        assert command in found.stdout
+
+
+def test_help_of_every_command_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("run", "info", "verify", "profile", "degrade", "train", "models"):
+        assert call(monkeypatch, command, "--help") == 0
+        assert "Usage" in capsys.readouterr().out
+
+
+def test_run_then_resume_then_refuse(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.ome.zarr"
+    common = ("run", picture, out, "--method", "rational", "--scale", 2)
+    done = run_process(*common)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stderr + done.stdout
+    assert zarr.open_array(out / "0").shape == (400, 600)
+    assert call(monkeypatch, "verify", out) == 0
+    for extra, code, word in (
+        ((), 4, "--resume"),
+        (("--resume",), 0, "finished already"),
+        (("--resume", "--seed", 3), 4, "settings.seed"),
+        (("--overwrite",), 0, "blocks"),
+    ):
+        capsys.readouterr()
+        assert call(monkeypatch, *common, *extra) == code
+        said = capsys.readouterr().err
+        assert word in said
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("run", "missing.png", "o.zarr"), 3, "does not exist"),
+        (("run", "PICTURE", "o.zarr", "--tile-size", "0"), 2, "--tile-size"),
+        (("run", "PICTURE", "o.zarr", "--realness", "nan"), 2, "--realness"),
+        (("run", "PICTURE", "o.zarr", "--block-size", "1000"), 2, "--block-size"),
+        (("run", "PICTURE", "o.zarr", "--scale", "5"), 2, "--scale"),
+        (("run", "PICTURE", "o.zarr", "--scale", "two"), 2, "--scale"),
+        (("run", "PICTURE", "o.zarr", "--method", "magic"), 2, "--method"),
+        (("run", "PICTURE", "o.zarr", "--method", "rational", "--level", "3"), 2, "level"),
+        (("run", "PICTURE", "o.zarr", "--model", "no/such.safetensors"), 3, "no/such.safetensors"),
+        (("run", "PICTURE", "o.zarr", "--config", "none.toml"), 3, "none.toml"),
+        (("run", "PICTURE"), 2, "OUTPUT"),
+        (("run", "PICTURE", "o.zarr", "--bogus"), 2, "--bogus"),
+        (("bogus",), 2, "bogus"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_a_code(
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    word: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(picture) if argument == "PICTURE" else argument for argument in arguments]
+    assert call(monkeypatch, *given) == code
+    said = capsys.readouterr().err
+    assert word.lower() in said.lower()
+    assert "Traceback" not in said
+    assert not (tmp_path / "o.zarr").exists()
+
+
+def test_dry_run_writes_nothing_and_speaks_json(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.zarr"
+    assert call(monkeypatch, "run", picture, out, "--method", "rational", "--dry-run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["shape_out"] == [1, 200, 300]
+    assert found["memory_bytes"] > 0
+    assert call(monkeypatch, "run", picture, out, "--method", "rational", "--dry-run") == 0
+    table = capsys.readouterr().out
+    for word in ("blocks", "redundancy", "peak memory", "wall time"):
+        assert word in table
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_file_is_obeyed(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('method = "catmull-rom"\nscale = 4\nprogress = "none"\n')
+    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--config", config, "-q") == 0
+    assert zarr.open_array(tmp_path / "o.zarr/0").shape == (800, 1200)
+
+
+def test_profile_prints_and_writes(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "profile.json"
+    assert call(monkeypatch, "profile", picture, "--method", "rational", "-o", target) == 0
+    assert "noise sigma" in capsys.readouterr().out
+    assert json.loads(target.read_text())["read_noise"] > 0
+    assert call(monkeypatch, "profile", picture, "--method", "rational", "--z", 1) == 2
+
+
+def test_failed_blocks_end_with_five_and_a_bug_with_one(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bigrestore.engine import pipeline
+    from bigrestore.methods.interpolate import InterpolateMethod
+
+    source = tmp_path / "in.zarr"
+    zarr.save_array(source, np.tile(np.asarray(Image.open(picture)), (3, 4)))
+    kept = InterpolateMethod.restore
+
+    def broken(self: InterpolateMethod, batch: object, statistics: object) -> object:
+        if batch.origins[0, 0] >= 400:  # type: ignore[attr-defined]
+            raise ValueError("no luck")
+        return kept(self, batch, statistics)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(InterpolateMethod, "restore", broken)
+    common = ("--method", "rational", "--block-size", 480, "--mask", "none", "--progress", "none")
+    assert call(monkeypatch, "run", source, tmp_path / "o.zarr", *common) == 5
+    said = capsys.readouterr().err
+    assert "z00000-y0001-x0000" in said
+    assert "no luck" in said
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(pipeline.Pipeline, "run", bug)
+    assert call(monkeypatch, "run", source, tmp_path / "p.zarr", *common) == 1
+    said = capsys.readouterr().err
+    assert "bug" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_ends_with_its_code_and_a_way_out(tmp_path: Path, number: int, code: int) -> None:
+    source, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    zarr.save_array(source, np.random.default_rng(0).integers(0, 255, (3000, 3000), np.uint8))
+    options = "--method rational --scale 4 --block-size 480 --threads 1"
+    process = subprocess.Popen(
+        [*PROCESS, "run", str(source), str(out), *options.split()],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    records = Path(f"{out}.bigrestore/journal")
+    for _ in range(600):
+        if records.exists() and any(records.glob("*.json")):
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code, said
+    assert "--resume" in said
+    assert not list(records.glob("*.inflight"))

@@ -1,0 +1,115 @@
+"""Absurd settings are answered by a sentence with the flag, its value and what it takes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from bigrestore.errors import InputMissingError, UsageError
+from bigrestore.methods.registry import create_method
+from bigrestore.settings import RunSettings, load_config, parse_roi, parse_voxel_size
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", 3),
+        ("scale", True),
+        ("realness", math.nan),
+        ("realness", -0.1),
+        ("realness", 1.5),
+        ("tile_size", 0),
+        ("tile_size", -480),
+        ("tile_size", 10**9),
+        ("overlap", 7),
+        ("overlap", -2),
+        ("block_size", 1000),
+        ("block_size", 0),
+        ("batch_size", 0),
+        ("threads", 0),
+        ("level", -1),
+        ("seed", -1),
+        ("device", "tpu"),
+        ("precision", "fp8"),
+        ("format", "png"),
+        ("progress", "loud"),
+        ("log_format", "xml"),
+        ("voxel_size", (1.0, -2.0, 3.0)),
+        ("voxel_size", (math.nan, 2.0, 3.0)),
+        ("input_range", (1.0, 1.0)),
+        ("input_range", (0.0, math.inf)),
+    ],
+)
+def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) -> None:
+    with pytest.raises(UsageError) as info:
+        RunSettings(**{name: value})
+    message = str(info.value)
+    assert "--" + name.replace("_", "-") in message
+    assert message.endswith(".")
+    assert info.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["", "1:2", "5:5,0:1", "3:1,0:1", "-1:4,0:1", "a:b,0:1", "0:1,0:1,0:1,0:1"])
+def test_a_region_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--roi"):
+        parse_roi(text)
+
+
+def test_regions_and_voxel_sizes_are_read() -> None:
+    assert parse_roi("1:2,3:4") == (None, (1, 2), (3, 4))
+    assert parse_roi("0:1,1:2,3:4") == ((0, 1), (1, 2), (3, 4))
+    assert parse_voxel_size("10") == (None, 10.0, 10.0)
+    assert parse_voxel_size("20,10,11") == (20.0, 10.0, 11.0)
+    assert RunSettings(voxel_size=2).voxel_size == (None, 2.0, 2.0)
+    with pytest.raises(UsageError, match="--voxel-size"):
+        parse_voxel_size("big")
+
+
+def test_flags_override_the_configuration_and_it_the_defaults(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('[run]\nscale = 2\ntile-size = 512\nroi = "0:5,0:5"\ninput_range = [0, 4095]\n')
+    found = RunSettings.resolve({"scale": 4, "seed": None}, config)
+    assert (found.scale, found.tile_size, found.seed) == (4, 512, 0)
+    assert found.roi == (None, (0, 5), (0, 5))
+    assert found.input_range == (0, 4095)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"), [("tile_siz = 3", "tile_siz"), ("scale = ", "TOML"), ("run = 1", "table")]
+)
+def test_a_bad_configuration_is_a_sentence(tmp_path: Path, text: str, match: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    with pytest.raises(UsageError, match=match):
+        RunSettings.resolve({}, config)
+    with pytest.raises(InputMissingError, match="does not exist"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_what_changes_pixels_changes_the_facts_and_nothing_else_does() -> None:
+    facts = RunSettings().pixel_facts()
+    for change in ({"scale": 2}, {"seed": 1}, {"lock": False}, {"roi": "0:5,0:5"}, {"level": 1}):
+        assert RunSettings(**change).pixel_facts() != facts  # type: ignore[arg-type]
+    same = RunSettings(resume=True, threads=3, progress="none", log_format="json")
+    assert same.pixel_facts() == facts
+    names = {field.name for field in attrs.fields(RunSettings)}
+    assert facts.keys() <= names
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "tiny"}, {"realness": 0.5}, {"kernel": "k.npy"}, {"device": "cuda"}]
+)
+def test_flags_that_mean_nothing_to_an_interpolation_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        create_method(RunSettings(method="rational", **change))
+
+
+def test_resume_and_overwrite_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="exclude"):
+        RunSettings(resume=True, overwrite=True)
+    with pytest.raises(UsageError, match="choose one of network, rational, catmull-rom"):
+        create_method(RunSettings(method="magic"))
