@@ -11,6 +11,8 @@ can be compared in one call, quickly on the middle of each image:
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.bench import classical, material
 from tests.bench.classical import best_richardson_lucy, best_wiener, catmull_rom_twice
 from tests.bench.material import (
     CASES,
@@ -31,7 +34,8 @@ from tests.bench.material import (
     sigma_of,
     validation_images,
 )
-from tests.bench.metrics import Figure, figure_table, psnr, ssim, table, to_bytes, write_json
+from tests.bench.metrics import RESULTS, Figure, figure_table, psnr, ssim, table, to_bytes, write_json
+from tests.bench.models import default_model, load_method
 from tests.bench.restorers import Candidate, from_method, from_run
 
 GAIN_TARGETS_DB = {"a": 4.0, "b": 3.3, "c": 1.8, "d": 5.5, "x2": 2.0}
@@ -39,6 +43,7 @@ HARM_TARGET = 1.0
 ESTIMATOR_TARGET = 0.15
 ESTIMATOR_SIGMAS = (0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5)
 ESTIMATOR_NOISES = (1.0, 3.0)
+ALL_CASES = (*CASES, "harm", "estimator")
 
 
 def judge_case(candidate: Candidate, case: Case, images: Sequence[ValidationImage]) -> dict[str, Any]:
@@ -61,7 +66,24 @@ def judge_case(candidate: Candidate, case: Case, images: Sequence[ValidationImag
 
 
 def judge_classical(case: Case, images: Sequence[ValidationImage]) -> dict[str, dict[str, Any]]:
-    """Return the same for Richardson-Lucy and Wiener with the true kernel and their best setting."""
+    """Return the same for Richardson-Lucy and Wiener with the true kernel and their best setting.
+
+    They are slow and never change, so what was found is kept under a key made of the images and of the code.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for module in (classical, material):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    for image in images:
+        digest.update(image.pixels.tobytes())
+    kept = RESULTS / "classical" / f"{case.key}-{digest.hexdigest()}.json"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(_judge_classical(case, images)))
+    found: dict[str, dict[str, Any]] = json.loads(kept.read_text())
+    return found
+
+
+def _judge_classical(case: Case, images: Sequence[ValidationImage]) -> dict[str, dict[str, Any]]:
     rows: dict[str, list[dict[str, Any]]] = {"richardson-lucy": [], "wiener": []}
     for image in images:
         pair = case.apply(image)
@@ -139,8 +161,8 @@ def judge(candidate: Candidate, keys: Sequence[str], images: Sequence[Validation
     return results
 
 
-def figures(results: dict[str, Any], classical: dict[str, dict[str, Any]] | None = None) -> list[Figure]:
-    """Return the bench lines of one candidate; `classical` maps a case to the opponents' results."""
+def figures(results: dict[str, Any], opponents: dict[str, dict[str, Any]] | None = None) -> list[Figure]:
+    """Return the bench lines of one candidate; `opponents` maps a case to the opponents' results."""
     lines = []
     for key, found in results["cases"].items():
         target = GAIN_TARGETS_DB[key]
@@ -154,7 +176,7 @@ def figures(results: dict[str, Any], classical: dict[str, dict[str, Any]] | None
         raised = found["ssim_higher_on_all"]
         measured = f"{found['ssim_gain']:+.4f} mean"
         lines.append(Figure(f"  SSIM ({key})", "higher on every image", measured, raised))
-        for name, opponent in (classical or {}).get(key, {}).items():
+        for name, opponent in (opponents or {}).get(key, {}).items():
             beaten = gain > opponent["gain_db"]
             text = f"{gain:+.2f} against {opponent['gain_db']:+.2f} dB"
             lines.append(Figure(f"  against {name} told the kernel ({key})", "beaten", text, beaten))
@@ -223,10 +245,29 @@ def classical_overview(found: dict[str, dict[str, Any]]) -> str:
     return table(("case", "method, told the kernel", "gain dB", "best setting of each image"), rows)
 
 
+def measure(
+    model_x1: str | None = None,
+    model_x2: str | None = None,
+    crop_px: int | None = None,
+    device: str = "cpu",
+) -> list[Figure]:
+    """Return the figures of this module, restored by whole runs, with every image printed and written."""
+    images = validation_images(crop_px)
+    opponents = {key: judge_classical(CASES[key], images) for key in CASES if CASES[key].scale == 1}
+    print(classical_overview(opponents), end="\n\n")
+    lines, results = [], []
+    for scale, model in ((1, model_x1), (2, model_x2)):
+        name = model or default_model(scale)
+        method = load_method(name, scale=scale, device=device, precision="auto")
+        results.append(judge(from_run(f"{name} x{scale}", method), ALL_CASES, images))
+        print(per_image(results[-1]), end="\n\n")
+        lines += figures(results[-1], opponents)
+    write_json("quality", {"candidates": results, "classical": opponents, "crop": crop_px})
+    return lines
+
+
 def candidates(options: argparse.Namespace) -> list[Candidate]:
     """Return what the command line asks to be judged."""
-    from tests.bench.models import load_method
-
     found = []
     for name in options.model:
         method = load_method(
@@ -247,7 +288,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.quality", description=__doc__.split("\n")[0])
     parser.add_argument("--model", nargs="*", default=[], help="model files or names; several are compared")
     parser.add_argument("--scale", type=int, default=None, help="scale of a model that is given by name")
-    parser.add_argument("--cases", default="a,b,c,d,x2,harm,estimator", help="which figures (default: all)")
+    parser.add_argument("--cases", default=",".join(ALL_CASES), help="which figures (default: all)")
     parser.add_argument(
         "--crop", type=int, default=None, help="only the middle CROP x CROP pixels of each image"
     )
@@ -262,11 +303,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--images", action="store_true", help="print every image, not only means")
     options = parser.parse_args()
     options.keys = [key.strip() for key in options.cases.split(",") if key.strip()]
-    unknown = set(options.keys) - set(CASES) - {"harm", "estimator"}
+    unknown = set(options.keys) - set(ALL_CASES)
     if unknown:
-        parser.error(
-            f"unknown cases {', '.join(sorted(unknown))}; there are {', '.join(CASES)}, harm, estimator"
-        )
+        parser.error(f"unknown cases {', '.join(sorted(unknown))}; there are {', '.join(ALL_CASES)}")
     if not options.model and not options.classical:
         parser.error("name a --model, or ask for --classical")
     return options
@@ -279,20 +318,20 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     images = validation_images(options.crop)
-    classical: dict[str, dict[str, Any]] = {}
+    opponents: dict[str, dict[str, Any]] = {}
     if options.classical:
         one = [key for key in options.keys if key in CASES and CASES[key].scale == 1]
-        classical = {key: judge_classical(CASES[key], images) for key in one}
-        print(classical_overview(classical), end="\n\n")
+        opponents = {key: judge_classical(CASES[key], images) for key in one}
+        print(classical_overview(opponents), end="\n\n")
     results = []
     for candidate in candidates(options):
         results.append(judge(candidate, options.keys, images))
-        print(f"## {candidate.name}\n{figure_table(figures(results[-1], classical))}\n", flush=True)
+        print(f"## {candidate.name}\n{figure_table(figures(results[-1], opponents))}\n", flush=True)
         if options.images:
             print(per_image(results[-1]), end="\n\n")
     if results:
         print(overview(results, options.keys))
-    path = write_json("quality", {"candidates": results, "classical": classical, "crop": options.crop})
+    path = write_json("quality", {"candidates": results, "classical": opponents, "crop": options.crop})
     print(f"written: {path}")
 
 

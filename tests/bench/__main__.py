@@ -1,0 +1,117 @@
+"""Every figure that the project promises, measured here and now: figure, target, measured, met?
+
+    make bench
+    python -m tests.bench [--only quality,speed] [--quick] [--model-x1 FILE] [--model-x2 FILE]
+
+Without real images (BIGRESTORE_DATA) the figures that need them are left out, and the table says so. Everything
+measured is written to bench-results/ as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+
+import attrs
+
+from tests.bench.metrics import Figure, figure_table, write_json
+
+MODULES = ("startup", "quality", "precision", "tiling", "speed")
+NEED_IMAGES = ("quality", "precision")
+
+
+def startup(options: argparse.Namespace) -> list[Figure]:
+    """Time the help."""
+    from tests.bench.startup import measure
+
+    return measure()
+
+
+def quality(options: argparse.Namespace) -> list[Figure]:
+    """Restore the images of val/ by whole runs, and by the classical methods that know the kernel."""
+    from tests.bench.quality import measure
+
+    return measure(options.model_x1, options.model_x2, crop_px=options.crop, device=options.device)
+
+
+def precision(options: argparse.Namespace) -> list[Figure]:
+    """Compare bf16 with fp32."""
+    from tests.bench.precision import measure
+
+    return measure(None if options.model_x1 is None else options.model_x1, device=options.device)
+
+
+def tiling(options: argparse.Namespace) -> list[Figure]:
+    """Compare tiled with whole."""
+    from tests.bench.tiling import SIDE_PX, measure
+
+    return measure(options.model_x1, 640 if options.quick else SIDE_PX, device=options.device)
+
+
+def speed(options: argparse.Namespace) -> list[Figure]:
+    """Time and weigh a run, the bare network, and others' tilers."""
+    from tests.bench.speed import measure, parser
+
+    chosen = ["--device", options.device]
+    chosen += ["--model", options.model_x1] if options.model_x1 else []
+    chosen += ["--size", "3840", "--rounds", "1", "--skip-memory"] if options.quick else []
+    found = parser().parse_args(chosen)
+    found.folder.mkdir(parents=True, exist_ok=True)
+    return measure(found)
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
+    "startup": startup,
+    "quality": quality,
+    "precision": precision,
+    "tiling": tiling,
+    "speed": speed,
+}
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="Measure what the README states."
+    )
+    parser.add_argument("--only", default=",".join(MODULES), help="which modules, of " + ", ".join(MODULES))
+    parser.add_argument("--quick", action="store_true", help="small images: a look, no figures to quote")
+    parser.add_argument("--model-x1", default=None, help="model at the same size (default: the shipped one)")
+    parser.add_argument("--model-x2", default=None, help="model that enlarges by two")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    options.chosen = [name.strip() for name in options.only.split(",")]
+    unknown = set(options.chosen) - set(MODULES)
+    if unknown:
+        parser.error(f"no module {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}")
+    options.crop = 256 if options.quick else None
+    return options
+
+
+def main() -> None:
+    """Measure, print one table, write JSON."""
+    options = arguments()
+    figures: list[Figure] = []
+    for name in options.chosen:
+        if name in NEED_IMAGES and not os.environ.get("BIGRESTORE_DATA"):
+            figures.append(Figure(name, "", "left out: BIGRESTORE_DATA is not set", None))
+            continue
+        started = time.perf_counter()
+        print(f"# {name}", flush=True)
+        figures += MEASURES[name](options)
+        print(f"# {name} took {time.perf_counter() - started:.0f} s\n", flush=True)
+    print(figure_table(figures))
+    missed = sum(figure.met is False for figure in figures)
+    print(
+        f"\n{missed} of {sum(figure.met is not None for figure in figures)} targets missed" if missed else ""
+    )
+    machine = {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count()}
+    rows = [attrs.asdict(figure) for figure in figures]
+    print(f"written: {write_json('bench', {'figures': rows, 'host': machine, 'quick': options.quick})}")
+
+
+if __name__ == "__main__":
+    main()
