@@ -25,8 +25,9 @@ from bigrestore.train.data import PatchSource
 from bigrestore.train.estimator import EstimatorStage
 from bigrestore.train.fidelity import FidelityStage
 from bigrestore.train.images import load_images, split_by_section
-from bigrestore.train.loop import LoopSettings, TrainResult, train
+from bigrestore.train.loop import train
 from bigrestore.train.pairs import PairSource, patch_size
+from bigrestore.train.schedule import LoopSettings, TrainResult
 
 log = logging.getLogger(__name__)
 

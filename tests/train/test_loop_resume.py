@@ -21,8 +21,9 @@ from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageE
 from bigrestore.train import loop
 from bigrestore.train.data import step_generator
 from bigrestore.train.guard import GuardSettings
-from bigrestore.train.loop import LoopSettings, export_checkpoint, train
+from bigrestore.train.loop import export_checkpoint, train
 from bigrestore.train.resume import list_checkpoints, load_checkpoint, save_checkpoint
+from bigrestore.train.schedule import LoopSettings
 
 
 class ToyStage:
