@@ -9,7 +9,9 @@ import typer
 
 from bigrestore.cli.table import print_rows
 
-Input = Annotated[str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")]
+Input = Annotated[
+    str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")
+]
 Z = Annotated[int, typer.Option("--z", help="Section of a volume.", min=0)]
 Level = Annotated[int, typer.Option(help="Pyramid level of the input.")]
 Method = Annotated[str, typer.Option(help="Method that analyses: network, rational or catmull-rom.")]

@@ -54,7 +54,7 @@ def finalize(
     if plan.tiff:
         from bigrestore.io.tiff import write_pyramidal_tiff
 
-        write_pyramidal_tiff(store, output, plan.spec, provenance)
+        write_pyramidal_tiff(store, output, plan.spec, provenance, workers=plan.threads)
 
 
 def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool) -> None:
