@@ -13,12 +13,15 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 
 from tests.bench.metrics import Figure, figure_table, write_json
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 MODULES = ("startup", "quality", "precision", "tiling", "speed")
 NEED_IMAGES = ("quality", "precision")
 
@@ -82,6 +85,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model-x1", default=None, help="model at the same size (default: the shipped one)")
     parser.add_argument("--model-x2", default=None, help="model that enlarges by two")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md as well")
     options = parser.parse_args()
     options.chosen = [name.strip() for name in options.only.split(",")]
     unknown = set(options.chosen) - set(MODULES)
@@ -89,6 +93,24 @@ def arguments() -> argparse.Namespace:
         parser.error(f"no module {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}")
     options.crop = 256 if options.quick else None
     return options
+
+
+def write_readme(figures: Sequence[Figure], machine: str) -> None:
+    """Replace what stands between the two marks of README.md by the table."""
+    rows = ["| figure | target | measured | met? |", "|---|---|---|---|"]
+    rows += [f"| {f.name.strip()} | {f.target} | {f.measured} | {f.verdict} |" for f in figures]
+    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    body = "\n".join([BEGIN, f"Measured on {machine}:", "", *rows, END])
+    README.write_text(before + body + after, encoding="utf-8")
+
+
+def machine() -> str:
+    """Return the kind of machine in words: processors, and the GPU where there is one."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, {gpu}, torch {torch.__version__}"
 
 
 def main() -> None:
@@ -108,9 +130,11 @@ def main() -> None:
     print(
         f"\n{missed} of {sum(figure.met is not None for figure in figures)} targets missed" if missed else ""
     )
-    machine = {"machine": platform.machine(), "system": platform.system(), "cpus": os.cpu_count()}
     rows = [attrs.asdict(figure) for figure in figures]
-    print(f"written: {write_json('bench', {'figures': rows, 'host': machine, 'quick': options.quick})}")
+    content = {"figures": rows, "machine": machine(), "quick": options.quick}
+    print(f"written: {write_json('bench', content)}")
+    if options.readme:
+        write_readme(figures, machine())
 
 
 if __name__ == "__main__":
