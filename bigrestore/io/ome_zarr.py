@@ -13,6 +13,7 @@ the same bytes.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,10 @@ CHUNK_PX = 480
 SHARD_PX = 3840
 CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 """How arrays are opened for writing: a chunk of fill values is written like any other."""
+
+
+_OPENING = threading.Lock()
+"""zarr takes the configuration of an opened array from the process; one opens at a time."""
 
 
 def _output_dtype(value: Any) -> np.dtype[Any]:
@@ -185,7 +190,8 @@ def open_level(path: str | Path, level: int, *, mode: Literal["r", "r+"] = "r+")
         When there is no such level.
     """
     try:
-        found = zarr.open_array(store=Path(path), path=str(level), mode=mode, config=CONFIG)
+        with _OPENING, zarr.config.set({f"array.{name}": value for name, value in CONFIG.items()}):
+            found = zarr.open_array(store=Path(path), path=str(level), mode=mode)
     except (OSError, ValueError, zarr.errors.ArrayNotFoundError) as err:
         raise InputError(f"{path} has no readable level {level} ({err}); write the store again.") from err
     return found
@@ -215,16 +221,21 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
     array[tuple(key)] = np.ascontiguousarray(pixels)
 
 
-def read_block(array: ZarrArray, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
-    """Read a window of one section back as (h, w) or (h, w, 3); the inverse of `write_block`."""
-    rgb = array.shape[0] == 3 and array.ndim > 2 and array.chunks[0] == 1 and _is_rgb(array)
-    key: list[Any] = [slice(y0, y1), slice(x0, x1)]
-    if array.ndim == 3 + rgb:
-        key.insert(0, z)
-    if rgb:
-        key.insert(0, slice(None))
-    pixels = np.asarray(array[tuple(key)])
-    return np.moveaxis(pixels, 0, -1) if rgb else pixels
+def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+    """Read a window of one section back as (h, w) or (h, w, 3); the inverse of `write_block`.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        From `open_level`.
+    axes : str
+        `StoreSpec.axes` of the store; the shape alone cannot tell three sections from three colours.
+    z, y0, y1, x0, x1 : int
+        The section and the half-open window, in pixels of that level.
+    """
+    key: dict[str, Any] = {"c": slice(None), "z": z, "y": slice(y0, y1), "x": slice(x0, x1)}
+    pixels = np.asarray(array[tuple(key[axis] for axis in axes)])
+    return np.moveaxis(pixels, 0, -1) if "c" in axes else pixels
 
 
 def shard_paths(
@@ -320,9 +331,3 @@ def _omero_channels(spec: StoreSpec, window: tuple[float, float]) -> list[dict[s
         }
         for label, color in names
     ]
-
-
-def _is_rgb(array: ZarrArray) -> bool:
-    """Tell whether the first axis of one of our arrays is the channel."""
-    names = getattr(array.metadata, "dimension_names", None)
-    return names[0] == "c" if names else array.ndim == 4 or array.shape[0] == 3

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.io.levels import Window
 from bigrestore.io.ome_zarr import StoreSpec, ZarrArray, create_level, open_level, read_block, write_block
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
@@ -54,7 +55,8 @@ def build_pyramid(
             target = create_level(path, spec, level, overwrite=True)
             step_z = factors[level][0] // factors[level - 1][0]
 
-            build = partial(_build_shard, source, target, shapes[level - 1], step_z, spec.chunk_px)
+            read = partial(read_block, source, spec.axes)
+            build = partial(_build_shard, read, target, shapes[level - 1], step_z, spec.chunk_px)
             for _ in pool.map(build, units):
                 done += 1
                 if progress is not None:
@@ -71,26 +73,26 @@ def _units(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
 
 
 def _build_shard(
-    source: ZarrArray, target: ZarrArray, shape: tuple[int, int, int], step_z: int, rows_px: int, unit: Unit
+    read: Window, target: ZarrArray, shape: tuple[int, int, int], step_z: int, rows_px: int, unit: Unit
 ) -> None:
     """Reduce one shard from the level before, in rows of chunks, and write it whole."""
     z, y0, y1, x0, x1 = unit
     rows = [
-        reduced_window(source, shape, step_z, (z, y, min(y + rows_px, y1), x0, x1))
+        reduced_window(read, shape, step_z, (z, y, min(y + rows_px, y1), x0, x1))
         for y in range(y0, y1, rows_px)
     ]
     write_block(target, z, y0, x0, np.concatenate(rows))
 
 
-def reduced_window(source: ZarrArray, shape: tuple[int, int, int], step_z: int, unit: Unit) -> NDArray[Any]:
+def reduced_window(read: Window, shape: tuple[int, int, int], step_z: int, unit: Unit) -> NDArray[Any]:
     """Return a window of the next level, computed from the level before.
 
     Parameters
     ----------
-    source : zarr.Array
-        The level before.
+    read : callable
+        `read(z, y0, y1, x0, x1)` of the level before.
     shape : tuple of int
-        Its (z, y, x) shape.
+        The (z, y, x) shape of the level before.
     step_z : int
         1, or 2 where z is halved as well.
     unit : tuple of int
@@ -103,7 +105,7 @@ def reduced_window(source: ZarrArray, shape: tuple[int, int, int], step_z: int, 
     z, y0, y1, x0, x1 = unit
     depths = range(z * step_z, min((z + 1) * step_z, shape[0]))
     y_stop, x_stop = min(2 * y1, shape[1]), min(2 * x1, shape[2])
-    planes = np.stack([read_block(source, d, 2 * y0, y_stop, 2 * x0, x_stop) for d in depths])
+    planes = np.stack([read(d, 2 * y0, y_stop, 2 * x0, x_stop) for d in depths])
     if planes.ndim == 3:
         return halve(planes)
     return np.stack([halve(planes[..., channel]) for channel in range(3)], axis=-1)

@@ -128,7 +128,7 @@ def _rows(
     """
     base, level = levels
     if level == base:
-        return read_block(source, z, y0, y1, 0, _plane_shape(spec, level)[1])
+        return read_block(source, spec.axes, z, y0, y1, 0, _plane_shape(spec, level)[1])
     height = _plane_shape(spec, level - 1)[0]
     middle, stop = min(2 * y0 + TILE_PX, height), min(2 * y1, height)
     cuts = [(2 * y0, min(middle, stop)), (middle, stop)]

@@ -74,6 +74,10 @@ class _Level:
     scale: tuple[float, ...]
     translation: tuple[float, ...]
 
+    def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window of one section."""
+        return self.axes.read(self.array, z, y0, y1, x0, x1)
+
 
 def verify_store(path: str | Path) -> list[Fault]:
     """Check an OME-Zarr store, or a pyramidal TIFF, by decoding all of it.
@@ -252,11 +256,7 @@ def _thumbnail(level: _Level, z: int, step: int) -> NDArray[Any]:
     """Return a section of a level, reduced by a whole factor."""
     _, height, width = level.axes.zyx
     channels = 3 if level.axes.rgb else 1
-
-    def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
-        return level.axes.read(level.array, z, y0, y1, x0, x1)
-
-    return area_thumbnail(read, z, height, width, channels, np.dtype(level.array.dtype), step)
+    return area_thumbnail(level.read, z, height, width, channels, np.dtype(level.array.dtype), step)
 
 
 def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
@@ -268,8 +268,8 @@ def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
             for x0 in range(0, width, WINDOW_PX):
                 y1, x1 = min(y0 + WINDOW_PX // 8, height), min(x0 + WINDOW_PX, width)
                 try:
-                    wanted = reduced_window(before.array, before.axes.zyx, step_z, (z, y0, y1, x0, x1))
-                    found = level.axes.read(level.array, z, y0, y1, x0, x1)
+                    wanted = reduced_window(before.read, before.axes.zyx, step_z, (z, y0, y1, x0, x1))
+                    found = level.read(z, y0, y1, x0, x1)
                 except DECODE_ERRORS:  # already reported as undecodable
                     continue
                 if wanted.shape != found.shape:
