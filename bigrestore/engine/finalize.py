@@ -14,8 +14,11 @@ from typing import Any
 from bigrestore.engine.journal import Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
+from bigrestore.engine.signals import StopFlag
 from bigrestore.io.ome_zarr import finish_store
 from bigrestore.io.pyramid import build_pyramid
+
+UNFINISHED = "the blocks are done, finish it by --resume"
 
 
 def finalize(
@@ -25,6 +28,7 @@ def finalize(
     value_range: tuple[float, float],
     provenance: dict[str, Any],
     progress: Progress,
+    flag: StopFlag,
 ) -> None:
     """Make the output whole: levels from disk, metadata, and the TIFF where one is asked for.
 
@@ -40,16 +44,25 @@ def finalize(
         What the store says of how it was made.
     progress : Progress
         Shown the levels' shards.
+    flag : StopFlag
+        Looked at after each shard.
+
+    Raises
+    ------
+    StoppedError, KeyboardInterrupt
+        Where a signal set the flag; what is done is done again by the run that goes on.
     """
 
     def advance(done: int, total: int) -> None:
         if done == 1:
             progress.start("finalize", total)
         progress.advance(done, 0)
+        flag.raise_if_set(UNFINISHED)
         if done == total:
             progress.close()
 
     build_pyramid(store, plan.spec, workers=plan.threads, progress=advance)
+    flag.raise_if_set(UNFINISHED)
     finish_store(store, plan.spec, value_range, provenance)
     if plan.tiff:
         from bigrestore.io.tiff import write_pyramidal_tiff

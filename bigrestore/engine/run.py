@@ -198,8 +198,7 @@ def execute(
         if any(record.status != "failed" for record in records):
             with clock.phase("finalize"):
                 said = provenance(ready.plan, ready.section, ready.method, settings)
-                finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown)
-        flag.raise_if_set("the blocks are done, finish it by --resume")
+                finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
     summary = _summary(ready, records, clock, megapixels, restored)
     note_run(ready.journal, summary.to_json(), finished=not summary.failed)
     if ready.plan.tiff and not summary.failed:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,14 @@ from bigrestore.cli import app as app_module
 
 HEAVY = ("torch", "zarr", "dask", "numpy")
 PROCESS = (sys.executable, "-c", "from bigrestore.cli.app import main; main()")
+
+
+@pytest.fixture(autouse=True)
+def no_log_left_behind() -> Iterator[None]:
+    yield
+    logger = logging.getLogger("bigrestore")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,26 @@ def test_a_signal_abandons_the_block_in_hand_and_resume_does_only_the_rest(
     np.testing.assert_array_equal(level0(out), level0(tmp_path / "fresh.zarr"))
 
 
+def test_a_signal_while_the_pyramid_is_built_leaves_a_store_that_does_not_look_whole(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigrestore.engine import finalize
+
+    def build(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(finalize, "build_pyramid", build)
+        with pytest.raises(StoppedError, match="--resume"):
+            go(source, out, Fir())
+    assert "ome" not in json.loads((out / "zarr.json").read_text())["attributes"]
+    method = Fir()
+    assert go(source, out, method, resume=True).blocks_done == 2
+    assert method.calls == 0
+    assert "ome" in json.loads((out / "zarr.json").read_text())["attributes"]
+
+
 def test_ctrl_c_is_a_keyboard_interrupt(tmp_path: Path, source: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="--resume"):
         go(source, tmp_path / "out.zarr", stop_at(2, signal.SIGINT), threads=1)
