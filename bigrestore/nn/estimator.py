@@ -1,12 +1,12 @@
 """The degradation estimator: blur kernel and noise of a section, read off sampled windows.
 
 It looks at 128 x 128 windows of tissue; a section gets the robust mean of many windows, once, and its
-tiles never estimate anything. Six convolutions, masked moments, an MLP; the kernel is a softmax, so it is
-non-negative and sums to one. Blur and noise show in the finest frequencies, a hundredth of the range high:
-the window's fine part is given to the first convolution enlarged, and the features are pooled by mean and
-by log-variance and brought to one scale. Without that the network learns to answer the mean of its
-training set whatever it sees. Beside each code it predicts a log-variance, so that a window without
-structure counts less.
+tiles never estimate anything. Six convolutions with masked moments and the window's power spectrum go into
+an MLP; the kernel is a softmax, so it is non-negative and sums to one. Blur and noise show in the finest
+frequencies, a hundredth of the range high: the window's fine part is given to the first convolution
+enlarged, and the features are pooled by mean and by log-variance and brought to one scale. Without that
+the network learns to answer the mean of its training set whatever it sees. Beside each code it predicts a
+log-variance, so that a window without structure counts less.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bigrestore.nn.code import (
     code_to_read,
 )
 from bigrestore.nn.redegrade import KERNEL_PX
+from bigrestore.nn.spectrum import FEATURES, polar_spectrum
 
 WIDTHS = (32, 32, 64, 64, 96, 96)
 STRIDES = (1, 2, 1, 2, 1, 1)
@@ -78,8 +79,13 @@ class DegradationEstimator(nn.Module):
             for a, b, stride in zip(widths, WIDTHS, STRIDES, strict=False)
         )
         outputs = self.kernel_px**2 + len(SCALARS) + KERNEL_CODES + len(SCALARS)
+        self.norm = nn.LayerNorm(2 * WIDTHS[-1])
         self.mlp = nn.Sequential(
-            nn.LayerNorm(2 * WIDTHS[-1]), nn.Linear(2 * WIDTHS[-1], 160), nn.LeakyReLU(0.2), nn.Linear(160, outputs)
+            nn.Linear(2 * WIDTHS[-1] + FEATURES, 192),
+            nn.LeakyReLU(0.2),
+            nn.Linear(192, 192),
+            nn.LeakyReLU(0.2),
+            nn.Linear(192, outputs),
         )
         for conv in self.convs:
             nn.init.kaiming_normal_(conv.weight, a=0.2)  # type: ignore[arg-type]
@@ -110,7 +116,8 @@ class DegradationEstimator(nn.Module):
         total = weight.sum((2, 3), keepdim=True).clamp_min(1e-3)
         mean = (h * weight).sum((2, 3), keepdim=True) / total
         variance = ((h - mean).square() * weight).sum((2, 3), keepdim=True) / total
-        out = self.mlp(torch.cat([mean, 0.5 * torch.log(variance + 1e-6)], dim=1).flatten(1).float())
+        moments = torch.cat([mean, 0.5 * torch.log(variance + 1e-6)], dim=1).flatten(1)
+        out = self.mlp(torch.cat([self.norm(moments), polar_spectrum(windows, valid)], dim=1))
         taps = self.kernel_px**2
         log_kernel = F.log_softmax(out[:, :taps], dim=1).view(-1, self.kernel_px, self.kernel_px)
         scalars = out[:, taps : taps + len(SCALARS)]
