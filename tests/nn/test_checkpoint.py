@@ -51,7 +51,7 @@ def test_a_flipped_byte_is_found(saved: Path, where: float) -> None:
     raw = bytearray(saved.read_bytes())
     raw[int(len(raw) * where)] ^= 0x40
     saved.write_bytes(bytes(raw))
-    with pytest.raises(ModelError, match="damaged|sha256"):
+    with pytest.raises(ModelError, match=r"damaged|sha256"):
         load_model(saved)
 
 
