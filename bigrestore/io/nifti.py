@@ -37,13 +37,13 @@ def find_nifti(path: Path) -> Found:
     try:
         image: Any = nibabel.load(path)
         header = image.header
-        slope, offset = header.get_slope_inter()
+        slope, offset = float(image.dataobj.slope), float(image.dataobj.inter)  # the header forgets them
     except PermissionError:
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged NIfTI file ({err}); copy or write it again.") from err
     shape = tuple(int(n) for n in image.shape)
-    if slope not in (None, 1.0) or offset not in (None, 0.0):
+    if (slope, offset) != (1.0, 0.0):
         raise InputError(
             f"{path} rescales its values (scl_slope {slope:g}, scl_inter {offset:g}); write it without scaling, "
             "as uint8, uint16 or float32."

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -208,9 +209,27 @@ def _decode_faults(place: Path, level: _Level, ours: bool) -> Iterator[Fault]:
             )
             continue
         try:
+            _require_blosc_length(level.array, place / where)
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
             yield Fault("chunk.undecodable", where, "bytes that decode", _short(err))
+
+
+def _require_blosc_length(array: ZarrArray, file: Path) -> None:
+    """Refuse a Zarr v2 chunk whose blosc header states another length than the file has.
+
+    The blosc decoder of numcodecs does not compare them, and reads whatever lies behind a chunk that was cut
+    off. The header holds the compressed length as a little-endian 32-bit number at byte 12.
+    """
+    if array.metadata.zarr_format != 2 or not isinstance(array.metadata.compressor, numcodecs.Blosc):
+        return
+    if array.metadata.filters or not file.exists():
+        return
+    with file.open("rb") as chunk:
+        head = chunk.read(16)
+    stated, actual = int.from_bytes(head[12:16], "little"), file.stat().st_size
+    if len(head) < 16 or stated != actual:
+        raise InputError(f"the chunk has {actual} bytes, its header says {stated}")
 
 
 def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
