@@ -33,6 +33,9 @@ ZarrArray = zarr.Array[Any]
 
 CHUNK_PX = 480
 SHARD_PX = 3840
+COMPRESSION_LEVEL = 3
+"""Of zstd: on histology three times the speed of 5 (73 against 25 MB/s on one core) for 4 % more bytes."""
+
 CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 """How arrays are opened for writing: a chunk of fill values is written like any other."""
 
@@ -172,12 +175,16 @@ def _compressor(spec: StoreSpec) -> Any:
     """
     if spec.fmt == "0.5":
         shuffle = BloscShuffle.shuffle if spec.dtype.itemsize > 1 else BloscShuffle.noshuffle
-        blosc = BloscCodec(cname="zstd", clevel=5, shuffle=shuffle, typesize=spec.dtype.itemsize)
+        blosc = BloscCodec(
+            cname="zstd", clevel=COMPRESSION_LEVEL, shuffle=shuffle, typesize=spec.dtype.itemsize
+        )
         return [blosc, Crc32cCodec()]
     from numcodecs import Blosc
 
     return Blosc(
-        cname="zstd", clevel=5, shuffle=Blosc.SHUFFLE if spec.dtype.itemsize > 1 else Blosc.NOSHUFFLE
+        cname="zstd",
+        clevel=COMPRESSION_LEVEL,
+        shuffle=Blosc.SHUFFLE if spec.dtype.itemsize > 1 else Blosc.NOSHUFFLE,
     )
 
 
