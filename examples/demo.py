@@ -73,7 +73,9 @@ def run(source: Path, target: Path, *flags: str) -> Grey:
     console.print(f"\n[bold]$ bigrestore {' '.join(words)}[/bold]")
     program = Path(sys.executable).with_name("bigrestore")
     environment = os.environ | {"COLUMNS": str(console.width)}
-    subprocess.run([str(program), *words, "--overwrite"], check=True, env=environment)
+    code = subprocess.run([str(program), *words, "--overwrite"], env=environment).returncode
+    if code:
+        raise SystemExit(f"The demo ends here: bigrestore ended with exit code {code}.")
     return np.asarray(zarr.open_array(target / "0", mode="r")[...])
 
 
