@@ -1,6 +1,7 @@
 """The whole network: interpolation, U-Net, prior and guards, put together.
 
-    base = rational(x);  y0 = base + unet;  y1 = L(base) + generator;  y = y0 + realness (y1 - y0)
+    base = rational(x);  y0 = base + unet(x, deconvolutions);  y1 = L(base) + generator
+    y = y0 + realness (y1 - y0)
 
 then the guards. At realness 0 the generator is not run at all, so that the result is noise-free and
 independent of the seed. Untrained, y is the interpolation. Base, guards and the final sum are computed in
@@ -18,11 +19,12 @@ from bigrestore.errors import UsageError
 from bigrestore.nn import guards
 from bigrestore.nn.code import KernelBasis
 from bigrestore.nn.estimator import DegradationEstimator
-from bigrestore.nn.interpolation import rational
+from bigrestore.nn.interpolation import catmull_rom, rational
 from bigrestore.nn.latent import LatentHead
 from bigrestore.nn.presets import Preset
 from bigrestore.nn.prior import Generator
 from bigrestore.nn.unet import UNet, UNetOutput
+from bigrestore.nn.wiener import deconvolve, tissue_sigma, wiener_filters
 
 DETAIL_SIGMA_PX = 8.0
 """Standard deviation of L in input pixels: the prior brings what is finer than this."""
@@ -92,7 +94,12 @@ class Restorer(nn.Module):
         return self.preset.alignment_px
 
     def fidelity(
-        self, x: Tensor, valid: Tensor, psi: Tensor, dtype: torch.dtype = torch.float32
+        self,
+        x: Tensor,
+        valid: Tensor,
+        psi: Tensor,
+        filters: Tensor,
+        dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor, UNetOutput]:
         """Return base, y0 = base + residual, and the U-Net's output.
 
@@ -101,12 +108,16 @@ class Restorer(nn.Module):
         x, valid : Tensor, (N, 1, H, W)
             Degraded grey values 0..1 and their validity; H and W multiples of the alignment.
         psi : Tensor, (N, 24)
-            Degradation codes.
+            Degradation codes; where one is all zero ("unknown"), its filters are not used.
+        filters : Tensor, (1 or N, 2 * scale**2, t, t)
+            Linear deconvolutions by the kernels, from `bigrestore.nn.wiener.wiener_filters`.
         dtype : torch.dtype
             What the U-Net computes in.
         """
+        told = (psi != 0).any(dim=1).to(x.dtype)[:, None, None, None]
+        linear = told * (deconvolve(x, valid, filters, self.scale) - catmull_rom(x, self.scale))
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            out = self.unet(x, valid, psi)
+            out = self.unet(x, valid, psi, linear)
         if out.shape_maps is None:
             base = x
         else:
@@ -140,7 +151,9 @@ class Restorer(nn.Module):
         Tensor, (N, 1, H * scale, W * scale), 0..1
         """
         psi = conditions.psi.expand(len(x), -1)
-        base, y, out = self.fidelity(x, valid, psi, dtype)
+        numbers = torch.tensor([conditions.noise_gain, conditions.read_noise], device=x.device)
+        filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
+        base, y, out = self.fidelity(x, valid, psi, filters, dtype)
         if conditions.realness > 0:
             y = torch.lerp(y, self.detailed(base, out, conditions, origins, dtype), conditions.realness)
         if conditions.lock:

@@ -1,5 +1,8 @@
 """The degradation-aware U-Net: what can be recovered from the data alone.
 
+It sees the input and what two linear deconvolutions by the section's kernel would add to it
+(`bigrestore.nn.wiener`); it mixes these pixel by pixel, and adds what they miss.
+
 Residual blocks on every level, each modulated by the degradation code psi (FiLM); blur-strided
 downsampling with the binomial filter 1, 3, 3, 1, so that a shift of the input by the alignment is a shift
 of the output; additive skips; a grey head per level, summed coarse to fine, so that every level answers
@@ -23,9 +26,13 @@ from torch import Tensor, nn
 from bigrestore.nn.code import PSI_SIZE
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.presets import Preset
+from bigrestore.nn.wiener import BOLDNESS
 
 EMBEDDING = 64
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+LINEAR_GUESSES = len(BOLDNESS)
+LINEAR_GAIN = 4.0
+"""What a deconvolution adds is a few hundredths of the range; the stem sees it enlarged."""
 LOG_SCALE_START = -4.0
 """Initial log of the predicted Laplace scale: exp(-4) = 0.018, about the error of an untrained network."""
 
@@ -37,7 +44,9 @@ class UNetOutput:
     Attributes
     ----------
     residual : Tensor, (N, 1, H * scale, W * scale)
-        Correction to the interpolation.
+        Correction to the interpolation, the mixed deconvolutions included.
+    mix : Tensor, (N, 2, H * scale, W * scale)
+        Share of each linear deconvolution in the residual.
     log_scale : Tensor, (N, 1, H * scale, W * scale)
         Log of the Laplace scale of the remaining error.
     shape_maps : Tensor, (N, 4, H, W), or None
@@ -49,6 +58,7 @@ class UNetOutput:
     """
 
     residual: Tensor
+    mix: Tensor
     log_scale: Tensor
     shape_maps: Tensor | None
     greys: list[Tensor]
@@ -112,20 +122,22 @@ class UNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(PSI_SIZE, EMBEDDING), nn.LeakyReLU(0.2), nn.Linear(EMBEDDING, EMBEDDING)
         )
-        self.stem = nn.Conv2d(2 * fold * fold, channels[0], 3, padding=1)
+        shuffled = (fold * scale) ** 2
+        self.stem = nn.Conv2d(2 * fold * fold + LINEAR_GUESSES * shuffled, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(_level(c, preset.blocks) for c in channels)
         self.down = nn.ModuleList(BlurDown(a, b) for a, b in itertools.pairwise(channels))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(channels))
         self.decoder = nn.ModuleList(_level(c, preset.blocks) for c in channels[:-1])
         self.grey = nn.ModuleList(zero_init(nn.Conv2d(c, 1, 3, padding=1)) for c in channels[1:])
-        shuffled = (fold * scale) ** 2
-        self.heads = [shuffled, shuffled] + ([4 * fold * fold] if scale > 1 else [])
+        self.heads = [shuffled, shuffled, LINEAR_GUESSES * shuffled] + (
+            [4 * fold * fold] if scale > 1 else []
+        )
         self.head = zero_init(nn.Conv2d(channels[0], sum(self.heads), 3, padding=1))
         with torch.no_grad():
             assert self.head.bias is not None
             self.head.bias[shuffled : 2 * shuffled] = LOG_SCALE_START
 
-    def forward(self, x: Tensor, valid: Tensor, psi: Tensor) -> UNetOutput:
+    def forward(self, x: Tensor, valid: Tensor, psi: Tensor, linear: Tensor) -> UNetOutput:
         """Correct a batch.
 
         Parameters
@@ -136,6 +148,8 @@ class UNet(nn.Module):
             1 where a pixel may be believed, 0 where it is damaged.
         psi : Tensor, (N, 24)
             Degradation codes.
+        linear : Tensor, (N, 2, H * scale, W * scale)
+            What the two linear deconvolutions add to the interpolation; zero where no kernel is known.
 
         Returns
         -------
@@ -143,8 +157,11 @@ class UNet(nn.Module):
         """
         embedding = F.leaky_relu(self.embed(psi), 0.2)
         stacked = torch.cat([(x - 0.5) * valid, valid], dim=1)
-        h = F.pixel_unshuffle(stacked, self.unshuffle).contiguous(memory_format=torch.channels_last)
-        h = self.stem(h)
+        folded = [
+            F.pixel_unshuffle(stacked, self.unshuffle),
+            LINEAR_GAIN * F.pixel_unshuffle(linear, self.unshuffle * self.scale),
+        ]
+        h = self.stem(torch.cat(folded, dim=1).contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
         for index, blocks in enumerate(self.encoder):
             if index:
@@ -152,9 +169,9 @@ class UNet(nn.Module):
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, embedding)
             skips.append(h)
-        return self._decode(skips, embedding)
+        return self._decode(skips, embedding, linear)
 
-    def _decode(self, skips: list[Tensor], embedding: Tensor) -> UNetOutput:
+    def _decode(self, skips: list[Tensor], embedding: Tensor, linear: Tensor) -> UNetOutput:
         """Go up again, summing the grey heads."""
         h = skips[-1]
         features, greys = [h], [self.grey[-1](h).float()]
@@ -169,10 +186,11 @@ class UNet(nn.Module):
         parts = self.head(h).float().split(self.heads, dim=1)
         finest = self.unshuffle * self.scale
         residual = catmull_rom(greys[-1], 2 * finest) + F.pixel_shuffle(parts[0], finest)
-        shape_maps = F.pixel_shuffle(parts[2], self.unshuffle) if self.scale > 1 else None
-        return UNetOutput(
-            residual, F.pixel_shuffle(parts[1], finest), shape_maps, [*greys, residual], features
-        )
+        mix = F.pixel_shuffle(parts[2], finest)
+        residual = residual + (mix * linear).sum(1, keepdim=True)
+        shape_maps = F.pixel_shuffle(parts[3], self.unshuffle) if self.scale > 1 else None
+        log_scale = F.pixel_shuffle(parts[1], finest)
+        return UNetOutput(residual, mix, log_scale, shape_maps, [*greys, residual], features)
 
 
 def zero_init(layer: Layer) -> Layer:

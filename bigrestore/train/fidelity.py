@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigrestore.nn.checkpoint import save_model
-from bigrestore.nn.code import PSI_SIZE, compose_psi
+from bigrestore.nn.code import Degradations, compose_psi
 from bigrestore.nn.estimator import degradations_of
 from bigrestore.nn.guards import low_frequency_lock
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.redegrade import redegrade
 from bigrestore.nn.restorer import Restorer
+from bigrestore.nn.wiener import tissue_sigma, wiener_filters
 from bigrestore.train.data import step_rng
 from bigrestore.train.halo import measure_halo
 from bigrestore.train.losses import charbonnier, fft_amplitude_l1, pyramid_l1
@@ -84,8 +85,8 @@ class FidelityStage:
         rng = step_rng(self.seed, step, CHOICE_STREAM)
         shown = torch.from_numpy(rng.random(self.batch) < MASK_SHOWN_SHARE).to(pairs.valid.device)
         valid = torch.where(shown[:, None, None, None], pairs.valid, torch.ones_like(pairs.valid))
-        psi = self._codes(pairs, valid, rng)
-        _, y, out = self.model.fidelity(pairs.degraded, valid, psi, self.dtype)
+        psi, filters = self._codes(pairs, valid, rng)
+        _, y, out = self.model.fidelity(pairs.degraded, valid, psi, filters, self.dtype)
         return self._losses(y, out.log_scale, out.shape_maps, pairs, progress)
 
     @torch.no_grad()
@@ -95,12 +96,14 @@ class FidelityStage:
         start = _psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         figures = {}
-        for name, psi in (
-            ("blind", self._estimated(pairs.degraded, pairs.valid)),
-            ("oracle", compose_psi(self.model.basis, pairs.known, self.model.scale)),
-            ("unknown", torch.zeros(len(pairs.drawn), PSI_SIZE, device=start.device)),
+        blind = self._written(self._read(pairs.degraded, pairs.valid))
+        oracle = self._written(pairs.known)
+        for name, (psi, filters) in (
+            ("blind", blind),
+            ("oracle", oracle),
+            ("unknown", (torch.zeros_like(blind[0]), oracle[1])),
         ):
-            _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, self.dtype)
+            _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
             y = low_frequency_lock(y, pairs.degraded, pairs.valid, pairs.known.kernel, self.model.scale)
             figures[f"gain_{name}"] = float((_psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
         return figures
@@ -109,9 +112,8 @@ class FidelityStage:
     def sheet(self) -> NDArray[np.uint8]:
         """Return held-out pairs, one a column: degraded, restored, target."""
         pairs = self.pairs.held_out()
-        _, y, _ = self.model.fidelity(
-            pairs.degraded, pairs.valid, self._estimated(pairs.degraded, pairs.valid), self.dtype
-        )
+        psi, filters = self._written(self._read(pairs.degraded, pairs.valid))
+        _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
         rows = (catmull_rom(pairs.degraded, self.model.scale), y, pairs.target)
         picture = torch.cat([torch.cat([*row[:10, 0]], dim=1) for row in rows]).clamp(0, 1)
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
@@ -130,20 +132,27 @@ class FidelityStage:
         halo_px, errors = measure_halo(self.model, self.pairs.held_out().degraded)
         save_model(path, self.model, {"halo_px": halo_px, "halo_errors": errors})
 
-    def _estimated(self, degraded: Tensor, valid: Tensor) -> Tensor:
+    def _read(self, degraded: Tensor, valid: Tensor) -> Degradations:
+        """Return what the estimator reads off each window."""
         with torch.no_grad():
-            known = degradations_of(self.model.estimator(degraded, valid))
-            return compose_psi(self.model.basis, known, self.model.scale)
+            return degradations_of(self.model.estimator(degraded, valid))
 
-    def _codes(self, pairs: Pairs, valid: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return oracle, estimated or dropped codes, (N, 24), drawn per pair."""
+    def _written(self, known: Degradations) -> tuple[Tensor, Tensor]:
+        """Return codes, (N, 24), and linear deconvolutions of degradations."""
+        sigma = tissue_sigma(known.noise_gain, known.read_noise)
+        with torch.no_grad():
+            filters = wiener_filters(known.kernel, sigma, self.model.scale)
+            return compose_psi(self.model.basis, known, self.model.scale), filters
+
+    def _codes(self, pairs: Pairs, valid: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return oracle, estimated or dropped codes, drawn per pair, with their filters."""
         choice = torch.from_numpy(rng.random(self.batch)).to(pairs.degraded.device)
-        psi = compose_psi(self.model.basis, pairs.known, self.model.scale)
+        psi, filters = self._written(pairs.known)
         read = (choice >= ORACLE_SHARE) & (choice < 1 - DROPPED_SHARE)
         if bool(read.any()):
-            psi[read] = self._estimated(pairs.degraded[read], valid[read])
+            psi[read], filters[read] = self._written(self._read(pairs.degraded[read], valid[read]))
         psi[choice >= 1 - DROPPED_SHARE] = 0
-        return psi
+        return psi, filters
 
     def _losses(
         self, y: Tensor, log_scale: Tensor, shape_maps: Tensor | None, pairs: Pairs, progress: float

@@ -11,6 +11,7 @@ from bigrestore.nn.halo import TOLERANCE, probe_halo
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.restorer import Conditions, Restorer
+from bigrestore.nn.wiener import wiener_filters
 
 ORIGIN = torch.zeros(1, 2, dtype=torch.int64)
 
@@ -27,6 +28,10 @@ def kernel_of(scale: int) -> Tensor:
 def conditions(scale: int, **changes: object) -> Conditions:
     settings: dict[str, object] = {"noise_gain": 0.0, "read_noise": 0.01} | changes
     return Conditions(kernel_of(scale), torch.zeros(24), **settings)  # type: ignore[arg-type]
+
+
+def filters_of(scale: int) -> Tensor:
+    return wiener_filters(kernel_of(scale)[None], torch.tensor([0.01]), scale)
 
 
 def trained_like(scale: int, *, with_prior: bool = False, seed: int = 0) -> Restorer:
@@ -161,15 +166,15 @@ def test_the_code_steers_the_network() -> None:
     model = trained_like(1)
     x = scene(64, 64)
     with torch.inference_mode():
-        _, unknown, _ = model.fidelity(x, torch.ones_like(x), torch.zeros(1, 24))
-        _, told, _ = model.fidelity(x, torch.ones_like(x), torch.ones(1, 24))
+        _, unknown, _ = model.fidelity(x, torch.ones_like(x), torch.zeros(1, 24), filters_of(1))
+        _, told, _ = model.fidelity(x, torch.ones_like(x), torch.ones(1, 24), filters_of(1))
     assert float((unknown - told).abs().max()) > 1e-4
 
 
 def test_gradients_reach_every_weight_of_the_fidelity_path() -> None:
     model = trained_like(2)
     x = scene(64, 64)
-    _, y, out = model.fidelity(x, torch.ones_like(x), torch.randn(1, 24))
+    _, y, out = model.fidelity(x, torch.ones_like(x), torch.randn(1, 24), filters_of(2))
     (y.square().mean() + out.log_scale.mean()).backward()
     without = [name for name, p in model.unet.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert without == []
