@@ -20,9 +20,9 @@ import bigrestore
 from bigrestore.engine.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.geometry import Box, Grid, Region, choose_tile_px
-from bigrestore.io.ome_zarr import StoreSpec
 from bigrestore.io.placement import scaled_placement
 from bigrestore.io.section import Section
+from bigrestore.io.store_spec import StoreSpec
 from bigrestore.methods.base import Method, StatesCost
 from bigrestore.settings import RunSettings
 

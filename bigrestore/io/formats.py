@@ -86,7 +86,7 @@ def _stack(paths: list[Path], source: str, *, ordered: bool = False) -> Found:
     """Open section files as a volume."""
     from bigrestore.io.stack import find_stack
 
-    return find_stack(paths, source, ordered=ordered)
+    return find_stack(paths, source, find_file, ordered=ordered)
 
 
 def find_file(path: Path) -> Found:

@@ -8,12 +8,10 @@ level against the fine one, which shows as a jump when a viewer zooms.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bigrestore.io.levels import Triple
-
-if TYPE_CHECKING:
-    from bigrestore.io.ome_zarr import StoreSpec
+from bigrestore.io.store_spec import StoreSpec
 
 SMALLEST_PX = 480
 """Levels are added until the longer side of a section is at most this many pixels."""

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.io.levels import Window
-from bigrestore.io.ome_zarr import StoreSpec, ZarrArray, create_level, open_level, read_block, write_block
+from bigrestore.io.ome_zarr import ZarrArray, create_level, open_level, read_block, write_block
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
+from bigrestore.io.store_spec import StoreSpec
 
 __all__ = ["build_pyramid", "pyramid_factors", "pyramid_shapes", "reduced_window"]
 

@@ -8,6 +8,7 @@ one file at a time, and only the last files in use stay open.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats import find_file
 from bigrestore.io.levels import Found, Level
 
 KEPT_OPEN = 2
@@ -29,7 +29,9 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(part), part) if part.isdigit() else (0, 0, part.lower()) for part in parts]
 
 
-def find_stack(paths: list[Path], source: str, *, ordered: bool = False) -> Found:
+def find_stack(
+    paths: list[Path], source: str, find_file: Callable[[Path], Found], *, ordered: bool = False
+) -> Found:
     """Open section files as the sections of one volume.
 
     Parameters
@@ -38,6 +40,8 @@ def find_stack(paths: list[Path], source: str, *, ordered: bool = False) -> Foun
         The files.
     source : str
         What they came from, for messages.
+    find_file : callable
+        Opens one of them.
     ordered : bool
         Whether their order is meant; otherwise they are put into natural order.
 
@@ -61,10 +65,10 @@ def find_stack(paths: list[Path], source: str, *, ordered: bool = False) -> Foun
                 f"the sections of {source} differ: {files[0].name} is {_facts(first)} and {path.name} is "
                 f"{_facts(found)}; a volume takes files of one shape and dtype, so select or pad them first."
             )
-    return _as_volume(files, first)
+    return _as_volume(files, first, find_file)
 
 
-def _as_volume(files: tuple[Path, ...], first: Found) -> Found:
+def _as_volume(files: tuple[Path, ...], first: Found, find_file: Callable[[Path], Found]) -> Found:
     """Describe the volume that files like `first` make."""
     opened: Decoded[Found] = Decoded(KEPT_OPEN)
 

@@ -21,9 +21,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.errors import OutputError
-from bigrestore.io.ome_zarr import StoreSpec, ZarrArray, open_level, read_block
+from bigrestore.io.ome_zarr import ZarrArray, open_level, read_block
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
+from bigrestore.io.store_spec import StoreSpec
 
 TILE_PX = 512
 """Side of a tile, in pixels; TIFF wants multiples of 16."""

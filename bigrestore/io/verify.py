@@ -18,7 +18,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.errors import BigrestoreError, InputError, InputMissingError
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.faults import DECODE_ERRORS, Fault, difference, short
 from bigrestore.io.levels import level_factor
 from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, parse_multiscales
 from bigrestore.io.ome_zarr import ZarrArray
@@ -31,38 +32,6 @@ FOREIGN_TOLERANCE = 0.03
 
 WINDOW_PX = 3840
 """Stores are decoded in windows of about this side."""
-
-DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    IndexError,
-    TypeError,
-    BufferError,
-    BigrestoreError,
-)
-"""What codecs raise on damaged bytes."""
-
-
-@attrs.frozen
-class Fault:
-    """One thing that is wrong.
-
-    Attributes
-    ----------
-    id : str
-        Stable name of the kind of fault, such as "chunk.undecodable".
-    location : str
-        Where: a file in the store, or a place in its metadata.
-    expected, actual : str
-        What should be there, and what is.
-    """
-
-    id: str
-    location: str
-    expected: str
-    actual: str
 
 
 @attrs.frozen(eq=False)
@@ -110,7 +79,7 @@ def verify_store(path: str | Path) -> list[Fault]:
         attributes = dict(root.attrs)
         multiscale = parse_multiscales(attributes, str(place))
     except DECODE_ERRORS as err:
-        return [Fault("store.unreadable", str(place), "an OME-Zarr image", _short(err))]
+        return [Fault("store.unreadable", str(place), "an OME-Zarr image", short(err))]
     if multiscale is None:
         return [
             Fault("multiscales.missing", str(place), "multiscales metadata", "none: the run was not finished")
@@ -150,7 +119,7 @@ def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) 
                 raise InputError("a group")
             axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
         except DECODE_ERRORS as err:
-            faults.append(Fault("level.missing", dataset.path, "the array of this level", _short(err)))
+            faults.append(Fault("level.missing", dataset.path, "the array of this level", short(err)))
             continue
         yield _Level(dataset.path, array, axes, dataset.scale, dataset.translation)
 
@@ -212,7 +181,7 @@ def _decode_faults(place: Path, level: _Level, ours: bool) -> Iterator[Fault]:
             _require_blosc_length(level.array, place / where)
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
-            yield Fault("chunk.undecodable", where, "bytes that decode", _short(err))
+            yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
 
 
 def _require_blosc_length(array: ZarrArray, file: Path) -> None:
@@ -293,27 +262,4 @@ def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
                     continue
                 if wanted.shape != found.shape:
                     continue  # already reported as a scale that disagrees with the shape
-                yield from _difference(f"{level.name} z={z}", (y0, x0), wanted, found)
-
-
-def _difference(
-    where: str, corner: tuple[int, int], wanted: NDArray[Any], found: NDArray[Any]
-) -> Iterator[Fault]:
-    """Yield one fault for all pixels of a window that differ."""
-    differs = ~((wanted == found) | ((wanted != wanted) & (found != found)))
-    count = int(differs.sum())
-    if count:
-        first = tuple(int(i) for i in np.argwhere(differs)[0])
-        y, x = corner[0] + first[0], corner[1] + first[1]
-        yield Fault(
-            "level.disagrees",
-            f"{where} y={y} x={x}",
-            f"{wanted[first]}, the mean of the level before",
-            f"{found[first]} ({count} values differ from here on)",
-        )
-
-
-def _short(err: Exception) -> str:
-    """Return an exception as one short line."""
-    text = " ".join(str(err).split()) or type(err).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+                yield from difference(f"{level.name} z={z}", (y0, x0), wanted, found)

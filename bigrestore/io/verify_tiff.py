@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from bigrestore.io.faults import DECODE_ERRORS, Fault, difference, short
 from bigrestore.io.levels import Found, Level
 from bigrestore.io.reduce import halve
-from bigrestore.io.verify import DECODE_ERRORS, Fault, _difference, _short
 
 __all__ = ["verify_tiff"]
 
@@ -46,7 +46,7 @@ def verify_tiff(path: Path) -> list[Fault]:
         with tifffile.TiffFile(path) as file:
             xml = file.ome_metadata or ""
     except DECODE_ERRORS as err:
-        return [Fault("store.unreadable", str(path), "a TIFF file", _short(err))]
+        return [Fault("store.unreadable", str(path), "a TIFF file", short(err))]
     ours = 'Creator="bigrestore"' in xml
     faults = []
     if ours and found.levels[0].voxel_size_um[2] is None and "PhysicalSizeX=" in xml:
@@ -71,7 +71,7 @@ def _tile_faults(index: int, level: Level) -> Iterator[Fault]:
                     level.read(z, y0, min(y0 + step_y, height), x0, min(x0 + step_x, width))
                 except DECODE_ERRORS as err:
                     where = f"level {index} z={z} y={y0} x={x0}"
-                    yield Fault("chunk.undecodable", where, "bytes that decode", _short(err))
+                    yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
 
 
 def _level_faults(index: int, found: Found) -> Iterator[Fault]:
@@ -92,4 +92,4 @@ def _level_faults(index: int, found: Found) -> Iterator[Fault]:
                 continue
             planes = fine[..., np.newaxis] if fine.ndim == 2 else fine
             wanted = np.stack([halve(planes[np.newaxis, ..., c]) for c in range(planes.shape[-1])], axis=-1)
-            yield from _difference(f"level {index} z={z}", (y0, 0), wanted.reshape(coarse.shape), coarse)
+            yield from difference(f"level {index} z={z}", (y0, 0), wanted.reshape(coarse.shape), coarse)

@@ -19,7 +19,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.io.ome_zarr import StoreSpec, create_store, open_level
+from bigrestore.io.ome_zarr import create_store, open_level
+from bigrestore.io.store_spec import StoreSpec
 from bigrestore.methods.base import Method, SectionStatistics, TileBatch
 
 

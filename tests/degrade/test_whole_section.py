@@ -16,9 +16,10 @@ from bigrestore.degrade.api import degrade
 from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
 from bigrestore.errors import BlocksFailedError, OutputError
-from bigrestore.io.ome_zarr import StoreSpec, create_store, finish_store, open_level, write_block
+from bigrestore.io.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
+from bigrestore.io.store_spec import StoreSpec
 from bigrestore.methods.base import SectionStatistics, TileBatch, TileResult
 
 FULL = {

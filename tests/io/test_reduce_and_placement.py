@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bigrestore.io.levels import level_factor
-from bigrestore.io.ome_zarr import StoreSpec
 from bigrestore.io.placement import dataset_transforms, pyramid_factors, pyramid_shapes, scaled_placement
 from bigrestore.io.reduce import area_thumbnail, block_mean, halve
+from bigrestore.io.store_spec import StoreSpec
 
 
 def half_even(value: Fraction) -> int:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError, OutputError, UsageError
 from bigrestore.io.ome_zarr import (
-    StoreSpec,
     create_store,
     finish_store,
     open_level,
@@ -27,6 +26,7 @@ from bigrestore.io.ome_zarr import (
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
+from bigrestore.io.store_spec import StoreSpec
 
 SMALL = {"chunk_px": 96, "shard_px": 384}
 

@@ -14,9 +14,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError, OutputError
-from bigrestore.io.ome_zarr import StoreSpec, create_store, finish_store, open_level, write_block
+from bigrestore.io.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
+from bigrestore.io.store_spec import StoreSpec
 from bigrestore.io.tiff import write_pyramidal_tiff
 
 LAYOUTS = [

@@ -14,8 +14,9 @@ import zarr
 from typer.testing import CliRunner
 
 from bigrestore.errors import CheckFailedError, InputMissingError
-from bigrestore.io.ome_zarr import StoreSpec, create_store, finish_store, open_level, shard_paths, write_block
+from bigrestore.io.ome_zarr import create_store, finish_store, open_level, shard_paths, write_block
 from bigrestore.io.pyramid import build_pyramid
+from bigrestore.io.store_spec import StoreSpec
 from bigrestore.io.tiff import write_pyramidal_tiff
 from bigrestore.io.verify import verify_store
 

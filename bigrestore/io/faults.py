@@ -1,0 +1,67 @@
+"""Faults of a written image: what is found wrong is collected, each with a stable id, and not raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import BigrestoreError
+
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    TypeError,
+    BufferError,
+    BigrestoreError,
+)
+"""What codecs raise on damaged bytes."""
+
+
+@attrs.frozen
+class Fault:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    id : str
+        Stable name of the kind of fault, such as "chunk.undecodable".
+    location : str
+        Where: a file in the store, or a place in its metadata.
+    expected, actual : str
+        What should be there, and what is.
+    """
+
+    id: str
+    location: str
+    expected: str
+    actual: str
+
+
+def difference(
+    where: str, corner: tuple[int, int], wanted: NDArray[Any], found: NDArray[Any]
+) -> Iterator[Fault]:
+    """Yield one fault for all pixels of a window that differ."""
+    differs = ~((wanted == found) | ((wanted != wanted) & (found != found)))
+    count = int(differs.sum())
+    if count:
+        first = tuple(int(i) for i in np.argwhere(differs)[0])
+        y, x = corner[0] + first[0], corner[1] + first[1]
+        yield Fault(
+            "level.disagrees",
+            f"{where} y={y} x={x}",
+            f"{wanted[first]}, the mean of the level before",
+            f"{found[first]} ({count} values differ from here on)",
+        )
+
+
+def short(err: Exception) -> str:
+    """Return an exception as one short line."""
+    text = " ".join(str(err).split()) or type(err).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
