@@ -68,11 +68,10 @@ def model_file(name: str, scale: int) -> str:
 
     preset = name.removeprefix(UNTRAINED)
     path = RESULTS / f"untrained-{preset}-x{scale}.safetensors"
-    if not path.is_file():
-        RESULTS.mkdir(exist_ok=True)
-        restorer = fresh(preset, scale)
-        halo_px = 128 + -128 % restorer.alignment_px
-        save_model(path, restorer, {"halo_px": halo_px, "training": "none"})
+    RESULTS.mkdir(exist_ok=True)
+    restorer = fresh(preset, scale)
+    halo_px = 128 + -128 % restorer.alignment_px
+    save_model(path, restorer, {"halo_px": halo_px, "training": "none"})
     return str(path)
 
 

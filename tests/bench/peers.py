@@ -5,6 +5,9 @@ a tile and its halo, the threads (as many tiles at work at once, one thread in e
 of the same chunks, shards and compression. Each is used the way its documentation shows, and helped where that costs
 it nothing: results are turned into bytes early and written whole shards at a time. No peer builds a pyramid,
 keeps a journal or looks for background, so they are compared with the blocks phase of a run alone.
+
+konfai's and dask's results are the run's, to the rounding of float32. monai's are not: it cannot cut a halo
+off and averages whatever overlaps, borders of tiles included.
 """
 
 from __future__ import annotations
