@@ -17,10 +17,11 @@ import torch
 
 from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import UsageError
-from bigrestore.nn.checkpoint import load_model, update_info
+from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
 from bigrestore.train import estimator, fidelity
+from bigrestore.train.card import write_card
 from bigrestore.train.data import PatchSource
 from bigrestore.train.estimator import EstimatorStage
 from bigrestore.train.fidelity import FidelityStage
@@ -119,7 +120,8 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     if result.status == "done":
         training = {**info.get("training", {}), name: _record(stage, pairs, options, result)}
         update_info(output, {"training": training})
-        log.info("wrote %s", output)
+        card = write_card(output, read_checkpoint(output)[0], data)
+        log.info("wrote %s and its card %s", output, card)
     return result
 
 

@@ -50,6 +50,9 @@ def test_two_stages_make_a_model_that_says_how_it_was_made(tissue: Path, tmp_pat
     assert model.halo_px > 0
     assert bool(model.restorer.basis.components.any())
     sheets = list((tmp_path / "model.safetensors.train" / "fidelity" / "sheets").glob("*.png"))
+    card = output.with_suffix(".md").read_text()
+    assert model.sha256 in card
+    assert "8 steps of 2 windows" in card
     assert sheets, "a sheet of held-out pairs is part of a training"
 
 

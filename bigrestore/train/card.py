@@ -1,0 +1,65 @@
+"""The model card: what a checkpoint was made of, how long, on what, and what it reached, in words.
+
+It is written from the checkpoint's own metadata beside every trained model, so that nothing in it is typed
+by hand but what nobody can measure: where the images came from and under which licence. That is read from
+a file `SOURCES.md` in the data folder where there is one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+SOURCES_NAME = "SOURCES.md"
+
+
+def write_card(model: Path, info: dict[str, Any], data: Path) -> Path:
+    """Write the card of a model beside it, `.md`, and return its path."""
+    sources = data / SOURCES_NAME
+    text = model_card(model.stem, info, sources.read_text(encoding="utf-8") if sources.is_file() else None)
+    path = model.with_suffix(".md")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> str:
+    """Return the card of a checkpoint as Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    info : dict
+        Metadata of the checkpoint.
+    sources : str, optional
+        Markdown that names the images and their licences.
+    """
+    lines = [
+        f"# {name}",
+        "",
+        f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
+        f"{info['halo_px']} px, alignment {info['alignment_px']} px, {'with' if info['prior'] else 'without'} "
+        "a generative prior.",
+        "",
+        f"sha256 of the tensors: `{info['sha256']}`",
+    ]
+    for stage, record in info.get("training", {}).items():
+        lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
+    lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
+    return "\n".join(lines)
+
+
+def _stage_lines(record: dict[str, Any]) -> list[str]:
+    """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
+    shares = ", ".join(f"{group} {100 * share:.1f} %" for group, share in record["groups"].items())
+    lines = [
+        f"- {record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
+        f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}",
+        f"- recipe `{record['recipe']}`, seed {record['seed']}, highest rate {record['rate']:g}; "
+        f"{record['steps_skipped']} steps left out and {record['steps_restored']} restorations by the guard",
+        f"- {record['files']} files, drawn by group: {shares}",
+        "",
+        "| held-out figure | value |",
+        "|---|---|",
+    ]
+    return lines + [f"| {name} | {value:g} |" for name, value in record["figures"].items()]
