@@ -18,7 +18,9 @@ Number = int | None
 
 
 def _option(help_text: str, *names: str, metavar: str | None = None, panel: str | None = None) -> Any:
-    return typer.Option(*names, help=help_text, metavar=metavar, rich_help_panel=panel, show_default=False)
+    # Rich reads square brackets as markup and would swallow the defaults that stand in them.
+    text = help_text.replace("[", "\\[")
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
 
 
 WHAT, HOW, WHERE, SAYS = "What is restored", "How", "Existing output", "What is said"

@@ -17,10 +17,7 @@ def verify(
 ) -> None:
     """Decode every chunk of every level and check that scales, units and levels agree.
 
-    Raises
-    ------
-    CheckFailedError
-        When there are faults, after they have been listed.
+    Faults are listed, and the exit code is 6.
     """
     import json
 
