@@ -288,6 +288,7 @@ def _whole(
         seed=seed,
         resume=resume,
         progress=progress,
+        report=False,
     )
     store = folder / STORE_NAME
     degrader = SectionDegrader(degradation, section.height, section.width, seed)

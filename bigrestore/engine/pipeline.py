@@ -25,6 +25,7 @@ from bigrestore.engine.block import BlockWork, Job
 from bigrestore.engine.journal import BlockRecord, Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
+from bigrestore.engine.run_scores import RunScores
 from bigrestore.engine.signals import StopFlag
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.geometry import Block, Tile
@@ -58,10 +59,15 @@ class Pipeline:
         The output store, created.
     journal : Journal
         Takes a record for each block.
+    scores : RunScores, optional
+        Takes the pixels of each block once it is written; None: no report is made.
     """
 
-    def __init__(self, job: Job, plan: Plan, store: Path, journal: Journal) -> None:
+    def __init__(
+        self, job: Job, plan: Plan, store: Path, journal: Journal, scores: RunScores | None = None
+    ) -> None:
         self._job, self._plan, self._store, self._journal = job, plan, store, journal
+        self._scores = scores
         self._array = open_level(store, 0)
         self._slots = threading.Semaphore(plan.blocks_in_flight)
         self._tiles: queue.Queue[_TileJob | None] = queue.Queue()
@@ -142,6 +148,8 @@ class Pipeline:
             files = self._files(block)
             self._open[block.name] = files
             self._journal.begin(block.name, files)
+            if self._scores is not None:
+                self._scores.forget(block)
             try:
                 work = BlockWork(self._job, block)
             except Exception as error:
@@ -191,17 +199,19 @@ class Pipeline:
                     for file in self._files(block)
                 }
                 record = BlockRecord(block.name, "empty" if work.empty else "done", sizes, stats)
-            self._close(record, block)
+            self._close(record, block, work)
             if self._stopping():
                 return
 
     def _stopping(self) -> bool:
         return self._stop.is_set() or bool(self._flag)
 
-    def _close(self, record: BlockRecord, block: Block) -> None:
-        """Record a block and let the next one be read."""
+    def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
+        """Record a block, hand it to the scores and let the next one be read."""
         self._journal.complete(record)
         self._open.pop(block.name, None)
+        if self._scores is not None and work is not None and record.status != "failed":
+            self._scores.take(work, self._stopping)
         self._slots.release()
         self._records.put((record, block))
 

@@ -25,12 +25,22 @@ from bigrestore.engine.pipeline import Pipeline
 from bigrestore.engine.plan import Plan, digest, fingerprint, make_plan, provenance, require_same
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.progress import Progress, make_progress
+from bigrestore.engine.run_report import (
+    REPORT,
+    check_condition,
+    closing_scores,
+    former_report,
+    make_report,
+    start_scores,
+)
+from bigrestore.engine.run_scores import RunScores
 from bigrestore.engine.signals import StopFlag, listen
-from bigrestore.engine.summary import RunSummary
+from bigrestore.engine.summary import ReportResult, RunSummary
 from bigrestore.geometry import Block
 from bigrestore.io.section import Section, open_section
 from bigrestore.methods.base import Method
 from bigrestore.methods.registry import create_method
+from bigrestore.score.validity import TILE_PX
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -77,6 +87,7 @@ class Prepared:
             profiles=Profiles(self.section, self.method, folder),
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
+            score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
         )
 
 
@@ -135,6 +146,7 @@ def prepare(
         )
     if not dry:
         check_place(path, source_paths(inputs, section))
+    check_condition(settings)
     method = method or create_method(settings)
     stored = journal.read("plan.json") if settings.resume else None
     plan = make_plan(section, method, settings, path, stored["plan"] if stored else None)
@@ -187,23 +199,37 @@ def execute(
             return finished
         with clock.phase("start-up"):
             prepare_store(ready.store, ready.plan, going_on=going_on)
+            job = ready.job(ready.journal.root / "profiles")
         log.info("%s", describe(ready))
-        job = ready.job(ready.journal.root / "profiles")
-        with clock.phase("profile"):
-            job.profiles.of(ready.plan.grid.region.z0)
-        with clock.phase("blocks"):
-            megapixels, restored = _blocks(ready, job, flag, shown)
-        flag.raise_if_set(f"go on with it by --resume; {restored} block(s) were finished")
-        records = _records(ready)
-        if any(record.status != "failed" for record in records):
-            with clock.phase("finalize"):
-                said = provenance(ready.plan, ready.section, ready.method, settings)
-                finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
-    summary = _summary(ready, records, clock, megapixels, restored)
+        with closing_scores(start_scores(job, ready.plan, settings, ready.journal.root)) as scores:
+            summary = _carry_out(ready, job, scores, clock, flag, shown)
     note_run(ready.journal, summary.to_json(), finished=not summary.failed)
     if ready.plan.tiff and not summary.failed:
         shutil.rmtree(ready.store)  # the TIFF was streamed from it
     return summary
+
+
+def _carry_out(
+    ready: Prepared, job: Job, scores: RunScores | None, clock: Clock, flag: StopFlag, shown: Progress
+) -> RunSummary:
+    """Do what is left of a run: profile, blocks, finalize, report."""
+    with clock.phase("profile"):
+        job.profiles.of(ready.plan.grid.region.z0)
+    with clock.phase("blocks"):
+        megapixels, restored = _blocks(ready, job, scores, flag, shown)
+    flag.raise_if_set(f"go on with it by --resume; {restored} block(s) were finished")
+    records = _records(ready)
+    report = ReportResult()
+    if any(record.status != "failed" for record in records):
+        with clock.phase("finalize"):
+            said = provenance(ready.plan, ready.section, ready.method, ready.settings)
+            finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
+        if scores is not None:
+            with clock.phase("report"):
+                report = make_report(
+                    scores, job, ready.plan, ready.store, ready.output, records, ready.settings, shown, flag
+                )
+    return _summary(ready, records, clock, megapixels, restored, report)
 
 
 def describe(ready: Prepared) -> str:
@@ -255,10 +281,13 @@ def _finished(ready: Prepared) -> RunSummary | None:
         ready.journal.intact(block.name, ready.store) is None for block in ready.plan.grid.blocks()
     ):
         return None
-    return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}), 0.0, 0)
+    report = former_report(ready.journal.root / REPORT, ready.settings)
+    return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}), 0.0, 0, report)
 
 
-def _blocks(ready: Prepared, job: Job, flag: StopFlag, progress: Progress) -> tuple[float, int]:
+def _blocks(
+    ready: Prepared, job: Job, scores: RunScores | None, flag: StopFlag, progress: Progress
+) -> tuple[float, int]:
     """Carry out the blocks that are not done; return output megapixels and blocks of this run."""
     grid, total = ready.plan.grid, ready.plan.grid.block_total
     intact = {b.name for b in grid.blocks() if ready.journal.intact(b.name, ready.store) is not None}
@@ -274,7 +303,8 @@ def _blocks(ready: Prepared, job: Job, flag: StopFlag, progress: Progress) -> tu
 
     wanted = (block for block in grid.blocks() if block.name not in intact)
     try:
-        Pipeline(job, ready.plan, ready.store, ready.journal).run(wanted, total - len(intact), flag, done)
+        pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, scores)
+        pipeline.run(wanted, total - len(intact), flag, done)
     finally:
         progress.close()
     return state["pixels"] / 1e6, state["done"] - len(intact)
@@ -287,7 +317,12 @@ def _records(ready: Prepared) -> list[BlockRecord]:
 
 
 def _summary(
-    ready: Prepared, records: list[BlockRecord], clock: Clock, megapixels: float, restored: int
+    ready: Prepared,
+    records: list[BlockRecord],
+    clock: Clock,
+    megapixels: float,
+    restored: int,
+    report: ReportResult,
 ) -> RunSummary:
     said = ready.method.describe()
     failed = [record for record in records if record.status == "failed"]
@@ -305,4 +340,5 @@ def _summary(
         device=str(said.get("device", "cpu")),
         precision=str(said.get("precision", "fp32")),
         input_failed=bool(failed) and all(record.input_fault for record in failed),
+        report=report,
     )

@@ -7,7 +7,38 @@ from typing import Any
 
 import attrs
 
-from bigrestore.errors import BlocksFailedError, InputError
+from bigrestore.errors import BlocksFailedError, CheckFailedError, InputError
+
+
+@attrs.frozen
+class ReportResult:
+    """What became of the report.
+
+    Attributes
+    ----------
+    folder : str
+        Where it lies; "" where there is none.
+    rows : list of (str, str)
+        Names and values for people.
+    failures : list of str
+        What could not be scored or written, one sentence each.
+    check : str
+        Why `--fail-if` failed; "" where it passed or was not asked for.
+    """
+
+    folder: str = ""
+    rows: list[tuple[str, str]] = attrs.field(factory=list)
+    failures: list[str] = attrs.field(factory=list)
+    check: str = ""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the result as names and values for people."""
+        found = list(self.rows)
+        if self.folder:
+            found.append(("report", f"{self.folder}/report.html"))
+        shown = [("not scored", sentence) for sentence in self.failures[:5]]
+        more = len(self.failures) - len(shown)
+        return found + shown + ([("not scored", f"and {more} more like these")] if more else [])
 
 
 @attrs.frozen
@@ -38,6 +69,8 @@ class RunSummary:
         What the method computed on and in.
     input_failed : bool
         Whether every failure is the input's.
+    report : ReportResult
+        The scores.
     """
 
     output: Path
@@ -53,6 +86,7 @@ class RunSummary:
     device: str
     precision: str
     input_failed: bool = False
+    report: ReportResult = attrs.field(factory=ReportResult)
 
     @property
     def blocks_failed(self) -> int:
@@ -89,10 +123,11 @@ class RunSummary:
                 f"{self.device} {self.precision}",
             ),
         ]
+        found += self.report.lines()
         return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
 
     def raise_if_failed(self) -> None:
-        """Raise where blocks failed.
+        """Raise where blocks failed, or else where the check that was asked for did.
 
         Raises
         ------
@@ -100,8 +135,12 @@ class RunSummary:
             Where no block could be done and the input is to blame for all.
         BlocksFailedError
             Where some failed; the message lists them.
+        CheckFailedError
+            Where `--fail-if` is true.
         """
         if not self.failed:
+            if self.report.check:
+                raise CheckFailedError(f"{self.output}: {self.report.check}.")
             return
         if self.input_failed and not self.blocks_done and not self.blocks_empty:
             raise InputError(next(iter(self.failed.values())) + ".")
