@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.score.fields import TileFields
-from bigrestore.score.mscn import Field
 from bigrestore.score.parameters import live_parameters
-from bigrestore.score.shapes import fit_asymmetric, fit_symmetric, neighbour_sums
+from bigrestore.score.shapes import Sums, fit_asymmetric, fit_symmetric
 
 SMALLEST_PX = 16
 """Below this side the half-size image holds less than one window of the filters."""
@@ -39,15 +38,14 @@ def brisque(fields: TileFields) -> float:
     if min(fields.shape) < SMALLEST_PX:
         return float("nan")
     half = fields.half(fields.levels)
-    features = np.concatenate([_features(fields.zero_field(image)) for image in (fields.levels, half)])
+    images = (fields.levels, half)
+    features = np.concatenate([_features(fields.zero_sums(image)) for image in images])
     if not np.isfinite(features).all():
         return float("nan")
     return _regression(features)
 
 
-def _features(field: Field) -> NDArray[np.float64]:
-    height, width = field.shape
-    sums = neighbour_sums(field, (height, width))
+def _features(sums: Sums) -> NDArray[np.float64]:
     shape, variance = fit_symmetric(sums.count, sums.absolute[0], sums.square[0])
     fit = fit_asymmetric(sums)
     # Unlike NIQE's features these keep the deviations and not the scales; the mean is that of the scales.

@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.score.workspace import Workspace
+
 Field = NDArray[np.float64]
 Edge = Literal["replicate", "zero"]
 
@@ -26,9 +28,7 @@ SIGMA_PX = 7.0 / 6.0
 CONTRAST_FLOOR = 1.0
 """Added to the local contrast, in grey levels of 0..255, so that flat areas do not divide by zero."""
 
-_STRIP_ROWS = 24
-
-
+STRIP_ROWS = 32
 _TAP_BITS = 20
 
 
@@ -51,7 +51,14 @@ TAPS = _window()
 _ROW_TAPS = np.concatenate([TAPS[:0:-1], TAPS])
 
 
-def normalised(image: Field, edge: Edge = "replicate", contrast: Field | None = None) -> Field:
+def normalised(
+    image: Field,
+    edge: Edge = "replicate",
+    *,
+    out: Field | None = None,
+    contrast: Field | None = None,
+    workspace: Workspace | None = None,
+) -> Field:
     """Subtract the local mean and divide by the local contrast.
 
     (I - mu) / (sigma + 1) with mu and sigma under a 7 x 7 Gaussian window of sigma 7/6: equations 1 to 3 of
@@ -64,31 +71,37 @@ def normalised(image: Field, edge: Edge = "replicate", contrast: Field | None = 
         Grey levels, 0..255.
     edge : "replicate" or "zero"
         What lies outside the image: its border pixels (NIQE, PIQE), or nothing (BRISQUE).
-    contrast : ndarray of float64, (height, width), optional
-        Takes sigma where it is given.
+    out, contrast : ndarray of float64, (height, width), optional
+        Take the field and sigma where they are given.
+    workspace : Workspace, optional
+        Scratch space that outlives the call.
 
     Returns
     -------
     ndarray of float64, (height, width)
-        The field; about zero mean and unit variance in a photograph.
+        The field; about zero mean and unit variance in a photograph, exactly zero where the window is flat.
     """
     height, width = image.shape
-    out = np.empty((height, width))
-    strip = min(height, _STRIP_ROWS)
-    pair = np.empty((2, strip + 2 * RADIUS_PX, width + 2 * RADIUS_PX))
-    down, work = np.empty((2, 2, strip, width + 2 * RADIUS_PX))
-    for top in range(0, height, strip):
-        rows = min(strip, height - top)
-        powers, sums = pair[:, : rows + 2 * RADIUS_PX], down[:, :rows]
+    workspace = workspace or Workspace()
+    out = np.empty((height, width)) if out is None else out
+    wide = _whole_lines(width + 2 * RADIUS_PX)
+    for top in range(0, height, STRIP_ROWS):
+        rows = min(STRIP_ROWS, height - top)
+        powers = workspace.take("mscn powers", (2, rows + 2 * RADIUS_PX, wide))
+        sums = workspace.take("mscn sums", (2, rows, wide))
+        work = workspace.take("mscn work", (2, rows, wide))
         _take_rows(image, top - RADIUS_PX, edge, powers[0])
         np.multiply(powers[0], powers[0], out=powers[1])
-        _filter_columns(powers, sums, work[:, :rows])
-        inside = slice(top, top + rows)
-        _divide(image[inside], _filter_rows(sums), out[inside], None if contrast is None else contrast[inside])
+        _filter_columns(powers, sums, work)
+        _filter_rows(sums, work)
+        _divide(powers[0], work, sums[0])
+        out[top : top + rows] = sums[0, :, :width]
+        if contrast is not None:
+            contrast[top : top + rows] = work[1, :, :width] - CONTRAST_FLOOR
     return out
 
 
-def zero_edged(image: Field, field: Field) -> Field:
+def zero_edged(image: Field, field: Field, *, out: Field | None = None) -> Field:
     """Make the field with zeros around the image from the one with replicated borders.
 
     The two differ in a frame of three pixels only, and only that is computed anew.
@@ -98,7 +111,9 @@ def zero_edged(image: Field, field: Field) -> Field:
     image : ndarray of float64, (height, width)
         The image.
     field : ndarray of float64, (height, width)
-        Its field with `edge="replicate"`; it is not changed.
+        Its field with `edge="replicate"`.
+    out : ndarray of float64, (height, width), optional
+        Takes the result; may be `field` itself.
 
     Returns
     -------
@@ -107,27 +122,42 @@ def zero_edged(image: Field, field: Field) -> Field:
     """
     frame, reach = RADIUS_PX, 2 * RADIUS_PX
     if min(image.shape) <= reach:
-        return normalised(image, "zero")
-    framed = field.copy()
-    framed[:frame] = normalised(image[:reach], "zero")[:frame]
-    framed[-frame:] = normalised(image[-reach:], "zero")[-frame:]
-    # The window is symmetric: columns are filtered as rows, which are long.
-    framed[:, :frame] = normalised(image[:, :reach].T, "zero")[:frame].T
-    framed[:, -frame:] = normalised(image[:, -reach:].T, "zero")[-frame:].T
+        return normalised(image, "zero", out=out)
+    framed = np.empty_like(field) if out is None else out
+    if framed is not field:
+        np.copyto(framed, field)
+    # One call for all four sides: they are laid one below the other with zeros between, columns as rows, which
+    # the symmetric window does not notice.
+    height, width = image.shape
+    sides = np.zeros((4, reach + frame, max(height, width)))
+    sides[0, :reach, :width], sides[1, :reach, :width] = image[:reach], image[-reach:]
+    sides[2, :reach, :height], sides[3, :reach, :height] = image[:, :reach].T, image[:, -reach:].T
+    done = normalised(sides.reshape(-1, sides.shape[2]), "zero").reshape(sides.shape)
+    framed[:frame], framed[-frame:] = done[0, :frame, :width], done[1, reach - frame : reach, :width]
+    framed[:, :frame] = done[2, :frame, :height].T
+    framed[:, -frame:] = done[3, reach - frame : reach, :height].T
     return framed
 
 
+def _whole_lines(width: int) -> int:
+    """Round a row of float64 up to whole cache lines: on rows that begin on one, sums run twice as fast."""
+    return width + -width % 8
+
+
 def _take_rows(image: Field, top: int, edge: Edge, out: Field) -> None:
-    """Copy rows from `top` on with a margin at both sides; `top` may be negative and the end beyond the image."""
-    height, r = image.shape[0], RADIUS_PX
+    """Copy rows from `top` on with a margin all around; `top` may be negative and the end beyond the image.
+
+    Columns of `out` beyond the right margin are filled like it; nobody reads what becomes of them.
+    """
+    (height, width), r = image.shape, RADIUS_PX
     above, below = max(0, -top), max(0, top + out.shape[0] - height)
-    last = out.shape[0] - below
-    out[above:last, r:-r] = image[top + above : top + last]
+    last, right = out.shape[0] - below, r + width
+    out[above:last, r:right] = image[top + above : top + last]
     if edge == "zero":
-        out[:above], out[last:], out[:, :r], out[:, -r:] = 0.0, 0.0, 0.0, 0.0
+        out[:above], out[last:], out[:, :r], out[:, right:] = 0.0, 0.0, 0.0, 0.0
         return
-    out[:above, r:-r], out[last:, r:-r] = image[0], image[-1]
-    out[:, :r], out[:, -r:] = out[:, r : r + 1], out[:, -r - 1 : -r]
+    out[:above, r:right], out[last:, r:right] = image[0], image[-1]
+    out[:, :r], out[:, right:] = out[:, r : r + 1], out[:, right - 1 : right]
 
 
 def _filter_columns(powers: Field, out: Field, work: Field) -> None:
@@ -141,38 +171,42 @@ def _filter_columns(powers: Field, out: Field, work: Field) -> None:
         out += work
 
 
-def _filter_rows(sums: Field) -> Field:
-    """Filter along the rows; only the first columns of what is returned are of use, six at the end are not.
+def _filter_rows(sums: Field, out: Field) -> None:
+    """Filter along the rows; only the first columns of the result are of use, six at the end are not.
 
-    The array is taken as one long line, which one call filters with seven taps in a single pass; only the
+    Each power is taken as one long line, which one call filters with seven taps in a single pass; only the
     columns that nobody reads mix two rows.
     """
-    line = sums.reshape(-1)
-    filtered = np.empty(sums.shape)
-    filtered.reshape(-1)[: 1 - _ROW_TAPS.size] = np.correlate(line, _ROW_TAPS)
-    filtered[:, -1, 1 - _ROW_TAPS.size :] = 0.0
-    return filtered
+    for source, target in zip(sums, out, strict=True):
+        line = target.reshape(-1)
+        line[: 1 - _ROW_TAPS.size] = np.correlate(source.reshape(-1), _ROW_TAPS)
+        line[1 - _ROW_TAPS.size :] = 0.0
 
 
-def _divide(image: Field, means: Field, out: Field, contrast: Field | None) -> None:
-    width = out.shape[1]
+def _divide(image: Field, means: Field, out: Field) -> None:
+    """Turn the means of both powers into the field; the second mean becomes the divisor.
+
+    All arrays are taken as lines once more. Calls on parts of rows cost more in starting than in adding.
+    """
     mean, spread = means
-    spread -= mean * mean
+    centre = (image.shape[1] + 1) * RADIUS_PX
+    np.multiply(mean, mean, out=out)
+    spread -= out
     np.abs(spread, out=spread)
     np.sqrt(spread, out=spread)
-    if contrast is not None:
-        contrast[...] = spread[:, :width]
     spread += CONTRAST_FLOOR
-    np.subtract(image, mean[:, :width], out=out)
-    out /= spread[:, :width]
+    line = out.reshape(-1)
+    np.subtract(image.reshape(-1)[centre : centre + line.size], mean.reshape(-1), out=line)
+    out /= spread
 
 
 # Cubic convolution with a = -1/2, stretched by two for a reduction by two (antialiasing), at the distances
 # 1/2, 3/2, 5/2, 7/2 input pixels of the eight neighbours; the values are exact binary fractions.
-_HALVING = (0.8671875 / 2, 0.2265625 / 2, -0.0703125 / 2, -0.0234375 / 2)
+_HALVING = np.array([0.8671875, 0.2265625, -0.0703125, -0.0234375]) / 2.0
+_HALVING_ROW = np.concatenate([_HALVING[::-1], _HALVING])
 
 
-def half_size(image: Field) -> Field:
+def half_size(image: Field, *, out: Field | None = None, workspace: Workspace | None = None) -> Field:
     """Reduce an image by two as the papers' code did.
 
     Cubic convolution (Keys 1981, a = -1/2) with the kernel stretched by two, and the image mirrored at its
@@ -181,7 +215,11 @@ def half_size(image: Field) -> Field:
     Parameters
     ----------
     image : ndarray of float64, (height, width)
-        Any levels.
+        Any levels, 4 pixels or more each way.
+    out : ndarray of float64, (ceil(height / 2), ceil(width / 2)), optional
+        Takes the result.
+    workspace : Workspace, optional
+        Scratch space that outlives the call.
 
     Returns
     -------
@@ -189,18 +227,46 @@ def half_size(image: Field) -> Field:
         The reduced image; not rounded, not clipped.
     """
     height, width = (-(-side // 2) for side in image.shape)
-    rows = np.pad(image, ((3, 4), (0, 0)), mode="symmetric")
-    shorter = _halved([rows[tap : tap + 2 * height : 2] for tap in range(8)])
-    columns = np.pad(shorter, ((0, 0), (3, 4)), mode="symmetric")
-    even, odd = np.ascontiguousarray(columns[:, ::2]), np.ascontiguousarray(columns[:, 1::2])
-    return _halved([(odd if tap % 2 else even)[:, tap // 2 : tap // 2 + width] for tap in range(8)])
-
-
-def _halved(shifted: list[Field]) -> Field:
-    out = shifted[3] + shifted[4]
-    out *= _HALVING[0]
-    for distance, weight in enumerate(_HALVING[1:], start=1):
-        pair = shifted[3 - distance] + shifted[4 + distance]
-        pair *= weight
-        out += pair
+    workspace = workspace or Workspace()
+    out = np.empty((height, width)) if out is None else out
+    for top in range(0, height, STRIP_ROWS):
+        rows = min(STRIP_ROWS, height - top)
+        shorter = workspace.take("half sums", (rows, image.shape[1]))
+        _halve_columns(_split_rows(image, top - 2, rows + 4, workspace), shorter, workspace)
+        line = workspace.take("half line", (rows, image.shape[1] + 8))
+        line[:, 3:-5] = shorter
+        line[:, :3], line[:, -5:-1], line[:, -1] = shorter[:, 2::-1], shorter[:, :-5:-1], 0.0
+        # Every other sum is thrown away; one call that makes them all is still the fastest.
+        sums = np.correlate(line.reshape(-1), _HALVING_ROW)
+        out[top : top + rows] = np.resize(sums, line.shape)[:, : 2 * width : 2]
     return out
+
+
+def _split_rows(image: Field, top: int, pairs: int, workspace: Workspace) -> Field:
+    """Copy the even and the odd rows of some pairs, mirrored where they lie outside: (2, pairs, width)."""
+    height = image.shape[0]
+    split = workspace.take("half rows", (2, pairs, image.shape[1]))
+    if top >= 0 and 2 * (top + pairs) <= height:
+        split[0], split[1] = image[2 * top : 2 * (top + pairs) : 2], image[2 * top + 1 : 2 * (top + pairs) : 2]
+        return split
+    places = np.arange(2 * top, 2 * (top + pairs))
+    places = np.where(places < 0, -1 - places, places)
+    places = np.where(places >= height, np.maximum(2 * height - 1 - places, 0), places)
+    split[0], split[1] = image[places[::2]], image[places[1::2]]
+    return split
+
+
+def _halve_columns(split: Field, out: Field, workspace: Workspace) -> None:
+    """Filter down the columns; row i of `out` lies between the even and the odd row of pair i + 2."""
+    rows = out.shape[0]
+    even, odd = split
+    work = workspace.take("half work", out.shape)
+    np.add(even[2 : 2 + rows], odd[2 : 2 + rows], out=out)
+    out *= _HALVING[0]
+    for distance in range(1, 4):
+        # Neighbours at an odd distance are the odd row of a pair before and the even row of one behind.
+        before, behind = (odd, even) if distance % 2 else (even, odd)
+        step = (distance + 1) // 2
+        np.add(before[2 - step : 2 - step + rows], behind[2 + step : 2 + step + rows], out=work)
+        work *= _HALVING[distance]
+        out += work

@@ -6,6 +6,7 @@ bytes in whatever thread, order or company it is scored: there is no state, and 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,21 @@ from bigrestore.score.niqe import niqe
 from bigrestore.score.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.score.parameters import live_parameters, sha256_of
 from bigrestore.score.piqe import piqe
+from bigrestore.score.workspace import Workspace
 
 REVISION = 1
 """Counted up when a change of the code changes scores; reports of different revisions are not compared."""
+
+
+class _OfThread(threading.local):
+    """One workspace for every thread that scores."""
+
+    def __init__(self) -> None:
+        self.workspace = Workspace()
+
+    def __reduce__(self) -> tuple[type[_OfThread], tuple[()]]:
+        """Send the engine to another process without its scratch space."""
+        return (_OfThread, ())
 
 
 @attrs.frozen(eq=False)
@@ -41,6 +54,7 @@ class NativeEngine:
 
     metrics: tuple[str, ...] = NATIVE_METRICS
     niqe_model: NiqeModel = attrs.field(factory=live_niqe_model)
+    _of_thread: _OfThread = attrs.field(factory=_OfThread, init=False, repr=False)
 
     @classmethod
     def create(cls, metrics: Sequence[str], niqe_model: Path | None) -> NativeEngine:
@@ -92,10 +106,10 @@ class NativeEngine:
         dict of str to float
             One value per metric; NaN where it cannot say: a tile that is too small, of one value, or not finite.
         """
-        if tile.ndim != 2 or tile.size == 0 or not np.isfinite(tile).all():
+        if tile.ndim != 2 or tile.size == 0 or not np.isfinite([tile.min(), tile.max()]).all():
             return dict.fromkeys(self.metrics, float("nan"))
-        fields = TileFields(tile)
-        if fields.is_constant:
+        fields = TileFields(tile, self._of_thread.workspace)
+        if fields.darkest == fields.brightest:
             return dict.fromkeys(self.metrics, float("nan"))
         # NIQE comes first: BRISQUE takes its fields over and changes only their frame.
         values = {}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bigrestore.score.fields import TileFields
 from bigrestore.score.mscn import Field
 from bigrestore.score.niqe_model import NiqeModel
-from bigrestore.score.shapes import fit_asymmetric, neighbour_sums
+from bigrestore.score.shapes import Sums, fit_asymmetric
 
 BLOCK_PX = 96
 """Side of a block at full size; half of it at half size."""
@@ -80,13 +80,13 @@ def block_features(fields: TileFields) -> NDArray[np.float64]:
     image = whole_blocks(fields)
     if image.size == 0:
         return np.empty((0, 36))
-    full = _features(fields.field(image), BLOCK_PX)
-    half = _features(fields.field(fields.half(image)), BLOCK_PX // 2)
+    full = _features(fields.block_sums(image, BLOCK_PX))
+    half = _features(fields.block_sums(fields.half(image), BLOCK_PX // 2))
     return np.concatenate([full, half], axis=1)
 
 
-def _features(field: Field, block_px: int) -> NDArray[np.float64]:
-    fit = fit_asymmetric(neighbour_sums(field, (block_px, block_px)))
+def _features(sums: Sums) -> NDArray[np.float64]:
+    fit = fit_asymmetric(sums)
     mean = (fit.right_scale - fit.left_scale) * fit.mean_factor
     own = np.stack([fit.shape[0], (fit.left_scale[0] + fit.right_scale[0]) / 2.0])
     products = np.stack([fit.shape[1:], mean[1:], fit.left_scale[1:], fit.right_scale[1:]], axis=1)

@@ -38,7 +38,7 @@ def piqe(fields: TileFields) -> float:
         0..100 and a little above, lower is better; 100 where no block is lively; NaN for a tile smaller
         than a block, of one value, or without a positive one.
     """
-    if min(fields.shape) < BLOCK_PX or fields.is_constant or not fields.brightest > 0.0:
+    if min(fields.shape) < BLOCK_PX or fields.darkest == fields.brightest or not fields.brightest > 0.0:
         return float("nan")
     image = fields.stretched()
     missing = [-side % BLOCK_PX for side in fields.shape]
@@ -55,9 +55,13 @@ def piqe(fields: TileFields) -> float:
 def _variance_and_noise(field: Field) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Variance of every block, and whether its middle differs from its surround as under noise."""
     height, width = field.shape
-    shape = (height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX)
-    tall = field.reshape(shape[0], BLOCK_PX, width)
-    sums = np.stack([tall.sum(axis=1), (tall * tall).sum(axis=1)]).reshape(2, shape[0], shape[2], BLOCK_PX)
+    rows = height // BLOCK_PX
+    columns = np.empty((2, rows, width))
+    for row in range(rows):
+        band = field[row * BLOCK_PX : (row + 1) * BLOCK_PX]
+        np.add.reduce(band, axis=0, out=columns[0, row])
+        np.add.reduce(band * band, axis=0, out=columns[1, row])
+    sums = columns.reshape(2, rows, width // BLOCK_PX, BLOCK_PX)
     total = sums.sum(axis=-1)
     variance = _variance(total, BLOCK_PX * BLOCK_PX)
     middle = _variance(sums[..., 7] + sums[..., 8], 2 * BLOCK_PX)
@@ -77,17 +81,19 @@ def _variance(sums: NDArray[np.float64], count: int) -> NDArray[np.float64]:
 
 def _has_still_segment(field: Field) -> NDArray[np.bool_]:
     """Whether any six neighbours on a border of the block hardly vary."""
-    height, width = field.shape
-    rows, columns = height // BLOCK_PX, width // BLOCK_PX
     last = BLOCK_PX - 1
-    edges = np.empty((BLOCK_PX, 4, rows, columns))
-    for place, line in enumerate((0, last)):
-        edges[:, place] = field[line::BLOCK_PX].reshape(rows, columns, BLOCK_PX).transpose(2, 0, 1)
-        edges[:, 2 + place] = field[:, line::BLOCK_PX].reshape(rows, BLOCK_PX, columns).transpose(1, 0, 2)
-    powers = np.stack([edges, edges * edges])
-    segments = BLOCK_PX - _SEGMENT_PX + 1
-    sums = powers[:, :segments].copy()
-    for shift in range(1, _SEGMENT_PX):
-        sums += powers[:, shift : shift + segments]
+    still = _still(field[::BLOCK_PX]) | _still(field[last::BLOCK_PX])
+    upright = np.ascontiguousarray(field[:, ::BLOCK_PX].T), np.ascontiguousarray(field[:, last::BLOCK_PX].T)
+    return still | (_still(upright[0]) | _still(upright[1])).T
+
+
+def _still(lines: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each 16 pixels of some lines hold six neighbours that hardly vary: (lines, length / 16)."""
+    line = lines.reshape(-1)
+    # All lines are one; the segments that cross from one block to the next are cut away.
+    sums = np.zeros((2, line.size))
+    for power, target in zip((line, line * line), sums, strict=True):
+        target[: 1 - _SEGMENT_PX] = np.correlate(power, np.ones(_SEGMENT_PX))
     still = _variance(sums, _SEGMENT_PX) < _STILL_DEVIATION**2
-    return np.asarray(still.any(axis=(0, 1)))
+    inside = still.reshape(lines.shape[0], -1, BLOCK_PX)[..., : BLOCK_PX - _SEGMENT_PX + 1]
+    return np.asarray(inside.any(axis=-1))

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from bigrestore.score.workspace import Workspace
+
 Values = NDArray[np.float64]
 
-_STRIP_ROWS = 24
+STRIP_ROWS = 24
 _SHAPES: Values = np.arange(200, 10001) / 1000.0
 
 
@@ -82,7 +84,7 @@ class Asymmetric:
     mean_factor: Values
 
 
-def neighbour_sums(field: Values, block: tuple[int, int]) -> Sums:
+def neighbour_sums(field: Values, block: tuple[int, int], workspace: Workspace | None = None) -> Sums:
     """Sum what the fits need over every block of a field.
 
     The neighbour of a pixel at a block's border is the one at the block's far side, as a circular shift of
@@ -94,59 +96,124 @@ def neighbour_sums(field: Values, block: tuple[int, int]) -> Sums:
         A whole number of blocks each way.
     block : (int, int)
         Height and width of a block, pixels.
+    workspace : Workspace, optional
+        Scratch space that outlives the call.
 
     Returns
     -------
     Sums
         Over (height / block height, width / block width) blocks.
     """
+    workspace = workspace or Workspace()
     block_height, block_width = block
     rows, columns = field.shape[0] // block_height, field.shape[1] // block_width
-    sums = np.empty((3, 5, rows, columns))
-    counts = np.empty((2, 5, rows, columns), dtype=np.int64)
+    sums = np.zeros((3, 5, rows, field.shape[1]))
+    counts = np.zeros((2, 5, rows, field.shape[1]), dtype=np.int64)
     for row in range(rows):
         band = field[row * block_height : (row + 1) * block_height]
-        per_column, count_per_column = _sums_down(band, block_width)
-        per_column.reshape(3, 5, columns, block_width).sum(axis=-1, out=sums[:, :, row])
-        count_per_column.reshape(2, 5, columns, block_width).sum(axis=-1, out=counts[:, :, row])
-    return Sums(block_height * block_width, counts[0], counts[1], sums[0], sums[1], sums[2])
+        for top in range(0, block_height, STRIP_ROWS):
+            stop = min(top + STRIP_ROWS, block_height)
+            own = workspace.take("sums own", (stop - top + 1, field.shape[1]))
+            own[0], own[1:] = band[top - 1], band[top:stop]
+            _add_strip(own, block_width, sums[:, :, row], counts[:, :, row], workspace)
+    absolute, square, signed = sums.reshape(3, 5, rows, columns, block_width).sum(axis=-1)
+    below, above = counts.reshape(2, 5, rows, columns, block_width).sum(axis=-1)
+    return Sums(block_height * block_width, below, above, absolute, square, signed)
 
 
-def _sums_down(band: Values, block_width: int) -> tuple[Values, NDArray[np.int64]]:
-    """Sum one row of blocks down its columns: ((3, 5, width) sums, (2, 5, width) counts)."""
-    height, width = band.shape
-    own = np.concatenate([band[-1:], band])
-    left = _turned(own, block_width)
-    sums = np.zeros((3, 5, width))
-    counts = np.zeros((2, 5, width), dtype=np.int64)
-    strip = min(height, _STRIP_ROWS)
-    values, work = np.empty((5, strip, width)), np.empty((5, strip, width))
-    for top in range(0, height, strip):
-        rows = min(strip, height - top)
-        here, above = slice(top + 1, top + 1 + rows), slice(top, top + rows)
-        x, y = values[:, :rows], work[:, :rows]
-        np.copyto(x[0], own[here])
-        np.multiply(own[here], left[here], out=x[1])
-        np.multiply(own[here], own[above], out=x[2])
-        np.multiply(own[here], left[above], out=x[3])
-        np.multiply(left[here], own[above], out=x[4])
-        counts[0] += np.add.reduce((x < 0.0).view(np.uint8), axis=1, dtype=np.uint8)
-        counts[1] += np.add.reduce((x > 0.0).view(np.uint8), axis=1, dtype=np.uint8)
-        np.abs(x, out=y)
-        sums[0] += np.add.reduce(y, axis=1)
-        y *= x
-        sums[2] += np.add.reduce(y, axis=1)
-        x *= x
-        sums[1] += np.add.reduce(x, axis=1)
-    return sums, counts
+def _add_strip(
+    own: Values, block_width: int, sums: Values, counts: NDArray[np.int64], workspace: Workspace
+) -> None:
+    """Add some rows, the first of which is only the upper neighbour of the second, to the sums of every column."""
+    left = workspace.take("sums left", own.shape)
+    left[:, 1:] = own[:, :-1]
+    left[:, ::block_width] = own[:, block_width - 1 :: block_width]
+    shape = (5, own.shape[0] - 1, own.shape[1])
+    x, y = workspace.take("sums values", shape), workspace.take("sums work", shape)
+    np.copyto(x[0], own[1:])
+    np.multiply(own[1:], left[1:], out=x[1])
+    np.multiply(own[1:], own[:-1], out=x[2])
+    np.multiply(own[1:], left[:-1], out=x[3])
+    np.multiply(left[1:], own[:-1], out=x[4])
+    # A strip has fewer than 256 rows, so a byte holds the count.
+    below = np.add.reduce((x < 0.0).view(np.uint8), axis=1, dtype=np.uint8)
+    counts[0] += below
+    np.abs(x, out=y)
+    counts[1] += np.add.reduce((x > 0.0).view(np.uint8), axis=1, dtype=np.uint8)
+    sums[0] += np.add.reduce(y, axis=1)
+    y *= x
+    sums[2] += np.add.reduce(y, axis=1)
+    x *= x
+    sums[1] += np.add.reduce(x, axis=1)
 
 
-def _turned(band: Values, block_width: int) -> Values:
-    """Shift every block by one pixel to the right, its last column becoming the first."""
-    turned = np.empty_like(band)
-    turned[:, 1:] = band[:, :-1]
-    turned[:, ::block_width] = band[:, block_width - 1 :: block_width]
-    return turned
+def whole_sums(blocks: Sums, field: Values, block: tuple[int, int], framed: Values, frame: int) -> Sums:
+    """Turn the sums over the blocks of a field into those over the whole of a nearly equal field.
+
+    The sums over the blocks hold nearly every product that the whole needs. What differs is computed: pixels
+    whose neighbour lies in another block, and those in the frame where the two fields differ.
+
+    Parameters
+    ----------
+    blocks : Sums
+        `neighbour_sums(field, block)`.
+    field : ndarray of float64, (height, width)
+        A whole number of blocks each way.
+    block : (int, int)
+        Height and width of a block, pixels.
+    framed : ndarray of float64, (height, width)
+        Equals `field` but for a frame.
+    frame : int
+        Width of the frame, pixels.
+
+    Returns
+    -------
+    Sums
+        `neighbour_sums(framed, framed.shape)`, up to rounding.
+    """
+    (height, width), (block_height, block_width) = field.shape, block
+    rows, columns = (_other_neighbours(*sizes, frame) for sizes in ((height, block_height), (width, block_width)))
+    other_rows = np.setdiff1d(np.arange(height), rows)
+    every_column = np.arange(width)
+    counted = np.stack([blocks.below, blocks.above]).sum(axis=(2, 3))
+    summed = np.stack([blocks.absolute, blocks.square, blocks.signed]).sum(axis=(2, 3))
+    for sign, values, wrap in ((-1, field, block), (1, framed, (height, width))):
+        across = _sums_at(values, rows, every_column, wrap)
+        down = _sums_at(values.T, columns, other_rows, wrap[::-1])
+        for counts, sums in (across, (down[0][:, _TRANSPOSED], down[1][:, _TRANSPOSED])):
+            counted += sign * counts
+            summed += sign * sums
+    whole = (*counted, *summed)
+    below, above, absolute, square, signed = (values.reshape(5, 1, 1) for values in whole)
+    return Sums(height * width, below, above, absolute, square, signed)
+
+
+_TRANSPOSED = [0, 2, 1, 3, 4]
+"""Order of the products in a transposed field: the left neighbour becomes the upper one."""
+
+
+def _other_neighbours(size: int, block: int, frame: int) -> NDArray[np.intp]:
+    """Lines that begin a block, lie in the frame, or follow on a line of the frame."""
+    return np.union1d(np.arange(0, size, block), np.r_[0 : frame + 1, size - frame : size])
+
+
+def _sums_at(
+    values: Values, rows: NDArray[np.intp], columns: NDArray[np.intp], wrap: tuple[int, int]
+) -> tuple[NDArray[np.int64], Values]:
+    """Counts (2, 5) and sums (3, 5) over the crossings of some rows and columns."""
+    lines, lines_above = values[rows], values[_before(rows, wrap[0])]
+    lefts = _before(columns, wrap[1])
+    own, left = lines[:, columns], lines[:, lefts]
+    above, left_above = lines_above[:, columns], lines_above[:, lefts]
+    x = np.stack([own, own * left, own * above, own * left_above, left * above]).reshape(5, -1)
+    y = np.abs(x)
+    counts = np.stack([np.count_nonzero(x < 0.0, axis=1), np.count_nonzero(x > 0.0, axis=1)])
+    return counts, np.stack([y.sum(axis=1), (x * x).sum(axis=1), (x * y).sum(axis=1)])
+
+
+def _before(places: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """The place before each one, in blocks of some size that are closed to rings."""
+    return np.where(places % size == 0, places + size - 1, places - 1)
 
 
 def fit_symmetric(count: int, absolute: Values, square: Values) -> tuple[Values, Values]:
