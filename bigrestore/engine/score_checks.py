@@ -191,7 +191,7 @@ def _check_range(image: Section, other: Section, *, stated: bool, flag: str) -> 
     low, high = other.value_range
     raise UsageError(
         f"{image.source} is {image.dtype} and {other.source} {other.dtype}, and nobody knows that their black "
-        f"and white mean the same; say what they are by {flag} LO HI ({flag} {low:g} {high:g} is the range of {other.dtype})."
+        f"and white mean the same; say what they are by {flag} LO HI ({low:g} {high:g} is the range of {other.dtype})."
     )
 
 
