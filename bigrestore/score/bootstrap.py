@@ -6,9 +6,13 @@ neighbouring tiles are drawn instead (a circular moving block bootstrap on the l
 section), which keeps the correlation inside a square: Lahiri, Resampling Methods for Dependent Data (2003),
 chapter 12. Tiles that are not there (background, not sampled) are simply not drawn.
 
-The side of a square grows with the fourth root of the number of tiles, the rate at which the error of such an
+The side of a square is one and a half times the fourth root of the number of tiles, the rate at which the error of such an
 interval shrinks fastest in two dimensions, and is enlarged where only some of the tiles are there, so that
 a square holds as many. It is never more than half a section's side, so that there is something to draw from.
+
+Few squares say little about how much squares differ, and the interval of a bootstrap is too narrow for it; so it is
+widened about the median as Student's t widens that of a mean, by the number of squares that fit. With it the interval
+holds the true median of simulated fields, whose neighbours are as alike as those of tissue, nine times in ten or more.
 """
 
 from __future__ import annotations
@@ -19,11 +23,15 @@ from collections.abc import Iterator, Mapping
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 FEWEST_TILES = 6
 """With fewer tiles there is no interval: the median of five is one of five numbers."""
+
+SIDE = 1.5
+"""Side of a square of tiles over the fourth root of their number, from simulated fields."""
 
 _CHUNK_CELLS = 4_000_000
 _GROUP = 128
@@ -51,6 +59,11 @@ class Lattice:
     columns: int
     side: int
 
+    @property
+    def square(self) -> tuple[int, int]:
+        """Rows and columns that are drawn as one: the side, but at most half of the section."""
+        return _fitted(self.side, self.rows), _fitted(self.side, self.columns)
+
 
 def block_side(tiles: int, cells: int) -> int:
     """Return the side, in tiles, of the squares that are drawn as one.
@@ -62,7 +75,7 @@ def block_side(tiles: int, cells: int) -> int:
     cells : int
         Cells of the lattice that they lie on, those without a tile too.
     """
-    return max(1, math.ceil(math.sqrt(math.sqrt(tiles) * cells / tiles)))
+    return max(1, math.ceil(SIDE * math.sqrt(math.sqrt(tiles) * cells / tiles)))
 
 
 def lattices(z: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]) -> list[Lattice]:
@@ -113,15 +126,32 @@ def median_intervals(
             if column.order.size >= FEWEST_TILES:
                 medians[name].append(column.medians(counts))
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    wider = widening(sum(section.tiles.size / math.prod(section.square) for section in sections), confidence)
     found: dict[str, tuple[float, float] | None] = {}
     for name, parts in medians.items():
         drawn = np.concatenate(parts) if parts else np.empty(0)
         drawn = drawn[np.isfinite(drawn)]
         found[name] = None
         if drawn.size:
-            low, high = np.quantile(drawn, tails)
-            found[name] = (float(low), float(high))
+            low, high = (float(end) for end in np.quantile(drawn, tails))
+            middle = float(np.median(values[name][np.isfinite(values[name])]))
+            found[name] = (middle + (low - middle) * wider, middle + (high - middle) * wider)
     return found
+
+
+def widening(squares: float, confidence: float = CONFIDENCE) -> float:
+    """Return the factor by which few squares widen an interval: Student's t over the normal quantile, and the bias.
+
+    Parameters
+    ----------
+    squares : float
+        Squares of tiles that fit into what was scored; fewer than three count as three.
+    confidence : float
+        Of the interval.
+    """
+    fitting = max(3.0, squares)
+    tail = (1 + confidence) / 2
+    return float(stdtrit(fitting - 1, tail) / ndtri(tail) * math.sqrt(fitting / (fitting - 1)))
 
 
 class _Ranked:
@@ -170,7 +200,10 @@ def _draws(
     """Yield how often each tile is drawn, (tiles, redrawings), a bounded number of redrawings at a time."""
     tiles = sum(section.tiles.size for section in sections)
     largest = max((section.rows * section.columns for section in sections), default=1)
-    chunk = max(1, min(resamples, _CHUNK_CELLS // max(tiles, largest, 1)))
+    chunk = max(1, min(resamples, SIDE = 1.5
+"""Side of a square of tiles over the fourth root of their number, from simulated fields."""
+
+_CHUNK_CELLS // max(tiles, largest, 1)))
     for start in range(0, resamples, chunk):
         redrawings = min(chunk, resamples - start)
         counts = np.zeros((tiles, redrawings), np.uint16)
@@ -185,7 +218,7 @@ def _draw(section: Lattice, redrawings: int, random: np.random.Generator) -> NDA
     Counting the corners first and adding up shifted copies costs the side, and not the square, of each block.
     """
     cells = section.rows * section.columns
-    side_y, side_x = _fitted(section.side, section.rows), _fitted(section.side, section.columns)
+    side_y, side_x = section.square
     squares = -(-cells // (side_y * side_x))
     corners = random.integers(0, cells, (redrawings, squares)) + np.arange(redrawings)[:, None] * cells
     starts = np.bincount(corners.ravel(), minlength=redrawings * cells).astype(np.uint16)

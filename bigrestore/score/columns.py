@@ -39,9 +39,13 @@ class Column:
     direction : {"lower", "higher", "zero", "none"}
         Which change is an improvement; `zero`: towards zero, `none`: neither.
     digits : int
-        Figures after the point; negative: that many significant figures instead.
+        Figures after the point for people; negative: that many significant figures instead.
     says : str
         One sentence on what it measures.
+    factor : float
+        For people it is multiplied by this; files for machines have it as it is.
+    unit : str
+        Of the multiplied figure, or nothing.
     """
 
     name: str
@@ -50,12 +54,19 @@ class Column:
     direction: Direction
     digits: int
     says: str
+    factor: float = 1.0
+    unit: str = ""
 
     def badness(self, value: float) -> float:
         """Return the value turned so that less is better; a column without direction is returned as it is."""
         if self.direction == "higher":
             return -value
         return abs(value) if self.direction == "zero" else value
+
+    @property
+    def note(self) -> str:
+        """Which way is better and the unit, in words."""
+        return ", ".join(part for part in (self.better, self.unit) if part)
 
     @property
     def better(self) -> str:
@@ -65,45 +76,71 @@ class Column:
         ]
 
 
+_PERCENT = "% of the range"
+
 _KNOWN = (
     Column("niqe", "NIQE", "score", "lower", 2, "Distance from the statistics of good photographs."),
     Column("brisque", "BRISQUE", "score", "lower", 1, "Distortion as people rated it; may leave 0 to 100."),
     Column("piqe", "PIQE", "score", "lower", 1, "Blur, blocks and noise where the tile has structure."),
-    Column("psnr", "PSNR (dB)", "reference", "higher", 2, "Mean squared error against the reference."),
+    Column("psnr", "PSNR", "reference", "higher", 2, "Mean squared error against the reference.", unit="dB"),
     Column("ssim", "SSIM", "reference", "higher", 4, "Structural similarity with the reference."),
     Column("ms_ssim", "MS-SSIM", "reference", "higher", 4, "Structural similarity at five scales."),
     Column(
-        "sharpness", "Sharpness", "plain", "higher", -3, "Gradient energy (Tenengrad); noise raises it too."
+        "sharpness",
+        "Sharpness",
+        "plain",
+        "higher",
+        2,
+        "Mean squared gradient (Tenengrad); noise raises it too.",
+        1e4,
+        "× 10⁻⁴",
     ),
-    Column("noise", "Noise", "plain", "lower", -3, "Standard deviation of the noise, of a range of 0 to 1."),
-    Column("stripes_rows", "Stripes, rows", "plain", "lower", -3, "Energy of stripes along the rows."),
+    Column("noise", "Noise", "plain", "lower", 2, "Standard deviation of the noise.", 100, _PERCENT),
+    Column("stripes_rows", "Stripes, rows", "plain", "lower", 3, "Stripes along the rows.", 100, _PERCENT),
     Column(
-        "stripes_columns", "Stripes, columns", "plain", "lower", -3, "Energy of stripes along the columns."
+        "stripes_columns",
+        "Stripes, columns",
+        "plain",
+        "lower",
+        3,
+        "Stripes along the columns.",
+        100,
+        _PERCENT,
     ),
-    Column("shading", "Shading", "plain", "lower", -3, "Slow change of brightness across the tile."),
-    Column("clipped", "Clipped share", "plain", "lower", -3, "Share of pixels at the ends of the range."),
-    Column("mean", "Mean grey", "plain", "none", 4, "Mean grey level, of a range of 0 to 1."),
+    Column(
+        "shading", "Shading", "plain", "lower", 1, "Slow change of brightness across the tile.", 100, _PERCENT
+    ),
+    Column("clipped", "Clipped", "plain", "lower", 2, "Pixels at the ends of the range.", 100, "% of pixels"),
+    Column("mean", "Mean grey", "plain", "none", 2, "Mean grey level.", 100, _PERCENT),
     Column(
         "residual",
         "Residual",
         "restored",
         "lower",
         2,
-        "How far the tile, degraded again, is from the input, in units of the input's noise; about 1 is noise alone.",
+        "How far the tile, degraded again, is from the input; about 1 is the noise of the input alone.",
+        unit="× noise",
     ),
-    Column(
-        "drift", "Grey drift", "restored", "zero", 4, "Change of the mean grey level, of a range of 0 to 1."
-    ),
+    Column("drift", "Grey drift", "restored", "zero", 2, "Change of the mean grey level.", 100, _PERCENT),
     Column(
         "invented",
         "Invented detail",
         "restored",
         "lower",
-        3,
+        1,
         "Share of the fine detail whose like is not in the input.",
+        100,
+        "%",
     ),
     Column(
-        "seam", "Seam", "restored", "lower", -3, "Difference between neighbouring tiles where they overlap."
+        "seam",
+        "Seam",
+        "restored",
+        "lower",
+        3,
+        "Difference between restorations where they overlap.",
+        100,
+        _PERCENT,
     ),
 )
 

@@ -32,11 +32,15 @@ from bigrestore.score.sections import by_section, grey_jumps
 
 Figures = NDArray[np.float64]
 
+LARGEST_EXACT = 50
+"""Tiles up to which the signed-rank test counts every case; above, and with ties, it takes the normal distribution."""
+
 QUANTILES = {"min": 0.0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
 
 BLOCK_REASON = (
-    "squares of neighbouring tiles are drawn as one, because neighbours are alike; their side grows with the fourth "
-    "root of the number of tiles of a section, the rate at which the interval's error shrinks fastest in two dimensions"
+    "squares of neighbouring tiles are drawn as one, because neighbours are alike; their side is 1.5 times the "
+    "fourth root of the number of tiles of a section, the rate at which the interval's error shrinks fastest in two "
+    "dimensions; the interval is widened for the small number of squares as Student's t is"
 )
 
 
@@ -147,7 +151,7 @@ def improvement(table: Mapping[str, NDArray[Any]], column: Column) -> Figures:
 
 def _sides(sections: list[Lattice]) -> list[int]:
     """Return the smallest and the largest side of the squares that were drawn, nothing where none were."""
-    sides = [section.side for section in sections]
+    sides = [max(section.square) for section in sections]
     return [min(sides), max(sides)] if sides else []
 
 
@@ -183,10 +187,11 @@ def _metric(
 ) -> dict[str, Any]:
     """Summarise one figure."""
     name = column.name
+    counted = paired_tiles(table) if column.group == "restored" else valid
     found: dict[str, Any] = {
         "label": column.label,
         "direction": column.direction,
-        "image": describe_values(table[name][valid]),
+        "image": describe_values(table[name][counted]),
     }
     if name not in changes:
         return found
@@ -241,7 +246,9 @@ def _wilcoxon(change: Figures) -> float | None:
         return 1.0
     from scipy.stats import wilcoxon
 
-    return float(wilcoxon(change, zero_method="pratt", method="asymptotic").pvalue)
+    sizes = np.abs(change)
+    exact = change.size <= LARGEST_EXACT and np.unique(sizes).size == change.size and bool(sizes.all())
+    return float(wilcoxon(change, zero_method="pratt", method="exact" if exact else "approx").pvalue)
 
 
 def _holm(metrics: dict[str, dict[str, Any]]) -> None:

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from bigrestore.score.page.embed import embedded
 from bigrestore.score.page.heatmaps import heatmaps, map_note, switch_styles, thumbnail_styles
 from bigrestore.score.page.histograms import histograms
-from bigrestore.score.page.markup import escape
+from bigrestore.score.page.markup import escape, short_name
 from bigrestore.score.page.material import Material
 from bigrestore.score.page.pictures import pictures
 from bigrestore.score.page.provenance import provenance
 from bigrestore.score.page.series import volume
-from bigrestore.score.page.summary import interval_note, summary_table
+from bigrestore.score.page.summary import interval_note, native_table, summary_table
 from bigrestore.score.page.tables import invalid_tables, tile_table
 from bigrestore.score.page.words import verdict
 
@@ -61,7 +61,7 @@ def build_page(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        "title": escape(f"Scores of {facts.get('image', 'an image')}"),
+        "title": escape(f"Scores of {short_name(facts.get('image', 'an image'))}"),
         "style": _read("page.css") + thumbnail_styles(material) + switch_styles(len(material.columns)),
         "script": script,
         "data": embedded(material),
@@ -81,14 +81,21 @@ def _sections(material: Material) -> list[str]:
         "Medians over the tiles valid in both images." if material.pair else "How the valid tiles are spread."
     )
     found = [
-        _section("summary", "The scores", summary_table(material, scores, "scores", before) + note),
+        _section(
+            "summary",
+            "The scores",
+            summary_table(material, scores, "scores", before) + note + native_table(material),
+        ),
         _section("spread", "How the tiles are spread", histograms(material, scores)),
         _section("maps", "Where", noted + heatmaps(material)),
         _section("pictures", "Best, median and worst tiles", pictures(material)),
     ]
     if beside:
         text = "Stripes, shading, contrast and a change of grey level leave the scores as they were or make them better."
-        content = summary_table(material, beside, "beside", before) + histograms(material, beside)
+        spread = (
+            f"<details><summary>How the tiles are spread</summary>{histograms(material, beside)}</details>"
+        )
+        content = summary_table(material, beside, "beside", before) + spread
         found.append(_section("unseen", "What the scores cannot see", f'<p class="note">{text}</p>{content}'))
     series = volume(material)
     if series:

@@ -12,6 +12,11 @@ import attrs
 
 from bigrestore.score.page.markup import number
 
+LETTER_PX = 6.6
+"""Width of a digit at the figures' size of letters."""
+
+Y_TICKS = 3
+
 
 def round_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Return about `wanted` round numbers in low..high: steps of 1, 2 or 5 times a power of ten."""
@@ -54,6 +59,23 @@ class Frame:
     x: tuple[float, float]
     y: tuple[float, float]
 
+    @classmethod
+    def fitted(
+        cls,
+        width: int,
+        height: int,
+        top: int,
+        bottom: int,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        factor: float = 1.0,
+        unit: str = "",
+    ) -> Frame:
+        """Return a figure whose left margin holds the numbers of its vertical axis."""
+        ticks = round_ticks(y[0] * factor, y[1] * factor, Y_TICKS)
+        longest = max(len(tick_text(tick, ticks) + unit) for tick in ticks)
+        return cls(width, height, max(34, round(9 + LETTER_PX * longest)), top, 12, bottom, x, y)
+
     def at_x(self, value: float) -> float:
         """Return the horizontal place of a value."""
         share = (value - self.x[0]) / ((self.x[1] - self.x[0]) or 1.0)
@@ -68,16 +90,24 @@ class Frame:
         """Return the axis under the figure."""
         base = self.height - self.bottom
         ticks = round_ticks(*self.x, wanted)
-        marks = "".join(
-            f'<path class="tick" d="M{self.at_x(tick):.1f} {base}v4"/>'
-            f'<text class="tx" x="{self.at_x(tick):.1f}" y="{base + 16}">{tick_text(tick, ticks)}</text>'
-            for tick in ticks
-        )
+        while (
+            len(ticks) > 2 and LETTER_PX * sum(len(tick_text(tick, ticks)) + 2 for tick in ticks) > self.width
+        ):
+            ticks = ticks[::2]
+        marks = ""
+        for tick in ticks:
+            at, text = self.at_x(tick), tick_text(tick, ticks)
+            half = LETTER_PX * len(text) / 2
+            shown = min(max(at, half), self.width - half)
+            marks += (
+                f'<path class="tick" d="M{at:.1f} {base}v4"/>'
+                f'<text class="tx" x="{shown:.1f}" y="{base + 16}">{text}</text>'
+            )
         return f'<path class="axis" d="M{self.left} {base}H{self.width - self.right}"/>{marks}'
 
-    def y_axis(self, wanted: int = 3, factor: float = 1.0, unit: str = "") -> str:
+    def y_axis(self, factor: float = 1.0, unit: str = "") -> str:
         """Return the lines and numbers of the vertical axis; the numbers are multiplied by `factor`."""
-        ticks = round_ticks(self.y[0] * factor, self.y[1] * factor, wanted)
+        ticks = round_ticks(self.y[0] * factor, self.y[1] * factor, Y_TICKS)
         return "".join(
             f'<path class="grid" d="M{self.left} {self.at_y(tick / factor):.1f}H{self.width - self.right}"/>'
             f'<text class="ty" x="{self.left - 5}" y="{self.at_y(tick / factor) + 4:.1f}">'

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.score.columns import BEFORE
 from bigrestore.score.page.material import Material
 from bigrestore.score.page.tables import MOST_TILES, tile_columns
 
@@ -90,8 +89,8 @@ def _metric(material: Material, index: int) -> dict[str, Any]:
         "direction": column.direction,
         "decimals": material.decimals[column.name],
         "inTable": column.name in shown,
-        "image": quantised(material.of_image(column)),
+        "image": quantised(material.own_image(column)),
     }
     if material.twin(column):
-        found["before"] = quantised(material.table[column.name + BEFORE])
+        found["before"] = quantised(material.own_before(column))
     return found

@@ -157,11 +157,11 @@ def _hatches(material: Material, grid: Grid) -> str:
 
 def _panel(material: Material, grid: Grid, column: Column, index: int) -> str:
     """Return the maps of one figure."""
-    image = material.of_image(column)
+    image = material.own_image(column)
     twin = material.twin(column)
     maps = []
     if twin:
-        before = material.of_before(column)
+        before = material.own_before(column)
         limits = _limits(np.concatenate([image[grid.tiles], before[grid.tiles]]))
         maps.append(_value_map(material, grid, column, index, "before", before, limits))
         maps.append(_value_map(material, grid, column, index, "image", image, limits))
@@ -170,7 +170,7 @@ def _panel(material: Material, grid: Grid, column: Column, index: int) -> str:
         maps.append(_value_map(material, grid, column, index, "image", image, _limits(image[grid.tiles])))
     return (
         f'<div class="panel panel-{index}"><p class="says"><strong>{escape(column.label)}</strong>: {escape(column.says)} '
-        f"{escape(column.better.capitalize() + '.' if column.better else '')}</p>"
+        f"{escape(column.note[:1].upper() + column.note[1:] + '.' if column.note else '')}</p>"
         f'<div class="row n{len(maps)}">{"".join(maps)}</div></div>'
     )
 
@@ -263,6 +263,7 @@ def map_note(material: Material) -> str:
     where = (
         f" of section z = {material.thumbnail_z}, of {plural(sections, 'section')}" if sections > 1 else ""
     )
+    drawn = "Tiles that the sample left out have no colour. " if material.sampled else ""
     scored: Any = material.summary["tiles"]
     invalid = scored["total"] - scored["valid"]
     hatch = (
@@ -272,5 +273,5 @@ def map_note(material: Material) -> str:
     )
     return (
         f"One colour per tile over the thumbnail{where}. Before and after share one scale; changes are blue where "
-        f"better and orange where worse. {hatch}<span class=js>Point at a tile, or tap it, for its values.</span>"
+        f"better and orange where worse. {hatch}{drawn}<span class=js>Point at a tile, or tap it, for its values.</span>"
     )

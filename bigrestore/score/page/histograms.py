@@ -59,8 +59,9 @@ def _figure(material: Material, column: Column) -> str:
         return f"<figure><figcaption>{title}: no tile has a value</figcaption></figure>"
     found = {name: shares(values, edges) for name, values in parts.items()}
     top = max(float(share.max()) for share in found.values())
-    frame = Frame(320, 168, 36, 10, 12, 24, (float(edges[0]), float(edges[-1])), (0.0, top * 1.06))
-    content = frame.y_axis(3, 100.0, " %") + "".join(
+    ends = (float(edges[0]), float(edges[-1]))
+    frame = Frame.fitted(320, 168, 10, 24, ends, (0.0, top * 1.06), 100.0, " %")
+    content = frame.y_axis(100.0, " %") + "".join(
         _steps(frame, edges, share, name) for name, share in found.items()
     )
     digits = material.decimals[column.name]
@@ -75,7 +76,7 @@ def _figure(material: Material, column: Column) -> str:
         + ", ".join(f"{name} median {number(value, digits)}" for name, value in medians.items())
     )
     return (
-        f"<figure><figcaption>{title} <small>{escape(column.better)}</small></figcaption>"
+        f"<figure><figcaption>{title} <small>{escape(column.note)}</small></figcaption>"
         f"{frame.svg(label, content)}<p class=key>{_key(medians, digits, twin=twin)}{_beyond(parts, edges)}</p></figure>"
     )
 
@@ -93,7 +94,8 @@ def _key(medians: dict[str, float | None], digits: int, *, twin: bool) -> str:
 def _beyond(parts: dict[str, Figures], edges: Figures) -> str:
     """Say how many tiles lie beyond the ends."""
     beyond = sum(int(((values < edges[0]) | (values > edges[-1])).sum()) for values in parts.values())
-    return f" <small>({plural(beyond, 'value')} beyond the ends, in the last bins)</small>" if beyond else ""
+    text = f"{plural(beyond, 'value')} beyond the ends, in the last bins"
+    return f'<small class="beyond">{text}</small>' if beyond else ""
 
 
 def _steps(frame: Frame, edges: Figures, share: Figures, kind: str) -> str:

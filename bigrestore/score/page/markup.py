@@ -23,6 +23,12 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+def short_name(path: object) -> str:
+    """Return the last part of a path: the name by which people know a file."""
+    text = str(path)
+    return text.rstrip("/").rsplit("/", 1)[-1] or text
+
+
 def number(value: float | None, decimals: int) -> str:
     """Return a number with a true minus sign and commas between thousands; a dash where there is none."""
     if value is None or math.isnan(value):
@@ -138,7 +144,8 @@ def table(
     headings: Iterable[Cell],
     rows: Iterable[Sequence[Cell]],
     *,
-    sortable: bool = True,
+    kind: str = "data-sortable",
+    tall: bool = False,
 ) -> str:
     """Return a table in a frame that scrolls sideways by itself where the screen is narrow.
 
@@ -152,8 +159,10 @@ def table(
         The first row.
     rows : iterable of sequence of Cell
         The first cell of each is its heading.
-    sortable : bool
-        Whether the script makes its headings sort.
+    kind : str
+        `data-sortable`: the script sorts these rows; `data-tiles`: it sorts the tiles that the page holds.
+    tall : bool
+        Whether a long table scrolls within itself.
     """
     head = "".join(
         f'<th scope="col"{" class=n" if heading.numeric else ""}>{heading.html}</th>' for heading in headings
@@ -161,9 +170,10 @@ def table(
     body = "\n".join(
         "<tr>" + row[0].tag(heading=True) + "".join(cell.tag() for cell in row[1:]) + "</tr>" for row in rows
     )
-    mark = " data-sortable" if sortable else ""
+    name = escape(identifier)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(identifier)}">'
-        f'<table id="{escape(identifier)}"{mark}><caption>{caption}</caption>'
+        f'<p class="caption" id="{name}-caption">{caption}</p>'
+        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-labelledby="{name}-caption">'
+        f'<table id="{name}" aria-labelledby="{name}-caption" {kind}>'
         f"<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>"
     )

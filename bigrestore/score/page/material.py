@@ -6,7 +6,7 @@ number looks the same in the verdict, in a table and under the pointer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -34,7 +34,7 @@ class Material:
     decimals : dict of int
         Figures after the point by column.
     summary, facts : dict
-        As in `summary.json`.
+        As in `summary.json`; figures in the units that people read, as in `table`.
     thumbnails : dict of ndarray, uint8
         `image`, `before`, `reference`.
     thumbnail_px : float
@@ -69,11 +69,14 @@ class Material:
         """Take a report apart."""
         table = as_columns(tiles)
         columns = find_columns(table, facts.get("lower_better"))
+        for column in columns:
+            for name in {column.name, column.name + BEFORE} & table.keys():
+                table[name] = table[name] * column.factor
         return cls(
             table=table,
             columns=columns,
             decimals={column.name: _decimals(column, table[column.name]) for column in columns},
-            summary=summary,
+            summary=in_units(summary, columns),
             facts=facts,
             thumbnails=thumbnails,
             thumbnail_px=thumbnail_px,
@@ -86,6 +89,12 @@ class Material:
     def pair(self) -> bool:
         """Whether there is an image before."""
         return "reason_before" in self.table
+
+    @property
+    def sampled(self) -> bool:
+        """Whether only some of the tiles were looked at."""
+        lattice = np.unique(self.table["row"]).size * np.unique(self.table["column"]).size
+        return self.table["z"].size < lattice * self.sections.size
 
     @property
     def sections(self) -> NDArray[np.int64]:
@@ -111,13 +120,73 @@ class Material:
         return dict(self.summary["metrics"][column.name])
 
     def of_image(self, column: Column) -> NDArray[np.float64]:
-        """Return a column of the image, NaN where the tile is invalid."""
+        """Return a column of the image, NaN where the tile does not count: of a pair, where either is invalid."""
+        return np.where(self.paired, self.table[column.name], np.nan)
+
+    def own_image(self, column: Column) -> NDArray[np.float64]:
+        """Return a column of the image, NaN only where the tile is invalid in the image itself."""
         return np.where(self.valid, self.table[column.name], np.nan)
 
-    def of_before(self, column: Column) -> NDArray[np.float64]:
-        """Return a column of the image before, NaN where the tile is invalid there."""
+    def own_before(self, column: Column) -> NDArray[np.float64]:
+        """Return a column of the image before, NaN only where the tile is invalid there."""
         there = self.table["reason_before"] == "" if self.pair else self.valid
         return np.where(there, self.table[column.name + BEFORE], np.nan)
+
+    def of_before(self, column: Column) -> NDArray[np.float64]:
+        """Return a column of the image before, NaN where the tile does not count."""
+        return np.where(self.paired, self.table[column.name + BEFORE], np.nan)
+
+
+def in_units(summary: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """Return a summary with its figures in the units that people read; grey levels in percent of the range."""
+    factors = {column.name: column.factor for column in columns}
+    found = dict(summary)
+    found["metrics"] = {
+        name: {
+            part: _scaled(figures, factors.get(name, 1.0)) if isinstance(figures, dict) else figures
+            for part, figures in entry.items()
+        }
+        for name, entry in summary["metrics"].items()
+    }
+    if "sections" in summary:
+        found["sections"] = [_section_in_units(entry, factors) for entry in summary["sections"]]
+        found["grey_jumps"] = {
+            name: _scaled(figures, 100.0) | {"marked": [_scaled(jump, 100.0) for jump in figures["marked"]]}
+            for name, figures in summary["grey_jumps"].items()
+        }
+    return found
+
+
+def _section_in_units(entry: Mapping[str, Any], factors: Mapping[str, float]) -> dict[str, Any]:
+    """Return the summary of a section in the units that people read."""
+    metrics = {}
+    for name, figures in entry["metrics"].items():
+        metrics[name] = {
+            part: values and [value * factors.get(name, 1.0) for value in values]
+            for part, values in figures.items()
+        }
+    grey = {name: entry[name] and entry[name] * 100.0 for name in ("grey", "grey_before") if name in entry}
+    return {**entry, **grey, "metrics": metrics}
+
+
+_AS_THEY_ARE = (
+    "count",
+    "missing",
+    "z",
+    "from_z",
+    "share_improved",
+    "share_worse",
+    "wilcoxon_p",
+    "wilcoxon_p_holm",
+)
+
+
+def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """Multiply what is a figure, and leave counts, shares and places as they are."""
+    return {
+        name: value * factor if isinstance(value, float) and name not in _AS_THEY_ARE else value
+        for name, value in figures.items()
+    }
 
 
 def _decimals(column: Column, values: NDArray[np.float64]) -> int:

@@ -24,6 +24,9 @@ BUDGET_BYTES = 8_000_000
 """Of all the pictures together, before base64 adds a third."""
 
 MOST_SCORES = 4
+NARROWEST_PX = 200
+"""Width of a figure whose picture is smaller: its numbers need as much."""
+
 RANKS = ("Best", "Median", "Worst")
 
 
@@ -137,7 +140,8 @@ def _card(material: Material, choice: Choice, shown: Sequence[tuple[str, str, tu
     )
     roles = ", ".join([choice.scores[0], *(text[0].lower() + text[1:] for text in choice.scores[1:])])
     figures = "".join(
-        f'<figure><img src="{uri}" width="{shape[1]}" height="{shape[0]}" alt="{escape(name)}, {escape(where)}">'
+        f'<figure style="width:{max(NARROWEST_PX, shape[1])}px"><img src="{uri}" width="{shape[1]}" '
+        f'height="{shape[0]}" alt="{escape(name)}, {escape(where)}">'
         f"<figcaption><strong>{name}</strong>{_numbers(material, tile, name)}</figcaption></figure>"
         for name, uri, shape in shown
     )
@@ -161,5 +165,5 @@ def _numbers(material: Material, tile: int, name: str) -> str:
         if name == "After" and twin:
             text += f" <small>({signed(after - before, digits)})</small>"
         if text:
-            parts.append(f"<span>{escape(column.label.removesuffix(' (dB)'))} {text}</span>")
+            parts.append(f"<span>{escape(column.label)} {text}</span>")
     return "".join(parts)

@@ -25,8 +25,9 @@ NAMES = {
     "sampling": "Sampling",
     "engine": "Engine",
     "versions": "Versions",
+    "failures": "What failed",
 }
-HIDDEN = {"lower_better", "thumbnail_z", "origin_px"}
+HIDDEN = {"lower_better", "thumbnail_z", "origin_px", "before_native"}
 EVERY_TILE = "Every tile of the grid was looked at; none was left out by sampling."
 
 
@@ -53,7 +54,8 @@ def sampling_sentence(sampling: Any) -> str:
             return str(sampling["says"])
         known = "; ".join(f"{_words(str(name))}: {value}" for name, value in sampling.items())
         return f"Not every tile was looked at: {known}."
-    return str(sampling)
+    text = str(sampling)
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _value(name: str, value: Any) -> str:
@@ -67,6 +69,8 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         rows = "".join(f"<dt>{escape(_words(key))}</dt><dd>{escape(text)}</dd>" for key, text in _flat(value))
         return f"<dl>{rows}</dl>"
+    if name == "failures":
+        return f'<ul class="plainlist">{"".join(f"<li>{escape(item)}</li>" for item in value)}</ul>'
     if isinstance(value, list):
         return escape(", ".join("unknown" if item is None else str(item) for item in value))
     return escape(value)

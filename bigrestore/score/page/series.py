@@ -61,9 +61,9 @@ def _grey(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
         del lines["before"]
     finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
     low, high = float(finite.min()), float(finite.max())
-    margin = max(0.01, 0.12 * (high - low))
-    frame = Frame(720, 250, 46, 22, 14, 40, (float(z.min()), float(z.max())), (low - margin, high + margin))
-    content = frame.y_axis(4)
+    margin = max(1.0, 0.12 * (high - low))
+    frame = Frame.fitted(720, 250, 22, 40, (float(z.min()), float(z.max())), (low - margin, high + margin))
+    content = frame.y_axis()
     for name, values in lines.items():
         content += _line(frame, z, values, name)
     content += _marks(
@@ -76,10 +76,10 @@ def _grey(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
     label = escape(f"Mean grey level of each section, {len(jumps['image']['marked'])} jumps marked")
     return (
         '<figure class="widefig"><figcaption><strong>Brightness from section to section</strong> '
-        "<small>mean grey of the tissue, of a range of 0 to 1</small></figcaption>"
+        "<small>mean grey of the tissue, % of the range</small></figcaption>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{frame.svg(label, content, "wide")}</div>'
         f'<p class="key">{key}<span class="sw jump"></span>jump{" after" if material.pair else ""}, marked above '
-        f"{number(jumps['image']['threshold'], 3)}</p>{_jump_sentences(jumps)}</figure>"
+        f"{number(jumps['image']['threshold'], 1)} %</p>{_jump_sentences(jumps)}</figure>"
     )
 
 
@@ -91,11 +91,13 @@ def _jump_sentences(jumps: Mapping[str, Any]) -> str:
             continue
         found = jumps[name]
         largest = sorted(found["marked"], key=lambda jump: -abs(jump["jump"]))[:LABELLED_JUMPS]
-        listed = "; ".join(f"z {jump['from_z']} → {jump['z']}: {signed(jump['jump'], 3)}" for jump in largest)
+        listed = "; ".join(
+            f"z {jump['from_z']} → {jump['z']}: {signed(jump['jump'], 1)} %" for jump in largest
+        )
         more = len(found["marked"]) - len(largest)
         lines.append(
-            f"<li><strong>{label}</strong>: {plural(len(found['marked']), 'jump')} above {number(found['threshold'], 3)}, "
-            f"typical step {number(found['typical'], 4)}, largest {number(found['largest'], 3)}"
+            f"<li><strong>{label}</strong>: {plural(len(found['marked']), 'jump')} above {number(found['threshold'], 1)} %, "
+            f"typical step {number(found['typical'], 2)} %, largest {number(found['largest'], 1)} %"
             f"{'. ' + listed if listed else ''}{f' and {count(more)} more, in summary.json' if more > 0 else ''}.</li>"
         )
     return f'<ul class="plainlist">{"".join(lines)}</ul>'
@@ -126,14 +128,14 @@ def _plot(material: Material, column: Column, sections: Sequence[Mapping[str, An
         rows = [entry["metrics"][column.name].get(name) or [np.nan] * 3 for entry in sections]
         bands[shown] = np.stack([_grouped(part, group) for part in np.array(rows, np.float64).T])
     bands = {name: band for name, band in bands.items() if np.isfinite(band).any()}
-    title = f"<strong>{escape(column.label)}</strong> <small>{escape(column.better)}</small>"
+    title = f"<strong>{escape(column.label)}</strong> <small>{escape(column.note)}</small>"
     if not bands:
         return f"<figure><figcaption>{title}: no tile has a value</figcaption></figure>"
     finite = np.concatenate([band[np.isfinite(band)] for band in bands.values()])
     low, high = float(finite.min()), float(finite.max())
     margin = 0.06 * (high - low) or abs(low) * 0.01 or 0.5
-    frame = Frame(320, 176, 46, 10, 12, 24, (float(z.min()), float(z.max())), (low - margin, high + margin))
-    content = frame.y_axis(3)
+    frame = Frame.fitted(320, 176, 10, 24, (float(z.min()), float(z.max())), (low - margin, high + margin))
+    content = frame.y_axis()
     for name, band in bands.items():
         content += _area(frame, z, band[0], band[2], name) + _line(frame, z, band[1], name)
     label = escape(f"{column.label} over z")
@@ -199,7 +201,7 @@ def _table(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
     if len(sections) > MOST_ROWS:
         first = sorted(sections, key=lambda entry: (-abs(marked.get(entry["z"], 0.0)), entry["z"]))
         shown = sorted(first[:MOST_ROWS], key=lambda entry: entry["z"])
-    headings = [Cell("z"), Cell("Tiles"), Cell("Valid"), Cell("Mean grey"), Cell("Jump")]
+    headings = [Cell("z"), Cell("Tiles"), Cell("Valid"), Cell("Mean grey, %"), Cell("Jump, %")]
     for column in columns:
         headings += [Cell(escape(column.label))] + ([Cell("change")] if material.twin(column) else [])
     rows = []
@@ -208,8 +210,8 @@ def _table(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
         row[0] = Cell(str(entry["z"]), float(entry["z"]))
         jump = marked.get(entry["z"])
         row += [
-            number_cell(entry.get("grey"), 4),
-            number_cell(jump, 3, change=True, kind="worse" if jump else ""),
+            number_cell(entry.get("grey"), 2),
+            number_cell(jump, 2, change=True, kind="worse" if jump else ""),
         ]
         for column in columns:
             figures, digits = entry["metrics"][column.name], material.decimals[column.name]
@@ -224,6 +226,8 @@ def _table(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         "<details><summary>Section by section</summary>"
-        + table("sections", f"Medians by section{capped}; all are in summary.json.", headings, rows)
+        + table(
+            "sections", f"Medians by section{capped}; all are in summary.json.", headings, rows, tall=True
+        )
         + "</details>"
     )

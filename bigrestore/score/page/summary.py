@@ -7,11 +7,12 @@ tiles comes last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bigrestore.score.columns import Column
 from bigrestore.score.page.markup import Cell, escape, number, number_cell, percent, share_cell, signed, table
-from bigrestore.score.page.material import Material
+from bigrestore.score.page.material import Material, in_units
 from bigrestore.score.page.words import verdict_of
 
 
@@ -40,9 +41,23 @@ def summary_table(material: Material, columns: Sequence[Column], identifier: str
     return found
 
 
+def native_table(material: Material) -> str:
+    """Return the scores of the input on its own grid, empty where it has the output's."""
+    native = material.facts.get("before_native")
+    if not native:
+        return ""
+    columns = [column for column in material.group("score", "plain") if column.name in native["metrics"]]
+    caption = (
+        "The input on its own grid, before it was interpolated to the output's: another size of pixel, so these are no "
+        "“before” and are not to be compared with the scores above."
+    )
+    inner = _spread(columns, in_units(native, columns)["metrics"], material, "native", caption)
+    return f"<details><summary>The input on its own grid</summary>{inner}</details>"
+
+
 def _name(column: Column) -> Cell:
     """Return the heading of a row: the label, and which way is better."""
-    better = f"<small>{escape(column.better)}</small>" if column.better else ""
+    better = f"<small>{escape(column.note)}</small>" if column.note else ""
     return Cell(
         f'<span title="{escape(column.says)}">{escape(column.label)}</span>{better}',
         column.label,
@@ -80,10 +95,17 @@ def _paired(material: Material, columns: Sequence[Column], identifier: str, capt
 
 def _single(material: Material, columns: Sequence[Column], identifier: str, caption: str) -> str:
     """Return the table of figures of one image."""
+    return _spread(columns, material.summary["metrics"], material, identifier, caption)
+
+
+def _spread(
+    columns: Sequence[Column], metrics: Mapping[str, Any], material: Material, identifier: str, caption: str
+) -> str:
+    """Return the table of quantiles of some figures."""
     shares = {"q05": "5 %", "q25": "25 %", "median": "Median", "q75": "75 %", "q95": "95 %"}
     rows = []
     for column in columns:
-        values, digits = material.entry(column)["image"], material.decimals[column.name]
+        values, digits = metrics[column.name]["image"], material.decimals[column.name]
         rows.append(
             [
                 _name(column),

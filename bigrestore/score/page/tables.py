@@ -33,6 +33,7 @@ REASONS = {
     "flat": "too flat for a score",
     "small": "cut by the edge of the image or region",
     "background": "too little tissue",
+    "failed": "its block, or its scoring, failed",
 }
 
 
@@ -55,10 +56,7 @@ def tile_table(material: Material) -> str:
     for column in columns:
         if material.twin(column):
             headings += [
-                *(
-                    Cell(f"{escape(column.label)} <small>{word}</small>")
-                    for word in ("before", "after", "change")
-                )
+                *(Cell(f"{escape(column.label)} <br>{word}") for word in ("before", "after", "change"))
             ]
         else:
             headings.append(Cell(escape(column.label)))
@@ -68,14 +66,14 @@ def tile_table(material: Material) -> str:
     if order.size == there.size:
         shown = f"all {plural(there.size, 'scored tile')}, the worst by {by} first"
     caption = f'<span id="tiles-shown">{shown}</span>; every tile with every figure is in tiles.parquet.'
-    return table("tiles", caption, headings, rows).replace("data-sortable", "data-tiles", 1)
+    return table("tiles", caption, headings, rows, kind="data-tiles", tall=True)
 
 
 def _goodness(material: Material, column: Column) -> NDArray[np.float64]:
     """Return a number by which the worst tile comes first."""
     if material.pair and material.twin(column):
         return improvement(material.table, column)
-    return -np.array([column.badness(value) for value in material.of_image(column)], np.float64)
+    return -np.array([column.badness(value) for value in material.own_image(column)], np.float64)
 
 
 def _row(material: Material, columns: list[Column], tile: int, *, volume: bool) -> list[Cell]:
@@ -108,16 +106,16 @@ def invalid_tables(material: Material) -> str:
         return (
             f"<p>Every one of the {plural(tiles['total'], 'tile')} could be scored.</p>{_undefined(material)}"
         )
-    headings = [Cell("Reason", numeric=False), Cell("Meaning", numeric=False)]
+    headings = [Cell("Reason", numeric=False)]
     headings += [Cell("Before"), Cell("After")] if material.pair else [Cell("Tiles")]
+    headings.append(Cell("Meaning", numeric=False))
     rows = []
     for reason in reasons:
         counts = [tiles["invalid"].get(reason, 0)]
         if material.pair:
             counts = [tiles["invalid_before"].get(reason, 0), *counts]
-        rows.append(
-            [text_cell(reason), text_cell(REASONS.get(reason, "")), *(number_cell(n, 0) for n in counts)]
-        )
+        meaning = Cell(escape(REASONS.get(reason, "")), numeric=False, kind="wrap")
+        rows.append([text_cell(reason), *(number_cell(n, 0) for n in counts), meaning])
     return (
         table("reasons", "Tiles without a score, by reason.", headings, rows)
         + _undefined(material)
@@ -154,4 +152,5 @@ def _invalid_list(material: Material) -> str:
     capped = (
         f" The first {count(MOST_INVALID)}; all are in tiles.parquet." if chosen.size > MOST_INVALID else ""
     )
-    return table("invalid", f"{plural(chosen.size, 'tile')} without a score.{capped}", headings, rows)
+    caption = f"{plural(chosen.size, 'tile')} without a score.{capped}"
+    return table("invalid", caption, headings, rows, tall=True)

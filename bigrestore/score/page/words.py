@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigrestore.score.columns import COLUMNS, Column
-from bigrestore.score.page.markup import count, escape, listed, number, percent, plural, signed
+from bigrestore.score.page.markup import count, escape, listed, number, percent, plural, short_name, signed
 from bigrestore.score.page.material import Material
 
 LIMITS = (
@@ -25,12 +25,12 @@ REFERENCE_LIMITS = (
     "without a reference, and they punish a shift of half a pixel as much as a blur."
 )
 
-MATTERS = {"noise": 0.001, "stripes_rows": 0.001, "stripes_columns": 0.001, "shading": 0.01, "clipped": 0.001}
-"""Changes of the plain columns that are worth a sentence, of a range of 0 to 1: a quarter of a grey level of 256, that of
+MATTERS = {"noise": 0.1, "stripes_rows": 0.1, "stripes_columns": 0.1, "shading": 1.0, "clipped": 0.1}
+"""Changes of the plain columns that are worth a sentence, in percent of the range: a quarter of a grey level of 256, that of
 a slow shade, one pixel in a thousand. With many tiles a far smaller one is certain, and does not matter."""
 
 MATTERS_SHARE = 0.1
-MOVED_GREY = 0.01
+MOVED_GREY = 1.0
 RESIDUAL_OVER_NOISE = 1.5
 
 
@@ -84,7 +84,7 @@ def _headline(material: Material, judged: list[Column]) -> str:
     for column in judged:
         if material.twin(column):
             kind = verdict_of(material.entry(column)["change"], column)
-            found.setdefault(kind, []).append(column.label.removesuffix(" (dB)"))
+            found.setdefault(kind, []).append(column.label)
     if not any(found.values()):
         return "No tile is valid in both images"
     if found["few"]:
@@ -99,11 +99,11 @@ def _headline(material: Material, judged: list[Column]) -> str:
 def _on_tiles(material: Material) -> str:
     """Say on what the verdict rests."""
     tiles = material.summary["tiles"]
-    names = f"<strong>{escape(material.facts.get('image', 'the image'))}</strong>"
+    names = f"<strong>{escape(short_name(material.facts.get('image', 'the image')))}</strong>"
     if material.pair:
-        names += f" against <strong>{escape(material.facts.get('before', 'before'))}</strong>"
+        names += f" against <strong>{escape(short_name(material.facts.get('before', 'before')))}</strong>"
     if material.facts.get("reference"):
-        names += f", with the reference <strong>{escape(material.facts['reference'])}</strong>"
+        names += f", with the reference <strong>{escape(short_name(material.facts['reference']))}</strong>"
     sections = material.sections.size
     where = f" in {plural(sections, 'section')}" if sections > 1 else ""
     if material.pair:
@@ -160,7 +160,17 @@ def _single_sentence(material: Material, column: Column) -> str:
 def _beside(material: Material) -> list[str]:
     """Return the sentences on what the scores cannot see."""
     lines = _smoothing(material) if material.pair else []
-    return [*lines, *_restored(material), *_jumps(material)]
+    return [*_failures(material), *lines, *_restored(material), *_jumps(material)]
+
+
+def _failures(material: Material) -> list[str]:
+    """Say that some tiles are missing because something failed."""
+    failed = material.summary["tiles"]["invalid"].get("failed", 0)
+    if not failed:
+        return []
+    return [
+        f'<span class="mark worse">failed</span> {plural(failed, "tile")} could not be scored; see the end.'
+    ]
 
 
 def _smoothing(material: Material) -> list[str]:
@@ -177,12 +187,13 @@ def _smoothing(material: Material) -> list[str]:
         if kind == "worse" and name in MATTERS and _matters(change, MATTERS[name]):
             lines.append(
                 f'<span class="mark worse">worse</span> {escape(COLUMNS[name].label)}: '
-                f"{number(change['median_before'], digits)} → {number(change['median_after'], digits)}."
+                f"{number(change['median_before'], digits)} → {number(change['median_after'], digits)} "
+                f"{escape(COLUMNS[name].unit)}."
             )
     mean = material.summary["metrics"].get("mean", {}).get("change")
     if mean and mean["median"] is not None and abs(mean["median"]) > MOVED_GREY:
         lines.append(
-            f'<span class="mark worse">moved</span> Mean grey changed by {signed(mean["median"], 3)} of the range.'
+            f'<span class="mark worse">moved</span> Mean grey changed by {signed(mean["median"], 1)} % of the range.'
         )
     return lines
 
@@ -212,8 +223,8 @@ def _restored(material: Material) -> list[str]:
     invented = metrics.get("invented", {}).get("image", {})
     if invented.get("median") is not None:
         lines.append(
-            f"Fine detail whose like is not in the input: {percent(invented['median'])} in the median tile, "
-            f"{percent(invented['q95'])} or more in one of twenty."
+            f"Fine detail whose like is not in the input: {number(invented['median'], 1)} % in the median tile, "
+            f"{number(invented['q95'], 1)} % or more in one of twenty."
         )
     return lines
 
@@ -226,8 +237,8 @@ def _jumps(material: Material) -> list[str]:
     image, before = found["image"], found.get("before")
     text = (
         f"Brightness from section to section: {plural(len(image['marked']), 'jump')} marked, "
-        f"the largest {number(image['largest'], 3)} of the range, {number(image['typical'], 3)} typically"
+        f"the largest {number(image['largest'], 1)} % of the range, {number(image['typical'], 1)} % typically"
     )
     if before:
-        text += f"; before {len(before['marked'])}, {number(before['largest'], 3)} and {number(before['typical'], 3)}"
+        text += f"; before {len(before['marked'])}, {number(before['largest'], 1)} % and {number(before['typical'], 1)} %"
     return [text + "."]
