@@ -200,10 +200,7 @@ def _draws(
     """Yield how often each tile is drawn, (tiles, redrawings), a bounded number of redrawings at a time."""
     tiles = sum(section.tiles.size for section in sections)
     largest = max((section.rows * section.columns for section in sections), default=1)
-    chunk = max(1, min(resamples, SIDE = 1.5
-"""Side of a square of tiles over the fourth root of their number, from simulated fields."""
-
-_CHUNK_CELLS // max(tiles, largest, 1)))
+    chunk = max(1, min(resamples, _CHUNK_CELLS // max(tiles, largest, 1)))
     for start in range(0, resamples, chunk):
         redrawings = min(chunk, resamples - start)
         counts = np.zeros((tiles, redrawings), np.uint16)
