@@ -18,7 +18,7 @@ from typing import Any
 import bigrestore
 from bigrestore.engine.block import Job
 from bigrestore.engine.journal import BlockRecord, sidecar
-from bigrestore.engine.plan import Plan, on_gpu
+from bigrestore.engine.plan import SCORE_BLOCKS, Plan, on_gpu
 from bigrestore.engine.progress import Progress
 from bigrestore.engine.resources import available_cpus
 from bigrestore.engine.run_scores import RunScores, ScorePlan
@@ -30,6 +30,7 @@ from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import StoppedError
 from bigrestore.geometry import Box
 from bigrestore.io.section import open_section
+from bigrestore.methods.base import Method
 from bigrestore.score.condition import Condition, condition_values
 from bigrestore.score.grid import Place
 from bigrestore.score.tiles import FAILED, EngineSpec, Row, column_names, missing_rows
@@ -45,9 +46,6 @@ LARGEST = 65_536
 
 LARGEST_GPU = 16_384
 """The same beside a GPU, which outruns the scores: what is left over when the network is done delays the report."""
-
-BLOCKS_AT_ONCE = {False: 2, True: 4}
-"""Blocks that are held while they are scored, on a CPU and beside a GPU."""
 
 PROCESSORS_OF_THE_NETWORK = 2
 """Beside a GPU, processors that are left to the threads that feed it."""
@@ -78,34 +76,42 @@ def known_values(names: list[str]) -> list[str]:
     return list(condition_values(summarise({name: [] for name in names}, resamples=1)))
 
 
+def score_plan(plan: Plan, method: Method, settings: RunSettings) -> ScorePlan | None:
+    """Return which tiles a run scores; None where no report is wanted, or the output is smaller than the input.
+
+    A degradation has no tile to put beside the input's.
+    """
+    if not settings.report or plan.grid.scale.denominator != 1:
+        return None
+    largest = LARGEST_GPU if on_gpu(method) else LARGEST
+    return ScorePlan.of_run(plan.grid, largest, settings.report_sample, settings.seed)
+
+
 def start_scores(job: Job, plan: Plan, settings: RunSettings, root: Path) -> RunScores | None:
     """Make what takes the blocks of a run; None where no report is wanted, or there is nothing to compare.
 
-    A degradation is no restoration of its input, and one that makes it smaller has no tile to put beside it.
+    Beside a GPU the scores have processes of their own, and as many processors as the network's threads leave.
     """
-    scale = plan.grid.scale
-    if not settings.report or scale.denominator != 1:
+    chosen = score_plan(plan, job.method, settings)
+    if chosen is None:
         return None
     gpu = on_gpu(job.method)
     workers = max(1, available_cpus() - PROCESSORS_OF_THE_NETWORK) if gpu else plan.threads
     pool = ScorePool(EngineSpec(), workers, processes=gpu)
     said = {"engine": pool.engine.describe(), "version": bigrestore.__version__}
-    score_plan = ScorePlan.of_run(
-        plan.grid, LARGEST_GPU if gpu else LARGEST, settings.report_sample, settings.seed
-    )
-    if score_plan.sample is not None:
+    if chosen.sample is not None:
         log.info(
             "%d of %d score tiles are drawn for the report, stratified over tissue.",
-            score_plan.sample,
-            score_plan.grid.count,
+            chosen.sample,
+            chosen.grid.count,
         )
     return RunScores(
-        score_plan,
+        chosen,
         pool,
         root / "scores",
         json.dumps(said, sort_keys=True),
         Source(job.section),
-        blocks_at_once=BLOCKS_AT_ONCE[gpu],
+        blocks_at_once=SCORE_BLOCKS[gpu],
         waits=not gpu,
     )
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pyarrow as pa
 
 from bigrestore.engine.output import check_place
 from bigrestore.engine.progress import Progress, make_progress
-from bigrestore.engine.resources import available_cpus
+from bigrestore.engine.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.engine.run_report import known_values, sampling_fact, versions
 from bigrestore.engine.score_checks import (
     Inputs,
@@ -144,11 +145,13 @@ def execute_score(
         folder = None if output is None else _settle(Path(output), image, before, reference, settings)
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
         pool = ScorePool(spec, settings.threads or available_cpus())
+        threads_before = one_thread_per_tile()
         try:
             work = _Scoring(images, settings, pool, shown, flag)
             return work.run(folder)
         finally:
             pool.close()
+            give_threads_back(threads_before)
 
 
 def _open(image: Inputs, before: Inputs | None, reference: Inputs | None, settings: ScoreSettings) -> Images:
@@ -267,8 +270,6 @@ class _Scoring:
             tissue_seen(source, [p for p in whole if p.z == z], self._background(z), images.scale, z)
             for z in range(grid.z0, grid.z1)
         ]
-        import numpy as np
-
         drawn = draw_sample(whole, np.concatenate(shares), settings.sample, settings.seed)
         log.info("%d of %d tiles are scored, a sample stratified over tissue.", len(drawn), len(places))
         return drawn

@@ -56,7 +56,9 @@ def why_invalid(tile: Floats, tissue: float, tile_px: int = TILE_PX) -> Reason:
     if tile.shape != (tile_px, tile_px):
         return "small"
     low, high = float(tile.min()), float(tile.max())
-    if low == high or max(np.mean(tile <= 0.0), np.mean(tile >= 1.0)) >= MOST_BLANK:
+    black = float(np.mean(tile <= 0.0)) if low <= 0.0 else 0.0
+    white = float(np.mean(tile >= 1.0)) if high >= 1.0 else 0.0
+    if low == high or max(black, white) >= MOST_BLANK:
         return "blank"
     if tissue < SMALLEST_TISSUE:
         return "background"
@@ -65,8 +67,8 @@ def why_invalid(tile: Floats, tissue: float, tile_px: int = TILE_PX) -> Reason:
 
 def flat_share(tile: Floats) -> float:
     """Return the share of whole 8 x 8 cells whose pixels are one and the same value once rounded to 8 bits."""
-    levels = np.rint(tile * np.float32(255))
-    cells = _cells(levels)
+    levels = tile * np.float32(255)
+    cells = _cells(np.rint(levels, out=levels))
     if not cells.size:
         return 0.0
     highest = cells.max(axis=1).max(axis=2)

@@ -117,8 +117,13 @@ def prepared(options: argparse.Namespace, folder: Path) -> Any:
 
 
 def run_flags(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of every run here; what is not named is the default."""
-    flags = {"model": options.model, "device": options.device, "precision": options.precision}
+    """Return the settings of every run here; what is not named is the default. The scores have a bench of their own."""
+    flags = {
+        "model": options.model,
+        "device": options.device,
+        "precision": options.precision,
+        "report": False,
+    }
     return flags | ({"threads": options.threads} if options.threads else {})
 
 

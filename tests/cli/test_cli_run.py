@@ -64,14 +64,14 @@ def test_help_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "LOADED [] 0" in found.stdout, found.stdout + found.stderr
-    for command in ("run", "info", "verify", "profile", "degrade", "train", "models"):
+    for command in ("run", "score", "info", "verify", "profile", "degrade", "train", "models"):
         assert command in found.stdout
 
 
 def test_help_of_every_command_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command in ("run", "info", "verify", "profile", "degrade", "train", "models"):
+    for command in ("run", "score", "info", "verify", "profile", "degrade", "train", "models"):
         assert call(monkeypatch, command, "--help") == 0
         assert "Usage" in capsys.readouterr().out
 

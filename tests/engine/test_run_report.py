@@ -358,7 +358,7 @@ def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
         takes.append(time.perf_counter() - started)
 
     monkeypatch.setattr(RunScores, "take", timed)
-    monkeypatch.setattr(run_report, "BLOCKS_AT_ONCE", {False: 2, True: 1})
+    monkeypatch.setattr(run_report, "SCORE_BLOCKS", {False: 2, True: 1})
     go(source, tmp_path / "gpu.zarr", OnGpu(), report=True)
     go(source, tmp_path / "cpu.zarr", Fir(), report=True)
     same(tiles(tmp_path / "gpu.zarr"), tiles(tmp_path / "cpu.zarr"))
