@@ -13,13 +13,22 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
+WIRE = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for place, end in enumerate(ends, 3):
+    os.dup2(end, place)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the pipes on the two descriptors that the browser looks at, and becomes the browser."""
 
 
 def find_chromium() -> str | None:
@@ -104,6 +113,11 @@ class Page:
         """Move the pointer."""
         self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
+    def click(self, x: float, y: float) -> None:
+        """Press and let go the pointer's button."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def picture(self, path: Path, *, top: float = 0, height: float | None = None) -> None:
         """Write what the page looks like, from `top` on, as PNG."""
         size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
@@ -145,8 +159,7 @@ def browser(chromium: str, profile: Path) -> Iterator[Page]:
         "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--mute-audio",
         "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}",
     ]  # fmt: skip
-    # The shell puts the pipes on the two descriptors that the browser looks at, then becomes the browser.
-    wired = ["/bin/sh", "-c", f'exec "$@" 3<&{read_in} 4>&{write_out}', "sh", *command]
+    wired = [sys.executable, "-S", "-E", "-c", WIRE, str(read_in), str(write_out), *command]
     process = subprocess.Popen(
         wired, pass_fds=(read_in, write_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
