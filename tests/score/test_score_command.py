@@ -20,6 +20,7 @@ from skimage import data
 
 import bigrestore
 from bigrestore.cli import app as app_module
+from bigrestore.engine.scoring import ScoreSummary
 from bigrestore.errors import CheckFailedError, InputError, UsageError
 
 
@@ -72,6 +73,14 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
         app_module.main()
     code = info.value.code
     return code if isinstance(code, int) else 0
+
+
+def same(one: ScoreSummary, other: ScoreSummary) -> None:
+    """Every bit of every column, a missing value for a missing value."""
+    assert one.tiles.column_names == other.tiles.column_names
+    for name in one.tiles.column_names:
+        values = (np.array(found.tiles[name].to_pylist()) for found in (one, other))
+        np.testing.assert_array_equal(*values, err_msg=name)
 
 
 def test_a_pair_is_scored_and_the_report_is_whole(
@@ -132,7 +141,7 @@ def test_threads_do_not_change_a_bit(folder: Path) -> None:
     one, four = (
         bigrestore.score(folder / "clean.png", tile_size=96, threads=n, progress="none") for n in (1, 4)
     )
-    assert one.tiles.equals(four.tiles)
+    same(one, four)
 
 
 def test_tiles_of_another_size_are_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,7 +157,7 @@ def test_a_sample_is_stratified_and_said(folder: Path) -> None:
     assert found.tiles.num_rows == 7
     assert "at most 7 of 30 tiles" in found.summary["facts"]["sampling"]
     again = bigrestore.score(folder / "clean.png", tile_size=96, sample=7, seed=3, progress="none")
-    assert again.tiles.equals(found.tiles)
+    same(again, found)
 
 
 def test_a_volume_has_rows_for_every_section(tmp_path: Path, folder: Path) -> None:
@@ -263,12 +272,8 @@ def test_fail_if_ends_with_six_after_the_report(
 def test_a_fitted_model_is_another_niqe(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.fromarray(
-        np.rint(data.immunohistochemistry() @ np.array([0.299, 0.587, 0.114]))
-        .astype(np.uint8)
-        .repeat(2, 0)
-        .repeat(2, 1)
-    ).save(tmp_path / "good.png")
+    grey = np.rint(data.immunohistochemistry() @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    Image.fromarray(np.pad(grey, [(0, 500), (0, 500)], mode="reflect")).save(tmp_path / "good.png")
     model = tmp_path / "good.npz"
     assert call(monkeypatch, "score", "fit-niqe", tmp_path / "good.png", "-o", model) == 0
     assert call(monkeypatch, "score", "fit-niqe", tmp_path / "good.png", "-o", model) == 4
