@@ -77,8 +77,10 @@ def create_engine(
     UsageError
         If the engine or a metric is unknown, is named twice or is not installed, or if `niqe_model` is given
         without the metric niqe.
+    InputMissingError
+        If the NIQE model or a named file of weights does not exist.
     ModelError
-        If a file of weights is missing, damaged or foreign; the sentence says where to put it.
+        If a file of weights is damaged or foreign, or would have to be downloaded; the sentence says where to put it.
     """
     chosen = tuple(NATIVE_METRICS if metrics is None else metrics)
     columns = [metric.partition("=")[0] for metric in chosen]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.score.mscn import RADIUS_PX, STRIP_ROWS, Field, half_size, normalised, zero_edged
+from bigrestore.score.mscn import FINEST_LEVEL, RADIUS_PX, STRIP_ROWS, Field, half_size, normalised, zero_edged
 from bigrestore.score.shapes import Sums, neighbour_sums, whole_sums
 from bigrestore.score.workspace import Workspace
 
@@ -47,7 +47,7 @@ class TileFields:
         off = _to_levels(tile, levels, rounded)
         self.rounded = rounded
         """Levels 0..255, rounded: what NIQE reads."""
-        self.levels = rounded if off <= _EIGHT_BIT_TOLERANCE else levels
+        self.levels = rounded if off <= _EIGHT_BIT_TOLERANCE else _to_fine_levels(levels)
         """Levels 0..255 as they are: what BRISQUE reads."""
 
     @property
@@ -129,3 +129,13 @@ def _to_levels(tile: NDArray[np.float32], levels: Field, rounded: Field) -> floa
         off = strip - whole
         largest = max(largest, float(off.max()), -float(off.min()))
     return largest
+
+
+def _to_fine_levels(levels: Field) -> Field:
+    """Round to what the filters can add without rounding, four millionths of a level."""
+    for rows in _strips(levels.shape[0]):
+        strip = levels[rows]
+        strip *= 1.0 / FINEST_LEVEL
+        np.rint(strip, out=strip)
+        strip *= FINEST_LEVEL
+    return levels

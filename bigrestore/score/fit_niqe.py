@@ -82,7 +82,9 @@ def fit_niqe(
         )
     if len(features) < _COMFORTABLE_BLOCKS:
         _log.warning(
-            "the NIQE model rests on %d blocks only; %d and more make it steady", len(features), _COMFORTABLE_BLOCKS
+            "the NIQE model rests on %d blocks only; %d and more make it steady",
+            len(features),
+            _COMFORTABLE_BLOCKS,
         )
     mean = features.mean(axis=0)
     centred = features - mean
@@ -93,7 +95,7 @@ def fit_niqe(
 
 def _sharpness_and_features(tile: Tile) -> NDArray[np.float64]:
     """Describe every block of a tile by its mean contrast and its 36 features: (blocks, 37)."""
-    if tile.ndim != 2 or not np.isfinite(tile).all():
+    if tile.ndim != 2 or tile.size == 0 or not np.isfinite(tile).all():
         return np.empty((0, 1 + FEATURES))
     fields = TileFields(tile)
     image = whole_blocks(fields)

@@ -119,7 +119,12 @@ def load_niqe_model(path: Path) -> NiqeModel:
             f"there is no NIQE model {path}; `bigrestore score fit-niqe GOOD... -o MODEL.npz` makes one"
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # The file is opened here: numpy forgets to close one that turns out not to be an archive.
+        with (
+            path.open("rb") as stream,
+            zipfile.ZipFile(stream),
+            np.load(stream, allow_pickle=False) as stored,
+        ):
             arrays = {name: stored[name] for name in ("mean", "covariance", "bigrestore")}
         head = json.loads(str(arrays["bigrestore"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

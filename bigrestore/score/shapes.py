@@ -172,7 +172,9 @@ def whole_sums(blocks: Sums, field: Values, block: tuple[int, int], framed: Valu
         `neighbour_sums(framed, framed.shape)`, up to rounding.
     """
     (height, width), (block_height, block_width) = field.shape, block
-    rows, columns = (_other_neighbours(*sizes, frame) for sizes in ((height, block_height), (width, block_width)))
+    rows, columns = (
+        _other_neighbours(*sizes, frame) for sizes in ((height, block_height), (width, block_width))
+    )
     other_rows = np.setdiff1d(np.arange(height), rows)
     every_column = np.arange(width)
     counted = np.stack([blocks.below, blocks.above]).sum(axis=(2, 3))
@@ -200,7 +202,7 @@ def _other_neighbours(size: int, block: int, frame: int) -> NDArray[np.intp]:
 def _sums_at(
     values: Values, rows: NDArray[np.intp], columns: NDArray[np.intp], wrap: tuple[int, int]
 ) -> tuple[NDArray[np.int64], Values]:
-    """Counts (2, 5) and sums (3, 5) over the crossings of some rows and columns."""
+    """Take the counts (2, 5) and sums (3, 5) over the crossings of some rows and columns."""
     lines, lines_above = values[rows], values[_before(rows, wrap[0])]
     lefts = _before(columns, wrap[1])
     own, left = lines[:, columns], lines[:, lefts]
@@ -212,7 +214,7 @@ def _sums_at(
 
 
 def _before(places: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """The place before each one, in blocks of some size that are closed to rings."""
+    """Give the place before each one, in blocks of some size that are closed to rings."""
     return np.where(places % size == 0, places + size - 1, places - 1)
 
 

@@ -80,4 +80,6 @@ if __name__ == "__main__":
     assert shapes["brisque_vectors"] == (774, 36)
     assert shapes["brisque_ranges"] == (36, 2)
     np.savez_compressed(TARGET, **dict(sorted(arrays.items())))
-    print(f"{TARGET}: {TARGET.stat().st_size} bytes, sha256 {hashlib.sha256(TARGET.read_bytes()).hexdigest()}")
+    print(
+        f"{TARGET}: {TARGET.stat().st_size} bytes, sha256 {hashlib.sha256(TARGET.read_bytes()).hexdigest()}"
+    )
