@@ -12,7 +12,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.score.mscn import FINEST_LEVEL, RADIUS_PX, STRIP_ROWS, Field, half_size, normalised, zero_edged
+from bigrestore.score.mscn import (
+    FINEST_LEVEL,
+    RADIUS_PX,
+    STRIP_ROWS,
+    Field,
+    half_size,
+    normalised,
+    zero_edged,
+)
 from bigrestore.score.shapes import Sums, neighbour_sums, whole_sums
 from bigrestore.score.workspace import Workspace
 

@@ -193,7 +193,8 @@ def _import_torchvision() -> None:
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        make_library: Any = torch.library.Library
+        library = make_library("torchvision", "FRAGMENT")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept_libraries.append(library)
