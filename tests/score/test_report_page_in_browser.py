@@ -33,13 +33,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Write the pages that are looked at."""
     folder = tmp_path_factory.mktemp("pages")
     kinds: dict[str, dict[str, Any]] = {
-        "pair": {
-            "rows": 12,
-            "columns": 15,
-            "tile_px": 64,
-            "reference": True,
-            "facts": {"image": EVIL, "model": EVIL},
-        },
+        "pair": PAIR | {"facts": {"image": EVIL, "model": EVIL}},
         "single": {"rows": 3, "columns": 4, "pair": False},
         "volume": {"rows": 5, "columns": 6, "sections": 20, "tile_px": 48},
     }

@@ -32,6 +32,7 @@ a slow shade, one pixel in a thousand. With many tiles a far smaller one is cert
 MATTERS_SHARE = 0.1
 MOVED_GREY = 1.0
 RESIDUAL_OVER_NOISE = 1.5
+LEAST_INVENTED = 0.05
 
 
 def verdict_of(change: Mapping[str, Any], column: Column) -> str:
@@ -51,7 +52,7 @@ def verdict(material: Material) -> str:
     """Return the first block of the page."""
     if not material.summary["tiles"]["valid"]:
         return _nothing(material)
-    judged = material.group("reference", "score")
+    judged = material.group("reference") + material.group("score")
     if material.pair:
         headline, sentences = _headline(material, judged), [_pair_sentence(material, each) for each in judged]
     else:
@@ -222,10 +223,11 @@ def _restored(material: Material) -> list[str]:
         )
     invented = metrics.get("invented", {}).get("image", {})
     if invented.get("median") is not None:
-        lines.append(
-            f"Fine detail whose like is not in the input: {number(invented['median'], 1)} % in the median tile, "
-            f"{number(invented['q95'], 1)} % or more in one of twenty."
-        )
+        median, many = number(invented["median"], 1), number(invented["q95"], 1)
+        said = f"{median} % in the median tile, {many} % or more in one of twenty"
+        if invented["q95"] < LEAST_INVENTED:
+            said = "none in nineteen of twenty tiles"
+        lines.append(f"Fine detail whose like is not in the input: {said}.")
     return lines
 
 
