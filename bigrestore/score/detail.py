@@ -8,7 +8,7 @@ them, the share of the output's energy that a filter of the input explains at f 
     g(f) = |S_ab|^2 / (S_aa S_bb),   less its bias 1 / windows.
 
 Noise in the input that a restoration took away lowers the coherence although nothing was invented. So the input's
-noise, of standard deviation sigma, is taken off S_bb, down to a quarter of it at most, and g is limited to 1.
+noise, of standard deviation sigma, is taken off S_bb, down to half of it at most, and g is limited to 1.
 The invented share is the sum of (1 - g) S_aa over the fine band, 1/8 cycles per pixel and up, over that of S_aa.
 
 Limits, to be said wherever the number is shown. A filter that changes from place to place, as a network's does, is
@@ -37,7 +37,7 @@ WINDOW_PX = 48
 FINE_CYCLES_PX = 1 / 8
 """Where fine detail begins, in cycles per pixel of the output grid."""
 
-MOST_NOISE = 0.75
+MOST_NOISE = 0.5
 """Share of the input's energy at a frequency that is believed to be noise, at most."""
 
 LEAST_ENERGY = (1e-3 / 255) ** 2

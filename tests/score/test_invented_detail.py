@@ -14,6 +14,7 @@ from bigrestore.geometry import Box
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.score.detail import invented_share
 from bigrestore.score.enlarge import enlarge, enlarged_box, source_box
+from bigrestore.score.measures import noise_sigma
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,12 @@ def test_added_cells_count_and_more_of_them_count_more(tile: np.ndarray) -> None
     shares = [invented_share(with_cells(tile, count), tile, 0.0) for count in (20, 100, 500)]
     assert 0.005 < shares[0] < shares[1] < shares[2]
     assert shares[2] > 0.15
+
+
+def test_noise_does_not_hide_added_cells(tile: np.ndarray) -> None:
+    rough = noisy(tile, 2)
+    found = invented_share(with_cells(rough, 100), rough, noise_sigma(rough.astype(np.float64)))
+    assert found > 0.5 * invented_share(with_cells(tile, 100), tile, 0.0)
 
 
 def test_taking_noise_away_is_no_invention(tile: np.ndarray) -> None:
