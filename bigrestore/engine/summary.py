@@ -56,7 +56,7 @@ class RunSummary:
     failed : dict
         Reason by name of each block that failed and holds the fill value.
     seconds : dict
-        Wall time of the phases `start-up`, `profile`, `blocks` and `finalize`.
+        Wall time of the phases `start-up`, `profile`, `blocks`, `finalize` and `report`.
     megapixels : float
         Output megapixels that this run wrote.
     redundancy : float
