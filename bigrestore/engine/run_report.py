@@ -18,7 +18,7 @@ from typing import Any
 import bigrestore
 from bigrestore.engine.block import Job
 from bigrestore.engine.journal import BlockRecord, sidecar
-from bigrestore.engine.plan import SCORE_BLOCKS, Plan, on_gpu
+from bigrestore.engine.plan import SCORE_BLOCKS, Plan, digest, on_gpu
 from bigrestore.engine.progress import Progress
 from bigrestore.engine.resources import available_cpus
 from bigrestore.engine.run_scores import RunScores, ScorePlan
@@ -109,7 +109,7 @@ def start_scores(job: Job, plan: Plan, settings: RunSettings, root: Path) -> Run
         chosen,
         pool,
         root / "scores",
-        json.dumps(said, sort_keys=True),
+        digest(said),
         Source(job.section),
         blocks_at_once=SCORE_BLOCKS[gpu],
         waits=not gpu,
@@ -254,6 +254,7 @@ class RunReport:
         missing = {kind: self._settle(kind, found[kind]) for kind in kinds}
         total = sum(map(len, missing.values()))
         if total:
+            log.info("%d score tiles are read back from the output.", total)
             progress.start("scores", total)
             try:
                 for kind in kinds:

@@ -6,8 +6,8 @@ reason (a tile lies across two blocks of a region, the run was stopped between a
 were switched on later, or a GPU was faster than the scores), is read back from the output and scored then. It is the
 same arithmetic on the same stored pixels, so nobody can tell which way a row came.
 
-The pixels of the output do not depend on any of this. Scoring that fails costs rows: its tiles are
-listed as failed, and the summary says why.
+The pixels of the output do not depend on any of this. A strip that cannot be scored is tried once more at the end; if
+it fails again its tiles are listed as failed, and the summary says why.
 """
 
 from __future__ import annotations
@@ -131,7 +131,6 @@ class RunScores:
     ) -> None:
         self.plan, self.pool = plan, pool
         self.failures: list[str] = []
-        self.later = 0
         self._folder, self._digest, self._source, self._waits = folder, digest, source, waits
         self._slots = threading.Semaphore(blocks_at_once)
         self._lock = threading.Lock()
@@ -152,17 +151,13 @@ class RunScores:
         """Queue the tiles of a written block; waits for room, or leaves it for later."""
         if not self._slots.acquire(blocking=False):
             if not self._waits:
-                self.later += 1
                 return
             while not self._slots.acquire(timeout=POLL_SECONDS):
                 if stopping():
                     return
-        try:
-            self._queue(work)
-        except Exception as error:
-            self._slots.release()
-            log.debug("Block %s cannot be scored.", work.block.name, exc_info=True)
-            self._note(f"block {work.block.name}: {error}")
+        with self._lock:
+            self._open += 1
+        self.pool.run(self._queue, work)
 
     def wait(self, stopping: Callable[[], bool]) -> None:
         """Return when no block is at work, or the run is to stop."""
@@ -173,8 +168,8 @@ class RunScores:
     def wanted(self, kind: str, z: int, background: tuple[float | None, float]) -> frozenset[Place] | None:
         """Return the tiles of section z that are in the sample, None where all are.
 
-        Every section has an equal part of the sample; within a section it is stratified (see
-        `bigrestore.score.grid.draw_sample`).
+        Every section has an equal part of the sample, or every so-manyth has one tile; within a section it is
+        stratified (see `bigrestore.score.grid.draw_sample`).
         """
         plan = self.plan
         if plan.sample is None:
@@ -183,8 +178,9 @@ class RunScores:
             if (kind, z) not in self._samples:
                 grid, scale = (plan.grid, plan.scale) if kind == "rows" else (plan.native, 1)
                 assert grid is not None
-                share = -(-plan.sample // (grid.z1 - grid.z0))
-                count = share if kind == "rows" else max(1, share // plan.scale**2)
+                sections, at = grid.z1 - grid.z0, z - grid.z0
+                sample = plan.sample if kind == "rows" else -(-plan.sample // plan.scale**2)
+                count = sample * (at + 1) // sections - sample * at // sections
                 places = [place for place in grid.places(z) if grid.whole(place)]
                 tissue = tissue_seen(self._source, places, background, scale, z)
                 self._samples[kind, z] = frozenset(draw_sample(places, tissue, count, plan.seed + z))
@@ -201,15 +197,16 @@ class RunScores:
         return found
 
     def _queue(self, work: BlockWork) -> None:
-        """Cut a block into strips and hand them over."""
-        jobs = list(self._strips(work))
-        futures = {self.pool.submit(strip): (kind, strip.places) for kind, strip in jobs}
+        """Cut a block into strips and hand them over; in a thread of the pool, because a sample needs a look first."""
+        futures: dict[Future[list[Row]], tuple[str, list[Place]]] = {}
+        try:
+            for kind, strip in self._strips(work):
+                futures[self.pool.submit(strip)] = kind, strip.places
+        except Exception:
+            log.warning("Block %s is scored at the end.", work.block.name, exc_info=True)
         opened = _Open(work.block.name, futures, len(futures))
         if not futures:
-            self._finish(opened, count=False)
-            return
-        with self._lock:
-            self._open += 1
+            self._finish(opened)
         for future in futures:
             future.add_done_callback(lambda _: self._one_done(opened))
 
@@ -257,27 +254,30 @@ class RunScores:
         if last:
             self._finish(opened)
 
-    def _finish(self, opened: _Open, *, count: bool = True) -> None:
-        """Keep the rows of a block."""
+    def _finish(self, opened: _Open) -> None:
+        """Keep the rows of a block; what failed or cannot be kept is missing at the end, and scored then."""
         try:
-            found: dict[str, Any] = {"rows": [], "native": []}
-            for future, (kind, places) in opened.futures.items():
+            found: dict[str, list[Row]] = {"rows": [], "native": []}
+            for future, (kind, _) in opened.futures.items():
                 if future.cancelled():
                     return
-                found[kind] += self.rows_of(future, kind, places)
-            kept = {kind: to_columns(rows, self.names(kind)) for kind, rows in found.items()}
+                error = future.exception()
+                if error is None:
+                    found[kind] += future.result()
+                else:
+                    log.debug("Tiles of block %s cannot be scored.", opened.name, exc_info=error)
+            kept: dict[str, Any] = {k: to_columns(rows, self.names(k)) for k, rows in found.items()}
             write_json(self._path(opened.name), kept | {"digest": self._digest})
-        except OSError as error:
-            log.debug("The scores of block %s cannot be kept.", opened.name, exc_info=True)
-            self._note(f"block {opened.name}: {error}")
+        except OSError:
+            log.warning("The scores of block %s cannot be kept.", opened.name, exc_info=True)
         finally:
             self._slots.release()
             with self._idle:
-                self._open -= count
+                self._open -= 1
                 self._idle.notify_all()
 
     def rows_of(self, future: Future[list[Row]], kind: str, places: list[Place]) -> list[Row]:
-        """Return the rows of a strip, or rows that say that it failed."""
+        """Return the rows of a strip, or rows that say that it failed, and note why."""
         error = future.exception()
         if error is None:
             return future.result()

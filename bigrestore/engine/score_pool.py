@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,15 @@ class ScorePool:
         """Queue a strip; the future gives its rows, or raises what the engine raised."""
         return self._threads.submit(self._score, strip)
 
+    def run(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Queue a call that prepares strips, so that whoever hands over the work need not wait for it."""
+        self._threads.submit(work, *arguments)
+
     def close(self) -> None:
         """Forget what is queued, wait for what is at work, end the processes."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for remote in self._remotes:
+            remote.end()
         for remote in self._remotes:
             remote.close()
 
@@ -105,14 +112,18 @@ class _Remote:
         rows: list[Row] = answer
         return rows
 
-    def close(self) -> None:
-        """End the process."""
+    def end(self) -> None:
+        """Tell the process that there is no more."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.close()
         except OSError:
             self._process.kill()  # it is gone, and took the pipe with it
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        assert self._process.stdout is not None
+        self.end()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -117,7 +117,7 @@ def draw_sample(places: Sequence[Place], tissue: NDArray[np.float64], count: int
     tissue : ndarray, (n,)
         Share of tissue in each, 0..1, as a small picture of the section shows it.
     count : int
-        Tiles wanted; all that hold tissue are taken where there are no more.
+        Tiles wanted, 0 or more; all that hold tissue are taken where there are no more.
     seed : int
         Of the start.
 
@@ -134,6 +134,8 @@ def draw_sample(places: Sequence[Place], tissue: NDArray[np.float64], count: int
         place = places[index]
         return place.z, int(steps[index]), place.row, place.column if place.row % 2 == 0 else -place.column
 
+    if not count:
+        return []
     if len(candidates) <= count:
         return [places[index] for index in candidates]
     candidates.sort(key=order)

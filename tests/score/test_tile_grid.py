@@ -83,3 +83,4 @@ def test_a_sample_of_more_than_there_is_takes_all_tissue() -> None:
     tissue = np.array([0.0, 0.5, 1.0] * 3)
     assert len(draw_sample(places, tissue, 100, 0)) == 6
     assert draw_sample(places, np.zeros(9), 100, 0) == []
+    assert draw_sample(places, np.ones(9), 0, 0) == []
