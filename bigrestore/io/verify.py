@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.blosc_length import needs_check, require_whole_chunk
 from bigrestore.io.faults import DECODE_ERRORS, Fault, difference, short
 from bigrestore.io.levels import level_factor
 from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, parse_multiscales
@@ -178,27 +178,11 @@ def _decode_faults(place: Path, level: _Level, ours: bool) -> Iterator[Fault]:
             )
             continue
         try:
-            _require_blosc_length(level.array, place / where)
+            if needs_check(level.array):
+                require_whole_chunk(place / where)
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
             yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
-
-
-def _require_blosc_length(array: ZarrArray, file: Path) -> None:
-    """Refuse a Zarr v2 chunk whose blosc header states another length than the file has.
-
-    The blosc decoder of numcodecs does not compare them, and reads whatever lies behind a chunk that was cut
-    off. The header holds the compressed length as a little-endian 32-bit number at byte 12.
-    """
-    if array.metadata.zarr_format != 2 or not isinstance(array.metadata.compressor, numcodecs.Blosc):
-        return
-    if array.metadata.filters or not file.exists():
-        return
-    with file.open("rb") as chunk:
-        head = chunk.read(16)
-    stated, actual = int.from_bytes(head[12:16], "little"), file.stat().st_size
-    if len(head) < 16 or stated != actual:
-        raise InputError(f"the chunk has {actual} bytes, its header says {stated}")
 
 
 def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:

@@ -17,6 +17,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
+from bigrestore.io.blosc_length import needs_check, require_whole_chunks
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
 from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
 
@@ -57,7 +58,10 @@ class AxisMap:
             "x": slice(x0, x1),
             "c": slice(None) if self.rgb else 0,
         }
-        pixels = np.asarray(array[tuple(wanted.get(axis, 0) for axis in self.axes)])
+        selection = tuple(wanted.get(axis, 0) for axis in self.axes)
+        if needs_check(array):
+            require_whole_chunks(array, selection)
+        pixels = np.asarray(array[selection])
         kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
         return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
 
