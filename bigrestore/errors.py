@@ -90,9 +90,17 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     -------
     OutputError
         A `DiskFullError` where there is no space left. Its `errno` is that of `error`.
+
+    Raises
+    ------
+    BigrestoreError
+        `error` itself, where it is a foreseen one that has nothing to do with writing: `InputError` and
+        `StoppedError` are ``OSError`` too.
     """
     if isinstance(error, OutputError):
         return error
+    if isinstance(error, BigrestoreError):
+        raise error
     found: OutputError
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         found = DiskFullError(
@@ -107,8 +115,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     else:
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
         found = OutputError(
-            f"{os.fspath(path)} cannot be written ({reason}); make the place writable or choose another one for the "
-            "output."
+            f"{os.fspath(path)} cannot be written ({reason}); choose another place for the output."
         )
     found.errno = error.errno
     return found

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bigrestore.errors import DiskFullError, OutputError, OutputExistsError, output_error
+from bigrestore.errors import (
+    BigrestoreError,
+    DiskFullError,
+    InputError,
+    OutputError,
+    OutputExistsError,
+    StoppedError,
+    output_error,
+)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -41,3 +49,11 @@ def test_an_error_without_number_or_text_is_still_a_sentence() -> None:
 def test_a_sentence_that_is_already_there_is_kept() -> None:
     first = OutputExistsError("out.zarr exists.")
     assert output_error("elsewhere", first) is first
+
+
+@pytest.mark.parametrize("other", [StoppedError("Stop."), InputError("Bad.")])
+def test_a_signal_or_a_bad_input_is_not_taken_for_an_unwritable_place(other: BigrestoreError) -> None:
+    assert isinstance(other, OSError)
+    with pytest.raises(type(other)) as found:
+        output_error("elsewhere", other)
+    assert found.value is other
