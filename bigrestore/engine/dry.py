@@ -14,7 +14,7 @@ from bigrestore.engine.mask import NoMask
 from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.run import Inputs, Prepared, prepare
-from bigrestore.io.pyramid import pyramid_shapes
+from bigrestore.io.placement import pyramid_shapes
 from bigrestore.settings import RunSettings
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import zarr
-
 from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError
-from bigrestore.io.ome_zarr import create_store, open_level
+from bigrestore.io.ome_zarr import create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
 
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -88,7 +86,7 @@ def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
         except InputError:
             _remove(store)
         else:
-            zarr.open_group(store=store, mode="r+").attrs.put({})
+            mark_unfinished(store)
             return
     try:
         store.parent.mkdir(parents=True, exist_ok=True)

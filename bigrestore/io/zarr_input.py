@@ -8,6 +8,7 @@ uint16 is RGB; anything else has no meaning for a grey restoration and is refuse
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.blosc_length import needs_check, require_whole_chunks
+from bigrestore.io.faults import DECODE_ERRORS
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
 from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
+from bigrestore.io.ome_zarr import is_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +107,34 @@ def find_zarr(path: Path) -> Found:
     except Exception as err:
         raise InputError(f"{path} is not a readable Zarr store ({err}); write or copy it again.") from err
     if isinstance(node, zarr.Array):
+        _require_finished_parents(path)
         return _bare(path, node, (path,))
+    _require_finished(path, dict(node.attrs))
     multiscale = parse_multiscales(dict(node.attrs), str(path))
     if multiscale is not None:
         return _ome(path, node, multiscale)
     return _group(path, node)
+
+
+def _require_finished(store: Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse a store that a run has begun and not finished: what it lacks would be read as fill values."""
+    if is_unfinished(attributes):
+        raise InputError(
+            f"{store} was not finished: blocks of it may still be missing; go on with the run that writes it "
+            "by --resume, and read it then."
+        )
+
+
+def _require_finished_parents(array: Path) -> None:
+    """Refuse an array that lies in an unfinished store, as when the path names its level 0."""
+    for parent in array.resolve().parents:
+        if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
+            return
+        try:
+            attributes = dict(zarr.open_group(store=parent, mode="r").attrs)
+        except DECODE_ERRORS:  # what lies around an array that was named need not be readable
+            return
+        _require_finished(parent, attributes)
 
 
 def _group(path: Path, group: zarr.Group) -> Found:
