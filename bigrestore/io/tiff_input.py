@@ -105,7 +105,7 @@ class Plane:
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         pixels = pixels[..., : self.channels]
         if self.inverted:
-            pixels = np.asarray(np.iinfo(pixels.dtype).max - pixels)
+            pixels = ~pixels  # of an unsigned integer: its largest value less it
         return pixels[..., 0] if self.channels == 1 else pixels
 
     def _read_page(self, page: Page, window: tuple[int, int, int, int]) -> NDArray[Any]:
@@ -170,8 +170,10 @@ class Plane:
         return segment
 
 
-def find_tiff(path: Path) -> Found:
+def find_tiff(path: Path, *, labels: bool = False) -> Found:
     """Open a TIFF file by its directory of pages.
+
+    `labels` says whether it is a mask, which may be of one bit or any integer type.
 
     Raises
     ------
@@ -180,19 +182,19 @@ def find_tiff(path: Path) -> Found:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            return _describe(path, file)
+            return _describe(path, file, labels)
     except (BigrestoreError, PermissionError):
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe(path: Path, file: tifffile.TiffFile) -> Found:
+def _describe(path: Path, file: tifffile.TiffFile, labels: bool) -> Found:
     """Describe an open file: its main image, its levels, its voxel size."""
     levels = _levels(path, file)
     main = levels[0]
     page = _first_page(path, main)
-    dtype = accepted_dtype(_stored_dtype(page, path), str(path))
+    dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
     sections, channels = _sections(path, main, dtype)
     size = stated_voxel_size(file, page)
     cache: Decoded[NDArray[Any]]
@@ -212,7 +214,7 @@ def _describe(path: Path, file: tifffile.TiffFile) -> Found:
         "pages": len(file.pages),
         "bits": page.bitspersample,
     }
-    if page.bitspersample not in (8, 16, 32):
+    if page.bitspersample not in (8, 16, 32) and not labels:
         top = 2**page.bitspersample - 1
         log.warning(
             "%s holds %d-bit values; give --input-range 0 %d if they use all bits",
@@ -354,9 +356,20 @@ def _plane(
         planar=planar,
         channels=channels,
         dtype=dtype.newbyteorder(file.byteorder),
-        inverted=page.photometric == 0 and dtype.kind == "u",
+        inverted=_is_inverted(page, dtype),
         cache=cache,
     )
+
+
+def _is_inverted(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
+    """Tell whether 0 means white in a page.
+
+    tifffile calls every array of bools white-is-zero and stores its bits as they are, True as 1; what the array
+    held is meant, as its own reader gives it back.
+    """
+    if dtype.kind == "b" and str(page.software).startswith("tifffile"):
+        return False
+    return page.photometric == 0 and dtype.kind in "bu"
 
 
 def _pages(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:

@@ -98,8 +98,11 @@ def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: st
     return AxisMap(axes, shape, rgb)
 
 
-def find_zarr(path: Path) -> Found:
-    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array."""
+def find_zarr(path: Path, *, labels: bool = False) -> Found:
+    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
+
+    `labels` says whether it is a mask, which may be of bool or any integer type.
+    """
     try:
         node = zarr.open(store=path, mode="r")
     except PermissionError:
@@ -108,12 +111,12 @@ def find_zarr(path: Path) -> Found:
         raise InputError(f"{path} is not a readable Zarr store ({err}); write or copy it again.") from err
     if isinstance(node, zarr.Array):
         _require_finished_parents(path)
-        return _bare(path, node, (path,))
+        return _bare(path, node, (path,), labels)
     _require_finished(path, dict(node.attrs))
     multiscale = parse_multiscales(dict(node.attrs), str(path))
     if multiscale is not None:
-        return _ome(path, node, multiscale)
-    return _group(path, node)
+        return _ome(path, node, multiscale, labels)
+    return _group(path, node, labels)
 
 
 def _require_finished(store: Path, attributes: Mapping[str, Any]) -> None:
@@ -137,14 +140,14 @@ def _require_finished_parents(array: Path) -> None:
         _require_finished(parent, attributes)
 
 
-def _group(path: Path, group: zarr.Group) -> Found:
+def _group(path: Path, group: zarr.Group, labels: bool) -> Found:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return find_zarr(path / name)
+        return find_zarr(path / name, labels=labels)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -155,9 +158,9 @@ def _group(path: Path, group: zarr.Group) -> Found:
     )
 
 
-def _bare(path: Path, array: zarr.Array[Any], places: tuple[Path, ...]) -> Found:
+def _bare(path: Path, array: zarr.Array[Any], places: tuple[Path, ...], labels: bool) -> Found:
     """Open a bare array, whose axes are its dimension names or are told from their number."""
-    dtype = accepted_dtype(array.dtype, str(path))
+    dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
     return Found(
@@ -188,7 +191,7 @@ def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str
     return axes
 
 
-def _ome(path: Path, group: zarr.Group, multiscale: Multiscale) -> Found:
+def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) -> Found:
     """Open an OME-Zarr image with all its levels."""
     levels, places, first = [], [path], None
     for dataset in multiscale.datasets:
@@ -200,7 +203,7 @@ def _ome(path: Path, group: zarr.Group, multiscale: Multiscale) -> Found:
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
-        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}")
+        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         levels.append(_level(array, mapping, *multiscale.place(dataset)))
         places.append(path / dataset.path)
