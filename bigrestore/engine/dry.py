@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,21 @@ class Estimate:
         ]
 
 
-def estimate(inputs: Inputs, output: str | Path, settings: RunSettings) -> Estimate:
-    """Resolve a run, restore one tile of it, and write nothing.
+def estimate(
+    inputs: Inputs,
+    output: str | Path,
+    settings: RunSettings,
+    *,
+    guarded: Mapping[str, Path] | None = None,
+) -> Estimate:
+    """Resolve a run, restore one tile of it, and write nothing; what the run would refuse is refused.
 
     Raises
     ------
     BigrestoreError
-        Of the kind of what is wrong with input, model or settings.
+        Of the kind of what is wrong with input, model, settings or output.
     """
-    ready = prepare(inputs, output, settings, dry=True)
+    ready = prepare(inputs, output, settings, guarded=guarded)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
     total_tiles = work.tiles * work.sections

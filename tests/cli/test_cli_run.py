@@ -89,7 +89,7 @@ def test_run_then_resume_then_refuse(
     for extra, code, word in (
         ((), 4, "--resume"),
         (("--resume",), 0, "finished already"),
-        (("--resume", "--seed", 3), 4, "settings.seed"),
+        (("--resume", "--seed", 3), 4, "--seed"),
         (("--overwrite",), 0, "blocks"),
     ):
         capsys.readouterr()
