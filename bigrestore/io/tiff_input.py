@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import Found, Level, Triple, accepted_dtype, level_factor, require_pixels
-from bigrestore.io.tiff_metadata import stated_voxel_size
+from bigrestore.io.tiff_metadata import stated_translation, stated_voxel_size
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +196,14 @@ def _describe(path: Path, file: tifffile.TiffFile, labels: bool) -> Found:
     page = _first_page(path, main)
     dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
     sections, channels = _sections(path, main, dtype)
-    size = stated_voxel_size(file, page)
+    size, start = stated_voxel_size(file, page), stated_translation(file)
     cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
     cache = Decoded(budget)
     found: list[Level] = []
     for level in levels:
         plane = _plane(path, file, level, channels, dtype, cache)
-        found.append(_as_level(plane, found[0].shape if found else None, size))
+        found.append(_as_level(plane, found[0].shape if found else None, size, start))
     compression = tifffile.COMPRESSION(page.compression).name.lower()
     details: dict[str, Any] = {
         "compression": compression,
@@ -427,15 +427,19 @@ def _budget(page: tifffile.TiffPage, depth: int, dtype: np.dtype[Any]) -> int:
     return max(strips, segment * planes * min(2, depth))
 
 
-def _as_level(plane: Plane, whole: Sequence[int] | None, size: Triple) -> Level:
-    """Wrap a plane as a level, its voxels as much larger as it is reduced against the finest."""
+def _as_level(plane: Plane, whole: Sequence[int] | None, size: Triple, start: Triple) -> Level:
+    """Wrap a plane as a level, its voxels as much larger as it is reduced against the finest.
+
+    `size` and `start` are those of the finest level; the first voxel of another lies (factor - 1) / 2 of the
+    finest voxels further in.
+    """
     shape = (len(plane.pages), *plane.shape)
     require_pixels(shape, str(plane.path))
     factors = [1.0] * 3 if whole is None else [level_factor(a, b) for a, b in zip(whole, shape, strict=True)]
     scaled = [None if value is None else value * factor for value, factor in zip(size, factors, strict=True)]
     shifts = [
-        None if value is None or whole is None else value * (factor - 1) / 2
-        for value, factor in zip(size, factors, strict=True)
+        first if value is None or whole is None else (first or 0.0) + value * (factor - 1) / 2
+        for value, factor, first in zip(size, factors, start, strict=True)
     ]
     return Level(
         shape, plane.segment, plane.read, (scaled[0], scaled[1], scaled[2]), (shifts[0], shifts[1], shifts[2])
