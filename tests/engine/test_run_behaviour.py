@@ -269,7 +269,7 @@ def test_statistics_are_in_the_journal(tmp_path: Path, tissue: np.ndarray) -> No
 @pytest.mark.parametrize("place", ["in.zarr/out.zarr", "in.zarr", "."])
 def test_output_and_input_must_not_hold_each_other(tmp_path: Path, tissue: np.ndarray, place: str) -> None:
     source = save_zarr(tmp_path / "in.zarr", tissue)
-    with pytest.raises(OutputError, match="lies inside|itself"):
+    with pytest.raises(OutputError, match=r"lies inside|itself"):
         go(source, tmp_path / place, Fir())
     np.testing.assert_array_equal(np.asarray(__import__("zarr").open_array(source)), tissue)
 
