@@ -228,3 +228,30 @@ def test_a_full_disk_is_a_sentence_with_the_way_that_is_open(
             make(section, tmp_path / "out")
     make(section, tmp_path / "out", **{way_out[2:]: True})
     assert digests(tmp_path / "out") == digests(make(section, tmp_path / "fresh").parent)
+
+
+def test_the_command_prints_a_path_with_brackets_and_says_how_to_go_on(
+    section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer
+    from typer.testing import CliRunner
+
+    from bigrestore.cli.degrade import degrade as command
+
+    monkeypatch.setattr("bigrestore.cli.log.configure_logging", lambda **_: None)
+    app = typer.Typer()
+    app.command()(command)
+    out = tmp_path / "[bold]a[/x]"
+    flags = [str(section), str(out), "--count", "1", "--patch-size", "32"]
+    result = CliRunner().invoke(app, flags)
+    assert result.exit_code == 0, result.output
+    assert f"in {out}, described by pairs.parquet" in result.stdout
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "degrade", interrupted)
+    for mode, way_out in ((["--count", "1"], "--overwrite"), (["--whole"], "--resume")):
+        result = CliRunner().invoke(app, [str(section), str(tmp_path / "b"), *mode])
+        assert result.exit_code == 130
+        assert way_out in result.stderr
