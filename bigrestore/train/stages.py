@@ -18,7 +18,8 @@ import torch
 from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import UsageError
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
-from bigrestore.nn.presets import get_preset
+from bigrestore.nn.presets import PRESETS, get_preset
+from bigrestore.nn.redegrade import KERNEL_PX
 from bigrestore.nn.restorer import Restorer
 from bigrestore.train import estimator, fidelity
 from bigrestore.train.card import write_card
@@ -27,6 +28,7 @@ from bigrestore.train.estimator import EstimatorStage
 from bigrestore.train.fidelity import FidelityStage
 from bigrestore.train.images import load_images, split_by_section
 from bigrestore.train.loop import train
+from bigrestore.train.options import above_zero, one_of, whole_number
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.schedule import LoopSettings, TrainResult
 
@@ -67,18 +69,18 @@ class StageOptions:
         Go on from the last training checkpoint.
     """
 
-    preset: str = "tiny"
-    scale: int = 1
-    steps: int | None = None
-    minutes: float | None = None
+    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
+    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
+    steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
+    minutes: float | None = attrs.field(default=None, validator=above_zero)
     device: str = "cpu"
-    precision: str = "fp32"
+    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
     recipe: str = "default"
     start: Path | None = None
-    seed: int = 0
-    batch: int = 0
-    threads: int = 0
-    rate: float = 8e-4
+    seed: int = attrs.field(default=0, validator=whole_number(0, 2**31 - 1))
+    batch: int = attrs.field(default=0, validator=whole_number(0, 65_536))
+    threads: int = attrs.field(default=0, validator=whole_number(0, 1024))
+    rate: float = attrs.field(default=8e-4, validator=above_zero)
     resume: bool = False
 
 
