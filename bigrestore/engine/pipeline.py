@@ -115,7 +115,6 @@ class Pipeline:
             except BaseException as error:  # handed to the caller's thread, which raises it
                 self._crash.append(error)
                 log.debug("Thread %s ended.", name, exc_info=True)
-                raise SystemExit from error
 
         thread = threading.Thread(target=guarded, name=f"bigrestore-{name}", daemon=True)
         thread.start()

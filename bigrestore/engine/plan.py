@@ -217,8 +217,8 @@ def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> N
     parts = list(dict.fromkeys(_difference(name, stored.get(name), now.get(name)) for name in names))
     more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
     raise OutputExistsError(
-        f"The output {output} was begun under other settings: {', '.join(parts[:4])}{more}; resume it with those, "
-        "or start anew with --overwrite."
+        f"The output {output} was begun otherwise: {', '.join(parts[:4])}{more}; resume it with what it was begun "
+        "with, or start anew with --overwrite."
     )
 
 
