@@ -1,12 +1,12 @@
 """The degradation estimator: blur kernel and noise of a section, read off sampled windows.
 
 It looks at 128 x 128 windows of tissue; a section gets the robust mean of many windows, once, and its
-tiles never estimate anything. Six convolutions with masked moments and the window's power spectrum go into
-an MLP; the kernel is a softmax, so it is non-negative and sums to one. Blur and noise show in the finest
-frequencies, a hundredth of the range high: the window's fine part is given to the first convolution
-enlarged, and the features are pooled by mean and by log-variance and brought to one scale. Without that
-the network learns to answer the mean of its training set whatever it sees. Beside each code it predicts a
-log-variance, so that a window without structure counts less.
+tiles never estimate anything. Six convolutions with masked moments, the window's power spectrum and the
+spread of its fine energy go into an MLP; the kernel is a softmax, so it is non-negative and sums to one.
+Blur and noise show in the finest frequencies, a hundredth of the range high: the window's fine part is given
+to the first convolution enlarged, and the features are pooled by mean and by log-variance and brought to one
+scale. Without that the network learns to answer the mean of its training set whatever it sees. Beside each
+code it predicts a log-variance, so that a window without structure counts less.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from bigrestore.nn.code import (
     code_to_gain,
     code_to_read,
 )
+from bigrestore.nn.local_energy import FEATURES as ENERGIES
+from bigrestore.nn.local_energy import energy_quantiles
 from bigrestore.nn.redegrade import KERNEL_PX
-from bigrestore.nn.spectrum import FEATURES, polar_spectrum
+from bigrestore.nn.spectrum import FEATURES as POWERS
+from bigrestore.nn.spectrum import polar_spectrum
 
 WIDTHS = (32, 32, 64, 64, 96, 96)
 STRIDES = (1, 2, 1, 2, 1, 1)
@@ -81,7 +84,7 @@ class DegradationEstimator(nn.Module):
         outputs = self.kernel_px**2 + len(SCALARS) + KERNEL_CODES + len(SCALARS)
         self.norm = nn.LayerNorm(2 * WIDTHS[-1])
         self.mlp = nn.Sequential(
-            nn.Linear(2 * WIDTHS[-1] + FEATURES, 192),
+            nn.Linear(2 * WIDTHS[-1] + POWERS + ENERGIES, 192),
             nn.LeakyReLU(0.2),
             nn.Linear(192, 192),
             nn.LeakyReLU(0.2),
@@ -117,7 +120,8 @@ class DegradationEstimator(nn.Module):
         mean = (h * weight).sum((2, 3), keepdim=True) / total
         variance = ((h - mean).square() * weight).sum((2, 3), keepdim=True) / total
         moments = torch.cat([mean, 0.5 * torch.log(variance + 1e-6)], dim=1).flatten(1)
-        out = self.mlp(torch.cat([self.norm(moments), polar_spectrum(windows, valid)], dim=1))
+        seen = [self.norm(moments), polar_spectrum(windows, valid), energy_quantiles(windows, valid)]
+        out = self.mlp(torch.cat(seen, dim=1))
         taps = self.kernel_px**2
         log_kernel = F.log_softmax(out[:, :taps], dim=1).view(-1, self.kernel_px, self.kernel_px)
         scalars = out[:, taps : taps + len(SCALARS)]

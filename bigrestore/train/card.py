@@ -52,9 +52,9 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
 def _stage_lines(record: dict[str, Any]) -> list[str]:
     """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
     shares = ", ".join(f"{group} {100 * share:.1f} %" for group, share in record["groups"].items())
-    lines = [
-        f"- {record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
-        f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}",
+    lines = [f"- started from a model trained before: {_effort(old)}" for old in record.get("earlier", [])]
+    lines += [
+        f"- {_effort(record)}",
         f"- recipe `{record['recipe']}`, seed {record['seed']}, highest rate {record['rate']:g}; "
         f"{record['steps_skipped']} steps left out and {record['steps_restored']} restorations by the guard",
         f"- {record['files']} files, drawn by group: {shares}",
@@ -63,3 +63,11 @@ def _stage_lines(record: dict[str, Any]) -> list[str]:
         "|---|---|",
     ]
     return lines + [f"| {name} | {value:g} |" for name, value in record["figures"].items()]
+
+
+def _effort(record: dict[str, Any]) -> str:
+    """Return how long a training was, and on what."""
+    return (
+        f"{record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
+        f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}"
+    )

@@ -111,6 +111,7 @@ class EstimatorStage:
             "kernel": kernel_l1(estimate.kernel, known.kernel),
             "code": (codes - true_codes).abs().mean(),
             "scalars": ((estimate.scalars - scalars).abs() * weights).mean(),
+            "noise": (_log_noise(estimate.scalars, pairs) - _log_noise(scalars, pairs)).abs().mean(),
             "redegrade": (
                 redegrade(pairs.target, estimate.kernel, scale) - redegrade(pairs.target, known.kernel, scale)
             )
@@ -123,6 +124,7 @@ class EstimatorStage:
             parts["kernel"]
             + 0.1 * parts["code"]
             + parts["scalars"]
+            + 0.5 * parts["noise"]
             + 0.5 * parts["redegrade"]
             + 0.02 * parts["nll"]
         )
@@ -144,6 +146,17 @@ def scalar_codes(known: Degradations) -> Tensor:
         ],
         dim=1,
     )
+
+
+def _log_noise(codes: Tensor, pairs: Pairs) -> Tensor:
+    """Return log10 of the noise at each window's mean grey, (N,), from scalar codes (N, 8).
+
+    One window hardly tells noise that grows with the grey from noise that does not; the best guess of each alone is
+    low when it may be the other, and so their sum would be.
+    """
+    level = (pairs.degraded * pairs.valid).sum((1, 2, 3)) / pairs.valid.sum((1, 2, 3)).clamp_min(1)
+    gain, read = 10 ** (2 * codes[:, 0].clamp(-1.5, 1) - 4), 10 ** (codes[:, 1].clamp(-1.5, 1) - 2)
+    return 0.5 * torch.log10(gain * level + read.square())
 
 
 def _widths(kernels: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ WARMUP_STEPS = {"estimator": 100, "fidelity": 500}
 FAN_IN_LIMIT = {"estimator": None, "fidelity": 150}
 """The U-Net is deep and has no norm layers: without this a step of 8e-4 throws it off (see `train.guard`)."""
 
+LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machine")
+"""What is kept of a training that another one of the same stage started from."""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -120,8 +123,9 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     stage = _stage(name, model, pairs, options)
     result = train(stage, _loop_settings(name, data, output, options), output)
     if result.status == "done":
-        training = {**info.get("training", {}), name: _record(stage, pairs, options, result)}
-        update_info(output, {"training": training})
+        before = info.get("training", {})
+        record = _record(stage, pairs, options, result) | {"earlier": _lineage(before.get(name))}
+        update_info(output, {"training": {**before, name: record}})
         card = write_card(output, read_checkpoint(output)[0], data)
         log.info("wrote %s and its card %s", output, card)
     return result
@@ -199,6 +203,13 @@ def _record(
         "steps_skipped": result.skipped,
         "steps_restored": result.restored,
     }
+
+
+def _lineage(before: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return what was trained before of the same stage, oldest first: a model card must not hide it."""
+    if before is None:
+        return []
+    return [*before.get("earlier", []), {key: before[key] for key in LINEAGE}]
 
 
 def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -> LoopSettings:

@@ -65,6 +65,14 @@ def test_fidelity_changes_the_unet_and_leaves_the_estimator(tissue: Path, tmp_pa
     assert changed == {"unet"}
 
 
+def test_a_card_says_what_was_trained_before(tissue: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    train_stage("estimator", tissue, first, attrs.evolve(OPTIONS, steps=2))
+    train_stage("estimator", tissue, second, attrs.evolve(OPTIONS, steps=3, start=first))
+    assert [old["steps"] for old in load_model(second).info["training"]["estimator"]["earlier"]] == [2]
+    assert "started from a model trained before: 0 minutes, 2 steps" in second.with_suffix(".md").read_text()
+
+
 def test_the_same_seed_trains_the_same_weights(tissue: Path, tmp_path: Path) -> None:
     hashes = set()
     for name in ("one", "two"):
