@@ -78,6 +78,12 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).exists() for name in _ZARR_FILES)
 
 
+def is_tiff(path: Path) -> bool:
+    """Tell a TIFF file by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) in _TIFF
+
+
 def _find_directory(path: Path, labels: bool) -> Found:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):

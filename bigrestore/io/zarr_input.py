@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.blosc_length import needs_check, require_whole_chunks
-from bigrestore.io.faults import DECODE_ERRORS
+from bigrestore.io.faults import DECODE_ERRORS, short
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
 from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.ome_zarr import is_unfinished
@@ -197,9 +197,13 @@ def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
     for dataset in multiscale.datasets:
         try:
             array = group[dataset.path]
-        except (KeyError, OSError, ValueError) as err:
+        except KeyError as err:
             raise InputError(
                 f"{path} names the level {dataset.path!r}, which is not there; write the store again."
+            ) from err
+        except Exception as err:
+            raise InputError(
+                f"the level {dataset.path!r} of {path} is damaged ({short(err)}); write the store again."
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
@@ -219,8 +223,14 @@ def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=_metadata_files(tuple(places)),
-        details=_array_details(array),
+        details=_array_details(array) | _provenance(group),
     )
+
+
+def _provenance(group: zarr.Group) -> dict[str, Any]:
+    """Return what bigrestore wrote about itself into a store of its own, for `info`."""
+    ours = group.attrs.get("bigrestore")
+    return {} if ours is None else {"bigrestore": ours}
 
 
 def _level(array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple) -> Level:
