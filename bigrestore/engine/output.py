@@ -113,13 +113,21 @@ class Standing:
         Whether there is an output, or the journal of one that is unfinished.
     begun : bool
         Whether a run stored its plan there, so that it can be gone on with.
-    obstacle : str
-        What is there that no run made and that is not removed; empty where there is nothing of the kind.
+    foreign : str
+        What makes the place somebody else's, so that nothing there is touched; empty where it is not.
+    added : str
+        What was added to the output of a run, so that it is not removed; empty where nothing was.
     """
 
     exists: bool
     begun: bool
-    obstacle: str
+    foreign: str
+    added: str
+
+    @property
+    def obstacle(self) -> str:
+        """What keeps the place from being cleared; empty where nothing does."""
+        return self.foreign or self.added
 
 
 def look_at(output: Path, journal: Journal) -> Standing:
@@ -127,10 +135,9 @@ def look_at(output: Path, journal: Journal) -> Standing:
     begun = journal.begun
     there = output.exists() or output.is_symlink()
     if journal.foreign:
-        obstacle = f"{journal.root} is no journal of a run"
-    else:
-        obstacle = _foreign(output, begun) if there else ""
-    return Standing(there or begun, begun, obstacle)
+        return Standing(there, False, f"{journal.root} is no journal of a run", "")
+    foreign = _foreign(output, begun) if there else ""
+    return Standing(there or begun, begun, foreign, _added(output) if there and not foreign else "")
 
 
 def settle_existing(
@@ -163,9 +170,9 @@ def settle_existing(
     if not found.exists and not found.obstacle:
         _require_writable(output)
         return False
-    if resume and found.begun:
+    if resume and found.begun and not found.foreign:
         return True
-    if found.obstacle and (overwrite or not found.begun):
+    if found.foreign or (found.added and overwrite):
         wanted = " and is not removed" if overwrite else ""
         kind = OutputError if overwrite else OutputExistsError
         raise kind(f"{found.obstacle}{wanted}; move it away, or choose another output.")
@@ -177,7 +184,7 @@ def settle_existing(
             "or start anew with --overwrite."
         )
     ways = ["go on with it by --resume"] if found.begun and same_settings else []
-    ways += [] if found.obstacle else ["replace it by --overwrite"]
+    ways += [] if found.added else ["replace it by --overwrite"]
     unfinished = "" if output.exists() else " as an unfinished run"
     other = "" if same_settings or not found.begun else " and was begun under other settings"
     raise OutputExistsError(
@@ -248,28 +255,40 @@ def _foreign(output: Path, begun: bool) -> str:
         return f"{output} is no TIFF that a run of this program made"
     if not output.is_dir():
         return f"{output} is neither an image store nor a TIFF"
-    names = sorted(path.name for path in output.iterdir())
-    if not names:
+    names = {path.name for path in output.iterdir()}
+    if not names or _is_our_store(output, unmarked=begun and not _added(output)):
         return ""
-    if not (begun or _is_our_store(output)):
-        is_store = any(name in STORE_FILES for name in names)
-        return f"{output} is {'a store' if is_store else 'a folder'} that no run of this program made"
+    kind = "a store" if names.intersection(STORE_FILES) else "a folder"
+    return f"{output} is {kind} that no run of this program made"
+
+
+def _added(output: Path) -> str:
+    """Return what an output holds besides the levels and metadata that a run writes; empty where it is nothing."""
+    if not output.is_dir():
+        return ""
+    names = sorted(path.name for path in output.iterdir())
     strange = [name for name in names if not (name.isdecimal() or name in STORE_FILES)]
     return f"{output} holds {strange[0]!r} besides what a run wrote" if strange else ""
 
 
-def _is_our_store(store: Path) -> bool:
-    """Tell whether a store has the attribute that every run leaves, finished or not."""
-    for name in ("zarr.json", ".zattrs"):
+def _is_our_store(store: Path, *, unmarked: bool) -> bool:
+    """Tell whether a store has the attribute that every run leaves, finished or not.
+
+    Where a plan lies beside the store, `unmarked`, metadata that are damaged or say nothing are taken for a run's.
+    """
+    seen = False
+    for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
             found = json.loads((store / name).read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict):
-            attributes = found.get("attributes", {}) if name == "zarr.json" else found
-            if isinstance(attributes, dict) and "bigrestore" in attributes:
-                return True
-    return False
+        if name == ".zarray" or (isinstance(found, dict) and found.get("node_type") == "array"):
+            return False
+        attributes = found.get("attributes", {}) if isinstance(found, dict) and name == "zarr.json" else found
+        if isinstance(attributes, dict) and "bigrestore" in attributes:
+            return True
+        seen = seen or bool(attributes)
+    return unmarked and not seen
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -294,9 +295,11 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
             f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
         )
     try:
-        array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # numpy warns of a file without a number, and reads it
+            array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
         kernel = np.asarray(array, np.float32)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, UserWarning) as error:
         raise InputError(
             f"the kernel {path} cannot be read ({error}); give a .npy file or rows of numbers"
         ) from error

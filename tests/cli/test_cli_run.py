@@ -279,6 +279,14 @@ def test_every_error_ends_with_a_full_stop(
     assert capsys.readouterr().err.endswith(".\n")
 
 
+def test_a_kernel_file_without_numbers_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--kernel", tmp_path / "empty.txt") == 3
+    assert "empty.txt" in capsys.readouterr().err
+
+
 def test_the_configuration_is_not_overwritten(
     picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

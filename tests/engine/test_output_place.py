@@ -61,6 +61,23 @@ def test_overwrite_spares_what_no_run_made(tmp_path: Path, source: Path, make: A
         assert everything(tmp_path) == before
 
 
+def test_what_took_the_place_of_an_output_is_spared(tmp_path: Path, source: Path) -> None:
+    import shutil
+
+    out = tmp_path / "out.zarr"
+    for make in (foreign_array, foreign_file, foreign_group):
+        go(source, out, Fir())
+        shutil.rmtree(out)
+        make(out)
+        before = everything(tmp_path)
+        for settings in ({"overwrite": True}, {"resume": True}, {}):
+            with pytest.raises(OutputError, match="move it away"):
+                go(source, out, Fir(), **settings)
+        assert everything(tmp_path) == before
+        shutil.rmtree(out) if out.is_dir() else out.unlink()
+        shutil.rmtree(f"{out}.bigrestore")
+
+
 def test_overwrite_spares_a_tiff_of_somebody_else(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.ome.tif"
     tifffile.imwrite(out, np.ones((20, 20), np.uint8))
