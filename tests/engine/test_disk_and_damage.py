@@ -211,6 +211,27 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> Non
     assert not (tmp_path / "lock").exists()
 
 
+def test_without_locks_of_the_file_system_a_living_holder_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import platform
+
+    from bigrestore.engine import lock
+
+    def unsupported(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    holder = {"host": platform.node(), "pid": os.getppid()}
+    (tmp_path / "lock").write_text(json.dumps(holder))
+    with pytest.raises(OutputExistsError, match=f"process {os.getppid()} "), sole_writer(tmp_path, tmp_path):
+        pass
+    for left_over in (holder | {"pid": 2**22 + 5}, holder | {"host": "elsewhere"}):
+        (tmp_path / "lock").write_text(json.dumps(left_over))
+        with sole_writer(tmp_path, tmp_path):
+            assert "cannot be locked" in caplog.text
+
+
 def edited(path: Path) -> None:
     """Change one pixel where no sampled window lies, in an uncompressed chunk, so that no size changes."""
     zarr.open_array(path, mode="r+")[280, 300] = 7

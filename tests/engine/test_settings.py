@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import numpy as np
 import pytest
+from engine_toys import Fir
 
 from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.methods.registry import create_method
@@ -128,6 +130,29 @@ def test_regions_and_voxel_sizes_are_read() -> None:
     assert RunSettings(voxel_size=2).voxel_size == (None, 2.0, 2.0)
     with pytest.raises(UsageError, match="--voxel-size"):
         parse_voxel_size("big")
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", "cuda:1"), ("auto", "cuda"), ("cuda", "cuda")])
+def test_tiles_are_planned_for_the_gpu_that_was_asked_for(
+    device: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from bigrestore.engine.plan import _device_memory_bytes
+
+    class OnGpu(Fir):
+        def describe(self) -> dict[str, Any]:
+            return super().describe() | {"device": "cuda"}
+
+    asked: list[str] = []
+
+    def properties(device: torch.device) -> SimpleNamespace:
+        asked.append(str(device))
+        return SimpleNamespace(total_memory=7)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert _device_memory_bytes(OnGpu(), device) == 7
+    assert asked == [expected]
 
 
 def test_flags_override_the_configuration_and_it_the_defaults(tmp_path: Path) -> None:
