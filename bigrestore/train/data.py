@@ -62,6 +62,9 @@ TISSUE_TARGET = (195 / 255, 202 / 255)
 REMAP_SLOPE = (0.4, 1.6)
 """Least and greatest contrast gain of the remap: noise must not be blown up with the tissue."""
 
+NAMED_FILES = 3
+"""Files that a refusal names."""
+
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
     """Return the generator of one training step: the same for the same (seed, step, stream)."""
@@ -263,10 +266,12 @@ class PatchSource:
         """Say what was loaded, and refuse a set from which nothing can be drawn."""
         if not self._levels:
             largest = max((min(image.pixels.shape) for image in images), default=0)
+            names = sorted({image.name for image in images})
+            named = ", ".join(names[:NAMED_FILES]) + (", ..." if len(names) > NAMED_FILES else "")
             raise InputError(
-                f"None of the {len(images)} training image(s) has a window of {self.patch_px} pixels with "
-                f"enough sharp tissue (the largest is {largest} pixels on its short side); give larger or "
-                "sharper images, or a smaller patch."
+                f"None of the {len(images)} {'training' if self.augment else 'held-out'} image(s) ({named}) has a window "
+                f"of {self.patch_px} pixels with enough sharp tissue (the largest is {largest} pixels on its short "
+                "side); give larger or sharper images, or take out those that are neither."
             )
         unused = len({image.name for image in images}) - len(self.names)
         if unused:

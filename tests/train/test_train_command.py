@@ -233,3 +233,12 @@ def test_images_that_nothing_can_be_learnt_from_are_sentences(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"b\.png cannot be read .*repair or remove it"):
         train_stage("estimator", tmp_path / "flat", tmp_path / "m.safetensors", attrs.evolve(options, seed=1))
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_held_out_image_that_is_too_small_is_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (360, 360)).astype(np.uint8)
+    for name, side in (("a.png", 360), ("b.png", 360), ("z.png", 60)):
+        Image.fromarray(noise[:side, :side]).save(tmp_path / name)
+    options = StageOptions(preset="nano", steps=2, batch=2, threads=1)
+    with pytest.raises(InputError, match=r"1 held-out image\(s\) \(z\.png\) .* take out those"):
+        train_stage("estimator", tmp_path, tmp_path / "m.safetensors", options)
