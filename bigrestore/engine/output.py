@@ -298,6 +298,8 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
     try:
         with tifffile.TiffFile(path) as file:
             text = file.ome_metadata or ""
+            if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
+                return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
         return unreadable
     return 'Namespace="bigrestore"' in text
