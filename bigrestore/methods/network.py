@@ -296,7 +296,8 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # numpy warns of a file without a number, and reads it
+            # numpy only warns of a file without a number in it
+            warnings.simplefilter("error", UserWarning)
             array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
         kernel = np.asarray(array, np.float32)
     except (ValueError, OSError, EOFError, UserWarning) as error:
