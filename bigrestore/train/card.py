@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bigrestore.errors import output_error
+
 SOURCES_NAME = "SOURCES.md"
 
 
@@ -18,7 +20,13 @@ def write_card(model: Path, info: dict[str, Any], data: Path) -> Path:
     sources = data / SOURCES_NAME
     text = model_card(model.stem, info, sources.read_text(encoding="utf-8") if sources.is_file() else None)
     path = model.with_suffix(".md")
-    path.write_text(text, encoding="utf-8")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise output_error(path, error) from error
     return path
 
 
@@ -51,7 +59,9 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:
     """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
-    shares = ", ".join(f"{group} {100 * share:.1f} %" for group, share in record["groups"].items())
+    shares = ", ".join(
+        f"{group or 'no group'} {100 * share:.1f} %" for group, share in record["groups"].items()
+    )
     lines = [f"- started from a model trained before: {_effort(old)}" for old in record.get("earlier", [])]
     lines += [
         f"- {_effort(record)}",

@@ -7,6 +7,8 @@ training needs and what people look at: checkpoints, CSV and TensorBoard logs, s
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import platform
 from pathlib import Path
@@ -16,7 +18,7 @@ import attrs
 import torch
 
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import UsageError
+from bigrestore.errors import InputError, UsageError
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.redegrade import KERNEL_PX
@@ -26,7 +28,7 @@ from bigrestore.train.card import write_card
 from bigrestore.train.data import PatchSource
 from bigrestore.train.estimator import EstimatorStage
 from bigrestore.train.fidelity import FidelityStage
-from bigrestore.train.images import load_images, split_by_section
+from bigrestore.train.images import GreyImage, load_images, split_by_section
 from bigrestore.train.loop import train
 from bigrestore.train.options import above_zero, one_of, whole_number
 from bigrestore.train.pairs import PairSource, patch_size
@@ -124,7 +126,8 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     result = train(stage, _loop_settings(name, data, output, options), output)
     if result.status == "done":
         before = info.get("training", {})
-        record = _record(stage, pairs, options, result) | {"earlier": _lineage(before.get(name))}
+        record = _record(stage, pairs, options, result)
+        record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
         update_info(output, {"training": {**before, name: record}})
         card = write_card(output, read_checkpoint(output)[0], data)
         log.info("wrote %s and its card %s", output, card)
@@ -164,12 +167,25 @@ def _pairs(name: str, data: Path, scale: int, options: StageOptions, device: tor
     side = patch_size(input_px, scale)
     return PairSource(
         PatchSource(train_images, side, scale),
-        PatchSource(held_out_images, side, scale, augment=False),
+        _held_out_source(train_images, held_out_images, side, scale),
         Recipe.load(options.recipe),
         scale,
         seed=options.seed,
         device=device,
     )
+
+
+def _held_out_source(
+    train_images: list[GreyImage], held_out: list[GreyImage], side: int, scale: int
+) -> PatchSource:
+    """Return the source of the held-out pairs; where none of their images holds a window, of those trained on."""
+    try:
+        return PatchSource(held_out, side, scale, augment=False)
+    except InputError as error:
+        log.warning(
+            "No held-out image can be used (%s); the running figures are of images trained on.", error
+        )
+        return PatchSource(train_images, side, scale, augment=False)
 
 
 def _stage(
@@ -205,11 +221,22 @@ def _record(
     }
 
 
-def _lineage(before: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return what was trained before of the same stage, oldest first: a model card must not hide it."""
+def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: bool) -> list[dict[str, Any]]:
+    """Return what was trained before of the same stage, oldest first: a model card must not hide it.
+
+    A training that is resumed when it was finished finds its own record, which is no other training's.
+    """
     if before is None:
         return []
-    return [*before.get("earlier", []), {key: before[key] for key in LINEAGE}]
+    earlier: list[dict[str, Any]] = before.get("earlier", [])
+    if resumed and all(before[key] == record[key] for key in LINEAGE if key != "seconds"):
+        return earlier
+    return [*earlier, {key: before[key] for key in LINEAGE}]
+
+
+def _digest(recipe: Recipe) -> str:
+    """Return eight hexadecimals that tell a recipe from an edited one of the same name."""
+    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -> LoopSettings:
@@ -226,7 +253,7 @@ def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -
             "data": data.name,
             "preset": options.preset,
             "scale": options.scale,
-            "recipe": options.recipe,
+            "recipe": f"{options.recipe} ({_digest(Recipe.load(options.recipe))})",
             "batch": options.batch,
             "precision": options.precision,
         },

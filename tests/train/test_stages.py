@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.nn.checkpoint import load_model
+from bigrestore.train.images import load_images, split_by_section
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.stages import StageOptions, train_stage
 
@@ -71,6 +72,39 @@ def test_a_card_says_what_was_trained_before(tissue: Path, tmp_path: Path) -> No
     train_stage("estimator", tissue, second, attrs.evolve(OPTIONS, steps=3, start=first))
     assert [old["steps"] for old in load_model(second).info["training"]["estimator"]["earlier"]] == [2]
     assert "started from a model trained before: 0 minutes, 2 steps" in second.with_suffix(".md").read_text()
+
+
+def test_a_finished_training_is_not_its_own_predecessor(tissue: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    train_stage("estimator", tissue, output, attrs.evolve(OPTIONS, steps=2))
+    again = train_stage("estimator", tissue, output, attrs.evolve(OPTIONS, steps=2, resume=True))
+    assert again.status == "done"
+    assert load_model(output).info["training"]["estimator"]["earlier"] == []
+
+
+def test_an_edited_recipe_is_not_gone_on_with(tissue: Path, tmp_path: Path) -> None:
+    recipe, output = tmp_path / "mine.toml", tmp_path / "a.safetensors"
+    options = attrs.evolve(OPTIONS, steps=2, recipe=str(recipe))
+    recipe.write_text('name = "mine"\nidentity_probability = 0.1\n')
+    train_stage("estimator", tissue, output, options)
+    recipe.write_text('name = "mine"\nidentity_probability = 0.2\n')
+    with pytest.raises(UsageError, match="recipe"):
+        train_stage("estimator", tissue, output, attrs.evolve(options, resume=True))
+
+
+def test_held_out_images_without_a_window_are_said(
+    tissue: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for image in tissue.iterdir():
+        (folder / f"group__{image.name}").write_bytes(image.read_bytes())
+    training, held_out = split_by_section(load_images(folder))
+    for image in held_out:
+        Image.fromarray(image.pixels[:40, :40]).save(folder / image.name)
+    train_stage("estimator", folder, tmp_path / "a.safetensors", attrs.evolve(OPTIONS, steps=1))
+    assert "No held-out image can be used" in caplog.text
+    assert training
 
 
 def test_the_same_seed_trains_the_same_weights(tissue: Path, tmp_path: Path) -> None:
