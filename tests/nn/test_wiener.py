@@ -67,7 +67,8 @@ def test_without_blur_and_noise_the_input_stays() -> None:
     delta[:, 10, 10] = 1
     x = texture(96, 96)
     found = deconvolve(x, torch.ones_like(x), wiener_filters(delta, torch.tensor([0.0]), 1), 1)
-    assert float((found - x).abs().max()) < 2 / 255
+    assert float((found[:, :2] - x).abs().max()) < 2 / 255
+    assert float((found[:, 2:] - x).abs().max()) < 3 / 255  # the cautious one assumes some noise nevertheless
 
 
 @pytest.mark.parametrize("scale", [1, 2])
