@@ -175,7 +175,9 @@ class PatchSource:
         """Return the number of different windows, before augmentation."""
         return sum(len(level.origins) for level in self._levels)
 
-    def draw(self, n: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> Tensor:
+    def draw(
+        self, n: int, rng: np.random.Generator, device: torch.device | str = "cpu", together: int = 1
+    ) -> Tensor:
         """Draw patches.
 
         Parameters
@@ -186,6 +188,8 @@ class PatchSource:
             The only source of chance: the same state gives the same patches.
         device : torch.device or str
             Where the patches are wanted; they travel there as bytes.
+        together : int
+            How many patches in a row come from one image, at one factor and in one tone; divides n.
 
         Returns
         -------
@@ -194,11 +198,15 @@ class PatchSource:
         """
         if n < 1:
             raise UsageError(f"n is {n}; draw at least one patch.")
-        chosen = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
+        if together < 1 or n % together:
+            raise UsageError(f"together is {together}; give a divisor of the {n} patches.")
+        sets = n // together
+        chosen = np.searchsorted(self._cumulative, rng.random(sets) * self._cumulative[-1], side="right")
         where = rng.random(n)
         turns = rng.integers(0, 8, n) if self.augment else np.zeros(n, np.int64)
-        remap = rng.random(n) < (self.remap_probability if self.augment else 0.0)
-        target = rng.uniform(*TISSUE_TARGET, n)
+        remap = rng.random(sets) < (self.remap_probability if self.augment else 0.0)
+        target = rng.uniform(*TISSUE_TARGET, sets)
+        chosen, remap, target = (np.repeat(drawn, together) for drawn in (chosen, remap, target))
         picked = [self._levels[min(int(i), len(self._levels) - 1)] for i in chosen]
         crops = [self._crop(level, w, int(t)) for level, w, t in zip(picked, where, turns, strict=True)]
         tones = [

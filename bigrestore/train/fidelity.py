@@ -37,6 +37,7 @@ from bigrestore.train.pairs import Pairs, PairSource
 
 PATCH_PX = 96
 BATCH = 8
+HELD_OUT = 32
 ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.2
 MASK_SHOWN_SHARE = 0.5
 CHOICE_STREAM = 2

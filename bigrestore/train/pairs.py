@@ -71,6 +71,8 @@ class PairSource:
         Where pairs are made and wanted.
     held_out_count : int
         Number of held-out pairs.
+    together : int
+        How many held-out pairs in a row are of one image and one degradation.
     """
 
     def __init__(
@@ -83,13 +85,14 @@ class PairSource:
         seed: int,
         device: torch.device,
         held_out_count: int = 32,
+        together: int = 1,
     ) -> None:
         self.train, self.recipe, self.scale, self.seed, self.device = train, recipe, scale, seed, device
-        self._held_out = self._make(held_out, HELD_OUT_SEED, 0, held_out_count)
+        self._held_out = self._make(held_out, HELD_OUT_SEED, 0, held_out_count, together)
 
-    def at(self, step: int, count: int) -> Pairs:
-        """Return the pairs of a step."""
-        return self._make(self.train, self.seed, step, count)
+    def at(self, step: int, count: int, together: int = 1) -> Pairs:
+        """Return the pairs of a step, `together` in a row being of one image and one degradation."""
+        return self._make(self.train, self.seed, step, count, together)
 
     def held_out(self) -> Pairs:
         """Return the held-out pairs, always the same."""
@@ -100,21 +103,27 @@ class PairSource:
         drawn = draw(self.recipe, self.scale, count, np.random.default_rng(KERNEL_SEED))
         return psi_targets(drawn)["kernel"]
 
-    def _make(self, source: PatchSource, seed: int, step: int, count: int) -> Pairs:
+    def _make(self, source: PatchSource, seed: int, step: int, count: int, together: int) -> Pairs:
         rng = step_rng(seed, step)
-        clean = soften(source.draw(count, rng, self.device), rng)
-        drawn = draw(self.recipe, self.scale, count, rng)
+        clean = soften(source.draw(count, rng, self.device, together), rng, together)
+        drawn = [
+            one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
+        ]
         generator = step_generator(seed, step, self.device)
         degraded, valid, target = degrade_batch(clean, drawn, self.scale, generator)
         return Pairs(degraded, valid, target, known_of(drawn, self.device), drawn)
 
 
-def soften(clean: Tensor, rng: np.random.Generator) -> Tensor:
-    """Blur a drawn share of windows, (N, 1, H, W), by Gaussians of drawn width; the border repeats."""
-    sigma = rng.uniform(*SOFT_SIGMA_PX, len(clean))
-    sigma[rng.random(len(clean)) >= SOFT_SHARE] = 1e-3
+def soften(clean: Tensor, rng: np.random.Generator, together: int = 1) -> Tensor:
+    """Blur a drawn share of windows, (N, 1, H, W), by Gaussians of drawn width; the border repeats.
+
+    `together` windows in a row are blurred alike.
+    """
+    sets = len(clean) // together
+    sigma = rng.uniform(*SOFT_SIGMA_PX, sets)
+    sigma[rng.random(sets) >= SOFT_SHARE] = 1e-3
     at = torch.arange(-SOFT_REACH_PX, SOFT_REACH_PX + 1, device=clean.device, dtype=clean.dtype)
-    widths = torch.from_numpy(sigma).to(clean)[:, None]
+    widths = torch.from_numpy(np.repeat(sigma, together)).to(clean)[:, None]
     taps = torch.exp(-0.5 * (at / widths) ** 2)
     taps = (taps / taps.sum(1, keepdim=True))[:, None, None]
     reach = SOFT_REACH_PX

@@ -172,6 +172,8 @@ def _pairs(name: str, data: Path, scale: int, options: StageOptions, device: tor
         scale,
         seed=options.seed,
         device=device,
+        held_out_count=estimator.HELD_OUT if name == "estimator" else fidelity.HELD_OUT,
+        together=estimator.HELD_OUT_TOGETHER if name == "estimator" else 1,
     )
 
 

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.nn.checkpoint import load_model
+from bigrestore.train.data import PatchSource
 from bigrestore.train.images import load_images, split_by_section
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.stages import StageOptions, train_stage
@@ -126,7 +128,6 @@ def test_scale_two_trains(tissue: Path, tmp_path: Path) -> None:
 
 def test_patch_sizes_leave_room_for_the_kernel() -> None:
     assert patch_size(96, 2) > 2 * 96 + 20
-    assert isinstance(PairSource, type)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,18 @@ def test_the_command_trains(tissue: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "2 steps" in result.output
     assert output.is_file()
+
+
+def test_windows_of_a_set_are_of_one_image_and_one_degradation(tissue: Path) -> None:
+    training, held_out = split_by_section(load_images(tissue))
+    sources = [PatchSource(images, patch_size(64, 1), 1) for images in (training, held_out)]
+    pairs = PairSource(
+        *sources, Recipe.load("default"), 1, seed=0, device=torch.device("cpu"), held_out_count=8, together=4
+    )
+    for batch in (pairs.at(3, 8, 4), pairs.held_out()):
+        assert all(one is batch.drawn[0] for one in batch.drawn[:4])
+        assert batch.drawn[4] is not batch.drawn[0]
+        assert torch.equal(batch.known.kernel[0], batch.known.kernel[3])
+        assert not torch.equal(batch.target[0], batch.target[1])
+    with pytest.raises(UsageError, match="divisor"):
+        sources[0].draw(6, np.random.default_rng(0), together=4)
