@@ -7,6 +7,9 @@ nobody has to import this module to handle a missing file.
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class BigrestoreError(Exception):
     """Any error that bigrestore foresees; `exit_code` is what the command line exits with."""
@@ -44,6 +47,10 @@ class OutputExistsError(OutputError, FileExistsError):
     """The output exists and neither resuming nor overwriting was asked for, or its settings differ."""
 
 
+class DiskFullError(OutputError):
+    """There is no space left where the output is written; every further block would fail alike."""
+
+
 class BlocksFailedError(BigrestoreError, RuntimeError):
     """The run ended, but some blocks failed; they are listed in the message and in the journal."""
 
@@ -64,3 +71,51 @@ class StoppedError(BigrestoreError, InterruptedError):
     """A signal stopped the run; what was finished is kept and the run can be resumed."""
 
     exit_code = 75
+
+
+def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """Turn an error of the operating system during writing into a sentence with a way out.
+
+    Use it as ``raise output_error(path, error) from error`` wherever files of an output are written. An
+    `OutputError` comes back as it is, so that the sentence nearest to the cause is the one that is read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        What was to be written, as the user knows it; the file that `error` names is often a passing one.
+    error : OSError
+        What the operating system said; a ``PermissionError`` and its kin included.
+
+    Returns
+    -------
+    OutputError
+        A `DiskFullError` where there is no space left. Its `errno` is that of `error`.
+
+    Raises
+    ------
+    BigrestoreError
+        `error` itself, where it is a foreseen one that has nothing to do with writing: `InputError` and
+        `StoppedError` are ``OSError`` too.
+    """
+    if isinstance(error, OutputError):
+        return error
+    if isinstance(error, BigrestoreError):
+        raise error
+    found: OutputError
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        found = DiskFullError(
+            f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
+            "again with --resume."
+        )
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        found = OutputError(
+            f"{os.fspath(path)} may not be written ({error.strerror}); change its permissions or choose another place "
+            "for the output."
+        )
+    else:
+        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        found = OutputError(
+            f"{os.fspath(path)} cannot be written ({reason}); choose another place for the output."
+        )
+    found.errno = error.errno
+    return found

@@ -403,7 +403,8 @@ def choose_tile_px(
     -------
     int
         The side that finishes first among those within the limits; where limits exclude each other, memory
-        comes first, then redundancy, then time.
+        comes first, then redundancy, then time. A small region keeps less than any tile computes, so that no
+        side is within the limit of redundancy; then it is the side that computes least.
     """
     unit, block = grid.y.unit_px, grid.y.block_px
     sides = sorted({max(unit, round_up(-(-block // n), unit)) for n in range(1, block // unit + 1)})
@@ -415,7 +416,9 @@ def choose_tile_px(
         if side >= min(128, block)
     }
     allowed = [s for s in trials if trials[s].largest_tile_px <= memory_px] or [min(trials)]
-    allowed = [s for s in allowed if trials[s].redundancy <= redundancy_limit] or allowed[-1:]
+    least = min(trials[s].computed_px for s in allowed)
+    thrifty = [s for s in allowed if trials[s].redundancy <= redundancy_limit]
+    allowed = thrifty or [s for s in allowed if trials[s].computed_px == least]
     in_time = [s for s in allowed if trials[s].largest_tile_px <= time_px]
     allowed = in_time or allowed[:1]
     return min(allowed, key=lambda side: (trials[side].makespan_px(threads), -side))

@@ -169,7 +169,7 @@ def _refuse_other_range(section: Section, thumbnail: Floats) -> None:
 
 
 def _lattice_means(grey: Floats, factor: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return (n, 4): y, x, mean and standard deviation, in the thumbnail, of each whole lattice window."""
+    """Return (n, 4): y, x, mean and standard deviation, in the thumbnail, of each lattice window."""
     found = []
     for y, x in _lattice(height, width):
         part = _seen(grey, factor, y, x)
@@ -178,9 +178,12 @@ def _lattice_means(grey: Floats, factor: float, height: int, width: int) -> NDAr
 
 
 def _lattice(height: int, width: int) -> list[tuple[int, int]]:
-    """Return the origins of the whole windows of a section, on multiples of their side."""
-    rows = range(0, height - WINDOW_PX + 1, WINDOW_PX)
-    return [(y, x) for y in rows for x in range(0, width - WINDOW_PX + 1, WINDOW_PX)]
+    """Return the origins of the windows of a section, on multiples of their side.
+
+    Windows are whole, but along an axis that is shorter than one: there they begin at 0.
+    """
+    rows, columns = (range(0, max(1, side - WINDOW_PX + 1), WINDOW_PX) for side in (height, width))
+    return [(y, x) for y in rows for x in columns]
 
 
 def _seen(picture: NDArray[Any], factor: float, y: int, x: int) -> NDArray[Any]:
@@ -196,8 +199,6 @@ def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[f
     The flattest of the brightest windows are read; one is flat where the variance of its 8 x 8 means is that of
     the mean of 64 independent pixels, within a factor of two, or below half a grey level of 8 bits.
     """
-    if not len(cells):
-        return None, 0.0
     bright = cells[cells[:, 2] >= np.quantile(cells[:, 2], 0.75)]
     tried = bright[np.argsort(bright[:, 3], kind="stable")][:BACKGROUND_WINDOWS]
     levels, sigmas = [], []
@@ -220,8 +221,6 @@ def _tissue_windows(
 ) -> list[tuple[int, int]]:
     """Choose windows that are half tissue, or a tenth where there are none, evenly spread over the section."""
     lattice = _lattice(height, width)
-    if not lattice:
-        return [(0, 0)] if tissue.any() else []
     shares = [float(_seen(tissue, factor, y, x).mean()) for y, x in lattice]
     for smallest in (0.5, 0.1):
         found = [place for place, share in zip(lattice, shares, strict=True) if share >= smallest]

@@ -10,10 +10,11 @@ which a run is resumed.
 
 from __future__ import annotations
 
-import math
+import numbers
+import re
 import tomllib
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import attrs
@@ -22,13 +23,19 @@ from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.geometry import BLOCK_PX, CHUNK_PX
 
 SCALES = (1, 2, 4)
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
 
 SCORE_STEP_PX = 96
 """Score tiles are multiples of NIQE's blocks."""
+
+LARGEST_NUMBER = 1e300
+"""Numbers beyond are no quantities; infinity and what is no number lie beyond as well."""
+
+LONGEST_SHOWN = 80
+"""Characters of a refused value that a message repeats."""
 
 VoxelSize = tuple[float | None, float | None, float | None]
 Span = tuple[int, int]
@@ -40,61 +47,130 @@ def _flag(attribute: attrs.Attribute[Any]) -> str:
 
 
 def _refuse(attribute: attrs.Attribute[Any], value: object, way_out: str) -> None:
-    raise UsageError(f"{_flag(attribute)} is {value!r}; {way_out}.")
+    raise UsageError(f"{_flag(attribute)} is {_shown(value)}; {way_out}.")
+
+
+def _shown(value: object) -> str:
+    """Return a refused value on one line: as it was given where it can be, its kind where it has none."""
+    if not isinstance(value, str | int | float | bool | list | tuple | dict | None):
+        return f"of the type {type(value).__name__}"
+    if isinstance(value, tuple) and value and all(map(_is_pair, value)):
+        text = ",".join(f"{start}:{stop}" for start, stop in value)
+    elif isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
+        text = ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    else:
+        text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
 
 
 def _one_of(choices: tuple[Any, ...]) -> Check:
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value not in choices or isinstance(value, bool):
+        if type(value) is not type(choices[0]) or value not in choices:
             _refuse(attribute, value, f"choose one of {', '.join(map(str, choices))}")
 
     return check
 
 
 def _whole(smallest: int, largest: int, unit: str, *, optional: bool = True) -> Check:
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    def check(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is None and optional:
             return
-        good = isinstance(value, int) and not isinstance(value, bool) and smallest <= value <= largest
-        if not good:
+        if not (_is_whole(value) and smallest <= value <= largest):
             _refuse(attribute, value, f"it takes a whole number of {unit} from {smallest} to {largest}")
 
     return check
 
 
-def _realness(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not (isinstance(value, int | float) and 0.0 <= value <= 1.0):
+def _yes_or_no(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        _refuse(attribute, value, "it takes true or false, without quotation marks")
+
+
+def _text(takes: str, *, optional: bool = False) -> Check:
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is None and optional:
+            return
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            _refuse(attribute, value, f"it takes {takes}")
+
+    return check
+
+
+def _device(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (isinstance(value, str) and DEVICE.fullmatch(value)):
+        _refuse(attribute, value, "choose auto, cpu, cuda, cuda:N for the GPU number N, or mps")
+
+
+def _realness(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not (_is_number(value) and 0.0 <= value <= 1.0):
         _refuse(attribute, value, "it takes a number from 0 (nothing invented) to 1")
 
 
-def _block(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    good = isinstance(value, int) and CHUNK_PX <= value <= 32 * CHUNK_PX and value % CHUNK_PX == 0
+def _block(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    good = _is_whole(value) and CHUNK_PX <= value <= 32 * CHUNK_PX and value % CHUNK_PX == 0
     if not good:
         _refuse(attribute, value, f"it takes a multiple of {CHUNK_PX} output pixels, such as {BLOCK_PX}")
 
 
-def _overlap(_: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
+def _overlap(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is None:
         return
-    if not (isinstance(value, int) and 0 <= value <= BLOCK_PX and value % 2 == 0):
+    if not (_is_whole(value) and 0 <= value <= BLOCK_PX and value % 2 == 0):
         _refuse(attribute, value, f"it takes an even number of output pixels from 0 to {BLOCK_PX}")
 
 
-def _range(_: object, attribute: attrs.Attribute[Any], value: tuple[float, float] | None) -> None:
+def _range(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is None:
         return
-    if len(value) != 2 or not all(map(math.isfinite, value)) or value[0] >= value[1]:
+    good = (
+        isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
+    )
+    if not good:
         _refuse(attribute, value, "it takes two numbers, the value of black and the larger value of white")
 
 
-def _voxels(_: object, attribute: attrs.Attribute[Any], value: VoxelSize | None) -> None:
+def _voxels(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is None:
         return
-    if len(value) != 3 or not all(v is None or (math.isfinite(v) and v > 0) for v in value):
-        _refuse(attribute, value, "it takes one, two (y,x) or three (z,y,x) positive sizes in micrometres")
+    good = isinstance(value, tuple) and len(value) == 3
+    if not good or not all(v is None or (_is_number(v) and v > 0) for v in value):
+        given = tuple(v for v in value if v is not None) if isinstance(value, tuple) else value
+        _refuse(attribute, given, "it takes one, two (y,x) or three (z,y,x) positive sizes in micrometres")
 
 
-def _condition(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+def _roi(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    good = isinstance(value, tuple) and len(value) == 3 and all(map(_is_span, value[1:]))
+    if not good or not (value[0] is None or _is_span(value[0])):
+        given = value[1:] if isinstance(value, tuple) and value[:1] == (None,) else value
+        _refuse(
+            attribute,
+            given,
+            "it takes y0:y1,x0:x1 (or z0:z1,y0:y1,x0:x1) in output pixels, each start below its stop and none "
+            "negative",
+        )
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))
+
+
+def _is_span(value: Any) -> bool:
+    """Return whether a value is a start and a larger stop, neither negative."""
+    return _is_pair(value) and 0 <= value[0] < value[1]
+
+
+def _condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    _text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)
     if value is not None:
         from bigrestore.score.condition import Condition
 
@@ -154,24 +230,42 @@ def parse_voxel_size(text: str) -> VoxelSize:
     raise UsageError(f"--voxel-size is {text!r}; it takes micrometres as SIZE, Y,X or Z,Y,X.")
 
 
+def _to_plain(value: object) -> object:
+    """Return numbers of other libraries as Python's, and lists as tuples; leave all else as it is."""
+    if isinstance(value, list | tuple):
+        return tuple(_to_plain(item) for item in value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
 def _to_roi(value: object) -> object:
-    return parse_roi(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return parse_roi(value)
+    plain = _to_plain(value)
+    return (None, *plain) if isinstance(plain, tuple) and len(plain) == 2 else plain
 
 
 def _to_voxels(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (None, float(value), float(value))
-    if isinstance(value, list | tuple):
-        return (None,) * (3 - len(value)) + tuple(value)
-    return parse_voxel_size(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return parse_voxel_size(value)
+    plain = _to_plain(value)
+    if isinstance(plain, tuple) and plain:
+        sizes = plain * 2 if len(plain) == 1 else plain
+        return (None,) * (3 - len(sizes)) + sizes
+    if _is_number(plain):
+        return None, float(plain), float(plain)  # type: ignore[arg-type]
+    return plain
 
 
 def _to_path_text(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _to_pair(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    return _to_plain(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -198,7 +292,7 @@ class RunSettings:
     batch_size : int, optional
         Tiles handed to the method at once; None: 1.
     device, precision : str
-        See `DEVICES` and `PRECISIONS`.
+        auto, cpu, cuda, cuda:N or mps, and one of `PRECISIONS`.
     voxel_size : tuple of 3, optional
         Micrometres (z, y, x), None where unknown; overrides what the input says.
     input_range : tuple of 2, optional
@@ -237,33 +331,49 @@ class RunSettings:
         One sentence with the flag, its value and what it takes.
     """
 
-    method: str = attrs.field(default="network", validator=attrs.validators.instance_of(str))
-    model: str | None = attrs.field(default=None, converter=_to_path_text)
-    scale: int = attrs.field(default=1, validator=_one_of(SCALES))
-    realness: float = attrs.field(default=0.0, validator=_realness)
-    kernel: str | None = attrs.field(default=None, converter=_to_path_text)
-    mask: str = attrs.field(default="auto", converter=_to_path_text)
-    tile_size: int | None = attrs.field(default=None, validator=_whole(32, 32 * CHUNK_PX, "output pixels"))
-    overlap: int | None = attrs.field(default=None, validator=_overlap)
-    block_size: int = attrs.field(default=BLOCK_PX, validator=_block)
-    batch_size: int | None = attrs.field(default=None, validator=_whole(1, 1024, "tiles"))
-    device: str = attrs.field(default="auto", validator=_one_of(DEVICES))
+    method: str = attrs.field(default="network", validator=_text("the name of a method"))
+    model: str | None = attrs.field(
+        default=None,
+        converter=_to_path_text,
+        validator=_text("a file or the name of a shipped model", optional=True),
+    )
+    scale: int = attrs.field(default=1, converter=_to_plain, validator=_one_of(SCALES))
+    realness: float = attrs.field(default=0.0, converter=_to_plain, validator=_realness)
+    kernel: str | None = attrs.field(
+        default=None, converter=_to_path_text, validator=_text("a file", optional=True)
+    )
+    mask: str = attrs.field(default="auto", converter=_to_path_text, validator=_text("auto, none or a file"))
+    tile_size: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(32, 32 * CHUNK_PX, "output pixels")
+    )
+    overlap: int | None = attrs.field(default=None, converter=_to_plain, validator=_overlap)
+    block_size: int = attrs.field(default=BLOCK_PX, converter=_to_plain, validator=_block)
+    batch_size: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(1, 1024, "tiles")
+    )
+    device: str = attrs.field(default="auto", validator=_device)
     precision: str = attrs.field(default="auto", validator=_one_of(PRECISIONS))
     voxel_size: VoxelSize | None = attrs.field(default=None, converter=_to_voxels, validator=_voxels)
     input_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
-    roi: tuple[Span | None, Span, Span] | None = attrs.field(default=None, converter=_to_roi)
-    level: int = attrs.field(default=0, validator=_whole(0, 32, "pyramid levels", optional=False))
+    roi: tuple[Span | None, Span, Span] | None = attrs.field(default=None, converter=_to_roi, validator=_roi)
+    level: int = attrs.field(
+        default=0, converter=_to_plain, validator=_whole(0, 32, "pyramid levels", optional=False)
+    )
     format: str = attrs.field(default="auto", validator=_one_of(FORMATS))
-    lock: bool = True
-    resume: bool = False
-    overwrite: bool = False
-    deterministic: bool = False
-    seed: int = attrs.field(default=0, validator=_whole(0, 2**31 - 1, "the seed", optional=False))
-    threads: int | None = attrs.field(default=None, validator=_whole(1, 4096, "threads"))
+    lock: bool = attrs.field(default=True, validator=_yes_or_no)
+    resume: bool = attrs.field(default=False, validator=_yes_or_no)
+    overwrite: bool = attrs.field(default=False, validator=_yes_or_no)
+    deterministic: bool = attrs.field(default=False, validator=_yes_or_no)
+    seed: int = attrs.field(
+        default=0, converter=_to_plain, validator=_whole(0, 2**31 - 1, "the seed", optional=False)
+    )
+    threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
     progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
-    report: bool = True
-    report_sample: int | None = attrs.field(default=None, validator=_whole(1, 10_000_000, "score tiles"))
+    report: bool = attrs.field(default=True, validator=_yes_or_no)
+    report_sample: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(1, 10_000_000, "score tiles")
+    )
     fail_if: str | None = attrs.field(default=None, validator=_condition)
 
     def __attrs_post_init__(self) -> None:
@@ -300,20 +410,23 @@ class RunSettings:
         return {name: _plain(value) for name, value in facts.items()}
 
 
-def _tile(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    good = (
-        isinstance(value, int)
-        and SCORE_STEP_PX <= value <= 100 * SCORE_STEP_PX
-        and value % SCORE_STEP_PX == 0
-    )
+def _tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    good = _is_whole(value) and SCORE_STEP_PX <= value <= 100 * SCORE_STEP_PX and value % SCORE_STEP_PX == 0
     if not good:
         _refuse(attribute, value, f"it takes a multiple of {SCORE_STEP_PX} pixels, such as {CHUNK_PX}")
+
+
+def _names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple) or not value or not all(isinstance(v, str) and v.strip() for v in value):
+        _refuse(attribute, value, "it takes names of metrics, such as brisque,niqe")
 
 
 def _to_names(value: object) -> object:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
-    return None if value is None else tuple(value)  # type: ignore[arg-type]
+    return _to_plain(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -360,23 +473,31 @@ class ScoreSettings:
     """
 
     engine: str = attrs.field(default="native", validator=_one_of(("native", "pyiqa")))
-    metrics: tuple[str, ...] | None = attrs.field(default=None, converter=_to_names)
-    niqe_model: str | None = attrs.field(default=None, converter=_to_path_text)
-    tile_size: int = attrs.field(default=CHUNK_PX, validator=_tile)
-    sample: int | None = attrs.field(default=None, validator=_whole(1, 10_000_000, "tiles"))
-    seed: int = attrs.field(default=0, validator=_whole(0, 2**31 - 1, "the seed", optional=False))
-    level: int = attrs.field(default=0, validator=_whole(0, 32, "pyramid levels", optional=False))
+    metrics: tuple[str, ...] | None = attrs.field(default=None, converter=_to_names, validator=_names)
+    niqe_model: str | None = attrs.field(
+        default=None, converter=_to_path_text, validator=_text("a file", optional=True)
+    )
+    tile_size: int = attrs.field(default=CHUNK_PX, converter=_to_plain, validator=_tile)
+    sample: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(1, 10_000_000, "tiles")
+    )
+    seed: int = attrs.field(
+        default=0, converter=_to_plain, validator=_whole(0, 2**31 - 1, "the seed", optional=False)
+    )
+    level: int = attrs.field(
+        default=0, converter=_to_plain, validator=_whole(0, 32, "pyramid levels", optional=False)
+    )
     voxel_size: VoxelSize | None = attrs.field(default=None, converter=_to_voxels, validator=_voxels)
     input_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
     before_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
     reference_range: tuple[float, float] | None = attrs.field(
         default=None, converter=_to_pair, validator=_range
     )
-    any_placement: bool = False
+    any_placement: bool = attrs.field(default=False, validator=_yes_or_no)
     fail_if: str | None = attrs.field(default=None, validator=_condition)
-    csv: bool = False
-    overwrite: bool = False
-    threads: int | None = attrs.field(default=None, validator=_whole(1, 4096, "threads"))
+    csv: bool = attrs.field(default=False, validator=_yes_or_no)
+    overwrite: bool = attrs.field(default=False, validator=_yes_or_no)
+    threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
     progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
 
@@ -426,7 +547,17 @@ def load_config(path: Path) -> dict[str, Any]:
     run = values.get("run", values)
     if not isinstance(run, dict):
         raise UsageError(f"The configuration {path} has a value named run; make it a table, [run].")
-    return {name.replace("-", "_"): value for name, value in run.items()}
+    outside = [name for name, value in values.items() if run is not values and not isinstance(value, dict)]
+    if outside:
+        raise UsageError(
+            f"The configuration {path} has {outside[0]!r} outside of its table [run]; move it in."
+        )
+    found: dict[str, Any] = {}
+    for name, value in run.items():
+        if name.replace("-", "_") in found:
+            raise UsageError(f"The configuration {path} names {name!r} twice, with - and with _; keep one.")
+        found[name.replace("-", "_")] = value
+    return found
 
 
 def _plain(value: Any) -> Any:

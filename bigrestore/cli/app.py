@@ -19,6 +19,7 @@ import typer.core
 from bigrestore import __version__
 from bigrestore.cli.degrade import degrade
 from bigrestore.cli.info import info
+from bigrestore.cli.log import be_verbose
 from bigrestore.cli.models import models_app
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
@@ -75,8 +76,12 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Debug log and tracebacks, of any command.")
+    ] = False,
 ) -> None:
     """Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam."""
+    be_verbose(verbose)
 
 
 def main() -> None:
@@ -98,18 +103,24 @@ def _explain(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed when the error is made
+        return 2
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
         _say(f"{error.format_message().rstrip('.')}; see --help.")
         return 2
     if isinstance(error, typer.Abort):
         _say("Stopped.")
         return 130
-    _say(f"A bug in bigrestore: {type(error).__name__}: {error}. Run with -v for the traceback.")
+    _say(
+        f"A bug in bigrestore: {type(error).__name__}: {error}. For the traceback run bigrestore -v and the rest."
+    )
     return 1
 
 
 def _say(sentence: str) -> None:
-    sys.stderr.write(f"bigrestore: {sentence}\n")
+    """Write a sentence to standard error, with its full stop."""
+    stop = "" if sentence.endswith((".", "!", "?")) else "."
+    sys.stderr.write(f"bigrestore: {sentence}{stop}\n")
 
 
 def _leave(code: int) -> None:

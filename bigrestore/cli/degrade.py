@@ -24,7 +24,7 @@ Show = Annotated[str, typer.Option("--progress", help="auto, bar, lines or none.
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a whole section that was stopped.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former call left in OUTDIR.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what a former call made in OUTDIR.")]
 
 
 def degrade(
@@ -54,24 +54,29 @@ def degrade(
     configure_logging(verbose=verbose, quiet=quiet)
     console = Console(stderr=True)
     shown = progress == "bar" or (progress == "auto" and console.is_terminal)
-    with Progress(console=console, transient=True, disable=whole or not shown) as bar:
-        task = bar.add_task("pairs", total=count)
-        table = make_pairs(
-            input,
-            outdir,
-            scale=scale,
-            count=count,
-            whole=whole,
-            seed=seed,
-            recipe=recipe,
-            patch_px=patch_size,
-            level=level,
-            input_range=input_range,
-            overwrite=overwrite,
-            resume=resume,
-            progress=progress,
-            on_pair=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    try:
+        with Progress(console=console, transient=True, disable=whole or not shown) as bar:
+            task = bar.add_task("pairs", total=count)
+            table = make_pairs(
+                input,
+                outdir,
+                scale=scale,
+                count=count,
+                whole=whole,
+                seed=seed,
+                recipe=recipe,
+                patch_px=patch_size,
+                level=level,
+                input_range=input_range,
+                overwrite=overwrite,
+                resume=resume,
+                progress=progress,
+                on_pair=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt as error:
+        way_out = "go on with the same command and --resume" if whole else "start again with --overwrite"
+        typer.echo(f"bigrestore: Stopped by Ctrl-C; {way_out}.", err=True)
+        raise typer.Exit(130) from error
     made = "The whole section" if whole else f"{count} pair(s)"
     if not quiet:
-        Console().print(f"{made} at x{scale} in {outdir}, described by {table.name}", highlight=False)
+        typer.echo(f"{made} at x{scale} in {outdir}, described by {table.name}")

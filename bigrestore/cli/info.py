@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from bigrestore.cli.table import print_rows
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
@@ -17,30 +18,25 @@ def info(
     ],
     level: Annotated[int, typer.Option(help="Level of the pyramid to describe.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
 ) -> None:
     """Print the shape, voxel size, levels and storage of a file, store or stack of sections."""
     import json
 
-    from rich.console import Console
-    from rich.table import Table
-
+    from bigrestore.cli.log import configure_logging
     from bigrestore.io.section import open_section
 
+    configure_logging(verbose=verbose, quiet=False)
     facts = _facts(open_section(file, level=level))
-    console = Console()
     if as_json:
-        console.print_json(json.dumps(facts))
+        typer.echo(json.dumps(facts, indent=1))
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name.replace("_", " "), _text(name, value))
-    console.print(table)
+    print_rows((name.replace("_", " "), _text(name, value)) for name, value in facts.items())
 
 
 def _facts(section: Section) -> dict[str, Any]:
     """Return everything that is known of a section, JSON-able."""
+    details = dict(section.details)
     return {
         "source": section.source,
         "kind": section.kind,
@@ -57,18 +53,9 @@ def _facts(section: Section) -> dict[str, Any]:
         "resident_bytes": section.resident_bytes,
         "bytes": section.depth * section.height * section.width * section.channels * section.dtype.itemsize,
         "files": len(section.files),
-        "bigrestore": _provenance(section),
-        **{f"{section.kind} {name}": value for name, value in section.details.items()},
+        "bigrestore": details.pop("bigrestore", None),
+        **{f"{section.kind} {name}": value for name, value in details.items()},
     }
-
-
-def _provenance(section: Section) -> Any:
-    """Return what bigrestore wrote about itself into a store of its own, or None."""
-    if section.kind != "ome-zarr":
-        return None
-    import zarr
-
-    return zarr.open_group(store=Path(section.source), mode="r").attrs.get("bigrestore")
 
 
 def _text(name: str, value: Any) -> str:

@@ -6,6 +6,9 @@ import json
 import logging
 import sys
 
+_asked = {"verbose": False}
+"""Whether `-v` stands before the command, where it counts for every command."""
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line."""
@@ -19,8 +22,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(facts)
 
 
+def be_verbose(asked: bool) -> None:
+    """Let every command of this process log in full, tracebacks included, or end that."""
+    _asked["verbose"] = asked
+    if asked:
+        configure_logging(verbose=True, quiet=False)
+
+
 def configure_logging(*, verbose: bool, quiet: bool, log_format: str = "text") -> None:
     """Send the log to standard error: rich on a terminal, plain lines or JSON elsewhere."""
+    verbose = verbose or _asked["verbose"]
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler: logging.Handler
     if log_format == "text" and sys.stderr.isatty():

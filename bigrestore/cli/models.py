@@ -10,13 +10,16 @@ models_app = typer.Typer(no_args_is_help=True, help="List the shipped models, or
 
 Name = Annotated[str, typer.Argument(help="Name of a shipped model, or a .safetensors file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the metadata as JSON.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
 
 
 @models_app.command("list")
-def list_models() -> None:
+def list_models(verbose: Verbose = False) -> None:
     """List the shipped models: name, preset, scale, halo, parameters."""
+    _configure_log(verbose)
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from bigrestore.nn.checkpoint import read_checkpoint, shipped_models
 
@@ -24,23 +27,24 @@ def list_models() -> None:
     for name, path in shipped_models().items():
         info, _ = read_checkpoint(path)
         prior = "yes" if info.get("prior") else "no"
-        table.add_row(
-            name, info["preset"], f"x{info['scale']}", str(info["halo_px"]), prior, f"{info['parameters']:,}"
-        )
+        row = (name, info["preset"], f"x{info['scale']}", info["halo_px"], prior, f"{info['parameters']:,}")
+        table.add_row(*(Text(str(cell)) for cell in row))  # a name in square brackets is no markup
     Console().print(table)
 
 
 @models_app.command()
-def path(name: Name) -> None:
+def path(name: Name, verbose: Verbose = False) -> None:
     """Print the file that a model lies in."""
+    _configure_log(verbose)
     from bigrestore.nn.checkpoint import find_model
 
     typer.echo(find_model(name, None))
 
 
 @models_app.command()
-def show(name: Name, as_json: Json = False) -> None:
+def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
+    _configure_log(verbose)
     import json
 
     from rich.console import Console
@@ -58,9 +62,16 @@ def show(name: Name, as_json: Json = False) -> None:
 
 
 @models_app.command()
-def verify(name: Name) -> None:
+def verify(name: Name, verbose: Verbose = False) -> None:
     """Check a model's hash and that its weights fit its preset."""
+    _configure_log(verbose)
     from bigrestore.nn.checkpoint import load_model
 
     model = load_model(name)
     typer.echo(f"{model.name}: sha256 {model.sha256} is right")
+
+
+def _configure_log(verbose: bool) -> None:
+    from bigrestore.cli.log import configure_logging
+
+    configure_logging(verbose=verbose, quiet=False)

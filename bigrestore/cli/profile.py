@@ -21,6 +21,9 @@ InputRange = Annotated[
     tuple[float, float] | None, typer.Option(help="Values of black and white.", metavar="LO HI")
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the profile as JSON.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file of -o though it holds something else.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
 
@@ -34,6 +37,7 @@ def profile(
     scale: Scale = 1,
     input_range: InputRange = None,
     output: Output = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -41,7 +45,7 @@ def profile(
     import json
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.errors import OutputError, UsageError
+    from bigrestore.errors import UsageError
     from bigrestore.settings import RunSettings
 
     configure_logging(verbose=verbose, quiet=False)
@@ -53,16 +57,54 @@ def profile(
     section = open_section(input, level=settings.level, input_range=settings.input_range)
     if z >= section.depth:
         raise UsageError(f"--z is {z}, but {input} has {section.depth} section(s); choose one below that.")
+    if output is not None:
+        from bigrestore.engine.output import check_place, source_paths
+
+        models = [Path(model)] if model is not None and Path(model).exists() else []
+        check_place(output, source_paths(input, section), {"model": models})
+        _refuse_other_file(output, overwrite=overwrite)
     found = profile_section(section, z, create_method(settings))
     document = json.dumps(found.to_json(), indent=1)
     if output is not None:
-        try:
-            output.write_text(document + "\n")
-        except OSError as error:
-            raise OutputError(
-                f"The profile cannot be written to {output} ({error.strerror}); choose another place."
-            ) from error
+        _write(output, document)
     if as_json:
         typer.echo(document)
         return
     print_rows(found.rows())
+
+
+def _refuse_other_file(output: Path, *, overwrite: bool) -> None:
+    """Refuse to replace what is no profile; a profile of before is replaced without being asked."""
+    import json
+
+    from bigrestore.errors import OutputError, OutputExistsError
+    from bigrestore.profile import Profile
+
+    if not output.exists():
+        return
+    if not output.is_file():
+        raise OutputError(f"The output {output} is no file; give the name of a file, or print by --json.")
+    try:
+        Profile.from_json(json.loads(output.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not overwrite:
+            raise OutputExistsError(
+                f"The output {output} exists and is no profile; give another name, or replace it by --overwrite."
+            ) from error
+
+
+def _write(output: Path, document: str) -> None:
+    """Write the profile beside its place and rename it, so that a full disk costs no profile of before."""
+    import os
+
+    from bigrestore.errors import output_error
+
+    place = output.resolve()  # a link stays a link
+    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(document + "\n", encoding="utf-8")
+        partial.replace(place)
+    except OSError as error:
+        if partial.is_file():
+            partial.unlink()
+        raise output_error(output, error) from error

@@ -47,7 +47,7 @@ TileSize = Annotated[Number, _option("Largest core of a tile, output pixels.  [c
 Overlap = Annotated[Number, _option("Cross-fade of neighbouring tiles, output pixels.  [0]", panel=HOW)]
 BlockSize = Annotated[Number, _option("Unit of work, output pixels, multiple of 480.  [3840]", panel=HOW)]
 BatchSize = Annotated[Number, _option("Tiles handed to the method at once.  [1]", panel=HOW)]
-Device = Annotated[Text, _option("auto, cpu, cuda or mps.  [auto]", panel=HOW)]
+Device = Annotated[Text, _option("auto, cpu, cuda, cuda:N or mps.  [auto]", panel=HOW)]
 Precision = Annotated[Text, _option("auto, fp32, bf16 or fp16.  [auto]", panel=HOW)]
 Threads = Annotated[Number, _option("Tiles in flight.  [processors at hand; 2 on a GPU]", panel=HOW)]
 Seed = Annotated[Number, _option("Seed of the prior's noise.  [0]", panel=HOW)]
@@ -68,8 +68,10 @@ Resume = Annotated[
 Overwrite = Annotated[bool | None, _option("Replace an existing output.", "--overwrite", panel=WHERE)]
 DryRun = Annotated[bool, _option("Say what would be done, write nothing.", "--dry-run", panel=SAYS)]
 AsJson = Annotated[bool, _option("Dry run or summary as JSON.", "--json", panel=SAYS)]
-Config = Annotated[Path | None, _option("TOML file of these flags; flags override it.", panel=HOW)]
-Progress = Annotated[Text, _option("auto, bar, lines or none.  [auto]", panel=SAYS)]
+Config = Annotated[
+    Path | None, _option("TOML file of what is restored, how and where; flags override it.", panel=HOW)
+]
+Progress = Annotated[Text, _option("auto, bar, lines, tqdm or none.  [auto; none with -q]", panel=SAYS)]
 LogFormat = Annotated[Text, _option("text or json.  [text]", panel=SAYS)]
 Report = Annotated[
     bool | None, _option("Score the tiles before and after.  [report]", "--report/--no-report", panel=SAYS)
@@ -132,19 +134,23 @@ def run(
     from bigrestore.cli.log import configure_logging
     from bigrestore.settings import RunSettings
 
-    settings = RunSettings.resolve(flags, config)
+    settings = RunSettings.resolve(
+        flags | ({"progress": "none"} if quiet and progress is None else {}), config
+    )
     configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+    guarded = {} if config is None else {"configuration": config}
     if dry_run:
         from bigrestore.engine.dry import estimate
 
-        _show_estimate(estimate(input, output, settings), as_json=as_json)
+        _show_estimate(estimate(input, output, settings, guarded=guarded), as_json=as_json)
         return
     from bigrestore.engine.run import execute
 
     try:
-        summary = execute(input, output, settings)
+        summary = execute(input, output, settings, guarded=guarded)
     except KeyboardInterrupt as error:  # the framework knows the exit code, but not the way out
-        typer.echo(f"bigrestore: Stopped by Ctrl-C; {error}.", err=True)
+        way_out = f"; {error}" if str(error) else ""
+        typer.echo(f"bigrestore: Stopped by Ctrl-C{way_out}.", err=True)
         raise
     _show_summary(summary, as_json=as_json, quiet=quiet)
     summary.raise_if_failed()

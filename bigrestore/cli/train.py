@@ -31,6 +31,8 @@ Batch = Annotated[int, typer.Option(help="Pairs per step; 0 takes the stage's ow
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes all.")]
 Resume = Annotated[bool, typer.Option(help="Go on from the last training checkpoint.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
 
 
 @train_app.command()
@@ -50,12 +52,15 @@ def estimator(
     rate: Rate = 1e-3,
     threads: Threads = 0,
     resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Stage 0: learn to read blur and noise off windows of tissue."""
+    _configure_log(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
-    _train("estimator", data, output, options)
+    _train("estimator", data, output, options, quiet=quiet)
 
 
 @train_app.command()
@@ -75,12 +80,15 @@ def fidelity(
     rate: Rate = 8e-4,
     threads: Threads = 0,
     resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Stage 1: learn to undo a known degradation; starts from a model with a trained estimator."""
+    _configure_log(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
-    _train("fidelity", data, output, options)
+    _train("fidelity", data, output, options, quiet=quiet)
 
 
 def _options(
@@ -98,6 +106,7 @@ def _options(
     threads: int,
     resume: bool,
 ) -> StageOptions:
+    from bigrestore.degrade.schema import Recipe
     from bigrestore.methods.network import choose_device, choose_precision
     from bigrestore.train.stages import StageOptions
 
@@ -105,6 +114,7 @@ def _options(
     computed = choose_precision(precision, chosen)
     if precision == "auto" and computed == "fp16":
         computed = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
+    Recipe.load(recipe)  # a recipe that is none is better known before the images are read than after
     return StageOptions(
         preset=preset,
         scale=scale,
@@ -122,15 +132,37 @@ def _options(
     )
 
 
-def _train(stage: str, data: Path, output: Path, options: StageOptions) -> None:
+def _configure_log(*, verbose: bool, quiet: bool) -> None:
+    from bigrestore.cli.log import configure_logging
+
+    configure_logging(verbose=verbose, quiet=quiet)
+
+
+def _train(stage: str, data: Path, output: Path, options: StageOptions, *, quiet: bool) -> None:
+    """Train; a stop ends with 75, Ctrl-C with 130, and both say how to go on."""
+    import signal
+
     from bigrestore.errors import StoppedError
+    from bigrestore.train.options import check_place
+    from bigrestore.train.signals import stopping_at_once
     from bigrestore.train.stages import train_stage
 
-    result = train_stage(stage, data, output, options)
+    check_place(stage, output, resume=options.resume)
+    with stopping_at_once(f"The training of {output}"):
+        result = train_stage(stage, data, output, options)
     if result.status != "done":
-        raise StoppedError(
-            f"the training of {output} was stopped after {result.steps} steps; go on with the same command and --resume"
+        by = signal.Signals(result.signal_number or signal.SIGTERM)
+        name = "Ctrl-C" if by == signal.SIGINT else by.name
+        sentence = (
+            f"The training of {output} was stopped by {name} after {result.steps} steps; go on with the same command "
+            "and --resume."
         )
+        if by != signal.SIGINT:
+            raise StoppedError(sentence)
+        typer.echo(f"bigrestore: {sentence}", err=True)
+        raise typer.Exit(130)
+    if quiet:
+        return
     typer.echo(f"{output}: {result.steps} steps, {result.elapsed_s / 60:.1f} minutes")
     for name, value in result.figures.items():
         typer.echo(f"  {name} {value:.4g}")

@@ -7,8 +7,8 @@ folder depends on the time, the machine or the number of threads: the same comma
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from bigrestore import __version__
 from bigrestore.degrade.degradation import Degradation, Stain
+from bigrestore.degrade.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
 from bigrestore.degrade.kernels import kernel_size
-from bigrestore.degrade.pairs import TABLE_NAME, Pair, write_pairs
+from bigrestore.degrade.pairs import Pair, write_pairs
 from bigrestore.degrade.recipe import draw
 from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
-from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
 from bigrestore.pixels import luma, to_unit
 from bigrestore.settings import PROGRESS, RunSettings
 
@@ -41,13 +42,8 @@ MIN_CONTRAST = 0.02
 TRIES = 20
 """Windows looked at for one patch before an empty one is accepted."""
 
-STORE_NAME = "lq.ome.zarr"
-"""The degraded whole section, in the folder of the pairs."""
-
 TILE_PX = {1: 960, 2: 960, 4: 480}
 """Side of a tile of a whole section in degraded pixels, by scale."""
-
-_OWNED = ("lq", "hq", STORE_NAME, STORE_NAME + ".bigrestore", TABLE_NAME)
 
 Input = str | Path | Sequence[str | Path]
 
@@ -96,9 +92,9 @@ def degrade(
     input_range : (float, float), optional
         Values of black and white of an input that does not use the range of its type.
     overwrite : bool
-        Replace what a former call left in `outdir`.
+        Replace what a former call made in `outdir`; nothing else is removed.
     resume : bool
-        Go on with a whole section after the last block that a stopped call finished.
+        Go on with a whole section after the last block that a stopped call finished; its settings must be the same.
     progress : str
         How a whole section's progress is shown: auto, bar, lines, none or tqdm.
     on_pair : callable, optional
@@ -116,7 +112,9 @@ def degrade(
     InputError
         If the input or the recipe cannot be read.
     OutputExistsError
-        If `outdir` holds something and `overwrite` is not given.
+        If `outdir` holds something and `overwrite` is not given, or was begun under other settings.
+    OutputError
+        If `outdir` cannot be written, or what `overwrite` would replace was not made by this function.
     """
     from bigrestore.engine.output import check_place, source_paths
     from bigrestore.io.section import open_section
@@ -129,21 +127,37 @@ def degrade(
     if count is not None:
         _check_size(section, scale, patch_px)
     check_place(folder, source_paths(_as_given(input), section))
-    if resume and (folder / TABLE_NAME).is_file():
+    facts = {
+        "version": __version__,
+        "recipe": chosen.to_dict(),
+        "seed": seed,
+        "scale": scale,
+        "whole": whole,
+        "level": section.level,
+        "value_range": [float(value) for value in section.value_range],
+    }
+    seen = section.fingerprint()
+    sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
+    facts["input"] = {"shape": seen["shape"], "dtype": seen["dtype"], "pixels": sampled}
+    if count is not None:
+        facts |= {"count": count, "patch_px": patch_px}
+    place = PairsFolder(folder, facts)
+    if place.settle(overwrite=overwrite, resume=resume):
         logger.info("%s is finished already", folder)
-        return folder / TABLE_NAME
-    if not resume:
-        _prepare(folder, overwrite)
-    facts = {"version": __version__, "recipe": chosen.to_dict(), "seed": seed, "scale": scale}
+        return place.table
     if count is None:
         pairs = _whole(input, section, folder, chosen, scale, seed, resume, progress)
     else:
         if section.channels == 3:
             logger.info("%s is in colour: its luma is degraded", section.source)
         pairs = _patches(section, folder, chosen, scale, seed, count, patch_px, on_pair)
-    table = write_pairs(folder, pairs, facts)
+    try:
+        write_pairs(folder, pairs, facts)
+    except OSError as error:
+        raise _unwritable(place.table, error, whole=whole) from error
+    place.finish()
     logger.info("%d pair(s) at x%d in %s", len(pairs), scale, folder)
-    return table
+    return place.table
 
 
 def _as_given(input: Input) -> str | Path | list[str | Path]:
@@ -184,26 +198,6 @@ def _check_size(section: Section, scale: int, patch_px: int) -> None:
         )
 
 
-def _prepare(folder: Path, overwrite: bool) -> None:
-    """Make the folder; remove what a former call owns where that was asked for."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputExistsError(f"The output {folder} is a file; give a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise OutputExistsError(f"The folder {folder} is not empty; give another or --overwrite.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _OWNED:
-            path = folder / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The folder {folder} cannot be written ({error.strerror}); give another."
-        ) from error
-
-
 def _patches(
     section: Section,
     folder: Path,
@@ -215,8 +209,11 @@ def _patches(
     on_pair: Callable[[int, int], None] | None,
 ) -> list[Pair]:
     """Degrade patches one by one; each is reproducible alone."""
-    for name in ("lq", "hq"):
-        (folder / name).mkdir()
+    try:
+        for name in PATCH_FOLDERS:
+            (folder / name).mkdir()
+    except OSError as error:
+        raise _unwritable(folder / name, error, whole=False) from error
     digits = max(6, len(str(count - 1)))
     pairs = []
     for index in range(count):
@@ -257,7 +254,21 @@ def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
     from PIL import Image
 
     levels, kind = (255, np.uint8) if dtype == np.uint8 else (65535, np.uint16)
-    Image.fromarray(np.rint(image.astype(np.float64) * levels).astype(kind)).save(path, optimize=False)
+    try:
+        Image.fromarray(np.rint(image.astype(np.float64) * levels).astype(kind)).save(path, optimize=False)
+    except OSError as error:
+        raise _unwritable(path, error, whole=False) from error
+
+
+def _unwritable(path: Path, error: OSError, *, whole: bool) -> OutputError:
+    """Return the sentence for a file that cannot be written; patches are not resumed, but made anew."""
+    found = output_error(path, error)
+    if whole or not isinstance(found, DiskFullError):
+        return found
+    return DiskFullError(
+        f"{path} cannot be written, because there is no space left on its disk; free space and start again with "
+        "--overwrite."
+    )
 
 
 def _whole(
@@ -272,10 +283,9 @@ def _whole(
 ) -> list[Pair]:
     """Degrade the whole section, or every section of a volume, with one degradation.
 
-    The tile size is fixed, so that the store does not depend on the memory of the machine, and the
-    engine's journal, which holds times, is removed once the store is complete.
+    The tile size is fixed, so that the store does not depend on the memory of the machine. The engine's journal
+    stays until the table is written: a call that is killed between the two goes on by it.
     """
-    from bigrestore.engine.journal import sidecar
     from bigrestore.engine.run import execute
 
     degradation = _for_whole(recipe, scale, seed)
@@ -293,7 +303,6 @@ def _whole(
     store = folder / STORE_NAME
     degrader = SectionDegrader(degradation, section.height, section.width, seed)
     execute(_as_given(input), store, settings, method=degrader).raise_if_failed()
-    shutil.rmtree(sidecar(store))
     return [
         Pair(STORE_NAME, section.source, z, 0, 0, section.height, section.width, seed, degradation)
         for z in range(section.depth)

@@ -10,6 +10,7 @@ writes the same bytes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import attrs
 from bigrestore.degrade.degradation import Degradation
 
 TABLE_NAME = "pairs.parquet"
+METADATA_KEY = "bigrestore"
 
 
 @attrs.frozen(eq=False)
@@ -101,12 +103,39 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
 
     rows = [pair.row() for pair in pairs]
     table = pa.Table.from_pylist(rows, schema=_schema(rows[0]))
-    table = table.replace_schema_metadata({"bigrestore": json.dumps(facts, sort_keys=True)})
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(facts, sort_keys=True)})
     path = folder / TABLE_NAME
     partial = path.with_suffix(".parquet.partial")
-    pq.write_table(table, partial, compression="zstd")
+    with partial.open("wb") as stream:
+        pq.write_table(table, stream, compression="zstd")
+        stream.flush()
+        os.fsync(stream.fileno())
     partial.replace(path)
     return path
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """Read the facts that `write_pairs` put into a table.
+
+    Returns
+    -------
+    dict or None
+        The facts, `whole` among them; None where there is no such file, or it is not a table of ours.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream:
+            table = pq.read_table(stream, columns=["lq"])
+        facts = json.loads((table.schema.metadata or {})[METADATA_KEY.encode()])
+        first = table.column("lq")[0].as_py()
+    except (pa.ArrowException, KeyError, IndexError, ValueError):
+        return None
+    # The first tables did not say what they are of.
+    return {"whole": not str(first).startswith("lq/"), **facts} if isinstance(facts, dict) else None
 
 
 def _schema(row: dict[str, Any]) -> Any:

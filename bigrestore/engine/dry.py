@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.run import Inputs, Prepared, prepare
-from bigrestore.engine.run_report import score_plan
-from bigrestore.io.pyramid import pyramid_shapes
+from bigrestore.engine.score_start import score_plan
+from bigrestore.io.placement import pyramid_shapes
 from bigrestore.settings import RunSettings
 
 SCORE_SECONDS_PER_TILE = 0.06
@@ -106,15 +107,21 @@ class Estimate:
         ]
 
 
-def estimate(inputs: Inputs, output: str | Path, settings: RunSettings) -> Estimate:
-    """Resolve a run, restore one tile of it, and write nothing.
+def estimate(
+    inputs: Inputs,
+    output: str | Path,
+    settings: RunSettings,
+    *,
+    guarded: Mapping[str, Path] | None = None,
+) -> Estimate:
+    """Resolve a run, restore one tile of it, and write nothing; what the run would refuse is refused.
 
     Raises
     ------
     BigrestoreError
-        Of the kind of what is wrong with input, model or settings.
+        Of the kind of what is wrong with input, model, settings or output.
     """
-    ready = prepare(inputs, output, settings, dry=True)
+    ready = prepare(inputs, output, settings, guarded=guarded)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
     total_tiles = work.tiles * work.sections

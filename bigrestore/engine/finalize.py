@@ -45,7 +45,7 @@ def finalize(
     progress : Progress
         Shown the levels' shards.
     flag : StopFlag
-        Looked at after each shard.
+        Looked at after each shard, and before each tile of a TIFF.
 
     Raises
     ------
@@ -67,7 +67,14 @@ def finalize(
     if plan.tiff:
         from bigrestore.io.tiff import write_pyramidal_tiff
 
-        write_pyramidal_tiff(store, output, plan.spec, provenance, workers=plan.threads)
+        write_pyramidal_tiff(
+            store,
+            output,
+            plan.spec,
+            provenance,
+            workers=plan.threads,
+            check=lambda: flag.raise_if_set(UNFINISHED),
+        )
 
 
 def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool) -> None:

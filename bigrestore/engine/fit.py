@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.engine.output import check_place, require_writable
 from bigrestore.engine.score_images import Source
-from bigrestore.errors import OutputExistsError, UsageError
+from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.geometry import Box
 from bigrestore.io.section import open_section
 from bigrestore.profile import find_background
 from bigrestore.score.fit_niqe import fit_niqe
 from bigrestore.score.grid import TileGrid
-from bigrestore.score.niqe_model import NiqeModel, save_niqe_model
+from bigrestore.score.niqe_model import NiqeModel, load_niqe_model, save_niqe_model
 from bigrestore.score.validity import TILE_PX, tissue_share, why_invalid
 
 log = logging.getLogger(__name__)
@@ -54,18 +55,37 @@ def fit_niqe_model(
     Raises
     ------
     OutputExistsError
-        Where the file exists.
+        Where the file exists, and replacing was not asked for.
+    OutputError
+        Where it cannot be written, or what is there is no NIQE model.
     BigrestoreError
         Of the kind of what is wrong with an image, or where there is too little tissue.
     """
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"the model {path} is not named .npz; give -o a name that ends in .npz.")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"The model {path} exists; replace it by --overwrite, or name another by -o.")
+    _settle(path, images, overwrite=overwrite)
     model = fit_niqe(_tiles(images, input_range, tile_px), name=path.stem)
     save_niqe_model(path, model)
     return model
+
+
+def _settle(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Refuse a place that cannot be written, lies in an image, or holds what may not be replaced."""
+    for image in map(Path, images):
+        if image.is_dir():
+            check_place(path, [image])
+    require_writable(path)
+    if not path.exists():
+        return
+    if not overwrite:
+        raise OutputExistsError(f"The model {path} exists; replace it by --overwrite, or name another by -o.")
+    try:
+        load_niqe_model(path)
+    except InputError as error:
+        raise OutputError(
+            f"{path} is no NIQE model of bigrestore and is not replaced; name another file by -o."
+        ) from error
 
 
 def _tiles(

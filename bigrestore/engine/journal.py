@@ -5,12 +5,13 @@ rewritten in place can be torn). Complete: write the record beside, rename it in
 marker. So a record always stands for files that were written whole after it was last begun, whenever the
 process died, and a block without a record is simply done again.
 
-The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, so that any number of
-processes can keep it without a lock.
+The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block. When the run is finished, the
+sizes of all files of the output are noted, so that a finished output that was damaged later is known for one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,9 +22,22 @@ from typing import Any, Literal
 
 import attrs
 
-from bigrestore.errors import OutputError
+from bigrestore.engine.lock import LOCK_NAME
+from bigrestore.errors import OutputError, output_error
 
 log = logging.getLogger(__name__)
+
+STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+"""The metadata files of a Zarr store."""
+
+SIDECAR_NAMES = {
+    *("plan.json", "run.json", "files.json", "report.json", LOCK_NAME),
+    *("journal", "profiles", "scores", "report", "store.ome.zarr"),
+}
+"""What a run writes beside its output."""
+
+REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
+"""The files of a report, a run's in the folder `report`, or one that was asked for elsewhere."""
 
 Status = Literal["done", "empty", "failed"]
 
@@ -81,15 +95,91 @@ class Journal:
             self._records.mkdir(parents=True, exist_ok=True)
             (self.root / "profiles").mkdir(exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"The output cannot be written at {self.root.parent} ({error.strerror or error}); "
-                "choose a place where you may write."
-            ) from error
+            raise output_error(self.root, error) from error
 
-    def remove(self) -> None:
-        """Remove the folder and all that it holds."""
-        if self.root.exists():
-            shutil.rmtree(self.root)
+    @property
+    def begun(self) -> bool:
+        """Whether a run of this program has stored its plan here."""
+        plan = self.read("plan.json")
+        return (
+            plan is not None
+            and isinstance(plan.get("plan"), dict)
+            and isinstance(plan.get("fingerprint"), dict)
+        )
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the folder's place is taken by something that is no journal of a run, and not even empty."""
+        if not self.root.is_symlink() and not self.root.exists():
+            return False
+        if self.root.is_symlink() or not self.root.is_dir():
+            return True
+        return not self.begun and any(
+            path.name != LOCK_NAME and not path.name.endswith(".partial")
+            for path in self.root.rglob("*")
+            if not path.is_dir()
+        )
+
+    @property
+    def added(self) -> Path | None:
+        """Something in the folder, or among the files of its report, that no run wrote; None where there is nothing."""
+        for folder, known in ((self.root, SIDECAR_NAMES), (self.root / "report", {*REPORT_FILES})):
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+            for path in paths:
+                if path.name not in known and not path.name.endswith(".partial"):
+                    return path
+        return None
+
+    def clear(self) -> None:
+        """Remove all that the folder holds but the lock, by which this run keeps others out.
+
+        Raises
+        ------
+        OutputError
+            Where it may not be removed, or is no journal.
+        """
+        if self.foreign:
+            raise OutputError(
+                f"{self.root} is no journal of a run and is not removed; move it away, or choose another output."
+            )
+        if not self.root.exists():
+            return
+        # The plan goes last: by it the folder is known for a journal, should this process die on the way.
+        paths = sorted(self.root.iterdir(), key=lambda path: path.name == "plan.json")
+        try:
+            for path in paths:
+                if path.name != LOCK_NAME:
+                    remove_tree(path)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def reopen(self) -> None:
+        """Take back that the run is finished, before anything of the output is touched.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written.
+        """
+        try:
+            for name in ("run.json", "files.json"):
+                (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def forget_blocks(self) -> None:
+        """Drop the records of all blocks.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
+        try:
+            for path in self._records.iterdir():
+                path.unlink()
+        except OSError as error:
+            raise output_error(self._records, error) from error
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return a JSON document of the folder, None where there is none or it is torn."""
@@ -100,26 +190,71 @@ class Journal:
         return found if isinstance(found, dict) else None
 
     def write(self, name: str, document: dict[str, Any]) -> None:
-        """Write a JSON document of the folder, whole or not at all."""
+        """Write a JSON document of the folder, whole or not at all; OutputError where it cannot be."""
         write_json(self.root / name, document)
 
     def begin(self, name: str, files: list[Path]) -> None:
-        """Open a block: drop its record, mark it, unlink the files that it owns."""
-        self._path(name).unlink(missing_ok=True)
-        self._marker(name).touch()
-        for file in files:
-            file.unlink(missing_ok=True)
+        """Open a block: drop its record, mark it, unlink the files that it owns.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written.
+        """
+        try:
+            self._path(name).unlink(missing_ok=True)
+            self._marker(name).touch()
+            for file in files:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
 
     def complete(self, record: BlockRecord) -> None:
-        """Close a block with its record."""
+        """Close a block with its record.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written; the block stays open, and is done again by the run that goes on.
+        """
         write_json(self._path(record.name), attrs.asdict(record))
-        self._marker(record.name).unlink(missing_ok=True)
+        try:
+            self._marker(record.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
 
     def abandon(self, name: str, files: list[Path]) -> None:
-        """Forget a block that was begun: its files and its marker go, as if it had never been opened."""
-        for file in files:
-            file.unlink(missing_ok=True)
-        self._marker(name).unlink(missing_ok=True)
+        """Forget a block that was begun: its files and its marker go, as if it had never been opened.
+
+        What cannot be removed stays marked, which means the same to the run that goes on.
+        """
+        try:
+            for file in files:
+                file.unlink(missing_ok=True)
+            self._marker(name).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning(
+                "Block %s cannot be cleared away (%s); it is done again anyhow.", name, error.strerror
+            )
+
+    def note_files(self, output: Path) -> None:
+        """Note the size of every file of a finished output, a store or a TIFF, so that damage is known later."""
+        self.write("files.json", file_sizes(output))
+
+    def damaged(self, output: Path) -> list[Path]:
+        """Return the files of a finished output that are not as they were noted; the output where none were.
+
+        Pixels have the size that they had. Metadata may have been edited since and need only be readable.
+        """
+        noted = self.read("files.json")
+        if not noted:
+            return [output]
+        now = file_sizes(output)
+        return [
+            output / name
+            for name, size in sorted(noted.items())
+            if now.get(name) != size and not is_readable_metadata(output / name)
+        ]
 
     def record(self, name: str) -> BlockRecord | None:
         """Return a block's record, None where there is none, it is torn, or the block is in flight."""
@@ -166,14 +301,55 @@ def sidecar(output: Path) -> Path:
     return output.with_name(output.name + ".bigrestore")
 
 
+def file_sizes(place: Path) -> dict[str, int]:
+    """Return the size of a file, or of all files of a folder, by path relative to the place, in bytes."""
+    if place.is_file():
+        return {".": place.stat().st_size}
+    return {
+        (Path(folder) / name).relative_to(place).as_posix(): (Path(folder) / name).stat().st_size
+        for folder, _, names in os.walk(place)
+        for name in names
+    }
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link (not what it points to) or a folder with all that it holds."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees all of it or none: a neighbour file, flushed, then renamed."""
+    """Write JSON so that a reader sees all of it or none: a neighbour file, flushed, then renamed.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written; what was there before stays.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w") as file:
-        json.dump(document, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w") as file:
+            json.dump(document, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise output_error(path, error) from error
+
+
+def is_readable_metadata(path: Path) -> bool:
+    """Tell whether a path is one of the small JSON files of a store and can be read."""
+    if path.name not in STORE_FILES:
+        return False
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _record(path: Path) -> BlockRecord | None:

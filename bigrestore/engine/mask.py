@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
 from bigrestore.geometry import Box, round_up
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.mask_input import DAMAGE, open_mask
+from bigrestore.io.section import Section
 from bigrestore.pixels import Floats, luma, to_unit
 from bigrestore.profile import Profile
 
@@ -30,9 +31,6 @@ CELL_PX = 64
 
 MARGIN_PX = 3 * CELL_PX
 """Input pixels around a box that its weights depend on: one cell to grow, one to feather, one to align."""
-
-DAMAGE = 2
-"""Value of a user's mask that marks damage."""
 
 
 @attrs.frozen(eq=False)
@@ -223,14 +221,11 @@ class UserMask:
         Raises
         ------
         UsageError
-            Where it has another shape than the input (z, y, x), colour, or is not of type uint8.
+            Where it has another shape than the input (z, y, x).
+        InputError
+            Where it cannot be read, has colours, or is not of bool or integers.
         """
-        found = open_section(path)
-        if found.channels != 1 or found.dtype != np.uint8:
-            raise UsageError(
-                f"the mask {path} has {found.channels} channel(s) of {found.dtype}; give one of uint8 with 0 for "
-                "what passes through, 2 for damage and anything else for tissue."
-            )
+        found = open_mask(path)
         if found.shape != shape:
             raise UsageError(
                 f"the mask {path} has shape {found.shape} (z, y, x), the input {shape}; give one of the "

@@ -1,27 +1,71 @@
 """Whether and where a run may write, and what an output that exists is taken for.
 
-Nothing is removed that no run can have made: overwriting takes an image store or a TIFF and refuses anything
-else, because a mistyped path is the most expensive flag there is.
+Nothing is removed that no run of this program made: a mistyped path is the most expensive flag there is. A
+store says by its attribute that it is ours, a TIFF by its annotation, and both by the plan in the folder beside
+them; and a store that holds anything besides its levels has become somebody else's too. All is decided before
+anything is created or removed, so that a run that is refused leaves everything as it was.
 """
 
 from __future__ import annotations
 
-import shutil
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import zarr
+import attrs
 
-from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, remove_tree, sidecar
 from bigrestore.engine.plan import Plan
-from bigrestore.errors import InputError, OutputError, OutputExistsError
-from bigrestore.io.ome_zarr import create_store, open_level
+from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.io.ome_zarr import create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
 
-STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+TIFF_NAMES = (".tif", ".tiff")
 
 
-def check_place(output: Path, sources: list[Path]) -> None:
-    """Refuse an output inside an input or an input inside the output.
+def output_path(output: str | os.PathLike[str]) -> Path:
+    """Return where an output lies: a link is followed, so that store and journal lie where it points.
+
+    Raises
+    ------
+    UsageError
+        Where it is no path.
+    OutputError
+        Where it names a folder by `.`, `..` or `/`, or a link leads nowhere.
+    """
+    if not isinstance(output, str | os.PathLike) or isinstance(os.fspath(output), bytes):
+        raise UsageError(f"The output is of the type {type(output).__name__}; give a path.")
+    path = Path(output)
+    if "\0" in str(path):
+        raise UsageError("The output has a zero character in its name; give a path without.")
+    if path.name in ("", ".."):
+        raise OutputError(
+            f"The output {str(output) or '.'!r} names a folder and no image; name a store in it, such as "
+            f"{path / 'restored.ome.zarr'}."
+        )
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:
+        raise OutputError(
+            f"The output {path} is a link that leads nowhere; remove it or name another."
+        ) from error
+
+
+def check_place(
+    output: Path, sources: list[Path], others: Mapping[str, Sequence[Path]] | None = None
+) -> None:
+    """Refuse an output that is, lies in, or holds anything that the run reads.
+
+    Parameters
+    ----------
+    output : Path
+        What is to be written; the folder beside it counts as well.
+    sources : list of Path
+        The files or folders of the input.
+    others : mapping, optional
+        What else is read, by what it is called in the message: mask, kernel, model, configuration.
 
     Raises
     ------
@@ -29,22 +73,88 @@ def check_place(output: Path, sources: list[Path]) -> None:
         Naming the two.
     """
     place = output.resolve()
-    for source in (path.resolve() for path in sources):
-        if place == source or place.is_relative_to(source):
-            raise OutputError(f"The output {output} lies inside the input {source}; choose a place outside.")
-        if source.is_relative_to(place) or source.is_relative_to(sidecar(place)):
-            raise OutputError(f"The input {source} lies inside the output {output}; choose another output.")
+    for what, paths in {"input": sources, **(others or {})}.items():
+        for path in paths:
+            source = path.resolve()
+            if _same(place, source) or _same(sidecar(place), source):
+                raise OutputError(f"The output {output} is the {what} {path} itself; choose another output.")
+            if place.is_relative_to(source):
+                raise OutputError(
+                    f"The output {output} lies inside the {what} {path}; choose a place outside."
+                )
+            if source.is_relative_to(place) or source.is_relative_to(sidecar(place)):
+                raise OutputError(
+                    f"The {what} {path} lies inside the output {output}; choose another output."
+                )
 
 
-def source_paths(inputs: str | Path | list[str | Path], section: Section) -> list[Path]:
+def _same(one: Path, other: Path) -> bool:
+    """Tell whether two resolved paths are one file, by name or by what the file system says."""
+    try:
+        return one == other or one.samefile(other)
+    except OSError:
+        return False
+
+
+def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) -> list[Path]:
     """Return what of the file system belongs to the input: the path given, or the files of a pattern."""
-    given = inputs if isinstance(inputs, list) else [inputs]
+    given = [inputs] if isinstance(inputs, str | Path) else inputs
     named = [Path(path) for path in given if Path(path).exists()]
     return named or list(section.files)
 
 
-def settle_existing(output: Path, journal: Journal, *, resume: bool, overwrite: bool) -> bool:
-    """Decide what an existing output is: gone on with, removed, or refused.
+@attrs.frozen
+class Standing:
+    """What is at the place of an output before a run.
+
+    Attributes
+    ----------
+    exists : bool
+        Whether there is an output, or the journal of one that is unfinished.
+    begun : bool
+        Whether a run stored its plan there, so that it can be gone on with.
+    foreign : str
+        What makes the place somebody else's, so that nothing there is touched; empty where it is not.
+    added : str
+        What was added to the output of a run, or to the folder beside it, so that neither is removed; empty where
+        nothing was.
+    """
+
+    exists: bool
+    begun: bool
+    foreign: str
+    added: str
+
+    @property
+    def obstacle(self) -> str:
+        """What keeps the place from being cleared; empty where nothing does."""
+        return self.foreign or self.added
+
+
+def look_at(output: Path, journal: Journal) -> Standing:
+    """Say what is at the place of an output; nothing is written or removed."""
+    begun = journal.begun
+    there = output.exists() or output.is_symlink()
+    if journal.foreign:
+        return Standing(there, False, f"{journal.root} is no journal of a run", "")
+    foreign = _foreign(output, begun) if there else ""
+    added = "" if foreign else (_added(output) if there else "") or _added_beside(journal)
+    return Standing(there or begun, begun, foreign, added)
+
+
+def settle_existing(
+    output: Path, journal: Journal, *, resume: bool, overwrite: bool, same_settings: bool = True
+) -> bool:
+    """Decide what an existing output is: gone on with, to be removed, or refused. Nothing is removed yet.
+
+    Parameters
+    ----------
+    output, journal : Path, Journal
+        The place, and the folder beside it.
+    resume, overwrite : bool
+        What was asked for.
+    same_settings : bool
+        Whether the run that is there could be gone on with; only named as a way out where it could.
 
     Returns
     -------
@@ -56,58 +166,169 @@ def settle_existing(output: Path, journal: Journal, *, resume: bool, overwrite: 
     OutputExistsError
         Where it exists and neither was asked for, or there is nothing to resume by.
     OutputError
-        Where it is not a run's to remove.
+        Where it is not a run's to remove, or the place cannot be written.
     """
-    begun = journal.read("plan.json") is not None
-    if not output.exists() and not output.is_symlink() and not journal.root.exists():
+    found = look_at(output, journal)
+    if not found.exists and not found.obstacle:
+        require_writable(output)
         return False
-    if overwrite:
-        _remove(output)
-        journal.remove()
-        return False
-    if resume and begun:
+    if resume and found.begun and not found.foreign:
         return True
-    if resume and not output.exists():
+    if found.foreign or (found.added and overwrite):
+        wanted = " and is not removed" if overwrite else ""
+        kind = OutputError if overwrite else OutputExistsError
+        raise kind(f"{found.obstacle}{wanted}; move it away, or choose another output.")
+    if overwrite:
         return False
     if resume:
         raise OutputExistsError(
             f"The output {output} exists, but {journal.root} has no plan to resume it by; choose another output "
             "or start anew with --overwrite."
         )
+    ways = ["go on with it by --resume"] if found.begun and same_settings else []
+    ways += [] if found.added else ["replace it by --overwrite"]
+    unfinished = "" if output.exists() else " as an unfinished run"
+    other = "" if same_settings or not found.begun else " and was begun under other settings"
     raise OutputExistsError(
-        f"The output {output} exists{'' if output.exists() else ' as an unfinished run'}; go on with it by "
-        "--resume, replace it by --overwrite, or choose another."
+        f"The output {output} exists{unfinished}{other}; {', '.join([*ways, 'or choose another output'])}."
     )
 
 
-def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
-    """Create the store, or take the metadata off one that is gone on with, so that it does not look whole."""
-    if going_on and store.exists():
-        try:
-            open_level(store, 0)
-        except InputError:
-            _remove(store)
-        else:
-            zarr.open_group(store=store, mode="r+").attrs.put({})
-            return
+def remove_former(output: Path, journal: Journal) -> None:
+    """Remove what a former run left at a place that `settle_existing` found to be a run's.
+
+    Raises
+    ------
+    OutputError
+        Where it may not be removed.
+    """
+    found = look_at(output, journal)
+    if found.obstacle:
+        raise OutputError(f"{found.obstacle} and is not removed; move it away, or choose another output.")
     try:
+        if output.exists():
+            remove_tree(output)
+    except OSError as error:
+        raise output_error(output, error) from error
+    journal.clear()
+
+
+def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
+    """Create the store, or mark one that is gone on with as unfinished, so that it does not look whole.
+
+    Where the metadata of a store were damaged they are written anew; its shards are kept, and the journal knows which
+    of them are whole.
+
+    Raises
+    ------
+    OutputError
+        Where the place cannot be written.
+    """
+    try:
+        if going_on and store.exists():
+            if _can_be_opened(store):
+                mark_unfinished(store)
+                return
+            for folder in (store, store / "0"):
+                for name in STORE_FILES:
+                    (folder / name).unlink(missing_ok=True)
         store.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"The output {store} cannot be written ({error.strerror or error}); choose a place where you may."
-        ) from error
+        raise output_error(store, error) from error
     create_store(store, plan.spec)
 
 
-def _remove(path: Path) -> None:
-    """Remove an image store or a TIFF, and nothing else."""
-    if not path.exists():
-        return
-    if path.is_dir() and (not any(path.iterdir()) or any((path / name).exists() for name in STORE_FILES)):
-        shutil.rmtree(path)
-    elif path.is_file() and path.suffix.lower() in (".tif", ".tiff"):
-        path.unlink()
-    else:
+def _can_be_opened(store: Path) -> bool:
+    """Tell whether the metadata of the group and of its level 0 are whole."""
+    if not any(is_readable_metadata(store / name) for name in ("zarr.json", ".zgroup")):
+        return False
+    try:
+        open_level(store, 0)
+    except InputError:
+        return False
+    return True
+
+
+def _foreign(output: Path, begun: bool) -> str:
+    """Return what makes an existing output somebody else's; empty where a run made it, or it is an empty folder."""
+    if output.is_file():
+        if output.suffix.lower() in TIFF_NAMES and _is_our_tiff(output, unreadable=begun):
+            return ""
+        return f"{output} is no TIFF that a run of this program made"
+    if not output.is_dir():
+        return f"{output} is neither an image store nor a TIFF"
+    names = {path.name for path in output.iterdir()}
+    if not names or _is_our_store(output, unmarked=begun and not _added(output)):
+        return ""
+    kind = "a store" if names.intersection(STORE_FILES) else "a folder"
+    return f"{output} is {kind} that no run of this program made"
+
+
+def _added(output: Path) -> str:
+    """Return what an output holds besides the levels and metadata that a run writes; empty where it is nothing."""
+    if not output.is_dir():
+        return ""
+    names = sorted(path.name for path in output.iterdir())
+    strange = [name for name in names if not (name.isdecimal() or name in STORE_FILES)]
+    return f"{output} holds {strange[0]!r} besides what a run wrote" if strange else ""
+
+
+def _added_beside(journal: Journal) -> str:
+    """Return what the folder beside an output holds besides what a run writes; empty where it is nothing."""
+    strange = journal.added
+    return f"{strange.parent} holds {strange.name!r} besides what a run wrote" if strange else ""
+
+
+def _is_our_store(store: Path, *, unmarked: bool) -> bool:
+    """Tell whether a store has the attribute that every run leaves, finished or not.
+
+    Where a plan lies beside the store, `unmarked`, metadata that are damaged or say nothing are taken for a run's.
+    """
+    seen = False
+    for name in ("zarr.json", ".zattrs", ".zarray"):
+        try:
+            found = json.loads((store / name).read_text())
+        except (OSError, ValueError):
+            continue
+        if name == ".zarray" or (isinstance(found, dict) and found.get("node_type") == "array"):
+            return False
+        attributes = found.get("attributes", {}) if isinstance(found, dict) and name == "zarr.json" else found
+        if isinstance(attributes, dict) and "bigrestore" in attributes:
+            return True
+        seen = seen or bool(attributes)
+    return unmarked and not seen
+
+
+def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
+    """Tell whether a TIFF has the annotation that every run leaves; `unreadable` answers for a damaged one."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            text = file.ome_metadata or ""
+            if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
+                return True  # it lies near the end of what a run writes, and is lost first
+    except (OSError, ValueError, IndexError, struct.error):
+        return unreadable
+    return 'Namespace="bigrestore"' in text
+
+
+def require_writable(output: Path) -> None:
+    """Refuse a place whose nearest folder that is there is none, or may not be written.
+
+    Raises
+    ------
+    OutputError
+        Naming the place and that folder.
+    """
+    folder = output.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
         raise OutputError(
-            f"{path} is neither an image store nor a TIFF and is not removed; move it away, or choose another output."
+            f"The output {output} cannot be written, as {folder} is no folder; choose a place elsewhere."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"The output {output} cannot be written, as {folder} may not be; choose a place where you may."
         )

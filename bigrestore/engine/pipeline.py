@@ -5,7 +5,8 @@ finished or a block is compressed. The number of blocks in flight is bounded, an
 thread does nothing but take in finished blocks and look for signals, which Python delivers to it alone.
 
 A block that fails is recorded and the rest goes on; its files were unlinked when it was begun, so it keeps
-the fill value.
+the fill value. An output that cannot be written is another matter: the next block would fail of the same full
+disk, so the run stops at the first, and what was finished is kept for the run that goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.run_scores import RunScores
 from bigrestore.engine.signals import StopFlag
-from bigrestore.errors import BigrestoreError, InputError
+from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
 from bigrestore.geometry import Block, Tile
 from bigrestore.io.ome_zarr import open_level, shard_paths, write_block
 
@@ -120,7 +121,6 @@ class Pipeline:
             except BaseException as error:  # handed to the caller's thread, which raises it
                 self._crash.append(error)
                 log.debug("Thread %s ended.", name, exc_info=True)
-                raise SystemExit from error
 
         thread = threading.Thread(target=guarded, name=f"bigrestore-{name}", daemon=True)
         thread.start()
@@ -152,6 +152,8 @@ class Pipeline:
                 self._scores.forget(block)
             try:
                 work = BlockWork(self._job, block)
+            except OutputError:  # a profile that cannot be stored
+                raise
             except Exception as error:
                 log.debug("Block %s cannot be read.", block.name, exc_info=True)
                 fault = isinstance(error, InputError)
@@ -185,23 +187,28 @@ class Pipeline:
                 try:
                     work.finish()
                     self._write_block(block, work.output)
+                except OSError as error:
+                    raise output_error(self._store, error) from error
                 except Exception as error:
                     log.debug("Block %s cannot be written.", block.name, exc_info=True)
                     work.fail(_sentence(error))
-            if work.reason:
-                for file in self._files(block):
-                    file.unlink(missing_ok=True)
-                record = BlockRecord(block.name, "failed", reason=work.reason)
-            else:
-                stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
-                sizes = {
-                    file.relative_to(self._store).as_posix(): file.stat().st_size
-                    for file in self._files(block)
-                }
-                record = BlockRecord(block.name, "empty" if work.empty else "done", sizes, stats)
-            self._close(record, block, work)
+            self._close(self._record(work, started), block, work)
             if self._stopping():
                 return
+
+    def _record(self, work: BlockWork, started: float) -> BlockRecord:
+        """Return the record of a block that is written or has failed; of one that failed no file is left."""
+        block, files = work.block, self._files(work.block)
+        try:
+            if work.reason:
+                for file in files:
+                    file.unlink(missing_ok=True)
+                return BlockRecord(block.name, "failed", reason=work.reason)
+            sizes = {file.relative_to(self._store).as_posix(): file.stat().st_size for file in files}
+        except OSError as error:
+            raise output_error(self._store, error) from error
+        stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
+        return BlockRecord(block.name, "empty" if work.empty else "done", sizes, stats)
 
     def _stopping(self) -> bool:
         return self._stop.is_set() or bool(self._flag)

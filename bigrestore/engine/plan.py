@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,17 @@ SCORE_BYTES = 64 << 20
 
 SCORE_BLOCKS = {False: 2, True: 4}
 """Blocks that are held while they are scored, on a CPU and beside a GPU."""
+
+OF_THE_FILES = ("files", "bytes", "files_blake2b")
+"""Facts of an input's files that a copy of it may change; `input_files` judges them."""
+
+_PLAN_FLAGS = {
+    "tile_px": "--tile-size",
+    "overlap_px": "--overlap",
+    "block_px": "--block-size",
+    "batch_size": "--batch-size",
+    "format": "--format",
+}
 
 BASE_BYTES = 400 << 20
 """What the interpreter and the libraries take."""
@@ -130,8 +142,13 @@ def make_plan(
         tile_px=settings.block_size,
         overlap_px=overlap,
     )
+    whole = grid.region
     grid = attrs.evolve(grid, region=_region(settings, section, grid))
-    tile = settings.tile_size or old.get("tile_px") or _auto_tile(grid, method, threads * batch)
+    tile = settings.tile_size or old.get("tile_px")
+    if not tile:
+        # Where tiles are cross-faded their size shows in the pixels, which a region must not change.
+        seen = grid if method.exact else attrs.evolve(grid, region=whole)
+        tile = _auto_tile(seen, method, threads * batch, settings.device)
     grid = _with_tile(grid, tile)
     in_flight = 2 + -(-threads * batch // max(1, grid.work.tiles // _blocks_per_section(grid)))
     fmt, tiff = _format(settings, section, output)
@@ -158,7 +175,12 @@ def fingerprint(
         "code": {"version": bigrestore.__version__},
         "mask": mask if isinstance(mask, dict) else {},
     }
-    flat = {f"{group}.{name}": value for group, facts in groups.items() for name, value in facts.items()}
+    flat = {
+        f"{group}.{name}": value
+        for group, facts in groups.items()
+        for name, value in facts.items()
+        if name not in OF_THE_FILES
+    }
     found: dict[str, Any] = json.loads(json.dumps(flat, sort_keys=True))
     return found
 
@@ -166,6 +188,23 @@ def fingerprint(
 def digest(facts: dict[str, Any]) -> str:
     """Return a short hash of a fingerprint."""
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def differing(stored: dict[str, Any], now: dict[str, Any], *, left_open: Collection[str] = ()) -> list[str]:
+    """Return the names by which two fingerprints differ; those that were left open do not count."""
+    return sorted(
+        name
+        for name in stored.keys() | now.keys()
+        if stored.get(name) != now.get(name)
+        and name not in left_open
+        and name.split(".")[-1] not in OF_THE_FILES
+    )
+
+
+def left_open(settings: RunSettings) -> set[str]:
+    """Return the facts of the plan that the settings leave to the machine, or to the run that is gone on with."""
+    asked = {"tile_px": settings.tile_size, "overlap_px": settings.overlap, "batch_size": settings.batch_size}
+    return {f"plan.{name}" for name, value in asked.items() if value is None}
 
 
 def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> None:
@@ -176,15 +215,36 @@ def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> N
     OutputExistsError
         Naming what differs.
     """
-    names = sorted(name for name in stored.keys() | now.keys() if stored.get(name) != now.get(name))
+    names = differing(stored, now)
     if not names:
         return
-    shown = [f"{name} ({_short(stored.get(name))} then, {_short(now.get(name))} now)" for name in names[:4]]
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    flags = {name.removeprefix("settings.") for name in names if name.startswith("settings.")}
+    names = [name for name in names if not (name.startswith("method.") and name.split(".")[1] in flags)]
+    parts = list(dict.fromkeys(_difference(name, stored.get(name), now.get(name)) for name in names))
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
     raise OutputExistsError(
-        f"The output {output} was begun under other settings: {', '.join(shown)}{more}; resume it with those, "
-        "or start anew with --overwrite."
+        f"The output {output} was begun otherwise: {', '.join(parts[:4])}{more}; resume it with what it was begun "
+        "with, or start anew with --overwrite."
     )
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    """Return one difference in words: flags as they are given, and no checksums, which tell nobody anything."""
+    group, _, fact = name.partition(".")
+    flags = {
+        "settings": f"--{fact.replace('_', '-')}",
+        "plan": _PLAN_FLAGS.get(fact, fact.replace("_", " ")),
+        "method": f"the method's {fact.replace('_', ' ')}",
+        "input": f"the input's {fact.replace('_', ' ')}",
+        "mask": "the mask",
+        "code": "the version of bigrestore",
+    }
+    if fact.endswith(("blake2b", "sha256")):
+        what = {"method": "the model or its kernel", "input": "the input's pixels", "mask": "the mask"}
+        return what.get(group, name)
+    if group == "mask":
+        return flags[group]
+    return f"{flags.get(group, name)} ({_short(then)} then, {_short(now)} now)"
 
 
 def provenance(plan: Plan, section: Section, method: Method, settings: RunSettings) -> dict[str, Any]:
@@ -241,11 +301,11 @@ def _region(settings: RunSettings, section: Section, grid: Grid) -> Region:
     return Region(z[0], z[1], Box(y[0], y[1], x[0], x[1]))
 
 
-def _auto_tile(grid: Grid, method: Method, in_flight: int) -> int:
+def _auto_tile(grid: Grid, method: Method, in_flight: int, device: str) -> int:
     """Choose the tile size from what the method states and the memory that this process may use."""
     states = method if isinstance(method, StatesCost) else None
     per_px = states.bytes_per_px if states else BYTES_PER_PX
-    memory = _device_memory_bytes(method) // 2 // in_flight
+    memory = _device_memory_bytes(method, device) // 2 // in_flight
     speed = states.px_per_second if states else LARGEST_TILE_PX
     return choose_tile_px(
         grid,
@@ -256,12 +316,13 @@ def _auto_tile(grid: Grid, method: Method, in_flight: int) -> int:
     )
 
 
-def _device_memory_bytes(method: Method) -> int:
-    """Return the memory that tiles compete for: the GPU's where the method runs on one."""
+def _device_memory_bytes(method: Method, device: str) -> int:
+    """Return the memory that tiles compete for: that of the GPU that was asked for where the method runs on one."""
     if str(method.describe().get("device", "cpu")).startswith("cuda"):
         import torch
 
-        return int(torch.cuda.get_device_properties(0).total_memory)
+        asked = torch.device(device if device.startswith("cuda") else "cuda")
+        return int(torch.cuda.get_device_properties(asked).total_memory)
     return memory_limit_bytes()
 
 
@@ -321,5 +382,11 @@ def _memory(section: Section, method: Method, grid: Grid, tiles: int, blocks: in
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    """Return a fact as a flag would give it."""
+    if isinstance(value, list) and all(isinstance(item, list) for item in value if item is not None):
+        text = ",".join(":".join(map(str, item)) for item in value if item is not None)
+    elif isinstance(value, list):
+        text = ",".join("?" if item is None else f"{item}" for item in value)
+    else:
+        text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -42,8 +42,25 @@ class Profiles:
                 self._known = {z: self._load_or_make(z)}  # one at a time: blocks come section by section
             return self._known[z]
 
+    def keep_in(self, folder: Path) -> None:
+        """Keep profiles in a folder from now on, and write what is known already.
+
+        A run looks at its first section before it creates anything, so that an input that it refuses leaves nothing
+        behind.
+
+        Raises
+        ------
+        OutputError
+            Where they cannot be written.
+        """
+        with self._lock:
+            self._folder = folder
+            for z, profile in self._known.items():
+                if not self._path(z).is_file():
+                    write_json(self._path(z), profile.to_json())
+
     def _load_or_make(self, z: int) -> Profile:
-        path = None if self._folder is None else self._folder / f"z{z:05d}.json"
+        path = None if self._folder is None else self._path(z)
         if path is not None and path.is_file():
             return Profile.from_json(json.loads(path.read_text()))
         started = time.perf_counter()
@@ -53,3 +70,7 @@ class Profiles:
         if path is not None:
             write_json(path, found.to_json())
         return found
+
+    def _path(self, z: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"z{z:05d}.json"

@@ -8,34 +8,49 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import finalize, note_run
-from bigrestore.engine.journal import BlockRecord, Journal, sidecar
+from bigrestore.engine.input_files import files_seen, what_changed
+from bigrestore.engine.journal import BlockRecord, Journal, remove_tree, sidecar
+from bigrestore.engine.lock import sole_writer
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
-from bigrestore.engine.output import check_place, prepare_store, settle_existing, source_paths
+from bigrestore.engine.output import (
+    check_place,
+    output_path,
+    prepare_store,
+    remove_former,
+    settle_existing,
+    source_paths,
+)
 from bigrestore.engine.pipeline import Pipeline
-from bigrestore.engine.plan import Plan, digest, fingerprint, make_plan, provenance, require_same
+from bigrestore.engine.plan import (
+    Plan,
+    differing,
+    digest,
+    fingerprint,
+    left_open,
+    make_plan,
+    provenance,
+    require_same,
+)
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.progress import Progress, make_progress
-from bigrestore.engine.run_report import (
-    REPORT,
-    check_condition,
-    closing_scores,
-    former_report,
-    make_report,
-    start_scores,
-)
+from bigrestore.engine.report_state import forget_report, former_report
+from bigrestore.engine.run_report import RunReport, make_report
 from bigrestore.engine.run_scores import RunScores
+from bigrestore.engine.score_start import check_condition, closing_scores, start_scores
 from bigrestore.engine.signals import StopFlag, listen
-from bigrestore.engine.summary import ReportResult, RunSummary
+from bigrestore.engine.summary import RunSummary
+from bigrestore.errors import OutputExistsError, UsageError, output_error
 from bigrestore.geometry import Block
 from bigrestore.io.section import Section, open_section
 from bigrestore.methods.base import Method
@@ -45,7 +60,7 @@ from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
-Inputs = str | Path | list[str | Path]
+Inputs = str | Path | Sequence[str | Path]
 
 
 @attrs.frozen(eq=False)
@@ -66,6 +81,12 @@ class Prepared:
         What the user asked for, and the store: the same, but for a TIFF.
     journal : Journal
         The folder beside the output.
+    going_on : bool
+        Whether what is there is gone on with.
+    identity : dict
+        The fingerprint of the run.
+    files : dict
+        What is noted of the files of input and mask.
     """
 
     section: Section
@@ -76,6 +97,9 @@ class Prepared:
     output: Path
     store: Path
     journal: Journal
+    going_on: bool
+    identity: dict[str, Any]
+    files: dict[str, Any]
 
     def job(self, folder: Path | None) -> Job:
         """Return what the blocks share; profiles are kept in `folder`."""
@@ -106,6 +130,10 @@ class Clock:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
+    def rounded(self) -> dict[str, float]:
+        """Return the seconds of each phase, to the millisecond."""
+        return {name: round(value, 3) for name, value in self.seconds.items()}
+
 
 def prepare(
     inputs: Inputs,
@@ -113,13 +141,13 @@ def prepare(
     settings: RunSettings,
     *,
     method: Method | None = None,
-    dry: bool = False,
+    guarded: Mapping[str, Path] | None = None,
 ) -> Prepared:
-    """Open input and method and resolve the plan; nothing is written or removed.
+    """Open input and method, resolve the plan and settle what is at the place; nothing is written or removed.
 
     Parameters
     ----------
-    inputs : str, Path or list
+    inputs : str, Path or sequence of them
         What `open_section` takes.
     output : str or Path
         A store, or a TIFF by its name.
@@ -127,15 +155,15 @@ def prepare(
         What was asked for.
     method : Method, optional
         Used in place of the one that the settings name.
-    dry : bool
-        Whether the output is left out of account.
+    guarded : mapping, optional
+        Further files that the output must not touch, by what they are called.
 
     Raises
     ------
     BigrestoreError
         Of the kind of what is wrong.
     """
-    path = Path(output)
+    inputs, path = _as_inputs(inputs), output_path(output)
     journal = Journal(path)
     section = open_section(
         inputs, level=settings.level, voxel_size_um=settings.voxel_size, input_range=settings.input_range
@@ -144,15 +172,68 @@ def prepare(
         log.info(
             "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
         )
-    if not dry:
-        check_place(path, source_paths(inputs, section))
+    others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
+    check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
     method = method or create_method(settings)
-    stored = journal.read("plan.json") if settings.resume else None
-    plan = make_plan(section, method, settings, path, stored["plan"] if stored else None)
+    stored = journal.read("plan.json") if journal.begun else None
+    plan = make_plan(section, method, settings, path, stored["plan"] if stored and settings.resume else None)
     masker = _masker(section, method, settings)
+    drawn = masker.section if isinstance(masker, UserMask) else None
+    if drawn is not None:
+        check_place(path, [], {"mask": source_paths(settings.mask, drawn)})
+    identity = fingerprint(plan, section, method, settings, drawn.fingerprint() if drawn else None)
+    files = {"input": files_seen(section)} | ({"mask": files_seen(drawn)} if drawn else {})
+    same = stored is not None and not differing(
+        stored["fingerprint"], identity, left_open=left_open(settings)
+    )
+    going_on = settle_existing(
+        path, journal, resume=settings.resume, overwrite=settings.overwrite, same_settings=same
+    )
+    if going_on and stored is not None:
+        require_same(stored["fingerprint"], identity, path)
+        _require_same_files(stored.get("files", {}), files, path)
     store = sidecar(path) / "store.ome.zarr" if plan.tiff else path
-    return Prepared(section, method, settings, plan, masker, path, store, journal)
+    return Prepared(section, method, settings, plan, masker, path, store, journal, going_on, identity, files)
+
+
+def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path) -> None:
+    """Refuse to go on where a file of the input or the mask was written since the run was begun."""
+    for what, seen in now.items():
+        changed = what_changed(then.get(what, {}), seen)
+        if changed:
+            raise OutputExistsError(
+                f"The {what} was changed since the output {output} was begun: {changed}; restore it as it was, or "
+                "start anew with --overwrite."
+            )
+
+
+def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
+    """Return the input as a path, pattern or list of paths.
+
+    Raises
+    ------
+    UsageError
+        Where it is none.
+    """
+    if isinstance(inputs, str | Path):
+        return inputs
+    if isinstance(inputs, os.PathLike):
+        return Path(inputs)
+    if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
+        return list(inputs)
+    raise UsageError(
+        f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
+    )
+
+
+def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files besides the input that a run reads, by what they are called."""
+    named = {"model": settings.model, "kernel": settings.kernel}
+    if settings.mask not in ("auto", "none"):
+        named["mask"] = settings.mask
+    found = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
+    return {what: path for what, path in found.items() if path.exists()}
 
 
 def execute(
@@ -162,6 +243,7 @@ def execute(
     *,
     method: Method | None = None,
     progress: Progress | None = None,
+    guarded: Mapping[str, Path] | None = None,
 ) -> RunSummary:
     """Run a method over a section or volume.
 
@@ -177,6 +259,8 @@ def execute(
         Used in place of the one that the settings name; a degradation, for instance.
     progress : Progress, optional
         Used in place of the one that the settings name.
+    guarded : mapping, optional
+        Further files that the output must not touch, by what they are called.
 
     Returns
     -------
@@ -190,46 +274,102 @@ def execute(
     """
     clock = Clock()
     shown = progress or make_progress(settings.progress, settings.log_format)
-    with listen() as flag:
+    with contextlib.ExitStack() as held:
+        flag = held.enter_context(listen())
         with clock.phase("start-up"):
-            ready = prepare(inputs, output, settings, method=method)
-            going_on = _settle(ready)
-        if going_on and (finished := _finished(ready)) is not None:
+            ready = prepare(inputs, output, settings, method=method, guarded=guarded)
+            if ready.journal.root.is_dir():
+                held.enter_context(sole_writer(ready.journal.root, ready.output))
+        if ready.going_on and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)
-            return finished
+            return _with_report(ready, finished, clock, shown, flag)
+        folder = ready.journal.root / "profiles"
+        job = ready.job(folder if ready.going_on else None)
+        with clock.phase("profile"):
+            job.profiles.of(ready.plan.grid.region.z0)
         with clock.phase("start-up"):
-            prepare_store(ready.store, ready.plan, going_on=going_on)
-            job = ready.job(ready.journal.root / "profiles")
+            _begin(ready, held)
+            job.profiles.keep_in(folder)
+            scores = held.enter_context(
+                closing_scores(start_scores(job, ready.plan, settings, ready.journal))
+            )
         log.info("%s", describe(ready))
-        with closing_scores(start_scores(job, ready.plan, settings, ready.journal.root)) as scores:
-            summary = _carry_out(ready, job, scores, clock, flag, shown)
-    note_run(ready.journal, summary.to_json(), finished=not summary.failed)
-    if ready.plan.tiff and not summary.failed:
-        shutil.rmtree(ready.store)  # the TIFF was streamed from it
+        with clock.phase("blocks"):
+            megapixels, restored = _blocks(ready, job, scores, flag, shown)
+        flag.raise_if_set(f"go on with it by --resume; {restored} block(s) were finished")
+        records = _records(ready)
+        written = any(record.status != "failed" for record in records)
+        if written:
+            with clock.phase("finalize"):
+                said = provenance(ready.plan, ready.section, ready.method, settings)
+                finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
+        summary = _summary(ready, records, clock, megapixels, restored)
+        _conclude(ready, summary)
+        if scores is not None and written:
+            summary = _report(ready, job, scores, summary, clock, shown, flag)
+        if ready.plan.tiff and not summary.failed:
+            _remove_passing_store(ready)
     return summary
 
 
-def _carry_out(
-    ready: Prepared, job: Job, scores: RunScores | None, clock: Clock, flag: StopFlag, shown: Progress
+def _begin(ready: Prepared, held: contextlib.ExitStack) -> None:
+    """Take the output for this run: lock it, remove what is to be replaced, store the plan, make the store."""
+    journal = ready.journal
+    if not journal.root.is_dir():
+        journal.create()
+        held.enter_context(sole_writer(journal.root, ready.output))
+        settle_existing(  # another run may have been quicker
+            ready.output, journal, resume=False, overwrite=ready.settings.overwrite, same_settings=True
+        )
+    if ready.going_on:
+        journal.sweep()
+        journal.reopen()
+        forget_report(journal)
+        if not ready.store.exists():
+            journal.forget_blocks()
+    else:
+        if ready.settings.overwrite:
+            remove_former(ready.output, journal)
+        journal.create()
+        facts = {"plan": ready.plan.facts, "fingerprint": ready.identity, "digest": digest(ready.identity)}
+        journal.write("plan.json", facts | {"files": ready.files})
+    prepare_store(ready.store, ready.plan, going_on=ready.going_on)
+
+
+def _conclude(ready: Prepared, summary: RunSummary) -> None:
+    """Note what the run did, and what the finished output consists of; what follows can no longer cost it."""
+    finished = not summary.failed
+    if finished:
+        ready.journal.note_files(ready.output)
+    note_run(ready.journal, summary.to_json(), finished=finished)
+
+
+def _report(
+    ready: Prepared,
+    job: Job,
+    scores: RunScores,
+    summary: RunSummary,
+    clock: Clock,
+    progress: Progress,
+    flag: StopFlag,
 ) -> RunSummary:
-    """Do what is left of a run: profile, blocks, finalize, report."""
-    with clock.phase("profile"):
-        job.profiles.of(ready.plan.grid.region.z0)
-    with clock.phase("blocks"):
-        megapixels, restored = _blocks(ready, job, scores, flag, shown)
-    flag.raise_if_set(f"go on with it by --resume; {restored} block(s) were finished")
-    records = _records(ready)
-    report = ReportResult()
-    if any(record.status != "failed" for record in records):
-        with clock.phase("finalize"):
-            said = provenance(ready.plan, ready.section, ready.method, ready.settings)
-            finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
-        if scores is not None:
-            with clock.phase("report"):
-                report = make_report(
-                    scores, job, ready.plan, ready.store, ready.output, records, ready.settings, shown, flag
-                )
-    return _summary(ready, records, clock, megapixels, restored, report)
+    """Make the report of an output that is whole, and note it; return the summary with it."""
+    with clock.phase("report"):
+        image = ready.store if ready.store.exists() else ready.output  # a TIFF's store is removed at the end
+        made = RunReport(scores, job, ready.plan, image, ready.output, _records(ready))
+        found = make_report(made, ready.journal, ready.settings, progress, flag)
+    summary = attrs.evolve(summary, report=found, seconds=clock.rounded())
+    if found.folder:
+        note_run(ready.journal, summary.to_json(), finished=not summary.failed)
+    return summary
+
+
+def _remove_passing_store(ready: Prepared) -> None:
+    """Remove the store that a TIFF was streamed from."""
+    try:
+        remove_tree(ready.store)
+    except OSError as error:
+        raise output_error(ready.store, error) from error
 
 
 def describe(ready: Prepared) -> str:
@@ -252,37 +392,44 @@ def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
     return UserMask.open(settings.mask, section.shape, scale)
 
 
-def _settle(ready: Prepared) -> bool:
-    """Decide what becomes of an existing output and store the plan; return whether the run goes on."""
-    settings = ready.settings
-    going_on = settle_existing(
-        ready.output, ready.journal, resume=settings.resume, overwrite=settings.overwrite
-    )
-    mask = ready.masker.section.fingerprint() if isinstance(ready.masker, UserMask) else None
-    facts = fingerprint(ready.plan, ready.section, ready.method, settings, mask)
-    if going_on:
-        stored = ready.journal.read("plan.json") or {}
-        require_same(stored.get("fingerprint", {}), facts, ready.output)
-        ready.journal.sweep()
-    ready.journal.create()
-    if not going_on:
-        ready.journal.write(
-            "plan.json", {"plan": ready.plan.facts, "fingerprint": facts, "digest": digest(facts)}
-        )
-    return going_on
-
-
 def _finished(ready: Prepared) -> RunSummary | None:
     """Return the summary of a run that needs nothing more, None where something is to be done."""
     run = ready.journal.read("run.json")
-    if run is None or not run.get("finished") or not ready.output.exists():
+    if run is None or not run.get("finished"):
         return None
-    if not ready.plan.tiff and any(
-        ready.journal.intact(block.name, ready.store) is None for block in ready.plan.grid.blocks()
-    ):
+    damaged = ready.journal.damaged(ready.output)
+    if damaged:
+        log.warning(
+            "%s was finished, but %d file(s) of it are missing or damaged, first %s; what depends on them is "
+            "done again.",
+            ready.output,
+            len(damaged),
+            damaged[0],
+        )
         return None
-    report = former_report(ready.journal.root / REPORT, ready.settings)
-    return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}), 0.0, 0, report)
+    if ready.plan.tiff:
+        if ready.store.exists():
+            _remove_passing_store(ready)
+    elif any(ready.journal.intact(block.name, ready.store) is None for block in ready.plan.grid.blocks()):
+        return None
+    return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}), 0.0, 0)
+
+
+def _with_report(
+    ready: Prepared, summary: RunSummary, clock: Clock, progress: Progress, flag: StopFlag
+) -> RunSummary:
+    """Return the summary of a finished run with its report, which is made where it is missing."""
+    former = former_report(ready.journal, ready.plan, ready.method, ready.settings)
+    if former is not None:
+        return attrs.evolve(summary, report=former)
+    log.info("Its report is missing, or was made otherwise, and is made now.")
+    ready.journal.sweep()
+    ready.journal.create()
+    forget_report(ready.journal)
+    job = ready.job(ready.journal.root / "profiles")
+    with closing_scores(start_scores(job, ready.plan, ready.settings, ready.journal)) as scores:
+        assert scores is not None  # what needs no report has one already
+        return _report(ready, job, scores, summary, clock, progress, flag)
 
 
 def _blocks(
@@ -322,7 +469,6 @@ def _summary(
     clock: Clock,
     megapixels: float,
     restored: int,
-    report: ReportResult,
 ) -> RunSummary:
     said = ready.method.describe()
     failed = [record for record in records if record.status == "failed"]
@@ -332,7 +478,7 @@ def _summary(
         blocks_empty=sum(record.status == "empty" for record in records),
         blocks_restored=restored,
         failed={record.name: record.reason for record in failed},
-        seconds={name: round(value, 3) for name, value in clock.seconds.items()},
+        seconds=clock.rounded(),
         megapixels=megapixels,
         redundancy=ready.plan.grid.work.redundancy,
         tile_px=ready.plan.grid.y.tile_px,
@@ -340,5 +486,4 @@ def _summary(
         device=str(said.get("device", "cpu")),
         precision=str(said.get("precision", "fp32")),
         input_failed=bool(failed) and all(record.input_fault for record in failed),
-        report=report,
     )

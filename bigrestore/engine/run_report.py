@@ -5,181 +5,79 @@ It comes last, when the store is whole. Whatever goes wrong here is said and cos
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import bigrestore
 from bigrestore.engine.block import Job
-from bigrestore.engine.journal import BlockRecord, sidecar
-from bigrestore.engine.plan import SCORE_BLOCKS, Plan, digest, on_gpu
+from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
-from bigrestore.engine.resources import available_cpus
-from bigrestore.engine.run_scores import RunScores, ScorePlan
+from bigrestore.engine.report_state import REPORT, SHOWN, failed_check, note_report
+from bigrestore.engine.run_scores import RunScores
 from bigrestore.engine.score_images import Images, Source, score_places
-from bigrestore.engine.score_pool import ScorePool
 from bigrestore.engine.score_table import Columns, extend, score_rows, to_columns, to_table
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.summary import ReportResult
-from bigrestore.errors import StoppedError
+from bigrestore.errors import BigrestoreError, OutputError, StoppedError
 from bigrestore.geometry import Box
 from bigrestore.io.section import open_section
-from bigrestore.methods.base import Method
-from bigrestore.score.condition import Condition, condition_values
 from bigrestore.score.grid import Place
-from bigrestore.score.tiles import FAILED, EngineSpec, Row, column_names, missing_rows
+from bigrestore.score.tiles import FAILED, Row, missing_rows
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
-REPORT = "report"
-"""Folder of the report, beside the journal."""
-
-LARGEST = 65_536
-"""Score tiles (15 gigapixels) above which a run scores a stratified sample of as many, unless told otherwise."""
-
-LARGEST_GPU = 16_384
-"""The same beside a GPU, which outruns the scores: what is left over when the network is done delays the report."""
-
-PROCESSORS_OF_THE_NETWORK = 2
-"""Beside a GPU, processors that are left to the threads that feed it."""
-
-SHOWN = ("niqe", "brisque", "piqe", "sharpness", "noise", "residual", "invented")
-"""Figures of the summary that the command line prints."""
-
-
-def check_condition(settings: RunSettings) -> None:
-    """Refuse a condition that asks for what the summary of a run will not have.
-
-    Raises
-    ------
-    UsageError
-        Naming it, and what there is.
-    """
-    if settings.fail_if is None:
-        return
-    metrics = EngineSpec().create().metrics
-    names = column_names(metrics, pair=True, reference=False, extra=("residual", "seam"))
-    Condition.parse(settings.fail_if).require(known_values(names))
-
-
-def known_values(names: list[str]) -> list[str]:
-    """Return what a condition on a table of these columns may ask for."""
-    from bigrestore.score.statistics import summarise
-
-    return list(condition_values(summarise({name: [] for name in names}, resamples=1)))
-
-
-def score_plan(plan: Plan, method: Method, settings: RunSettings) -> ScorePlan | None:
-    """Return which tiles a run scores; None where no report is wanted, or the output is smaller than the input.
-
-    A degradation has no tile to put beside the input's.
-    """
-    if not settings.report or plan.grid.scale.denominator != 1:
-        return None
-    largest = LARGEST_GPU if on_gpu(method) else LARGEST
-    return ScorePlan.of_run(plan.grid, largest, settings.report_sample, settings.seed)
-
-
-def start_scores(job: Job, plan: Plan, settings: RunSettings, root: Path) -> RunScores | None:
-    """Make what takes the blocks of a run; None where no report is wanted, or there is nothing to compare.
-
-    Beside a GPU the scores have processes of their own, and as many processors as the network's threads leave.
-    """
-    chosen = score_plan(plan, job.method, settings)
-    if chosen is None:
-        return None
-    gpu = on_gpu(job.method)
-    workers = max(1, available_cpus() - PROCESSORS_OF_THE_NETWORK) if gpu else plan.threads
-    pool = ScorePool(EngineSpec(), workers, processes=gpu)
-    said = {"engine": pool.engine.describe(), "version": bigrestore.__version__}
-    if chosen.sample is not None:
-        log.info(
-            "%d of %d score tiles are drawn for the report, stratified over tissue.",
-            chosen.sample,
-            chosen.grid.count,
-        )
-    return RunScores(
-        chosen,
-        pool,
-        root / "scores",
-        digest(said),
-        Source(job.section),
-        blocks_at_once=SCORE_BLOCKS[gpu],
-        waits=not gpu,
-    )
-
-
-@contextlib.contextmanager
-def closing_scores(scores: RunScores | None) -> Iterator[RunScores | None]:
-    """Give the scores, and end their threads and processes whatever happens."""
-    try:
-        yield scores
-    finally:
-        if scores is not None:
-            scores.pool.close()
+UNFINISHED = "the output is written, make its report by --resume"
 
 
 def make_report(
-    scores: RunScores,
-    job: Job,
-    plan: Plan,
-    store: Path,
-    output: Path,
-    records: list[BlockRecord],
-    settings: RunSettings,
-    progress: Progress,
-    flag: StopFlag,
+    report: RunReport, journal: Journal, settings: RunSettings, progress: Progress, flag: StopFlag
 ) -> ReportResult:
-    """Write the report of a run whose store is whole; a failure is said and nothing else.
+    """Write the report of an output that is written, and note it; what goes wrong is in the result.
 
     Raises
     ------
     StoppedError, KeyboardInterrupt
         Where a signal set the flag.
     """
-    folder = sidecar(output) / REPORT
+    folder = journal.root / REPORT
     try:
-        return RunReport(scores, job, plan, store, output, records).write(
-            folder, settings.fail_if, progress, flag
-        )
+        summary = report.write(folder, progress, flag)
+        note_report(journal, report.scores.plan.sample, report.scores.failures)
     except StoppedError:
         raise
-    except Exception as error:
-        log.exception("The output is whole, but its report could not be made.")
-        why = f"the report could not be made: {type(error).__name__}: {' '.join(str(error).split())}"
-        check = (
-            f"--fail-if {settings.fail_if!r} could not be checked, because {why}" if settings.fail_if else ""
+    except Exception as error:  # whatever it is, it must not cost the output; the summary raises it
+        log.debug("The report cannot be made.", exc_info=True)
+        why = _why(error)
+        kind = type(error) if isinstance(error, BigrestoreError) else BigrestoreError
+        found = kind(
+            f"The output {report.output} is written, but its report could not be made: {why}; correct the cause and "
+            "make it by --resume."
         )
-        return ReportResult(failures=[*scores.failures, why], check=check)
+        check = ""
+        if settings.fail_if is not None and not isinstance(error, OutputError):
+            check = f"--fail-if {settings.fail_if!r} could not be checked, because the report could not be made: {why}"
+        failures = [*report.scores.failures, f"the report could not be made: {why}"]
+        return ReportResult(failures=failures, check=check, error=found)
+    failures = list(report.scores.failures)
+    return ReportResult(str(folder), score_rows(summary, SHOWN), failures, failed_check(summary, settings))
 
 
-def former_report(folder: Path, settings: RunSettings) -> ReportResult:
-    """Return the report that a finished run left, and check the condition against it."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        if settings.fail_if is None:
-            return ReportResult()
-        why = "the run was finished without a report; make one with bigrestore score"
-        return ReportResult(check=f"--fail-if {settings.fail_if!r} could not be checked, because {why}")
-    check = ""
-    if settings.fail_if is not None:
-        condition = Condition.parse(settings.fail_if)
-        values = condition_values(summary)
-        condition.require(values)
-        check = condition.failure(values) or ""
-    return ReportResult(str(folder), score_rows(summary, SHOWN), [], check)
+def _why(error: Exception) -> str:
+    """Return an error as part of a sentence; its kind is named where it is none of ours."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return said if isinstance(error, BigrestoreError) and said else f"{type(error).__name__}: {said}"
 
 
 class RunReport:
-    """Makes the report of a run whose store is whole.
+    """Makes the report of a run whose output is written.
 
     Parameters
     ----------
@@ -187,10 +85,10 @@ class RunReport:
         Took the blocks.
     job, plan : Job, Plan
         Of the run.
-    store : Path
-        The output.
+    image : Path
+        Where the pixels are read: the store, or a TIFF that was streamed from it.
     output : Path
-        What the user asked for; they differ for a TIFF.
+        What the user asked for.
     records : list of BlockRecord
         Of all blocks.
     """
@@ -200,24 +98,31 @@ class RunReport:
         scores: RunScores,
         job: Job,
         plan: Plan,
-        store: Path,
+        image: Path,
         output: Path,
         records: list[BlockRecord],
     ) -> None:
-        self._scores, self._job, self._plan, self._output = scores, job, plan, output
+        self.scores, self.output = scores, output
+        self._job, self._plan, self._image = job, plan, image
         self._records = {record.name: record for record in records}
-        region = plan.grid.region
-        image = open_section(store, input_range=job.section.value_range)
-        first = (region.z0, region.box.y0, region.box.x0)
         self._source = Source(job.section)
-        self._images = Images(Source(image, first), self._source, None, int(plan.grid.scale))
         self._done = 0
 
-    def write(self, folder: Path, condition: str | None, progress: Progress, flag: StopFlag) -> ReportResult:
-        """Score what is missing and write the report.
+    @cached_property
+    def _images(self) -> Images:
+        """The output and its input."""
+        region = self._plan.grid.region
+        image = open_section(self._image, input_range=self._job.section.value_range)
+        first = (region.z0, region.box.y0, region.box.x0)
+        return Images(Source(image, first), self._source, None, int(self._plan.grid.scale))
+
+    def write(self, folder: Path, progress: Progress, flag: StopFlag) -> dict[str, Any]:
+        """Score what is missing and write the report; return its summary.
 
         Raises
         ------
+        BigrestoreError
+            Of the kind of what is wrong.
         StoppedError, KeyboardInterrupt
             Where a signal set the flag.
         """
@@ -233,17 +138,14 @@ class RunReport:
         z = facts["thumbnail_z"] = (region.z0 + region.z1) // 2
         thumbnails, px = self._images.thumbnails(z)
         report = Report(to_table(columns), facts, thumbnails, px, self._images.picture)
-        summary = write_report(report, folder)
-        check = ""
-        if condition is not None:
-            check = Condition.parse(condition).failure(condition_values(summary)) or ""
-        return ReportResult(str(folder), score_rows(summary, SHOWN), list(self._scores.failures), check)
+        flag.raise_if_set(UNFINISHED)
+        return write_report(report, folder)
 
     def _collect(self, progress: Progress, flag: StopFlag) -> tuple[Columns, Columns | None]:
         """Return the rows of the output, and of the input on its own grid where that is another."""
-        scores, plan = self._scores, self._scores.plan
+        scores, plan = self.scores, self.scores.plan
         scores.wait(lambda: bool(flag))
-        flag.raise_if_set("the output is whole, make its report by --resume")
+        flag.raise_if_set(UNFINISHED)
         kinds = ["rows"] + (["native"] if plan.native is not None else [])
         found: dict[str, Columns] = {kind: {name: [] for name in scores.names(kind)} for kind in kinds}
         for name, record in self._records.items():
@@ -265,7 +167,7 @@ class RunReport:
 
     def _settle(self, kind: str, columns: Columns) -> list[Place]:
         """Drop rows that are not wanted, add those of failed blocks; return the tiles that are still missing."""
-        plan = self._scores.plan
+        plan = self.scores.plan
         grid = plan.grid if kind == "rows" else plan.native
         assert grid is not None
         have = {
@@ -277,7 +179,7 @@ class RunReport:
         ]
         keep, missing, lost = [], [], []
         for z in range(grid.z0, grid.z1):
-            wanted = self._scores.wanted(kind, z, self._background(z))
+            wanted = self.scores.wanted(kind, z, self._background(z))
             boxes = [block.box for block in failed if block.z == z]
             for place in grid.places(z) if wanted is None else sorted(wanted):
                 index = have.get((z, place.row, place.column))
@@ -287,7 +189,7 @@ class RunReport:
                     lost.append(place)
                 else:
                     missing.append(place)
-        names = self._scores.names(kind)
+        names = self.scores.names(kind)
         kept: Columns = {name: [] for name in names}
         extend(kept, columns, keep)
         extend(kept, to_columns(missing_rows(lost, names, FAILED), names))
@@ -298,12 +200,12 @@ class RunReport:
         self, kind: str, places: list[Place], columns: Columns, progress: Progress, flag: StopFlag
     ) -> None:
         """Score tiles from the finished output."""
-        scores = self._scores
+        scores = self.scores
         images = self._images if kind == "rows" else Images(self._source)
         names = scores.names(kind)
 
         def taken(group: list[Place], future: Future[list[Row]]) -> None:
-            flag.raise_if_set("the output is whole, make its report by --resume")
+            flag.raise_if_set(UNFINISHED)
             extend(columns, to_columns(scores.rows_of(future, kind, group), names))
             self._done += len(group)
             progress.advance(self._done, sum(place.box.pixels for place in group))
@@ -338,10 +240,10 @@ class RunReport:
 
     def _facts(self) -> dict[str, Any]:
         """Return the provenance: what was compared, by which engine, how; no time and no host."""
-        plan, scores, section = self._plan, self._scores, self._job.section
+        plan, scores, section = self._plan, self.scores, self._job.section
         region, said = plan.grid.region, self._job.method.describe()
         return {
-            "image": self._output.name,
+            "image": self.output.name,
             "before": section.source,
             "engine": scores.pool.engine.describe(),
             "tile_px": scores.plan.grid.tile_px,

@@ -27,6 +27,7 @@ from bigrestore.engine.journal import write_json
 from bigrestore.engine.score_images import Source, tissue_seen
 from bigrestore.engine.score_pool import ScorePool
 from bigrestore.engine.score_table import Columns, to_columns
+from bigrestore.errors import OutputError, output_error
 from bigrestore.geometry import Block, Box, Grid
 from bigrestore.score.enlarge import source_box
 from bigrestore.score.grid import Place, TileGrid, bounding_box, draw_sample, strips
@@ -116,6 +117,11 @@ class RunScores:
         Blocks held until they are scored, at most.
     waits : bool
         Whether a block waits for its turn (CPU), or is left for later (beside a GPU, which must not wait).
+
+    Raises
+    ------
+    OutputError
+        Where the folder cannot be made.
     """
 
     def __init__(
@@ -137,15 +143,27 @@ class RunScores:
         self._idle = threading.Condition(self._lock)
         self._open = 0
         self._samples: dict[tuple[str, int], frozenset[Place]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(folder, error) from error
 
     def names(self, kind: str) -> list[str]:
         """Return the columns of the rows of a kind: `rows` of the output, `native` of the input's own grid."""
         return column_names(self.pool.engine.metrics, pair=kind == "rows", reference=False)
 
     def forget(self, block: Block) -> None:
-        """Drop the rows of a block that is begun anew."""
-        self._path(block.name).unlink(missing_ok=True)
+        """Drop the rows of a block that is begun anew.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
+        try:
+            self._path(block.name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self._path(block.name), error) from error
 
     def take(self, work: BlockWork, stopping: Callable[[], bool]) -> None:
         """Queue the tiles of a written block; waits for room, or leaves it for later."""
@@ -190,7 +208,7 @@ class RunScores:
         """Return the rows of a block that were kept, empty where there are none under this engine."""
         try:
             found = json.loads(self._path(name).read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
         if not isinstance(found, dict) or found.pop("digest", None) != self._digest:
             return {}
@@ -268,8 +286,10 @@ class RunScores:
                     log.debug("Tiles of block %s cannot be scored.", opened.name, exc_info=error)
             kept: dict[str, Any] = {k: to_columns(rows, self.names(k)) for k, rows in found.items()}
             write_json(self._path(opened.name), kept | {"digest": self._digest})
-        except OSError:
-            log.warning("The scores of block %s cannot be kept.", opened.name, exc_info=True)
+        except (
+            OutputError
+        ) as error:  # they are scored again at the end; the next record of a block says the same
+            log.warning("The scores of block %s are not kept: %s", opened.name, error)
         finally:
             self._slots.release()
             with self._idle:

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from bigrestore.engine.output import check_place
 from bigrestore.engine.progress import Progress, make_progress
+from bigrestore.engine.report_place import settle_folder
 from bigrestore.engine.resources import available_cpus, give_threads_back, one_thread_per_tile
-from bigrestore.engine.run_report import known_values, sampling_fact, versions
+from bigrestore.engine.run_report import sampling_fact, versions
 from bigrestore.engine.score_checks import (
     Inputs,
     check_placement,
@@ -31,9 +32,10 @@ from bigrestore.engine.score_checks import (
 )
 from bigrestore.engine.score_images import Images, Source, score_places, tissue_seen
 from bigrestore.engine.score_pool import ScorePool
+from bigrestore.engine.score_start import known_values
 from bigrestore.engine.score_table import Columns, extend, score_rows, to_columns, to_table
 from bigrestore.engine.signals import StopFlag, listen
-from bigrestore.errors import CheckFailedError, InputError, OutputExistsError
+from bigrestore.errors import CheckFailedError, InputError
 from bigrestore.geometry import Box
 from bigrestore.profile import find_background
 from bigrestore.score.condition import Condition, condition_values
@@ -43,7 +45,6 @@ from bigrestore.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 
-REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
 SHOWN = ("psnr", "ssim", "ms_ssim", "sharpness", "noise", "invented")
 """Figures besides the engine's that the command line prints."""
 
@@ -176,19 +177,14 @@ def _open(image: Inputs, before: Inputs | None, reference: Inputs | None, settin
 def _settle(
     folder: Path, image: Inputs, before: Inputs | None, reference: Inputs | None, settings: ScoreSettings
 ) -> Path:
-    """Refuse a folder inside an input, and one that holds a report unless it may be replaced."""
+    """Refuse a folder inside an input, one that cannot be written, and one whose files may not be replaced."""
     for given in (image, before, reference):
         if given is not None:
             paths = given if isinstance(given, list) else [given]
             there = [Path(path) for path in paths if Path(path).exists()]
             for path in (path for path in there if path.is_dir()):
                 check_place(folder, [path])
-    held = [name for name in REPORT_FILES if (folder / name).exists()]
-    if held and not settings.overwrite:
-        raise OutputExistsError(
-            f"The folder {folder} holds a report already ({', '.join(held)}); replace it by --overwrite, or name "
-            "another by -o."
-        )
+    settle_folder(folder, overwrite=settings.overwrite)
     return folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from bigrestore.errors import BlocksFailedError, CheckFailedError, InputError
+from bigrestore.errors import BigrestoreError, BlocksFailedError, CheckFailedError, InputError
 
 
 @attrs.frozen
@@ -24,12 +24,15 @@ class ReportResult:
         What could not be scored or written, one sentence each.
     check : str
         Why `--fail-if` failed; "" where it passed or was not asked for.
+    error : BigrestoreError or None
+        Why there is no report although one was asked for; None where there is one.
     """
 
     folder: str = ""
     rows: list[tuple[str, str]] = attrs.field(factory=list)
     failures: list[str] = attrs.field(factory=list)
     check: str = ""
+    error: BigrestoreError | None = None
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the result as names and values for people."""
@@ -100,7 +103,7 @@ class RunSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as a JSON document."""
-        return attrs.asdict(self) | {
+        return attrs.asdict(self, filter=lambda field, _: field.name != "error") | {
             "output": str(self.output),
             "mpx_per_second": round(self.mpx_per_second, 3),
         }
@@ -127,7 +130,7 @@ class RunSummary:
         return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
 
     def raise_if_failed(self) -> None:
-        """Raise where blocks failed, or else where the check that was asked for did.
+        """Raise where blocks failed, or else the check that was asked for, or else the report.
 
         Raises
         ------
@@ -137,10 +140,14 @@ class RunSummary:
             Where some failed; the message lists them.
         CheckFailedError
             Where `--fail-if` is true.
+        BigrestoreError
+            Why there is no report: an OutputError where it cannot be written. The output is.
         """
         if not self.failed:
             if self.report.check:
                 raise CheckFailedError(f"{self.output}: {self.report.check}.")
+            if self.report.error is not None:
+                raise self.report.error
             return
         if self.input_failed and not self.blocks_done and not self.blocks_empty:
             raise InputError(next(iter(self.failed.values())) + ".")

@@ -18,10 +18,14 @@ DECODE_ERRORS = (
     KeyError,
     IndexError,
     TypeError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
     BufferError,
+    EOFError,
     BigrestoreError,
 )
-"""What codecs raise on damaged bytes."""
+"""What codecs raise on damaged bytes, and zarr on damaged metadata."""
 
 
 @attrs.frozen

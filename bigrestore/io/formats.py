@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import gzip
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bigrestore.errors import InputError, InputMissingError
@@ -26,8 +27,15 @@ _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def find(path_or_glob: str | Path | Sequence[str | Path]) -> Found:
+def find(path_or_glob: str | Path | Sequence[str | Path], *, labels: bool = False) -> Found:
     """Return what the right reader understands of a file, store, directory, pattern or list of files.
+
+    Parameters
+    ----------
+    path_or_glob : str, Path or sequence of them
+        As `bigrestore.io.section.open_section` takes it.
+    labels : bool
+        Whether it is a mask, which may be of bool or any integer type.
 
     Raises
     ------
@@ -37,39 +45,51 @@ def find(path_or_glob: str | Path | Sequence[str | Path]) -> Found:
         When it cannot be read or is of no supported kind.
     """
     if not isinstance(path_or_glob, str | Path):
-        return _stack([Path(item) for item in path_or_glob], "the list of section files", ordered=True)
+        files = [Path(item) for item in path_or_glob]
+        return _stack(files, "the list of section files", labels=labels, ordered=True)
     text = str(path_or_glob)
     if "://" in text:
         raise InputError(f"{text} is remote, and only local files are read; copy it or mount it first.")
     path = Path(path_or_glob)
     try:
         if path.is_dir():
-            return _find_directory(path)
+            return _find_directory(path, labels)
         if path.exists():
-            return find_file(path)
+            return find_file(path, labels=labels)
         if glob.has_magic(text):
-            return _find_pattern(text)
+            return _find_pattern(text, labels)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
     raise InputMissingError(f"{text} does not exist; check the path.")
 
 
-def _find_pattern(pattern: str) -> Found:
+def _find_pattern(pattern: str, labels: bool) -> Found:
     """Open the files that a pattern matches; one file is opened as itself."""
     paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - patterns may be absolute
     if not paths:
         raise InputMissingError(
             f"no file matches {pattern}; check the pattern, and quote it against the shell."
         )
-    return find(paths[0]) if len(paths) == 1 else _stack(paths, pattern)
+    return find(paths[0], labels=labels) if len(paths) == 1 else _stack(paths, pattern, labels=labels)
 
 
-def _find_directory(path: Path) -> Found:
+def is_zarr(path: Path) -> bool:
+    """Tell whether a directory is a Zarr node of any version."""
+    return any((path / name).exists() for name in _ZARR_FILES)
+
+
+def is_tiff(path: Path) -> bool:
+    """Tell a TIFF file by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) in _TIFF
+
+
+def _find_directory(path: Path, labels: bool) -> Found:
     """Open a directory: a Zarr store, or section files."""
-    if any((path / name).exists() for name in _ZARR_FILES):
+    if is_zarr(path):
         from bigrestore.io.zarr_input import find_zarr
 
-        return find_zarr(path)
+        return find_zarr(path, labels=labels)
     files = [
         item
         for item in path.iterdir()
@@ -79,41 +99,41 @@ def _find_directory(path: Path) -> Found:
         raise InputError(
             f"{path} is a directory that is neither a Zarr store nor holds section files; give {SUPPORTED}."
         )
-    return _stack(files, str(path))
+    return _stack(files, str(path), labels=labels)
 
 
-def _stack(paths: list[Path], source: str, *, ordered: bool = False) -> Found:
+def _stack(paths: list[Path], source: str, *, labels: bool, ordered: bool = False) -> Found:
     """Open section files as a volume."""
     from bigrestore.io.stack import find_stack
 
-    return find_stack(paths, source, find_file, ordered=ordered)
+    return find_stack(paths, source, partial(find_file, labels=labels), ordered=ordered)
 
 
-def find_file(path: Path) -> Found:
+def find_file(path: Path, *, labels: bool = False) -> Found:
     """Open a single file by its first bytes."""
     if not path.exists():
         raise InputMissingError(f"{path} does not exist; check the path.")
     if path.is_dir():
-        return _find_directory(path)
+        return _find_directory(path, labels)
     head = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
     if head.startswith(_TIFF):
         from bigrestore.io.tiff_input import find_tiff
 
-        return find_tiff(path)
+        return find_tiff(path, labels=labels)
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         from bigrestore.io.image import find_image
 
-        return find_image(path)
+        return find_image(path, labels=labels)
     if head.startswith(b"\x89HDF"):
         from bigrestore.io.minc import find_minc
 
-        return find_minc(path)
+        return find_minc(path, labels=labels)
     if _is_nifti(head):
         from bigrestore.io.nifti import find_nifti
 
-        return find_nifti(path)
+        return find_nifti(path, labels=labels)
     if path.name in _ZARR_FILES:
         raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
     raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")

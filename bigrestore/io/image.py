@@ -35,12 +35,15 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
     "I;16": ("I;16", 1, np.uint16),
     "I;16B": ("I;16B", 1, np.uint16),
     "I": ("I", 1, np.uint16),
+    "1": ("1", 1, np.bool_),
 }
 """What each Pillow mode is read as: mode, channels, dtype."""
 
 
-def find_image(path: Path) -> Found:
+def find_image(path: Path, *, labels: bool = False) -> Found:
     """Open a PNG or JPEG file by its header.
+
+    `labels` says whether it is a mask, which may have one bit per pixel.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def find_image(path: Path) -> Found:
         dpi = image.info.get("dpi")
         details: dict[str, Any] = {"format": image.format, "mode": mode}
         deep = image.format == "PNG" and mode in ("RGB", "RGBA", "LA") and _png_bits(path) == 16
-    if mode == "1":
+    if mode == "1" and not labels:
         raise InputError(
             f"{path} has one bit per pixel: a mask cannot be restored; convert it to 8 bits if it is an image."
         )

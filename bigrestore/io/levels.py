@@ -110,8 +110,17 @@ class Found:
     details: dict[str, Any] = attrs.field(factory=dict)
 
 
-def accepted_dtype(dtype: Any, source: str) -> np.dtype[Any]:
+def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype[Any]:
     """Return the native form of uint8, uint16 or float32, and refuse everything else.
+
+    Parameters
+    ----------
+    dtype : dtype-like
+        As stored.
+    source : str
+        What holds it, for the message.
+    labels : bool
+        Whether it is a mask: bool and integers of any size are accepted then, and nothing else.
 
     Raises
     ------
@@ -119,6 +128,13 @@ def accepted_dtype(dtype: Any, source: str) -> np.dtype[Any]:
         For any other dtype, naming the conversion that helps.
     """
     native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    if labels:
+        if native.kind in "biu":
+            return native
+        raise InputError(
+            f"the mask {source} holds {native.name} values, but a mask is read as bool or integers: convert it "
+            "to uint8."
+        )
     if native in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
         return native
     way_out = _WAY_OUT.get(native.name, "convert it to uint8, uint16 or float32")

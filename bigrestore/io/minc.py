@@ -29,8 +29,10 @@ BIGBRAIN_FIRST_MM, BIGBRAIN_STEP_MM = -70.01, 0.02
 """Where BigBrain's coronal section 1 lies along y, and how far it is to the next, in millimetres."""
 
 
-def find_minc(path: Path) -> Found:
+def find_minc(path: Path, *, labels: bool = False) -> Found:
     """Open a MINC2 file: the axes as stored, an axis of length 1 counting as z.
+
+    `labels` says whether it is a mask, which may be of any integer type.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def find_minc(path: Path) -> Found:
             f"{path} is HDF5 but not MINC2 (it has no {_IMAGE}); convert it to MINC2, TIFF or OME-Zarr."
         )
     stored = file[_IMAGE]
-    dtype = accepted_dtype(stored.dtype, str(path))
+    dtype = accepted_dtype(stored.dtype, str(path), labels=labels)
     require_pixels(stored.shape, str(path))
     _require_one_scale(file, path)
     names = _dimension_names(stored, path)

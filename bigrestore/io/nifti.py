@@ -22,8 +22,10 @@ from bigrestore.io.ome_metadata import MICROMETRES
 log = logging.getLogger(__name__)
 
 
-def find_nifti(path: Path) -> Found:
+def find_nifti(path: Path, *, labels: bool = False) -> Found:
     """Open a NIfTI-1 or NIfTI-2 file: x, y, z in the file become x, y, z of the section.
+
+    `labels` says whether it is a mask, which may be of any integer type.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def find_nifti(path: Path) -> Found:
             f"{path} rescales its values (scl_slope {slope:g}, scl_inter {offset:g}); write it without scaling, "
             "as uint8, uint16 or float32."
         )
-    dtype = accepted_dtype(header.get_data_dtype(), str(path))
+    dtype = accepted_dtype(header.get_data_dtype(), str(path), labels=labels)
     require_pixels(shape, str(path))
     if len(shape) < 2 or any(n != 1 for n in shape[3:]):
         raise InputError(

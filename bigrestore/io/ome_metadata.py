@@ -8,6 +8,7 @@ length without a unit stays unknown: a scale of 1 that nobody measured is not a 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,8 +68,17 @@ class Multiscale:
             self.axes, self.units, dataset.scale, dataset.translation, strict=True
         ):
             if axis in sizes and unit is not None:
-                sizes[axis], starts[axis] = scale * unit, shift * unit
+                starts[axis] = shift * unit
+                sizes[axis] = scale * unit if scale > 0 else None
+                if not scale > 0:
+                    log.warning("axis %s has the scale %g; its voxel size is taken as unknown", axis, scale)
         return (sizes["z"], sizes["y"], sizes["x"]), (starts["z"], starts["y"], starts["x"])
+
+
+def multiscales_body(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a group's attributes in which `multiscales` stands: under `ome` since version 0.5."""
+    ome = attributes.get("ome")
+    return ome if isinstance(ome, Mapping) and "multiscales" in ome else attributes
 
 
 def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale | None:
@@ -84,8 +94,7 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
     InputError
         When there is one but it cannot be followed.
     """
-    ome = attributes.get("ome")
-    body = ome if isinstance(ome, Mapping) and "multiscales" in ome else attributes
+    body = multiscales_body(attributes)
     images = body.get("multiscales")
     if not images:
         return None
@@ -94,7 +103,7 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
         axes, units = _axes(images[0].get("axes"))
         common = images[0].get("coordinateTransformations") or []
         datasets = tuple(_dataset(entry, common, len(axes), source) for entry in images[0]["datasets"])
-    except (KeyError, TypeError, AttributeError, IndexError) as err:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as err:
         raise InputError(
             f"the multiscales metadata of {source} are damaged ({err!r}); write the store again."
         ) from err
@@ -144,4 +153,8 @@ def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str
             shift = [a * float(b) for a, b in zip(shift, values, strict=True)]
         else:
             shift = [a + float(b) for a, b in zip(shift, values, strict=True)]
+    if not all(map(math.isfinite, (*scale, *shift))):
+        raise InputError(
+            f"{source} has the scale {scale} and the translation {shift}; only finite numbers are read."
+        )
     return Dataset(str(entry["path"]), tuple(scale), tuple(shift))

@@ -1,9 +1,10 @@
 """Write OME-Zarr: a store that looks whole only once it is whole.
 
 The order is the guarantee. `create_store` makes the group and the empty level 0 but no `multiscales`, so
-that no viewer takes a half-written store for a result. Blocks are written whole shard by whole shard,
-because writing one shard in pieces is ten times slower and two writers of one shard silently lose data.
-`finish_store` adds the metadata last. Every block leaves its files even where it is all background, so
+that no viewer takes a half-written store for a result, and marks the group as unfinished, so that no reader
+takes its fill values for pixels. Blocks are written whole shard by whole shard, because writing one shard
+in pieces is ten times slower and two writers of one shard silently lose data. `finish_store` puts the
+metadata in the place of the mark, last. Every block leaves its files even where it is all background, so
 that a missing shard always means a missing block.
 
 There is nothing in the store but pixels, geometry and the provenance handed in: the same arguments give
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from zarr.core.array_spec import ArrayConfigParams
 
-from bigrestore.errors import InputError, OutputError
+from bigrestore.errors import InputError, OutputError, output_error
+from bigrestore.io.faults import short
 from bigrestore.io.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store_spec import StoreSpec
 
@@ -37,12 +39,15 @@ CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 """How arrays are opened for writing: a chunk of fill values is written like any other."""
 
 
+UNFINISHED: dict[str, Any] = {"bigrestore": {"unfinished": True}}
+"""The root attributes of a store whose level 0 or pyramid is still being written."""
+
 _OPENING = threading.Lock()
 """zarr takes the configuration of an opened array from the process; one opens at a time."""
 
 
 def create_store(path: str | Path, spec: StoreSpec) -> None:
-    """Make the root group and the empty level 0, without the metadata that would make it an image.
+    """Make the root group, marked as unfinished, and the empty level 0.
 
     Raises
     ------
@@ -50,33 +55,71 @@ def create_store(path: str | Path, spec: StoreSpec) -> None:
         When the place cannot be written.
     """
     try:
-        zarr.create_group(store=Path(path), zarr_format=_zarr_format(spec), overwrite=False)
-    except (OSError, zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as err:
+        zarr.create_group(
+            store=Path(path), zarr_format=_zarr_format(spec), overwrite=False, attributes=UNFINISHED
+        )
+    except (zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as err:
         raise OutputError(
             f"the store {path} cannot be created ({err}); choose another place for the output."
         ) from err
+    except OSError as err:
+        raise output_error(path, err) from err
     create_level(path, spec, 0)
 
 
+def mark_unfinished(path: str | Path) -> None:
+    """Put the mark of `create_store` in the place of all metadata of a store that is gone on with.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
+    _put_attributes(path, UNFINISHED)
+
+
+def is_unfinished(attributes: Mapping[str, Any]) -> bool:
+    """Tell by its attributes whether a group is a store that is still being written."""
+    ours = attributes.get("bigrestore")
+    return isinstance(ours, Mapping) and ours.get("unfinished") is True
+
+
+def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
+    """Replace the attributes of the root group."""
+    try:
+        zarr.open_group(store=Path(path), mode="r+").attrs.put(attributes)
+    except OSError as err:
+        raise output_error(path, err) from err
+
+
 def create_level(path: str | Path, spec: StoreSpec, level: int, *, overwrite: bool = False) -> ZarrArray:
-    """Make the empty array of one level."""
+    """Make the empty array of one level.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
     shape = pyramid_shapes(spec)[level]
     sharded = spec.fmt == "0.5"
-    return zarr.create_array(
-        store=Path(path),
-        name=str(level),
-        shape=spec.array_shape(shape),
-        chunks=spec.array_chunks(),
-        shards=spec.array_shards(shape) if sharded else None,
-        dtype=spec.dtype,
-        compressors=_compressor(spec),
-        fill_value=spec.dtype.type(spec.fill_value).item(),
-        zarr_format=_zarr_format(spec),
-        dimension_names=list(spec.axes) if sharded else None,
-        chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
-        overwrite=overwrite,
-        config=CONFIG,
-    )
+    try:
+        return zarr.create_array(
+            store=Path(path),
+            name=str(level),
+            shape=spec.array_shape(shape),
+            chunks=spec.array_chunks(),
+            shards=spec.array_shards(shape) if sharded else None,
+            dtype=spec.dtype,
+            compressors=_compressor(spec),
+            fill_value=spec.dtype.type(spec.fill_value).item(),
+            zarr_format=_zarr_format(spec),
+            dimension_names=list(spec.axes) if sharded else None,
+            chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
+            overwrite=overwrite,
+            config=CONFIG,
+        )
+    except OSError as err:
+        raise output_error(path, err) from err
 
 
 def _zarr_format(spec: StoreSpec) -> Literal[2, 3]:
@@ -131,6 +174,11 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
         Where the block begins, in pixels of that level; y0 and x0 on the shard lattice.
     pixels : ndarray, (h, w) or (h, w, 3)
         Values in the array's dtype.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written; `DiskFullError` where there is no space left.
     """
     height, width = pixels.shape[:2]
     key: list[Any] = [slice(y0, y0 + height), slice(x0, x0 + width)]
@@ -141,7 +189,15 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
     if rgb:
         key.insert(0, slice(None))
         pixels = np.moveaxis(pixels, -1, 0)
-    array[tuple(key)] = np.ascontiguousarray(pixels)
+    try:
+        array[tuple(key)] = np.ascontiguousarray(pixels)
+    except OSError as err:
+        raise output_error(_place(array), err) from err
+
+
+def _place(array: ZarrArray) -> Path:
+    """Return where an array of a local store lies."""
+    return Path(getattr(array.store, "root", "")) / array.path
 
 
 def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -155,9 +211,20 @@ def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x
         `StoreSpec.axes` of the store; the shape alone cannot tell three sections from three colours.
     z, y0, y1, x0, x1 : int
         The section and the half-open window, in pixels of that level.
+
+    Raises
+    ------
+    OutputError
+        When what was written cannot be read back.
     """
     key: dict[str, Any] = {"c": slice(None), "z": z, "y": slice(y0, y1), "x": slice(x0, x1)}
-    pixels = np.asarray(array[tuple(key[axis] for axis in axes)])
+    try:
+        pixels = np.asarray(array[tuple(key[axis] for axis in axes)])
+    except Exception as err:
+        raise OutputError(
+            f"{_place(array)} cannot be read back at z={z}, y={y0}:{y1}, x={x0}:{x1} ({short(err)}); write it "
+            "again with --resume."
+        ) from err
     return np.moveaxis(pixels, 0, -1) if "c" in axes else pixels
 
 
@@ -198,6 +265,11 @@ def finish_store(
         Storage values that a viewer shows as black and white.
     provenance : mapping
         JSON-able; goes under the root attribute `bigrestore`.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
     """
     multiscale: dict[str, Any] = {
         "name": "image",
@@ -214,16 +286,12 @@ def finish_store(
         "rdefs": {"model": "color" if spec.channels == 3 else "greyscale"},
     }
     ours = json.loads(json.dumps(dict(provenance), sort_keys=True))
-    group = zarr.open_group(store=Path(path), mode="r+")
     if spec.fmt == "0.5":
-        group.attrs.put(
-            {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": omero}, "bigrestore": ours}
-        )
+        ome: dict[str, Any] = {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": omero}}
     else:
         multiscale["version"] = "0.4"
-        group.attrs.put(
-            {"multiscales": [multiscale], "omero": {**omero, "version": "0.4"}, "bigrestore": ours}
-        )
+        ome = {"multiscales": [multiscale], "omero": {**omero, "version": "0.4"}}
+    _put_attributes(path, {**ome, "bigrestore": ours})
 
 
 def _axis(spec: StoreSpec, axis: str) -> dict[str, str]:

@@ -22,8 +22,6 @@ from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
 from bigrestore.io.store_spec import StoreSpec
 
-__all__ = ["build_pyramid", "pyramid_factors", "pyramid_shapes", "reduced_window"]
-
 Unit = tuple[int, int, int, int, int]
 """One shard of a level: z, y0, y1, x0, x1."""
 
@@ -45,6 +43,11 @@ def build_pyramid(
         Threads; one shard each at a time.
     progress : callable, optional
         Called from the calling thread as `progress(done, total)` after each shard, over all levels.
+
+    Raises
+    ------
+    OutputError
+        When a level cannot be written; `DiskFullError` where there is no space left.
     """
     shapes = pyramid_shapes(spec)
     factors = pyramid_factors(spec)

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import BigrestoreError, InputError, UsageError
-from bigrestore.io.levels import Kind, Level, Triple, level_factor
+from bigrestore.io.lazy import ArrayView
+from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
 from bigrestore.io.reduce import area_thumbnail
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Section:
 
         chunk_y, chunk_x = (_multiple_near(n, 1024) for n in self._pyramid[self.level].chunk)
         chunks: tuple[int, ...] = (1, min(chunk_y, self.height), min(chunk_x, self.width))
-        view = _ArrayView(self)
+        view = ArrayView(self.read, self.shape, self.channels, self.dtype)
         if self.channels == 3:
             chunks = (*chunks, 3)
         array: dask.array.Array = da.from_array(  # type: ignore[no-untyped-call]
@@ -241,24 +242,6 @@ class Section:
         return digests
 
 
-class _ArrayView:
-    """What dask needs of an array: shape, dtype, ndim and slicing."""
-
-    def __init__(self, section: Section) -> None:
-        self._section = section
-        self.shape = section.shape if section.channels == 1 else (*section.shape, 3)
-        self.ndim = len(self.shape)
-        self.dtype = section.dtype
-
-    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
-        """Read the window that a tuple of slices names."""
-        (z0, z1, _), (y0, y1, _), (x0, x1, _) = (
-            k.indices(n) for k, n in zip(key[:3], self.shape[:3], strict=True)
-        )
-        picked = np.stack([self._section.read(z, y0, y1, x0, x1) for z in range(z0, z1)])
-        return picked if self.ndim == 3 else picked[..., key[3]]
-
-
 def open_section(
     path_or_glob: str | Path | Sequence[str | Path],
     *,
@@ -303,6 +286,17 @@ def open_section(
             f"level {level} was asked for, but {source} has {len(found.levels)} level(s); "
             f"choose --level from 0 to {len(found.levels) - 1}."
         )
+    return section_of(found, source, level, voxel_size_um, input_range)
+
+
+def section_of(
+    found: Found,
+    source: str,
+    level: int = 0,
+    voxel_size_um: float | Sequence[float | None] | None = None,
+    input_range: tuple[float, float] | None = None,
+) -> Section:
+    """Present what a reader understood as a section; the arguments are those of `open_section`."""
     chosen = found.levels[level]
     return Section(
         source=source,

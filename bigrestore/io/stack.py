@@ -7,6 +7,7 @@ one file at a time, and only the last files in use stay open.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +24,19 @@ KEPT_OPEN = 2
 """Files that stay decoded: the one in work and its neighbour."""
 
 
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Return a sorting key by which numbers in a name count as numbers."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(1, int(part), part) if part.isdigit() else (0, 0, part.lower()) for part in parts]
+def natural_key(path: Path) -> tuple[list[list[tuple[int, int, str]]], str]:
+    """Return a sorting key by which numbers in the names of folders and files count as numbers.
+
+    Two names that read alike, as `a` and `A`, are told apart by the path as it is, so that the order never
+    depends on that in which a directory is listed.
+    """
+    names = [re.split(r"(\d+)", part) for part in path.parts]
+    return [[_token(token) for token in tokens] for tokens in names], str(path)
+
+
+def _token(text: str) -> tuple[int, int, str]:
+    """Return what a piece of a name is sorted by; int() reads decimal digits of any script, and no others."""
+    return (1, int(text), text) if text.isdecimal() else (0, 0, text.lower())
 
 
 def find_stack(
@@ -53,7 +63,7 @@ def find_stack(
     if not paths:
         raise InputError(f"{source} is empty; give at least one section file.")
     files = tuple(paths) if ordered else tuple(sorted(paths, key=natural_key))
-    first = find_file(files[0])
+    first, shown = find_file(files[0]), _namer(files)
     for path in files:
         found = first if path is files[0] else find_file(path)
         if found.levels[0].shape[0] != 1:
@@ -62,13 +72,28 @@ def find_stack(
             )
         if _facts(found) != _facts(first):
             raise InputError(
-                f"the sections of {source} differ: {files[0].name} is {_facts(first)} and {path.name} is "
+                f"the sections of {source} differ: {shown(files[0])} is {_facts(first)} and {shown(path)} is "
                 f"{_facts(found)}; a volume takes files of one shape and dtype, so select or pad them first."
             )
-    return _as_volume(files, first, find_file)
+    return _as_volume(files, first, find_file, shown)
 
 
-def _as_volume(files: tuple[Path, ...], first: Found, find_file: Callable[[Path], Found]) -> Found:
+def _namer(files: tuple[Path, ...]) -> Callable[[Path], str]:
+    """Return what to call the files: by their names, after the folders in which they differ."""
+    folders = {path.parent for path in files}
+    try:
+        common = Path(os.path.commonpath(folders))
+    except ValueError:  # absolute and relative paths, which share nothing
+        return str
+    return lambda path: str(path.relative_to(common))
+
+
+def _as_volume(
+    files: tuple[Path, ...],
+    first: Found,
+    find_file: Callable[[Path], Found],
+    shown: Callable[[Path], str],
+) -> Found:
     """Describe the volume that files like `first` make."""
     opened: Decoded[Found] = Decoded(KEPT_OPEN)
 
@@ -89,7 +114,7 @@ def _as_volume(files: tuple[Path, ...], first: Found, find_file: Callable[[Path]
         is_volume=True,
         resident_bytes=min(KEPT_OPEN, len(files)) * first.resident_bytes,
         files=files,
-        details={**first.details, "sections": len(files), "first": files[0].name, "last": files[-1].name},
+        details={**first.details, "sections": len(files), "first": shown(files[0]), "last": shown(files[-1])},
     )
 
 

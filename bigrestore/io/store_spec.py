@@ -8,10 +8,8 @@ import attrs
 import numpy as np
 
 from bigrestore.errors import UsageError
+from bigrestore.geometry import BLOCK_PX, CHUNK_PX
 from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
-
-CHUNK_PX = 480
-SHARD_PX = 3840
 
 
 def _output_dtype(value: Any) -> np.dtype[Any]:
@@ -55,7 +53,7 @@ class StoreSpec:
     is_volume: bool = False
     fmt: Literal["0.5", "0.4"] = "0.5"
     chunk_px: int = CHUNK_PX
-    shard_px: int = SHARD_PX
+    shard_px: int = BLOCK_PX
     fill_value: float = 0.0
 
     def __attrs_post_init__(self) -> None:

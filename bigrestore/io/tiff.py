@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bigrestore.errors import OutputError
+from bigrestore.errors import output_error
 from bigrestore.io.ome_zarr import ZarrArray, open_level, read_block
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
@@ -38,6 +39,7 @@ def write_pyramidal_tiff(
     spec: StoreSpec,
     provenance: Mapping[str, Any],
     workers: int = 1,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Stream a finished store into a pyramidal OME-TIFF.
 
@@ -55,27 +57,34 @@ def write_pyramidal_tiff(
         JSON-able; kept as the annotation `bigrestore` of the OME-XML.
     workers : int
         Threads that compress tiles.
+    check : callable, optional
+        Called before each tile; what it raises ends the writing and leaves no partial file.
 
     Raises
     ------
     OutputError
-        When the file cannot be written.
+        When the file cannot be written; `DiskFullError` where there is no space left.
     """
     target = Path(out_path)
     partial = target.with_name(target.name + ".partial")
     try:
-        _write(Path(store_path), partial, spec, provenance, workers)
+        _write(Path(store_path), partial, spec, provenance, workers, check)
         partial.replace(target)
     except OSError as err:
-        partial.unlink(missing_ok=True)
-        if isinstance(err, OutputError) or err.filename is None:
-            raise
-        raise OutputError(
-            f"{target} cannot be written ({err.strerror}); choose another place for the output."
-        ) from err
+        raise output_error(target, err) from err
+    finally:
+        with suppress(OSError):  # gone where all went well; what a lost disk refuses is swept by the next run
+            partial.unlink(missing_ok=True)
 
 
-def _write(store: Path, partial: Path, spec: StoreSpec, provenance: Mapping[str, Any], workers: int) -> None:
+def _write(
+    store: Path,
+    partial: Path,
+    spec: StoreSpec,
+    provenance: Mapping[str, Any],
+    workers: int,
+    check: Callable[[], None] | None,
+) -> None:
     """Write all levels into the partial file."""
     levels = len(pyramid_shapes(spec))
     options: dict[str, Any] = {
@@ -94,8 +103,20 @@ def _write(store: Path, partial: Path, spec: StoreSpec, provenance: Mapping[str,
             if level == 0:
                 extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
             writer.write(
-                _tiles(store, spec, level), shape=shape, **options, **extra, **_resolution(spec, level)
+                _checked(_tiles(store, spec, level), check),
+                shape=shape,
+                **options,
+                **extra,
+                **_resolution(spec, level),
             )
+
+
+def _checked(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
+    """Yield tiles, looking before each whether the writing is to end."""
+    for tile in tiles:
+        if check is not None:
+            check()
+        yield tile
 
 
 def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import Found, Level, Triple, accepted_dtype, level_factor, require_pixels
-from bigrestore.io.tiff_metadata import stated_voxel_size
+from bigrestore.io.tiff_metadata import stated_translation, stated_voxel_size
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Plane:
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         pixels = pixels[..., : self.channels]
         if self.inverted:
-            pixels = np.asarray(np.iinfo(pixels.dtype).max - pixels)
+            pixels = ~pixels  # of an unsigned integer: its largest value less it
         return pixels[..., 0] if self.channels == 1 else pixels
 
     def _read_page(self, page: Page, window: tuple[int, int, int, int]) -> NDArray[Any]:
@@ -170,8 +170,10 @@ class Plane:
         return segment
 
 
-def find_tiff(path: Path) -> Found:
+def find_tiff(path: Path, *, labels: bool = False) -> Found:
     """Open a TIFF file by its directory of pages.
+
+    `labels` says whether it is a mask, which may be of one bit or any integer type.
 
     Raises
     ------
@@ -180,28 +182,28 @@ def find_tiff(path: Path) -> Found:
     """
     try:
         with tifffile.TiffFile(path) as file:
-            return _describe(path, file)
+            return _describe(path, file, labels)
     except (BigrestoreError, PermissionError):
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe(path: Path, file: tifffile.TiffFile) -> Found:
+def _describe(path: Path, file: tifffile.TiffFile, labels: bool) -> Found:
     """Describe an open file: its main image, its levels, its voxel size."""
     levels = _levels(path, file)
     main = levels[0]
     page = _first_page(path, main)
-    dtype = accepted_dtype(_stored_dtype(page, path), str(path))
+    dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
     sections, channels = _sections(path, main, dtype)
-    size = stated_voxel_size(file, page)
+    size, start = stated_voxel_size(file, page), stated_translation(file)
     cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
     cache = Decoded(budget)
     found: list[Level] = []
     for level in levels:
         plane = _plane(path, file, level, channels, dtype, cache)
-        found.append(_as_level(plane, found[0].shape if found else None, size))
+        found.append(_as_level(plane, found[0].shape if found else None, size, start))
     compression = tifffile.COMPRESSION(page.compression).name.lower()
     details: dict[str, Any] = {
         "compression": compression,
@@ -212,7 +214,7 @@ def _describe(path: Path, file: tifffile.TiffFile) -> Found:
         "pages": len(file.pages),
         "bits": page.bitspersample,
     }
-    if page.bitspersample not in (8, 16, 32):
+    if page.bitspersample not in (8, 16, 32) and not labels:
         top = 2**page.bitspersample - 1
         log.warning(
             "%s holds %d-bit values; give --input-range 0 %d if they use all bits",
@@ -354,9 +356,20 @@ def _plane(
         planar=planar,
         channels=channels,
         dtype=dtype.newbyteorder(file.byteorder),
-        inverted=page.photometric == 0 and dtype.kind == "u",
+        inverted=_is_inverted(page, dtype),
         cache=cache,
     )
+
+
+def _is_inverted(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
+    """Tell whether 0 means white in a page.
+
+    tifffile calls every array of bools white-is-zero and stores its bits as they are, True as 1; what the array
+    held is meant, as its own reader gives it back.
+    """
+    if dtype.kind == "b" and str(page.software).startswith("tifffile"):
+        return False
+    return page.photometric == 0 and dtype.kind in "bu"
 
 
 def _pages(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:
@@ -414,15 +427,19 @@ def _budget(page: tifffile.TiffPage, depth: int, dtype: np.dtype[Any]) -> int:
     return max(strips, segment * planes * min(2, depth))
 
 
-def _as_level(plane: Plane, whole: Sequence[int] | None, size: Triple) -> Level:
-    """Wrap a plane as a level, its voxels as much larger as it is reduced against the finest."""
+def _as_level(plane: Plane, whole: Sequence[int] | None, size: Triple, start: Triple) -> Level:
+    """Wrap a plane as a level, its voxels as much larger as it is reduced against the finest.
+
+    `size` and `start` are those of the finest level; the first voxel of another lies (factor - 1) / 2 of the
+    finest voxels further in.
+    """
     shape = (len(plane.pages), *plane.shape)
     require_pixels(shape, str(plane.path))
     factors = [1.0] * 3 if whole is None else [level_factor(a, b) for a, b in zip(whole, shape, strict=True)]
     scaled = [None if value is None else value * factor for value, factor in zip(size, factors, strict=True)]
     shifts = [
-        None if value is None or whole is None else value * (factor - 1) / 2
-        for value, factor in zip(size, factors, strict=True)
+        first if value is None or whole is None else (first or 0.0) + value * (factor - 1) / 2
+        for value, factor, first in zip(size, factors, start, strict=True)
     ]
     return Level(
         shape, plane.segment, plane.read, (scaled[0], scaled[1], scaled[2]), (shifts[0], shifts[1], shifts[2])

@@ -1,19 +1,20 @@
-"""Find the voxel size in the many places where TIFF files keep it.
+"""Find the voxel size, and where the image lies, in the many places where TIFF files keep them.
 
-OME-XML says it with a unit, ImageJ says it in its own text and tags, slide scanners in a free description,
+OME-XML says both with a unit, ImageJ says the size in its own text and tags, slide scanners in a free description,
 and everybody else in the resolution tags, where it is a default as often as a measurement.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
 
-from bigrestore.io.levels import Triple
+from bigrestore.io.levels import UNKNOWN, Triple
 from bigrestore.io.ome_metadata import MICROMETRES
 from bigrestore.io.resolution import plausible_um
 
@@ -39,25 +40,61 @@ def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Tripl
     return None, plausible_um(down, unit), plausible_um(across, unit)
 
 
+def stated_translation(file: tifffile.TiffFile) -> Triple:
+    """Return where the first voxel's centre lies (z, y, x) in micrometres, None per axis where it is not said."""
+    return ome_translation(file.ome_metadata) if file.is_ome and file.ome_metadata else UNKNOWN
+
+
 def ome_voxel_size(xml: str) -> Triple:
     """Return PhysicalSizeZ, Y and X of the first image in OME-XML, in micrometres."""
-    try:
-        pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
-    except ElementTree.ParseError as err:
-        log.warning("the OME-XML is damaged (%s); the voxel size is taken as unknown", err)
-        return None, None, None
+    pixels = _ome_pixels(xml)
     if pixels is None:
-        return None, None, None
-    sizes: list[float | None] = []
-    for axis in "ZYX":
-        text = pixels.get(f"PhysicalSize{axis}")
-        unit = pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m")
-        factor = MICROMETRES.get(unit if unit in MICROMETRES else unit.lower())
-        if text is not None and factor is None:
-            log.warning("the OME-XML has the unknown unit %r; that voxel size is taken as unknown", unit)
-        value = float(text) * factor if text is not None and factor is not None else 0.0
-        sizes.append(value if value > 0 else None)
-    return sizes[0], sizes[1], sizes[2]
+        return UNKNOWN
+    z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "\u00b5m") for axis in "ZYX")
+    return _positive(z), _positive(y), _positive(x)
+
+
+def ome_translation(xml: str) -> Triple:
+    """Return PositionZ, Y and X of the first plane of the first image in OME-XML, in micrometres.
+
+    By the schema a position without a unit lies in the frame of reference of some microscope, and is unknown.
+    """
+    pixels = _ome_pixels(xml)
+    for plane in [] if pixels is None else pixels.findall("{*}Plane"):
+        if all(plane.get(f"The{axis}", "0") == "0" for axis in "ZCT"):
+            z, y, x = (_ome_length(plane, f"Position{axis}", "reference frame") for axis in "ZYX")
+            return z, y, x
+    return UNKNOWN
+
+
+def _ome_pixels(xml: str) -> ElementTree.Element | None:
+    """Return the first image's element Pixels."""
+    try:
+        return ElementTree.fromstring(xml).find(".//{*}Pixels")
+    except ElementTree.ParseError as err:
+        log.warning("the OME-XML is damaged (%s); voxel size and position are taken as unknown", err)
+        return None
+
+
+def _ome_length(element: ElementTree.Element, name: str, default_unit: str) -> float | None:
+    """Return a length that OME-XML states, in micrometres; None where it or its unit is not understood."""
+    text, unit = element.get(name), element.get(f"{name}Unit", default_unit)
+    if text is None:
+        return None
+    factor = MICROMETRES.get(unit if unit in MICROMETRES else unit.lower())
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if factor is None or not math.isfinite(value):
+        log.warning("the OME-XML states %s as %r in %r, which is taken as unknown", name, text, unit)
+        return None
+    return value * factor
+
+
+def _positive(size: float | None) -> float | None:
+    """Return a size that a voxel can have, else None."""
+    return size if size is not None and size > 0 else None
 
 
 def _imagej_voxel_size(metadata: dict[str, Any], page: tifffile.TiffPage) -> Triple:

@@ -4,24 +4,29 @@ Faults are collected, not raised, each with a stable id, a place, and what was e
 bigrestore wrote is held to what bigrestore promises: every shard is there and every level is exactly the
 mean of the one before. A foreign store may be sparse and may have been reduced in another way, so its levels
 only have to show the same picture.
+
+Version 0.4 has no checksums, so a flipped bit that still decodes shows only where a level then disagrees with
+the one before; in 0.5 every chunk that bigrestore writes has one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.blosc_length import needs_check, require_whole_chunk
 from bigrestore.io.faults import DECODE_ERRORS, Fault, difference, short
+from bigrestore.io.formats import is_tiff, is_zarr
 from bigrestore.io.levels import level_factor
-from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, parse_multiscales
+from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, multiscales_body, parse_multiscales
 from bigrestore.io.ome_zarr import ZarrArray
 from bigrestore.io.pyramid import reduced_window
 from bigrestore.io.reduce import area_thumbnail
@@ -29,6 +34,9 @@ from bigrestore.io.zarr_input import AxisMap, map_axes
 
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
+
+MOST_FILES = 2**40
+"""A level of more files than that is no level but a damaged shape."""
 
 WINDOW_PX = 3840
 """Stores are decoded in windows of about this side."""
@@ -66,20 +74,47 @@ def verify_store(path: str | Path) -> list[Fault]:
     ------
     InputMissingError
         When there is nothing.
+    InputError
+        When it is neither an OME-Zarr image nor a TIFF file, or may not be read.
     """
     place = Path(path)
     if not place.exists():
         raise InputMissingError(f"{place} does not exist; check the path.")
+    try:
+        known = is_zarr(place) if place.is_dir() else is_tiff(place)
+    except OSError as err:
+        raise InputError(f"{place} may not be read ({err.strerror}); change its permissions.") from err
+    if not known:
+        raise InputError(
+            f"{place} is neither an OME-Zarr store nor a TIFF file, and nothing else is verified; give one of those."
+        )
     if place.is_file():
         from bigrestore.io.verify_tiff import verify_tiff
 
         return verify_tiff(place)
+    return _verify_group(place)
+
+
+def _verify_group(place: Path) -> list[Fault]:
+    """Check the store at a place where there is one."""
     try:
-        root = zarr.open_group(store=place, mode="r")
+        root = zarr.open(store=place, mode="r")
         attributes = dict(root.attrs)
-        multiscale = parse_multiscales(attributes, str(place))
     except DECODE_ERRORS as err:
         return [Fault("store.unreadable", str(place), "an OME-Zarr image", short(err))]
+    if isinstance(root, zarr.Array):
+        raise InputError(
+            f"{place} is a bare Zarr array, of which nothing is known to verify; give the image."
+        )
+    try:
+        multiscale = parse_multiscales(attributes, str(place))
+    except InputError as err:
+        return [Fault("multiscales.damaged", str(place), "multiscales metadata that can be read", short(err))]
+    if multiscale is None and "bigrestore" not in attributes:
+        raise InputError(
+            f"{place} is a Zarr group without multiscales metadata; give an OME-Zarr image, or finish the run that "
+            "writes it by --resume."
+        )
     if multiscale is None:
         return [
             Fault("multiscales.missing", str(place), "multiscales metadata", "none: the run was not finished")
@@ -99,15 +134,15 @@ def verify_store(path: str | Path) -> list[Fault]:
 
 def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield axes whose unit viewers do not understand."""
-    body = attributes.get("ome", attributes)
+    body = multiscales_body(attributes)
     for index, axis in enumerate(body["multiscales"][0].get("axes") or []):
-        unit = axis.get("unit") if isinstance(axis, Mapping) else None
-        if unit is None or axis.get("type") != "space":
+        if not isinstance(axis, Mapping) or axis.get("unit") is None or axis.get("type") != "space":
             continue
+        unit = str(axis["unit"])
         if unit in MICROMETRES and unit.endswith("meter"):
             continue
-        if MICROMETRES.get(str(unit).lower()) == 1.0 or str(unit).lower() not in (*MICROMETRES, "pixel"):
-            yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", str(unit))
+        if MICROMETRES.get(unit.lower()) == 1.0 or unit.lower() not in (*MICROMETRES, "pixel"):
+            yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", unit)
 
 
 def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_Level]:
@@ -118,6 +153,8 @@ def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) 
             if not isinstance(array, zarr.Array):
                 raise InputError("a group")
             axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
+            if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_FILES:
+                raise InputError(f"shape {array.shape} in pieces of {array.shards or array.chunks}")
         except DECODE_ERRORS as err:
             faults.append(Fault("level.missing", dataset.path, "the array of this level", short(err)))
             continue
@@ -134,8 +171,13 @@ def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Faul
         if not scale > 0:
             yield Fault("scale.disagrees", f"{level.name} scale {axis}", "a positive number", f"{scale:g}")
             continue
+        if not base > 0:
+            continue  # reported at the first level
         factor = scale / base
-        fits = [-(-whole // round(factor))] if ours and factor >= 1 else _rounded(whole / factor)
+        if not 1e-6 < factor < 1e12:
+            fits = []
+        else:
+            fits = [-(-whole // round(factor))] if ours and factor >= 1 else _rounded(whole / factor)
         if reduced not in fits:
             yield Fault(
                 "scale.disagrees",
@@ -178,35 +220,24 @@ def _decode_faults(place: Path, level: _Level, ours: bool) -> Iterator[Fault]:
             )
             continue
         try:
-            _require_blosc_length(level.array, place / where)
+            if needs_check(level.array):
+                require_whole_chunk(place / where)
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
             yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
 
 
-def _require_blosc_length(array: ZarrArray, file: Path) -> None:
-    """Refuse a Zarr v2 chunk whose blosc header states another length than the file has.
-
-    The blosc decoder of numcodecs does not compare them, and reads whatever lies behind a chunk that was cut
-    off. The header holds the compressed length as a little-endian 32-bit number at byte 12.
-    """
-    if array.metadata.zarr_format != 2 or not isinstance(array.metadata.compressor, numcodecs.Blosc):
-        return
-    if array.metadata.filters or not file.exists():
-        return
-    with file.open("rb") as chunk:
-        head = chunk.read(16)
-    stated, actual = int.from_bytes(head[12:16], "little"), file.stat().st_size
-    if len(head) < 16 or stated != actual:
-        raise InputError(f"the chunk has {actual} bytes, its header says {stated}")
+def _unit_counts(array: ZarrArray) -> tuple[int, ...]:
+    """Return the number of stored files along each axis."""
+    unit = array.shards or array.chunks
+    return tuple(-(-n // step) for n, step in zip(array.shape, unit, strict=True))
 
 
 def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
     """Yield each stored file of a level: what it holds, and its path in the store."""
     array = level.array
     unit = array.shards or array.chunks
-    counts = tuple(-(-n // step) for n, step in zip(array.shape, unit, strict=True))
-    for index in np.ndindex(*counts):
+    for index in np.ndindex(*_unit_counts(array)):
         selection = tuple(
             slice(i * step, min((i + 1) * step, n))
             for i, step, n in zip(index, unit, array.shape, strict=True)

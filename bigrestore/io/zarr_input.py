@@ -8,6 +8,7 @@ uint16 is RGB; anything else has no meaning for a grey restoration and is refuse
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
+from bigrestore.io.blosc_length import needs_check, require_whole_chunks
+from bigrestore.io.faults import DECODE_ERRORS, short
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
 from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
+from bigrestore.io.ome_zarr import is_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,10 @@ class AxisMap:
             "x": slice(x0, x1),
             "c": slice(None) if self.rgb else 0,
         }
-        pixels = np.asarray(array[tuple(wanted.get(axis, 0) for axis in self.axes)])
+        selection = tuple(wanted.get(axis, 0) for axis in self.axes)
+        if needs_check(array):
+            require_whole_chunks(array, selection)
+        pixels = np.asarray(array[selection])
         kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
         return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
 
@@ -91,8 +98,11 @@ def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: st
     return AxisMap(axes, shape, rgb)
 
 
-def find_zarr(path: Path) -> Found:
-    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array."""
+def find_zarr(path: Path, *, labels: bool = False) -> Found:
+    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
+
+    `labels` says whether it is a mask, which may be of bool or any integer type.
+    """
     try:
         node = zarr.open(store=path, mode="r")
     except PermissionError:
@@ -100,21 +110,44 @@ def find_zarr(path: Path) -> Found:
     except Exception as err:
         raise InputError(f"{path} is not a readable Zarr store ({err}); write or copy it again.") from err
     if isinstance(node, zarr.Array):
-        return _bare(path, node, (path,))
+        _require_finished_parents(path)
+        return _bare(path, node, (path,), labels)
+    _require_finished(path, dict(node.attrs))
     multiscale = parse_multiscales(dict(node.attrs), str(path))
     if multiscale is not None:
-        return _ome(path, node, multiscale)
-    return _group(path, node)
+        return _ome(path, node, multiscale, labels)
+    return _group(path, node, labels)
 
 
-def _group(path: Path, group: zarr.Group) -> Found:
+def _require_finished(store: Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse a store that a run has begun and not finished: what it lacks would be read as fill values."""
+    if is_unfinished(attributes):
+        raise InputError(
+            f"{store} was not finished: blocks of it may still be missing; go on with the run that writes it "
+            "by --resume, and read it then."
+        )
+
+
+def _require_finished_parents(array: Path) -> None:
+    """Refuse an array that lies in an unfinished store, as when the path names its level 0."""
+    for parent in array.resolve().parents:
+        if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
+            return
+        try:
+            attributes = dict(zarr.open_group(store=parent, mode="r").attrs)
+        except DECODE_ERRORS:  # what lies around an array that was named need not be readable
+            return
+        _require_finished(parent, attributes)
+
+
+def _group(path: Path, group: zarr.Group, labels: bool) -> Found:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return find_zarr(path / name)
+        return find_zarr(path / name, labels=labels)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -125,9 +158,9 @@ def _group(path: Path, group: zarr.Group) -> Found:
     )
 
 
-def _bare(path: Path, array: zarr.Array[Any], places: tuple[Path, ...]) -> Found:
+def _bare(path: Path, array: zarr.Array[Any], places: tuple[Path, ...], labels: bool) -> Found:
     """Open a bare array, whose axes are its dimension names or are told from their number."""
-    dtype = accepted_dtype(array.dtype, str(path))
+    dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
     return Found(
@@ -158,19 +191,23 @@ def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str
     return axes
 
 
-def _ome(path: Path, group: zarr.Group, multiscale: Multiscale) -> Found:
+def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) -> Found:
     """Open an OME-Zarr image with all its levels."""
     levels, places, first = [], [path], None
     for dataset in multiscale.datasets:
         try:
             array = group[dataset.path]
-        except (KeyError, OSError, ValueError) as err:
+        except KeyError as err:
             raise InputError(
                 f"{path} names the level {dataset.path!r}, which is not there; write the store again."
             ) from err
+        except Exception as err:
+            raise InputError(
+                f"the level {dataset.path!r} of {path} is damaged ({short(err)}); write the store again."
+            ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
-        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}")
+        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         levels.append(_level(array, mapping, *multiscale.place(dataset)))
         places.append(path / dataset.path)
@@ -186,8 +223,14 @@ def _ome(path: Path, group: zarr.Group, multiscale: Multiscale) -> Found:
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=_metadata_files(tuple(places)),
-        details=_array_details(array),
+        details=_array_details(array) | _provenance(group),
     )
+
+
+def _provenance(group: zarr.Group) -> dict[str, Any]:
+    """Return what bigrestore wrote about itself into a store of its own, for `info`."""
+    ours = group.attrs.get("bigrestore")
+    return {} if ours is None else {"bigrestore": ours}
 
 
 def _level(array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple) -> Level:

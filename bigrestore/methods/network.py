@@ -6,7 +6,9 @@ buffers, so that the copies of one tile overlap the computation of another.
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.methods.base import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.nn.checkpoint import Model, load_model
 from bigrestore.nn.code import Degradations, compose_psi
-from bigrestore.nn.estimator import Estimate, degradations_of, section_mean
+from bigrestore.nn.estimator import degradations_of, estimate_section
 from bigrestore.nn.redegrade import KERNEL_PX, redegrade
 from bigrestore.nn.restorer import Conditions
 
@@ -111,7 +113,7 @@ class NetworkMethod:
             "seed": self.seed,
             "device": self.device.type,
             "precision": self.precision,
-            "kernel": "estimated" if self.kernel is None else "given",
+            "kernel": "estimated" if self.kernel is None else f"given, sha256 {_digest(self.kernel)}",
         }
 
     @torch.inference_mode()
@@ -129,7 +131,7 @@ class NetworkMethod:
             if self.kernel is not None:
                 kernel = torch.from_numpy(self.kernel)
             return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, {"windows": 0})
-        known = degradations_of(section_mean(self._estimates(windows), basis))
+        known = degradations_of(estimate_section(self._net.estimator, basis, self._see(windows)))
         if self.kernel is not None:
             known = _with_kernel(known, torch.from_numpy(self.kernel)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
@@ -177,14 +179,11 @@ class NetworkMethod:
         residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
         return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]))
 
-    def _estimates(self, windows: NDArray[np.float32]) -> Estimate:
-        parts = [
-            self._net.estimator(torch.from_numpy(part)[:, None].to(self.device))
-            for part in np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
-        ]
-        return Estimate(
-            *(torch.cat([getattr(p, f) for p in parts]) for f in ("log_kernel", "scalars", "log_variance"))
-        )
+    def _see(self, windows: NDArray[np.float32]) -> Tensor:
+        """Return what the estimator sees of each window, a few windows at a time."""
+        parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
+        see = self._net.estimator.see
+        return torch.cat([see(torch.from_numpy(part)[:, None].to(self.device)) for part in parts])
 
     def _stream(self) -> torch.cuda.Stream:
         if not hasattr(self._local, "stream"):
@@ -214,6 +213,11 @@ class NetworkMethod:
         staged.copy_(tensor, non_blocking=True)
         self._stream().synchronize()
         return staged.numpy().copy()
+
+
+def _digest(kernel: NDArray[np.float32]) -> str:
+    """Return the first twelve hexadecimals of a kernel's sha256: a run must not go on with another one."""
+    return hashlib.sha256(np.ascontiguousarray(kernel, np.float32).tobytes()).hexdigest()[:12]
 
 
 def load_network(
@@ -288,9 +292,12 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
             f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
         )
     try:
-        array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        with warnings.catch_warnings():
+            # numpy only warns of a file without a number in it
+            warnings.simplefilter("error", UserWarning)
+            array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
         kernel = np.asarray(array, np.float32)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, UserWarning) as error:
         raise InputError(
             f"the kernel {path} cannot be read ({error}); give a .npy file or rows of numbers"
         ) from error

@@ -78,3 +78,7 @@ def _refuse_network_flags(settings: RunSettings) -> None:
         )
     if settings.device not in ("auto", "cpu"):
         raise UsageError(f"--method {settings.method} runs on the CPU; leave --device {settings.device} out.")
+    if settings.precision not in ("auto", "fp32"):
+        raise UsageError(
+            f"--method {settings.method} computes in fp32; leave --precision {settings.precision} out."
+        )

@@ -124,7 +124,8 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
     info, tensors = read_checkpoint(path)
     if scale is not None and info["scale"] != scale:
         raise ModelError(
-            f"the model {path} restores at scale {info['scale']}, not at {scale}; leave --scale out or choose another model"
+            f"the model {path} restores at scale {info['scale']}, not at {scale}; "
+            f"give --scale {info['scale']} or choose another model"
         )
     restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
     try:

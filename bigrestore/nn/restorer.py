@@ -109,7 +109,7 @@ class Restorer(nn.Module):
             Degraded grey values 0..1 and their validity; H and W multiples of the alignment.
         psi : Tensor, (N, 24)
             Degradation codes; where one is all zero ("unknown"), its filters are not used.
-        filters : Tensor, (1 or N, 2 * scale**2, t, t)
+        filters : Tensor, (1 or N, 3 * scale**2, t, t)
             Linear deconvolutions by the kernels, from `bigrestore.nn.wiener.wiener_filters`.
         dtype : torch.dtype
             What the U-Net computes in.

@@ -1,6 +1,6 @@
 """The degradation-aware U-Net: what can be recovered from the data alone.
 
-It sees the input and what two linear deconvolutions by the section's kernel would add to it
+It sees the input and what three linear deconvolutions by the section's kernel would add to it
 (`bigrestore.nn.wiener`); it mixes these pixel by pixel, and adds what they miss.
 
 Residual blocks on every level, each modulated by the degradation code psi (FiLM); blur-strided
@@ -45,7 +45,7 @@ class UNetOutput:
     ----------
     residual : Tensor, (N, 1, H * scale, W * scale)
         Correction to the interpolation, the mixed deconvolutions included.
-    mix : Tensor, (N, 2, H * scale, W * scale)
+    mix : Tensor, (N, 3, H * scale, W * scale)
         Share of each linear deconvolution in the residual.
     log_scale : Tensor, (N, 1, H * scale, W * scale)
         Log of the Laplace scale of the remaining error.
@@ -148,8 +148,8 @@ class UNet(nn.Module):
             1 where a pixel may be believed, 0 where it is damaged.
         psi : Tensor, (N, 24)
             Degradation codes.
-        linear : Tensor, (N, 2, H * scale, W * scale)
-            What the two linear deconvolutions add to the interpolation; zero where no kernel is known.
+        linear : Tensor, (N, 3, H * scale, W * scale)
+            What the three linear deconvolutions add to the interpolation; zero where no kernel is known.
 
         Returns
         -------

@@ -1,8 +1,8 @@
 """Linear deconvolution by the section's own kernel: what the network starts from instead of finding it out.
 
 Given the blur kernel and the noise, the best linear guess of the sharp image is a filter that can be
-written down (Wiener's, for a prior whose power falls off as tissue's does). The U-Net gets two of them,
-cautious and bold, as what they add to the interpolation, and mixes them pixel by pixel; so it need not learn a
+written down (Wiener's, for a prior whose power falls off as tissue's does). The U-Net gets three of them,
+bold to cautious, as what they add to the interpolation, and mixes them pixel by pixel; so it need not learn a
 deconvolution for every kernel, and a kernel that no code describes well, a motion blur at some angle, is
 still undone. A filter is a short FIR, so tiles stay exact.
 
@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BOLDNESS = (0.3, 3.0)
-"""Factors of the noise variance that the two filters assume."""
+BOLDNESS = (0.1, 1.0, 10.0)
+"""Factors of the noise variance that the filters assume: power of fine texture differs fifty-fold among tissues."""
 REACH_PX = 12
 """Input pixels that a filter looks to each side."""
 TORUS_PX = 48
@@ -47,7 +47,7 @@ def wiener_filters(kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
 
     Returns
     -------
-    Tensor, (N, 2 * scale**2, 25, 25)
+    Tensor, (N, 3 * scale**2, 25, 25)
         Correlation filters on the input grid; filter v * scale**2 + py * scale + px makes output phase
         (py, px). Each sums to one.
 
@@ -84,14 +84,14 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
     ----------
     x, valid : Tensor, (N, 1, H, W)
         Grey values and validity; damaged pixels are filled from their surroundings first.
-    filters : Tensor, (1 or N, 2 * scale**2, t, t)
+    filters : Tensor, (1 or N, 3 * scale**2, t, t)
         From `wiener_filters`.
     scale : int
         1, 2 or 4.
 
     Returns
     -------
-    Tensor, (N, 2, H * scale, W * scale)
+    Tensor, (N, 3, H * scale, W * scale)
     """
     taps = filters.shape[-1]
     half = taps // 2

@@ -9,6 +9,7 @@ loading.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -20,7 +21,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputMissingError, ModelError, OutputError
+from bigrestore.errors import InputMissingError, ModelError, output_error
 from bigrestore.score.parameters import live_parameters, sha256_of
 
 FEATURES = 36
@@ -77,7 +78,7 @@ def save_niqe_model(path: Path, model: NiqeModel) -> None:
         If the file cannot be written.
     """
     head = {"format": FORMAT, "name": model.name, "sha256": model.sha256, "facts": model.facts}
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as stream:
             np.savez(
@@ -90,8 +91,9 @@ def save_niqe_model(path: Path, model: NiqeModel) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the NIQE model {path}: {error.strerror or error}") from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise output_error(path, error) from error
 
 
 def load_niqe_model(path: Path) -> NiqeModel:

@@ -8,6 +8,7 @@ bytes: no time and no host is in them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from bigrestore.errors import InputError, OutputError
+from bigrestore.errors import InputError, output_error
 
 METADATA_KEY = b"bigrestore"
 """Under it the facts lie, as JSON, in the metadata of the Parquet schema."""
@@ -73,6 +74,11 @@ def write_tiles(folder: Path, tiles: pa.Table, facts: Mapping[str, Any], *, csv:
         sink = pa.BufferOutputStream()
         pyarrow.csv.write_csv(tiles, sink)
         write_atomically(folder / "tiles.csv", sink.getvalue())
+        return
+    try:
+        (folder / "tiles.csv").unlink(missing_ok=True)  # of a report that this one replaces
+    except OSError as error:
+        raise output_error(folder / "tiles.csv", error) from error
 
 
 def read_tiles(path: Path) -> tuple[pa.Table, dict[str, Any]]:
@@ -104,15 +110,12 @@ def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); name another folder by -o."
-        ) from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise output_error(path, error) from error

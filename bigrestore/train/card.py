@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bigrestore.errors import output_error
+
 SOURCES_NAME = "SOURCES.md"
 
 
@@ -18,7 +20,13 @@ def write_card(model: Path, info: dict[str, Any], data: Path) -> Path:
     sources = data / SOURCES_NAME
     text = model_card(model.stem, info, sources.read_text(encoding="utf-8") if sources.is_file() else None)
     path = model.with_suffix(".md")
-    path.write_text(text, encoding="utf-8")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise output_error(path, error) from error
     return path
 
 
@@ -51,10 +59,12 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:
     """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
-    shares = ", ".join(f"{group} {100 * share:.1f} %" for group, share in record["groups"].items())
-    lines = [
-        f"- {record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
-        f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}",
+    shares = ", ".join(
+        f"{group or 'no group'} {100 * share:.1f} %" for group, share in record["groups"].items()
+    )
+    lines = [f"- started from a model trained before: {_effort(old)}" for old in record.get("earlier", [])]
+    lines += [
+        f"- {_effort(record)}",
         f"- recipe `{record['recipe']}`, seed {record['seed']}, highest rate {record['rate']:g}; "
         f"{record['steps_skipped']} steps left out and {record['steps_restored']} restorations by the guard",
         f"- {record['files']} files, drawn by group: {shares}",
@@ -63,3 +73,11 @@ def _stage_lines(record: dict[str, Any]) -> list[str]:
         "|---|---|",
     ]
     return lines + [f"| {name} | {value:g} |" for name, value in record["figures"].items()]
+
+
+def _effort(record: dict[str, Any]) -> str:
+    """Return how long a training was, and on what."""
+    return (
+        f"{record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
+        f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}"
+    )

@@ -62,6 +62,9 @@ TISSUE_TARGET = (195 / 255, 202 / 255)
 REMAP_SLOPE = (0.4, 1.6)
 """Least and greatest contrast gain of the remap: noise must not be blown up with the tissue."""
 
+NAMED_FILES = 3
+"""Files that a refusal names."""
+
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
     """Return the generator of one training step: the same for the same (seed, step, stream)."""
@@ -172,7 +175,9 @@ class PatchSource:
         """Return the number of different windows, before augmentation."""
         return sum(len(level.origins) for level in self._levels)
 
-    def draw(self, n: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> Tensor:
+    def draw(
+        self, n: int, rng: np.random.Generator, device: torch.device | str = "cpu", together: int = 1
+    ) -> Tensor:
         """Draw patches.
 
         Parameters
@@ -183,6 +188,8 @@ class PatchSource:
             The only source of chance: the same state gives the same patches.
         device : torch.device or str
             Where the patches are wanted; they travel there as bytes.
+        together : int
+            How many patches in a row come from one image, at one factor and in one tone; divides n.
 
         Returns
         -------
@@ -191,11 +198,15 @@ class PatchSource:
         """
         if n < 1:
             raise UsageError(f"n is {n}; draw at least one patch.")
-        chosen = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
+        if together < 1 or n % together:
+            raise UsageError(f"together is {together}; give a divisor of the {n} patches.")
+        sets = n // together
+        chosen = np.searchsorted(self._cumulative, rng.random(sets) * self._cumulative[-1], side="right")
         where = rng.random(n)
         turns = rng.integers(0, 8, n) if self.augment else np.zeros(n, np.int64)
-        remap = rng.random(n) < (self.remap_probability if self.augment else 0.0)
-        target = rng.uniform(*TISSUE_TARGET, n)
+        remap = rng.random(sets) < (self.remap_probability if self.augment else 0.0)
+        target = rng.uniform(*TISSUE_TARGET, sets)
+        chosen, remap, target = (np.repeat(drawn, together) for drawn in (chosen, remap, target))
         picked = [self._levels[min(int(i), len(self._levels) - 1)] for i in chosen]
         crops = [self._crop(level, w, int(t)) for level, w, t in zip(picked, where, turns, strict=True)]
         tones = [
@@ -263,10 +274,12 @@ class PatchSource:
         """Say what was loaded, and refuse a set from which nothing can be drawn."""
         if not self._levels:
             largest = max((min(image.pixels.shape) for image in images), default=0)
+            names = sorted({image.name for image in images})
+            named = ", ".join(names[:NAMED_FILES]) + (", ..." if len(names) > NAMED_FILES else "")
             raise InputError(
-                f"None of the {len(images)} training image(s) has a window of {self.patch_px} pixels with "
-                f"enough sharp tissue (the largest is {largest} pixels on its short side); give larger or "
-                "sharper images, or a smaller patch."
+                f"None of the {len(images)} {'training' if self.augment else 'held-out'} image(s) ({named}) has a window "
+                f"of {self.patch_px} pixels with enough sharp tissue (the largest is {largest} pixels on its short "
+                "side); give larger or sharper images, or take out those that are neither."
             )
         unused = len({image.name for image in images}) - len(self.names)
         if unused:

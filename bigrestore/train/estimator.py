@@ -2,8 +2,8 @@
 
 Everything is drawn on the fly: a clean window, a degradation whose every number is known, and the
 estimator's answer is held to those numbers. Kernels are compared as images, as codes, and by what they do
-to the clean window; each code's predicted variance is fitted by a Gaussian likelihood, so that the mean
-over a section's windows can weight them.
+to the clean window. Mostly several windows of one image under one degradation are judged together, as those of
+a section are; single ones too, because the fidelity stage asks about single windows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,11 +27,16 @@ from bigrestore.nn.code import (
 from bigrestore.nn.estimator import Estimate
 from bigrestore.nn.redegrade import redegrade
 from bigrestore.nn.restorer import Restorer
-from bigrestore.train.losses import gaussian_nll, kernel_l1
+from bigrestore.train.data import step_rng
+from bigrestore.train.losses import kernel_l1
 from bigrestore.train.pairs import Pairs, PairSource
 
 WINDOW_PX = 96
-BATCH = 16
+BATCH = 32
+SETS = {1: 0.25, 4: 0.35, 8: 0.25, 16: 0.15}
+"""How many windows of one section are judged together, and how often."""
+SET_STREAM = 3
+HELD_OUT, HELD_OUT_TOGETHER = 96, 4
 BASIS_KERNELS = 6000
 SCALAR_WEIGHTS = (2.0, 2.0, 1.0, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `bigrestore.nn.estimator.SCALARS`: noise and JPEG steer the network most."""
@@ -63,16 +69,20 @@ class EstimatorStage:
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of one step, the total first."""
         del progress
-        pairs = self.pairs.at(step, self.batch)
-        return self._losses(self.model.estimator(pairs.degraded, pairs.valid), pairs)
+        rng = step_rng(self.pairs.seed, step, SET_STREAM)
+        sizes = [size for size in SETS if self.batch % size == 0]
+        odds = np.array([SETS[size] for size in sizes])
+        together = int(rng.choice(sizes, p=odds / odds.sum()))
+        pairs = self.pairs.at(step, self.batch, together)
+        return self._losses(self.model.estimator(pairs.degraded, pairs.valid, together), pairs, together)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Return errors on the held-out files: kernel width, noise at mid-grey, losses."""
         pairs = self.pairs.held_out()
-        estimate = self.model.estimator(pairs.degraded, pairs.valid)
-        losses = self._losses(estimate, pairs)
-        true, found = _widths(pairs.known.kernel), _widths(estimate.kernel)
+        estimate = self.model.estimator(pairs.degraded, pairs.valid, HELD_OUT_TOGETHER)
+        losses = self._losses(estimate, pairs, HELD_OUT_TOGETHER)
+        true, found = _widths(pairs.known.kernel[::HELD_OUT_TOGETHER]), _widths(estimate.kernel)
         blurred = true > 0.5
         error = ((found - true).abs() / true)[blurred]
         figures = {name: float(value) for name, value in losses.items()}
@@ -82,10 +92,11 @@ class EstimatorStage:
         """Return true kernels over estimated ones, held-out windows side by side."""
         pairs = self.pairs.held_out()
         with torch.no_grad():
-            found = self.model.estimator(pairs.degraded, pairs.valid).kernel
+            found = self.model.estimator(pairs.degraded, pairs.valid, HELD_OUT_TOGETHER).kernel
+        true = pairs.known.kernel[::HELD_OUT_TOGETHER]
         rows = []
-        for kernels in (pairs.known.kernel[:16], found[:16]):
-            bright = kernels / pairs.known.kernel[:16].amax((1, 2), keepdim=True)
+        for kernels in (true, found):
+            bright = kernels / true.amax((1, 2), keepdim=True)
             rows.append(torch.cat([*bright], dim=1))
         picture = torch.cat(rows).clamp(0, 1).repeat_interleave(4, 0).repeat_interleave(4, 1)
         return (picture.cpu().numpy() * 255).astype(np.uint8)
@@ -102,31 +113,36 @@ class EstimatorStage:
         """Write the model; its U-Net is what it was before."""
         save_model(path, self.model, {"halo_px": self.model.alignment_px})
 
-    def _losses(self, estimate: Estimate, pairs: Pairs) -> dict[str, Tensor]:
-        known, scale = pairs.known, self.model.scale
+    def _losses(self, estimate: Estimate, pairs: Pairs, together: int) -> dict[str, Tensor]:
+        known, scale = first_of_sets(pairs.known, together), self.model.scale
         codes, true_codes = self.model.basis.encode(estimate.kernel), self.model.basis.encode(known.kernel)
-        scalars = scalar_codes(known)
+        scalars, target = scalar_codes(known), pairs.target[::together]
         weights = torch.tensor(SCALAR_WEIGHTS, device=scalars.device)
+        grey = (pairs.degraded * pairs.valid).sum((1, 2, 3)) / pairs.valid.sum((1, 2, 3)).clamp_min(1)
+        grey = grey.view(-1, together).mean(1)
         parts = {
             "kernel": kernel_l1(estimate.kernel, known.kernel),
             "code": (codes - true_codes).abs().mean(),
             "scalars": ((estimate.scalars - scalars).abs() * weights).mean(),
-            "redegrade": (
-                redegrade(pairs.target, estimate.kernel, scale) - redegrade(pairs.target, known.kernel, scale)
-            )
+            "noise": (_log_noise(estimate.scalars, grey) - _log_noise(scalars, grey)).abs().mean(),
+            "redegrade": (redegrade(target, estimate.kernel, scale) - redegrade(target, known.kernel, scale))
             .abs()
             .mean(),
         }
-        errors = torch.cat([codes - true_codes, estimate.scalars - scalars], dim=1).detach()
-        parts["nll"] = gaussian_nll(errors, torch.zeros_like(errors), estimate.log_variance)
         total = (
             parts["kernel"]
             + 0.1 * parts["code"]
             + parts["scalars"]
+            + 0.5 * parts["noise"]
             + 0.5 * parts["redegrade"]
-            + 0.02 * parts["nll"]
         )
         return {"loss": total, **parts}
+
+
+def first_of_sets(known: Degradations, together: int) -> Degradations:
+    """Return every `together`-th degradation of a batch."""
+    fields = {field.name: getattr(known, field.name)[::together] for field in attrs.fields(Degradations)}
+    return Degradations(**fields)
 
 
 def scalar_codes(known: Degradations) -> Tensor:
@@ -144,6 +160,16 @@ def scalar_codes(known: Degradations) -> Tensor:
         ],
         dim=1,
     )
+
+
+def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
+    """Return log10 of the noise at a grey value (N,), from scalar codes (N, 8).
+
+    Windows hardly tell noise that grows with the grey from noise that does not; the best guess of each alone is
+    low when it may be the other, and so their sum would be.
+    """
+    gain, read = 10 ** (2 * codes[:, 0].clamp(-1.5, 1) - 4), 10 ** (codes[:, 1].clamp(-1.5, 1) - 2)
+    return 0.5 * torch.log10(gain * grey + read.square())
 
 
 def _widths(kernels: Tensor) -> Tensor:

@@ -23,13 +23,16 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bigrestore.errors import InputError, InputMissingError, OutputError
+from bigrestore.errors import InputError, InputMissingError, output_error
 
 log = logging.getLogger(__name__)
 
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 IMAGE_SUFFIXES = TIFF_SUFFIXES | {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 VALIDATION_FOLDER = "val"
+TRAINING_SUFFIX = ".safetensors.train"
+"""End of the folders in which trainings keep their sheets: pictures of held-out images, never to be trained on."""
+
 HOLD_OUT_EVERY = 12
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -93,13 +96,14 @@ def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield the image files below a folder that are not in a validation folder under it."""
+    """Yield the image files below a folder that are not in a validation folder, or a training's own, under it."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
         if path.suffix.lower() not in IMAGE_SUFFIXES | {".npz"} or hidden or not path.is_file():
             continue
-        if VALIDATION_FOLDER not in parts[:-1]:
+        ours = any(part.endswith(TRAINING_SUFFIX) for part in parts[:-1])
+        if VALIDATION_FOLDER not in parts[:-1] and not ours:
             yield path
 
 
@@ -279,9 +283,7 @@ def pack(source: Path | str | Sequence[Path | str], output: Path | str) -> int:
             np.savez_compressed(stream, **arrays)
         partial.replace(target)
     except OSError as error:
-        raise OutputError(
-            f"The packed data {target} cannot be written ({error}); choose another place."
-        ) from error
+        raise output_error(target, error) from error
     return len(images)
 
 

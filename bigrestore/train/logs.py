@@ -11,16 +11,18 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.logging import RichHandler
 from rich.text import Text
 
-from bigrestore.errors import OutputError
+from bigrestore.errors import output_error
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class CsvLog:
             with self.path.open("a", newline="", encoding="utf-8") as stream:
                 csv.DictWriter(stream, self._columns, lineterminator="\n").writerow(row)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise output_error(self.path, error) from error
 
     def _read(self) -> list[dict[str, str]]:
         """Read the whole rows that are there."""
@@ -86,30 +88,60 @@ class CsvLog:
                     writer.writerows(rows)
             partial.replace(self.path)
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> OutputError:
-        """Return the error for a log that cannot be written."""
-        return OutputError(f"The training log {self.path} cannot be written ({error}); choose another place.")
+            raise output_error(self.path, error) from error
 
 
-class _Board(Protocol):
-    """The part of a TensorBoard writer that is used."""
+class Board:
+    """A TensorBoard log.
 
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+    Parameters
+    ----------
+    directory : Path
+        Where its files go.
+    first_step : int
+        Step that comes next; what is there of later steps is hidden.
+    """
 
-    def close(self) -> None: ...
-
-
-def open_board(directory: Path, first_step: int) -> _Board | None:
-    """Return a TensorBoard writer, or None, with a sentence in the log, where it is not installed."""
-    try:
+    def __init__(self, directory: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
+
+        self._directory = directory
+        with self._sentences():
+            self._writer: Any = SummaryWriter(str(directory), purge_step=first_step)
+
+    def add(self, room: str, values: Mapping[str, float], step: int) -> None:
+        """Add the values of a step under `room/name`.
+
+        Raises
+        ------
+        OutputError
+            The log cannot be written.
+        """
+        with self._sentences():
+            for name, value in values.items():
+                self._writer.add_scalar(f"{room}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        with self._sentences():
+            self._writer.close()
+
+    @contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """Turn the errors of writing, which may come late from the writer's own thread, into sentences."""
+        try:
+            yield
+        except OSError as error:
+            raise output_error(self._directory, error) from error
+
+
+def open_board(directory: Path, first_step: int) -> Board | None:
+    """Return a TensorBoard log, or None, with a sentence in the log, where it is not installed."""
+    try:
+        return Board(directory, first_step)
     except ImportError:
         log.info("TensorBoard is not installed, so the CSV is the only log; bigrestore[train] adds it.")
         return None
-    writer: _Board = SummaryWriter(str(directory), purge_step=first_step)
-    return writer
 
 
 class LiveLine:
@@ -120,7 +152,7 @@ class LiveLine:
     name : str
         Of the training, first on the line.
     console : rich.console.Console, optional
-        Where to draw; standard error by default.
+        Where to draw; by default where the log is written, so that its lines come above this one.
     interval_s : float
         Seconds between lines where there is no terminal.
     """
@@ -129,7 +161,7 @@ class LiveLine:
         self._name = name
         self._interval_s = interval_s
         self._last = -math.inf
-        console = console or Console(stderr=True)
+        console = console or _log_console()
         self._live = (
             Live(Text(""), console=console, refresh_per_second=1 / REDRAW_S) if console.is_terminal else None
         )
@@ -157,6 +189,14 @@ class LiveLine:
             self._live.update(Text(f"{self._name} {text}"))
         else:
             log.info("%s %s", self._name, text)
+
+
+def _log_console() -> Console:
+    """Return the console that the log of bigrestore is written on, else one on standard error."""
+    for handler in logging.getLogger("bigrestore").handlers:
+        if isinstance(handler, RichHandler):
+            return handler.console
+    return Console(stderr=True)
 
 
 def clock(seconds: float) -> str:

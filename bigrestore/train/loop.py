@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import random
 import signal
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,13 +24,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bigrestore.errors import InputError, OutputExistsError, UsageError
+from bigrestore.errors import UsageError
 from bigrestore.train.ema import WeightAverage
 from bigrestore.train.guard import StepGuard, Verdict
 from bigrestore.train.logs import CsvLog, LiveLine, clock, format_values, open_board
-from bigrestore.train.resume import check_settings, list_checkpoints, load_checkpoint, save_checkpoint
+from bigrestore.train.resume import check_settings, load_checkpoint, refuse_existing, save_checkpoint
 from bigrestore.train.schedule import LoopSettings, TrainResult
 from bigrestore.train.sheet import write_sheet
+from bigrestore.train.signals import StopOnSignal
 
 log = logging.getLogger(__name__)
 
@@ -107,30 +107,6 @@ def train(stage: Stage, settings: LoopSettings, export: Path | None = None) -> T
     return _Training(stage, settings).run(export)
 
 
-def export_checkpoint(stage: Stage, directory: Path, export: Path) -> int:
-    """Write the model of the newest checkpoint's averaged weights, of a training that may still be running.
-
-    Returns
-    -------
-    int
-        The step of that checkpoint.
-
-    Raises
-    ------
-    InputError
-        There is no checkpoint in the directory.
-    """
-    saved = load_checkpoint(directory)
-    if saved is None:
-        raise InputError(f"There is no training checkpoint in {directory}; name the directory of a training.")
-    _load_weights(stage, saved)
-    average = WeightAverage(_parameters(stage))
-    average.load_state_dict(saved["average"])
-    with average.applied():
-        stage.export(export)
-    return int(saved["step"])
-
-
 def _parameters(stage: Stage) -> list[nn.Parameter]:
     """Return the parameters that a stage trains, in their stable order."""
     parameters = [p for p in stage.modules().parameters() if p.requires_grad]
@@ -146,12 +122,6 @@ def _groups_by_fan_in(parameters: Sequence[nn.Parameter], limit: int | None) -> 
         inputs = parameter[0].numel() if parameter.ndim > 1 else 1
         by_factor[1.0 if limit is None else min(1.0, limit / inputs)].append(parameter)
     return [{"params": group, "fan_in_factor": factor} for factor, group in by_factor.items()]
-
-
-def _load_weights(stage: Stage, saved: Mapping[str, Any]) -> None:
-    """Put the weights and the state of a checkpoint into a stage."""
-    stage.load_state(saved["stage"])
-    stage.modules().load_state_dict(saved["module"])
 
 
 class _Training:
@@ -184,7 +154,7 @@ class _Training:
         self.figures_csv = CsvLog(directory / "validation.csv", self.step + 1 if self.step else 0)
         self.board = open_board(directory / "tensorboard", self.step)
         try:
-            with _StopOnSignal() as stop, LiveLine(self.stage.name) as self.line:
+            with StopOnSignal() as stop, LiveLine(self.stage.name) as self.line:
                 self._loop(stop)
         finally:
             if self.board is not None:
@@ -200,9 +170,10 @@ class _Training:
             dict(self.figures),
             self.guard.skipped,
             self.guard.restored,
+            None if done else stop.number,
         )
 
-    def _loop(self, stop: _StopOnSignal) -> None:
+    def _loop(self, stop: StopOnSignal) -> None:
         """Make steps, with a checkpoint at every interval and at the end."""
         clock_s = time.monotonic() - self.elapsed_s
         last_save_s = self.elapsed_s
@@ -218,6 +189,8 @@ class _Training:
                 self._checkpoint(validate=True)
                 self.elapsed_s = time.monotonic() - clock_s
                 last_save_s, saved_step = self.elapsed_s, self.step
+        if stop.number is not None:
+            log.info("%s: the training ends with a checkpoint.", signal.Signals(stop.number).name)
         if self.step != saved_step:
             # A signal leaves seconds to end in; the figures can wait for the next checkpoint.
             self._checkpoint(validate=not stop.asked)
@@ -269,8 +242,7 @@ class _Training:
         }  # fmt: skip
         self.csv.add(self.step, fixed | means | guard)
         if self.board is not None:
-            for name, mean in (fixed | means | guard).items():
-                self.board.add_scalar(f"train/{name}", mean, self.step)
+            self.board.add("train", fixed | means | guard, self.step)
 
     def _means(self) -> dict[str, float]:
         """Return the mean of every loss over the interval so far."""
@@ -327,24 +299,21 @@ class _Training:
         self.figures_csv.add(self.step, {"seconds": self.elapsed_s} | self.figures)
         log.info("%s step %d validation: %s", self.stage.name, self.step, format_values(self.figures))
         if self.board is not None:
-            for name, figure in self.figures.items():
-                self.board.add_scalar(f"validation/{name}", figure, self.step)
+            self.board.add("validation", self.figures, self.step)
 
     def _resume(self) -> None:
         """Take over the newest checkpoint, or make sure that no training is overwritten."""
         directory = self.settings.directory
         if not self.settings.resume:
-            if list_checkpoints(directory):
-                raise OutputExistsError(
-                    f"{directory} holds a training already; pass --resume to go on with it, or remove it."
-                )
+            refuse_existing(directory)
             return
         saved = load_checkpoint(directory)
         if saved is None:
             log.info("There is no checkpoint in %s yet; the training starts from the beginning.", directory)
             return
         check_settings(saved["settings"], self.settings.identity(), directory)
-        _load_weights(self.stage, saved)
+        self.stage.load_state(saved["stage"])
+        self.stage.modules().load_state_dict(saved["module"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.average.load_state_dict(saved["average"])
         self.guard.load_state_dict(saved["guard"])
@@ -355,29 +324,3 @@ class _Training:
         self.elapsed_s = float(saved["elapsed_s"])
         self.figures = dict(saved["figures"])
         log.info("The training goes on at step %d, after %s.", self.step, clock(self.elapsed_s))
-
-
-class _StopOnSignal:
-    """Turns the first SIGTERM or SIGINT into a wish to stop; a second SIGINT interrupts at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopOnSignal:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, _: object) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        log.info(
-            "%s: the step in hand is finished, then a checkpoint is written.", signal.Signals(number).name
-        )

@@ -120,25 +120,6 @@ def _amplitude(spectrum: Tensor) -> Tensor:
     return torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
 
 
-def gaussian_nll(value: Tensor, target: Tensor, log_variance: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the negative log-likelihood of a Gaussian whose variance is predicted too.
-
-    After Nix and Weigend (1994): the mean of ((value - target)^2 exp(-s) + s) / 2, with s the log-variance
-    clamped to -12..12. Its minimum is where the variance equals the squared error; the clamp keeps one sure
-    and wrong prediction from throwing the network off.
-
-    Parameters
-    ----------
-    value, target, log_variance : Tensor
-        Of one shape, any.
-    mask : Tensor, optional
-        1 where an element counts.
-    """
-    log_variance = log_variance.float().clamp(-12, 12)
-    squared = (value.float() - target.float()) ** 2
-    return masked_mean(0.5 * (squared * torch.exp(-log_variance) + log_variance), mask)
-
-
 def kernel_l1(kernel: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the L1 of blur kernels, times k^2 / 10.
 

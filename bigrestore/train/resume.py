@@ -8,6 +8,7 @@ strings, lists and dictionaries only, and are read without unpickling anything e
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pickle
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bigrestore.errors import InputError, OutputError, UsageError
+from bigrestore.errors import DiskFullError, InputError, OutputError, OutputExistsError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +34,34 @@ def list_checkpoints(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
+def refuse_existing(directory: Path) -> None:
+    """Refuse to begin where a training is already.
+
+    Raises
+    ------
+    OutputExistsError
+        There are checkpoints in the directory.
+    """
+    if list_checkpoints(directory):
+        raise OutputExistsError(
+            f"{directory} holds a training already; pass --resume to go on with it, or remove it."
+        )
+
+
 def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Path:
     """Write the checkpoint of a step whole or not at all, and drop all but the last two.
 
     Raises
     ------
     OutputError
-        The directory cannot be written to, or the disk is full.
+        The directory cannot be written to, or the disk is full; the checkpoints before it are untouched.
     """
     path = directory / f"checkpoint-{step:09d}.pt"
     partial = path.with_name(path.name + ".partial")
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for stray in directory.glob("checkpoint-*.pt.partial"):
+            stray.unlink()  # of a process that was killed while it wrote
         with partial.open("wb") as stream:
             torch.save(dict(state), stream)
             stream.flush()
@@ -54,14 +71,29 @@ def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Pat
         for old in list_checkpoints(directory)[:-KEPT]:
             old.unlink()
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as RuntimeError.
         if partial.is_file():
             partial.unlink()
-        raise OutputError(
-            f"The training checkpoint {path} cannot be written ({error}); free some space or choose "
-            "another place."
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
+    """Return the sentence for a checkpoint that cannot be written: why, and what there is to go on from."""
+    # torch tells of its own container only; what the operating system said is the context of that.
+    cause = error if isinstance(error, OSError) else error.__context__
+    reason = str(error).partition("\n")[0]
+    full = False
+    if isinstance(cause, OSError):
+        reason = cause.strerror or reason
+        full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    kept = list_checkpoints(path.parent) if path.parent.is_dir() else []
+    if kept:
+        step = int(kept[-1].stem.partition("-")[2])
+        rest = f"the one of step {step} is kept: {'free some space' if full else 'mend that'} and go on with --resume"
+    else:
+        rest = "there is none before it: free some space or choose another place"
+    kind = DiskFullError if full else OutputError
+    return kind(f"The training checkpoint {path} cannot be written ({reason}); {rest}.")
 
 
 def _sync_directory(directory: Path) -> None:

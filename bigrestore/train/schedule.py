@@ -123,6 +123,8 @@ class TrainResult:
         Validation figures of the averaged weights at the last checkpoint.
     skipped, restored : int
         Steps that the guard left out, and times that it put the weights back.
+    signal_number : int or None
+        What stopped it.
     """
 
     status: Literal["done", "stopped"]
@@ -131,3 +133,4 @@ class TrainResult:
     figures: dict[str, float]
     skipped: int
     restored: int
+    signal_number: int | None = None

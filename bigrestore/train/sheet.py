@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.errors import OutputError, UsageError
+from bigrestore.errors import UsageError, output_error
 
 GUTTER_PX = 4
 _GUTTER_GREY = 128
@@ -78,6 +78,4 @@ def write_sheet(path: Path, sheet: NDArray[Any]) -> None:
         Image.fromarray(np.ascontiguousarray(sheet, dtype=np.uint8)).save(partial, format="PNG")
         partial.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"The validation sheet {path} cannot be written ({error}); choose another place."
-        ) from error
+        raise output_error(path, error) from error

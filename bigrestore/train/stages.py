@@ -7,6 +7,8 @@ training needs and what people look at: checkpoints, CSV and TensorBoard logs, s
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import platform
 from pathlib import Path
@@ -16,17 +18,19 @@ import attrs
 import torch
 
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import UsageError
+from bigrestore.errors import InputError, UsageError
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
-from bigrestore.nn.presets import get_preset
+from bigrestore.nn.presets import PRESETS, get_preset
+from bigrestore.nn.redegrade import KERNEL_PX
 from bigrestore.nn.restorer import Restorer
 from bigrestore.train import estimator, fidelity
 from bigrestore.train.card import write_card
 from bigrestore.train.data import PatchSource
 from bigrestore.train.estimator import EstimatorStage
 from bigrestore.train.fidelity import FidelityStage
-from bigrestore.train.images import load_images, split_by_section
+from bigrestore.train.images import GreyImage, load_images, split_by_section
 from bigrestore.train.loop import train
+from bigrestore.train.options import above_zero, one_of, whole_number
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.schedule import LoopSettings, TrainResult
 
@@ -35,6 +39,9 @@ log = logging.getLogger(__name__)
 WARMUP_STEPS = {"estimator": 100, "fidelity": 500}
 FAN_IN_LIMIT = {"estimator": None, "fidelity": 150}
 """The U-Net is deep and has no norm layers: without this a step of 8e-4 throws it off (see `train.guard`)."""
+
+LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machine")
+"""What is kept of a training that another one of the same stage started from."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -67,18 +74,18 @@ class StageOptions:
         Go on from the last training checkpoint.
     """
 
-    preset: str = "tiny"
-    scale: int = 1
-    steps: int | None = None
-    minutes: float | None = None
+    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
+    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
+    steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
+    minutes: float | None = attrs.field(default=None, validator=above_zero)
     device: str = "cpu"
-    precision: str = "fp32"
+    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
     recipe: str = "default"
     start: Path | None = None
-    seed: int = 0
-    batch: int = 0
-    threads: int = 0
-    rate: float = 8e-4
+    seed: int = attrs.field(default=0, validator=whole_number(0, 2**31 - 1))
+    batch: int = attrs.field(default=0, validator=whole_number(0, 65_536))
+    threads: int = attrs.field(default=0, validator=whole_number(0, 1024))
+    rate: float = attrs.field(default=8e-4, validator=above_zero)
     resume: bool = False
 
 
@@ -118,8 +125,10 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     stage = _stage(name, model, pairs, options)
     result = train(stage, _loop_settings(name, data, output, options), output)
     if result.status == "done":
-        training = {**info.get("training", {}), name: _record(stage, pairs, options, result)}
-        update_info(output, {"training": training})
+        before = info.get("training", {})
+        record = _record(stage, pairs, options, result)
+        record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
+        update_info(output, {"training": {**before, name: record}})
         card = write_card(output, read_checkpoint(output)[0], data)
         log.info("wrote %s and its card %s", output, card)
     return result
@@ -158,12 +167,27 @@ def _pairs(name: str, data: Path, scale: int, options: StageOptions, device: tor
     side = patch_size(input_px, scale)
     return PairSource(
         PatchSource(train_images, side, scale),
-        PatchSource(held_out_images, side, scale, augment=False),
+        _held_out_source(train_images, held_out_images, side, scale),
         Recipe.load(options.recipe),
         scale,
         seed=options.seed,
         device=device,
+        held_out_count=estimator.HELD_OUT if name == "estimator" else fidelity.HELD_OUT,
+        together=estimator.HELD_OUT_TOGETHER if name == "estimator" else 1,
     )
+
+
+def _held_out_source(
+    train_images: list[GreyImage], held_out: list[GreyImage], side: int, scale: int
+) -> PatchSource:
+    """Return the source of the held-out pairs; where none of their images holds a window, of those trained on."""
+    try:
+        return PatchSource(held_out, side, scale, augment=False)
+    except InputError as error:
+        log.warning(
+            "No held-out image can be used (%s); the running figures are of images trained on.", error
+        )
+        return PatchSource(train_images, side, scale, augment=False)
 
 
 def _stage(
@@ -199,6 +223,24 @@ def _record(
     }
 
 
+def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: bool) -> list[dict[str, Any]]:
+    """Return what was trained before of the same stage, oldest first: a model card must not hide it.
+
+    A training that is resumed when it was finished finds its own record, which is no other training's.
+    """
+    if before is None:
+        return []
+    earlier: list[dict[str, Any]] = before.get("earlier", [])
+    if resumed and all(before[key] == record[key] for key in LINEAGE if key != "seconds"):
+        return earlier
+    return [*earlier, {key: before[key] for key in LINEAGE}]
+
+
+def _digest(recipe: Recipe) -> str:
+    """Return eight hexadecimals that tell a recipe from an edited one of the same name."""
+    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
 def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -> LoopSettings:
     return LoopSettings(
         directory=output.with_name(output.name + ".train") / name,
@@ -213,7 +255,7 @@ def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -
             "data": data.name,
             "preset": options.preset,
             "scale": options.scale,
-            "recipe": options.recipe,
+            "recipe": f"{options.recipe} ({_digest(Recipe.load(options.recipe))})",
             "batch": options.batch,
             "precision": options.precision,
         },

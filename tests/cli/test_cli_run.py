@@ -89,7 +89,7 @@ def test_run_then_resume_then_refuse(
     for extra, code, word in (
         ((), 4, "--resume"),
         (("--resume",), 0, "finished already"),
-        (("--resume", "--seed", 3), 4, "settings.seed"),
+        (("--resume", "--seed", 3), 4, "--seed"),
         (("--overwrite",), 0, "blocks"),
     ):
         capsys.readouterr()
@@ -219,3 +219,106 @@ def test_a_signal_ends_with_its_code_and_a_way_out(tmp_path: Path, number: int, 
     assert process.returncode == code, said
     assert "--resume" in said
     assert not list(records.glob("*.inflight"))
+
+
+def test_no_arguments_show_the_help_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ((), ("train",), ("models",)):
+        assert call(monkeypatch, *words) == 2
+        said = capsys.readouterr()
+        assert "Usage" in said.out + said.err
+        assert "see --help" not in said.out + said.err
+
+
+def test_the_module_runs_as_a_program() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "bigrestore", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 0
+    assert found.stdout.startswith("bigrestore ")
+
+
+@pytest.mark.parametrize("progress", [(), ("--progress", "lines")])
+def test_quiet_is_quiet_unless_progress_is_asked_for(
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    progress: tuple[str, ...],
+) -> None:
+    assert (
+        call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--method", "rational", "-q", *progress) == 0
+    )
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert (said.err == "") == (not progress)
+
+
+def test_verbose_before_the_command_shows_the_traceback_of_any(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bigrestore.io import section
+
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(section, "open_section", bug)
+    assert call(monkeypatch, "info", picture) == 1
+    said = capsys.readouterr().err
+    assert "bigrestore -v" in said
+    assert "Traceback" not in said
+    assert call(monkeypatch, "-v", "info", picture) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_every_error_ends_with_a_full_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], picture: Path
+) -> None:
+    assert call(monkeypatch, "run", picture, "o.zarr", "--kernel", "none.npy") == 3
+    assert capsys.readouterr().err.endswith(".\n")
+
+
+def test_a_kernel_file_without_numbers_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--kernel", tmp_path / "empty.txt") == 3
+    assert "empty.txt" in capsys.readouterr().err
+
+
+def test_the_configuration_is_not_overwritten(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.tif"
+    config.write_text('method = "rational"\noverwrite = true\n')
+    assert call(monkeypatch, "run", picture, config, "--config", config) == 4
+    assert "configuration" in capsys.readouterr().err
+    assert "rational" in config.read_text()
+
+
+@pytest.mark.parametrize("line", ['overwrite = "false"', 'lock = "no"', "mask = 5", 'voxel_size = ["a", 1]'])
+def test_a_value_of_another_type_in_the_configuration_is_refused(
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(line)
+    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--config", config) == 2
+    assert "--" + line.split()[0].replace("_", "-") in capsys.readouterr().err
+    assert not (tmp_path / "o.zarr").exists()
+
+
+def test_everything_but_what_the_readme_excepts_may_stand_in_the_configuration() -> None:
+    import attrs
+    import typer
+
+    from bigrestore.settings import RunSettings
+
+    run = typer.main.get_command(app_module.app).commands["run"]  # type: ignore[attr-defined]
+    names = {param.name for param in run.params} - {"input", "output"}
+    excepted = {"config", "dry_run", "as_json", "verbose", "quiet"}
+    assert names - excepted == {field.name for field in attrs.fields(RunSettings)}

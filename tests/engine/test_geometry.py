@@ -139,3 +139,20 @@ def test_tile_size_obeys_memory_then_redundancy_then_time(
         grid, threads=threads, memory_px=memory_px, time_px=time_px, redundancy_limit=limit
     )
     assert chosen == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_a_small_region_is_not_computed_by_the_largest_tile(threads: int) -> None:
+    box = Box(2000, 2010, 2000, 2010)
+    grid = Grid.build(
+        (1, 8000, 8000),
+        scale=Fraction(1),
+        alignment_px=16,
+        halo_px=96,
+        block_px=3840,
+        tile_px=3840,
+        region=Region(0, 1, box),
+    )
+    side = choose_tile_px(grid, threads=threads, memory_px=1 << 24, time_px=1 << 24, redundancy_limit=1.3)
+    chosen = attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=side), x=attrs.evolve(grid.x, tile_px=side))
+    assert chosen.work.computed_px <= (2 * 128 + 2 * 96) ** 2

@@ -269,7 +269,7 @@ def test_statistics_are_in_the_journal(tmp_path: Path, tissue: np.ndarray) -> No
 @pytest.mark.parametrize("place", ["in.zarr/out.zarr", "in.zarr", "."])
 def test_output_and_input_must_not_hold_each_other(tmp_path: Path, tissue: np.ndarray, place: str) -> None:
     source = save_zarr(tmp_path / "in.zarr", tissue)
-    with pytest.raises(OutputError, match="lies inside"):
+    with pytest.raises(OutputError, match=r"lies inside|itself"):
         go(source, tmp_path / place, Fir())
     np.testing.assert_array_equal(np.asarray(__import__("zarr").open_array(source)), tissue)
 
@@ -285,7 +285,7 @@ def test_an_existing_output_is_refused_and_overwriting_spares_what_no_run_made(
     assert go(source, out, Fir(), overwrite=True).blocks_restored == 6
     (tmp_path / "diary").mkdir()
     (tmp_path / "diary/page.txt").write_text("dear diary")
-    with pytest.raises(OutputError, match="neither an image store nor a TIFF"):
+    with pytest.raises(OutputError, match="no run of this program made"):
         go(source, tmp_path / "diary", Fir(), overwrite=True)
     assert (tmp_path / "diary/page.txt").exists()
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from engine_toys import Fir, Moody, go, save_zarr
 
-from bigrestore.engine import run_report
+from bigrestore.engine import run_report, score_start
 from bigrestore.engine.run_scores import RunScores, ScorePlan
 from bigrestore.engine.score_pool import ScorePool
 from bigrestore.errors import CheckFailedError, StoppedError, UsageError
@@ -376,7 +376,7 @@ def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
         takes.append(time.perf_counter() - started)
 
     monkeypatch.setattr(RunScores, "take", timed)
-    monkeypatch.setattr(run_report, "SCORE_BLOCKS", {False: 2, True: 1})
+    monkeypatch.setattr(score_start, "SCORE_BLOCKS", {False: 2, True: 1})
     go(source, tmp_path / "gpu.zarr", OnGpu(), report=True)
     go(source, tmp_path / "cpu.zarr", Fir(), report=True)
     same(tiles(tmp_path / "gpu.zarr"), tiles(tmp_path / "cpu.zarr"))

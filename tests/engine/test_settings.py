@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
+from engine_toys import Fir
 
 from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.methods.registry import create_method
@@ -42,6 +45,39 @@ from bigrestore.settings import RunSettings, load_config, parse_roi, parse_voxel
         ("voxel_size", (math.nan, 2.0, 3.0)),
         ("input_range", (1.0, 1.0)),
         ("input_range", (0.0, math.inf)),
+        ("input_range", 5),
+        ("input_range", ["a", "b"]),
+        ("input_range", (True, 5)),
+        ("voxel_size", ["a", 1]),
+        ("voxel_size", True),
+        ("voxel_size", ()),
+        ("voxel_size", (1, 2, 3, 4)),
+        ("voxel_size", 10**400),
+        ("overwrite", "false"),
+        ("resume", 1),
+        ("lock", "no"),
+        ("deterministic", None),
+        ("mask", 5),
+        ("mask", ""),
+        ("mask", np.zeros((3, 3), np.uint8)),
+        ("kernel", np.zeros((3, 3), np.float32)),
+        ("model", 7),
+        ("method", 5),
+        ("progress", ["a"]),
+        ("scale", 2.0),
+        ("scale", np.zeros(3)),
+        ("realness", True),
+        ("device", "cuda:-1"),
+        ("device", "cuda:"),
+        ("device", "cuda:01"),
+        ("device", 1),
+        ("roi", 5),
+        ("roi", [0, 10]),
+        ("roi", (None, (-5, 10), (0, 10))),
+        ("roi", (None, (10, 5), (0, 10))),
+        ("roi", (None, (0, 10), (0, 10.5))),
+        ("roi", ((0, 1), None, (0, 10))),
+        ("roi", np.zeros((3, 2), int)),
     ],
 )
 def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) -> None:
@@ -51,6 +87,33 @@ def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) ->
     assert "--" + name.replace("_", "-") in message
     assert message.endswith(".")
     assert info.value.exit_code == 2
+    assert "(None, " not in message, "what was not given is not repeated"
+    assert "array(" not in message
+    assert len(message) < 300
+
+
+def test_every_setting_refuses_what_is_of_another_type() -> None:
+    for field in attrs.fields(RunSettings):
+        for value in (object(), {"a": 1}, b"bytes"):
+            with pytest.raises(UsageError, match="--" + field.name.replace("_", "-")):
+                RunSettings(**{field.name: value})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    found = RunSettings(
+        scale=np.int64(2),
+        seed=np.uint8(3),
+        realness=np.float32(0.5),
+        input_range=[np.uint16(0), np.float64(5)],
+    )
+    assert (found.scale, found.seed, found.realness, found.input_range) == (2, 3, 0.5, (0, 5.0))
+    assert type(found.scale) is int
+    assert RunSettings(roi=[[0, 10], [np.int32(2), 5]]).roi == (None, (0, 10), (2, 5))
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:12", "mps"])
+def test_a_gpu_may_be_named_by_its_number(device: str) -> None:
+    assert RunSettings(device=device).device == device
 
 
 @pytest.mark.parametrize("text", ["", "1:2", "5:5,0:1", "3:1,0:1", "-1:4,0:1", "a:b,0:1", "0:1,0:1,0:1,0:1"])
@@ -69,6 +132,29 @@ def test_regions_and_voxel_sizes_are_read() -> None:
         parse_voxel_size("big")
 
 
+@pytest.mark.parametrize(("device", "expected"), [("cuda:1", "cuda:1"), ("auto", "cuda"), ("cuda", "cuda")])
+def test_tiles_are_planned_for_the_gpu_that_was_asked_for(
+    device: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from bigrestore.engine.plan import _device_memory_bytes
+
+    class OnGpu(Fir):
+        def describe(self) -> dict[str, Any]:
+            return super().describe() | {"device": "cuda"}
+
+    asked: list[str] = []
+
+    def properties(device: torch.device) -> SimpleNamespace:
+        asked.append(str(device))
+        return SimpleNamespace(total_memory=7)
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert _device_memory_bytes(OnGpu(), device) == 7
+    assert asked == [expected]
+
+
 def test_flags_override_the_configuration_and_it_the_defaults(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text('[run]\nscale = 2\ntile-size = 512\nroi = "0:5,0:5"\ninput_range = [0, 4095]\n')
@@ -79,7 +165,16 @@ def test_flags_override_the_configuration_and_it_the_defaults(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "match"), [("tile_siz = 3", "tile_siz"), ("scale = ", "TOML"), ("run = 1", "table")]
+    ("text", "match"),
+    [
+        ("tile_siz = 3", "tile_siz"),
+        ("scale = ", "TOML"),
+        ("run = 1", "table"),
+        ('overwrite = "false"', "--overwrite"),
+        ("roi = [0, 10]", "--roi"),
+        ("tile-size = 96\ntile_size = 480", "twice"),
+        ("scale = 2\n[run]\nseed = 1", "outside"),
+    ],
 )
 def test_a_bad_configuration_is_a_sentence(tmp_path: Path, text: str, match: str) -> None:
     config = tmp_path / "run.toml"
@@ -101,7 +196,8 @@ def test_what_changes_pixels_changes_the_facts_and_nothing_else_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": "tiny"}, {"realness": 0.5}, {"kernel": "k.npy"}, {"device": "cuda"}]
+    "change",
+    [{"model": "tiny"}, {"realness": 0.5}, {"kernel": "k.npy"}, {"device": "cuda"}, {"precision": "bf16"}],
 )
 def test_flags_that_mean_nothing_to_an_interpolation_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

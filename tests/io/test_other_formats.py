@@ -14,6 +14,8 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -319,3 +321,35 @@ def test_a_missing_extra_names_the_command(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'bigrestore\[formats\]'"):
         open_section(tmp_path / name)
+
+
+# --- order of folders and odd names -------------------------------------------------------------
+
+
+def test_files_of_one_name_in_folders_are_ordered_by_the_folders(tmp_path: Path) -> None:
+    for number in (10, 2, 1, 33, 4):
+        folder = tmp_path / "gd" / f"section{number}"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((9, 9), number, np.uint8)).save(folder / "img.png")
+    section = open_section(str(tmp_path / "gd" / "*" / "img.png"))
+    assert [int(section.read(z, 0, 1, 0, 1)[0, 0]) for z in range(5)] == [1, 2, 4, 10, 33]
+    assert (section.details["first"], section.details["last"]) == ("section1/img.png", "section33/img.png")
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "gd" / "section4" / "img.png")
+    with pytest.raises(InputError, match=r"section1/img\.png is .* and .*section4/img\.png is "):
+        open_section(str(tmp_path / "gd" / "*" / "img.png"))
+
+
+def test_digits_that_are_no_numbers_do_not_crash_the_order(tmp_path: Path) -> None:
+    names = ["1²2.png", "1²10.png", "1³.png", "٣.png", "Ⅳ.png", "½.png", "①.png"]
+    for name in names:
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / name)
+    assert open_section(tmp_path).depth == len(names)
+    ordered = sorted(map(Path, names), key=stack_reader.natural_key)
+    assert ordered.index(Path("1²2.png")) < ordered.index(Path("1²10.png"))
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1)))
+def test_any_names_have_one_order_whatever_the_listing(names: list[str]) -> None:
+    paths = [Path("a") / name for name in names]
+    ordered, listed = sorted(paths, key=stack_reader.natural_key), paths[::-1]
+    assert sorted(listed, key=stack_reader.natural_key) == ordered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaozarrs
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputError, OutputError, UsageError
+from bigrestore.errors import DiskFullError, InputError, OutputError, UsageError
 from bigrestore.io.ome_zarr import (
     create_store,
     finish_store,
@@ -226,3 +227,44 @@ def test_a_level_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_specs_that_cannot_be_stored_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises((UsageError, InputError)):
         StoreSpec(**{"shape": (1, 10, 10), "dtype": np.uint8, **wrong})
+
+
+@pytest.mark.parametrize("step", ["create", "level", "block", "pyramid", "finish"])
+def test_a_full_disk_is_said_at_every_step_and_going_on_completes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    spec = StoreSpec((1, 500, 400), np.uint8, **SMALL)
+    pixels = noise((1, 500, 400), np.uint8)
+    path = tmp_path / "o.ome.zarr"
+    fails_at = {
+        "create": "zarr.json",
+        "level": "0/zarr.json",
+        "block": "0/c/1/0",
+        "pyramid": "1/c/0/0",
+        "finish": "zarr.json",
+    }[step]
+    seen: list[str] = []
+
+    def filling(put: Any) -> Any:
+        async def fill(self: Any, key: str, *args: Any, **kwargs: Any) -> None:
+            seen.append(key)
+            if key == fails_at and (step != "finish" or "1/c/0/0" in seen):
+                raise OSError(errno.ENOSPC, "No space left on device", key)
+            await put(self, key, *args, **kwargs)
+
+        return fill
+
+    with monkeypatch.context() as patch:
+        for name in ("set", "set_if_not_exists"):
+            patch.setattr(zarr.storage.LocalStore, name, filling(getattr(zarr.storage.LocalStore, name)))
+        with pytest.raises(DiskFullError, match=r"o\.ome\.zarr.* no space left .*--resume\.$") as error:
+            write_store(path, spec, pixels)
+    assert error.value.errno == errno.ENOSPC
+    if path.exists() and step != "create":
+        with pytest.raises(InputError, match=r"was not finished|without an image"):
+            open_section(path)
+    if step in ("pyramid", "finish"):  # what the engine does again on --resume
+        build_pyramid(path, spec)
+        finish_store(path, spec, (0.0, 255.0), {"version": "0", "method": "test"})
+        write_store(tmp_path / "whole", spec, pixels)
+        assert digest(path) == digest(tmp_path / "whole")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputError, OutputError
+from bigrestore.errors import DiskFullError, InputError, OutputError, StoppedError
 from bigrestore.io.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
 from bigrestore.io.store_spec import StoreSpec
 from bigrestore.io.tiff import write_pyramidal_tiff
+from bigrestore.io.tiff_metadata import ome_voxel_size
 
 LAYOUTS = [
     {"tile": (64, 80)},
@@ -336,3 +339,97 @@ def test_a_tiff_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     finished_store(tmp_path / "s", spec)
     with pytest.raises(OutputError, match="cannot be written"):
         write_pyramidal_tiff(tmp_path / "s", tmp_path / "absent" / "o.tif", spec, {})
+
+
+def test_a_full_disk_is_said_and_leaves_no_part_of_a_tiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = StoreSpec((1, 1300, 900), np.uint8)
+    finished_store(tmp_path / "s", spec)
+    written = 0
+    original = tifffile.FileHandle.write
+
+    def fill(self: Any, data: Any, /) -> int:
+        nonlocal written
+        written += len(data)
+        if written > 400_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(self, data)
+
+    monkeypatch.setattr(tifffile.FileHandle, "write", fill)
+    with pytest.raises(DiskFullError, match=r"o\.tif cannot be written.*free space.*--resume\.$"):
+        write_pyramidal_tiff(tmp_path / "s", tmp_path / "o.tif", spec, {})
+    assert [item.name for item in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_signal_while_a_tiff_is_written_ends_it_in_the_calling_thread(tmp_path: Path) -> None:
+    spec = StoreSpec((1, 1300, 900), np.uint8)
+    finished_store(tmp_path / "s", spec)
+    seen: list[str] = []
+
+    def check() -> None:
+        seen.append(threading.current_thread().name)
+        if len(seen) == 4:
+            raise StoppedError("Stopped.")
+
+    with pytest.raises(StoppedError):
+        write_pyramidal_tiff(tmp_path / "s", tmp_path / "o.tif", spec, {}, workers=2, check=check)
+    assert seen == [threading.current_thread().name] * 4
+    assert [item.name for item in tmp_path.iterdir()] == ["s"]
+
+
+# --- where the image lies ----------------------------------------------------------------------
+
+
+def test_position_of_our_own_tiff_comes_back_at_every_level(tmp_path: Path) -> None:
+    spec = StoreSpec(
+        (1, 1203, 701), np.uint8, voxel_size_um=(None, 2.0, 1.5), translation_um=(None, -300.5, 1e5)
+    )
+    finished_store(tmp_path / "s", spec)
+    write_pyramidal_tiff(tmp_path / "s", tmp_path / "o.ome.tif", spec, {})
+    for level in range(len(open_section(tmp_path / "o.ome.tif").levels)):
+        mine, store = (open_section(tmp_path / name, level=level) for name in ("o.ome.tif", "s"))
+        assert mine.translation_um == pytest.approx(store.translation_um)
+        assert mine.voxel_size_um == store.voxel_size_um
+    assert open_section(tmp_path / "o.ome.tif").translation_um == (None, -300.5, 1e5)
+
+
+def test_position_of_a_volume_is_that_of_its_first_section(tmp_path: Path) -> None:
+    spec = StoreSpec(
+        (3, 60, 50),
+        np.uint8,
+        voxel_size_um=(20.0, 2.0, 2.0),
+        translation_um=(-70010.0, 4.0, 5.0),
+        is_volume=True,
+    )
+    finished_store(tmp_path / "s", spec)
+    write_pyramidal_tiff(tmp_path / "s", tmp_path / "o.ome.tif", spec, {})
+    assert open_section(tmp_path / "o.ome.tif").translation_um == (-70010.0, 4.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("plane", "expected"),
+    [
+        ({"PositionX": 3.0, "PositionXUnit": "mm"}, (None, None, 3000.0)),
+        ({"PositionX": 3.0}, (None, None, None)),  # the schema's "reference frame"
+        ({"PositionX": 3.0, "PositionXUnit": "pixel"}, (None, None, None)),
+        (
+            {"PositionX": float("nan"), "PositionXUnit": "mm", "PositionY": 2, "PositionYUnit": "nm"},
+            (None, 0.002, None),
+        ),
+    ],
+    ids=["millimetre", "no-unit", "pixel", "nan"],
+)
+def test_a_position_counts_only_with_a_unit_of_length(
+    tmp_path: Path, plane: dict[str, Any], expected: Any
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", values((60, 50), np.uint8), metadata={"axes": "YX", "Plane": plane}
+    )
+    assert open_section(tmp_path / "a.ome.tif").translation_um == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("size", ["inf", "nan", "wide", "-2", "0"])
+def test_an_absurd_size_in_the_ome_xml_is_unknown(size: str) -> None:
+    xml = f'<OME><Image><Pixels PhysicalSizeX="{size}" PhysicalSizeY="2"/></Image></OME>'
+    assert ome_voxel_size(xml) == (None, 2.0, None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,16 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from typer.testing import CliRunner
 
-from bigrestore.errors import CheckFailedError, InputMissingError
+from bigrestore.errors import CheckFailedError, InputError, InputMissingError
+from bigrestore.io.faults import Fault
 from bigrestore.io.ome_zarr import create_store, finish_store, open_level, shard_paths, write_block
 from bigrestore.io.pyramid import build_pyramid
+from bigrestore.io.section import open_section
 from bigrestore.io.store_spec import StoreSpec
 from bigrestore.io.tiff import write_pyramidal_tiff
 from bigrestore.io.verify import verify_store
@@ -132,10 +139,128 @@ def test_a_store_that_was_not_finished_is_found(tmp_path: Path) -> None:
     assert ids(verify_store(tmp_path / "s")) == {"multiscales.missing"}
 
 
-def test_a_directory_that_is_no_store_is_found(tmp_path: Path) -> None:
-    assert ids(verify_store(tmp_path)) == {"store.unreadable"}
+def test_what_is_no_store_is_a_wrong_input_and_no_fault(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError):
         verify_store(tmp_path / "absent")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("II")
+    (tmp_path / "empty.tif").touch()
+    zarr.create_array(tmp_path / "bare", data=np.zeros((9, 9), np.uint8))
+    zarr.create_group(tmp_path / "group").create_array("a", data=np.zeros((9, 9), np.uint8))
+    for name in ("a.png", "notes.txt", "empty.tif", "bare", "group", "bare/zarr.json", "."):
+        with pytest.raises(InputError, match=r"; give .*\.$") as error:
+            verify_store(tmp_path / name)
+        assert error.value.exit_code == 3
+
+
+def test_metadata_that_are_no_json_are_a_fault(store: Path, spec: StoreSpec) -> None:
+    (store / ("zarr.json" if spec.fmt == "0.5" else ".zattrs")).write_text("{")
+    assert ids(verify_store(store)) == {"store.unreadable"}
+
+
+@pytest.mark.parametrize(
+    ("scale", "kind"),
+    [
+        ([0, 0], "scale.disagrees"),
+        ([-2, 21.25], "scale.disagrees"),
+        ([1e-320, 1e-320], "scale.disagrees"),
+        ([1e308, 1e308], "scale.disagrees"),
+        ([float("nan"), 1], "multiscales.damaged"),
+        ([float("inf"), 1], "multiscales.damaged"),
+        ([10**400, 1], "multiscales.damaged"),
+        (["a", "b"], "multiscales.damaged"),
+        ([None, 1], "multiscales.damaged"),
+        ([[1], 1], "multiscales.damaged"),
+        ([1], "multiscales.damaged"),
+        (1, "multiscales.damaged"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_scale_that_means_nothing_is_a_fault_and_a_sentence(
+    tmp_path: Path, scale: Any, kind: str, level: int
+) -> None:
+    foreign(tmp_path / "f", [np.zeros((64, 64), np.uint8), np.zeros((32, 32), np.uint8)], 2)
+    content = json.loads((tmp_path / "f" / ".zattrs").read_text())
+    entry = content["multiscales"][0]
+    entry["axes"] = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    for index in (0, 1):
+        entry["datasets"][index]["coordinateTransformations"][0]["scale"] = [2.0**index] * 2
+    entry["datasets"][level]["coordinateTransformations"][0]["scale"] = scale
+    (tmp_path / "f" / ".zattrs").write_text(json.dumps(content))
+    assert kind in ids(verify_store(tmp_path / "f"))
+    if kind == "multiscales.damaged":
+        with pytest.raises(InputError, match=r"\.$"):
+            open_section(tmp_path / "f")
+    else:
+        size = open_section(tmp_path / "f", level=level).voxel_size_um[1]
+        assert size is None or size > 0
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["0", "y"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return where in a JSON document something stands."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(found for key, inner in items for found in places(inner, (*path, key)))]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a finished store of each version."""
+    folder = tmp_path_factory.mktemp("small")
+    for fmt in ("0.5", "0.4"):
+        spec = StoreSpec((1, 20, 16), np.uint8, voxel_size_um=(None, 1.0, 1.0), fmt=fmt)
+        create_store(folder / fmt, spec)
+        write_block(open_level(folder / fmt, 0), 0, 0, 0, np.arange(320, dtype=np.uint8).reshape(20, 16))
+        build_pyramid(folder / fmt, spec)
+        finish_store(folder / fmt, spec, (0, 255), {})
+    return folder
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # shrinking such a document takes minutes and shows no more
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.data())
+def test_whatever_the_metadata_say_verify_lists_faults_and_opening_says_a_sentence(
+    small: Path, data: st.DataObject
+) -> None:
+    name = data.draw(
+        st.sampled_from(["0.5/zarr.json", "0.5/0/zarr.json", "0.4/.zattrs", "0.4/.zgroup", "0.4/1/.zarray"])
+    )
+    file = small / name
+    whole = file.read_text()
+    content = json.loads(whole)
+    *above, last = data.draw(st.sampled_from(places(content)[1:]))
+    parent = content
+    for key in above:
+        parent = parent[key]
+    parent[last] = data.draw(JSON)
+    store = small / name[:3]
+    try:
+        file.write_text(json.dumps(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with suppress(InputError):
+                assert all(isinstance(fault, Fault) for fault in verify_store(store))
+            with suppress(InputError):
+                section = open_section(store)
+                section.read(0, 0, 1, 0, 1)
+    finally:
+        file.write_text(whole)
 
 
 # --- foreign stores -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -205,3 +206,20 @@ def test_level_named_but_missing_is_said(tmp_path: Path) -> None:
     group.attrs["ome"] = ome
     with pytest.raises(InputError, match="'s9', which is not there"):
         open_section(tmp_path / "i")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_chunk_that_was_cut_off_is_refused_not_decoded(tmp_path: Path, zarr_format: Any) -> None:
+    """The blosc decoder reads on behind a chunk that is too short, and finds noise there."""
+    compressor = {2: numcodecs.Blosc(), 3: zarr.codecs.BloscCodec(typesize=1)}[zarr_format]
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 80), np.uint8)
+    zarr.create_array(
+        tmp_path / "a.zarr", data=pixels, chunks=(32, 32), compressors=compressor, zarr_format=zarr_format
+    )
+    section = open_section(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(section.read(0, 0, 96, 0, 80), pixels)
+    chunk = tmp_path / "a.zarr" / {2: "1.2", 3: "c/1/2"}[zarr_format]
+    chunk.write_bytes(chunk.read_bytes()[:-40])
+    np.testing.assert_array_equal(section.read(0, 0, 96, 0, 64), pixels[:, :64])
+    with pytest.raises(InputError, match=r"its header says .* write the store again"):
+        section.read(0, 40, 41, 64, 80)

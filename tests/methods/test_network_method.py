@@ -78,6 +78,12 @@ def test_a_description_identifies_the_run() -> None:
     assert (told["halo_px"], told["alignment_px"], told["precision"]) == (96, 16, "fp32")
 
 
+def test_another_kernel_is_another_run() -> None:
+    said = {str(make(kernel=gaussian(9, sigma)).describe()["kernel"]) for sigma in (1.2, 1.2, 1.3)}
+    assert len(said) == 2
+    assert make().describe()["kernel"] == "estimated"
+
+
 def test_realness_is_refused_without_a_prior_and_out_of_range() -> None:
     with pytest.raises(UsageError, match="no prior"):
         make(realness=0.5)

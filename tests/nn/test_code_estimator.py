@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bigrestore.degrade.kernels import gaussian
 from bigrestore.nn import code
 from bigrestore.nn.code import Degradations, KernelBasis, compose_psi
-from bigrestore.nn.estimator import DegradationEstimator, Estimate, degradations_of, section_mean
+from bigrestore.nn.estimator import DegradationEstimator, degradations_of, estimate_section
 
 
 @given(st.floats(2e-6, 9e-3), st.floats(1.2e-3, 0.09))
@@ -75,35 +75,45 @@ def test_masked_pixels_do_not_reach_the_estimate() -> None:
     torch.testing.assert_close(estimator(window, valid).scalars, estimator(other, valid).scalars)
 
 
-def _windows(count: int, basis: KernelBasis) -> Estimate:
-    kernels = torch.from_numpy(np.stack([gaussian(21, 1.5)] * count))
-    return Estimate(torch.log(kernels + 1e-12), torch.full((count, 8), 0.3), torch.zeros(count, 18))
+@pytest.fixture(scope="module")
+def estimator() -> DegradationEstimator:
+    torch.manual_seed(0)
+    estimator = DegradationEstimator(1)
+    for layer in (estimator.trust, estimator.judge[-1]):  # they begin at zero
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    return estimator.eval()
 
 
-def test_section_mean_of_equal_windows_is_that_window(basis: KernelBasis) -> None:
-    mean = section_mean(_windows(20, basis), basis)
-    torch.testing.assert_close(mean.kernel[0], torch.from_numpy(gaussian(21, 1.5)), atol=1e-6, rtol=0)
-    torch.testing.assert_close(mean.scalars, torch.full((1, 8), 0.3))
+def test_a_set_is_judged_whatever_the_order_of_its_windows(estimator: DegradationEstimator) -> None:
+    windows = torch.rand(6, 1, 128, 128)
+    forth, back = estimator(windows, together=6), estimator(windows.flip(0), together=6)
+    torch.testing.assert_close(forth.kernel, back.kernel)
+    torch.testing.assert_close(forth.scalars, back.scalars)
+    assert len(forth.scalars) == 1
 
 
-def test_section_mean_drops_outliers_and_trusts_the_certain(basis: KernelBasis) -> None:
-    estimate = _windows(20, basis)
-    scalars = estimate.scalars.clone()
-    scalars[:2] = 50.0
-    log_kernel = estimate.log_kernel.clone()
-    log_kernel[:2] = torch.log(torch.from_numpy(gaussian(21, 0.4)) + 1e-12)
-    mean = section_mean(Estimate(log_kernel, scalars, estimate.log_variance), basis)
-    assert float(mean.scalars.max()) == pytest.approx(0.3)
-    torch.testing.assert_close(mean.kernel[0], torch.from_numpy(gaussian(21, 1.5)), atol=1e-5, rtol=0)
-
-    variance = torch.zeros(4, 18)
-    variance[2:, 10:] = 8.0
-    halves = Estimate(
-        estimate.log_kernel[:4], torch.tensor([0.2, 0.2, 0.8, 0.8])[:, None].expand(4, 8), variance
-    )
-    assert float(section_mean(halves, basis).scalars[0, 0]) == pytest.approx(0.2, abs=0.01)
+def test_sets_do_not_see_each_other(estimator: DegradationEstimator) -> None:
+    windows = torch.rand(6, 1, 96, 96)
+    both = estimator(windows, together=3)
+    torch.testing.assert_close(estimator(windows[3:], together=3).scalars, both.scalars[1:])
+    alone = estimator(windows[:1]).scalars
+    torch.testing.assert_close(estimator(windows).scalars[:1], alone)
 
 
-def test_one_window_is_enough(basis: KernelBasis) -> None:
-    known = degradations_of(section_mean(_windows(1, basis), basis))
+def test_windows_unlike_the_section_are_left_out(estimator: DegradationEstimator, basis: KernelBasis) -> None:
+    windows = 0.5 + 0.1 * torch.randn(20, 1, 96, 96)
+    with torch.no_grad():
+        seen = estimator.see(windows)
+        spoilt = seen.clone()
+        spoilt[[3, 11, 17]] *= 30
+        clean = estimate_section(estimator, basis, seen)
+        found = estimate_section(estimator, basis, spoilt)
+        taken = estimator.merge(spoilt[None])
+    error, worse = ((one.scalars - clean.scalars).abs().max() for one in (found, taken))
+    assert float(error) < 0.3 * float(worse)
+
+
+def test_one_window_is_enough(estimator: DegradationEstimator, basis: KernelBasis) -> None:
+    with torch.no_grad():
+        known = degradations_of(estimate_section(estimator, basis, estimator.see(torch.rand(1, 1, 128, 128))))
     assert float(known.kernel.sum()) == pytest.approx(1, abs=1e-5)

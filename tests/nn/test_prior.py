@@ -11,7 +11,7 @@ from bigrestore.nn.latent import LATENT_LAYER, sample_z_field
 from bigrestore.nn.noise import hashed_normal_fields
 from bigrestore.nn.presets import PRESETS
 from bigrestore.nn.prior import EXTRA_CHANNELS_MIN, Generator
-from bigrestore.nn.unet import UNet
+from bigrestore.nn.unet import LINEAR_GUESSES, UNet
 
 CHANNELS, LATENT, ALIGNMENT = (8, 12, 16, 20), 12, 16
 ZERO = torch.zeros(1, 2, dtype=torch.int64)
@@ -218,7 +218,8 @@ def test_every_grid_is_the_unets_and_detail_has_the_amplitude_of_tissue(preset: 
     generator = Generator(sizes.channels, sizes.latent, scale, sizes.unshuffle)
     assert generator.alignment_px == sizes.alignment_px
     x = torch.rand(1, 1, side, side)
-    features = UNet(sizes, scale)(x, torch.ones_like(x), torch.zeros(1, 24)).features
+    linear = torch.zeros(1, LINEAR_GUESSES, *(scale * side for side in x.shape[-2:]))
+    features = UNet(sizes, scale)(x, torch.ones_like(x), torch.zeros(1, 24), linear).features
     w_field = generator.mapping(sample_z_field(sizes.latent, 3, 3, 1, 0, ZERO))
     detail = generator(w_field, features, 0, 0, ZERO)
     assert detail.shape == (1, 1, side * scale, side * scale)

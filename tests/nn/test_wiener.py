@@ -29,11 +29,11 @@ def error(a: Tensor, b: Tensor) -> float:
 def test_filters_keep_constants(scale: int) -> None:
     kernel = torch.from_numpy(gaussian(41 if scale == 4 else 21, 1.5))[None]
     filters = wiener_filters(kernel, torch.tensor([0.01]), scale)
-    torch.testing.assert_close(filters.sum((-2, -1)), torch.ones(1, 2 * scale**2))
+    torch.testing.assert_close(filters.sum((-2, -1)), torch.ones(1, 3 * scale**2))
     flat = torch.full((1, 1, 32, 48), 0.7)
     torch.testing.assert_close(
         deconvolve(flat, torch.ones_like(flat), filters, scale),
-        torch.full((1, 2, 32 * scale, 48 * scale), 0.7),
+        torch.full((1, 3, 32 * scale, 48 * scale), 0.7),
     )
 
 
@@ -47,7 +47,7 @@ def test_a_known_blur_is_mostly_undone(kernel: object, left: float) -> None:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     x = redegrade(clean, tensor, 1) + 0.004 * noise
     found = deconvolve(x, torch.ones_like(x), wiener_filters(tensor[None], torch.tensor([0.004]), 1), 1)
-    assert min(error(found[:, i : i + 1], clean) for i in (0, 1)) < left * error(x, clean)
+    assert min(error(found[:, i : i + 1], clean) for i in range(3)) < left * error(x, clean)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -59,7 +59,7 @@ def test_a_known_downsampling_is_undone_better_than_by_interpolation(scale: int)
     found = deconvolve(
         x, torch.ones_like(x), wiener_filters(kernel[None], torch.tensor([0.002]), scale), scale
     )
-    assert error(found[:, :1], clean) < 0.8 * error(catmull_rom(x, scale), clean)
+    assert error(found[:, 1:2], clean) < 0.8 * error(catmull_rom(x, scale), clean)
 
 
 def test_without_blur_and_noise_the_input_stays() -> None:
@@ -67,7 +67,8 @@ def test_without_blur_and_noise_the_input_stays() -> None:
     delta[:, 10, 10] = 1
     x = texture(96, 96)
     found = deconvolve(x, torch.ones_like(x), wiener_filters(delta, torch.tensor([0.0]), 1), 1)
-    assert float((found - x).abs().max()) < 2 / 255
+    assert float((found[:, :2] - x).abs().max()) < 2 / 255
+    assert float((found[:, 2:] - x).abs().max()) < 3 / 255  # the cautious one assumes some noise nevertheless
 
 
 @pytest.mark.parametrize("scale", [1, 2])

@@ -74,7 +74,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tables.os, "fsync", full)
-    with pytest.raises(OutputError, match=r"summary.json cannot be written \(No space left"):
+    with pytest.raises(OutputError, match=r"summary.json cannot be written, because there is no space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["summary.json"]
@@ -82,7 +82,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(
 
 def test_a_folder_that_is_a_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(OutputError, match="name another folder by -o"):
+    with pytest.raises(OutputError, match="choose another place"):
         write_atomically(tmp_path / "taken" / "summary.json", b"")
 
 

@@ -257,7 +257,7 @@ def test_packed_data_are_the_same_data(tmp_path: Path) -> None:
     (tmp_path / "data.npz").write_bytes((tmp_path / "data.npz").read_bytes()[:5000])
     with pytest.raises(InputError, match="no packed training data"):
         load_images(tmp_path / "data.npz")
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="choose another"):
         pack(sorted(tmp_path.glob("*.png")), tmp_path / "nowhere" / "data.npz")
 
 

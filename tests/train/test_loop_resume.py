@@ -21,7 +21,7 @@ from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageE
 from bigrestore.train import loop
 from bigrestore.train.data import step_generator
 from bigrestore.train.guard import GuardSettings
-from bigrestore.train.loop import export_checkpoint, train
+from bigrestore.train.loop import train
 from bigrestore.train.resume import list_checkpoints, load_checkpoint, save_checkpoint
 from bigrestore.train.schedule import LoopSettings
 
@@ -171,9 +171,9 @@ def _flip(data: bytes) -> bytes:
 
 def test_unwritable_checkpoint_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="choose another"):
         save_checkpoint(tmp_path / "file", 3, {})
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="choose another"):
         train(ToyStage(), settings(tmp_path / "file"))
 
 
@@ -261,18 +261,6 @@ def test_thrown_weights_are_put_back(tmp_path: Path) -> None:
     clean = train(ToyStage(), attrs.evolve(plan, directory=tmp_path / "clean"))
     assert result.restored == 1
     assert result.figures["error"] < 2 * clean.figures["error"] + 1e-3
-
-
-def test_model_of_a_running_training_can_be_exported(tmp_path: Path) -> None:
-    train(ToyStage(stop_at=50), settings(tmp_path))
-    stage = ToyStage()
-    assert export_checkpoint(stage, tmp_path, tmp_path / "m.pt") == 51
-    saved = load_checkpoint(tmp_path)
-    assert saved is not None
-    model = torch.load(tmp_path / "m.pt")
-    assert torch.equal(model["0.weight"], saved["average"]["average"][0])
-    with pytest.raises(InputError, match="no training checkpoint"):
-        export_checkpoint(stage, tmp_path / "nowhere", tmp_path / "m.pt")
 
 
 def test_training_needs_neither_zarr_nor_dask() -> None:

@@ -11,8 +11,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.nn.checkpoint import load_model
+from bigrestore.train.data import PatchSource
+from bigrestore.train.images import load_images, split_by_section
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.stages import StageOptions, train_stage
 
@@ -65,6 +68,47 @@ def test_fidelity_changes_the_unet_and_leaves_the_estimator(tissue: Path, tmp_pa
     assert changed == {"unet"}
 
 
+def test_a_card_says_what_was_trained_before(tissue: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    train_stage("estimator", tissue, first, attrs.evolve(OPTIONS, steps=2))
+    train_stage("estimator", tissue, second, attrs.evolve(OPTIONS, steps=3, start=first))
+    assert [old["steps"] for old in load_model(second).info["training"]["estimator"]["earlier"]] == [2]
+    assert "started from a model trained before: 0 minutes, 2 steps" in second.with_suffix(".md").read_text()
+
+
+def test_a_finished_training_is_not_its_own_predecessor(tissue: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    train_stage("estimator", tissue, output, attrs.evolve(OPTIONS, steps=2))
+    again = train_stage("estimator", tissue, output, attrs.evolve(OPTIONS, steps=2, resume=True))
+    assert again.status == "done"
+    assert load_model(output).info["training"]["estimator"]["earlier"] == []
+
+
+def test_an_edited_recipe_is_not_gone_on_with(tissue: Path, tmp_path: Path) -> None:
+    recipe, output = tmp_path / "mine.toml", tmp_path / "a.safetensors"
+    options = attrs.evolve(OPTIONS, steps=2, recipe=str(recipe))
+    recipe.write_text('name = "mine"\nidentity_probability = 0.1\n')
+    train_stage("estimator", tissue, output, options)
+    recipe.write_text('name = "mine"\nidentity_probability = 0.2\n')
+    with pytest.raises(UsageError, match="recipe"):
+        train_stage("estimator", tissue, output, attrs.evolve(options, resume=True))
+
+
+def test_held_out_images_without_a_window_are_said(
+    tissue: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for image in tissue.iterdir():
+        (folder / f"group__{image.name}").write_bytes(image.read_bytes())
+    training, held_out = split_by_section(load_images(folder))
+    for image in held_out:
+        Image.fromarray(image.pixels[:40, :40]).save(folder / image.name)
+    train_stage("estimator", folder, tmp_path / "a.safetensors", attrs.evolve(OPTIONS, steps=1))
+    assert "No held-out image can be used" in caplog.text
+    assert training
+
+
 def test_the_same_seed_trains_the_same_weights(tissue: Path, tmp_path: Path) -> None:
     hashes = set()
     for name in ("one", "two"):
@@ -84,7 +128,6 @@ def test_scale_two_trains(tissue: Path, tmp_path: Path) -> None:
 
 def test_patch_sizes_leave_room_for_the_kernel() -> None:
     assert patch_size(96, 2) > 2 * 96 + 20
-    assert isinstance(PairSource, type)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +175,18 @@ def test_the_command_trains(tissue: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "2 steps" in result.output
     assert output.is_file()
+
+
+def test_windows_of_a_set_are_of_one_image_and_one_degradation(tissue: Path) -> None:
+    training, held_out = split_by_section(load_images(tissue))
+    sources = [PatchSource(images, patch_size(64, 1), 1) for images in (training, held_out)]
+    pairs = PairSource(
+        *sources, Recipe.load("default"), 1, seed=0, device=torch.device("cpu"), held_out_count=8, together=4
+    )
+    for batch in (pairs.at(3, 8, 4), pairs.held_out()):
+        assert all(one is batch.drawn[0] for one in batch.drawn[:4])
+        assert batch.drawn[4] is not batch.drawn[0]
+        assert torch.equal(batch.known.kernel[0], batch.known.kernel[3])
+        assert not torch.equal(batch.target[0], batch.target[1])
+    with pytest.raises(UsageError, match="divisor"):
+        sources[0].draw(6, np.random.default_rng(0), together=4)

@@ -1,0 +1,130 @@
+"""Whether the files of an input are still those that a run was begun with.
+
+The pixels that a fingerprint samples cannot show a change elsewhere, and a modification time alone cannot tell a
+change from a copy: whoever moves a section to another disk in the middle of a run gives every file a new time.
+So three things are noted, from which to decide: the sizes of the files, which differ after nearly every change
+of compressed pixels; their times, of which a copy changes all and an edit some; and, where the files are small
+enough to be read in a moment, a checksum of all that they hold, which settles it.
+
+A chunked store may have millions of files. Some thousands are looked at, spread evenly over its folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bigrestore.io.section import Section
+
+log = logging.getLogger(__name__)
+
+MOST_FILES = 4096
+"""Files that are looked at."""
+
+READ_BYTES = 256 << 20
+"""Files of this size together are read whole."""
+
+
+def files_seen(section: Section) -> dict[str, Any]:
+    """Return what is noted of the files that a section is read from, JSON-able.
+
+    Returns
+    -------
+    dict
+        `files`: [size in bytes, modification time in ns] by name; `blake2b`: of all contents, or None.
+    """
+    found: dict[str, list[int]] = {}
+    places: dict[str, Path] = {}
+    for number, root in enumerate(_roots(section)):
+        for path in _spread(root):
+            try:
+                seen = path.stat()
+            except OSError:  # a chunk that was removed meanwhile is missed when it is read
+                continue
+            name = path.name if path == root else path.relative_to(root).as_posix()
+            found[f"{number}/{name}"] = [seen.st_size, seen.st_mtime_ns]
+            places[f"{number}/{name}"] = path
+    return {"files": found, "blake2b": _contents(found, places)}
+
+
+def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """Compare two notes of `files_seen`.
+
+    Returns
+    -------
+    str
+        What shows that the input was written since, for a message; empty where nothing does.
+    """
+    before, after = then.get("files", {}), now.get("files", {})
+    if not before:
+        return ""
+    if before.keys() != after.keys():
+        return "files were added or removed"
+    other = [name for name in before if before[name][0] != after[name][0]]
+    if other:
+        return f"{_plain(other[0])} has another size"
+    if then.get("blake2b") is not None:
+        return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
+    later = [name for name in before if before[name][1] != after[name][1]]
+    if later and len(later) < len(before):
+        return f"{_plain(later[0])} was written since, and {len(before) - len(later)} other file(s) were not"
+    if later:
+        log.warning(
+            "The files of the input have other times than when the run was begun, but the same sizes and sampled "
+            "pixels; they are taken for a copy."
+        )
+    return ""
+
+
+def _roots(section: Section) -> Sequence[Path]:
+    """Return the files of a section, or the folder that holds the chunks of the level that is read."""
+    if section.kind not in ("ome-zarr", "zarr"):
+        return section.files
+    folders = list(dict.fromkeys(path.parent for path in section.files))
+    level = 1 + section.level if section.kind == "ome-zarr" else 0
+    return folders[level : level + 1]
+
+
+def _spread(root: Path) -> list[Path]:
+    """Return the files under a root: all, or `MOST_FILES` at most, evenly spread at every depth."""
+    if not root.is_dir():
+        return [root]
+    files: list[Path] = []
+    folders = [root]
+    while folders:
+        below: list[Path] = []
+        for folder in folders:
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    (below if entry.is_dir() else files).append(Path(entry.path))
+        folders = _some(below)
+    return _some(files)
+
+
+def _some(paths: list[Path]) -> list[Path]:
+    """Return `MOST_FILES` paths at most, evenly spread."""
+    count = min(len(paths), MOST_FILES)
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def _contents(found: dict[str, list[int]], places: dict[str, Path]) -> str | None:
+    """Return a checksum of everything in the files, None where that is too much to read."""
+    if sum(size for size, _ in found.values()) > READ_BYTES or len(found) >= MOST_FILES:
+        return None
+    total = hashlib.blake2b(digest_size=16)
+    for name in sorted(found):
+        try:
+            with places[name].open("rb") as file:
+                total.update(hashlib.file_digest(file, "blake2b").digest())
+        except OSError:
+            return None
+    return total.hexdigest()
+
+
+def _plain(name: str) -> str:
+    """Return the name of a file without the number of its root."""
+    return name.split("/", 1)[1]

@@ -1,0 +1,63 @@
+"""Open a mask of any integer type, or of one bit, as a section of labels.
+
+People draw masks in many programs, and every program has a type of its own: one bit per pixel, 0 and 255, a
+volume of int16. What the pixels mean is the same in all of them, so a mask is reduced to its meaning where it
+is read, and whoever uses it knows three values only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.io.formats import find
+from bigrestore.io.levels import Level
+from bigrestore.io.section import Section, section_of
+
+DAMAGE = 2
+"""The label of what is damaged and may not be looked at."""
+
+
+def open_mask(path_or_glob: str | Path) -> Section:
+    """Open a mask, reading nothing but headers.
+
+    Parameters
+    ----------
+    path_or_glob : str or Path
+        Whatever `bigrestore.io.section.open_section` takes, of bool or any integer type.
+
+    Returns
+    -------
+    Section
+        uint8 with the labels 0 (0, or a bit that is not set), 2 (2) and 1 (any other value).
+
+    Raises
+    ------
+    InputMissingError, InputError
+        When there is nothing there, or nothing that can be read; or it has colours.
+    """
+    found = find(path_or_glob, labels=True)
+    if found.channels != 1:
+        raise InputError(
+            f"the mask {path_or_glob} has {found.channels} channels; give one of a single channel of bool or "
+            f"integers with 0 for what passes through, {DAMAGE} for damage and anything else for tissue."
+        )
+    levels = tuple(attrs.evolve(level, read=_Labels(level)) for level in found.levels)
+    return section_of(attrs.evolve(found, levels=levels, dtype=np.dtype(np.uint8)), str(path_or_glob))
+
+
+@attrs.frozen(eq=False)
+class _Labels:
+    """Reads a level as labels."""
+
+    level: Level
+
+    def __call__(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window; the comparison comes before the change of type, which would turn 256 into 0."""
+        drawn = self.level.read(z, y0, y1, x0, x1)
+        return np.where(drawn == DAMAGE, np.uint8(DAMAGE), (drawn != 0).astype(np.uint8))

@@ -1,0 +1,59 @@
+"""An output that cannot be written is a sentence and exit code 4, whatever the operating system says."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from bigrestore.errors import (
+    BigrestoreError,
+    DiskFullError,
+    InputError,
+    OutputError,
+    OutputExistsError,
+    StoppedError,
+    output_error,
+)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_with_the_way_out(number: int) -> None:
+    found = output_error(Path("out.zarr"), OSError(number, os.strerror(number), "out.zarr/0/c/0/0.partial"))
+    assert isinstance(found, DiskFullError)
+    assert found.errno == number
+    assert found.exit_code == 4
+    assert str(found) == (
+        "out.zarr cannot be written, because there is no space left on its disk; free space and start again "
+        "with --resume."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG])
+def test_other_errors_of_writing_say_what_the_system_says(number: int) -> None:
+    found = output_error("out.zarr", OSError(number, os.strerror(number)))
+    assert type(found) is OutputError
+    assert found.errno == number
+    assert str(found).startswith("out.zarr ")
+    assert os.strerror(number) in str(found)
+    assert str(found).endswith(".")
+
+
+def test_an_error_without_number_or_text_is_still_a_sentence() -> None:
+    assert "OSError" in str(output_error("out.zarr", OSError()))
+    assert "broken pipe of some kind" in str(output_error("out.zarr", OSError("broken pipe\nof some kind")))
+
+
+def test_a_sentence_that_is_already_there_is_kept() -> None:
+    first = OutputExistsError("out.zarr exists.")
+    assert output_error("elsewhere", first) is first
+
+
+@pytest.mark.parametrize("other", [StoppedError("Stop."), InputError("Bad.")])
+def test_a_signal_or_a_bad_input_is_not_taken_for_an_unwritable_place(other: BigrestoreError) -> None:
+    assert isinstance(other, OSError)
+    with pytest.raises(type(other)) as found:
+        output_error("elsewhere", other)
+    assert found.value is other
