@@ -1,4 +1,4 @@
-"""What every test of training needs: a command that was called leaves no log handler behind for the next test."""
+"""What every test needs: the logger as it was before."""
 
 from __future__ import annotations
 
