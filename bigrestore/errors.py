@@ -73,6 +73,10 @@ class StoppedError(BigrestoreError, InterruptedError):
     exit_code = 75
 
 
+class WorkersLostError(StoppedError):
+    """The workers of a run cannot be reached or started, or died; what was finished is kept, as after a signal."""
+
+
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     """Turn an error of the operating system during writing into a sentence with a way out.
 

@@ -2,14 +2,17 @@
 
 Whoever reads beside a run, or after one that was killed, finds the file of before or the new one, never a torn
 one: the bytes go into a neighbour with a passing name, are flushed to the disk, and are renamed into place. The passing
-name ends in `.partial` and holds the process number, so that two processes cannot write into one.
+name ends in `.partial` and holds the process number and a number of its own, so that no two writers, of one host or of
+several, write into one. A sealed document carries a checksum of itself: a flipped bit in it is found when it is read.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,7 +41,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         Where it cannot be written; what was there before stays. `DiskFullError` where there is no space left.
     """
     place = path.resolve() if path.is_symlink() else path
-    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+    partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -69,3 +72,42 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     """
     with whole_file(path) as partial:
         partial.write_text(json.dumps(document, indent=1, sort_keys=True))
+
+
+SEAL = "crc32"
+"""Name under which a sealed document holds its checksum."""
+
+
+def write_sealed(path: Path, document: dict[str, Any]) -> None:
+    """Write JSON with a checksum of itself, so that `read_sealed` knows it for what was written.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written; what was there before stays.
+    """
+    write_json(path, document | {SEAL: _checksum(document)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Return a document of `write_sealed`; None where there is none, or it is torn or altered."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    if not isinstance(found, dict) or found.pop(SEAL, None) != _checksum(found):
+        return None
+    return found
+
+
+def file_checksum(path: Path) -> str:
+    """Return the CRC-32 of a file's bytes as eight hexadecimal digits; it finds damage, not malice."""
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            total = zlib.crc32(part, total)
+    return f"{total:08x}"
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(document, sort_keys=True).encode()):08x}"

@@ -279,6 +279,12 @@ class Grid:
         y0, x0 = box.y0 + row * side, box.x0 + column * side
         return Block(z, row, column, Box(y0, min(y0 + side, box.y1), x0, min(x0 + side, box.x1)))
 
+    def block_at(self, index: int) -> Block:
+        """Return the block at a place in the order of `blocks`."""
+        _, rows, columns = self.block_counts
+        z, rest = divmod(index, rows * columns)
+        return self.block(self.region.z0 + z, *divmod(rest, columns))
+
     def tiles(self, box: Box) -> list[Tile]:
         """Return every tile of the global grid that contributes to an output box, row by row."""
         return [

@@ -27,6 +27,11 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
+CLUSTERS = ("slurm", "pbs", "lsf")
+MOST_WORKERS = 4096
+"""Workers or shards of one run, at most."""
+
+SCHEDULER = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://\S+")
 
 SCORE_STEP_PX = 96
 """Score tiles are multiples of NIQE's blocks."""
@@ -167,6 +172,44 @@ def _is_pair(value: Any) -> bool:
 def _is_span(value: Any) -> bool:
     """Return whether a value is a start and a larger stop, neither negative."""
     return _is_pair(value) and 0 <= value[0] < value[1]
+
+
+def _cluster(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and value not in CLUSTERS:
+        _refuse(attribute, value, f"choose one of {', '.join(CLUSTERS)}")
+
+
+def _scheduler(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and SCHEDULER.fullmatch(value)):
+        _refuse(attribute, value, "it takes the address of a dask scheduler, such as tcp://host:8786")
+
+
+def _shard(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        parse_shard(value)
+
+
+def parse_shard(text: object) -> tuple[int, int]:
+    """Read a shard `I/N`: the I-th of N parts of a run's blocks, counted from 1.
+
+    Returns
+    -------
+    tuple of int
+        I and N.
+
+    Raises
+    ------
+    UsageError
+        Where the text is of another form, or I is none of 1 to N.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text) if isinstance(text, str) else None
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= index <= count <= MOST_WORKERS:
+        raise UsageError(
+            f"--shard is {_shown(text)}; it takes I/N, the part I of N of the blocks with I from 1 to N and N at "
+            f"most {MOST_WORKERS}."
+        )
+    return index, count
 
 
 def _condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -313,6 +356,20 @@ class RunSettings:
         Seed of the hashed noise of the prior.
     threads : int, optional
         Tiles in flight; None: one for each processor that the process may use, two on a GPU.
+    workers : int, optional
+        Processes that carry out blocks; with `cluster` the jobs asked for; None: this process alone.
+    scheduler : str, optional
+        Address of a dask scheduler whose workers carry out the blocks.
+    cluster : str, optional
+        Batch system whose jobs carry out the blocks, one of `CLUSTERS`.
+    shard : str, optional
+        `I/N`: carry out the I-th of N parts of the blocks and nothing else, beside other processes.
+    init_only : bool
+        Store the plan and make the empty output, no more.
+    finalize : bool
+        Make a whole output of blocks that are done, no more.
+    check_all : bool
+        Read back every finished block of a run that is gone on with, not only those whose files changed.
     progress : str
         See `PROGRESS`.
     log_format : str
@@ -368,6 +425,15 @@ class RunSettings:
         default=0, converter=_to_plain, validator=_whole(0, 2**31 - 1, "the seed", optional=False)
     )
     threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
+    workers: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(1, MOST_WORKERS, "workers")
+    )
+    scheduler: str | None = attrs.field(default=None, validator=_scheduler)
+    cluster: str | None = attrs.field(default=None, validator=_cluster)
+    shard: str | None = attrs.field(default=None, validator=_shard)
+    init_only: bool = attrs.field(default=False, validator=_yes_or_no)
+    finalize: bool = attrs.field(default=False, validator=_yes_or_no)
+    check_all: bool = attrs.field(default=False, validator=_yes_or_no)
     progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
     report: bool = attrs.field(default=True, validator=_yes_or_no)
@@ -381,6 +447,35 @@ class RunSettings:
             raise UsageError("--resume and --overwrite exclude each other; give one of them.")
         if not self.report and self.fail_if is not None:
             raise UsageError("--fail-if needs the report; leave --no-report out.")
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Refuse steps and workers that exclude each other."""
+        steps = {"--init-only": self.init_only, "--shard": self.shard, "--finalize": self.finalize}
+        asked = [flag for flag, value in steps.items() if value]
+        if len(asked) > 1:
+            raise UsageError(f"{asked[0]} and {asked[1]} are steps of their own; give one at a time.")
+        if self.overwrite and asked and asked[0] != "--init-only":
+            raise UsageError(f"{asked[0]} goes on with an output; give --overwrite to --init-only instead.")
+        if self.scheduler and self.cluster:
+            raise UsageError("--scheduler names a cluster that runs, --cluster starts one; give one of them.")
+        if self.scheduler and self.workers:
+            raise UsageError(
+                "--workers is how many are started here, but those of --scheduler run; leave it out."
+            )
+        far = "--scheduler" if self.scheduler else "--cluster" if self.cluster else ""
+        if far and self.shard:
+            raise UsageError(f"--shard shares the blocks out without dask; leave {far} out.")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether an output that was begun is gone on with: asked for, or because the step implies it."""
+        return self.resume or self.finalize or self.shard is not None
+
+    @property
+    def shard_of(self) -> tuple[int, int] | None:
+        """The part of the blocks that is asked for, (I, N); None for all of them."""
+        return None if self.shard is None else parse_shard(self.shard)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> RunSettings:
@@ -404,7 +499,8 @@ class RunSettings:
         """Return the settings that change what is written, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
-        left_out |= {"report", "report_sample", "fail_if"}
+        left_out |= {"report", "report_sample", "fail_if", "check_all"}
+        left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         return {name: _plain(value) for name, value in facts.items()}

@@ -24,6 +24,7 @@ def _option(help_text: str, *names: str, metavar: str | None = None, panel: str 
 
 
 WHAT, HOW, WHERE, SAYS = "What is restored", "How", "Existing output", "What is said"
+WHO = "By whom"
 Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")
 ]
@@ -49,7 +50,9 @@ BlockSize = Annotated[Number, _option("Unit of work, output pixels, multiple of 
 BatchSize = Annotated[Number, _option("Tiles handed to the method at once.  [1]", panel=HOW)]
 Device = Annotated[Text, _option("auto, cpu, cuda, cuda:N or mps.  [auto]", panel=HOW)]
 Precision = Annotated[Text, _option("auto, fp32, bf16 or fp16.  [auto]", panel=HOW)]
-Threads = Annotated[Number, _option("Tiles in flight.  [processors at hand; 2 on a GPU]", panel=HOW)]
+Threads = Annotated[
+    Number, _option("Tiles in flight, of each worker.  [its processors; 2 on a GPU]", panel=HOW)
+]
 Seed = Annotated[Number, _option("Seed of the prior's noise.  [0]", panel=HOW)]
 Lock = Annotated[bool | None, _option("Keep regional grey levels.  [lock]", "--lock/--no-lock", panel=HOW)]
 Deterministic = Annotated[
@@ -66,6 +69,22 @@ Resume = Annotated[
     bool | None, _option("Go on after the last finished block.", "--resume/--no-resume", panel=WHERE)
 ]
 Overwrite = Annotated[bool | None, _option("Replace an existing output.", "--overwrite", panel=WHERE)]
+CheckAll = Annotated[
+    bool | None, _option("With --resume: read back every finished block.", "--check-all", panel=WHERE)
+]
+Workers = Annotated[Number, _option("Processes, or jobs of --cluster.  [1]", panel=WHO)]
+Scheduler = Annotated[Text, _option("Address of a dask scheduler.", metavar="tcp://HOST:PORT", panel=WHO)]
+Cluster = Annotated[Text, _option("Start workers as jobs: slurm, pbs or lsf.", panel=WHO)]
+InitOnly = Annotated[
+    bool | None, _option("Store the plan, make the empty output, no more.", "--init-only", panel=WHO)
+]
+Shard = Annotated[
+    Text, _option("Only part I of N of the blocks; after --init-only.", metavar="I/N", panel=WHO)
+]
+Finalize = Annotated[
+    bool | None,
+    _option("Only pyramid, metadata and report; when all shards are done.", "--finalize", panel=WHO),
+]
 DryRun = Annotated[bool, _option("Say what would be done, write nothing.", "--dry-run", panel=SAYS)]
 AsJson = Annotated[bool, _option("Dry run or summary as JSON.", "--json", panel=SAYS)]
 Config = Annotated[
@@ -110,7 +129,14 @@ def run(
     lock: Lock = None,
     resume: Resume = None,
     overwrite: Overwrite = None,
+    check_all: CheckAll = None,
     deterministic: Deterministic = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
+    init_only: InitOnly = None,
+    shard: Shard = None,
+    finalize: Finalize = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     config: Config = None,

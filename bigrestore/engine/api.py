@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bigrestore.engine.run import Inputs, execute
+from bigrestore.engine.prepared import Inputs
+from bigrestore.engine.run import execute
 from bigrestore.engine.summary import RunSummary
 from bigrestore.settings import RunSettings
 

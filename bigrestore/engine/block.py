@@ -72,6 +72,7 @@ class Tally:
     tiles: int = 0
     skipped: int = 0
     cut: int = 0
+    split: int = 0
     seconds: float = 0.0
     residual_sum: float = 0.0
     residual_count: int = 0
@@ -87,6 +88,8 @@ class Tally:
             found["residual_rms"] = round((self.residual_sum / self.residual_count) ** 0.5, 7)
         if self.cut:
             found["cut_tiles"] = self.cut
+        if self.split:
+            found["split_batches"] = self.split
         return found
 
 
@@ -242,18 +245,28 @@ class BlockWork:
         return found[y0 : y0 + box.height, x0 : x0 + box.width]
 
     def _values(self, tiles: list[Tile]) -> list[Floats]:
-        """Return what the method makes of each tile's kept box; smaller tiles where memory runs out."""
+        """Return what the method makes of each tile's kept box; smaller batches and tiles where memory runs out."""
         try:
             return self._restored(tiles)
         except Exception as error:
-            if not out_of_memory(error) or self.job.deterministic:
+            if not out_of_memory(error):
                 raise
-            if len(tiles) > 1:
-                return [self._values([tile])[0] for tile in tiles]
+            if self.job.deterministic:
+                raise TileFailedError(
+                    f"memory ran out ({' '.join(str(error).split())[:120] or type(error).__name__}), and "
+                    "--deterministic refuses a smaller batch or tile; give a smaller --batch-size, --tile-size or "
+                    "--threads"
+                ) from error
             parts = self.job.grid.quarter(tiles[0])
-            if len(parts) == 1:
+            if len(tiles) == 1 and len(parts) == 1:
                 raise
-            log.warning("Block %s: a tile does not fit into memory and is cut in four.", self.block.name)
+        # Outside of the handler, which would keep the memory of the failed try alive.
+        if len(tiles) > 1:
+            log.warning("Block %s: %d tiles at once do not fit into memory.", self.block.name, len(tiles))
+            with self._lock:
+                self.tally.split += 1
+            return [self._values([tile])[0] for tile in tiles]
+        log.warning("Block %s: a tile does not fit into memory and is cut in four.", self.block.name)
         with self._lock:
             self.tally.cut += 1
         keep = tiles[0].keep

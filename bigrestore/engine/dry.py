@@ -13,9 +13,9 @@ import numpy as np
 from bigrestore.engine.block import BlockWork
 from bigrestore.engine.mask import NoMask
 from bigrestore.engine.plan import on_gpu
+from bigrestore.engine.prepared import Inputs, Prepared, prepare
 from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
-from bigrestore.engine.run import Inputs, Prepared, prepare
 from bigrestore.engine.score_start import score_plan
 from bigrestore.io.placement import pyramid_shapes
 from bigrestore.settings import RunSettings
@@ -54,8 +54,10 @@ class Estimate:
         Shard or chunk files of the output, or 1.
     memory_bytes : int
         Estimated peak.
-    threads : int
-        Tiles in flight.
+    threads, workers : int
+        Tiles in flight of each worker, and workers.
+    choice : str
+        Why so many threads.
     tile_seconds, seconds : float
         Of the tile that was timed, and of the blocks phase.
     score_tiles : int
@@ -81,6 +83,8 @@ class Estimate:
     files: int
     memory_bytes: int
     threads: int
+    workers: int
+    choice: str
     tile_seconds: float
     seconds: float
     score_tiles: int
@@ -101,10 +105,16 @@ class Estimate:
             ("redundancy", f"{self.redundancy:.3f}"),
             ("read", f"{self.bytes_in / 1e6:.1f} MB"),
             ("written", f"{self.bytes_out / 1e6:.1f} MB before compression, in {self.files} files"),
-            ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB with {self.threads} tiles in flight"),
+            ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
+            ("threads", f"{self._at_work()}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
             ("wall time", f"{clock(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
         ]
+
+    def _at_work(self) -> str:
+        if self.workers == 1:
+            return f"{self.threads} tiles in flight"
+        return f"{self.workers} workers of {self.threads} tile(s) in flight"
 
 
 def estimate(
@@ -150,8 +160,10 @@ def estimate(
         files=1 if plan.tiff else sum(_files(ready, shape) for shape in levels),
         memory_bytes=plan.memory_bytes,
         threads=plan.threads,
+        workers=plan.workers,
+        choice=plan.choice,
         tile_seconds=round(seconds, 4),
-        seconds=round(work.makespan_px(plan.threads) / rate + _score_seconds(score_tiles, ready), 2),
+        seconds=round(work.makespan_px(plan.tiles_at_once) / rate + _score_seconds(score_tiles, ready), 2),
         score_tiles=score_tiles,
     )
 
@@ -160,7 +172,7 @@ def _score_seconds(score_tiles: int, ready: Prepared) -> float:
     """Return what scoring adds to the wall time; beside a GPU other processors do it meanwhile."""
     if on_gpu(ready.method):
         return 0.0
-    return score_tiles * SCORE_SECONDS_PER_TILE / ready.plan.threads
+    return score_tiles * SCORE_SECONDS_PER_TILE / ready.plan.tiles_at_once
 
 
 def _time_tile(ready: Prepared) -> float:

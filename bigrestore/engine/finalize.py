@@ -61,7 +61,7 @@ def finalize(
         if done == total:
             progress.close()
 
-    build_pyramid(store, plan.spec, workers=plan.threads, progress=advance)
+    build_pyramid(store, plan.spec, workers=plan.tiles_at_once, progress=advance)
     flag.raise_if_set(UNFINISHED)
     finish_store(store, plan.spec, value_range, provenance)
     if plan.tiff:
@@ -72,7 +72,7 @@ def finalize(
             output,
             plan.spec,
             provenance,
-            workers=plan.threads,
+            workers=plan.tiles_at_once,
             check=lambda: flag.raise_if_set(UNFINISHED),
         )
 

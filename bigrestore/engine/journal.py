@@ -5,8 +5,12 @@ rewritten in place can be torn). Complete: write the record beside, rename it in
 marker. So a record always stands for files that were written whole after it was last begun, whenever the
 process died, and a block without a record is simply done again.
 
-The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block. When the run is finished, the
-sizes of all files of the output are noted, so that a finished output that was damaged later is known for one.
+The mark is a file that is locked by whoever has the block in hand, and the lock goes with its process. So the same
+block can be handed to two processes, one of which was only thought to be dead: the second waits for the first.
+
+The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself.
+Of every file of the output size, time and checksum are noted. A file of the size and time that it had is believed to
+hold what it held, unless a thorough look is asked for; any other is read and compared.
 """
 
 from __future__ import annotations
@@ -14,15 +18,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import attrs
 
-from bigrestore.engine.lock import LOCK_NAME
+from bigrestore.engine.lock import LOCK_NAME, hold, let_go, sign
 from bigrestore.errors import OutputError, output_error
-from bigrestore.files import remove_tree, write_json
+from bigrestore.files import file_checksum, read_sealed, remove_tree, write_json, write_sealed
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +45,12 @@ REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
 
 Status = Literal["done", "empty", "failed"]
 
+Noted = list[Any]
+"""What is noted of a file: its size in bytes, its time of modification in nanoseconds, its checksum."""
+
+POLL_SECONDS = 0.2
+"""How often a block that another process has in hand is looked at."""
+
 
 @attrs.frozen
 class BlockRecord:
@@ -52,7 +63,7 @@ class BlockRecord:
     status : str
         `done`; `empty`: wholly background, interpolated without the method; `failed`.
     files : dict
-        Files that the block owns and their sizes in bytes, by path relative to the store.
+        Files that the block owns and what is noted of each (`Noted`), by path relative to the store.
     stats : dict
         JSON-able figures: mean before and after, residual, seconds, tiles, tiles cut after running out of memory.
     reason : str
@@ -63,7 +74,7 @@ class BlockRecord:
 
     name: str
     status: Status
-    files: dict[str, int] = attrs.field(factory=dict)
+    files: dict[str, Noted] = attrs.field(factory=dict)
     stats: dict[str, Any] = attrs.field(factory=dict)
     reason: str = ""
     input_fault: bool = False
@@ -81,6 +92,7 @@ class Journal:
     def __init__(self, output: Path) -> None:
         self.root = sidecar(output)
         self._records = self.root / "journal"
+        self._held: dict[str, IO[str]] = {}
 
     def create(self) -> None:
         """Make the folders.
@@ -192,21 +204,53 @@ class Journal:
         """Write a JSON document of the folder, whole or not at all; OutputError where it cannot be."""
         write_json(self.root / name, document)
 
-    def begin(self, name: str, files: list[Path]) -> None:
-        """Open a block: drop its record, mark it, unlink the files that it owns.
+    def begin(
+        self, name: str, files: list[Path], stopping: Callable[[], bool] = lambda: False
+    ) -> BlockRecord | None:
+        """Open a block: mark it as in hand, drop its record, unlink the files that it owns.
+
+        Where another process has it in hand, this one waits until that one is done with it, or dead.
+
+        Parameters
+        ----------
+        name : str
+            The block.
+        files : list of Path
+            What it owns.
+        stopping : callable
+            Asked while it waits; where it says so, the block is not opened.
+
+        Returns
+        -------
+        BlockRecord or None
+            The record of a block that another process finished meanwhile: it is not opened. Else None.
 
         Raises
         ------
         OutputError
             Where the place cannot be written.
         """
+        marker, waited = self._marker(name), False
         try:
+            while (held := self._held.get(name) or hold(marker)) is None:
+                if not waited:
+                    log.info("Block %s is in hand elsewhere; waiting for it.", name)
+                waited = True
+                if stopping():
+                    return None
+                time.sleep(POLL_SECONDS)
+            self._held[name] = held
+            record = _record(self._path(name)) if waited else None
+            if record is not None and record.status != "failed":
+                self._release(name)
+                return record
+            sign(held)
             self._path(name).unlink(missing_ok=True)
-            self._marker(name).touch()
             for file in files:
                 file.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.root, error) from error
+        return None
 
     def complete(self, record: BlockRecord) -> None:
         """Close a block with its record.
@@ -216,43 +260,70 @@ class Journal:
         OutputError
             Where the place cannot be written; the block stays open, and is done again by the run that goes on.
         """
-        write_json(self._path(record.name), attrs.asdict(record))
-        try:
-            self._marker(record.name).unlink(missing_ok=True)
-        except OSError as error:
-            raise output_error(self.root, error) from error
+        write_sealed(self._path(record.name), attrs.asdict(record))
+        self._release(record.name)
 
     def abandon(self, name: str, files: list[Path]) -> None:
         """Forget a block that was begun: its files and its marker go, as if it had never been opened.
 
-        What cannot be removed stays marked, which means the same to the run that goes on.
+        A block that another process has in hand is left alone; what a dead one had is forgotten as well. What cannot be
+        removed stays marked, which means the same to the run that goes on.
         """
         try:
+            if name not in self._held:
+                held = hold(self._marker(name)) if self._marker(name).exists() else None
+                if held is None:
+                    return
+                self._held[name] = held
             for file in files:
                 file.unlink(missing_ok=True)
-            self._marker(name).unlink(missing_ok=True)
+            self._release(name)
         except OSError as error:
             log.warning(
                 "Block %s cannot be cleared away (%s); it is done again anyhow.", name, error.strerror
             )
 
-    def note_files(self, output: Path) -> None:
-        """Note the size of every file of a finished output, a store or a TIFF, so that damage is known later."""
-        self.write("files.json", file_sizes(output))
+    def in_hand(self) -> list[str]:
+        """Return the blocks that a living process has in hand, by name."""
+        found = []
+        for marker in sorted(self._records.glob("*.inflight")):
+            held = hold(marker)
+            if held is None:
+                found.append(marker.stem)
+            else:
+                held.close()
+        return found
 
-    def damaged(self, output: Path) -> list[Path]:
+    def _release(self, name: str) -> None:
+        """Remove the mark of a block, and let others have it."""
+        marker, held = self._marker(name), self._held.pop(name, None)
+        if held is not None:
+            let_go(held, marker)
+        marker.unlink(missing_ok=True)
+
+    def note_files(self, output: Path) -> None:
+        """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
+        known = {name: noted for record in self.records() for name, noted in record.files.items()}
+        found: dict[str, Noted] = {}
+        for name, path in _files_of(output):
+            noted = known.get(name)
+            same = noted is not None and noted[:2] == _size_and_time(path)
+            found[name] = noted if same and noted is not None else note_of(path)
+        write_sealed(self.root / "files.json", {"files": found})
+
+    def damaged(self, output: Path, *, thorough: bool = False) -> list[Path]:
         """Return the files of a finished output that are not as they were noted; the output where none were.
 
-        Pixels have the size that they had. Metadata may have been edited since and need only be readable.
+        Pixels are what they were. Metadata may have been edited since and need only be readable.
         """
-        noted = self.read("files.json")
+        noted = (read_sealed(self.root / "files.json") or {}).get("files")
         if not noted:
             return [output]
-        now = file_sizes(output)
         return [
-            output / name
-            for name, size in sorted(noted.items())
-            if now.get(name) != size and not is_readable_metadata(output / name)
+            output / name if name != "." else output
+            for name, note in sorted(noted.items())
+            if not is_as_noted(output / name, note, thorough=thorough)
+            and not is_readable_metadata(output / name)
         ]
 
     def record(self, name: str) -> BlockRecord | None:
@@ -261,18 +332,19 @@ class Journal:
             return None
         return _record(self._path(name))
 
-    def intact(self, name: str, store: Path) -> BlockRecord | None:
+    def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
         """Return the record of a block that need not be done again.
 
-        That is one that is done or empty and whose files are there with the sizes that the record names.
+        That is one that is done or empty and whose files are as the record says. `thorough` reads them all, where
+        otherwise those are believed that have the size and time that they had.
         """
         record = self.record(name)
         if record is None or record.status == "failed":
             return None
-        for file, size in record.files.items():
+        for file, noted in record.files.items():
             path = store / file
-            if not path.is_file() or path.stat().st_size != size:
-                log.warning("Block %s is done again: %s is missing or of another size.", name, path)
+            if not is_as_noted(path, noted, thorough=thorough):
+                log.warning("Block %s is done again: %s is missing or holds something else.", name, path)
                 return None
         return record
 
@@ -283,10 +355,14 @@ class Journal:
             if record is not None:
                 yield record
 
-    def sweep(self) -> None:
-        """Remove what an interrupted write left: `*.partial` files of the folder."""
-        for stray in self.root.rglob("*.partial"):
-            stray.unlink(missing_ok=True)
+    def sweep(self, store: Path) -> None:
+        """Remove what an interrupted write left: `*.partial` files of the folder and of the store.
+
+        Only a run that holds the output alone may, because those of others are at work.
+        """
+        for folder in (self.root, store):
+            for stray in folder.rglob("*.partial"):
+                stray.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self._records / f"{name}.json"
@@ -300,15 +376,36 @@ def sidecar(output: Path) -> Path:
     return output.with_name(output.name + ".bigrestore")
 
 
-def file_sizes(place: Path) -> dict[str, int]:
-    """Return the size of a file, or of all files of a folder, by path relative to the place, in bytes."""
+def note_of(path: Path) -> Noted:
+    """Return what is noted of a file."""
+    return [*_size_and_time(path), file_checksum(path)]
+
+
+def is_as_noted(path: Path, noted: Noted, *, thorough: bool = False) -> bool:
+    """Tell whether a file holds what it held when it was noted; it is read where its time is another one."""
+    try:
+        size, changed = _size_and_time(path)
+        if not path.is_file() or size != noted[0]:
+            return False
+        return (changed == noted[1] and not thorough) or file_checksum(path) == noted[2]
+    except (OSError, IndexError):
+        return False
+
+
+def _size_and_time(path: Path) -> list[int]:
+    seen = path.stat()
+    return [seen.st_size, seen.st_mtime_ns]
+
+
+def _files_of(place: Path) -> Iterator[tuple[str, Path]]:
+    """Yield a file, or all files of a folder, with their paths relative to the place."""
     if place.is_file():
-        return {".": place.stat().st_size}
-    return {
-        (Path(folder) / name).relative_to(place).as_posix(): (Path(folder) / name).stat().st_size
-        for folder, _, names in os.walk(place)
-        for name in names
-    }
+        yield ".", place
+        return
+    for folder, _, names in os.walk(place):
+        for name in names:
+            path = Path(folder) / name
+            yield path.relative_to(place).as_posix(), path
 
 
 def is_readable_metadata(path: Path) -> bool:
@@ -324,6 +421,6 @@ def is_readable_metadata(path: Path) -> bool:
 
 def _record(path: Path) -> BlockRecord | None:
     try:
-        return BlockRecord(**json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return BlockRecord(**(read_sealed(path) or {}))
+    except TypeError:
         return None

@@ -1,9 +1,11 @@
-"""One run at a time writes an output: a lock in the folder beside it, which says who holds it.
+"""Who writes an output: one run alone, or several processes that each carry out blocks of one stored plan.
 
 Two runs that go on with the same output at once unlink each other's shards and both report success. The lock is the
 operating system's (`flock`): it goes with the process that held it, however that ended, so what a killed run
-leaves is a file that nobody holds and never a reason to refuse. The file says host and process, for the
-sentence that the other run is refused by.
+leaves is a file that nobody holds and never a reason to refuse. A run holds the output's lock alone; the parts of a job
+array hold it jointly, and shut out whoever wants it alone. Below that each block in hand is held by one process
+(`Journal.begin`), so that two that were given the same block do not meet in its files. A file says host and
+process, for the sentence that the other one is refused by.
 
 Where a file system has no such locks, the file is all there is: a process of this host that still lives
 is believed, anything else is taken for left over, and the log says so.
@@ -31,10 +33,16 @@ log = logging.getLogger(__name__)
 LOCK_NAME = "lock"
 """Name of the file, in the folder beside the output."""
 
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""What the system says of a lock that another one holds; anything else means that it has no locks."""
+
+_warned: set[Path] = set()
+"""Folders whose file system was said to have no locks."""
+
 
 @contextlib.contextmanager
 def sole_writer(folder: Path, output: Path) -> Iterator[None]:
-    """Hold the lock of an output while the context lasts; the folder exists.
+    """Hold the lock of an output alone while the context lasts; the folder exists.
 
     Raises
     ------
@@ -44,56 +52,96 @@ def sole_writer(folder: Path, output: Path) -> Iterator[None]:
         Where the lock cannot be written.
     """
     path = folder / LOCK_NAME
-    file = _open_and_lock(path, output)
+    file = _hold_or_refuse(path, output, joint=False)
     try:
-        try:
-            file.seek(0)
-            file.truncate()
-            json.dump({"host": platform.node(), "pid": os.getpid()}, file)
-            file.flush()
-        except OSError as error:
-            raise output_error(path, error) from error
+        _say_holder(file, path)
         yield
     finally:
+        let_go(file, path)
+
+
+@contextlib.contextmanager
+def joint_writer(folder: Path, output: Path) -> Iterator[None]:
+    """Hold the lock of an output beside others that hold it jointly, while the context lasts.
+
+    Raises
+    ------
+    OutputExistsError
+        Where a run holds it alone, naming host and process.
+    OutputError
+        Where the lock cannot be written.
+    """
+    path = folder / LOCK_NAME
+    file = _hold_or_refuse(path, output, joint=True)
+    try:
+        _say_holder(file, path, joint=True)
+        yield
+    finally:
+        # The last one takes the file with it; who still holds it jointly keeps it.
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)  # while it is held: whoever waits looks again
-        with contextlib.suppress(OSError):  # what a full disk did not take of it
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
             file.close()
 
 
-def _open_and_lock(path: Path, output: Path) -> IO[str]:
-    """Return the locked file; a file that its former holder removed meanwhile is opened anew."""
+def hold(path: Path, *, joint: bool = False) -> IO[str] | None:
+    """Lock a file, which is made where there is none; a file that its former holder removed is made anew.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    joint : bool
+        Whether others may hold it as well, jointly.
+
+    Returns
+    -------
+    file or None
+        The locked file, which holds the lock until it is closed; None where another one holds it.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be opened.
+    """
     while True:
+        file = path.open("a+")
         try:
-            file = path.open("a+")
+            fcntl.flock(file, (fcntl.LOCK_SH if joint else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
-            raise output_error(path, error) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            held = error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-            holder = _holder(file)
-            if held or _lives(holder):
+            found = holder(file)
+            if error.errno in _HELD or (lives(found) and not (joint and found.get("joint"))):
                 file.close()
-                raise OutputExistsError(
-                    f"The output {output} is being written by {_named(holder)}; wait until it ends, or stop it."
-                ) from error
-            log.warning("%s cannot be locked (%s); start no second run on this output.", path, error.strerror)
+                return None
+            if path.parent not in _warned:
+                _warned.add(path.parent)
+                log.warning(
+                    "%s cannot be locked (%s); start no second run on this output.", path, error.strerror
+                )
             return file
         if _is_still(file, path):
             return file
         file.close()
 
 
-def _is_still(file: IO[str], path: Path) -> bool:
-    """Tell whether the path still names the file that was locked."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+def let_go(file: IO[str], path: Path) -> None:
+    """Remove a file that is held alone, and the lock with it."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)  # while it is held: whoever waits looks again
+    with contextlib.suppress(OSError):  # what a full disk did not take of it
+        file.close()
 
 
-def _holder(file: IO[str]) -> dict[str, Any]:
+def sign(file: IO[str], *, joint: bool = False) -> None:
+    """Write into a locked file who holds it; OSError where it cannot be."""
+    file.seek(0)
+    file.truncate()
+    json.dump({"host": platform.node(), "pid": os.getpid()} | ({"joint": True} if joint else {}), file)
+    file.flush()
+
+
+def holder(file: IO[str]) -> dict[str, Any]:
     """Return what a lock says of its holder; empty where it says nothing."""
     file.seek(0)
     try:
@@ -103,17 +151,49 @@ def _holder(file: IO[str]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _lives(holder: dict[str, Any]) -> bool:
-    """Tell whether the holder is another process of this host that is still there."""
-    pid = holder.get("pid")
-    here = holder.get("host") == platform.node() and isinstance(pid, int)
+def lives(found: dict[str, Any]) -> bool:
+    """Tell whether a holder is another process of this host that is still there."""
+    pid = found.get("pid")
+    here = found.get("host") == platform.node() and isinstance(pid, int)
     return here and pid != os.getpid() and psutil.pid_exists(pid)
 
 
-def _named(holder: dict[str, Any]) -> str:
-    """Return the holder in words."""
-    if "pid" not in holder:
+def named(found: dict[str, Any]) -> str:
+    """Return a holder in words."""
+    if "pid" not in found:
         return "another run"
-    if holder.get("host") == platform.node() and holder["pid"] == os.getpid():
+    if found.get("host") == platform.node() and found["pid"] == os.getpid():
         return "another run of this process"
-    return f"process {holder['pid']} on {holder.get('host', 'an unknown host')}"
+    return f"process {found['pid']} on {found.get('host', 'an unknown host')}"
+
+
+def _hold_or_refuse(path: Path, output: Path, *, joint: bool) -> IO[str]:
+    try:
+        file = hold(path, joint=joint)
+        if file is not None:
+            return file
+        with path.open() as other:
+            found = holder(other)
+    except FileNotFoundError:
+        found = {}  # it went meanwhile; whoever starts this run again will be let in
+    except OSError as error:
+        raise output_error(path, error) from error
+    way_out = "wait until it ends, or stop it"
+    if found.get("joint"):
+        way_out = "wait until all parts of it have ended, or stop them"
+    raise OutputExistsError(f"The output {output} is being written by {named(found)}; {way_out}.")
+
+
+def _say_holder(file: IO[str], path: Path, *, joint: bool = False) -> None:
+    try:
+        sign(file, joint=joint)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _is_still(file: IO[str], path: Path) -> bool:
+    """Tell whether the path still names the file that was locked."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

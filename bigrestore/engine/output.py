@@ -101,7 +101,7 @@ def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) ->
     """Return what of the file system belongs to the input: the path given, or the files of a pattern."""
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     named = [Path(path) for path in given if Path(path).exists()]
-    return named or list(section.files)
+    return named or [file for file in section.files if isinstance(file, Path)]
 
 
 @attrs.frozen
@@ -227,7 +227,7 @@ def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
     """
     try:
         if going_on and store.exists():
-            if _can_be_opened(store):
+            if can_be_opened(store):
                 mark_unfinished(store)
                 return
             for folder in (store, store / "0"):
@@ -239,7 +239,7 @@ def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
     create_store(store, plan.spec)
 
 
-def _can_be_opened(store: Path) -> bool:
+def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
     if not any(is_readable_metadata(store / name) for name in ("zarr.json", ".zgroup")):
         return False

@@ -6,7 +6,8 @@ thread does nothing but take in finished blocks and look for signals, which Pyth
 
 A block that fails is recorded and the rest goes on; its files were unlinked when it was begun, so it keeps
 the fill value. An output that cannot be written is another matter: the next block would fail of the same full
-disk, so the run stops at the first, and what was finished is kept for the run that goes on.
+disk, so the run stops at the first, and what was finished is kept for the run that goes on. Errors that pass, such as
+those of a network file system whose server restarts, are waited for (`bigrestore.engine.retry`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import attrs
 import numpy as np
 
 from bigrestore.engine.block import BlockWork, Job
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import BlockRecord, Journal, note_of
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
+from bigrestore.engine.retry import persist
 from bigrestore.engine.run_scores import RunScores
 from bigrestore.engine.signals import StopFlag
 from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
@@ -75,19 +77,19 @@ class Pipeline:
         self._finished: queue.Queue[BlockWork | None] = queue.Queue()
         self._records: queue.Queue[tuple[BlockRecord, Block]] = queue.Queue()
         self._open: dict[str, list[Path]] = {}
+        self._begun = 0
+        self._all_begun = threading.Event()
         self._stop = threading.Event()
         self._flag = StopFlag()
         self._crash: list[BaseException] = []
 
-    def run(self, blocks: Iterable[Block], count: int, flag: StopFlag, done: Done) -> None:
-        """Carry out `count` blocks; returns when all have a record, or when the flag was set.
+    def run(self, blocks: Iterable[Block], flag: StopFlag, done: Done) -> None:
+        """Carry out blocks; returns when there are no more and all have a record, or when the flag was set.
 
         Parameters
         ----------
         blocks : iterable of Block
-            The blocks, in the order in which they are begun.
-        count : int
-            How many they are.
+            The blocks, in the order in which they are begun; asked for the next one in a thread, and may let it wait.
         flag : StopFlag
             Looked at all the time; once set, blocks in flight are abandoned.
         done : callable
@@ -98,13 +100,14 @@ class Pipeline:
         threads = [self._thread("reader", self._read, blocks)]
         threads += [self._thread(f"tile-{n}", self._restore) for n in range(self._plan.threads)]
         threads.append(self._thread("writer", self._write))
+        taken = 0
         try:
-            while count and not flag and not self._crash:
+            while not flag and not self._crash and not (self._all_begun.is_set() and taken == self._begun):
                 try:
                     record, block = self._records.get(timeout=POLL_SECONDS)
                 except queue.Empty:
                     continue
-                count -= 1
+                taken += 1
                 done(record, block)
         finally:
             self._shut_down(threads)
@@ -143,31 +146,53 @@ class Pipeline:
         """Read blocks ahead and queue their tiles."""
         for block in blocks:
             self._slots.acquire()
-            if self._stopping():
+            if self.stopping():
                 return
-            files = self._files(block)
-            self._open[block.name] = files
-            self._journal.begin(block.name, files)
-            if self._scores is not None:
-                self._scores.forget(block)
-            try:
-                work = BlockWork(self._job, block)
-            except OutputError:  # a profile that cannot be stored
-                raise
-            except Exception as error:
-                log.debug("Block %s cannot be read.", block.name, exc_info=True)
-                fault = isinstance(error, InputError)
-                self._close(
-                    BlockRecord(block.name, "failed", reason=_sentence(error), input_fault=fault), block
-                )
-                continue
-            for tiles in work.batches:
-                self._tiles.put(_TileJob(work, tiles))
+            self._begun += 1
+            if self._begin(block):
+                self._read_one(block)
+            if self.stopping():
+                return
+        self._all_begun.set()
+
+    def _begin(self, block: Block) -> bool:
+        """Open a block; return whether it is to be done, and not finished by another process meanwhile."""
+        files = self._files(block)
+        self._open[block.name] = files
+        record = persist(
+            lambda: self._journal.begin(block.name, files, self.stopping),
+            f"Block {block.name}",
+            self.stopping,
+        )
+        if record is not None:
+            self._open.pop(block.name)
+            self._slots.release()
+            self._records.put((record, block))
+            return False
+        if self.stopping():
+            return False
+        if self._scores is not None:
+            self._scores.forget(block)
+        return True
+
+    def _read_one(self, block: Block) -> None:
+        """Read a block and queue its tiles; one that cannot be read has failed."""
+        try:
+            work = persist(lambda: BlockWork(self._job, block), f"Block {block.name}", self.stopping)
+        except OutputError:  # a profile that cannot be stored
+            raise
+        except Exception as error:
+            log.debug("Block %s cannot be read.", block.name, exc_info=True)
+            fault = isinstance(error, InputError)
+            self._close(BlockRecord(block.name, "failed", reason=_sentence(error), input_fault=fault), block)
+            return
+        for tiles in work.batches:
+            self._tiles.put(_TileJob(work, tiles))
 
     def _restore(self) -> None:
         """Restore tiles until there are none."""
         one_thread_per_tile()
-        while (job := self._tiles.get()) is not None and not self._stopping():
+        while (job := self._tiles.get()) is not None and not self.stopping():
             work = job.work
             if not work.reason:
                 try:
@@ -186,14 +211,18 @@ class Pipeline:
             if not work.reason:
                 try:
                     work.finish()
-                    self._write_block(block, work.output)
+                    persist(
+                        lambda work=work: self._write_block(work.block, work.output),  # type: ignore[misc]
+                        f"Block {block.name}",
+                        self.stopping,
+                    )
                 except OSError as error:
                     raise output_error(self._store, error) from error
                 except Exception as error:
                     log.debug("Block %s cannot be written.", block.name, exc_info=True)
                     work.fail(_sentence(error))
             self._close(self._record(work, started), block, work)
-            if self._stopping():
+            if self.stopping():
                 return
 
     def _record(self, work: BlockWork, started: float) -> BlockRecord:
@@ -204,25 +233,30 @@ class Pipeline:
                 for file in files:
                     file.unlink(missing_ok=True)
                 return BlockRecord(block.name, "failed", reason=work.reason)
-            sizes = {file.relative_to(self._store).as_posix(): file.stat().st_size for file in files}
+            noted = {file.relative_to(self._store).as_posix(): note_of(file) for file in files}
         except OSError as error:
             raise output_error(self._store, error) from error
         stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
-        return BlockRecord(block.name, "empty" if work.empty else "done", sizes, stats)
+        return BlockRecord(block.name, "empty" if work.empty else "done", noted, stats)
 
-    def _stopping(self) -> bool:
+    def stopping(self) -> bool:
+        """Return whether no further block is to be begun."""
         return self._stop.is_set() or bool(self._flag)
 
     def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
         """Record a block, hand it to the scores and let the next one be read."""
-        self._journal.complete(record)
+        persist(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
         self._open.pop(block.name, None)
         if self._scores is not None and work is not None and record.status != "failed":
-            self._scores.take(work, self._stopping)
+            self._scores.take(work, self.stopping)
         self._slots.release()
         self._records.put((record, block))
 
     def _write_block(self, block: Block, pixels: np.ndarray[Any, Any]) -> None:
+        if not (self._store / "0").is_dir():  # or it would be made anew, with this one block in it
+            raise OutputError(
+                f"The output {self._store} is gone, or the disk that it lies on; bring it back, and go on with --resume."
+            )
         region = self._job.grid.region
         place = (block.z - region.z0, block.box.y0 - region.box.y0, block.box.x0 - region.box.x0)
         write_block(self._array, *place, pixels)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import attrs
 
 import bigrestore
-from bigrestore.engine.resources import available_cpus, memory_limit_bytes
+from bigrestore.engine.resources import available_cpus, memory_limit_bytes, processors
 from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.geometry import Box, Grid, Region, choose_tile_px
 from bigrestore.io.placement import scaled_placement
@@ -74,7 +74,11 @@ class Plan:
     spec : StoreSpec
         The output store.
     threads : int
-        Tiles in flight.
+        Tiles in flight, of each worker.
+    workers : int
+        Processes of this machine that carry out blocks.
+    choice : str
+        Why so many threads, in words.
     batch_size : int
         Tiles handed to the method at once.
     blocks_in_flight : int
@@ -82,16 +86,23 @@ class Plan:
     tiff : bool
         Whether the output is an OME-TIFF, made of a store beside it that is removed.
     memory_bytes : int
-        Estimated peak memory.
+        Estimated peak memory, of all workers together.
     """
 
     grid: Grid
     spec: StoreSpec
     threads: int
+    workers: int
+    choice: str
     batch_size: int
     blocks_in_flight: int
     tiff: bool
     memory_bytes: int
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Threads of all workers of this machine."""
+        return self.threads * self.workers
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -128,7 +139,8 @@ def make_plan(
     scale = Fraction(method.scale)
     _check_block(settings.block_size, method.alignment_px * scale)
     old = stored or {}
-    threads = settings.threads or (2 if on_gpu(method) else available_cpus())
+    workers = 1 if settings.cluster else settings.workers or 1
+    threads, choice = choose_threads(settings.threads, workers, gpu=on_gpu(method))
     batch = settings.batch_size or old.get("batch_size", 1)
     overlap = settings.overlap
     if overlap is None:
@@ -148,7 +160,9 @@ def make_plan(
     if not tile:
         # Where tiles are cross-faded their size shows in the pixels, which a region must not change.
         seen = grid if method.exact else attrs.evolve(grid, region=whole)
-        tile = _auto_tile(seen, method, threads * batch, settings.device)
+        # Chosen for the processors of the machine, however many workers share them: the bytes are the same.
+        planned = settings.threads or (threads if on_gpu(method) else available_cpus())
+        tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
     grid = _with_tile(grid, tile)
     in_flight = 2 + -(-threads * batch // max(1, grid.work.tiles // _blocks_per_section(grid)))
     fmt, tiff = _format(settings, section, output)
@@ -156,11 +170,31 @@ def make_plan(
         grid=grid,
         spec=_store_spec(section, grid, fmt),
         threads=threads,
+        workers=workers,
+        choice=choice,
         batch_size=batch,
         blocks_in_flight=in_flight,
         tiff=tiff,
-        memory_bytes=_memory(section, method, grid, threads * batch, in_flight, settings.report),
+        memory_bytes=workers * _memory(section, method, grid, threads * batch, in_flight, settings.report),
     )
+
+
+def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, str]:
+    """Return the tiles in flight of each worker, and why so many.
+
+    One thread per tile and several tiles in flight beat several threads on one tile. Workers share the processors out
+    among them, so that together they have one thread for each; on a GPU two tiles overlap copying and computing.
+    """
+    if asked:
+        return asked, "as --threads asks for"
+    if gpu:
+        return 2, "on a GPU the copies of one tile overlap the computation of another"
+    cpus = processors()
+    if workers == 1:
+        return cpus.count, f"one for each of {cpus.reason}"
+    share = max(1, cpus.count // workers)
+    few = "; there are fewer processors than workers" if workers > cpus.count else ""
+    return share, f"{workers} workers share {cpus.reason}{few}"
 
 
 def fingerprint(
@@ -301,15 +335,18 @@ def _region(settings: RunSettings, section: Section, grid: Grid) -> Region:
     return Region(z[0], z[1], Box(y[0], y[1], x[0], x[1]))
 
 
-def _auto_tile(grid: Grid, method: Method, in_flight: int, device: str) -> int:
-    """Choose the tile size from what the method states and the memory that this process may use."""
+def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device: str) -> int:
+    """Choose the tile size from what the method states and the memory that this process may use.
+
+    `planned` tiles share the time, and at most `in_flight` are in memory at once.
+    """
     states = method if isinstance(method, StatesCost) else None
     per_px = states.bytes_per_px if states else BYTES_PER_PX
     memory = _device_memory_bytes(method, device) // 2 // in_flight
     speed = states.px_per_second if states else LARGEST_TILE_PX
     return choose_tile_px(
         grid,
-        threads=in_flight,
+        threads=planned,
         memory_px=min(LARGEST_TILE_PX, memory // per_px),
         time_px=int(SECONDS_PER_TILE * speed),
         redundancy_limit=REDUNDANCY_LIMIT if grid.scale <= 1 else float("inf"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from pathlib import Path
 
-from bigrestore.files import write_json
+from bigrestore.files import read_sealed, write_sealed
 from bigrestore.io.section import Section
 from bigrestore.methods.base import Method
 from bigrestore.profile import Profile, describe, profile_section
@@ -56,19 +55,20 @@ class Profiles:
         with self._lock:
             self._folder = folder
             for z, profile in self._known.items():
-                if not self._path(z).is_file():
-                    write_json(self._path(z), profile.to_json())
+                if read_sealed(self._path(z)) is None:
+                    write_sealed(self._path(z), profile.to_json())
 
     def _load_or_make(self, z: int) -> Profile:
         path = None if self._folder is None else self._path(z)
-        if path is not None and path.is_file():
-            return Profile.from_json(json.loads(path.read_text()))
+        stored = None if path is None else read_sealed(path)
+        if stored is not None:
+            return Profile.from_json(stored)
         started = time.perf_counter()
         found = profile_section(self._section, z, self._method)
         self.seconds += time.perf_counter() - started
         log.info("Section %d: %s", z, describe(found))
         if path is not None:
-            write_json(path, found.to_json())
+            write_sealed(path, found.to_json())
         return found
 
     def _path(self, z: int) -> Path:

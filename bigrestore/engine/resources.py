@@ -6,28 +6,78 @@ was given runs slower than with 4, and one that plans with the host's memory is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
+import attrs
 import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+"""Names the control groups of this process: a batch system puts a job into one below the root."""
+
+
+@attrs.frozen
+class Cpus:
+    """Processors at hand, and what says so.
+
+    Attributes
+    ----------
+    count : int
+        The smallest of the limits.
+    limits : dict
+        Each limit by what it comes from, in words.
+    """
+
+    count: int
+    limits: dict[str, int]
+
+    @property
+    def reason(self) -> str:
+        """The limits as a part of a sentence: `2 processors (affinity 64, SLURM_CPUS_PER_TASK 2)`."""
+        said = ", ".join(f"{name} {value}" for name, value in self.limits.items())
+        return f"{self.count} processor{'s' * (self.count != 1)} ({said})"
+
+
+def processors() -> Cpus:
+    """Return the processors that this process may use: the smallest of what its host and its scheduler allow."""
+    limits = {"affinity": len(affinity())}
+    quotas = [quota for folder in _groups("cpu") if (quota := _cpu_quota(folder)) is not None]
+    if quotas:
+        limits["cgroup quota"] = min(quotas)
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdigit() and int(slurm) > 0:
+        limits["SLURM_CPUS_PER_TASK"] = int(slurm)
+    return Cpus(min(limits.values()), limits)
 
 
 def available_cpus() -> int:
-    """Return the processors that this process may use.
+    """Return the number of processors that this process may use."""
+    return processors().count
 
-    The smallest of the affinity mask, the CPU quota of the control group, and SLURM_CPUS_PER_TASK.
+
+def affinity() -> list[int]:
+    """Return the numbers of the processors that this process may be scheduled on, ascending."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def share_of(cpus: list[int], index: int, count: int) -> list[int]:
+    """Return the processors of one of several workers: neighbours, every one used, none shared where they suffice.
+
+    Parameters
+    ----------
+    cpus : list of int
+        All of them.
+    index, count : int
+        The worker, from 0, and how many they are.
     """
-    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    quota = _read(CGROUP / "cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        limits.append(max(1, round(int(quota[0]) / int(quota[1]))))
-    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if slurm.isdigit() and int(slurm) > 0:
-        limits.append(int(slurm))
-    return min(limits)
+    if count >= len(cpus):
+        return [cpus[index % len(cpus)]]
+    return cpus[len(cpus) * index // count : len(cpus) * (index + 1) // count]
 
 
 def memory_limit_bytes() -> int:
@@ -36,19 +86,63 @@ def memory_limit_bytes() -> int:
     The total, not what is free at the moment, so that the same command plans the same tiles tomorrow.
     """
     limits = [int(psutil.virtual_memory().total)]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _read(CGROUP / name).strip()
-        if text.isdigit() and int(text) > 0:
-            limits.append(int(text))
-    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdigit() and int(slurm) > 0:
-        limits.append(int(slurm) << 20)
+    for folder in _groups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name).strip()
+            if text.isdigit() and int(text) > 0:
+                limits.append(int(text))
+    node, per_cpu = (os.environ.get(f"SLURM_MEM_PER_{unit}", "") for unit in ("NODE", "CPU"))
+    if node.isdigit() and int(node) > 0:
+        limits.append(int(node) << 20)
+    elif per_cpu.isdigit() and int(per_cpu) > 0:
+        limits.append((int(per_cpu) << 20) * available_cpus())
     return min(limits)
 
 
+def _groups(controller: str) -> list[Path]:
+    """Return the folders of this process's control groups, from the root down; every one of them limits."""
+    found = [CGROUP, CGROUP / controller]
+    for line in _read(OWN_CGROUP).splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        root = CGROUP if number == "0" else CGROUP / controller
+        parts = [part for part in name.split("/") if part not in ("", "..")]
+        found += [root.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
+    return found
+
+
+def _cpu_quota(folder: Path) -> int | None:
+    """Return the processors that a control group's quota comes to, None where it has none."""
+    quota, *period = _read(folder / "cpu.max").split() or [""]
+    if not period:
+        quota = _read(folder / "cpu.cfs_quota_us").strip()
+        period = _read(folder / "cpu.cfs_period_us").split()
+    if not (quota.isdigit() and int(quota) > 0 and period and period[0].isdigit() and int(period[0]) > 0):
+        return None
+    return max(1, round(int(quota) / int(period[0])))
+
+
 def rss_bytes() -> int:
-    """Return the resident memory of this process, in bytes."""
-    return int(psutil.Process().memory_info().rss)
+    """Return the resident memory of this process and those that it started, in bytes."""
+    own = psutil.Process()
+    total = int(own.memory_info().rss)
+    for child in own.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            total += int(child.memory_info().rss)
+    return total
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes the kernel has killed in this process's control groups because memory ran out."""
+    found = 0
+    for folder in _groups("memory"):
+        for line in _read(folder / "memory.events").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill" and count.isdigit():
+                found = max(found, int(count))
+    return found
 
 
 def one_thread_per_tile() -> int | None:

@@ -77,7 +77,7 @@ def start_scores(job: Job, plan: Plan, settings: RunSettings, journal: Journal) 
     if chosen is None:
         return None
     gpu = on_gpu(job.method)
-    workers = max(1, available_cpus() - PROCESSORS_OF_THE_NETWORK) if gpu else plan.threads
+    workers = max(1, available_cpus() - PROCESSORS_OF_THE_NETWORK) if gpu else plan.tiles_at_once
     pool = ScorePool(EngineSpec(), workers, processes=gpu)
     said = {"engine": pool.engine.describe(), "version": bigrestore.__version__}
     if chosen.sample is not None:

@@ -66,12 +66,14 @@ class RunSummary:
         Pixels computed for each pixel kept.
     tile_px : int
         Largest side of a tile's core, in output pixels.
-    threads : int
-        Tiles in flight.
+    threads, workers : int
+        Tiles in flight of each worker, and workers.
     device, precision : str
         What the method computed on and in.
     input_failed : bool
         Whether every failure is the input's.
+    part : str
+        Which part of a run it was, such as "shard 2/3"; "" for a whole run.
     report : ReportResult
         The scores.
     """
@@ -89,6 +91,8 @@ class RunSummary:
     device: str
     precision: str
     input_failed: bool = False
+    workers: int = 1
+    part: str = ""
     report: ReportResult = attrs.field(factory=ReportResult)
 
     @property
@@ -111,7 +115,8 @@ class RunSummary:
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
         phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        found = [
+        found = [("part", self.part)] if self.part else []
+        found += [
             ("output", str(self.output)),
             (
                 "blocks",
@@ -122,7 +127,7 @@ class RunSummary:
             ("rate", f"{self.mpx_per_second:.2f} MPx/s of output"),
             (
                 "tiles",
-                f"{self.tile_px} px, {self.threads} in flight, redundancy {self.redundancy:.2f}, "
+                f"{self.tile_px} px, {self.threads * self.workers} in flight, redundancy {self.redundancy:.2f}, "
                 f"{self.device} {self.precision}",
             ),
         ]

@@ -109,7 +109,7 @@ WORKERS = {"run": worker_run, "bare": worker_bare, "peer": worker_peer}
 
 def prepared(options: argparse.Namespace, folder: Path) -> Any:
     """Resolve the run that the others are compared with, without writing anything."""
-    from bigrestore.engine.run import prepare
+    from bigrestore.engine.prepared import prepare
     from bigrestore.settings import RunSettings
 
     settings = RunSettings(**run_flags(options))

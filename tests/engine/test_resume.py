@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import BlockRecord, Journal, note_of
 from bigrestore.errors import OutputExistsError, StoppedError
 from bigrestore.methods.base import TileBatch
 
@@ -153,7 +153,7 @@ def test_begin_drops_record_and_shards_before_anything_is_written(tmp_path: Path
     book.create()
     shard = tmp_path / "shard"
     shard.write_bytes(b"12345")
-    book.complete(BlockRecord("z0", "done", {"shard": 5}))
+    book.complete(BlockRecord("z0", "done", {"shard": note_of(shard)}))
     assert book.intact("z0", tmp_path) is not None
     book.begin("z0", [shard])
     assert not shard.exists()

@@ -1,0 +1,208 @@
+"""A run that is resolved and has written nothing yet: opened, planned, and its place looked at.
+
+Whoever carries out any part of a run begins here: the command itself, a dry run, a process that has one part of the
+blocks, a worker that is handed blocks one by one. All of them resolve the same settings against the same stored plan,
+so that they either agree in every fact that changes a byte or refuse to begin.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.engine.block import Job
+from bigrestore.engine.input_files import files_seen, what_changed
+from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
+from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
+from bigrestore.engine.plan import Plan, differing, fingerprint, left_open, make_plan, require_same
+from bigrestore.engine.profiles import Profiles
+from bigrestore.engine.score_start import check_condition
+from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.io.section import Section, open_section
+from bigrestore.methods.base import Method
+from bigrestore.methods.registry import create_method
+from bigrestore.score.validity import TILE_PX
+from bigrestore.settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+Inputs = str | Path | Sequence[str | Path]
+
+
+@attrs.frozen(eq=False)
+class Prepared:
+    """A run that is resolved and has written nothing yet.
+
+    Attributes
+    ----------
+    inputs : str, Path or list of them
+        What `open_section` was given.
+    section, method : Section, Method
+        What is restored, and by what.
+    settings : RunSettings
+        What was asked for.
+    plan : Plan
+        What it comes to.
+    masker : Masker
+        Which pixels are restored.
+    output, store : Path
+        What the user asked for, and the store: the same, but for a TIFF.
+    journal : Journal
+        The folder beside the output.
+    going_on : bool
+        Whether what is there is gone on with.
+    identity : dict
+        The fingerprint of the run.
+    files : dict
+        What is noted of the files of input and mask.
+    """
+
+    inputs: str | Path | list[str | Path]
+    section: Section
+    method: Method
+    settings: RunSettings
+    plan: Plan
+    masker: Masker
+    output: Path
+    store: Path
+    journal: Journal
+    going_on: bool
+    identity: dict[str, Any]
+    files: dict[str, Any]
+
+    def job(self, folder: Path | None) -> Job:
+        """Return what the blocks share; profiles are kept in `folder`."""
+        return Job(
+            section=self.section,
+            method=self.method,
+            grid=self.plan.grid,
+            masker=self.masker,
+            profiles=Profiles(self.section, self.method, folder),
+            batch_size=self.plan.batch_size,
+            deterministic=self.settings.deterministic,
+            score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
+        )
+
+
+def prepare(
+    inputs: Inputs,
+    output: str | Path,
+    settings: RunSettings,
+    *,
+    method: Method | None = None,
+    guarded: Mapping[str, Path] | None = None,
+) -> Prepared:
+    """Open input and method, resolve the plan and settle what is at the place; nothing is written or removed.
+
+    Parameters
+    ----------
+    inputs : str, Path or sequence of them
+        What `open_section` takes.
+    output : str or Path
+        A store, or a TIFF by its name.
+    settings : RunSettings
+        What was asked for.
+    method : Method, optional
+        Used in place of the one that the settings name.
+    guarded : mapping, optional
+        Further files that the output must not touch, by what they are called.
+
+    Raises
+    ------
+    BigrestoreError
+        Of the kind of what is wrong.
+    """
+    inputs, path = _as_inputs(inputs), output_path(output)
+    journal = Journal(path)
+    section = open_section(
+        inputs, level=settings.level, voxel_size_um=settings.voxel_size, input_range=settings.input_range
+    )
+    if section.channels == 3:
+        log.info(
+            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
+        )
+    others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
+    check_place(path, source_paths(inputs, section), others)
+    check_condition(settings)
+    method = method or create_method(settings)
+    stored = journal.read("plan.json") if journal.begun else None
+    goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
+    plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
+    masker = _masker(section, method, settings)
+    drawn = masker.section if isinstance(masker, UserMask) else None
+    if drawn is not None:
+        check_place(path, [], {"mask": source_paths(settings.mask, drawn)})
+    identity = fingerprint(plan, section, method, settings, drawn.fingerprint() if drawn else None)
+    files = {"input": files_seen(section)} | ({"mask": files_seen(drawn)} if drawn else {})
+    same = stored is not None and not differing(
+        stored["fingerprint"], identity, left_open=left_open(settings)
+    )
+    resume = settings.goes_on or (settings.init_only and same and not settings.overwrite)
+    going_on = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
+    if not going_on and (settings.finalize or settings.shard):
+        raise OutputError(
+            f"The output {path} has no stored plan to work by; make it by --init-only with the same settings first."
+        )
+    if going_on and stored is not None:
+        require_same(stored["fingerprint"], identity, path)
+        _require_same_files(stored.get("files", {}), files, path)
+    store = sidecar(path) / "store.ome.zarr" if plan.tiff else path
+    return Prepared(
+        inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
+    )
+
+
+def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path) -> None:
+    """Refuse to go on where a file of the input or the mask was written since the run was begun."""
+    for what, seen in now.items():
+        changed = what_changed(then.get(what, {}), seen)
+        if changed:
+            raise OutputExistsError(
+                f"The {what} was changed since the output {output} was begun: {changed}; restore it as it was, or "
+                "start anew with --overwrite."
+            )
+
+
+def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
+    """Return the input as a path, pattern or list of paths.
+
+    Raises
+    ------
+    UsageError
+        Where it is none.
+    """
+    if isinstance(inputs, str | Path):
+        return inputs
+    if isinstance(inputs, os.PathLike):
+        return Path(inputs)
+    if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
+        return list(inputs)
+    raise UsageError(
+        f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
+    )
+
+
+def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files besides the input that a run reads, by what they are called."""
+    named = {"model": settings.model, "kernel": settings.kernel}
+    if settings.mask not in ("auto", "none"):
+        named["mask"] = settings.mask
+    found = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
+    return {what: path for what, path in found.items() if path.exists()}
+
+
+def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
+    """Return what decides which pixels are restored."""
+    scale = Fraction(method.scale)
+    if settings.mask == "none":
+        return NoMask()
+    if settings.mask == "auto":
+        return BackgroundMask(scale, (section.height, section.width), section.value_range)
+    return UserMask.open(settings.mask, section.shape, scale)

@@ -1,0 +1,117 @@
+"""What is tried again: errors of a network or its file systems that are gone a moment later.
+
+A run of days over NFS, Lustre or http meets a server that restarts. Giving up a block for it, or the run, would be
+wrong; trying again what can never succeed (a full disk, a missing file, damaged bytes) would only hide it. So the
+error numbers that are tried again are listed here, each kind with its reason, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+WAITS_SECONDS = (0.5, 2.0, 8.0)
+"""Pauses before each further try. A server that fails over is back within some seconds; whoever reads a sector that is
+dead loses ten seconds for a block that takes longer than that to restore."""
+
+TRANSIENT = frozenset(
+    {
+        errno.EIO,  # a soft-mounted NFS server that did not answer; a dead sector says the same, and fails again
+        errno.ESTALE,  # the handle of a file on a server that was restarted: opening it anew helps
+        errno.EREMOTEIO,  # the server's own disk was late
+        errno.ETIMEDOUT,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,  # a server that is being restarted
+        errno.ENOTCONN,  # a FUSE or Lustre mount that is being taken over
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENETRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EAGAIN,  # resources of the kernel that are short for a moment
+        errno.EBUSY,
+        errno.EINTR,
+    }
+)
+"""Numbers of errors that are tried again."""
+
+TRANSIENT_KINDS = frozenset(
+    {
+        *("ServerDisconnectedError", "ClientPayloadError", "ClientConnectionError", "FSTimeoutError"),
+        *("EndpointConnectionError", "ConnectionClosedError", "ReadTimeoutError", "ConnectTimeoutError"),
+        *("IncompleteRead", "TimeoutError"),
+    }
+)
+"""Kinds of errors of http and object stores that carry no number, by name, so that no client need be imported."""
+
+
+def transient(error: BaseException) -> bool:
+    """Tell whether an error, or what it was raised from, may be gone a moment later."""
+    return any(
+        (isinstance(cause, OSError) and cause.errno in TRANSIENT)
+        or any(kind.__name__ in TRANSIENT_KINDS for kind in type(cause).__mro__)
+        for cause in _chain(error)
+    )
+
+
+def persist(work: Callable[[], Found], what: str, stopping: Callable[[], bool] = lambda: False) -> Found:
+    """Do something that may meet a transient error, again after each of `WAITS_SECONDS`.
+
+    Parameters
+    ----------
+    work : callable
+        May be called several times.
+    what : str
+        Named in the log.
+    stopping : callable
+        Asked while it waits; where it says so, there is no further try.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+
+    Raises
+    ------
+    Exception
+        What `work` raised last, or first where that is not transient.
+    """
+    for seconds in WAITS_SECONDS:
+        try:
+            return work()
+        except Exception as error:
+            if not transient(error):
+                raise
+            log.warning(
+                "%s: %s; trying again in %.1f s.", what, " ".join(str(error).split()).rstrip("."), seconds
+            )
+        if _stopped_within(seconds, stopping):
+            break
+    return work()
+
+
+def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
+    """Wait, and say whether waiting was cut short."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if stopping():
+            return True
+        time.sleep(min(0.1, left))
+    return False
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__ or error
