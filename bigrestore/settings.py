@@ -21,6 +21,7 @@ import attrs
 
 from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.geometry import BLOCK_PX, CHUNK_PX
+from bigrestore.urls import parse_options
 
 SCALES = (1, 2, 4)
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
@@ -212,6 +213,15 @@ def parse_shard(text: object) -> tuple[int, int]:
     return index, count
 
 
+def _to_options(value: object) -> object:
+    return (parse_options(value) or None) if isinstance(value, str) else value
+
+
+def _options(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):
+        raise UsageError(f"{_flag(attribute)} is no JSON object; give names and values.")
+
+
 def _condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     _text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)
     if value is not None:
@@ -370,6 +380,8 @@ class RunSettings:
         Make a whole output of blocks that are done, no more.
     check_all : bool
         Read back every finished block of a run that is gone on with, not only those whose files changed.
+    storage_options : dict, optional
+        What fsspec needs to reach an input behind a URL: keys, endpoints; never logged or stored.
     progress : str
         See `PROGRESS`.
     log_format : str
@@ -434,6 +446,9 @@ class RunSettings:
     init_only: bool = attrs.field(default=False, validator=_yes_or_no)
     finalize: bool = attrs.field(default=False, validator=_yes_or_no)
     check_all: bool = attrs.field(default=False, validator=_yes_or_no)
+    storage_options: dict[str, Any] | None = attrs.field(
+        default=None, converter=_to_options, validator=_options, repr=False
+    )
     progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
     report: bool = attrs.field(default=True, validator=_yes_or_no)
@@ -500,7 +515,7 @@ class RunSettings:
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
-        left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
+        left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize", "storage_options"}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         return {name: _plain(value) for name, value in facts.items()}

@@ -19,7 +19,7 @@ import typer.core
 from bigrestore import __version__
 from bigrestore.cli.degrade import degrade
 from bigrestore.cli.info import info
-from bigrestore.cli.log import be_verbose
+from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
@@ -27,6 +27,7 @@ from bigrestore.cli.score import FIT_NAME, fit_niqe, score
 from bigrestore.cli.train import train_app
 from bigrestore.cli.verify import verify
 from bigrestore.errors import BigrestoreError
+from bigrestore.urls import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,14 @@ def root(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Debug log and tracebacks, of any command.")
     ] = False,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", help="text or json: the log of any command.")
+    ] = None,
 ) -> None:
     """Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam."""
+    if log_format not in (None, "text", "json"):
+        raise typer.BadParameter(f"{log_format!r} is none of text and json", param_hint="--log-format")
+    use_format(log_format)
     be_verbose(verbose)
 
 
@@ -99,28 +106,21 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Say what is wrong in one sentence; return the exit code."""
     if isinstance(error, BigrestoreError):
-        _say(str(error))
+        say_error(without_secrets(str(error)), error.exit_code)
         return error.exit_code
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed when the error is made
         return 2
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
-        _say(f"{error.format_message().rstrip('.')}; see --help.")
+        say_error(f"{error.format_message().rstrip('.')}; see --help", 2)
         return 2
     if isinstance(error, typer.Abort):
-        _say("Stopped.")
+        say_error("Stopped", 130)
         return 130
-    _say(
-        f"A bug in bigrestore: {type(error).__name__}: {error}. For the traceback run bigrestore -v and the rest."
-    )
+    shown = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
+    say_error(f"A bug in bigrestore: {shown}. For the traceback run bigrestore -v and the rest", 1)
     return 1
-
-
-def _say(sentence: str) -> None:
-    """Write a sentence to standard error, with its full stop."""
-    stop = "" if sentence.endswith((".", "!", "?")) else "."
-    sys.stderr.write(f"bigrestore: {sentence}{stop}\n")
 
 
 def _leave(code: int) -> None:

@@ -17,6 +17,9 @@ def info(
         str, typer.Argument(help="A file, store, directory or quoted pattern.", show_default=False)
     ],
     level: Annotated[int, typer.Option(help="Level of the pyramid to describe.")] = 0,
+    storage_options: Annotated[
+        str | None, typer.Option(help="JSON object, or @FILE: keys and endpoints of a remote FILE.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
 ) -> None:
@@ -25,9 +28,11 @@ def info(
 
     from bigrestore.cli.log import configure_logging
     from bigrestore.io.section import open_section
+    from bigrestore.urls import parse_options
 
     configure_logging(verbose=verbose, quiet=False)
-    facts = _facts(open_section(file, level=level))
+    options = None if storage_options is None else parse_options(storage_options)
+    facts = _facts(open_section(file, level=level, storage_options=options))
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return

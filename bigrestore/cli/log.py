@@ -1,25 +1,50 @@
-"""The log of a command: rich on a terminal, plain lines or JSON objects in a file."""
+"""The log of a command: rich on a terminal, plain lines or JSON objects in a file.
+
+What is asked for before the command, `-v` and `--log-format json`, holds for every command. In JSON everything on
+standard error is one object per line, the sentence of an error included, so that whatever collects the log need not
+guess. Secrets in URLs are taken out of every line, whoever wrote it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+import time
+from typing import Any
 
-_asked = {"verbose": False}
-"""Whether `-v` stands before the command, where it counts for every command."""
+_asked: dict[str, Any] = {"verbose": False, "log_format": None}
+"""What was asked for before the command, where it counts for every command."""
+
+NOISY = ("tifffile", "PIL", "fsspec", "s3fs", "aiobotocore", "botocore", "h5py", "asyncio", "nibabel")
+"""Libraries that log what our own errors say better; with `-v` they are heard."""
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line."""
 
+    converter = staticmethod(time.gmtime)
+
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as JSON."""
-        facts = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"), "level": record.levelname.lower()}
+        facts = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"), "level": record.levelname.lower()}
         facts["message"] = record.getMessage()
         if record.exc_info:
             facts["traceback"] = self.formatException(record.exc_info)
         return json.dumps(facts)
+
+
+class Discreet(logging.Filter):
+    """Takes passwords and signatures out of the URLs of a record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record where it holds a URL."""
+        text = record.getMessage()
+        if "://" in text:
+            from bigrestore.urls import without_secrets
+
+            record.msg, record.args = without_secrets(text), ()
+        return True
 
 
 def be_verbose(asked: bool) -> None:
@@ -29,12 +54,36 @@ def be_verbose(asked: bool) -> None:
         configure_logging(verbose=True, quiet=False)
 
 
-def configure_logging(*, verbose: bool, quiet: bool, log_format: str = "text") -> None:
+def use_format(log_format: str | None) -> None:
+    """Let every command of this process log as text or JSON, where it is not told otherwise."""
+    _asked["log_format"] = log_format
+
+
+def wanted_format(log_format: str | None) -> str:
+    """Return the format that a command was told, else the one before the command, else text."""
+    return log_format or _asked["log_format"] or "text"
+
+
+def say_error(sentence: str, code: int) -> None:
+    """Write the sentence of an error to standard error, with its full stop, in the format of the log."""
+    stop = "" if sentence.endswith((".", "!", "?")) else "."
+    if wanted_format(None) == "json":
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        text = json.dumps({"time": now, "level": "error", "message": sentence + stop, "exit_code": code})
+    else:
+        text = f"bigrestore: {sentence}{stop}"
+    sys.stderr.write(text + "\n")
+
+
+def configure_logging(*, verbose: bool, quiet: bool, log_format: str | None = None) -> None:
     """Send the log to standard error: rich on a terminal, plain lines or JSON elsewhere."""
     verbose = verbose or _asked["verbose"]
+    form = wanted_format(log_format)
+    if form == "json":
+        use_format("json")  # the sentence at the end as well
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler: logging.Handler
-    if log_format == "text" and sys.stderr.isatty():
+    if form == "text" and sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler
 
@@ -42,8 +91,11 @@ def configure_logging(*, verbose: bool, quiet: bool, log_format: str = "text") -
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(
-            JsonFormatter() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s")
+            JsonFormatter() if form == "json" else logging.Formatter("%(levelname)s %(message)s")
         )
+    handler.addFilter(Discreet())
     logger = logging.getLogger("bigrestore")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.NOTSET if verbose else logging.CRITICAL)

@@ -26,7 +26,7 @@ def _option(help_text: str, *names: str, metavar: str | None = None, panel: str 
 WHAT, HOW, WHERE, SAYS = "What is restored", "How", "Existing output", "What is said"
 WHO = "By whom"
 Input = Annotated[
-    str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")
+    str, typer.Argument(metavar="INPUT", help="File, store, URL, folder or pattern of section files.")
 ]
 Output = Annotated[
     Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")
@@ -102,6 +102,9 @@ ReportSample = Annotated[
 FailIf = Annotated[
     Text, _option("Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS)
 ]
+StorageOptions = Annotated[
+    Text, _option("JSON object, or @FILE: keys and endpoints of a remote INPUT.", metavar="JSON", panel=WHAT)
+]
 Verbose = Annotated[bool, _option("Debug log, tracebacks.", "-v", "--verbose", panel=SAYS)]
 Quiet = Annotated[bool, _option("Warnings and errors only.", "-q", "--quiet", panel=SAYS)]
 
@@ -125,6 +128,7 @@ def run(
     input_range: InputRange = None,
     roi: Roi = None,
     level: Level = None,
+    storage_options: StorageOptions = None,
     format: Format = None,
     lock: Lock = None,
     resume: Resume = None,

@@ -17,6 +17,7 @@ from bigrestore.engine.progress import Progress
 from bigrestore.engine.signals import StopFlag
 from bigrestore.io.ome_zarr import finish_store
 from bigrestore.io.pyramid import build_pyramid
+from bigrestore.urls import shown_arguments
 
 UNFINISHED = "the blocks are done, finish it by --resume"
 
@@ -87,6 +88,6 @@ def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool) -> None
             "host": platform.node(),
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "argv": sys.argv,
+            "argv": shown_arguments(sys.argv),
         },
     )

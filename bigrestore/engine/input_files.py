@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bigrestore.engine.journal import STORE_FILES
+from bigrestore.io.places import Place
 from bigrestore.io.section import Section
 
 log = logging.getLogger(__name__)
@@ -38,14 +40,15 @@ def files_seen(section: Section) -> dict[str, Any]:
         `files`: [size in bytes, modification time in ns] by name; `blake2b`: of all contents, or None.
     """
     found: dict[str, list[int]] = {}
-    places: dict[str, Path] = {}
+    places: dict[str, Place] = {}
     for number, root in enumerate(_roots(section)):
         for path in _spread(root):
             try:
                 seen = path.stat()
             except OSError:  # a chunk that was removed meanwhile is missed when it is read
                 continue
-            name = path.name if path == root else path.relative_to(root).as_posix()
+            local = isinstance(path, Path) and isinstance(root, Path) and path != root
+            name = Path(str(path)).relative_to(str(root)).as_posix() if local else path.name
             found[f"{number}/{name}"] = [seen.st_size, seen.st_mtime_ns]
             places[f"{number}/{name}"] = path
     return {"files": found, "blake2b": _contents(found, places)}
@@ -80,18 +83,23 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
     return ""
 
 
-def _roots(section: Section) -> Sequence[Path]:
-    """Return the files of a section, or the folder that holds the chunks of the level that is read."""
-    if section.kind not in ("ome-zarr", "zarr"):
+def _roots(section: Section) -> Sequence[Place]:
+    """Return the files of a section, or the folder that holds the chunks of the level that is read.
+
+    Of a store in a zip file that is the file, of a remote one its metadata: asking for each chunk would take hours.
+    """
+    files = [file for file in section.files if isinstance(file, Path)]
+    packed = files and files[0].name not in STORE_FILES
+    if section.kind not in ("ome-zarr", "zarr") or len(files) < len(section.files) or packed:
         return section.files
-    folders = list(dict.fromkeys(path.parent for path in section.files))
+    folders = list(dict.fromkeys(path.parent for path in files))
     level = 1 + section.level if section.kind == "ome-zarr" else 0
     return folders[level : level + 1]
 
 
-def _spread(root: Path) -> list[Path]:
+def _spread(root: Place) -> list[Place]:
     """Return the files under a root: all, or `MOST_FILES` at most, evenly spread at every depth."""
-    if not root.is_dir():
+    if not isinstance(root, Path) or not root.is_dir():
         return [root]
     files: list[Path] = []
     folders = [root]
@@ -102,7 +110,7 @@ def _spread(root: Path) -> list[Path]:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     (below if entry.is_dir() else files).append(Path(entry.path))
         folders = _some(below)
-    return _some(files)
+    return list(_some(files))
 
 
 def _some(paths: list[Path]) -> list[Path]:
@@ -111,7 +119,7 @@ def _some(paths: list[Path]) -> list[Path]:
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def _contents(found: dict[str, list[int]], places: dict[str, Path]) -> str | None:
+def _contents(found: dict[str, list[int]], places: dict[str, Place]) -> str | None:
     """Return a checksum of everything in the files, None where that is too much to read."""
     if sum(size for size, _ in found.values()) > READ_BYTES or len(found) >= MOST_FILES:
         return None

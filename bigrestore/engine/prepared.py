@@ -122,7 +122,11 @@ def prepare(
     inputs, path = _as_inputs(inputs), output_path(output)
     journal = Journal(path)
     section = open_section(
-        inputs, level=settings.level, voxel_size_um=settings.voxel_size, input_range=settings.input_range
+        inputs,
+        level=settings.level,
+        voxel_size_um=settings.voxel_size,
+        input_range=settings.input_range,
+        storage_options=settings.storage_options,
     )
     if section.channels == 3:
         log.info(

@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import glob
 import gzip
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.levels import Found
+from bigrestore.io.places import Place, RemoteFile, place_of, require_there
+from bigrestore.io.trees import RemoteTree
+from bigrestore.urls import is_remote
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".mnc", ".nii", ".nii.gz")
 """Names that a directory of section files may have."""
 
 SUPPORTED = (
-    "OME-Zarr, Zarr, TIFF, PNG, JPEG, MINC2 (.mnc), NIfTI, or a directory or pattern of such section files"
+    "OME-Zarr, Zarr (or a zip file of one), TIFF, PNG, JPEG, MINC2 (.mnc), NIfTI, or a directory or pattern of such "
+    "section files"
 )
 
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def find(path_or_glob: str | Path | Sequence[str | Path], *, labels: bool = False) -> Found:
+def find(
+    path_or_glob: str | Path | Sequence[str | Path],
+    *,
+    labels: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Found:
     """Return what the right reader understands of a file, store, directory, pattern or list of files.
 
     Parameters
@@ -36,6 +48,8 @@ def find(path_or_glob: str | Path | Sequence[str | Path], *, labels: bool = Fals
         As `bigrestore.io.section.open_section` takes it.
     labels : bool
         Whether it is a mask, which may be of bool or any integer type.
+    options : mapping, optional
+        What fsspec needs to reach a URL: keys, endpoints. None: those of the environment.
 
     Raises
     ------
@@ -45,11 +59,13 @@ def find(path_or_glob: str | Path | Sequence[str | Path], *, labels: bool = Fals
         When it cannot be read or is of no supported kind.
     """
     if not isinstance(path_or_glob, str | Path):
-        files = [Path(item) for item in path_or_glob]
+        files = [place_of(item, options) for item in path_or_glob]
         return _stack(files, "the list of section files", labels=labels, ordered=True)
     text = str(path_or_glob)
-    if "://" in text:
-        raise InputError(f"{text} is remote, and only local files are read; copy it or mount it first.")
+    if is_remote(text):
+        return _find_remote(text, labels, options)
+    if "\0" in text:
+        raise InputMissingError("the input has a zero character in its name; give a path without.")
     path = Path(path_or_glob)
     try:
         if path.is_dir():
@@ -60,6 +76,10 @@ def find(path_or_glob: str | Path | Sequence[str | Path], *, labels: bool = Fals
             return _find_pattern(text, labels)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
+    except OSError as err:
+        if isinstance(err, InputError) or err.errno is None:
+            raise
+        raise InputError(f"{text[:200]} cannot be read ({err.strerror}); check the path.") from err
     raise InputMissingError(f"{text} does not exist; check the path.")
 
 
@@ -73,12 +93,38 @@ def _find_pattern(pattern: str, labels: bool) -> Found:
     return find(paths[0], labels=labels) if len(paths) == 1 else _stack(paths, pattern, labels=labels)
 
 
+def _find_remote(url: str, labels: bool, options: Mapping[str, Any] | None) -> Found:
+    """Open what a URL names: a store, a zip file of one, an image file, or the files of a pattern."""
+    place = place_of(url, options)
+    assert isinstance(place, RemoteFile)
+    if "*" in place.url:
+        matches = place.matches()
+        if not matches:
+            raise InputMissingError(
+                f"no file matches {place}; check the pattern, and quote it against the shell."
+            )
+        return _stack(list(matches), str(place), labels=labels)
+    tree = RemoteTree(place)
+    if not place.name.lower().endswith((*SUFFIXES, ".zip")) and any(map(tree.exists, _ZARR_FILES[:3])):
+        from bigrestore.io.zarr_input import find_zarr
+
+        return find_zarr(place, labels=labels)
+    require_there(place)
+    return find_file(place, labels=labels)
+
+
 def is_zarr(path: Path) -> bool:
     """Tell whether a directory is a Zarr node of any version."""
     return any((path / name).exists() for name in _ZARR_FILES)
 
 
-def is_tiff(path: Path) -> bool:
+def is_zip(path: Place) -> bool:
+    """Tell a zip file by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) in _ZIP
+
+
+def is_tiff(path: Place) -> bool:
     """Tell a TIFF file by its first bytes."""
     with path.open("rb") as file:
         return file.read(4) in _TIFF
@@ -102,19 +148,22 @@ def _find_directory(path: Path, labels: bool) -> Found:
     return _stack(files, str(path), labels=labels)
 
 
-def _stack(paths: list[Path], source: str, *, labels: bool, ordered: bool = False) -> Found:
+def _stack(paths: Sequence[Place], source: str, *, labels: bool, ordered: bool = False) -> Found:
     """Open section files as a volume."""
     from bigrestore.io.stack import find_stack
 
     return find_stack(paths, source, partial(find_file, labels=labels), ordered=ordered)
 
 
-def find_file(path: Path, *, labels: bool = False) -> Found:
+def find_file(path: Place, *, labels: bool = False) -> Found:
     """Open a single file by its first bytes."""
     if not path.exists():
         raise InputMissingError(f"{path} does not exist; check the path.")
-    if path.is_dir():
-        return _find_directory(path, labels)
+    if isinstance(path, Path):
+        if path.is_dir():
+            return _find_directory(path, labels)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is a device, pipe or socket and no file; give {SUPPORTED}.")
     head = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
@@ -126,6 +175,15 @@ def find_file(path: Path, *, labels: bool = False) -> Found:
         from bigrestore.io.image import find_image
 
         return find_image(path, labels=labels)
+    if head.startswith(_ZIP):
+        from bigrestore.io.zarr_input import find_zarr
+
+        return find_zarr(path, labels=labels)
+    if isinstance(path, RemoteFile):
+        raise InputError(
+            f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "
+            "to a disk first."
+        )
     if head.startswith(b"\x89HDF"):
         from bigrestore.io.minc import find_minc
 
@@ -139,11 +197,11 @@ def find_file(path: Path, *, labels: bool = False) -> Found:
     raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Place) -> bytes:
     """Return the first bytes of a file, unpacked where it is gzipped."""
     with path.open("rb") as file:
         head = file.read(352)
-    if head.startswith(b"\x1f\x8b"):
+    if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
         try:
             with gzip.open(path) as packed:
                 head = packed.read(352)

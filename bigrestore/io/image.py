@@ -8,6 +8,7 @@ some program, so only one that a microscope or a slide scanner could have writte
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bigrestore.errors import InputError
+from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, require_pixels
+from bigrestore.io.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
+from bigrestore.io.places import Place
 from bigrestore.io.resolution import plausible_um
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
 """What each Pillow mode is read as: mode, channels, dtype."""
 
 
-def find_image(path: Path, *, labels: bool = False) -> Found:
+def find_image(path: Place, *, labels: bool = False) -> Found:
     """Open a PNG or JPEG file by its header.
 
     `labels` says whether it is a mask, which may have one bit per pixel.
@@ -75,6 +78,7 @@ def find_image(path: Path, *, labels: bool = False) -> Found:
         log.info("%s has an alpha channel, which is dropped", path)
     require_pixels((height, width), str(path))
     nbytes = height * width * channels * dtype.itemsize
+    _require_honest(path, str(details["format"]), nbytes, labels)
     held: Decoded[NDArray[Any]] = Decoded(nbytes)
 
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -96,22 +100,32 @@ def find_image(path: Path, *, labels: bool = False) -> Found:
     )
 
 
-def _open(path: Path) -> Image.Image:
+def _require_honest(path: Place, kind: str, nbytes: int, labels: bool) -> None:
+    """Refuse a size that the file cannot hold, or that takes more memory than there is."""
+    size = path.stat().st_size
+    if kind == "PNG" and nbytes // 8 > max(BOMB_BYTES, size * DEFLATE_RATIO):  # one bit per pixel at least
+        raise InputError(
+            f"{path} claims {nbytes} bytes of pixels in {size}, more than PNG can pack; it is damaged, copy it again."
+        )
+    require_unpacked(size, nbytes, str(path), labels=labels)
+
+
+def _open(path: Place) -> Image.Image:
     """Open an image without Pillow's limit on its size, which protects web servers."""
     with _PILLOW_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(path)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as err:
-            if isinstance(err, PermissionError):
+            return Image.open(path if isinstance(path, Path) else path.open(), formats=("PNG", "JPEG"))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as err:
+            if isinstance(err, PermissionError | BigrestoreError):
                 raise
             raise InputError(f"{path} is a damaged image ({err}); copy or write it again.") from err
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(path: Path, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _decode(path: Place, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Decode a whole image, converting strip by strip so that it is held twice at most."""
     with _open(path) as image:
         try:
@@ -130,7 +144,7 @@ def _decode(path: Path, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     return pixels
 
 
-def _decode_deep(path: Path, channels: int) -> NDArray[Any]:
+def _decode_deep(path: Place, channels: int) -> NDArray[Any]:
     """Decode a PNG of 16 bits per colour, which Pillow would cut down to 8, and drop its alpha."""
     import imagecodecs
 
@@ -149,7 +163,7 @@ def _palette_channels(image: Image.Image) -> int:
     return 1 if (colours == colours[:, :1]).all() else 3
 
 
-def _png_bits(path: Path) -> int:
+def _png_bits(path: Place) -> int:
     """Return the bit depth in the header of a PNG file, which Pillow reduces to 8 for colour."""
     with path.open("rb") as file:
         return file.read(25)[24]

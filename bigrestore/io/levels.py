@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
+from bigrestore.io.limits import require_claim
+from bigrestore.io.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Found:
     resident_bytes : int
         Memory that the reader holds while the section is read, because the format is decoded whole or in
         large strips.
-    files : tuple of Path
+    files : tuple of Path or RemoteFile
         The files whose size and time identify the input (metadata files only, for chunked stores).
     details : dict
         JSON-able facts for `info` and the log.
@@ -106,7 +107,7 @@ class Found:
     is_volume: bool
     format_version: str | None = None
     resident_bytes: int = 0
-    files: tuple[Path, ...] = ()
+    files: tuple[Place, ...] = ()
     details: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -144,9 +145,10 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
 
 
 def require_pixels(shape: tuple[int, ...], source: str) -> None:
-    """Refuse an array without pixels."""
+    """Refuse an array without pixels, or with more than any image has."""
     if any(n < 1 for n in shape):
         raise InputError(f"{source} has no pixels (shape {tuple(shape)}); give an image that has some.")
+    require_claim(shape, source)
 
 
 def level_factor(whole: int, reduced: int) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from bigrestore.errors import BigrestoreError, InputError, UsageError
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
+from bigrestore.io.places import Place
 from bigrestore.io.reduce import area_thumbnail
+from bigrestore.urls import without_secrets
 
 if TYPE_CHECKING:
     import dask.array
@@ -67,7 +69,7 @@ class Section:
         The (z, y, x) shapes of all levels that the input has.
     resident_bytes : int
         Memory that the reader holds because the format is decoded whole or in wide strips.
-    files : tuple of Path
+    files : tuple of Path or RemoteFile
         Files whose size and modification time identify the input.
     details : dict
         Further JSON-able facts, for `bigrestore info`.
@@ -89,7 +91,7 @@ class Section:
     level: int
     levels: tuple[tuple[int, int, int], ...]
     resident_bytes: int
-    files: tuple[Path, ...] = attrs.field(repr=False)
+    files: tuple[Place, ...] = attrs.field(repr=False)
     details: dict[str, Any] = attrs.field(repr=False)
     _pyramid: tuple[Level, ...] = attrs.field(repr=False)
 
@@ -128,7 +130,7 @@ class Section:
             raise
         except Exception as err:
             raise InputError(
-                f"{where} cannot be decoded ({_one_line(err)}); restore the file from its source."
+                f"{where} cannot be decoded ({without_secrets(_one_line(err))}); restore the file from its source."
             ) from err
         pixels = np.ascontiguousarray(raw, dtype=self.dtype)
         if self.dtype.kind == "f":
@@ -248,14 +250,15 @@ def open_section(
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
     input_range: tuple[float, float] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Section:
     """Open an image, a store, or a stack of section files, reading nothing but headers.
 
     Parameters
     ----------
     path_or_glob : str, Path or sequence of them
-        A file, a Zarr store, a directory or glob of section files (a volume in natural order), or the
-        files themselves.
+        A file, a Zarr store (also in a zip file), a directory or glob of section files (a volume in natural
+        order), or the files themselves; a URL (http, https, s3, ...) where the extra `remote` is installed.
     level : int
         The level of the pyramid to read, 0 the finest.
     voxel_size_um : float, (y, x) or (z, y, x), optional
@@ -263,6 +266,9 @@ def open_section(
         sequence keeps the file's value.
     input_range : (lo, hi), optional
         Storage values that stand for black and white; default is the dtype's range, 0..1 for float32.
+    storage_options : mapping, optional
+        What fsspec needs to reach a URL: keys, endpoints. None: the JSON object in the environment variable
+        BIGRESTORE_STORAGE_OPTIONS, where there is one.
 
     Returns
     -------
@@ -277,9 +283,11 @@ def open_section(
     """
     from bigrestore.io.formats import find
 
-    found = find(path_or_glob)
+    found = find(path_or_glob, options=storage_options)
     source = (
-        str(path_or_glob) if isinstance(path_or_glob, str | Path) else f"{len(path_or_glob)} section files"
+        without_secrets(str(path_or_glob))
+        if isinstance(path_or_glob, str | Path)
+        else f"{len(path_or_glob)} section files"
     )
     if not 0 <= level < len(found.levels):
         raise UsageError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import Found, Level
+from bigrestore.io.places import Place
 
 KEPT_OPEN = 2
 """Files that stay decoded: the one in work and its neighbour."""
 
 
-def natural_key(path: Path) -> tuple[list[list[tuple[int, int, str]]], str]:
+def natural_key(path: Place) -> tuple[list[list[tuple[int, int, str]]], str]:
     """Return a sorting key by which numbers in the names of folders and files count as numbers.
 
     Two names that read alike, as `a` and `A`, are told apart by the path as it is, so that the order never
@@ -40,7 +41,7 @@ def _token(text: str) -> tuple[int, int, str]:
 
 
 def find_stack(
-    paths: list[Path], source: str, find_file: Callable[[Path], Found], *, ordered: bool = False
+    paths: Sequence[Place], source: str, find_file: Callable[[Place], Found], *, ordered: bool = False
 ) -> Found:
     """Open section files as the sections of one volume.
 
@@ -78,7 +79,7 @@ def find_stack(
     return _as_volume(files, first, find_file, shown)
 
 
-def _namer(files: tuple[Path, ...]) -> Callable[[Path], str]:
+def _namer(files: tuple[Place, ...]) -> Callable[[Place], str]:
     """Return what to call the files: by their names, after the folders in which they differ."""
     folders = {path.parent for path in files}
     try:
@@ -89,10 +90,10 @@ def _namer(files: tuple[Path, ...]) -> Callable[[Path], str]:
 
 
 def _as_volume(
-    files: tuple[Path, ...],
+    files: tuple[Place, ...],
     first: Found,
-    find_file: Callable[[Path], Found],
-    shown: Callable[[Path], str],
+    find_file: Callable[[Place], Found],
+    shown: Callable[[Place], str],
 ) -> Found:
     """Describe the volume that files like `first` make."""
     opened: Decoded[Found] = Decoded(KEPT_OPEN)

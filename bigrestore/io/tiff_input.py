@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import Found, Level, Triple, accepted_dtype, level_factor, require_pixels
+from bigrestore.io.limits import require_chunk, require_claim, require_unpacked
+from bigrestore.io.places import Place
 from bigrestore.io.tiff_metadata import stated_translation, stated_voxel_size
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class Plane:
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemoteFile
         The file.
     pages : tuple of tuple of Page
         Pages by z and, where colours are pages of their own, by channel.
@@ -87,7 +89,7 @@ class Plane:
         Segments decoded last.
     """
 
-    path: Path
+    path: Place
     pages: tuple[tuple[Page, ...], ...]
     shape: tuple[int, int]
     segment: tuple[int, int]
@@ -111,7 +113,7 @@ class Plane:
     def _read_page(self, page: Page, window: tuple[int, int, int, int]) -> NDArray[Any]:
         """Read a window of a page as (h, w, samples)."""
         y0, y1, x0, x1 = window
-        if page.mapped is not None:
+        if page.mapped is not None and isinstance(self.path, Path):
             shape = (self.samples, *self.shape) if self.planar else (*self.shape, self.samples)
             whole = np.memmap(self.path, self.dtype, "r", page.mapped, shape)
             part = np.array(whole[:, y0:y1, x0:x1] if self.planar else whole[y0:y1, x0:x1])
@@ -170,7 +172,14 @@ class Plane:
         return segment
 
 
-def find_tiff(path: Path, *, labels: bool = False) -> Found:
+def _opened(path: Place) -> tifffile.TiffFile:
+    """Open the directory of a file."""
+    if isinstance(path, Path):
+        return tifffile.TiffFile(path)
+    return tifffile.TiffFile(path.open(), name=path.name)
+
+
+def find_tiff(path: Place, *, labels: bool = False) -> Found:
     """Open a TIFF file by its directory of pages.
 
     `labels` says whether it is a mask, which may be of one bit or any integer type.
@@ -181,7 +190,7 @@ def find_tiff(path: Path, *, labels: bool = False) -> Found:
         When it is damaged, cut off, or of a kind that holds no grey or RGB values.
     """
     try:
-        with tifffile.TiffFile(path) as file:
+        with _opened(path) as file:
             return _describe(path, file, labels)
     except (BigrestoreError, PermissionError):
         raise
@@ -189,13 +198,15 @@ def find_tiff(path: Path, *, labels: bool = False) -> Found:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe(path: Path, file: tifffile.TiffFile, labels: bool) -> Found:
+def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
     """Describe an open file: its main image, its levels, its voxel size."""
     levels = _levels(path, file)
     main = levels[0]
     page = _first_page(path, main)
     dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
     sections, channels = _sections(path, main, dtype)
+    for level in levels:
+        _require_honest(path, level.keyframe, file, labels)
     size, start = stated_voxel_size(file, page), stated_translation(file)
     cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
@@ -237,7 +248,22 @@ def _describe(path: Path, file: tifffile.TiffFile, labels: bool) -> Found:
     )
 
 
-def _levels(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+def _require_honest(path: Place, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool) -> None:
+    """Refuse a page whose tiles or strips take more memory than they should, before one is decoded."""
+    require_claim((page.imagelength, page.imagewidth), str(path))
+    if _mapped_offset(page, file) is not None:
+        return  # read by windows, and checked against the length of the file
+    rows, columns = _segment_shape(page)
+    samples = 1 if page.planarconfig == 2 else page.samplesperpixel
+    if min(rows, columns, samples) < 1:
+        raise InputError(f"{path} has tiles or strips without pixels; it is damaged, so copy it again.")
+    nbytes = rows * columns * samples * max(1, page.bitspersample // 8)
+    if page.is_tiled:
+        require_chunk(nbytes, str(path))
+    require_unpacked(path.stat().st_size, nbytes, str(path), labels=labels)
+
+
+def _levels(path: Place, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     """Return the series that are the levels of the main image, finest first."""
     series = [item for item in file.series if item.keyframe is not None and min(item.shape) > 0]
     if not series:
@@ -271,7 +297,7 @@ def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries
     return min(across, down) >= 2 and abs(across - down) <= rounding
 
 
-def _first_page(path: Path, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
+def _first_page(path: Place, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
     """Return the keyframe of a series, refusing colours that are not read."""
     page = series.keyframe
     if page.photometric in _UNREADABLE:
@@ -287,7 +313,7 @@ def _first_page(path: Path, series: tifffile.TiffPageSeries) -> tifffile.TiffPag
     return page
 
 
-def _stored_dtype(page: tifffile.TiffPage, path: Path) -> np.dtype[Any]:
+def _stored_dtype(page: tifffile.TiffPage, path: Place) -> np.dtype[Any]:
     """Return the dtype of a page, in native byte order."""
     if page.dtype is None:
         raise InputError(
@@ -297,7 +323,7 @@ def _stored_dtype(page: tifffile.TiffPage, path: Path) -> np.dtype[Any]:
 
 
 def _sections(
-    path: Path, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
+    path: Place, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
 ) -> tuple[list[list[int]], int]:
     """Return the page indices by z and channel, and the number of channels presented."""
     page = series.keyframe
@@ -335,7 +361,7 @@ def _sections(
 
 
 def _plane(
-    path: Path,
+    path: Place,
     file: tifffile.TiffFile,
     series: tifffile.TiffPageSeries,
     channels: int,
@@ -372,7 +398,7 @@ def _is_inverted(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
     return page.photometric == 0 and dtype.kind in "bu"
 
 
-def _pages(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:
+def _pages(path: Place, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:
     """Return the pages of a series, checking that the file is long enough to hold them."""
     key = series.keyframe
     size = path.stat().st_size

@@ -22,15 +22,17 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.io.blosc_length import needs_check, require_whole_chunk
+from bigrestore.io.bounded import bounded
 from bigrestore.io.faults import DECODE_ERRORS, Fault, difference, short
-from bigrestore.io.formats import is_tiff, is_zarr
+from bigrestore.io.formats import is_tiff, is_zarr, is_zip
 from bigrestore.io.levels import level_factor
 from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, multiscales_body, parse_multiscales
 from bigrestore.io.ome_zarr import ZarrArray
 from bigrestore.io.pyramid import reduced_window
 from bigrestore.io.reduce import area_thumbnail
-from bigrestore.io.zarr_input import AxisMap, map_axes
+from bigrestore.io.tree_store import open_node
+from bigrestore.io.trees import Tree
+from bigrestore.io.zarr_input import AxisMap, map_axes, tree_of
 
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
@@ -81,14 +83,15 @@ def verify_store(path: str | Path) -> list[Fault]:
     if not place.exists():
         raise InputMissingError(f"{place} does not exist; check the path.")
     try:
-        known = is_zarr(place) if place.is_dir() else is_tiff(place)
+        packed = place.is_file() and is_zip(place)
+        known = is_zarr(place) if place.is_dir() else packed or is_tiff(place)
     except OSError as err:
         raise InputError(f"{place} may not be read ({err.strerror}); change its permissions.") from err
     if not known:
         raise InputError(
             f"{place} is neither an OME-Zarr store nor a TIFF file, and nothing else is verified; give one of those."
         )
-    if place.is_file():
+    if place.is_file() and not packed:
         from bigrestore.io.verify_tiff import verify_tiff
 
         return verify_tiff(place)
@@ -98,7 +101,8 @@ def verify_store(path: str | Path) -> list[Fault]:
 def _verify_group(place: Path) -> list[Fault]:
     """Check the store at a place where there is one."""
     try:
-        root = zarr.open(store=place, mode="r")
+        tree = tree_of(place)
+        root = open_node(tree)
         attributes = dict(root.attrs)
     except DECODE_ERRORS as err:
         return [Fault("store.unreadable", str(place), "an OME-Zarr image", short(err))]
@@ -126,7 +130,7 @@ def _verify_group(place: Path) -> list[Fault]:
         faults += _placement_faults(levels[0], level, ours)
         if ours and multiscale.version == "0.5":
             faults += _name_faults(level, multiscale.axes)
-        faults += _decode_faults(place, level, ours)
+        faults += _decode_faults(tree, level, ours)
         if index:
             faults += _agreement_faults(levels[0], levels[index - 1], level, ours)
     return faults
@@ -155,6 +159,7 @@ def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) 
             axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
             if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_FILES:
                 raise InputError(f"shape {array.shape} in pieces of {array.shards or array.chunks}")
+            array = bounded(array, dataset.path)
         except DECODE_ERRORS as err:
             faults.append(Fault("level.missing", dataset.path, "the array of this level", short(err)))
             continue
@@ -211,17 +216,15 @@ def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
         )
 
 
-def _decode_faults(place: Path, level: _Level, ours: bool) -> Iterator[Fault]:
+def _decode_faults(tree: Tree, level: _Level, ours: bool) -> Iterator[Fault]:
     """Yield shards or chunks that cannot be decoded, and those that bigrestore would have written."""
     for selection, where in _units(level):
-        if ours and not (place / where).exists():
+        if ours and not tree.exists(where):
             yield Fault(
                 "shard.missing", where, "a file: every block is written, even an empty one", "no file"
             )
             continue
         try:
-            if needs_check(level.array):
-                require_whole_chunk(place / where)
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
             yield Fault("chunk.undecodable", where, "bytes that decode", short(err))

@@ -18,15 +18,20 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.blosc_length import needs_check, require_whole_chunks
+from bigrestore.io.bounded import bounded
 from bigrestore.io.faults import DECODE_ERRORS, short
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
 from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.ome_zarr import is_unfinished
+from bigrestore.io.places import Place
+from bigrestore.io.tree_store import open_node
+from bigrestore.io.trees import LocalTree, RemoteTree, Tree, ZipTree
+from bigrestore.urls import without_secrets
 
 log = logging.getLogger(__name__)
 
-_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+"""Files of a store that hold no pixels."""
 
 
 @attrs.frozen(eq=False)
@@ -62,8 +67,6 @@ class AxisMap:
             "c": slice(None) if self.rgb else 0,
         }
         selection = tuple(wanted.get(axis, 0) for axis in self.axes)
-        if needs_check(array):
-            require_whole_chunks(array, selection)
         pixels = np.asarray(array[selection])
         kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
         return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
@@ -98,28 +101,86 @@ def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: st
     return AxisMap(axes, shape, rgb)
 
 
-def find_zarr(path: Path, *, labels: bool = False) -> Found:
+@attrs.frozen(eq=False)
+class Node:
+    """A group or an array in a store.
+
+    Attributes
+    ----------
+    place : Path or RemoteFile
+        The store: a folder, a zip file or a URL.
+    tree : Tree
+        Its files.
+    path : str
+        Where the node lies in it.
+    """
+
+    place: Place
+    tree: Tree
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.path}" if self.path else str(self.place)
+
+    def below(self, name: str) -> Node:
+        """Return a node that lies in this one."""
+        return Node(self.place, self.tree, f"{self.path}/{name}" if self.path else name)
+
+    def open(self) -> zarr.Array[Any] | zarr.Group:
+        """Open it for reading.
+
+        Raises
+        ------
+        InputError
+            When its metadata are missing or damaged.
+        """
+        try:
+            return open_node(self.tree, self.path)
+        except (PermissionError, InputError):
+            raise
+        except Exception as err:
+            raise InputError(
+                f"{self} is not a readable Zarr store ({without_secrets(short(err))}); write or copy it again."
+            ) from err
+
+    def files(self) -> tuple[Place, ...]:
+        """Return the metadata files, whose size and time go into the fingerprint; of a zip file, the file itself."""
+        if isinstance(self.tree, ZipTree):
+            return (self.place,)
+        root = self.place / self.path
+        return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
+
+
+def find_zarr(place: Place, *, labels: bool = False) -> Found:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
     `labels` says whether it is a mask, which may be of bool or any integer type.
     """
-    try:
-        node = zarr.open(store=path, mode="r")
-    except PermissionError:
-        raise
-    except Exception as err:
-        raise InputError(f"{path} is not a readable Zarr store ({err}); write or copy it again.") from err
+    return _find(Node(place, tree_of(place)), labels)
+
+
+def tree_of(place: Place) -> Tree:
+    """Return the files of a store: a folder, a zip file, or what lies behind a URL."""
+    if isinstance(place, Path):
+        return LocalTree(place) if place.is_dir() else ZipTree(place)
+    return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
+
+
+def _find(place: Node, labels: bool) -> Found:
+    """Open a node by what it is."""
+    node = place.open()
     if isinstance(node, zarr.Array):
-        _require_finished_parents(path)
-        return _bare(path, node, (path,), labels)
-    _require_finished(path, dict(node.attrs))
-    multiscale = parse_multiscales(dict(node.attrs), str(path))
+        if isinstance(place.place, Path) and place.place.is_dir():
+            _require_finished_parents(place.place / place.path)
+        return _bare(place, node, labels)
+    _require_finished(place, dict(node.attrs))
+    multiscale = parse_multiscales(dict(node.attrs), str(place))
     if multiscale is not None:
-        return _ome(path, node, multiscale, labels)
-    return _group(path, node, labels)
+        return _ome(place, node, multiscale, labels)
+    return _group(place, node, labels)
 
 
-def _require_finished(store: Path, attributes: Mapping[str, Any]) -> None:
+def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
     """Refuse a store that a run has begun and not finished: what it lacks would be read as fill values."""
     if is_unfinished(attributes):
         raise InputError(
@@ -134,20 +195,20 @@ def _require_finished_parents(array: Path) -> None:
         if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
             return
         try:
-            attributes = dict(zarr.open_group(store=parent, mode="r").attrs)
+            attributes = dict(open_node(LocalTree(parent)).attrs)
         except DECODE_ERRORS:  # what lies around an array that was named need not be readable
             return
         _require_finished(parent, attributes)
 
 
-def _group(path: Path, group: zarr.Group, labels: bool) -> Found:
+def _group(path: Node, group: zarr.Group, labels: bool) -> Found:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return find_zarr(path / name, labels=labels)
+        return _find(path.below(name), labels)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -158,20 +219,20 @@ def _group(path: Path, group: zarr.Group, labels: bool) -> Found:
     )
 
 
-def _bare(path: Path, array: zarr.Array[Any], places: tuple[Path, ...], labels: bool) -> Found:
+def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> Found:
     """Open a bare array, whose axes are its dimension names or are told from their number."""
     dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
     return Found(
         kind="zarr",
-        levels=(_level(array, mapping, UNKNOWN, UNKNOWN),),
+        levels=(_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
         channels=3 if mapping.rgb else 1,
         dtype=dtype,
         axes=axes,
         is_volume="z" in axes,
         format_version=f"zarr v{array.metadata.zarr_format}",
-        files=_metadata_files(places),
+        files=path.files(),
         details=_array_details(array),
     )
 
@@ -191,7 +252,7 @@ def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str
     return axes
 
 
-def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) -> Found:
+def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> Found:
     """Open an OME-Zarr image with all its levels."""
     levels, places, first = [], [path], None
     for dataset in multiscale.datasets:
@@ -209,8 +270,9 @@ def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
         dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
-        levels.append(_level(array, mapping, *multiscale.place(dataset)))
-        places.append(path / dataset.path)
+        guarded = bounded(array, f"{path}/{dataset.path}")
+        levels.append(_level(guarded, mapping, *multiscale.place(dataset)))
+        places.append(path.below(dataset.path))
         first = first or (array, dtype, mapping)
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
@@ -222,7 +284,7 @@ def _ome(path: Path, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         axes=multiscale.axes,
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
-        files=_metadata_files(tuple(places)),
+        files=tuple(dict.fromkeys(file for place in places for file in place.files())),
         details=_array_details(array) | _provenance(group),
     )
 
@@ -252,8 +314,3 @@ def _array_details(array: zarr.Array[Any]) -> dict[str, Any]:
         "shards": list(array.shards) if array.shards else None,
         "compressors": [type(codec).__name__ for codec in codecs],
     }
-
-
-def _metadata_files(places: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return the metadata files of a store, whose size and time go into the fingerprint."""
-    return tuple(place / name for place in places for name in _METADATA if (place / name).exists())

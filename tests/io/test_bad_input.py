@@ -175,9 +175,13 @@ def test_absurd_arguments(tmp_path: Path, options: Any, words: str) -> None:
     assert one_sentence(error)
 
 
-def test_a_remote_place_is_refused() -> None:
-    with pytest.raises(InputError, match="copy it or mount it"):
-        open_section("s3://bucket/section.ome.zarr")
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "zip://a::http://127.0.0.1:9/b", "memory://a", "nosuch://a/b"]
+)
+def test_a_url_of_no_server_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match=r"is no place|is not understood") as error:
+        open_section(url)
+    assert one_sentence(error)
 
 
 def test_the_range_comes_from_the_dtype_and_never_from_the_data(tmp_path: Path) -> None:

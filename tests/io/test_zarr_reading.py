@@ -13,6 +13,7 @@ import zarr
 
 from bigrestore.errors import InputError
 from bigrestore.io.section import open_section
+from bigrestore.io.tree_store import TreeStore
 
 
 def ome_store(path: Path, pixels: Any, axes: list[Any], version: str, **multiscale: Any) -> None:
@@ -168,7 +169,7 @@ def test_a_window_reads_only_its_chunks(
     zarr.create_array(tmp_path / "a", data=pixels, chunks=(32, 32), shards=shards, compressors=None)
     section = open_section(tmp_path / "a")
     fetched = 0
-    get = zarr.storage.LocalStore.get
+    get = TreeStore.get
 
     async def counting(self: Any, key: str, *args: Any, **kwargs: Any) -> Any:
         nonlocal fetched
@@ -176,7 +177,7 @@ def test_a_window_reads_only_its_chunks(
         fetched += 0 if value is None else len(value)
         return value
 
-    monkeypatch.setattr(zarr.storage.LocalStore, "get", counting)
+    monkeypatch.setattr(TreeStore, "get", counting)
     np.testing.assert_array_equal(section.read(0, 40, 60, 70, 90), pixels[40:60, 70:90])
     assert 32 * 32 <= fetched <= 32 * 32 + 512  # one chunk, and the index of a shard
 
@@ -221,5 +222,5 @@ def test_a_chunk_that_was_cut_off_is_refused_not_decoded(tmp_path: Path, zarr_fo
     chunk = tmp_path / "a.zarr" / {2: "1.2", 3: "c/1/2"}[zarr_format]
     chunk.write_bytes(chunk.read_bytes()[:-40])
     np.testing.assert_array_equal(section.read(0, 0, 96, 0, 64), pixels[:, :64])
-    with pytest.raises(InputError, match=r"its header says .* write the store again"):
+    with pytest.raises(InputError, match=r"its header says .* restore the file"):
         section.read(0, 40, 41, 64, 80)

@@ -1,0 +1,361 @@
+"""Inputs behind a URL: files that are read in ranges, from http(s), s3 and whatever else fsspec reaches.
+
+A remote file answers to the few methods of `pathlib.Path` that the readers use, so that a TIFF on a server is read
+tile by tile as one on the disk is. Three things differ. A server may be slow or gone for a moment: every request has a
+time limit and is repeated. A server may not know ranges and send the whole file, which would be taken for the part:
+the length is checked. And a URL may hold a password or a signature: what is shown, logged and stored is the URL without
+them, and options (keys, tokens) are never shown at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.trees import Span, too_large
+from bigrestore.urls import is_remote, parse_options, without_secrets
+
+log = logging.getLogger(__name__)
+
+OPTIONS_VARIABLE = "BIGRESTORE_STORAGE_OPTIONS"
+"""Environment variable with the options of remote inputs, as JSON, where none are given otherwise."""
+
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+"""How long a server is waited for: until it answers, and between two parts of an answer."""
+
+WAITS_SECONDS = (0.5, 2.0)
+"""Waits before a request is repeated."""
+
+WINDOW_BYTES = 1 << 20
+"""What is read ahead of a header."""
+
+
+class Stat:
+    """Size and a number that changes with the content, as `os.stat` names them.
+
+    Parameters
+    ----------
+    size : int
+        In bytes.
+    tag : str
+        What the server calls this version: its ETag or time of modification.
+    """
+
+    def __init__(self, size: int, tag: str) -> None:
+        self.st_size = size
+        self.st_mtime_ns = int.from_bytes(hashlib.blake2b(tag.encode(), digest_size=6).digest(), "big")
+
+
+@attrs.frozen(eq=True, hash=True, repr=False)
+class RemoteFile:
+    """A file, or a folder, behind a URL.
+
+    Attributes
+    ----------
+    url : str
+        Without what is secret; what is shown.
+    path : str
+        What its file system calls it.
+    """
+
+    url: str
+    path: str
+    _system: Any = attrs.field(eq=False, hash=False)
+
+    @classmethod
+    def at(cls, url: str, options: Mapping[str, Any]) -> RemoteFile:
+        """Return the file behind a URL, asking nobody yet.
+
+        Raises
+        ------
+        InputError
+            When what reaches such places is not installed, or does not understand the URL.
+        """
+        from fsspec.core import url_to_fs
+
+        scheme = urlsplit(url).scheme.lower()
+        if "::" in url or scheme in ("", "file", "local", "memory", "reference", "dir", "zip", "tar"):
+            raise InputError(
+                f"{without_secrets(url)} is no place that is read; give a path, or a URL of a server."
+            )
+        try:
+            system, path = url_to_fs(url, **_with_limits(scheme, options))
+        except ImportError as error:
+            raise InputError(
+                f"{without_secrets(url)} needs {error.name or 'a package'}: pip install 'bigrestore[remote]'."
+            ) from error
+        except (ValueError, TypeError, OSError) as error:
+            raise InputError(
+                f"{without_secrets(url)} is not understood ({_short(error)}); check the URL and --storage-options."
+            ) from error
+        return cls(without_secrets(url).rstrip("/"), str(path).rstrip("/"), system)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"RemoteFile({self.url!r})"
+
+    def __truediv__(self, name: str) -> RemoteFile:
+        if not name:
+            return self
+        parts = urlsplit(self.path)
+        if parts.scheme and parts.query:  # a signed URL: the name belongs before the signature
+            path = urlunsplit(parts._replace(path=f"{parts.path}/{name}"))
+        else:
+            path = f"{self.path}/{name}"
+        return RemoteFile(f"{self.url}/{name}", path, self._system)
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL's path."""
+        return PurePosixPath(urlsplit(self.url).path or self.url).name
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the URL, by which sections are ordered."""
+        return tuple(self.url.split("/"))
+
+    @property
+    def parent(self) -> str:
+        """The URL of the folder."""
+        return self.url.rsplit("/", 1)[0]
+
+    def relative_to(self, other: object) -> str:
+        """Return the name, which is what a section file is called in messages."""
+        return self.name
+
+    def is_dir(self) -> bool:
+        """Tell that this is no folder: what lies in one is asked for by name."""
+        return False
+
+    def exists(self) -> bool:
+        """Tell whether there is such a file."""
+        try:
+            return bool(self._ask(lambda: self._system.info(self.path))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def stat(self) -> Stat:
+        """Return size and version.
+
+        Raises
+        ------
+        InputError
+            When the server does not say how large the file is.
+        """
+        facts = self._ask(lambda: self._system.info(self.path))
+        if facts.get("size") is None:
+            raise InputError(f"{self} has no length that its server states; copy it to a disk first.")
+        tags = (str(facts.get(name)) for name in ("ETag", "etag", "LastModified", "mtime") if facts.get(name))
+        return Stat(int(facts["size"]), next(tags, ""))
+
+    def children(self) -> list[str] | None:
+        """Return the names in the folder; None where the server does not list them."""
+        if self._system.protocol in ("http", "https") or "https" in self._system.protocol:
+            return None
+        try:
+            found = self._ask(lambda: self._system.ls(self.path, detail=False))
+        except FileNotFoundError:
+            return []
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+    def matches(self) -> list[RemoteFile]:
+        """Return the files that the URL matches as a pattern.
+
+        Raises
+        ------
+        InputError
+            When the server does not list its files.
+        """
+        if "https" in self._system.protocol:
+            raise InputError(
+                f"{self} is a pattern, and a web server does not list its files; name them one by one."
+            )
+        found = self._ask(lambda: self._system.glob(self.path))
+        scheme = urlsplit(self.url).scheme
+        return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
+
+    def read_span(self, span: Span, most: int) -> bytes:
+        """Return the file, or a range of it.
+
+        Parameters
+        ----------
+        span : tuple
+            First byte and the byte after the last; a negative start counts from the end.
+        most : int
+            Bytes that it may have.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        InputError
+            When it holds more, or the server is gone or sends something else.
+        """
+        start, stop = span
+        if start is not None and start < 0:
+            start = max(0, self.stat().st_size + start)
+        first = start or 0
+        asked = most + 1 if stop is None else stop - first
+        if asked > most + 1 or (stop is not None and asked > most):
+            raise too_large(str(self), asked, most)
+        if asked <= 0:
+            return b""
+        found = bytes(self._ask(lambda: self._cat(first, first + asked)))
+        if len(found) > asked:
+            if span == (None, None) or len(found) > most:
+                raise too_large(str(self), len(found), most)
+            raise InputError(f"the server of {self} does not send parts of files; copy it to a disk first.")
+        if stop is None and len(found) > most:
+            raise too_large(str(self), len(found), most)
+        return found
+
+    def _cat(self, first: int, stop: int) -> bytes:
+        """Ask for a range; one that begins behind the end is empty."""
+        try:
+            found: bytes = self._system.cat_file(self.path, start=first, end=stop)
+        except _request_errors() as error:
+            if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
+                return b""
+            raise
+        return found
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file."""
+        size = self.stat().st_size
+        found = self.read_span((0, size), size)
+        if len(found) < size:
+            raise InputError(f"{self} was cut off on its way ({len(found)} of {size} bytes); start again.")
+        return found
+
+    def open(self, mode: str = "rb") -> io.BufferedReader:
+        """Return a file object that reads ranges as they are needed."""
+        assert mode == "rb"
+        return io.BufferedReader(_Ranges(self), WINDOW_BYTES)
+
+    def _ask(self, request: Any) -> Any:
+        """Ask the server, again where it did not answer; its errors become sentences without secrets."""
+        for wait in (*WAITS_SECONDS, None):
+            try:
+                return request()
+            except (FileNotFoundError, InputError):
+                raise
+            except _request_errors() as error:
+                status, kind = getattr(error, "status", 0), type(error).__name__
+                lasting = isinstance(error, PermissionError) or 400 <= status < 500 or "Credential" in kind
+                if lasting or wait is None:
+                    raise InputError(
+                        f"{self} cannot be read ({_short(error)}); check the URL, the network and --storage-options."
+                    ) from None  # what the libraries say further holds the request, and so the key
+                log.info("%s did not answer (%s); it is asked again.", self, _short(error))
+                time.sleep(wait)
+        raise AssertionError
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file as a raw file object."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        super().__init__()
+        self._file, self._size, self._at = file, file.stat().st_size, 0
+        self.name = str(file)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "a position before the beginning of a file")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._at)
+        if wanted <= 0:
+            return 0
+        found = self._file.read_span((self._at, self._at + wanted), wanted)
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+Place = Path | RemoteFile
+"""Where an input lies."""
+
+
+def place_of(text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None) -> Place:
+    """Return the place that a path or URL names; without options those of the environment hold."""
+    if isinstance(text, RemoteFile):
+        return text
+    if isinstance(text, str) and is_remote(text):
+        return RemoteFile.at(
+            text, parse_options(os.environ.get(OPTIONS_VARIABLE)) if options is None else options
+        )
+    return Path(text)
+
+
+def require_there(place: RemoteFile) -> None:
+    """Refuse a remote file that is not there.
+
+    Raises
+    ------
+    InputMissingError
+        Naming it.
+    """
+    if not place.exists():
+        raise InputMissingError(f"{place} does not exist, or may not be read without a key; check the URL.")
+
+
+def _with_limits(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return storage options with time limits, unless they have their own."""
+    found = dict(options)
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        found["client_kwargs"] = {"timeout": limits, **found.get("client_kwargs", {})}
+    elif scheme in ("s3", "s3a"):
+        limits_s3 = {
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "retries": {"max_attempts": 2},
+        }
+        found["config_kwargs"] = {**limits_s3, **found.get("config_kwargs", {})}
+    return found
+
+
+def _request_errors() -> tuple[type[Exception], ...]:
+    """Return what a request may raise: errors of the system, and those of the libraries that are loaded."""
+    found: list[type[Exception]] = [OSError, EOFError, ValueError]
+    for module, names in (
+        ("aiohttp", ("ClientError",)),
+        ("botocore.exceptions", ("BotoCoreError", "ClientError")),
+    ):
+        loaded = sys.modules.get(module)
+        found += [getattr(loaded, name) for name in names] if loaded else []
+    return tuple(found)
+
+
+def _short(error: BaseException) -> str:
+    """Return an error as one short line without secrets."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

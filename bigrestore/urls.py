@@ -1,0 +1,67 @@
+"""URLs and what in them is secret.
+
+A URL may hold a password or a signature, and options hold keys. What is shown, logged or stored is the URL without them,
+and a command line without its options. This module imports nothing, so that whoever logs can ask it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bigrestore.errors import UsageError
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*://)([^/\s@'\"]+@)?([^\s?'\"#]*)([?#][^\s'\"]*)?", re.IGNORECASE)
+
+OPTIONS_FLAG = "--storage-options"
+
+
+def is_remote(text: object) -> bool:
+    """Tell a URL from a path."""
+    return isinstance(text, str) and "://" in text
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URLs have neither user and password nor query, in which signatures stand."""
+    return _URL.sub(lambda found: found[1] + found[3], text)
+
+
+def shown_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command as they may be stored: no storage options, URLs without secrets."""
+    shown: list[str] = []
+    for argument in arguments:
+        if shown and shown[-1] == OPTIONS_FLAG:
+            shown.append("...")
+        elif argument.startswith(f"{OPTIONS_FLAG}="):
+            shown.append(f"{OPTIONS_FLAG}=...")
+        else:
+            shown.append(without_secrets(argument))
+    return shown
+
+
+def parse_options(text: str | None) -> dict[str, Any]:
+    """Read storage options: a JSON object, or `@FILE` with one, which keeps keys out of the list of processes.
+
+    Raises
+    ------
+    UsageError
+        Where it is none. What was given is not repeated, since it holds keys.
+    """
+    if text is None or not text.strip():
+        return {}
+    try:
+        found = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except OSError as error:
+        raise UsageError(
+            f"The file of --storage-options cannot be read ({error.strerror}); check it."
+        ) from error
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(
+            "--storage-options is no JSON object; give one, such as '{\"anon\": true}', or @FILE with one."
+        )
+    return found

@@ -1,0 +1,674 @@
+"""Inputs that are wrong on purpose: cut off, of the wrong kind, or made to harm whoever opens them.
+
+Each is built from a few lines, so that what is wrong with it can be read here, and says by which commands it is
+tried and how they must end. None is larger than some MiB on the disk, whatever it claims.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numcodecs
+import numpy as np
+import tifffile
+import zarr
+from PIL import Image
+
+INPUT, OUTPUT = "INPUT", "OUTPUT"
+INFO = ("info", INPUT)
+VERIFY = ("verify", INPUT)
+RUN = ("run", INPUT, OUTPUT, "--method", "rational", "--no-report", "--progress", "none", "--threads", "1")
+REFUSED = frozenset({3})
+
+Make = Callable[[Path], Path | str]
+
+
+@attrs.frozen
+class Bad:
+    """One bad input: how it is made, the command that is tried on it, and how that may end."""
+
+    name: str
+    make: Make
+    command: tuple[str, ...] = INFO
+    codes: frozenset[int] = REFUSED
+
+
+CORPUS: list[Bad] = []
+
+
+def bad(command: tuple[str, ...] = INFO, codes: frozenset[int] = REFUSED) -> Callable[[Make], Make]:
+    def note(make: Make) -> Make:
+        CORPUS.append(Bad(make.__name__, make, command, codes))
+        return make
+
+    return note
+
+
+def several(names: dict[str, Any], make: Callable[[Path, Any], Path | str], *rest: Any) -> None:
+    """Add one bad input for each value."""
+    for name, value in names.items():
+        CORPUS.append(Bad(name, lambda folder, value=value: make(folder, value), *rest))
+
+
+def tissue(side: int = 96) -> np.ndarray[Any, Any]:
+    """Return pixels that no codec packs well."""
+    return np.random.default_rng(0).integers(0, 255, (side, side), dtype=np.uint8)
+
+
+def packed_zeros(megabytes: int) -> bytes:
+    """Return a raw deflate stream of zeros; one block is packed and repeated, so that it is made at once."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(10_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * (megabytes // 10) + b"\x03\0"
+
+
+def zlib_zeros(megabytes: int) -> bytes:
+    """Return a zlib stream of zeros, whose Adler checksum counts them."""
+    return b"\x78\xda" + packed_zeros(megabytes) + struct.pack(">HH", megabytes * 1_000_000 % 65521, 1)
+
+
+def gzip_zeros(megabytes: int, head: bytes = b"") -> bytes:
+    """Return gzip files after one another: of some bytes, and of zeros."""
+    crc, block = 0, bytes(10_000_000)
+    for _ in range(megabytes // 10):
+        crc = zlib.crc32(block, crc)
+    tail = struct.pack("<II", crc, megabytes * 1_000_000 % 2**32)
+    return gzip.compress(head) + b"\x1f\x8b\x08" + b"\0" * 6 + b"\x03" + packed_zeros(megabytes) + tail
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    path = folder / "input.tif"
+    path.write_bytes(content)
+    return path
+
+
+def _png(side: int = 96) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(tissue(side)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _jpeg() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(tissue()).save(out, "JPEG")
+    return out.getvalue()
+
+
+def _tiff(**options: Any) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, options.pop("pixels", tissue()), **options)
+    return out.getvalue()
+
+
+several(
+    {
+        "empty_file": b"",
+        "one_byte": b"I",
+        "text_file": b"This is no image.\n" * 50,
+        "html_page": b"<html><body>404 not found</body></html>",
+        "png_signature_only": b"\x89PNG\r\n\x1a\n",
+        "jpeg_signature_only": b"\xff\xd8\xff\xe0",
+        "hdf5_signature_only": b"\x89HDF\r\n\x1a\n" + b"\0" * 64,
+        "gzip_signature_only": b"\x1f\x8b\x08",
+        "zip_signature_only": b"PK\x03\x04" + b"\0" * 60,
+        "tiff_without_directory": b"II*\0",
+        "tiff_directory_behind_the_end": b"II*\0" + struct.pack("<I", 2**31),
+        "bigtiff_directory_behind_the_end": b"II+\0" + struct.pack("<HHQ", 8, 0, 2**62),
+        "tiff_directory_of_garbage": b"II*\0\x08\0\0\0" + bytes(range(256)) * 8,
+        "png_half_a_header": _png()[:30],
+        "jpeg_header_only": _jpeg()[:100],
+        "tiff_cut_in_half": _tiff(tile=(32, 32), compression="deflate")[:4000],
+        "pickle_file": pickle.dumps({"a": 1}),
+        "elf_program": b"\x7fELF" + b"\0" * 200,
+        "nifti_of_zeros": b"\x5c\x01\0\0" + b"\0" * 340 + b"n+1\0" + b"\0" * 10,
+    },
+    _file,
+)
+several(
+    {
+        "png_cut_off": _png()[:-3000],
+        "png_flipped_bytes": _png()[:2000] + b"\xff" * 400 + _png()[2400:],
+        "jpeg_cut_off": _jpeg()[:-2500],
+        "tiff_tile_of_garbage": _tiff(tile=(32, 32), compression="deflate")[:-1500] + b"\xaa" * 1500,
+        "tiff_lzw_of_garbage": _tiff(compression="lzw", rowsperstrip=16)[:-4000] + b"\x55" * 4000,
+    },
+    _file,
+    RUN,
+    frozenset({3, 5}),
+)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _png_claiming(folder: Path, size: tuple[int, int, int, int]) -> Path:
+    width, height, bits, colour = size
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + _chunk(b"IEND", b"")
+    return _file(folder, b"\x89PNG\r\n\x1a\n" + body)
+
+
+several(
+    {
+        "png_claims_4e18_pixels": (2**31 - 1, 2**31 - 1, 8, 0),
+        "png_claims_a_line_of_2e9": (2**31 - 1, 1, 8, 0),
+        "png_claims_100000_square_rgb16": (100_000, 100_000, 16, 2),
+        "png_claims_no_width": (0, 100, 8, 0),
+    },
+    _png_claiming,
+    RUN,
+)
+
+
+@bad(RUN)
+def png_bomb(folder: Path) -> Path:
+    """Zeros of 29999 x 40000 pixels in a megabyte, valid in every byte: a row has its filter type before it."""
+    body = zlib_zeros(1200)
+    header = struct.pack(">IIBBBBB", 29_999, 40_000, 8, 0, 0, 0, 0)
+    return _file(
+        folder,
+        b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b""),
+    )
+
+
+@bad(RUN, frozenset({0, 3}))
+def png_text_bomb(folder: Path) -> Path:
+    """A compressed comment that unpacks into 1.2 GB."""
+    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib_zeros(1200))
+    whole = _png()
+    return _file(folder, whole[:33] + comment + whole[33:])
+
+
+# ----------------------------------------------------------------------------------------------- TIFF
+
+
+def _entry(tag: int, kind: int, count: int, value: int, big: bool) -> bytes:
+    return struct.pack("<HHQQ" if big else "<HHII", tag, kind, count, value)
+
+
+def _raw_tiff(folder: Path, tags: dict[int, tuple[int, int, int]], tail: bytes = b"\0" * 256) -> Path:
+    """Write a BigTIFF of one directory from raw tags: type, count, value or offset."""
+    wanted = {
+        256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (16, 1, 400),
+        277: (3, 1, 1), 278: (4, 1, 64), 279: (16, 1, 4096),
+    } | tags  # fmt: skip
+    entries = b"".join(_entry(tag, *facts, big=True) for tag, facts in sorted(wanted.items()))
+    head = b"II+\0" + struct.pack("<HHQ", 8, 0, 16)
+    directory = struct.pack("<Q", len(wanted)) + entries + struct.pack("<Q", 0)
+    return _file(folder, (head + directory).ljust(400, b"\0") + tail)
+
+
+_DEFLATE = (3, 1, 8)
+
+several(
+    {
+        "tiff_tag_of_2e60_values": {273: (16, 2**60, 400), 279: (16, 2**60, 400)},
+        "tiff_byte_count_2e60": {279: (16, 1, 2**60)},
+        "tiff_offset_2e60": {273: (16, 1, 2**60)},
+        "tiff_claims_4e18_pixels": {256: (4, 1, 2**31 - 1), 257: (4, 1, 2**31 - 1), 278: (4, 1, 2**31 - 1)},
+        "tiff_claims_strip_of_10_gb": {256: (4, 1, 100_000), 257: (4, 1, 100_000), 278: (4, 1, 100_000), 259: (3, 1, 8)},
+        "tiff_tile_of_4_gb": {322: (4, 1, 2**16), 323: (4, 1, 2**16), 324: (16, 1, 400), 325: (16, 1, 99), 259: _DEFLATE},
+        "tiff_no_width": {256: (4, 1, 0)},
+        "tiff_tile_of_no_size": {322: (4, 1, 0), 323: (4, 1, 0), 324: (16, 1, 400), 325: (16, 1, 99)},
+        "tiff_65535_samples": {277: (3, 1, 65535)},
+        "tiff_300_bits": {258: (3, 1, 300)},
+        "tiff_unknown_compression": {259: (3, 1, 54321)},
+        "tiff_description_of_2e60_bytes": {270: (2, 2**60, 400)},
+    },
+    _raw_tiff,
+    RUN,
+)  # fmt: skip
+
+
+@bad()
+def tiff_directories_in_a_circle(folder: Path) -> Path:
+    path = _raw_tiff(folder, {}, b"\0" * 5000)
+    raw = bytearray(path.read_bytes())
+    count = struct.unpack_from("<Q", raw, 16)[0]
+    struct.pack_into("<Q", raw, 24 + 20 * count, 16)
+    path.write_bytes(raw)
+    return path
+
+
+CORPUS[-1] = attrs.evolve(CORPUS[-1], codes=frozenset({0, 3}))
+
+
+@bad(RUN, frozenset({3, 5}))
+def tiff_deflate_bomb(folder: Path) -> Path:
+    """One tile of 64 x 64 whose stream unpacks into 1.5 GB."""
+    body = zlib_zeros(1500)
+    tags = {322: (4, 1, 64), 323: (4, 1, 64), 324: (16, 1, 400), 325: (16, 1, len(body)), 259: (3, 1, 8)}
+    return _raw_tiff(folder, tags, body)
+
+
+CORPUS[-1] = attrs.evolve(CORPUS[-1], codes=frozenset({0, 3, 5}))
+
+
+@bad()
+def tiff_xml_bomb(folder: Path) -> Path:
+    """OME-XML whose entities unpack a billionfold."""
+    entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
+    xml = f'<?xml version="1.0"?><!DOCTYPE O [<!ENTITY a0 "ha">{entities}]><OME><Image>&a11;</Image></OME>'
+    path = folder / "input.ome.tif"
+    tifffile.imwrite(path, tissue(), description=xml, metadata=None)
+    return path
+
+
+CORPUS[-1] = attrs.evolve(CORPUS[-1], codes=frozenset({0, 3}))
+
+several(
+    {
+        "tiff_of_complex": {"pixels": np.zeros((9, 9), np.complex64)},
+        "tiff_of_float64": {"pixels": np.zeros((9, 9))},
+        "tiff_of_five_channels": {"pixels": np.zeros((9, 9, 5), np.uint8), "photometric": 1, "planarconfig": 1},
+        "tiff_with_time": {"pixels": np.zeros((4, 9, 9), np.uint8), "imagej": True, "metadata": {"axes": "TYX"}},
+    },
+    lambda folder, options: _file(folder, _tiff(**options)),
+)  # fmt: skip
+
+
+@bad(RUN, frozenset({3, 5}))
+def tiff_of_nan(folder: Path) -> Path:
+    return _file(folder, _tiff(pixels=np.full((64, 64), np.nan, np.float32)))
+
+
+@bad(RUN)
+def device_zero(folder: Path) -> Path:
+    return Path("/dev/zero")
+
+
+@bad(RUN)
+def named_pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.tif")
+    return folder / "pipe.tif"
+
+
+@bad()
+def link_to_itself(folder: Path) -> Path:
+    (folder / "loop.tif").symlink_to(folder / "loop.tif")
+    return folder / "loop.tif"
+
+
+@bad()
+def name_of_5000_letters(folder: Path) -> Path:
+    return folder / ("a" * 5000)
+
+
+@bad(RUN, frozenset({3}))
+def markup_in_the_name(folder: Path) -> Path:
+    path = folder / "[red]a[bold]<script>\x1b[31m.tif"
+    path.write_bytes(b"II*\0")
+    return path
+
+
+@bad()
+def folder_of_nothing(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+@bad()
+def folder_of_one_good_and_one_bad_section(folder: Path) -> Path:
+    Image.fromarray(tissue()).save(folder / "a1.png")
+    (folder / "a2.png").write_bytes(_png()[:20])
+    return folder
+
+
+@bad()
+def folder_of_two_shapes(folder: Path) -> Path:
+    Image.fromarray(tissue()).save(folder / "a1.png")
+    Image.fromarray(tissue(50)).save(folder / "a2.png")
+    return folder
+
+
+@bad()
+def nifti_gzip_bomb(folder: Path) -> Path:
+    """A gzipped volume that claims, and unpacks into, far more than it is."""
+    import nibabel
+
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((30_000, 30_000, 2))
+    path = folder / "input.nii.gz"
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    path.write_bytes(gzip_zeros(1800, header.binaryblock + b"\0" * 4))
+    return path
+
+
+# ----------------------------------------------------------------------------------------------- Zarr
+
+
+def _zarr3(folder: Path, **changes: Any) -> Path:
+    """Write the metadata of a Zarr v3 array, changed."""
+    facts: dict[str, Any] = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [512, 512],
+        "data_type": "uint8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [64, 64]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "attributes": {},
+    }
+    store = folder / "input.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text(json.dumps(facts | changes))
+    return store
+
+
+def _grid(*shape: int) -> dict[str, Any]:
+    return {"name": "regular", "configuration": {"chunk_shape": list(shape)}}
+
+
+_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def _shards(*chunk: int) -> list[Any]:
+    crc = {"name": "crc32c"}
+    options = {"chunk_shape": list(chunk), "codecs": [_BYTES], "index_codecs": [_BYTES, crc]}
+    return [{"name": "sharding_indexed", "configuration": options}]
+
+
+several(
+    {
+        "zarr_claims_1e18_pixels": {"shape": [10**9, 10**9]},
+        "zarr_claims_a_line_of_1e15": {"shape": [1, 10**15]},
+        "zarr_claims_1e18_and_one_chunk": {"shape": [10**9, 10**9], "chunk_grid": _grid(10**9, 10**9)},
+        "zarr_chunk_of_100_gb": {"shape": [10**6, 10**6], "chunk_grid": _grid(10**6, 10**5)},
+        "zarr_chunk_of_nothing": {"chunk_grid": _grid(0, 64)},
+        "zarr_chunk_below_zero": {"chunk_grid": _grid(-64, 64)},
+        "zarr_shape_below_zero": {"shape": [-5, 512]},
+        "zarr_shape_of_fractions": {"shape": [5.5, 512]},
+        "zarr_shape_of_text": {"shape": "large"},
+        "zarr_shard_of_1e12_chunks": {"shape": [10**6, 10**6], "chunk_grid": _grid(10**6, 10**6), "codecs": _shards(1, 1)},
+        "zarr_no_pixels": {"shape": [0, 512]},
+        "zarr_of_strings": {"data_type": "string", "fill_value": "", "codecs": [{"name": "vlen-utf8"}]},
+        "zarr_unknown_codec": {"codecs": [_BYTES, {"name": "os.system", "configuration": {"cmd": "true"}}]},
+        "zarr_unknown_type": {"data_type": "uint8; import os"},
+        "zarr_version_99": {"zarr_format": 99},
+        "zarr_six_axes": {"shape": [1] * 6, "chunk_grid": _grid(*[1] * 6)},
+        "zarr_nested_10000_deep": {"attributes": {"ome": "x"}},
+    },
+    lambda folder, changes: _zarr3(folder, **changes),
+)  # fmt: skip
+
+
+@bad()
+def zarr_json_nested_without_end(folder: Path) -> Path:
+    store = folder / "input.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text("[" * 200_000)
+    return store
+
+
+@bad()
+def zarr_json_of_a_gigabyte(folder: Path) -> Path:
+    store = folder / "input.zarr"
+    store.mkdir()
+    with (store / "zarr.json").open("wb") as file:
+        file.truncate(1 << 30)
+    return store
+
+
+@bad()
+def zarr_json_is_a_pipe(folder: Path) -> Path:
+    store = folder / "input.zarr"
+    store.mkdir()
+    os.mkfifo(store / "zarr.json")
+    return store
+
+
+def _zarr_chunks(folder: Path, content: bytes) -> Path:
+    """Write an array whose chunks are packed by gzip, all of one content."""
+    gzipped = [_BYTES, {"name": "gzip", "configuration": {"level": 5}}]
+    store = _zarr3(folder, codecs=gzipped, shape=[64, 64])
+    (store / "c" / "0").mkdir(parents=True)
+    (store / "c" / "0" / "0").write_bytes(content)
+    return store
+
+
+several(
+    {
+        "zarr_gzip_bomb": gzip_zeros(1500),
+        "zarr_gzip_cut_off": gzip.compress(tissue(64).tobytes())[:-100],
+        "zarr_chunk_empty": b"",
+    },
+    _zarr_chunks,
+    RUN,
+    frozenset({3, 5}),
+)  # fmt: skip
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_blosc_claims_2_gb(folder: Path) -> Path:
+    store = folder / "input.zarr"
+    zarr.create_array(store, data=tissue(64), chunks=(64, 64), zarr_format=2, compressors=numcodecs.Blosc())
+    chunk = store / "0.0"
+    raw = bytearray(chunk.read_bytes())
+    struct.pack_into("<I", raw, 4, 2**31 - 1)
+    chunk.write_bytes(raw)
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_zstd_claims_2e62(folder: Path) -> Path:
+    store = folder / "input.zarr"
+    zarr.create_array(store, data=tissue(64), chunks=(64, 64), compressors=zarr.codecs.ZstdCodec())
+    (store / "c" / "0" / "0").write_bytes(b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 2**62) + b"\x01\0\0")
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_chunk_of_8_gb_of_nothing(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64])
+    (store / "c" / "0").mkdir(parents=True)
+    with (store / "c" / "0" / "0").open("wb") as file:
+        file.truncate(8 << 30)
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_chunk_links_out_of_the_store(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64])
+    (store / "c" / "0").mkdir(parents=True)
+    (folder / "secret").write_bytes(b"s" * 4096)
+    (store / "c" / "0" / "0").symlink_to(folder / "secret")
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_folder_links_out_of_the_store(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64])
+    (folder / "elsewhere" / "0").mkdir(parents=True)
+    (folder / "elsewhere" / "0" / "0").write_bytes(b"s" * 4096)
+    (store / "c").symlink_to(folder / "elsewhere")
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_chunk_is_a_device(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64])
+    (store / "c" / "0").mkdir(parents=True)
+    os.mkfifo(store / "c" / "0" / "0")
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_shard_index_of_garbage(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64], codecs=_shards(32, 32))
+    (store / "c" / "0").mkdir(parents=True)
+    (store / "c" / "0" / "0").write_bytes(b"\xfe" * 4164)
+    return store
+
+
+def _zarr2(folder: Path, changes: dict[str, Any]) -> Path:
+    """Write the metadata of a Zarr v2 array, changed, and a pickle for a chunk that would leave a file behind."""
+    facts = {
+        "zarr_format": 2, "shape": [64, 64], "chunks": [64, 64], "dtype": "|u1", "compressor": None, "fill_value": 0,
+        "order": "C", "filters": None,
+    }  # fmt: skip
+    store = folder / "input.zarr"
+    store.mkdir()
+    (store / ".zarray").write_text(json.dumps(facts | changes))
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(folder / "pickle-was-run"),)
+
+    (store / "0.0").write_bytes(pickle.dumps(Trap()))
+    return store
+
+
+several(
+    {
+        "zarr2_object_pickle": {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}]},
+        "zarr2_pickle_filter_on_bytes": {"filters": [{"id": "pickle", "protocol": 5}]},
+        "zarr2_pickle_as_compressor": {"compressor": {"id": "pickle", "protocol": 5}},
+        "zarr2_json_codec": {"dtype": "|O", "filters": [{"id": "json2"}]},
+        "zarr2_unknown_compressor": {"compressor": {"id": "no-such-codec"}},
+        "zarr2_structured_type": {"dtype": [["a", "<i4"], ["b", "<f8"]]},
+        "zarr2_order_of_nonsense": {"order": "Z"},
+    },
+    _zarr2,
+    RUN,
+)
+
+
+def _ome(folder: Path, image: dict[str, Any]) -> Path:
+    """Write a group whose multiscales metadata are changed, with one good level."""
+    store = folder / "input.ome.zarr"
+    group = zarr.create_group(store)
+    group.create_array("0", data=tissue())
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+    whole = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]} | image
+    group.attrs.put({"ome": {"version": "0.5", "multiscales": [whole]}})
+    return store
+
+
+def _at(path: str, scale: Any = (1.0, 1.0)) -> dict[str, Any]:
+    return {
+        "datasets": [{"path": path, "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}]
+    }
+
+
+several(
+    {
+        "ome_level_above_the_store": _at("../../input.ome.zarr/0"),
+        "ome_level_with_absolute_path": _at("/etc"),
+        "ome_level_missing": _at("7"),
+        "ome_no_levels": {"datasets": []},
+        "ome_scale_of_nan": _at("0", (float("nan"), 1.0)),
+        "ome_scale_of_text": _at("0", ("a", "b")),
+        "ome_scale_too_long": _at("0", [1.0] * 9),
+        "ome_axes_of_numbers": {"axes": 3},
+        "ome_axes_twice_y": {"axes": [{"name": "y"}, {"name": "y"}]},
+        "ome_path_with_markup": _at("[/red]<b>&"),
+        "ome_levels_of_null": {"datasets": None},
+    },
+    _ome,
+)
+
+
+@bad()
+def ome_group_that_holds_itself(folder: Path) -> Path:
+    store = folder / "input.zarr"
+    zarr.create_group(store)
+    (store / "a").symlink_to(store)
+    return store
+
+
+@bad(VERIFY, frozenset({3, 6}))
+def verify_absurd_level(folder: Path) -> Path:
+    store = _ome(folder, {})
+    path = store / "0" / "zarr.json"
+    path.write_text(path.read_text().replace("96", "999999999", 2))
+    return store
+
+
+# ------------------------------------------------------------------------------------------- zip files
+
+
+def _zip(folder: Path, members: dict[str, bytes | int]) -> Path:
+    """Write a zip file of members; a number stands for so many megabytes of zeros."""
+    path = folder / "input.zarr.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            if isinstance(content, bytes):
+                file.writestr(name, content)
+                continue
+            with file.open(name, "w") as entry:
+                for _ in range(content // 10):
+                    entry.write(bytes(10_000_000))
+    return path
+
+
+_META = json.dumps(
+    {
+        "zarr_format": 3, "node_type": "array", "shape": [64, 64], "data_type": "uint8", "chunk_grid": _grid(64, 64),
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}}, "fill_value": 0,
+        "codecs": [_BYTES], "attributes": {},
+    }
+).encode()  # fmt: skip
+several(
+    {
+        "zip_of_nothing": {},
+        "zip_of_a_text": {"readme.txt": b"hello"},
+        "zip_that_climbs_out": {"../../zarr.json": b"{}"},
+        "zip_with_a_bomb_for_metadata": {"zarr.json": 300},
+    },
+    _zip,
+)
+several(
+    {"zip_with_a_bomb_for_a_chunk": {"zarr.json": _META, "c/0/0": 500}},
+    _zip,
+    RUN,
+    frozenset({3, 5}),
+)
+
+
+@bad(RUN, frozenset({3, 5}))
+def zip_cut_off(folder: Path) -> Path:
+    path = _zip(folder, {"zarr.json": _META, "c/0/0": tissue(64).tobytes()})
+    path.write_bytes(path.read_bytes()[:-30])
+    return path
+
+
+@bad(RUN, frozenset({3, 5}))
+def zip_locked_by_a_password(folder: Path) -> Path:
+    path = _zip(folder, {"zarr.json": _META})
+    raw = bytearray(path.read_bytes())
+    raw[6] |= 1
+    at = raw.index(b"PK\x01\x02")
+    raw[at + 8] |= 1
+    path.write_bytes(raw)
+    return path
+
+
+# ------------------------------------------------------------------------------------------------ URLs
+
+several(
+    {
+        "url_of_a_file": "file:///etc/hostname",
+        "url_without_a_server": "http://127.0.0.1:9/a.zarr",
+        "url_of_no_scheme": "nosuch://host/a.zarr",
+        "url_in_a_chain": "simplecache::http://127.0.0.1:9/a.zarr",
+    },
+    lambda folder, url: url,
+)
