@@ -18,12 +18,14 @@ import typer.core
 
 from bigrestore import __version__
 from bigrestore.cli.degrade import degrade
+from bigrestore.cli.doctor import doctor
 from bigrestore.cli.info import info
 from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe, score
+from bigrestore.cli.status import status
 from bigrestore.cli.train import train_app
 from bigrestore.cli.verify import verify
 from bigrestore.errors import BigrestoreError
@@ -59,6 +61,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "profile": profile,
     "degrade": degrade,
+    "status": status,
+    "doctor": doctor,
 }
 for name, command in COMMANDS.items():
     app.command(name=name)(command)

@@ -59,6 +59,12 @@ def use_format(log_format: str | None) -> None:
     _asked["log_format"] = log_format
 
 
+def asked_format() -> str | None:
+    """Return the format that was asked for before the command, None where none was."""
+    found: str | None = _asked["log_format"]
+    return found
+
+
 def wanted_format(log_format: str | None) -> str:
     """Return the format that a command was told, else the one before the command, else text."""
     return log_format or _asked["log_format"] or "text"

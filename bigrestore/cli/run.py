@@ -161,9 +161,10 @@ def run(
     """
     beside = {"input", "output", "dry_run", "as_json", "config", "verbose", "quiet"}
     flags = {name: value for name, value in locals().items() if name not in beside and name != "beside"}
-    from bigrestore.cli.log import configure_logging
+    from bigrestore.cli.log import asked_format, configure_logging
     from bigrestore.settings import RunSettings
 
+    flags["log_format"] = log_format or asked_format()
     settings = RunSettings.resolve(
         flags | ({"progress": "none"} if quiet and progress is None else {}), config
     )

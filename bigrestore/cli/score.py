@@ -106,9 +106,10 @@ def score(
     """
     beside = {"image", "output", "before", "reference", "as_json", "verbose", "quiet"}
     flags = {name: value for name, value in locals().items() if name not in beside and name != "beside"}
-    from bigrestore.cli.log import configure_logging
+    from bigrestore.cli.log import asked_format, configure_logging
     from bigrestore.settings import ScoreSettings
 
+    flags["log_format"] = log_format or asked_format()
     given = {name: value for name, value in flags.items() if value is not None}
     settings = ScoreSettings.from_mapping(given, "The command line")
     configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)

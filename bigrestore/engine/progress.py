@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import threading
 import time
 from typing import Any, Protocol, TextIO
 
@@ -75,15 +76,18 @@ class Meter:
             "mpx_per_s": round(self.mpx_per_second, 2),
             "eta_s": None if left is None else round(left),
             "rss_bytes": rss_bytes(),
+            "device_bytes": device_bytes(),
         }
 
     def line(self) -> str:
         """Return the state as one plain line."""
         share = 100 * self.done / self.total if self.total else 100.0
         unit = UNITS.get(self.phase, "steps")
+        held = device_bytes()
+        device = "" if held is None else f" gpu {held / 2**30:.1f}G"
         return (
             f"{_now()} {self.phase} {self.done}/{self.total} {unit} {share:.1f}% "
-            f"{self.mpx_per_second:.1f} MPx/s eta {clock(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G"
+            f"{self.mpx_per_second:.1f} MPx/s eta {clock(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G{device}"
         )
 
 
@@ -103,6 +107,8 @@ class NoProgress:
 class LinesProgress:
     """Writes one line per interval and one at the end of a phase.
 
+    A thread writes it, so that a line comes also while one block takes long, and its absence means something.
+
     Parameters
     ----------
     stream : TextIO, optional
@@ -118,11 +124,18 @@ class LinesProgress:
     ) -> None:
         self._stream, self._interval, self._as_json = stream or sys.stderr, interval, as_json
         self._meter, self._last = Meter(), 0.0
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._beat: threading.Thread | None = None
 
     def start(self, phase: str, total: int, done: int = 0) -> None:
         """Begin a phase."""
+        self._end_beat()
         self._meter.start(phase, total, done)
         self._last = time.monotonic()
+        if self._interval > 0:
+            self._ended = threading.Event()
+            self._beat = threading.Thread(target=self._keep_on, args=(self._ended,), daemon=True)
+            self._beat.start()
 
     def advance(self, done: int, pixels: int) -> None:
         """Write a line where the interval is over."""
@@ -132,10 +145,27 @@ class LinesProgress:
 
     def close(self) -> None:
         """Write the last line."""
+        self._end_beat()
         if self._meter.total:
             self._write()
 
+    def _keep_on(self, ended: threading.Event) -> None:
+        """Write a line whenever nobody else has for an interval."""
+        while not ended.wait(max(0.01, self._interval - (time.monotonic() - self._last))):
+            if time.monotonic() - self._last >= self._interval:
+                self._write()
+
+    def _end_beat(self) -> None:
+        self._ended.set()
+        if self._beat is not None:
+            self._beat.join()
+            self._beat = None
+
     def _write(self) -> None:
+        with self._lock:
+            self._write_line()
+
+    def _write_line(self) -> None:
         self._last = time.monotonic()
         text = json.dumps(self._meter.facts()) if self._as_json else self._meter.line()
         self._stream.write(text + "\n")
@@ -205,6 +235,14 @@ def make_progress(kind: str, log_format: str = "text") -> Progress:
     if kind == "bar" or (kind == "auto" and sys.stderr.isatty() and log_format == "text"):
         return BarProgress()
     return LinesProgress(as_json=log_format == "json")
+
+
+def device_bytes() -> int | None:
+    """Return the memory that this process holds on its GPUs, in bytes; None where it uses none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return sum(int(torch.cuda.memory_reserved(index)) for index in range(torch.cuda.device_count()))
 
 
 def clock(seconds: float | None) -> str:

@@ -128,7 +128,9 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
     InputError
         For any other dtype, naming the conversion that helps.
     """
-    native: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    native: np.dtype[Any] = np.dtype(dtype)
+    if native.kind in "biufc":  # what else there is has no byte order, or none of its own
+        native = native.newbyteorder("=")
     if labels:
         if native.kind in "biu":
             return native

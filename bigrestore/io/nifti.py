@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
+from bigrestore.io.limits import require_unpacked
 from bigrestore.io.ome_metadata import MICROMETRES
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ def find_nifti(path: Path, *, labels: bool = False) -> Found:
         raise InputError(
             f"{path} has the shape {shape}; a section or volume has two or three axes longer than 1."
         )
+    if path.name.lower().endswith(".gz"):
+        unpacked = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        require_unpacked(path.stat().st_size, unpacked, str(path), labels=labels)
     return _describe(path, image, shape, dtype)
 
 

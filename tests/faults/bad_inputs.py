@@ -403,7 +403,6 @@ several(
         "zarr_unknown_type": {"data_type": "uint8; import os"},
         "zarr_version_99": {"zarr_format": 99},
         "zarr_six_axes": {"shape": [1] * 6, "chunk_grid": _grid(*[1] * 6)},
-        "zarr_nested_10000_deep": {"attributes": {"ome": "x"}},
     },
     lambda folder, changes: _zarr3(folder, **changes),
 )  # fmt: skip

@@ -1,0 +1,54 @@
+"""`bigrestore doctor`: whether this machine can do a run, and what to do where it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bigrestore.cli.table import print_rows
+
+
+def doctor(
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where outputs would be written.", show_default="here")
+    ] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
+) -> None:
+    """Print versions, device, memory, disks and their speed, and restore one tile.
+
+    Exit codes: 0 where a run would work, hints or not; 6 where it would not; 2 where the folder is none.
+    """
+    import json
+    import logging
+
+    import attrs
+
+    from bigrestore.cli.log import configure_logging
+    from bigrestore.engine.doctor import examine
+    from bigrestore.errors import CheckFailedError, UsageError
+
+    configure_logging(verbose=verbose, quiet=True)
+    if not folder.is_dir():
+        raise UsageError(f"--folder is {str(folder)!r}, which is no folder; name one that exists.")
+    logging.getLogger(__name__).debug("Examining this machine, outputs in %s.", folder)
+    findings = list(examine(folder.resolve()))
+    if as_json:
+        typer.echo(json.dumps([attrs.asdict(finding) for finding in findings], indent=1))
+    else:
+        print_rows(
+            (finding.name, f"{finding.verdict:5} {finding.value}{_way_out(finding.way_out)}")
+            for finding in findings
+        )
+    faults = [finding for finding in findings if finding.verdict == "fault"]
+    if faults:
+        raise CheckFailedError(
+            f"{len(faults)} check(s) failed, first {faults[0].name}: {faults[0].value.rstrip('.')}; mend it and "
+            "start bigrestore doctor again."
+        )
+
+
+def _way_out(text: str) -> str:
+    return f" ({text})" if text else ""

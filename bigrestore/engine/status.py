@@ -1,0 +1,187 @@
+"""How far a run is, told from what lies beside its output: while it runs, after it, and after it was killed.
+
+Nothing is asked of the run itself, which may be on another machine: the journal has a record for each block, the plan
+says how many there are, and the times of the records say how fast they come. Nothing is written or locked for longer
+than a look takes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.lock import LOCK_NAME, holder, named
+from bigrestore.engine.output import output_path
+from bigrestore.engine.progress import clock
+from bigrestore.errors import InputError, InputMissingError
+
+RECENT = 100
+"""Records from whose times the rate is taken."""
+
+MOST_LISTED = 20
+"""Failed blocks that are listed by name."""
+
+
+@attrs.frozen
+class RunStatus:
+    """The state of a run.
+
+    Attributes
+    ----------
+    output : str
+        The output.
+    state : str
+        `finished`, `failed` (finished but for failed blocks), `running`, or `stopped`.
+    holder : str
+        Who is writing it, where that is known.
+    total : int or None
+        Blocks of the run; None where its plan does not say.
+    done, empty, failed, in_hand : int
+        Blocks that are restored, wholly background, failed, and at work.
+    seconds_left : float or None
+        At the rate of the last records, None where that is not known or nothing runs.
+    blocks_per_hour : float or None
+        That rate.
+    last_record_s : float or None
+        Seconds since the last block was recorded.
+    reasons : dict
+        Why blocks failed, by their names; the first of them.
+    """
+
+    output: str
+    state: str
+    holder: str
+    total: int | None
+    done: int
+    empty: int
+    failed: int
+    in_hand: int
+    seconds_left: float | None
+    blocks_per_hour: float | None
+    last_record_s: float | None
+    reasons: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as a JSON document."""
+        return attrs.asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the state as names and values for people."""
+        known = self.done + self.empty
+        total = "?" if self.total is None else str(self.total)
+        share = f" ({100 * known / self.total:.1f}%)" if self.total else ""
+        rows = [
+            ("output", self.output),
+            ("state", f"{self.state}{f', by {self.holder}' if self.holder else ''}"),
+            ("blocks", f"{known} of {total}{share}: {self.done} restored, {self.empty} background"),
+            ("failed", str(self.failed)),
+            ("in hand", str(self.in_hand)),
+        ]
+        if self.blocks_per_hour is not None:
+            rows.append(("rate", f"{self.blocks_per_hour:.1f} blocks per hour"))
+        if self.state == "running":
+            rows.append(("time left", clock(self.seconds_left)))
+        if self.last_record_s is not None:
+            rows.append(("last block", f"{clock(self.last_record_s)} ago"))
+        rows += [(f"  {name}", reason) for name, reason in self.reasons.items()]
+        way_out = {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(self.state)
+        return rows + ([("way out", way_out)] if way_out else [])
+
+
+def run_status(output: str | Path) -> RunStatus:
+    """Look at a run.
+
+    Parameters
+    ----------
+    output : str or Path
+        What the run was told to write.
+
+    Raises
+    ------
+    InputMissingError
+        When no run was begun there.
+    InputError
+        When what lies there may not be read.
+    """
+    place = output_path(output)
+    journal = Journal(place)
+    if not journal.root.is_dir() or not journal.begun:
+        raise InputMissingError(
+            f"no run of bigrestore was begun at {place}: {journal.root} has no plan; check the path."
+        )
+    try:
+        return _look(place, journal)
+    except PermissionError as error:
+        raise InputError(
+            f"{journal.root} may not be read ({error.strerror}); change its permissions."
+        ) from error
+
+
+def _look(place: Path, journal: Journal) -> RunStatus:
+    plan = journal.read("plan.json") or {}
+    run = journal.read("run.json") or {}
+    records = list(journal.records())
+    by_status = {name: sum(r.status == name for r in records) for name in ("done", "empty", "failed")}
+    running, who = _writer(journal)
+    in_hand = _in_hand(journal)
+    rate, since = _rate(journal)
+    total = plan.get("blocks")
+    left = None if total is None else max(0, total - len(records))
+    if running:
+        state = "running"
+    elif run.get("finished"):
+        state = "finished"
+    else:
+        state = "failed" if run and by_status["failed"] else "stopped"
+    return RunStatus(
+        output=str(place),
+        state=state,
+        holder=who if running else "",
+        total=total,
+        **by_status,
+        in_hand=in_hand if running else 0,
+        seconds_left=left / rate if running and rate and left is not None else None,
+        blocks_per_hour=rate * 3600 if rate else None,
+        last_record_s=since,
+        reasons=_reasons(records),
+    )
+
+
+def _reasons(records: list[BlockRecord]) -> dict[str, str]:
+    failed = [record for record in records if record.status == "failed"]
+    return {record.name: record.reason for record in failed[:MOST_LISTED]}
+
+
+def _writer(journal: Journal) -> tuple[bool, str]:
+    """Return whether somebody writes the output, and who."""
+    try:
+        with (journal.root / LOCK_NAME).open("r") as file:
+            found = holder(file)
+            try:
+                fcntl.flock(file, (fcntl.LOCK_EX if found.get("joint") else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except OSError:
+                return True, "several processes" if found.get("joint") else named(found)
+            return False, ""
+    except FileNotFoundError:
+        return False, ""
+
+
+def _in_hand(journal: Journal) -> int:
+    """Return how many blocks are marked as at work."""
+    return sum(1 for _ in (journal.root / "journal").glob("*.inflight"))
+
+
+def _rate(journal: Journal) -> tuple[float | None, float | None]:
+    """Return blocks per second by the times of the last records, and how long ago the last was."""
+    times = sorted(path.stat().st_mtime for path in (journal.root / "journal").glob("*.json"))
+    if not times:
+        return None, None
+    recent = times[-RECENT:]
+    span = recent[-1] - recent[0]
+    rate = (len(recent) - 1) / span if span > 0 else None
+    return rate, max(0.0, time.time() - times[-1])

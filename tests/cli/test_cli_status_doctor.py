@@ -1,0 +1,159 @@
+"""`status` and `doctor` say what is, `--log-format json` is JSON throughout, and a stored command holds no key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bigrestore.engine import doctor as doctor_module
+from bigrestore.engine.doctor import Finding
+from bigrestore.engine.lock import sole_writer
+from bigrestore.urls import shown_arguments, without_secrets
+
+Call = Callable[..., int]
+
+
+def run(call: Call, folder: Path, *more: object) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (500, 600), dtype=np.uint8)).save(
+        folder / "a.png"
+    )
+    common = (
+        "--method",
+        "rational",
+        "--no-report",
+        "--progress",
+        "none",
+        "--block-size",
+        480,
+        "--threads",
+        1,
+    )
+    assert call("run", folder / "a.png", folder / "o.ome.zarr", *common, *more) == 0
+    return folder / "o.ome.zarr"
+
+
+def test_status_of_a_run(tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    output = run(call, tmp_path)
+    capsys.readouterr()
+
+    def look() -> dict[str, Any]:
+        assert call("status", output, "--json") == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    found = look()
+    assert (found["state"], found["total"], found["done"] + found["empty"], found["failed"]) == (
+        "finished",
+        4,
+        4,
+        0,
+    )
+    assert call("status", output) == 0
+    assert "4 of 4 (100.0%)" in capsys.readouterr().out
+
+    beside = tmp_path / "o.ome.zarr.bigrestore"
+    record = sorted((beside / "journal").glob("*.json"))[0]
+    (beside / "run.json").unlink()
+    record.unlink()
+    found = look()
+    assert (found["state"], found["done"] + found["empty"]) == ("stopped", 3)
+    assert found["seconds_left"] is None
+    with sole_writer(beside, output):
+        found = look()
+    assert found["state"] == "running"
+    assert "process" in found["holder"]
+
+
+def test_status_of_a_region_counts_its_blocks(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = run(call, tmp_path, "--roi", "470:500,100:600")
+    capsys.readouterr()
+    assert call("status", output, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"] == found["done"] + found["empty"] == 2
+
+
+def test_status_where_no_run_was(tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("status", tmp_path / "nothing.ome.zarr") == 3
+    assert "no run of bigrestore was begun" in capsys.readouterr().err
+
+
+def test_doctor_finds_this_machine_well(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("doctor", "--folder", tmp_path, "--json") == 0
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    for name in ("libraries", "processors", "memory", "device", "models", "write speed", "locks", "one tile"):
+        assert found[name]["verdict"] in ("ok", "hint"), found[name]
+    assert "verified" in found["one tile"]["value"]
+    assert list(tmp_path.iterdir()) == [], "it left something behind"
+
+
+def test_doctor_ends_with_6_where_a_run_would_fail(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_module, "_one_tile", lambda: Finding("one tile", "fault", "the model is gone"))
+    monkeypatch.setattr(
+        doctor_module, "_write_speed", lambda _: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    assert call("doctor", "--folder", tmp_path) == 6
+    said = capsys.readouterr()
+    assert "fault" in said.out
+    assert "2 check(s) failed" in said.err
+    assert call("doctor", "--folder", tmp_path / "none") == 2
+
+
+def test_a_json_log_is_json_throughout(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "b.png")
+    for arguments, code in (
+        (("--log-format", "json", "info", tmp_path / "a.png"), 3),
+        (
+            (
+                "--log-format",
+                "json",
+                "run",
+                tmp_path / "b.png",
+                tmp_path / "o.ome.zarr",
+                "--method",
+                "rational",
+            ),
+            0,
+        ),
+        (("--log-format", "json", "bogus"), 2),
+        (("run", tmp_path / "a.png", tmp_path / "p.ome.zarr", "--log-format", "json"), 3),
+    ):
+        assert call(*arguments) == code
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert lines
+        assert all({"time"} <= set(line) for line in lines)
+        if code:
+            assert (lines[-1]["level"], lines[-1]["exit_code"]) == ("error", code)
+    assert call("--log-format", "xml", "info", tmp_path / "b.png") == 2
+
+
+def test_no_key_is_stored(tmp_path: Path, call: Call) -> None:
+    output = run(call, tmp_path, "--storage-options", '{"key": "sesame"}')
+    for path in [*output.rglob("*"), *(tmp_path / "o.ome.zarr.bigrestore").rglob("*")]:
+        if path.is_file():
+            assert b"sesame" not in path.read_bytes(), path
+
+
+def test_what_is_shown_of_urls_and_commands() -> None:
+    url = "https://joe:hunter2@host.org/a/b.zarr?X-Amz-Signature=abc#d"
+    assert without_secrets(f"see {url} and s3://b/c") == "see https://host.org/a/b.zarr and s3://b/c"
+    shown = shown_arguments(
+        ["bigrestore", "run", url, "o", "--storage-options", "{1}", "--storage-options={2}", "-v"]
+    )
+    assert shown == [
+        "bigrestore", "run", "https://host.org/a/b.zarr", "o", "--storage-options", "...", "--storage-options=...", "-v",
+    ]  # fmt: skip
