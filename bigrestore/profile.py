@@ -10,6 +10,7 @@ is restored.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import attrs
@@ -17,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
+from bigrestore.io.patched import PatchedSection
 from bigrestore.io.section import Section
 from bigrestore.methods.base import WINDOW_PX, Method, SectionStatistics
 from bigrestore.pixels import Floats, luma, to_unit
+
+log = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 1024
 """Longer side of the picture in which tissue is looked for."""
@@ -121,7 +125,8 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     if level is not None:
         tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
     chosen = _tissue_windows(tissue, factor, section.height, section.width)
-    windows = [_window(section, z, y, x) for y, x in chosen]
+    seen = (_window_or_none(section, z, y, x) for y, x in chosen)
+    windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
     return Profile(method.analyse(stack), level, sigma, float(tissue.mean()), len(windows))
 
@@ -148,7 +153,14 @@ def describe(profile: Profile) -> str:
 
 def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:
     """Return a small grey picture of a section, 0..1, and section pixels per pixel of it."""
-    raw, factor = section.lowres(z, THUMBNAIL_PX)
+    try:
+        raw, factor = section.lowres(z, THUMBNAIL_PX)
+    except InputError as error:
+        patched = PatchedSection.of(section)
+        raw, factor = patched.lowres(z, THUMBNAIL_PX)
+        if not patched.read_px:
+            raise
+        log.warning("Section %d cannot be read everywhere: %s", z, error)
     thumbnail = to_unit(raw, section.value_range)
     _refuse_other_range(section, thumbnail)
     return (luma(thumbnail) if thumbnail.ndim == 3 else thumbnail), factor
@@ -203,7 +215,9 @@ def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[f
     tried = bright[np.argsort(bright[:, 3], kind="stable")][:BACKGROUND_WINDOWS]
     levels, sigmas = [], []
     for y, x, _, _ in tried:
-        window = _window(section, z, int(y), int(x))
+        window = _window_or_none(section, z, int(y), int(x))
+        if window is None:
+            continue
         sigma = float(window.std())
         means = window.reshape(16, 8, 16, 8).mean(axis=(1, 3))
         if sigma <= NOISIEST_BACKGROUND and float(means.std()) <= max(0.5 / 255, 2 * sigma / 8):
@@ -228,6 +242,14 @@ def _tissue_windows(
             break
     count = min(len(found), MOST_WINDOWS)
     return [found[(2 * i + 1) * len(found) // (2 * count)] for i in range(count)]
+
+
+def _window_or_none(section: Section, z: int, y: int, x: int) -> Floats | None:
+    """Read one window; None where it cannot be read. The blocks over it fail and say so."""
+    try:
+        return _window(section, z, y, x)
+    except InputError:
+        return None
 
 
 def _window(section: Section, z: int, y: int, x: int) -> Floats:

@@ -2,7 +2,8 @@
 
 Exit code 0 says that every chunk decodes and that everything stated twice agrees; 6 that something does not; 3
 that there is nothing to verify. OME-Zarr 0.4 and TIFF hold no checksums, so that a flipped bit in them may decode
-without an error; it then shows only where the mean of some pixels is no longer that of the next level.
+without an error; it then shows where the mean of some pixels is no longer that of the next level, or by the journal
+of the run, where that lies beside the output.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ def verify(
     """Decode every chunk of every level and check that scales, units and levels agree.
 
     Faults are listed, and the exit code is 6. OME-Zarr 0.4 and TIFF have no checksums: a flipped bit that still
-    decodes is found there only where it makes a level differ from the mean of the one before.
+    decodes is found there where it makes a level differ from the mean of the one before, or where the journal of the
+    run lies beside the output and noted another checksum.
     """
     import json
 
     import attrs
 
     from bigrestore.cli.log import configure_logging
+    from bigrestore.engine.journal_check import journal_faults
     from bigrestore.errors import CheckFailedError
     from bigrestore.io.verify import verify_store
 
     configure_logging(verbose=verbose, quiet=False)
-    faults = verify_store(store)
+    faults = verify_store(store) + journal_faults(store)
     if as_json:
         listed = [attrs.asdict(fault) for fault in faults]
         typer.echo(json.dumps({"store": str(store), "faults": listed}, indent=1))
@@ -43,5 +46,5 @@ def verify(
         typer.echo(f"{store}: no faults")
     if faults:
         raise CheckFailedError(
-            f"{store} has {len(faults)} fault(s), listed above; write it again from its source."
+            f"{store} has {len(faults)} fault(s), listed above; mend a run by --resume, write anything else again."
         )

@@ -24,7 +24,7 @@ import attrs
 import numpy as np
 
 from bigrestore.engine.block import BlockWork, Job
-from bigrestore.engine.journal import BlockRecord, Journal, note_of
+from bigrestore.engine.journal import STORE_FILES, BlockRecord, Journal, note_of
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist
@@ -253,7 +253,8 @@ class Pipeline:
         self._records.put((record, block))
 
     def _write_block(self, block: Block, pixels: np.ndarray[Any, Any]) -> None:
-        if not (self._store / "0").is_dir():  # or it would be made anew, with this one block in it
+        # Or it would be made anew, with this one block in it and without metadata.
+        if not any((self._store / "0" / name).is_file() for name in STORE_FILES):
             raise OutputError(
                 f"The output {self._store} is gone, or the disk that it lies on; bring it back, and go on with --resume."
             )

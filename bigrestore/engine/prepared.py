@@ -156,18 +156,29 @@ def prepare(
         )
     if going_on and stored is not None:
         require_same(stored["fingerprint"], identity, path)
-        _require_same_files(stored.get("files", {}), files, path)
+        _require_same_files(stored.get("files", {}), files, path, journal)
     store = sidecar(path) / "store.ome.zarr" if plan.tiff else path
     return Prepared(
         inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
     )
 
 
-def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path) -> None:
-    """Refuse to go on where a file of the input or the mask was written since the run was begun."""
+def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path, journal: Journal) -> None:
+    """Refuse to go on where a file of the input or the mask was written since the run was begun.
+
+    An input that could not be read everywhere is meant to be mended. It may be another one then, as long as the
+    sampled pixels are those that they were; which was asked before.
+    """
     for what, seen in now.items():
         changed = what_changed(then.get(what, {}), seen)
-        if changed:
+        if changed and what == "input" and any(record.input_fault for record in journal.records()):
+            log.warning(
+                "The input of %s was changed since it was begun (%s), which is taken for the repair of what could not be "
+                "read; blocks that are done stay as they are.",
+                output,
+                changed,
+            )
+        elif changed:
             raise OutputExistsError(
                 f"The {what} was changed since the output {output} was begun: {changed}; restore it as it was, or "
                 "start anew with --overwrite."

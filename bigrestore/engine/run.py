@@ -18,6 +18,7 @@ import attrs
 from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import finalize, note_run
 from bigrestore.engine.journal import BlockRecord
+from bigrestore.engine.output import can_be_opened
 from bigrestore.engine.pipeline import Pipeline
 from bigrestore.engine.plan import provenance
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
@@ -31,7 +32,7 @@ from bigrestore.engine.shards import has_workers, make_crew, own_blocks
 from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.engine.start import begin, join, lock
 from bigrestore.engine.summary import RunSummary
-from bigrestore.errors import BlocksFailedError, UsageError, output_error
+from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.files import remove_tree
 from bigrestore.geometry import Block
 from bigrestore.methods.base import Method
@@ -170,7 +171,11 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
 
 
 def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
-    """Refuse to finish an output of which blocks were never done, or are no longer what they were."""
+    """Refuse to finish an output that is gone, or of which blocks were never done, or are no longer what they were."""
+    if not can_be_opened(ready.store):
+        raise OutputError(
+            f"The output {ready.store} is gone, or its metadata are; bring it back, or do it again by --resume."
+        )
     failed = {record.name for record in records if record.status == "failed"}
     names = (block.name for block in ready.plan.grid.blocks())
     lost = [name for name in names if name not in failed and ready.journal.intact(name, ready.store) is None]
