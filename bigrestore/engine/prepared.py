@@ -148,6 +148,8 @@ def prepare(
     same = stored is not None and not differing(
         stored["fingerprint"], identity, left_open=left_open(settings)
     )
+    if stored is not None and settings.init_only and not settings.overwrite:
+        require_same(stored["fingerprint"], identity, path)
     resume = settings.goes_on or (settings.init_only and same and not settings.overwrite)
     going_on = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
     if not going_on and (settings.finalize or settings.shard):

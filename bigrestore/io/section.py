@@ -28,6 +28,9 @@ from bigrestore.urls import without_secrets
 if TYPE_CHECKING:
     import dask.array
 
+UNREADABLE = "unreadable"
+"""Stands for the checksum of a window that cannot be read; such a window is equal to any other one."""
+
 SAMPLED_WINDOWS = 9
 """Windows whose checksum goes into a fingerprint."""
 
@@ -233,13 +236,22 @@ class Section:
         }
 
     def _sample_digests(self) -> list[str]:
-        """Return checksums of windows along a fixed diagonal lattice through the section or volume."""
-        digests = []
+        """Return checksums of windows along a fixed diagonal lattice through the section or volume.
+
+        A window that cannot be read is noted as that, unless none can.
+        """
+        digests: list[str] = []
         for i in range(SAMPLED_WINDOWS):
             z = (self.depth - 1) * i // (SAMPLED_WINDOWS - 1)
             y = max(0, self.height - SAMPLED_PX) * (i % 3) // 2
             x = max(0, self.width - SAMPLED_PX) * (i // 3) // 2
-            window = self.read(z, y, min(y + SAMPLED_PX, self.height), x, min(x + SAMPLED_PX, self.width))
+            try:
+                window = self.read(z, y, min(y + SAMPLED_PX, self.height), x, min(x + SAMPLED_PX, self.width))
+            except InputError:
+                if i == SAMPLED_WINDOWS - 1 and set(digests) <= {UNREADABLE}:
+                    raise
+                digests.append(UNREADABLE)
+                continue
             digests.append(hashlib.blake2b(window.tobytes(), digest_size=16).hexdigest())
         return digests
 
