@@ -10,9 +10,10 @@ BENCH_STAMP := $(VENV)/.installed-bench
 IQA_VENV := .venv-iqa
 IQA_STAMP := $(IQA_VENV)/.installed
 CODE := bigrestore tests examples
+FAULTS = $(filter-out %/survival.py %/bad_inputs.py %/fuzz_readers.py $(wildcard tests/faults/test_*.py),$(wildcard tests/faults/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-iqa check lint types bench wheel format clean
+.PHONY: help demo test test-faults test-iqa check lint types bench wheel format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -25,6 +26,10 @@ test: $(STAMP)  ## run the test suite
 
 test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
 	$(IQA_VENV)/bin/python -m pytest tests/score -m pyiqa
+
+test-faults: $(STAMP)  ## kill runs and workers, fill disks, try hostile inputs: under 15 minutes
+	@for script in $(FAULTS); do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
+	  test -z "$$failed" || { echo "wrong:$$failed" >&2; exit 1; }
 
 check: lint types test  ## what CI runs: ruff, mypy --strict, tests
 
