@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engine_toys import Fir, go, save_zarr
@@ -41,9 +40,9 @@ def restore(source: Path, output: Path, **settings: Any) -> Any:
     return go(source, output, method="rational", scale=2, **settings)
 
 
-def tiles(output: Path) -> pa.Table:
-    """The table of the report, without the name of the image."""
-    return pq.read_table(f"{output}.bigrestore/report/tiles.parquet").replace_schema_metadata(None)
+def tiles(output: Path) -> str:
+    """The table of the report in words, in which a value that is missing equals another one."""
+    return str(pq.read_table(f"{output}.bigrestore/report/tiles.parquet").to_pydict())
 
 
 def marks(output: Path) -> list[str]:
@@ -144,7 +143,7 @@ def test_init_shards_and_finalize_give_the_bytes_of_one_run(tmp_path: Path, sour
         assert summary.blocks_done == 6
         assert summary.report.folder
     assert every_byte(out) == every_byte(calm)
-    assert tiles(out).equals(tiles(calm))
+    assert tiles(out) == tiles(calm)
     assert restore(source, out, shard="1/2").blocks_restored == 0
 
 
@@ -209,7 +208,7 @@ def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source
     summary = restore(source, out, workers=2, threads=None, report=True)
     assert (summary.blocks_done, summary.blocks_restored, summary.workers) == (6, 6, 2)
     assert every_byte(out) == every_byte(calm)
-    assert tiles(out).equals(tiles(calm))
+    assert tiles(out) == tiles(calm)
     assert not marks(out)
 
 
