@@ -248,6 +248,26 @@ def test_dask_workers_give_the_bytes_of_one_run(tmp_path: Path, source: Path) ->
     assert every_byte(out) == every_byte(calm)
 
 
+def test_jobs_of_a_batch_system_carry_out_the_blocks(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    out, calm, tools = tmp_path / "out.zarr", tmp_path / "calm.zarr", tmp_path / "bin"
+    restore(source, calm)
+    tools.mkdir()
+    sbatch = '#!/bin/sh\nbash "$1" >"$0.log" 2>&1 &\necho $! >>"$0.pids"\necho "Submitted batch job $!"\n'
+    for name, script in {"sbatch": sbatch, "scancel": '#!/bin/sh\nkill "$@"\n'}.items():
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    summary = restore(source, out, cluster="slurm", workers=1, threads=1)
+    assert summary.blocks_restored == 6
+    assert every_byte(out) == every_byte(calm)
+    with pytest.raises(UsageError, match="how many processors a job has"):
+        restore(source, tmp_path / "no.zarr", cluster="pbs", threads=None)
+
+
 def test_a_scheduler_that_is_not_there_is_a_sentence(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
