@@ -157,7 +157,7 @@ def estimate(
         redundancy=round(work.redundancy, 4),
         bytes_in=int(work.output_px * work.sections / plan.grid.scale**2) * item,
         bytes_out=sum(int(np.prod(shape)) for shape in levels) * item,
-        files=1 if plan.tiff else sum(_files(ready, shape) for shape in levels),
+        files=1 if plan.passing_store else sum(_files(ready, shape) for shape in levels),
         memory_bytes=plan.memory_bytes,
         threads=plan.threads,
         workers=plan.workers,

@@ -76,6 +76,10 @@ def finalize(
             workers=plan.tiles_at_once,
             check=lambda: flag.raise_if_set(UNFINISHED),
         )
+    elif plan.zipped:
+        from bigrestore.io.pack import pack_store
+
+        pack_store(store, output, check=lambda: flag.raise_if_set(UNFINISHED))
 
 
 def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool) -> None:

@@ -20,8 +20,11 @@ from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.files import remove_tree
+from bigrestore.io.faults import DECODE_ERRORS
 from bigrestore.io.ome_zarr import create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
+from bigrestore.io.tree_store import open_node
+from bigrestore.io.trees import ZipTree
 
 TIFF_NAMES = (".tif", ".tiff")
 
@@ -255,7 +258,10 @@ def _foreign(output: Path, begun: bool) -> str:
     if output.is_file():
         if output.suffix.lower() in TIFF_NAMES and _is_our_tiff(output, unreadable=begun):
             return ""
-        return f"{output} is no TIFF that a run of this program made"
+        if output.suffix.lower() == ".zip" and _is_our_zip(output, unreadable=begun):
+            return ""
+        kind = "zip file" if output.suffix.lower() == ".zip" else "TIFF"
+        return f"{output} is no {kind} that a run of this program made"
     if not output.is_dir():
         return f"{output} is neither an image store nor a TIFF"
     names = {path.name for path in output.iterdir()}
@@ -298,6 +304,14 @@ def _is_our_store(store: Path, *, unmarked: bool) -> bool:
             return True
         seen = seen or bool(attributes)
     return unmarked and not seen
+
+
+def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
+    """Tell whether a zip file holds a store with the attribute that every run leaves."""
+    try:
+        return "bigrestore" in open_node(ZipTree(path)).attrs
+    except DECODE_ERRORS:
+        return unreadable
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:

@@ -51,6 +51,9 @@ SCORE_BLOCKS = {False: 2, True: 4}
 OF_THE_FILES = ("files", "bytes", "files_blake2b")
 """Facts of an input's files that a copy of it may change; `input_files` judges them."""
 
+ZIP_NAME = ".zarr.zip"
+"""The end of the name of an output that is packed into a zip file."""
+
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
     "overlap_px": "--overlap",
@@ -83,6 +86,8 @@ class Plan:
         Tiles handed to the method at once.
     blocks_in_flight : int
         Blocks in memory at once: read ahead, restored and written behind.
+    zipped : bool
+        Whether the output is a zip file of a store.
     tiff : bool
         Whether the output is an OME-TIFF, made of a store beside it that is removed.
     memory_bytes : int
@@ -97,12 +102,18 @@ class Plan:
     batch_size: int
     blocks_in_flight: int
     tiff: bool
+    zipped: bool
     memory_bytes: int
 
     @property
     def tiles_at_once(self) -> int:
         """Threads of all workers of this machine."""
         return self.threads * self.workers
+
+    @property
+    def passing_store(self) -> bool:
+        """Whether the output is one file, made of a store beside it that is removed."""
+        return self.tiff or self.zipped
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -114,6 +125,7 @@ class Plan:
             "batch_size": self.batch_size,
             "format": self.spec.fmt,
             "tiff": self.tiff,
+            "zip": self.zipped,
         }
 
 
@@ -166,6 +178,7 @@ def make_plan(
     grid = _with_tile(grid, tile)
     in_flight = 2 + -(-threads * batch // max(1, grid.work.tiles // _blocks_per_section(grid)))
     fmt, tiff = _format(settings, section, output)
+    zipped = output.name.lower().endswith(ZIP_NAME)
     return Plan(
         grid=grid,
         spec=_store_spec(section, grid, fmt),
@@ -175,6 +188,7 @@ def make_plan(
         batch_size=batch,
         blocks_in_flight=in_flight,
         tiff=tiff,
+        zipped=zipped,
         memory_bytes=workers * _memory(section, method, grid, threads * batch, in_flight, settings.report),
     )
 
@@ -382,9 +396,11 @@ def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Lite
             f"--format is {settings.format} but the output is named {output.name}; name a TIFF .ome.tif and a "
             "store .ome.zarr."
         )
-    if not named_tiff and output.suffix.lower() not in ("", ".zarr"):
+    named_store = output.suffix.lower() in ("", ".zarr") or output.name.lower().endswith(ZIP_NAME)
+    if not named_tiff and not named_store:
         raise UsageError(
-            f"the output {output.name} is neither a store nor a TIFF by its name; name it .ome.zarr or .ome.tif."
+            f"the output {output.name} is neither a store nor a TIFF by its name; name it .ome.zarr, .ome.zarr.zip or "
+            ".ome.tif."
         )
     is_04 = section.kind == "ome-zarr" and section.format_version == "0.4"
     wanted = (

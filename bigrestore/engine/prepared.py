@@ -159,7 +159,7 @@ def prepare(
     if going_on and stored is not None:
         require_same(stored["fingerprint"], identity, path)
         _require_same_files(stored.get("files", {}), files, path, journal)
-    store = sidecar(path) / "store.ome.zarr" if plan.tiff else path
+    store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
     return Prepared(
         inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
     )

@@ -165,7 +165,7 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
         _conclude(ready, summary)
         if scores is not None and written:
             summary = _report(ready, job, scores, summary, clock, shown, flag)
-        if ready.plan.tiff and not summary.failed:
+        if ready.plan.passing_store and not summary.failed:
             _remove_passing_store(ready)
     return summary
 
@@ -216,7 +216,7 @@ def _report(
 
 
 def _remove_passing_store(ready: Prepared) -> None:
-    """Remove the store that a TIFF was streamed from."""
+    """Remove the store that a TIFF or a zip file was made of."""
     try:
         remove_tree(ready.store)
     except OSError as error:
@@ -249,7 +249,7 @@ def _finished(ready: Prepared) -> RunSummary | None:
             damaged[0],
         )
         return None
-    if ready.plan.tiff:
+    if ready.plan.passing_store:
         if ready.store.exists() and not ready.settings.shard:
             _remove_passing_store(ready)
     elif any(_intact(ready, block) is None for block in ready.plan.grid.blocks()):

@@ -128,6 +128,28 @@ def damages() -> st.SearchStrategy[Damage]:
     )
 
 
+def _draw(attempt: Callable[[Damage], None], until: float, examples: int) -> int:
+    """Try some damages that are drawn, until a time; return how many."""
+    tried = 0
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(damages())
+    def run(damage: Damage) -> None:
+        nonlocal tried
+        if time.monotonic() < until:
+            attempt(damage)
+            tried += 1
+
+    run()
+    return tried
+
+
 def fuzz(seconds: float, examples: int = EXAMPLES) -> list[str]:
     """Fuzz the readers for some time; return what escaped, one line each."""
     escaped: list[str] = []
@@ -142,22 +164,8 @@ def fuzz(seconds: float, examples: int = EXAMPLES) -> list[str]:
             attempt = one_file(path, work)
             turn += 1
 
-            @settings(
-                max_examples=examples,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(damages())
-            def run(damage: Damage, attempt: Callable[[Damage], None] = attempt) -> None:
-                nonlocal tried
-                if time.monotonic() < until:
-                    tried += 1
-                    attempt(damage)
-
             try:
-                run()
+                tried += _draw(attempt, until, examples)
             except Exception as error:  # noqa: BLE001 - any error that is not foreseen is what is looked for
                 escaped.append(f"{path.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     print(f"{tried} damaged files read in {seconds:.0f} s, {len(escaped)} errors that are not foreseen")
