@@ -145,6 +145,22 @@ def prepare(
         check_place(path, [], {"mask": source_paths(settings.mask, drawn)})
     identity = fingerprint(plan, section, method, settings, drawn.fingerprint() if drawn else None)
     files = {"input": files_seen(section)} | ({"mask": files_seen(drawn)} if drawn else {})
+    going_on = _goes_on(path, journal, settings, stored, identity, files)
+    store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
+    return Prepared(
+        inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
+    )
+
+
+def _goes_on(
+    path: Path,
+    journal: Journal,
+    settings: RunSettings,
+    stored: dict[str, Any] | None,
+    identity: dict[str, Any],
+    files: dict[str, Any],
+) -> bool:
+    """Return whether what is at the place is gone on with; refuse a place that is neither that nor free."""
     same = stored is not None and not differing(
         stored["fingerprint"], identity, left_open=left_open(settings)
     )
@@ -159,10 +175,7 @@ def prepare(
     if going_on and stored is not None:
         require_same(stored["fingerprint"], identity, path)
         _require_same_files(stored.get("files", {}), files, path, journal)
-    store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
-    return Prepared(
-        inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
-    )
+    return going_on
 
 
 def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path, journal: Journal) -> None:
