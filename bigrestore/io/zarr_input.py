@@ -135,13 +135,16 @@ class Node:
             When its metadata are missing or damaged.
         """
         try:
-            return open_node(self.tree, self.path)
+            node = open_node(self.tree, self.path)
         except (PermissionError, InputError):
             raise
         except Exception as err:
             raise InputError(
                 f"{self} is not a readable Zarr store ({without_secrets(short(err))}); write or copy it again."
             ) from err
+        if not isinstance(node.metadata.attributes, Mapping):
+            raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
+        return node
 
     def files(self) -> tuple[Place, ...]:
         """Return the metadata files, whose size and time go into the fingerprint; of a zip file, the file itself."""

@@ -401,6 +401,7 @@ several(
         "zarr_of_strings": {"data_type": "string", "fill_value": "", "codecs": [{"name": "vlen-utf8"}]},
         "zarr_unknown_codec": {"codecs": [_BYTES, {"name": "os.system", "configuration": {"cmd": "true"}}]},
         "zarr_unknown_type": {"data_type": "uint8; import os"},
+        "zarr_attributes_of_a_number": {"attributes": 7},
         "zarr_version_99": {"zarr_format": 99},
         "zarr_six_axes": {"shape": [1] * 6, "chunk_grid": _grid(*[1] * 6)},
     },

@@ -6,7 +6,9 @@ claim that is believed shows as an error and not as a machine that swaps.
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import shutil
 import tempfile
 import time
@@ -92,7 +94,7 @@ def _damaged_json(text: str, damage: Damage) -> str:
             key = keys[int(place * len(keys))]
             place = place * len(keys) % 1
             if not isinstance(node[key], dict | list) or value % 3 == 0:
-                node[key] = hostile[value % len(hostile)]
+                node[key] = copy.deepcopy(hostile[value % len(hostile)])
                 break
             node = node[key]
     return json.dumps(document)
@@ -153,6 +155,7 @@ def _draw(attempt: Callable[[Damage], None], until: float, examples: int) -> int
 def fuzz(seconds: float, examples: int = EXAMPLES) -> list[str]:
     """Fuzz the readers for some time; return what escaped, one line each."""
     escaped: list[str] = []
+    logging.disable(logging.CRITICAL)  # the libraries say a lot of damaged files
     until, tried = time.monotonic() + seconds, 0
     with tempfile.TemporaryDirectory() as name:
         good, work = Path(name) / "good", Path(name) / "work"
