@@ -39,8 +39,8 @@ def kill_somewhere(pid: int, output: Path, chance: random.Random) -> int | None:
     return None
 
 
-def trial(folder: Path, kills: int, seed: int, side_px: int) -> int:
-    """Kill and go on; return how many things are wrong."""
+def trial(folder: Path, kills: int, seed: int, side_px: int) -> tuple[int, int]:
+    """Kill and go on; return how many things are wrong, and how often it was killed before all was done."""
     chance = random.Random(seed)
     source = make_input(folder / "in.zarr", side_px)
     calm, output = folder / "calm.ome.zarr", folder / "killed.ome.zarr"
@@ -59,7 +59,7 @@ def trial(folder: Path, kills: int, seed: int, side_px: int) -> int:
             continue
         if code != 0:
             say(f"  a run that was not killed ended with {code}")
-            return 1
+            return 1, killed
         if killed >= kills or len(done) == len(records(calm)):
             break
     wrong = different(digest(calm), digest(output))
@@ -70,7 +70,7 @@ def trial(folder: Path, kills: int, seed: int, side_px: int) -> int:
     )
     for name in wrong[:5]:
         say(f"    differs: {name}")
-    return len(wrong) + lost + again
+    return len(wrong) + lost + again, killed
 
 
 def main() -> int:
@@ -80,9 +80,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--side", type=int, default=1920)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        say(f"{options.kills} SIGKILLs, seed {options.seed}:")
-        return int(trial(Path(folder), options.kills, options.seed, options.side) > 0)
+    say(f"{options.kills} SIGKILLs, seed {options.seed}:")
+    bad, left = 0, options.kills
+    while left > 0 and not bad:
+        with tempfile.TemporaryDirectory() as folder:
+            bad, killed = trial(Path(folder), left, options.seed + options.kills - left, options.side)
+        left -= killed
+    return int(bad > 0)
 
 
 if __name__ == "__main__":
