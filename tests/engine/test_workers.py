@@ -255,7 +255,7 @@ def test_jobs_of_a_batch_system_carry_out_the_blocks(
     out, calm, tools = tmp_path / "out.zarr", tmp_path / "calm.zarr", tmp_path / "bin"
     restore(source, calm)
     tools.mkdir()
-    sbatch = '#!/bin/sh\ncp "$1" "$0.job"\nbash "$0.job" >"$0.log" 2>&1 &\necho $! >>"$0.pids"\necho "Submitted batch job $!"\n'
+    sbatch = '#!/bin/sh\ncp "$1" "$0.job"\nbash "$0.job" >"$0.log" 2>&1 &\necho "Submitted batch job $!"\n'
     for name, script in {"sbatch": sbatch, "scancel": '#!/bin/sh\nkill "$@"\n'}.items():
         (tools / name).write_text(script)
         (tools / name).chmod(0o755)
