@@ -142,7 +142,7 @@ def test_a_full_disk_costs_the_report_only_and_resume_makes_it(
     out, fsync = tmp_path / "out.zarr", os.fsync
 
     def sometimes_full(handle: int) -> None:
-        if where in os.readlink(f"/proc/self/fd/{handle}"):
+        if where in str(Path(f"/proc/self/fd/{handle}").readlink()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(handle)
 
