@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bigrestore.cli.log import configure_logging
+
 if TYPE_CHECKING:
     from bigrestore.train.stages import StageOptions
 
@@ -56,7 +58,7 @@ def estimator(
     quiet: Quiet = False,
 ) -> None:
     """Stage 0: learn to read blur and noise off windows of tissue."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
@@ -84,7 +86,7 @@ def fidelity(
     quiet: Quiet = False,
 ) -> None:
     """Stage 1: learn to undo a known degradation; starts from a model with a trained estimator."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
@@ -130,12 +132,6 @@ def _options(
         threads=threads,
         resume=resume,
     )
-
-
-def _configure_log(*, verbose: bool, quiet: bool) -> None:
-    from bigrestore.cli.log import configure_logging
-
-    configure_logging(verbose=verbose, quiet=quiet)
 
 
 def _train(stage: str, data: Path, output: Path, options: StageOptions, *, quiet: bool) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import attrs
 
-from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, remove_tree, sidecar
+from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, sidecar
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.files import remove_tree
 from bigrestore.io.ome_zarr import create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
 

@@ -20,7 +20,7 @@ import attrs
 from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import finalize, note_run
 from bigrestore.engine.input_files import files_seen, what_changed
-from bigrestore.engine.journal import BlockRecord, Journal, remove_tree, sidecar
+from bigrestore.engine.journal import BlockRecord, Journal, sidecar
 from bigrestore.engine.lock import sole_writer
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import (
@@ -51,6 +51,7 @@ from bigrestore.engine.score_start import check_condition, closing_scores, start
 from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.engine.summary import RunSummary
 from bigrestore.errors import OutputExistsError, UsageError, output_error
+from bigrestore.files import remove_tree
 from bigrestore.geometry import Block
 from bigrestore.io.section import Section, open_section
 from bigrestore.methods.base import Method

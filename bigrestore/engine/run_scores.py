@@ -23,11 +23,11 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import BlockWork
-from bigrestore.engine.journal import write_json
 from bigrestore.engine.score_images import Source, tissue_seen
 from bigrestore.engine.score_pool import ScorePool
 from bigrestore.engine.score_table import Columns, to_columns
 from bigrestore.errors import OutputError, output_error
+from bigrestore.files import write_json
 from bigrestore.geometry import Block, Box, Grid
 from bigrestore.score.enlarge import source_box
 from bigrestore.score.grid import Place, TileGrid, bounding_box, draw_sample, strips
