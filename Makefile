@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 CODE := bigrestore tests examples
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types bench wheel format clean
@@ -18,8 +19,8 @@ help:  ## list the targets
 demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_after.png
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the test suite, in JOBS=2 processes
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 check: lint types test  ## what CI runs: ruff, mypy --strict, tests
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bigrestore.engine.blend import Fader
 from bigrestore.engine.mask import MARGIN_PX, Masker, Weights
 from bigrestore.engine.profiles import Profiles
-from bigrestore.errors import BigrestoreError
+from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.geometry import Block, Box, Grid, Tile
 from bigrestore.io.section import Section
 from bigrestore.methods.base import RESIDUAL_STEP_PX, Method, TileBatch
@@ -302,13 +302,3 @@ class BlockWork:
         with self._lock:
             self.tally.residual_sum += float(np.square(part, dtype=np.float64).sum())
             self.tally.residual_count += part.size
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether an exception means that memory ran out, on the host or on a device."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
-    )
