@@ -105,7 +105,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         found = DiskFullError(
             f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
-            "again, by --resume where the command has it."
+            "again; a run goes on by --resume."
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         found = OutputError(
