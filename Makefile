@@ -11,6 +11,7 @@ IQA_VENV := .venv-iqa
 IQA_STAMP := $(IQA_VENV)/.installed
 CODE := bigrestore tests examples
 FAULTS = $(filter-out %/survival.py %/bad_inputs.py %/fuzz_readers.py $(wildcard tests/faults/test_*.py),$(wildcard tests/faults/*.py))
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults test-iqa check lint types bench wheel format clean
@@ -21,8 +22,8 @@ help:  ## list the targets
 demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_after.png
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the test suite, in JOBS=2 processes
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
 	$(IQA_VENV)/bin/python -m pytest tests/score -m pyiqa

@@ -20,7 +20,7 @@ from bigrestore.engine.blend import Fader
 from bigrestore.engine.mask import MARGIN_PX, Masker, Weights
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.tallies import Seams, TileSums, add_residual
-from bigrestore.errors import BigrestoreError
+from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.geometry import Block, Box, Grid, Tile
 from bigrestore.io.section import Section
 from bigrestore.methods.base import RESIDUAL_STEP_PX, Method, TileBatch
@@ -336,13 +336,3 @@ class BlockWork:
             known = self.profile.statistics
             variance = known.noise_gain * pixels[::step, ::step] + known.read_noise**2
             add_residual(self.residuals, tile, core, scale, residual, variance, step)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether an exception means that memory ran out, on the host or on a device."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
-    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bigrestore.engine.output import check_place, require_writable
 from bigrestore.engine.score_images import Source
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
+from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.geometry import Box
 from bigrestore.io.section import open_section
 from bigrestore.profile import find_background
@@ -66,6 +66,10 @@ def fit_niqe_model(
         raise UsageError(f"the model {path} is not named .npz; give -o a name that ends in .npz.")
     _settle(path, images, overwrite=overwrite)
     model = fit_niqe(_tiles(images, input_range, tile_px), name=path.stem)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
     save_niqe_model(path, model)
     return model
 

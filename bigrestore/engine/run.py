@@ -209,7 +209,7 @@ def _report(
         image = ready.store if ready.store.exists() else ready.output  # a TIFF's store is removed at the end
         made = RunReport(scores, job, ready.plan, image, ready.output, _records(ready))
         found = make_report(made, ready.journal, ready.settings, progress, flag)
-    summary = attrs.evolve(summary, report=found, seconds=clock.rounded())
+    summary = attrs.evolve(summary, report=found, seconds=summary.seconds | clock.rounded())
     if found.folder:
         note_run(ready.journal, summary.to_json(), finished=not summary.failed)
     return summary

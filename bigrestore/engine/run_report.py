@@ -20,7 +20,7 @@ from bigrestore.engine.journal import BlockRecord, Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
 from bigrestore.engine.report_state import REPORT, SHOWN, failed_check, note_report
-from bigrestore.engine.run_scores import RunScores
+from bigrestore.engine.run_scores import LATE, RunScores
 from bigrestore.engine.score_images import Images, Source, score_places
 from bigrestore.engine.score_table import Columns, extend, score_rows, to_columns, to_table
 from bigrestore.engine.signals import StopFlag
@@ -148,8 +148,9 @@ class RunReport:
         flag.raise_if_set(UNFINISHED)
         kinds = ["rows"] + (["native"] if plan.native is not None else [])
         found: dict[str, Columns] = {kind: {name: [] for name in scores.names(kind)} for kind in kinds}
-        for name, record in self._records.items():
-            stored = scores.stored(name) if record.status != "failed" else {}
+        whole = [name for name, record in self._records.items() if record.status != "failed"]
+        for name in (*whole, LATE):
+            stored = scores.stored(name)
             for kind in kinds:
                 if kind in stored:
                     extend(found[kind], stored[kind])
@@ -158,11 +159,13 @@ class RunReport:
         if total:
             log.info("%d score tiles are read back from the output.", total)
             progress.start("scores", total)
+            late = scores.stored(LATE) or {kind: {name: [] for name in scores.names(kind)} for kind in kinds}
             try:
                 for kind in kinds:
-                    self._score(kind, missing[kind], found[kind], progress, flag)
+                    self._score(kind, missing[kind], (found[kind], late[kind]), progress, flag)
             finally:
                 progress.close()
+                scores.keep(LATE, late)
         return found["rows"], found.get("native")
 
     def _settle(self, kind: str, columns: Columns) -> list[Place]:
@@ -197,16 +200,23 @@ class RunReport:
         return missing
 
     def _score(
-        self, kind: str, places: list[Place], columns: Columns, progress: Progress, flag: StopFlag
+        self,
+        kind: str,
+        places: list[Place],
+        columns: tuple[Columns, Columns],
+        progress: Progress,
+        flag: StopFlag,
     ) -> None:
-        """Score tiles from the finished output."""
+        """Score tiles from the finished output; of those that are kept, the second columns, none has failed."""
         scores = self.scores
         images = self._images if kind == "rows" else Images(self._source)
         names = scores.names(kind)
 
         def taken(group: list[Place], future: Future[list[Row]]) -> None:
             flag.raise_if_set(UNFINISHED)
-            extend(columns, to_columns(scores.rows_of(future, kind, group), names))
+            rows = to_columns(scores.rows_of(future, kind, group), names)
+            extend(columns[0], rows)
+            extend(columns[1], rows, [i for i, reason in enumerate(rows["reason"]) if reason != FAILED])
             self._done += len(group)
             progress.advance(self._done, sum(place.box.pixels for place in group))
 

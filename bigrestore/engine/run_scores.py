@@ -35,6 +35,9 @@ from bigrestore.score.tiles import Pixels, Row, Strip, column_names, missing_row
 
 log = logging.getLogger(__name__)
 
+LATE = "late"
+"""Name under which the rows are kept that were scored from the finished output; no block is called so."""
+
 POLL_SECONDS = 0.1
 
 
@@ -153,17 +156,18 @@ class RunScores:
         return column_names(self.pool.engine.metrics, pair=kind == "rows", reference=False)
 
     def forget(self, block: Block) -> None:
-        """Drop the rows of a block that is begun anew.
+        """Drop the rows of a block that is begun anew, and those that were scored from the output as it was.
 
         Raises
         ------
         OutputError
             Where they may not be removed.
         """
-        try:
-            self._path(block.name).unlink(missing_ok=True)
-        except OSError as error:
-            raise output_error(self._path(block.name), error) from error
+        for path in (self._path(block.name), self._path(LATE)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise output_error(path, error) from error
 
     def take(self, work: BlockWork, stopping: Callable[[], bool]) -> None:
         """Queue the tiles of a written block; waits for room, or leaves it for later."""
@@ -213,6 +217,13 @@ class RunScores:
         if not isinstance(found, dict) or found.pop("digest", None) != self._digest:
             return {}
         return found
+
+    def keep(self, name: str, columns: dict[str, Columns]) -> None:
+        """Keep rows, by kind, for a run that goes on; where they cannot be kept they are scored once more then."""
+        try:
+            write_json(self._path(name), {**columns, "digest": self._digest})
+        except OutputError as error:
+            log.warning("The scores of %s are not kept: %s", name, error)
 
     def _queue(self, work: BlockWork) -> None:
         """Cut a block into strips and hand them over; in a thread of the pool, because a sample needs a look first."""

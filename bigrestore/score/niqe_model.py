@@ -9,10 +9,8 @@ loading.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputMissingError, ModelError, output_error
+from bigrestore.errors import InputMissingError, ModelError
+from bigrestore.files import whole_file
 from bigrestore.score.parameters import live_parameters, sha256_of
 
 FEATURES = 36
@@ -78,22 +77,13 @@ def save_niqe_model(path: Path, model: NiqeModel) -> None:
         If the file cannot be written.
     """
     head = {"format": FORMAT, "name": model.name, "sha256": model.sha256, "facts": model.facts}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(
-                stream,
-                mean=model.mean,
-                covariance=model.covariance,
-                bigrestore=np.array(json.dumps(head, sort_keys=True)),
-            )
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise output_error(path, error) from error
+    with whole_file(path) as partial, partial.open("wb") as stream:
+        np.savez(
+            stream,
+            mean=model.mean,
+            covariance=model.covariance,
+            bigrestore=np.array(json.dumps(head, sort_keys=True)),
+        )
 
 
 def load_niqe_model(path: Path) -> NiqeModel:

@@ -8,10 +8,8 @@ bytes: no time and no host is in them.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from bigrestore.errors import InputError, output_error
+from bigrestore.files import whole_file
 
 METADATA_KEY = b"bigrestore"
 """Under it the facts lie, as JSON, in the metadata of the Parquet schema."""
@@ -107,15 +106,9 @@ def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
     OutputError
         Where the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise output_error(path, error) from error
+    with whole_file(path) as partial:
+        partial.write_bytes(content)

@@ -18,7 +18,7 @@ import attrs
 import torch
 
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import InputError, UsageError
+from bigrestore.errors import InputError, UsageError, out_of_memory
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.redegrade import KERNEL_PX
@@ -123,7 +123,15 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     model.to(device)
     pairs = _pairs(name, data, model.scale, options, device)
     stage = _stage(name, model, pairs, options)
-    result = train(stage, _loop_settings(name, data, output, options), output)
+    try:
+        result = train(stage, _loop_settings(name, data, output, options), output)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UsageError(
+            f"The training ran out of memory on {options.device} with {stage.batch} pairs a step; take a smaller --batch or "
+            "--preset."
+        ) from error
     if result.status == "done":
         before = info.get("training", {})
         record = _record(stage, pairs, options, result)

@@ -113,7 +113,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> Any:
     from bigrestore.settings import RunSettings
 
     settings = RunSettings(**run_flags(options))
-    return prepare(str(section(options)), folder / "none.ome.zarr", settings, dry=True)
+    return prepare(str(section(options)), folder / "none.ome.zarr", settings)
 
 
 def run_flags(options: argparse.Namespace) -> dict[str, Any]:

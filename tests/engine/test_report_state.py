@@ -167,6 +167,27 @@ def test_a_full_disk_costs_the_report_only_and_resume_makes_it(
     np.testing.assert_array_equal(level0(out), level0(tmp_path / "fresh.zarr"))
 
 
+def test_tiles_that_were_scored_at_the_end_are_not_scored_once_more(
+    tmp_path: Path, source: Path, strips: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "out.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(report_module, "write_tiles", full)
+        scored(source, out, roi="0:480,100:960")  # its whole tile lies across two blocks
+    kept = json.loads((beside(out) / "scores/late.json").read_text())
+    assert kept["rows"]["reason"].count("") == 1
+    count = len(strips)
+    scored(source, out, roi="0:480,100:960", resume=True).raise_if_failed()
+    assert len(strips) == count
+    assert rows(out)["reason"].count("") == 1
+    (out / "0/c/0/1").unlink()
+    scored(source, out, roi="0:480,100:960", resume=True).raise_if_failed()
+    assert len(strips) > count, "the block that it lies in was done again"
+
+
 def test_a_place_of_the_report_that_is_taken_is_a_sentence(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.zarr"
     scored(source, out, report=False)

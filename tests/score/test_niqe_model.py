@@ -117,7 +117,7 @@ def test_a_model_survives_the_file_and_the_same_model_makes_the_same_bytes(
 
 
 def test_a_model_that_cannot_be_written_leaves_nothing(tmp_path: Path, model: NiqeModel) -> None:
-    with pytest.raises(OutputError, match="cannot write the NIQE model"):
+    with pytest.raises(OutputError, match=r"such.npz cannot be written"):
         save_niqe_model(tmp_path / "no" / "such.npz", model)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(OutputError, match=r"folder\.npz"):

@@ -164,6 +164,18 @@ def test_a_page_of_no_valid_tile_says_so() -> None:
     Outline().feed(page)
 
 
+def test_a_single_image_is_not_told_of_before_and_after() -> None:
+    facts = {"voxel_size_um": [None, None, None], "value_range": [0.0, 255.0]}
+    single = page_of(make_report(rows=4, columns=5, pair=False, facts=facts))
+    pair = page_of(make_report(rows=4, columns=5, facts={"voxel_size_um": [None, 10, 10]}))
+    for words, there in (("Before and after share", "unknown × 10 × 10"), ("Swipe", "0 to 255")):
+        assert words in pair
+        assert words not in single
+        assert there in pair
+    assert "<dd>unknown</dd>" in single
+    assert "0 to 255," in single
+
+
 def test_thirty_thousand_tiles_stay_a_page() -> None:
     report = make_report(rows=10, columns=12)
     table = {name: np.asarray(values) for name, values in report.tiles.to_pydict().items()}

@@ -63,6 +63,21 @@ def test_it_loads_in_silence_and_fits_on_a_phone(
     assert tab.value("document.documentElement.classList.contains('scripted')")
 
 
+@pytest.mark.parametrize(("name", "swipes"), [("pair", True), ("single", False)])
+def test_figures_of_a_tile_are_read_on_a_phone(
+    tab: Page, pages: dict[str, Path], name: str, swipes: bool
+) -> None:
+    tab.open(pages[name], width=360, height=740, dark=True)
+    figures = "document.querySelectorAll('.strip figure:first-child figcaption span')"
+    reach = f"Math.max(...[...{figures}].map(each => each.getBoundingClientRect().right))"
+    assert tab.value(reach) <= 360
+    shown = "(e => e !== null && e.offsetHeight > 0)(document.querySelector('.swipe'))"
+    assert tab.value(shown) == swipes
+    tab.value("document.getElementById('fit').click()")
+    assert tab.value(reach) <= 360
+    assert not tab.value(shown)
+
+
 def test_names_are_shown_as_they_are_and_do_nothing(tab: Page, pages: dict[str, Path]) -> None:
     tab.open(pages["pair"])
     assert tab.value("document.querySelector('h1').textContent").startswith("Scores of ")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +21,8 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 import bigrestore
-from bigrestore.cli import app as app_module
 from bigrestore.engine.scoring import ScoreSummary
 from bigrestore.errors import CheckFailedError, InputError, UsageError
-
-
-@pytest.fixture(autouse=True)
-def no_log_left_behind() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("bigrestore")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +60,6 @@ def store(path: Path, pixels: np.ndarray, um: float, shift: float) -> None:
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["bigrestore", *map(str, arguments)])
-    with pytest.raises(SystemExit) as info:
-        app_module.main()
-    code = info.value.code
-    return code if isinstance(code, int) else 0
-
-
 def same(one: ScoreSummary, other: ScoreSummary) -> None:
     """Every bit of every column, a missing value for a missing value."""
     assert one.tiles.column_names == other.tiles.column_names
@@ -84,11 +69,11 @@ def same(one: ScoreSummary, other: ScoreSummary) -> None:
 
 
 def test_a_pair_is_scored_and_the_report_is_whole(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report"
     options = ("--before", folder / "before.png", "-o", out, "--csv", "--json", "--progress", "none")
-    assert call(monkeypatch, "score", folder / "clean.png", *options) == 0
+    assert call("score", folder / "clean.png", *options) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "summary.json").read_text())
     assert {path.name for path in out.iterdir()} == {
@@ -109,9 +94,9 @@ def test_a_pair_is_scored_and_the_report_is_whole(
     page = (out / "report.html").read_text()
     assert "NIQE" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert call(monkeypatch, "score", folder / "clean.png", "-o", out) == 4
+    assert call("score", folder / "clean.png", "-o", out) == 4
     assert "--overwrite" in capsys.readouterr().err
-    assert call(monkeypatch, "score", folder / "clean.png", "-o", out, "--overwrite", "-q") == 0
+    assert call("score", folder / "clean.png", "-o", out, "--overwrite", "-q") == 0
 
 
 def test_an_input_of_half_the_size_is_found_to_be_one(folder: Path) -> None:
@@ -226,6 +211,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_a_code(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     code: int,
@@ -233,7 +219,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_a_code(
 ) -> None:
     monkeypatch.chdir(folder)
     out = tmp_path / "report"
-    assert call(monkeypatch, "score", *arguments, "-o", out, "--progress", "none") == code
+    assert call("score", *arguments, "-o", out, "--progress", "none") == code
     said = capsys.readouterr().err
     assert all(word.lower() in said.lower() for word in words), said
     assert "Traceback" not in said
@@ -259,10 +245,10 @@ def test_the_degraded_input_is_known_from_the_stores_own_words(tmp_path: Path, f
 
 
 def test_fail_if_ends_with_six_after_the_report(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("-o", tmp_path / "report", "--fail-if", "niqe.median > 1", "-q", "--progress", "none")
-    assert call(monkeypatch, "score", folder / "clean.png", *options) == 6
+    assert call("score", folder / "clean.png", *options) == 6
     assert "niqe.median is" in capsys.readouterr().err
     assert (tmp_path / "report/report.html").is_file()
     with pytest.raises(CheckFailedError):
@@ -270,14 +256,18 @@ def test_fail_if_ends_with_six_after_the_report(
 
 
 def test_a_fitted_model_is_another_niqe(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     grey = np.rint(data.immunohistochemistry() @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     Image.fromarray(np.pad(grey, [(0, 500), (0, 500)], mode="reflect")).save(tmp_path / "good.png")
     model = tmp_path / "good.npz"
-    assert call(monkeypatch, "score", "fit-niqe", tmp_path / "good.png", "-o", model) == 0
-    assert call(monkeypatch, "score", "fit-niqe", tmp_path / "good.png", "-o", model) == 4
-    assert call(monkeypatch, "score", "fit-niqe", folder / "tiny.png", "-o", tmp_path / "x.npz") == 3
+    assert call("score", "fit-niqe", tmp_path / "good.png", "-o", model) == 0
+    assert call("score", "fit-niqe", tmp_path / "good.png", "-o", model) == 4
+    assert call("score", "fit-niqe", tmp_path / "good.png", "-o", model, "--overwrite") == 0
+    assert call("score", "fit-niqe", folder / "tiny.png", "-o", tmp_path / "x.npz") == 3
+    np.savez(tmp_path / "mine.npz", mean=np.zeros(3))
+    given = ("score", "fit-niqe", tmp_path / "good.png", "-o", tmp_path / "mine.npz", "--overwrite")
+    assert call(*given) == 4
     capsys.readouterr()
     usual = bigrestore.score(folder / "clean.png", progress="none")
     own = bigrestore.score(folder / "clean.png", niqe_model=model, progress="none")
@@ -286,7 +276,67 @@ def test_a_fitted_model_is_another_niqe(
     assert own.summary["facts"]["engine"] != usual.summary["facts"]["engine"]
 
 
-def test_help_is_quick_and_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overwrite_replaces_reports_and_nothing_else(
+    folder: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    options = ("score", folder / "clean.png", "-o", out, "--progress", "none", "-q")
+    assert call(*options, "--csv") == 0
+    (out / "notes.txt").write_text("mine")
+    assert call(*options, "--overwrite") == 0
+    assert not (out / "tiles.csv").exists(), "it would belong to the report that was replaced"
+    assert (out / "notes.txt").read_text() == "mine"
+    for name, text in (
+        ("summary.json", '{"total": 5}'),
+        ("report.html", "<html>mine</html>"),
+        ("tiles.csv", "a,b\n1,2\n"),
+        ("tiles.parquet", "no table"),
+    ):
+        place = tmp_path / f"of mine {name}"
+        place.mkdir()
+        (place / name).write_text(text)
+        for extra in ((), ("--overwrite",)):
+            given = ("score", folder / "clean.png", "-o", place, "--progress", "none", *extra)
+            assert call(*given) == 4
+            said = capsys.readouterr().err
+            assert name in said
+            assert "name another folder" in said
+        assert [path.name for path in place.iterdir()] == [name]
+        assert (place / name).read_text() == text
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_scored(
+    folder: Path, tmp_path: Path, call: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("it was scored")
+
+    monkeypatch.setattr("bigrestore.engine.scoring._Scoring.run", never)
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file/report", folder / "um.zarr/report"):
+        assert call("score", folder / "um.zarr", "-o", place) == 4
+    assert call("score", "fit-niqe", folder / "clean.png", "-o", tmp_path / "file/x.npz") == 4
+
+
+def test_a_full_disk_is_a_sentence(
+    folder: Path,
+    tmp_path: Path,
+    call: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert call("score", folder / "clean.png", "-o", tmp_path / "report", "--progress", "none") == 4
+    said = capsys.readouterr().err
+    assert "no space left" in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "report").iterdir()) == []
+
+
+def test_help_is_quick_and_names_the_way_out() -> None:
     script = (
         "import sys\nsys.argv = ['bigrestore', *sys.argv[1:]]\nfrom bigrestore.cli.app import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import pytest
 from report_material import make_report
 
 from bigrestore.errors import InputError, OutputError
-from bigrestore.score import tables
 from bigrestore.score.report import Report, write_report
 from bigrestore.score.tables import plain, read_tiles, write_atomically, write_tiles
 
@@ -73,7 +73,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_litter(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tables.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"summary.json cannot be written, because there is no space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"

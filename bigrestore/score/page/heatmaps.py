@@ -271,7 +271,8 @@ def map_note(material: Material) -> str:
         if invalid
         else ""
     )
+    pair = "Before and after share one scale; changes are blue where better and orange where worse. "
     return (
-        f"One colour per tile over the thumbnail{where}. Before and after share one scale; changes are blue where "
-        f"better and orange where worse. {hatch}{drawn}<span class=js>Point at a tile, or tap it, for its values.</span>"
+        f"One colour per tile over the thumbnail{where}. {pair if material.pair else ''}{hatch}{drawn}"
+        "<span class=js>Point at a tile, or tap it, for its values.</span>"
     )

@@ -102,8 +102,10 @@ def pictures(material: Material) -> str:
         f"{'change of the' if material.pair else ''} scores alone; they are stored {stored}."
     )
     fit = '<p class="fit"><input type="checkbox" id="fit"> <label for="fit">Fit the pictures to the page</label></p>'
+    most = max(len(each) for each in loaded.values())
+    swipe = '<p class="swipe note">Swipe a picture sideways for the one beside it.</p>' if most > 1 else ""
     cards = "".join(_card(material, choice, shown[choice.tile]) for choice in _once(choices))
-    return f'<p class="note">{note}</p><div class="cards">{fit}{cards}</div>'
+    return f'<p class="note">{note}</p><div class="cards">{fit}{swipe}{cards}</div>'
 
 
 def _once(choices: Sequence[Choice]) -> list[Choice]:

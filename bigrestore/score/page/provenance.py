@@ -63,8 +63,11 @@ def _value(name: str, value: Any) -> str:
     if name == "tile_px":
         return f"{count(int(value))} × {count(int(value))} px of the output grid; it is part of the scores"
     if name == "value_range" and isinstance(value, list):
-        return f"{escape(value[0])} to {escape(value[1])}, the same for every tile and image"
+        low, high = (f"{each:.15g}" if isinstance(each, float) else str(each) for each in value)
+        return f"{escape(low)} to {escape(high)}, the same for every tile and image"
     if name == "voxel_size_um" and isinstance(value, list):
+        if all(size is None for size in value):
+            return "unknown"
         return " × ".join("unknown" if size is None else f"{size:g}" for size in value) + " µm"
     if isinstance(value, Mapping):
         rows = "".join(f"<dt>{escape(_words(key))}</dt><dd>{escape(text)}</dd>" for key, text in _flat(value))
