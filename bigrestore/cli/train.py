@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from bigrestore.train.stages import StageOptions
 
-train_app = typer.Typer(no_args_is_help=True, help="Train the network: first the estimator, then fidelity.")
+train_app = typer.Typer(no_args_is_help=True, help="Train the network: estimator, fidelity, then the prior.")
 
 Data = Annotated[Path, typer.Argument(help="Folder of clean images (PNG, JPEG, TIFF), or a packed .npz.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write, .safetensors.")]
@@ -26,6 +26,9 @@ Precision = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Degradations to train on: default, bigbrain20, or a TOML file.")]
 Start = Annotated[Path | None, typer.Option(help="Model to start from, instead of MODEL itself.")]
+Prior = Annotated[
+    Path | None, typer.Option(help="Model whose prior to begin with, of the same or a smaller scale.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Batch = Annotated[int, typer.Option(help="Pairs per step; 0 takes the stage's own number.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
@@ -91,6 +94,47 @@ def fidelity(
     _train("fidelity", data, output, options, quiet=quiet)
 
 
+@train_app.command()
+def prior(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    start: Start = None,
+    prior: Prior = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 2e-3,
+    threads: Threads = 0,
+    resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity."""
+    _configure_log(verbose=verbose, quiet=quiet)
+    options = _options(
+        preset,
+        scale,
+        steps,
+        minutes,
+        device,
+        precision,
+        "default",
+        start,
+        seed,
+        batch,
+        rate,
+        threads,
+        resume,
+        prior,
+    )
+    _train("prior", data, output, options, quiet=quiet)
+
+
 def _options(
     preset: str,
     scale: int,
@@ -105,6 +149,7 @@ def _options(
     rate: float,
     threads: int,
     resume: bool,
+    prior: Path | None = None,
 ) -> StageOptions:
     from bigrestore.degrade.schema import Recipe
     from bigrestore.methods.network import choose_device, choose_precision
@@ -124,6 +169,7 @@ def _options(
         precision=computed,
         recipe=recipe,
         start=start,
+        prior=prior,
         seed=seed,
         batch=batch,
         rate=rate,
