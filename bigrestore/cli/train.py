@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bigrestore.train.stages import StageOptions
+    from bigrestore.train.options import StageOptions
 
-train_app = typer.Typer(no_args_is_help=True, help="Train the network: estimator, fidelity, then the prior.")
+train_app = typer.Typer(
+    no_args_is_help=True, help="Train the network: estimator, fidelity, prior, bridge, polish, in this order."
+)
 
 Data = Annotated[Path, typer.Argument(help="Folder of clean images (PNG, JPEG, TIFF), or a packed .npz.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write, .safetensors.")]
@@ -135,6 +137,76 @@ def prior(
     _train("prior", data, output, options, quiet=quiet)
 
 
+@train_app.command()
+def bridge(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    recipe: Recipe = "default",
+    start: Start = None,
+    prior: Prior = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 5e-4,
+    threads: Threads = 0,
+    resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 3: let the prior say what the data say; starts from a model with a trained prior."""
+    _configure_log(verbose=verbose, quiet=quiet)
+    options = _options(
+        preset,
+        scale,
+        steps,
+        minutes,
+        device,
+        precision,
+        recipe,
+        start,
+        seed,
+        batch,
+        rate,
+        threads,
+        resume,
+        prior,
+    )
+    _train("bridge", data, output, options, quiet=quiet)
+
+
+@train_app.command()
+def polish(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    recipe: Recipe = "default",
+    start: Start = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 1e-4,
+    threads: Threads = 0,
+    resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model."""
+    _configure_log(verbose=verbose, quiet=quiet)
+    options = _options(
+        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
+    )
+    _train("polish", data, output, options, quiet=quiet)
+
+
 def _options(
     preset: str,
     scale: int,
@@ -153,7 +225,7 @@ def _options(
 ) -> StageOptions:
     from bigrestore.degrade.schema import Recipe
     from bigrestore.methods.network import choose_device, choose_precision
-    from bigrestore.train.stages import StageOptions
+    from bigrestore.train.options import StageOptions
 
     chosen = choose_device(device)
     computed = choose_precision(precision, chosen)

@@ -71,7 +71,7 @@ class NetworkMethod:
             raise UsageError(f"the model {model.name} has no prior, so --realness must be 0, not {realness}")
         self.model = model
         self.scale = model.scale
-        self.halo_px = model.halo_px
+        self.halo_px = model.halo_for(realness)
         self.alignment_px = model.restorer.alignment_px
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)

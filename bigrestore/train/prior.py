@@ -169,11 +169,7 @@ class PriorStage:
     @torch.no_grad()
     def samples(self, count: int) -> Tensor:
         """Return made patches, (count, 1, 64, 64), always of the same codes and noise."""
-        patches: list[Tensor] = []
-        for number in range(-(-count // SHOWN)):
-            field = make_field(self._prior, 4, MEASURED_SEED, number, dtype=self.dtype)
-            patches.append(cut_field(field, self._prior, 4, 0, PATCH_PX))
-        return torch.cat(patches)[:count]
+        return sample_patches(self._prior, count, self.dtype)
 
     def _made(self, step: int, rng: np.random.Generator) -> Iterator[Tensor]:
         """Yield the made patches of a step, (k^2, 1, 72, 72) at a time, with room for the shift."""
@@ -207,6 +203,16 @@ def critic_for(model: Restorer, seed: int) -> PatchDiscriminator:
     """Return a fresh critic of the size of a restorer's generator."""
     torch.manual_seed(seed + 1)
     return PatchDiscriminator(model.preset.channels, model.preset.unshuffle, PATCH_PX)
+
+
+@torch.no_grad()
+def sample_patches(prior: Generator, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return patches that a prior makes alone, (count, 1, 64, 64), always of the same codes and noise."""
+    patches: list[Tensor] = []
+    for number in range(-(-count // SHOWN)):
+        field = make_field(prior, 4, MEASURED_SEED, number, dtype=dtype)
+        patches.append(cut_field(field, prior, 4, 0, PATCH_PX))
+    return torch.cat(patches)[:count]
 
 
 def make_field(

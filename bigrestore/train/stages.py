@@ -1,9 +1,9 @@
 """One stage of training from a folder of images to a checkpoint that can be used.
 
 The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
-(or starts from another by `--start`), `prior` puts a generator into it. Beside it lies a folder
-`MODEL.train/STAGE/` with what a resumed training needs and what people look at: checkpoints, CSV and
-TensorBoard logs, sheets.
+(or starts from another by `--start`), `prior` puts a generator into it, `bridge` and `polish` join the two.
+Beside it lies a folder `MODEL.train/STAGE/` with what a resumed training needs and what people look at:
+checkpoints, CSV and TensorBoard logs, sheets.
 """
 
 from __future__ import annotations
@@ -19,103 +19,24 @@ import attrs
 import torch
 
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import InputError, UsageError
+from bigrestore.errors import UsageError
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.nn.grow import take_over
-from bigrestore.nn.presets import PRESETS, get_preset
-from bigrestore.nn.redegrade import KERNEL_PX
+from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
-from bigrestore.train import adversary, detail, estimator, fidelity, prior
-from bigrestore.train.adversary import Adversary
+from bigrestore.train.assembly import PLANS, STARTS_FROM, AnyStage, Source, build_stage
 from bigrestore.train.card import write_card
-from bigrestore.train.data import PatchSource
-from bigrestore.train.detail import DetailSource
-from bigrestore.train.estimator import EstimatorStage
-from bigrestore.train.fidelity import FidelityStage
-from bigrestore.train.guard import GuardSettings
-from bigrestore.train.images import GreyImage, load_images, split_by_section
 from bigrestore.train.loop import train
-from bigrestore.train.options import above_zero, one_of, whole_number
-from bigrestore.train.pairs import PairSource, patch_size
-from bigrestore.train.prior import PriorStage, critic_for
+from bigrestore.train.options import StageOptions
+from bigrestore.train.pairs import PairSource
 from bigrestore.train.schedule import LoopSettings, TrainResult
 
 log = logging.getLogger(__name__)
 
-
-@attrs.frozen
-class StagePlan:
-    """What differs between the stages in how they are trained; see `LoopSettings`."""
-
-    warmup_steps: int = 100
-    fan_in_limit: int | None = None
-    betas: tuple[float, float] = (0.9, 0.99)
-    checkpoint_s: float = 120.0
-    guard: GuardSettings = attrs.field(factory=GuardSettings)
-
-
-PLANS = {
-    "estimator": StagePlan(),
-    # The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `train.guard`).
-    "fidelity": StagePlan(warmup_steps=500, fan_in_limit=150),
-    "prior": StagePlan(betas=adversary.BETAS, checkpoint_s=240.0, guard=adversary.GUARD),
-}
-STARTS_FROM = {"fidelity": "estimator", "prior": "fidelity"}
-"""What a stage needs to have been trained before it."""
-
 LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machine")
 """What is kept of a training that another one of the same stage started from."""
 
-HALO_FACTS = ("halo_px", "halo_errors")
 NO_RECIPE = "none: clean windows"
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@attrs.frozen
-class StageOptions:
-    """What the command line says of a stage.
-
-    Attributes
-    ----------
-    preset : str
-        Name of a preset; only where the model is new.
-    scale : int
-        1, 2 or 4; only where the model is new.
-    steps, minutes : int or None, float or None
-        Length of the training; exactly one is given.
-    device : str
-        "cpu", "cuda", "cuda:1", "mps".
-    precision : str
-        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
-    recipe : str
-        Name or path of a degradation recipe.
-    start : Path or None
-        Checkpoint to start from instead of the output itself.
-    prior : Path or None
-        Checkpoint whose generator to begin with, of the same or a smaller scale.
-    seed, batch, threads : int
-        Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
-    rate : float
-        Peak learning rate.
-    resume : bool
-        Go on from the last training checkpoint.
-    """
-
-    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
-    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
-    steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
-    minutes: float | None = attrs.field(default=None, validator=above_zero)
-    device: str = "cpu"
-    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
-    recipe: str = "default"
-    start: Path | None = None
-    prior: Path | None = None
-    seed: int = attrs.field(default=0, validator=whole_number(0, 2**31 - 1))
-    batch: int = attrs.field(default=0, validator=whole_number(0, 65_536))
-    threads: int = attrs.field(default=0, validator=whole_number(0, 1024))
-    rate: float = attrs.field(default=8e-4, validator=above_zero)
-    resume: bool = False
 
 
 def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> TrainResult:
@@ -124,7 +45,7 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     Parameters
     ----------
     name : str
-        "estimator", "fidelity" or "prior".
+        "estimator", "fidelity", "prior", "bridge" or "polish".
     data : Path
         Folder of clean images, or a packed .npz.
     output : Path
@@ -151,7 +72,7 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     model, info = _starting_model(name, output, options)
     model.to(device)
     settings = _loop_settings(name, data, output, options)
-    stage, source = _stage(name, data, model, info, options, settings)
+    stage, source = build_stage(name, data, model, info, options, settings)
     result = train(stage, settings, output)
     if result.status == "done":
         before = info.get("training", {})
@@ -188,13 +109,20 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
             f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
             f"{options.scale}; say so by --preset and --scale, or choose another output"
         )
-    model = loaded.restorer if name in ("estimator", "fidelity") else _with_prior(loaded.restorer, options)
+    model = (
+        loaded.restorer if name in ("estimator", "fidelity") else _with_prior(name, loaded.restorer, options)
+    )
     return model.train(), loaded.info
 
 
-def _with_prior(model: Restorer, options: StageOptions) -> Restorer:
+def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
     """Return a restorer with a generator: its own, that of another model, or a new one."""
     if model.prior is None:
+        if name != "prior" and options.prior is None:
+            raise UsageError(
+                f"{name} starts from a model with a trained prior; run `bigrestore train prior` on it first, or name one "
+                "by --prior"
+            )
         torch.manual_seed(options.seed)
         without, model = model, Restorer(model.preset, model.scale, with_prior=True)
         model.load_state_dict(without.state_dict(), strict=False)
@@ -206,92 +134,6 @@ def _with_prior(model: Restorer, options: StageOptions) -> Restorer:
             )
         take_over(model.prior, other.prior)
     return model
-
-
-Source = PairSource | DetailSource
-AnyStage = EstimatorStage | FidelityStage | PriorStage
-
-
-def _pairs(
-    data: Path,
-    scale: int,
-    options: StageOptions,
-    device: torch.device,
-    *,
-    input_px: int,
-    held_out: int,
-    together: int = 1,
-) -> PairSource:
-    train_images, held_out_images = split_by_section(load_images(data))
-    side = patch_size(input_px, scale)
-    return PairSource(
-        PatchSource(train_images, side, scale),
-        _held_out_source(train_images, held_out_images, side, scale),
-        Recipe.load(options.recipe),
-        scale,
-        seed=options.seed,
-        device=device,
-        held_out_count=held_out,
-        together=together,
-    )
-
-
-def _details(data: Path, scale: int, options: StageOptions, device: torch.device) -> DetailSource:
-    train_images, held_out_images = split_by_section(load_images(data))
-    side = detail.window_px(scale)
-    held_out = _held_out_source(train_images, held_out_images, side, scale, augment=True)
-    return DetailSource(
-        PatchSource(train_images, side, scale), held_out, scale, seed=options.seed, device=device
-    )
-
-
-def _held_out_source(
-    train_images: list[GreyImage], held_out: list[GreyImage], side: int, scale: int, *, augment: bool = False
-) -> PatchSource:
-    """Return the source of the held-out windows; where none of their images holds one, of those trained on."""
-    try:
-        return PatchSource(held_out, side, scale, augment=augment)
-    except InputError as error:
-        log.warning(
-            "No held-out image can be used (%s); the running figures are of images trained on.", error
-        )
-        return PatchSource(train_images, side, scale, augment=augment)
-
-
-def _stage(
-    name: str,
-    data: Path,
-    model: Restorer,
-    info: dict[str, Any],
-    options: StageOptions,
-    settings: LoopSettings,
-) -> tuple[AnyStage, Source]:
-    """Return a stage and where its data come from."""
-    device, batch = torch.device(options.device), options.batch
-    dtype = DTYPES.get(options.precision)
-    if dtype is None:
-        raise UsageError(f"there is no training precision {options.precision!r}; use fp32 or bf16")
-    if name == "prior":
-        details = _details(data, model.scale, options, device)
-        player = Adversary(critic_for(model, options.seed).to(device), settings.rate_at)
-        kept = {key: info[key] for key in HALO_FACTS if key in info}
-        batch = batch or prior.BATCH
-        stage = PriorStage(model, details, player, seed=options.seed, batch=batch, dtype=dtype, kept=kept)
-        return stage, details
-    if name == "estimator":
-        pairs = _pairs(
-            data,
-            model.scale,
-            options,
-            device,
-            input_px=estimator.WINDOW_PX,
-            held_out=estimator.HELD_OUT,
-            together=estimator.HELD_OUT_TOGETHER,
-        )
-        return EstimatorStage(model, pairs, batch=batch or estimator.BATCH), pairs
-    pairs = _pairs(data, model.scale, options, device, input_px=fidelity.PATCH_PX, held_out=fidelity.HELD_OUT)
-    batch = batch or fidelity.BATCH
-    return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
 
 def _record(stage: AnyStage, source: Source, options: StageOptions, result: TrainResult) -> dict[str, Any]:
