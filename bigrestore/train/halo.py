@@ -57,7 +57,7 @@ def measure_halo(
         found = probe_halo(model, tissue, conditions, limit_px=limit_px, from_px=max(from_px, worst[0]))
         log.info("halo probe: %d px", found[0])
         worst = max(worst, found, key=lambda pair: pair[0])
-    return worst[0], {str(px): float(error) for px, error in worst[1].items()}
+    return max(worst[0], from_px), {str(px): float(error) for px, error in worst[1].items()}
 
 
 def mosaic(windows: Tensor, first: int) -> Tensor:

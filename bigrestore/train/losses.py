@@ -160,7 +160,8 @@ def code_discrepancy(codes: Tensor, wanted: Tensor) -> Tensor:
     codes, wanted : Tensor, (n, L) and (m, L)
     """
     both = torch.cat([codes.float(), wanted.float()])
-    squared = (both[:, None] - both).square().sum(2)
+    lengths = both.square().sum(1)
+    squared = (lengths[:, None] + lengths - 2 * both @ both.T).clamp_min(0)
     with torch.no_grad():
         rows, columns = torch.triu_indices(len(both), len(both), 1, device=both.device)
         median = squared[rows, columns].median().clamp_min(1e-12)

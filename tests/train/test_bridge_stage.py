@@ -22,7 +22,7 @@ from bigrestore.methods.network import NetworkMethod
 from bigrestore.nn.checkpoint import load_model
 from bigrestore.nn.discriminator import ConditionalDiscriminator
 from bigrestore.nn.redegrade import KERNEL_PX
-from bigrestore.train import bridge, prior
+from bigrestore.train import bridge, halo, prior
 from bigrestore.train.bridge import BridgeStage
 from bigrestore.train.card import STAGES
 from bigrestore.train.losses import code_discrepancy, feature_l1, hinge_critic_loss, local_artifact_l1
@@ -35,13 +35,15 @@ OPTIONS = StageOptions(preset="nano", steps=10, batch=2, threads=1, rate=5e-4)
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_figures() -> Any:
-    """Take all figures of few patches."""
+    """Take all figures of few patches, and try no large halos."""
+    limits, halo.LIMIT_PX, halo.PRIOR_LIMIT_PX = (halo.LIMIT_PX, halo.PRIOR_LIMIT_PX), 32, 48
     before = dict(PriorStage.__init__.__kwdefaults__)
     PriorStage.__init__.__kwdefaults__.update(measured=16, indexed=16)
     measured, held_out, prior.MEASURED, bridge.HELD_OUT = prior.MEASURED, bridge.HELD_OUT, 16, 8
     yield
     PriorStage.__init__.__kwdefaults__.update(before)
     prior.MEASURED, bridge.HELD_OUT = measured, held_out
+    halo.LIMIT_PX, halo.PRIOR_LIMIT_PX = limits
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_realness_nought_is_what_it_was_to_the_bit(
     prior_model: Path, bridged: Path, fidelity_model: Path
 ) -> None:
     rng = np.random.default_rng(0)
-    batch = TileBatch(rng.random((1, 48, 48), dtype=np.float32), None, 0, np.zeros((1, 2), np.int64))
+    batch = TileBatch(rng.random((1, 48, 48), dtype=np.float32), None, np.zeros((1, 2), np.int64), 0)
     kernel = np.zeros((KERNEL_PX[1], KERNEL_PX[1]), np.float32)
     kernel[KERNEL_PX[1] // 2, KERNEL_PX[1] // 2] = 1
     statistics = SectionStatistics(kernel, np.full(24, 0.1, np.float32), 1e-4, 1e-2, {})
