@@ -136,6 +136,7 @@ class BridgeStage:
         self._trained = nn.ModuleDict({"latent_head": self._head, "prior": self._prior})
         self._trained.requires_grad_(True)
         self._averaged = copy.deepcopy(self._trained).requires_grad_(False)
+        self._before = self._alone()
         self._own = [p for name, p in self._prior.named_parameters() if ".bridge." not in name]
 
     def modules(self) -> nn.Module:
@@ -193,8 +194,12 @@ class BridgeStage:
             figures[f"gain_{name}"] = float((psnr(inner, target) - start)[changed].mean())
             figures[f"sharpness_{name}"] = float(_sharpness(inner) / sharpness)
             figures[f"frechet_{name}"] = frechet_distance(self._texture(y), texture)
+        return {**figures, "frechet_prior": self._alone(), "frechet_prior_before": self._before}
+
+    def _alone(self) -> float:
+        """Return how far samples of the prior alone are from held-out tissue."""
         samples = texture_features(sample_patches(self._prior, len(self._reference), self.dtype))
-        return {**figures, "frechet_prior": frechet_distance(samples, self._reference)}
+        return frechet_distance(samples, self._reference)
 
     @torch.no_grad()
     def sheet(self) -> NDArray[np.uint8]:

@@ -70,6 +70,14 @@ def test_each_player_learns_by_its_own_loss_only(details: DetailSource) -> None:
     assert all(name.startswith("prior.") and ".bridge." not in name for name in with_gradient)
 
 
+def test_both_players_can_compute_in_bfloat16(details: DetailSource) -> None:
+    stage = make_stage(details, dtype=torch.bfloat16)
+    losses = stage.step(0, 0.0)
+    losses["loss"].backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert all(bool(torch.isfinite(p.grad).all()) for p in stage.modules().parameters() if p.grad is not None)
+
+
 def test_the_critic_is_taught_what_is_real(details: DetailSource) -> None:
     stage = make_stage(details)
     for step in range(12):
