@@ -34,7 +34,5 @@ def test_samples_of_the_prior_alone_are_detail_and_of_many_kinds(name: str) -> N
 def test_the_bridge_has_not_made_the_prior_forget_tissue(name: str) -> None:
     training = load_model(name).info["training"]
     before = training["bridge"]["figures"]["frechet_prior_before"]
-    if "prior" in training:
-        before = training["prior"]["figures"]["frechet"]
     last = training["polish" if "polish" in training else "bridge"]["figures"]["frechet_prior"]
     assert last <= 1.2 * before

@@ -84,7 +84,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     figures = info["training"]["bridge"]["figures"]
     names = {f"{figure}_{y}" for figure in ("gain", "sharpness", "frechet") for y in ("y0", "y1")}
     assert set(figures) == names | {"frechet_prior", "frechet_prior_before"}
-    before = load_model(bridged).info["training"]["prior"]["figures"]["frechet"]
+    before = load_model(bridged).info["training"]["prior"]["figures"]["frechet_kept"]
     assert figures["frechet_prior_before"] == pytest.approx(before, rel=0.02), "float16 lies between the two"
     sheet = next((bridged.parent / "bridge.safetensors.train/bridge/sheets").glob("*.png"))
     assert np.asarray(Image.open(sheet)).shape == (4 * bridge.PATCH_PX, 8 * bridge.PATCH_PX)

@@ -102,6 +102,28 @@ def test_r1_reaches_the_critics_weights(details: DetailSource) -> None:
     assert all(p.grad is not None for name, p in critic.named_parameters() if "weight" in name)
 
 
+def test_the_weights_nearest_to_tissue_are_kept_from_half_of_the_way_on(
+    details: DetailSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(details)
+    vector = stage.modules().vector
+    distances = iter([1.0, 5.0, 3.0, 4.0])
+    monkeypatch.setattr(prior, "frechet_distance", lambda *_: next(distances))
+    kept = []
+    for number, progress in enumerate((0.4, 0.6, 0.7, 0.9)):
+        stage.step(number, progress)
+        with torch.no_grad():
+            vector.fill_(float(number))
+        kept.append(stage.validate()["frechet_kept"])
+    assert kept == [1.0, 5.0, 3.0, 3.0]
+    monkeypatch.undo()
+    other = make_stage(details)
+    other.load_state(stage.state())
+    for one in (stage, other):
+        one.export(tmp_path / "m.safetensors")
+        assert float(one.modules().vector.mean()) == 2.0
+
+
 def test_a_critic_that_is_thrown_is_put_back(details: DetailSource) -> None:
     stage = make_stage(details)
     player = stage.adversary
@@ -150,7 +172,8 @@ def test_a_prior_is_put_into_a_model_and_changes_nothing_else(
     output = tmp_path / "prior.safetensors"
     result = train_stage("prior", tissue, output, attrs.evolve(OPTIONS, start=fidelity_model))
     before, after = load_model(fidelity_model), load_model(output)
-    assert set(result.figures) == {"frechet", "frechet_floor", "copy", "copy_floor", "deviation_ratio"}
+    names = {"frechet", "frechet_kept", "frechet_floor", "copy", "copy_floor", "deviation_ratio"}
+    assert set(result.figures) == names
     with torch.no_grad():
         assert float(make_field(after.restorer.prior, 1, 0, 0).std()) > 0
     assert not changed(copies(before.restorer), without_prior(after.restorer))
