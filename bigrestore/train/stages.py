@@ -75,13 +75,19 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     stage, source = build_stage(name, data, model, info, options, settings)
     result = train(stage, settings, output)
     if result.status == "done":
-        before = info.get("training", {})
+        before = _still_true(name, info.get("training", {}))
         record = _record(stage, source, options, result)
         record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
         update_info(output, {"training": {**before, name: record}})
         card = write_card(output, read_checkpoint(output)[0], data)
         log.info("wrote %s and its card %s", output, card)
     return result
+
+
+def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the records of what a new stage leaves as it is: a new U-Net or prior is not joined to the other."""
+    parted = ("bridge", "polish") if name in ("fidelity", "prior") else ()
+    return {stage: record for stage, record in before.items() if stage not in parted}
 
 
 def hardware(device: torch.device) -> str:

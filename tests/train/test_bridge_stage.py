@@ -107,6 +107,8 @@ def test_realness_nought_is_what_it_was_to_the_bit(
     assert np.array_equal(outputs[0], outputs[1])
     assert np.array_equal(outputs[0], outputs[2])
     assert not np.array_equal(outputs[0], outputs[3])
+    with pytest.raises(UsageError, match="train bridge"):
+        NetworkMethod(load_model(prior_model), realness=0.1)
 
 
 def test_the_prior_is_frozen_for_seven_tenths_of_the_way(
@@ -172,6 +174,15 @@ def test_polish_goes_on_from_the_bridge(tissue: Path, bridged: Path, tmp_path: P
     assert "prior.levels.0.first.weight" in moved
     assert not any(name.startswith(("unet", "estimator", "basis")) for name in moved)
     assert set(load_model(output).info["training"]) == set(STAGES)
+
+
+def test_a_new_prior_parts_what_was_joined(tissue: Path, bridged: Path, tmp_path: Path) -> None:
+    output = tmp_path / "again.safetensors"
+    train_stage("prior", tissue, output, attrs.evolve(OPTIONS, steps=1, batch=4, start=bridged))
+    info = load_model(output).info
+    assert "bridge" not in info["training"]
+    assert len(info["training"]["prior"]["earlier"]) == 1
+    assert "halo_prior_px" not in info
 
 
 def test_the_prior_of_one_scale_serves_another(tissue: Path, prior_model: Path, tmp_path: Path) -> None:
