@@ -136,7 +136,7 @@ class PriorStage:
         """Teach the critic, then return the generator's losses, the total first."""
         self._progress = progress
         rng = step_rng(self.seed, step, CHANCE_STREAM)
-        made = torch.cat([*self._made(step, rng)])
+        made = torch.cat([*self._made(step)])
         real = augment(self.details.at(step, self.batch), rng)
         parts = self._teach(step, progress, real, augment(made.detach(), rng))
         with self.adversary.fixed():
@@ -198,14 +198,13 @@ class PriorStage:
         """Return made patches, (count, 1, 64, 64), always of the same codes and noise."""
         return sample_patches(self._prior, count, self.dtype)
 
-    def _made(self, step: int, rng: np.random.Generator) -> Iterator[Tensor]:
-        """Yield the made patches of a step, (k^2, 1, 72, 72) at a time, with room for the shift."""
+    def _made(self, step: int) -> Iterator[Tensor]:
+        """Yield the made patches of a step, (k^2, 1, 72, 72) at a time, in step with the grid, with room for the shift."""
         side = square_batch(self.batch)
         fields = self.batch // side**2
-        pitch = self._prior.alignment_px * self.details.scale
         for number in range(fields):
             field = make_field(self._prior, side, self.seed, step * fields + number, dtype=self.dtype)
-            yield cut_field(field, self._prior, side, int(rng.integers(pitch)), PATCH_PX + SHIFT_PX)
+            yield cut_field(field, self._prior, side, SHIFT_PX // 2, PATCH_PX + SHIFT_PX)
 
     def _teach(self, step: int, progress: float, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         """Make the critic's step."""
