@@ -185,7 +185,8 @@ class PriorStage:
         """Take over what `state` returned."""
         self.adversary.load_state(state["adversary"])
         self.model.load_state_dict(state["model"], strict=False)
-        self._best = Best(**state["best"])
+        if "best" in state:
+            self._best = Best(**state["best"])
 
     def export(self, path: Path) -> None:
         """Write the model with the weights that were kept."""
