@@ -7,19 +7,25 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+IQA_VENV := .venv-iqa
+IQA_STAMP := $(IQA_VENV)/.installed
 CODE := bigrestore tests examples
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench wheel format clean
+.PHONY: help demo test test-iqa check lint types bench wheel format clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_after.png
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP)  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the test suite, in JOBS=2 processes
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
+	$(IQA_VENV)/bin/python -m pytest tests/score -m pyiqa
 
 check: lint types test  ## what CI runs: ruff, mypy --strict, tests
 
@@ -41,17 +47,28 @@ format: $(STAMP)  ## let ruff lay out the code
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:  ## remove what the targets made, the environment included
-	rm -rf $(VENV) build dist demo bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(IQA_VENV) build dist demo bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find bigrestore tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml constraints.txt
+# Makes an empty environment in the folder of the argument.
+define empty_environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "bigrestore needs Python 3.11 or newer, and $(PYTHON) is older or missing; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
-	  rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment; install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
+	  rm -rf $(1); echo "$(PYTHON) cannot make a virtual environment; install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call empty_environment,$(VENV))
 	$(PIP) install --quiet --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
 	$(PIP) install --quiet --editable '.[dev,bench]' --constraint constraints.txt
+	@touch $@
+
+$(IQA_STAMP): pyproject.toml constraints.txt requirements-iqa.txt
+	$(call empty_environment,$(IQA_VENV))
+	$(IQA_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(IQA_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement requirements-iqa.txt
 	@touch $@

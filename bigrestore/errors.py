@@ -105,7 +105,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         found = DiskFullError(
             f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
-            "again with --resume."
+            "again; a run goes on by --resume."
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         found = OutputError(
@@ -119,3 +119,13 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
         )
     found.errno = error.errno
     return found
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether an exception means that memory ran out, on the host or on a device."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
+    )

@@ -115,12 +115,8 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     InputError
         Where floating-point values leave the stated range, or the section cannot be read.
     """
-    raw, factor = section.lowres(z, THUMBNAIL_PX)
-    thumbnail = to_unit(raw, section.value_range)
-    _refuse_other_range(section, thumbnail)
-    grey = luma(thumbnail) if thumbnail.ndim == 3 else thumbnail
-    cells = _lattice_means(grey, factor, section.height, section.width)
-    level, sigma = _background(section, z, cells)
+    grey, factor = _thumbnail(section, z)
+    level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
     tissue = np.ones(grey.shape, bool)
     if level is not None:
         tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
@@ -130,12 +126,32 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     return Profile(method.analyse(stack), level, sigma, float(tissue.mean()), len(windows))
 
 
+def find_background(section: Section, z: int) -> tuple[float | None, float]:
+    """Return level and noise of a section's background, 0..1, as `profile_section` finds them.
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
+    grey, factor = _thumbnail(section, z)
+    return _background(section, z, _lattice_means(grey, factor, section.height, section.width))
+
+
 def describe(profile: Profile) -> str:
     """Return a profile as one line."""
     facts = [f"{name} {value}" for name, value in profile.statistics.details.items() if name != "windows"]
     where = "none" if profile.background is None else f"{profile.background:.3f}"
     facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
     return ", ".join(facts)
+
+
+def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:
+    """Return a small grey picture of a section, 0..1, and section pixels per pixel of it."""
+    raw, factor = section.lowres(z, THUMBNAIL_PX)
+    thumbnail = to_unit(raw, section.value_range)
+    _refuse_other_range(section, thumbnail)
+    return (luma(thumbnail) if thumbnail.ndim == 3 else thumbnail), factor
 
 
 def _refuse_other_range(section: Section, thumbnail: Floats) -> None:

@@ -1,7 +1,7 @@
-"""What a run was asked for: every flag once, validated before anything is opened.
+"""What a run or a scoring was asked for: every flag once, validated before anything is opened.
 
-`RunSettings` is what the command line, a TOML file and the Python API all end in. Values are checked here,
-where the flag's name is still known, so that an absurd number is answered by a sentence and not by a stack
+`RunSettings` and `ScoreSettings` are what the command line, a TOML file and the Python API all end in. Values are
+checked here, where the flag's name is still known, so that an absurd number is answered by a sentence and not by a stack
 of frames an hour later. What the settings turn into (tile size, device, threads) is the plan's business.
 
 Only part of the settings changes pixels: `pixel_facts` is that part, and it goes into the fingerprint by
@@ -27,6 +27,9 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
+
+SCORE_STEP_PX = 96
+"""Score tiles are multiples of NIQE's blocks."""
 
 LARGEST_NUMBER = 1e300
 """Numbers beyond are no quantities; infinity and what is no number lie beyond as well."""
@@ -164,6 +167,14 @@ def _is_pair(value: Any) -> bool:
 def _is_span(value: Any) -> bool:
     """Return whether a value is a start and a larger stop, neither negative."""
     return _is_pair(value) and 0 <= value[0] < value[1]
+
+
+def _condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    _text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)
+    if value is not None:
+        from bigrestore.score.condition import Condition
+
+        Condition.parse(value)
 
 
 def parse_roi(text: str) -> tuple[Span | None, Span, Span]:
@@ -306,6 +317,13 @@ class RunSettings:
         See `PROGRESS`.
     log_format : str
         `text` or `json`: the form of log and progress lines.
+    report : bool
+        Score every tile before and after, and write the report beside the output.
+    report_sample : int, optional
+        Score tiles that the report is made of, drawn over the tissue of all sections; None: all, or a sample
+        above a size.
+    fail_if : str, optional
+        Condition on the report's summary under which the run ends with exit code 6.
 
     Raises
     ------
@@ -352,10 +370,17 @@ class RunSettings:
     threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
     progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
+    report: bool = attrs.field(default=True, validator=_yes_or_no)
+    report_sample: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(1, 10_000_000, "score tiles")
+    )
+    fail_if: str | None = attrs.field(default=None, validator=_condition)
 
     def __attrs_post_init__(self) -> None:
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite exclude each other; give one of them.")
+        if not self.report and self.fail_if is not None:
+            raise UsageError("--fail-if needs the report; leave --no-report out.")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> RunSettings:
@@ -366,14 +391,7 @@ class RunSettings:
         UsageError
             Where a name is unknown or a value is refused.
         """
-        known = {field.name for field in attrs.fields(cls)}
-        tidy = {name.replace("-", "_"): value for name, value in values.items()}
-        for name in tidy:
-            if name not in known:
-                raise UsageError(
-                    f"{source} has no setting {name!r}; the settings are {', '.join(sorted(known))}."
-                )
-        return cls(**tidy)
+        return cls(**_tidy(cls, values, source))
 
     @classmethod
     def resolve(cls, flags: Mapping[str, Any], config: Path | None) -> RunSettings:
@@ -386,9 +404,125 @@ class RunSettings:
         """Return the settings that change what is written, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
+        left_out |= {"report", "report_sample", "fail_if"}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         return {name: _plain(value) for name, value in facts.items()}
+
+
+def _tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    good = _is_whole(value) and SCORE_STEP_PX <= value <= 100 * SCORE_STEP_PX and value % SCORE_STEP_PX == 0
+    if not good:
+        _refuse(attribute, value, f"it takes a multiple of {SCORE_STEP_PX} pixels, such as {CHUNK_PX}")
+
+
+def _names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple) or not value or not all(isinstance(v, str) and v.strip() for v in value):
+        _refuse(attribute, value, "it takes names of metrics, such as brisque,niqe")
+
+
+def _to_names(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return _to_plain(value)
+
+
+@attrs.frozen(kw_only=True)
+class ScoreSettings:
+    """The settings of `score`, as asked for.
+
+    Attributes
+    ----------
+    engine : str
+        `native` or `pyiqa`.
+    metrics : tuple of str, optional
+        Names, also as one text with commas; None: brisque, niqe and piqe.
+    niqe_model : str, optional
+        File of `score fit-niqe` that NIQE compares with.
+    tile_size : int
+        Side of a tile of the image, a multiple of 96; scores of different sizes are not compared.
+    sample : int, optional
+        Tiles that are drawn over the tissue of all sections; None: all.
+    seed : int
+        Of the sample.
+    level : int
+        Pyramid level of the image.
+    voxel_size : tuple of 3, optional
+        Micrometres (z, y, x) of the image; overrides what the file says.
+    input_range, before_range, reference_range : tuple of 2, optional
+        Values of black and white of each image; the first also holds for the others where they have its type.
+    any_placement : bool
+        Compare although voxel sizes or offsets say that the images show different places.
+    fail_if : str, optional
+        Condition on the summary under which the command ends with exit code 6.
+    csv : bool
+        Write the tiles as CSV, too.
+    overwrite : bool
+        Replace a report that is there.
+    threads : int, optional
+        Tiles at work at once; None: one for each processor that the process may use.
+    progress, log_format : str
+        As for a run.
+
+    Raises
+    ------
+    UsageError
+        One sentence with the flag, its value and what it takes.
+    """
+
+    engine: str = attrs.field(default="native", validator=_one_of(("native", "pyiqa")))
+    metrics: tuple[str, ...] | None = attrs.field(default=None, converter=_to_names, validator=_names)
+    niqe_model: str | None = attrs.field(
+        default=None, converter=_to_path_text, validator=_text("a file", optional=True)
+    )
+    tile_size: int = attrs.field(default=CHUNK_PX, converter=_to_plain, validator=_tile)
+    sample: int | None = attrs.field(
+        default=None, converter=_to_plain, validator=_whole(1, 10_000_000, "tiles")
+    )
+    seed: int = attrs.field(
+        default=0, converter=_to_plain, validator=_whole(0, 2**31 - 1, "the seed", optional=False)
+    )
+    level: int = attrs.field(
+        default=0, converter=_to_plain, validator=_whole(0, 32, "pyramid levels", optional=False)
+    )
+    voxel_size: VoxelSize | None = attrs.field(default=None, converter=_to_voxels, validator=_voxels)
+    input_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
+    before_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
+    reference_range: tuple[float, float] | None = attrs.field(
+        default=None, converter=_to_pair, validator=_range
+    )
+    any_placement: bool = attrs.field(default=False, validator=_yes_or_no)
+    fail_if: str | None = attrs.field(default=None, validator=_condition)
+    csv: bool = attrs.field(default=False, validator=_yes_or_no)
+    overwrite: bool = attrs.field(default=False, validator=_yes_or_no)
+    threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
+    progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
+    log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> ScoreSettings:
+        """Build settings from names and values; `source` is named in errors.
+
+        Raises
+        ------
+        UsageError
+            Where a name is unknown or a value is refused.
+        """
+        return cls(**_tidy(cls, values, source))
+
+
+def _tidy(cls: type[attrs.AttrsInstance], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return names and values with the names as Python spells them; refuse what is no setting."""
+    known = {field.name for field in attrs.fields(cls)}
+    tidy = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in tidy:
+        if name not in known:
+            raise UsageError(
+                f"{source} has no setting {name!r}; the settings are {', '.join(sorted(known))}."
+            )
+    return tidy
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import logging
 import os
 import sys
 import threading
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from bigrestore import __version__
 from bigrestore.cli.degrade import degrade
@@ -21,22 +23,44 @@ from bigrestore.cli.log import be_verbose
 from bigrestore.cli.models import models_app
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
+from bigrestore.cli.score import FIT_NAME, fit_niqe, score
 from bigrestore.cli.train import train_app
 from bigrestore.cli.verify import verify
 from bigrestore.errors import BigrestoreError
 
 log = logging.getLogger(__name__)
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; one of two words goes before the one of its first word."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return name, command and remaining arguments."""
+        name = " ".join(args[:2])
+        command = self.get_command(ctx, name) if len(args) > 1 else None
+        return super().resolve_command(ctx, args) if command is None else (name, command, args[2:])
+
+
 app = typer.Typer(
     name="bigrestore",
+    cls=_Commands,
     help="Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, info, verify, profile, degrade):
-    app.command(name=command.__name__)(command)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "score": score,
+    FIT_NAME: fit_niqe,
+    "info": info,
+    "verify": verify,
+    "profile": profile,
+    "degrade": degrade,
+}
+for name, command in COMMANDS.items():
+    app.command(name=name)(command)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bigrestore.cli.log import configure_logging
+
 models_app = typer.Typer(no_args_is_help=True, help="List the shipped models, or show what is in one.")
 
 Name = Annotated[str, typer.Argument(help="Name of a shipped model, or a .safetensors file.")]
@@ -16,7 +18,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, trace
 @models_app.command("list")
 def list_models(verbose: Verbose = False) -> None:
     """List the shipped models: name, preset, scale, halo, parameters."""
-    _configure_log(verbose)
+    configure_logging(verbose=verbose, quiet=False)
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -35,7 +37,7 @@ def list_models(verbose: Verbose = False) -> None:
 @models_app.command()
 def path(name: Name, verbose: Verbose = False) -> None:
     """Print the file that a model lies in."""
-    _configure_log(verbose)
+    configure_logging(verbose=verbose, quiet=False)
     from bigrestore.nn.checkpoint import find_model
 
     typer.echo(find_model(name, None))
@@ -44,7 +46,7 @@ def path(name: Name, verbose: Verbose = False) -> None:
 @models_app.command()
 def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
-    _configure_log(verbose)
+    configure_logging(verbose=verbose, quiet=False)
     import json
 
     from rich.console import Console
@@ -64,14 +66,8 @@ def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
 @models_app.command()
 def verify(name: Name, verbose: Verbose = False) -> None:
     """Check a model's hash and that its weights fit its preset."""
-    _configure_log(verbose)
+    configure_logging(verbose=verbose, quiet=False)
     from bigrestore.nn.checkpoint import load_model
 
     model = load_model(name)
     typer.echo(f"{model.name}: sha256 {model.sha256} is right")
-
-
-def _configure_log(verbose: bool) -> None:
-    from bigrestore.cli.log import configure_logging
-
-    configure_logging(verbose=verbose, quiet=False)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bigrestore.cli.log import configure_logging
 from bigrestore.cli.table import print_rows
 
 Input = Annotated[
@@ -44,8 +45,8 @@ def profile(
     """Print what is estimated of a section: background, tissue, blur kernel, noise."""
     import json
 
-    from bigrestore.cli.log import configure_logging
     from bigrestore.errors import UsageError
+    from bigrestore.files import whole_file
     from bigrestore.settings import RunSettings
 
     configure_logging(verbose=verbose, quiet=False)
@@ -66,7 +67,8 @@ def profile(
     found = profile_section(section, z, create_method(settings))
     document = json.dumps(found.to_json(), indent=1)
     if output is not None:
-        _write(output, document)
+        with whole_file(output) as partial:
+            partial.write_text(document + "\n", encoding="utf-8")
     if as_json:
         typer.echo(document)
         return
@@ -91,20 +93,3 @@ def _refuse_other_file(output: Path, *, overwrite: bool) -> None:
             raise OutputExistsError(
                 f"The output {output} exists and is no profile; give another name, or replace it by --overwrite."
             ) from error
-
-
-def _write(output: Path, document: str) -> None:
-    """Write the profile beside its place and rename it, so that a full disk costs no profile of before."""
-    import os
-
-    from bigrestore.errors import output_error
-
-    place = output.resolve()  # a link stays a link
-    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(document + "\n", encoding="utf-8")
-        partial.replace(place)
-    except OSError as error:
-        if partial.is_file():
-            partial.unlink()
-        raise output_error(output, error) from error

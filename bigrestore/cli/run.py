@@ -73,6 +73,16 @@ Config = Annotated[
 ]
 Progress = Annotated[Text, _option("auto, bar, lines, tqdm or none.  [auto; none with -q]", panel=SAYS)]
 LogFormat = Annotated[Text, _option("text or json.  [text]", panel=SAYS)]
+Report = Annotated[
+    bool | None, _option("Score the tiles before and after.  [report]", "--report/--no-report", panel=SAYS)
+]
+ReportSample = Annotated[
+    Number,
+    _option("Score so many tiles, drawn over the tissue.  [all; 65536 above]", metavar="N", panel=SAYS),
+]
+FailIf = Annotated[
+    Text, _option("Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS)
+]
 Verbose = Annotated[bool, _option("Debug log, tracebacks.", "-v", "--verbose", panel=SAYS)]
 Quiet = Annotated[bool, _option("Warnings and errors only.", "-q", "--quiet", panel=SAYS)]
 
@@ -108,13 +118,16 @@ def run(
     log_format: LogFormat = None,
     seed: Seed = None,
     threads: Threads = None,
+    report: Report = None,
+    report_sample: ReportSample = None,
+    fail_if: FailIf = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> None:
     """Restore INPUT into OUTPUT, block by block, and build its pyramid.
 
-    Exit codes: 0 done, 2 usage, 3 input, 4 output refused, 5 finished with failed blocks, 75 stopped by a
-    signal (go on with --resume), 130 Ctrl-C.
+    Exit codes: 0 done, 2 usage, 3 input, 4 output refused, 5 finished with failed blocks, 6 --fail-if is true,
+    75 stopped by a signal (go on with --resume), 130 Ctrl-C.
     """
     beside = {"input", "output", "dry_run", "as_json", "config", "verbose", "quiet"}
     flags = {name: value for name, value in locals().items() if name not in beside and name != "beside"}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bigrestore.cli.log import configure_logging
+
 if TYPE_CHECKING:
     from bigrestore.train.options import StageOptions
 
@@ -61,7 +63,7 @@ def estimator(
     quiet: Quiet = False,
 ) -> None:
     """Stage 0: learn to read blur and noise off windows of tissue."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
@@ -89,7 +91,7 @@ def fidelity(
     quiet: Quiet = False,
 ) -> None:
     """Stage 1: learn to undo a known degradation; starts from a model with a trained estimator."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
@@ -117,7 +119,7 @@ def prior(
     quiet: Quiet = False,
 ) -> None:
     """Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset,
         scale,
@@ -159,7 +161,7 @@ def bridge(
     quiet: Quiet = False,
 ) -> None:
     """Stage 3: let the prior say what the data say; starts from a model with a trained prior."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset,
         scale,
@@ -200,7 +202,7 @@ def polish(
     quiet: Quiet = False,
 ) -> None:
     """Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model."""
-    _configure_log(verbose=verbose, quiet=quiet)
+    configure_logging(verbose=verbose, quiet=quiet)
     options = _options(
         preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
     )
@@ -248,12 +250,6 @@ def _options(
         threads=threads,
         resume=resume,
     )
-
-
-def _configure_log(*, verbose: bool, quiet: bool) -> None:
-    from bigrestore.cli.log import configure_logging
-
-    configure_logging(verbose=verbose, quiet=quiet)
 
 
 def _train(stage: str, data: Path, output: Path, options: StageOptions, *, quiet: bool) -> None:

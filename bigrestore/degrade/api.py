@@ -123,36 +123,24 @@ def degrade(
     _check_handling(whole, overwrite, resume, progress)
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     section = open_section(input, level=level, input_range=input_range)
-    folder = Path(outdir)
     if count is not None:
         _check_size(section, scale, patch_px)
-    check_place(folder, source_paths(_as_given(input), section))
-    facts = {
-        "version": __version__,
-        "recipe": chosen.to_dict(),
-        "seed": seed,
-        "scale": scale,
-        "whole": whole,
-        "level": section.level,
-        "value_range": [float(value) for value in section.value_range],
-    }
-    seen = section.fingerprint()
-    sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
-    facts["input"] = {"shape": seen["shape"], "dtype": seen["dtype"], "pixels": sampled}
+    folder = Path(outdir)
+    check_place(folder, source_paths(input, section))
+    asked = {"recipe": chosen.to_dict(), "seed": seed, "scale": scale, "whole": whole}
     if count is not None:
-        facts |= {"count": count, "patch_px": patch_px}
-    place = PairsFolder(folder, facts)
+        asked |= {"count": count, "patch_px": patch_px}
+    request = _request(section, asked)
+    place = PairsFolder(folder, request)
     if place.settle(overwrite=overwrite, resume=resume):
         logger.info("%s is finished already", folder)
         return place.table
     if count is None:
         pairs = _whole(input, section, folder, chosen, scale, seed, resume, progress)
     else:
-        if section.channels == 3:
-            logger.info("%s is in colour: its luma is degraded", section.source)
         pairs = _patches(section, folder, chosen, scale, seed, count, patch_px, on_pair)
     try:
-        write_pairs(folder, pairs, facts)
+        write_pairs(folder, pairs, request)
     except OSError as error:
         raise _unwritable(place.table, error, whole=whole) from error
     place.finish()
@@ -160,9 +148,17 @@ def degrade(
     return place.table
 
 
-def _as_given(input: Input) -> str | Path | list[str | Path]:
-    """Return the input as the engine takes it: a path or a list of them."""
-    return input if isinstance(input, str | Path) else list(input)
+def _request(section: Section, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what the pairs are made of and by: what was asked for, the input's pixels and this program."""
+    seen = section.fingerprint()
+    sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
+    return {
+        "version": __version__,
+        **asked,
+        "level": section.level,
+        "value_range": [float(value) for value in section.value_range],
+        "input": {"shape": seen["shape"], "dtype": seen["dtype"], "pixels": sampled},
+    }
 
 
 def _check(scale: int, count: int | None, whole: bool, seed: int, patch_px: int) -> None:
@@ -209,6 +205,8 @@ def _patches(
     on_pair: Callable[[int, int], None] | None,
 ) -> list[Pair]:
     """Degrade patches one by one; each is reproducible alone."""
+    if section.channels == 3:
+        logger.info("%s is in colour: its luma is degraded", section.source)
     try:
         for name in PATCH_FOLDERS:
             (folder / name).mkdir()
@@ -298,10 +296,11 @@ def _whole(
         seed=seed,
         resume=resume,
         progress=progress,
+        report=False,
     )
     store = folder / STORE_NAME
     degrader = SectionDegrader(degradation, section.height, section.width, seed)
-    execute(_as_given(input), store, settings, method=degrader).raise_if_failed()
+    execute(input, store, settings, method=degrader).raise_if_failed()
     return [
         Pair(STORE_NAME, section.source, z, 0, 0, section.height, section.width, seed, degradation)
         for z in range(section.depth)

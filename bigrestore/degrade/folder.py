@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import attrs
 
 from bigrestore.degrade.pairs import TABLE_NAME, read_facts
 from bigrestore.errors import OutputError, OutputExistsError, output_error
+from bigrestore.files import remove_tree, write_json
 
 BEGUN_NAME = "degrade.begun.json"
 """What was asked for, while the folder is not complete."""
@@ -29,7 +29,6 @@ STORE_NAME = "lq.ome.zarr"
 
 PATCH_FOLDERS = ("lq", "hq")
 _SIDECAR_NAME = STORE_NAME + ".bigrestore"
-_PARTIAL_NAME = TABLE_NAME + ".partial"
 _PATCH = re.compile(r"\d{6,}\.png")
 _NAMED = 4
 """Settings that a refusal names before it counts the others."""
@@ -83,11 +82,11 @@ class PairsFolder:
     def finish(self) -> None:
         """Remove what only an unfinished folder needs: the engine's journal, which holds times, and the request."""
         try:
-            if (self.root / _SIDECAR_NAME).is_dir():
-                shutil.rmtree(self.root / _SIDECAR_NAME)
-            strays = self.root.glob(f"{BEGUN_NAME}.*.partial")
-            for path in (self.root / _PARTIAL_NAME, self.root / BEGUN_NAME, *strays):
-                path.unlink(missing_ok=True)
+            strays = [
+                path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")
+            ]
+            for path in (self.root / _SIDECAR_NAME, self.root / BEGUN_NAME, *strays):
+                remove_tree(path)
         except OSError as error:
             raise output_error(self.root, error) from error
 
@@ -119,17 +118,11 @@ class PairsFolder:
         self._note(owned | made)  # before the first file goes, so that a kill leaves nobody's files
         self.table.unlink(missing_ok=True)
         for name in sorted(made - {TABLE_NAME, BEGUN_NAME}):
-            path = self.root / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove_tree(self.root / name)
         self._note(owned)
 
     def _note(self, owned: Iterable[str]) -> None:
         """Write what was asked for and which names are a call's to remove."""
-        from bigrestore.engine.journal import write_json
-
         write_json(self.root / BEGUN_NAME, {"request": dict(self.request), "owns": sorted(owned)})
 
     def _begun(self) -> dict[str, Any] | None:
@@ -202,7 +195,7 @@ def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pa
 
 def _owned(whole: bool) -> set[str]:
     """Return the names that a call owns beside the table and the note of its beginning."""
-    return {STORE_NAME, _SIDECAR_NAME, _PARTIAL_NAME} if whole else {*PATCH_FOLDERS, _PARTIAL_NAME}
+    return {STORE_NAME, _SIDECAR_NAME} if whole else {*PATCH_FOLDERS}
 
 
 def _begun_by_the_engine(root: Path) -> bool:

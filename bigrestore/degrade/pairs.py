@@ -10,7 +10,6 @@ writes the same bytes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import attrs
 
 from bigrestore.degrade.degradation import Degradation
+from bigrestore.files import whole_file
 
 TABLE_NAME = "pairs.parquet"
 METADATA_KEY = "bigrestore"
@@ -105,12 +105,8 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
     table = pa.Table.from_pylist(rows, schema=_schema(rows[0]))
     table = table.replace_schema_metadata({METADATA_KEY: json.dumps(facts, sort_keys=True)})
     path = folder / TABLE_NAME
-    partial = path.with_suffix(".parquet.partial")
-    with partial.open("wb") as stream:
-        pq.write_table(table, stream, compression="zstd")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    with whole_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
     return path
 
 

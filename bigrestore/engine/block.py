@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from bigrestore.engine.blend import Fader
 from bigrestore.engine.mask import MARGIN_PX, Masker, Weights
 from bigrestore.engine.profiles import Profiles
-from bigrestore.errors import BigrestoreError
+from bigrestore.engine.tallies import Seams, TileSums, add_residual
+from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.geometry import Block, Box, Grid, Tile
 from bigrestore.io.section import Section
 from bigrestore.methods.base import RESIDUAL_STEP_PX, Method, TileBatch
@@ -50,6 +51,8 @@ class Job:
         Tiles handed to the method at once.
     deterministic : bool
         Refuse to cut a tile that does not fit into memory.
+    score_tile_px : int
+        Side of the score tiles that residuals and seams are kept for, in output pixels; 0: of none.
     """
 
     section: Section
@@ -59,6 +62,7 @@ class Job:
     profiles: Profiles
     batch_size: int = 1
     deterministic: bool = False
+    score_tile_px: int = 0
 
 
 @attrs.define
@@ -109,6 +113,9 @@ class BlockWork:
         shape = (block.box.height, block.box.width, 3)[: 2 + (section.channels == 3)]
         self.output: NDArray[Any] = np.empty(shape, section.dtype)
         self.fader = None if job.method.exact and not grid.y.overlap_px else Fader(grid, block.box)
+        side = job.score_tile_px
+        self.residuals = TileSums(side) if side else None
+        self.seams = Seams(grid, block.box, side) if side and grid.y.overlap_px else None
         self.empty = self.weights.empty(block.box)
         self.batches = self._batches()
         self.tally = Tally()
@@ -173,7 +180,16 @@ class BlockWork:
             "mean_before": self._mean(self.pixels[core.slices(self.read)]),
             "mean_after": self._mean(self.output),
         }
-        return self.tally.stats() | means
+        return self.tally.stats() | means | self._score_sums()
+
+    def _score_sums(self) -> dict[str, Any]:
+        """Return residuals and seams by score tile, `row,column`, for the report; empty where none is made."""
+        found = {}
+        for name, sums in (("residuals", self.residuals), ("seams", self.seams and self.seams.sums)):
+            totals = sums.totals() if sums else {}
+            if totals:
+                found[name] = {f"{row},{column}": values for (row, column), values in sorted(totals.items())}
+        return found
 
     def _mean(self, pixels: NDArray[Any]) -> float | None:
         """Return the mean luma of storage values, 0..1; luma is linear, so it is that of the channels' means."""
@@ -189,6 +205,8 @@ class BlockWork:
         wanted = tile.keep.intersect(self.block.box)
         if self.fader is not None:
             self.fader.add(tile, values)
+            if self.seams is not None:
+                self.seams.add(tile, values)
             return
         part = None if values is None else values[wanted.slices(tile.keep)]
         self.output[wanted.slices(self.block.box)] = self._stored(wanted, part)
@@ -264,7 +282,8 @@ class BlockWork:
                     f"x {tile.keep.x0}"
                 )
             found.append(kept)
-            self._count(tile, None if result.residual is None else result.residual[index])
+            if result.residual is not None:
+                self._count(tile, result.residual[index], batch.pixels[index])
         return found
 
     def _batch(self, tiles: list[Tile]) -> TileBatch:
@@ -281,10 +300,8 @@ class BlockWork:
         origins = np.array([(tile.read.y0, tile.read.x0) for tile in tiles], np.int64)
         return TileBatch(pixels, valid, origins, self.block.z)
 
-    def _count(self, tile: Tile, residual: Floats | None) -> None:
-        """Add the residual in a tile's core to the block's sums."""
-        if residual is None:
-            return
+    def _count(self, tile: Tile, residual: Floats, pixels: Floats) -> None:
+        """Add the residual in a tile's core to the block's sums, and to those of the score tiles."""
         core = tile.keep.intersect(self.block.box)
         scale = self.job.grid.scale
         rows, columns = (
@@ -302,13 +319,7 @@ class BlockWork:
         with self._lock:
             self.tally.residual_sum += float(np.square(part, dtype=np.float64).sum())
             self.tally.residual_count += part.size
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether an exception means that memory ran out, on the host or on a device."""
-    text = str(error)
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
-    )
+        if self.residuals is not None:
+            known = self.profile.statistics
+            variance = known.noise_gain * pixels[::step, ::step] + known.read_noise**2
+            add_residual(self.residuals, tile, core, scale, residual, variance, step)

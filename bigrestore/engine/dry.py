@@ -12,11 +12,16 @@ import numpy as np
 
 from bigrestore.engine.block import BlockWork
 from bigrestore.engine.mask import NoMask
+from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.run import Inputs, Prepared, prepare
+from bigrestore.engine.score_start import score_plan
 from bigrestore.io.placement import pyramid_shapes
 from bigrestore.settings import RunSettings
+
+SCORE_SECONDS_PER_TILE = 0.06
+"""Processor time of one score tile, before and after, with all its columns: measured, with some reserve."""
 
 
 @attrs.frozen
@@ -53,6 +58,8 @@ class Estimate:
         Tiles in flight.
     tile_seconds, seconds : float
         Of the tile that was timed, and of the blocks phase.
+    score_tiles : int
+        Tiles of the report, before and after; 0 where none is made.
     """
 
     source: str
@@ -76,6 +83,7 @@ class Estimate:
     threads: int
     tile_seconds: float
     seconds: float
+    score_tiles: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate as a JSON document."""
@@ -94,6 +102,7 @@ class Estimate:
             ("read", f"{self.bytes_in / 1e6:.1f} MB"),
             ("written", f"{self.bytes_out / 1e6:.1f} MB before compression, in {self.files} files"),
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB with {self.threads} tiles in flight"),
+            ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
             ("wall time", f"{clock(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
         ]
 
@@ -119,6 +128,8 @@ def estimate(
     levels = pyramid_shapes(plan.spec)
     item = section.dtype.itemsize * section.channels
     rate = work.largest_tile_px / seconds
+    scores = score_plan(plan, ready.method, settings)
+    score_tiles = 0 if scores is None else scores.sample or scores.grid.count
     return Estimate(
         source=section.source,
         output=str(output),
@@ -140,8 +151,16 @@ def estimate(
         memory_bytes=plan.memory_bytes,
         threads=plan.threads,
         tile_seconds=round(seconds, 4),
-        seconds=round(work.makespan_px(plan.threads) / rate, 2),
+        seconds=round(work.makespan_px(plan.threads) / rate + _score_seconds(score_tiles, ready), 2),
+        score_tiles=score_tiles,
     )
+
+
+def _score_seconds(score_tiles: int, ready: Prepared) -> float:
+    """Return what scoring adds to the wall time; beside a GPU other processors do it meanwhile."""
+    if on_gpu(ready.method):
+        return 0.0
+    return score_tiles * SCORE_SECONDS_PER_TILE / ready.plan.threads
 
 
 def _time_tile(ready: Prepared) -> float:

@@ -11,11 +11,9 @@ sizes of all files of the output are noted, so that a finished output that was d
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +22,21 @@ import attrs
 
 from bigrestore.engine.lock import LOCK_NAME
 from bigrestore.errors import OutputError, output_error
+from bigrestore.files import remove_tree, write_json
 
 log = logging.getLogger(__name__)
 
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 """The metadata files of a Zarr store."""
+
+SIDECAR_NAMES = {
+    *("plan.json", "run.json", "files.json", "report.json", LOCK_NAME),
+    *("journal", "profiles", "scores", "report", "store.ome.zarr"),
+}
+"""What a run writes beside its output."""
+
+REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
+"""The files of a report, a run's in the folder `report`, or one that was asked for elsewhere."""
 
 Status = Literal["done", "empty", "failed"]
 
@@ -110,6 +118,16 @@ class Journal:
             for path in self.root.rglob("*")
             if not path.is_dir()
         )
+
+    @property
+    def added(self) -> Path | None:
+        """Something in the folder, or among the files of its report, that no run wrote; None where there is nothing."""
+        for folder, known in ((self.root, SIDECAR_NAMES), (self.root / "report", {*REPORT_FILES})):
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+            for path in paths:
+                if path.name not in known and not path.name.endswith(".partial"):
+                    return path
+        return None
 
     def clear(self) -> None:
         """Remove all that the folder holds but the lock, by which this run keeps others out.
@@ -291,35 +309,6 @@ def file_sizes(place: Path) -> dict[str, int]:
         for folder, _, names in os.walk(place)
         for name in names
     }
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a file, a link (not what it points to) or a folder with all that it holds."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees all of it or none: a neighbour file, flushed, then renamed.
-
-    Raises
-    ------
-    OutputError
-        Where it cannot be written; what was there before stays.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w") as file:
-            json.dump(document, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise output_error(path, error) from error
 
 
 def is_readable_metadata(path: Path) -> bool:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import attrs
 
-from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, remove_tree, sidecar
+from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, sidecar
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.files import remove_tree
 from bigrestore.io.ome_zarr import create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
 
@@ -116,7 +117,8 @@ class Standing:
     foreign : str
         What makes the place somebody else's, so that nothing there is touched; empty where it is not.
     added : str
-        What was added to the output of a run, so that it is not removed; empty where nothing was.
+        What was added to the output of a run, or to the folder beside it, so that neither is removed; empty where
+        nothing was.
     """
 
     exists: bool
@@ -137,7 +139,8 @@ def look_at(output: Path, journal: Journal) -> Standing:
     if journal.foreign:
         return Standing(there, False, f"{journal.root} is no journal of a run", "")
     foreign = _foreign(output, begun) if there else ""
-    return Standing(there or begun, begun, foreign, _added(output) if there and not foreign else "")
+    added = "" if foreign else (_added(output) if there else "") or _added_beside(journal)
+    return Standing(there or begun, begun, foreign, added)
 
 
 def settle_existing(
@@ -168,7 +171,7 @@ def settle_existing(
     """
     found = look_at(output, journal)
     if not found.exists and not found.obstacle:
-        _require_writable(output)
+        require_writable(output)
         return False
     if resume and found.begun and not found.foreign:
         return True
@@ -271,6 +274,12 @@ def _added(output: Path) -> str:
     return f"{output} holds {strange[0]!r} besides what a run wrote" if strange else ""
 
 
+def _added_beside(journal: Journal) -> str:
+    """Return what the folder beside an output holds besides what a run writes; empty where it is nothing."""
+    strange = journal.added
+    return f"{strange.parent} holds {strange.name!r} besides what a run wrote" if strange else ""
+
+
 def _is_our_store(store: Path, *, unmarked: bool) -> bool:
     """Tell whether a store has the attribute that every run leaves, finished or not.
 
@@ -305,8 +314,14 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
     return 'Namespace="bigrestore"' in text
 
 
-def _require_writable(output: Path) -> None:
-    """Refuse a place whose nearest folder that is there is none, or may not be written."""
+def require_writable(output: Path) -> None:
+    """Refuse a place whose nearest folder that is there is none, or may not be written.
+
+    Raises
+    ------
+    OutputError
+        Naming the place and that folder.
+    """
     folder = output.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -26,6 +26,7 @@ from bigrestore.engine.block import BlockWork, Job
 from bigrestore.engine.journal import BlockRecord, Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
+from bigrestore.engine.run_scores import RunScores
 from bigrestore.engine.signals import StopFlag
 from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
 from bigrestore.geometry import Block, Tile
@@ -59,10 +60,15 @@ class Pipeline:
         The output store, created.
     journal : Journal
         Takes a record for each block.
+    scores : RunScores, optional
+        Takes the pixels of each block once it is written; None: no report is made.
     """
 
-    def __init__(self, job: Job, plan: Plan, store: Path, journal: Journal) -> None:
+    def __init__(
+        self, job: Job, plan: Plan, store: Path, journal: Journal, scores: RunScores | None = None
+    ) -> None:
         self._job, self._plan, self._store, self._journal = job, plan, store, journal
+        self._scores = scores
         self._array = open_level(store, 0)
         self._slots = threading.Semaphore(plan.blocks_in_flight)
         self._tiles: queue.Queue[_TileJob | None] = queue.Queue()
@@ -142,6 +148,8 @@ class Pipeline:
             files = self._files(block)
             self._open[block.name] = files
             self._journal.begin(block.name, files)
+            if self._scores is not None:
+                self._scores.forget(block)
             try:
                 work = BlockWork(self._job, block)
             except OutputError:  # a profile that cannot be stored
@@ -184,7 +192,7 @@ class Pipeline:
                 except Exception as error:
                     log.debug("Block %s cannot be written.", block.name, exc_info=True)
                     work.fail(_sentence(error))
-            self._close(self._record(work, started), block)
+            self._close(self._record(work, started), block, work)
             if self._stopping():
                 return
 
@@ -205,10 +213,12 @@ class Pipeline:
     def _stopping(self) -> bool:
         return self._stop.is_set() or bool(self._flag)
 
-    def _close(self, record: BlockRecord, block: Block) -> None:
-        """Record a block and let the next one be read."""
+    def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
+        """Record a block, hand it to the scores and let the next one be read."""
         self._journal.complete(record)
         self._open.pop(block.name, None)
+        if self._scores is not None and work is not None and record.status != "failed":
+            self._scores.take(work, self._stopping)
         self._slots.release()
         self._records.put((record, block))
 

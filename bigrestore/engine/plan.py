@@ -42,6 +42,12 @@ BYTES_PER_PX = 1200
 FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
 
+SCORE_BYTES = 64 << 20
+"""What one strip of score tiles takes while it is scored, before and after."""
+
+SCORE_BLOCKS = {False: 2, True: 4}
+"""Blocks that are held while they are scored, on a CPU and beside a GPU."""
+
 OF_THE_FILES = ("files", "bytes", "files_blake2b")
 """Facts of an input's files that a copy of it may change; `input_files` judges them."""
 
@@ -153,7 +159,7 @@ def make_plan(
         batch_size=batch,
         blocks_in_flight=in_flight,
         tiff=tiff,
-        memory_bytes=_memory(section, method, grid, threads * batch, in_flight),
+        memory_bytes=_memory(section, method, grid, threads * batch, in_flight, settings.report),
     )
 
 
@@ -361,15 +367,17 @@ def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> Sto
     )
 
 
-def _memory(section: Section, method: Method, grid: Grid, tiles: int, blocks: int) -> int:
-    """Estimate the peak: tiles at work, blocks in flight with what they read, and what the reader holds."""
+def _memory(section: Section, method: Method, grid: Grid, tiles: int, blocks: int, scores: bool) -> int:
+    """Estimate the peak: tiles and scores at work, blocks in flight with what they read, what the reader holds."""
     per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX
     side_y, side_x = (min(grid.y.block_px, extent) for extent in grid.shape[1:])
     read = (side_y / grid.scale + 2 * grid.y.halo_px) * (side_x / grid.scale + 2 * grid.x.halo_px)
     item = section.dtype.itemsize * section.channels
     out = side_y * side_x * (item + (0 if method.exact else 4))
-    blocks = min(blocks, grid.block_total)
-    at_work = tiles * grid.work.largest_tile_px * per_px if not on_gpu(method) else 0
+    gpu = on_gpu(method)
+    blocks = min(blocks + (SCORE_BLOCKS[gpu] if scores else 0), grid.block_total)
+    at_work = tiles * grid.work.largest_tile_px * per_px if not gpu else 0
+    at_work += tiles * SCORE_BYTES if scores else 0
     return int(BASE_BYTES + at_work + blocks * (read * item + out) + section.resident_bytes)
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from bigrestore.engine.journal import write_json
+from bigrestore.files import write_json
 from bigrestore.io.section import Section
 from bigrestore.methods.base import Method
 from bigrestore.profile import Profile, describe, profile_section

@@ -16,6 +16,9 @@ from bigrestore.engine.resources import rss_bytes
 
 LINE_SECONDS = 10.0
 
+UNITS = {"run": "blocks", "finalize": "shards", "scores": "tiles"}
+"""What each phase counts."""
+
 
 class Progress(Protocol):
     """Takes the state of a phase."""
@@ -77,7 +80,7 @@ class Meter:
     def line(self) -> str:
         """Return the state as one plain line."""
         share = 100 * self.done / self.total if self.total else 100.0
-        unit = "blocks" if self.phase == "run" else "shards"
+        unit = UNITS.get(self.phase, "steps")
         return (
             f"{_now()} {self.phase} {self.done}/{self.total} {unit} {share:.1f}% "
             f"{self.mpx_per_second:.1f} MPx/s eta {clock(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G"
@@ -182,7 +185,7 @@ class TqdmProgress:
         """Begin a phase with a bar of its own."""
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=total, initial=done, desc=phase, unit="block" if phase == "run" else "shard")
+        self._bar = tqdm(total=total, initial=done, desc=phase, unit=UNITS.get(phase, "steps")[:-1])
 
     def advance(self, done: int, pixels: int) -> None:
         """Move the bar."""

@@ -20,7 +20,7 @@ import attrs
 from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import finalize, note_run
 from bigrestore.engine.input_files import files_seen, what_changed
-from bigrestore.engine.journal import BlockRecord, Journal, remove_tree, sidecar
+from bigrestore.engine.journal import BlockRecord, Journal, sidecar
 from bigrestore.engine.lock import sole_writer
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import (
@@ -44,13 +44,19 @@ from bigrestore.engine.plan import (
 )
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.progress import Progress, make_progress
+from bigrestore.engine.report_state import forget_report, former_report
+from bigrestore.engine.run_report import RunReport, make_report
+from bigrestore.engine.run_scores import RunScores
+from bigrestore.engine.score_start import check_condition, closing_scores, start_scores
 from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.engine.summary import RunSummary
 from bigrestore.errors import OutputExistsError, UsageError, output_error
+from bigrestore.files import remove_tree
 from bigrestore.geometry import Block
 from bigrestore.io.section import Section, open_section
 from bigrestore.methods.base import Method
 from bigrestore.methods.registry import create_method
+from bigrestore.score.validity import TILE_PX
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -106,6 +112,7 @@ class Prepared:
             profiles=Profiles(self.section, self.method, folder),
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
+            score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
         )
 
 
@@ -123,6 +130,10 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def rounded(self) -> dict[str, float]:
+        """Return the seconds of each phase, to the millisecond."""
+        return {name: round(value, 3) for name, value in self.seconds.items()}
 
 
 def prepare(
@@ -164,6 +175,7 @@ def prepare(
         )
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
+    check_condition(settings)
     method = method or create_method(settings)
     stored = journal.read("plan.json") if journal.begun else None
     plan = make_plan(section, method, settings, path, stored["plan"] if stored and settings.resume else None)
@@ -271,7 +283,7 @@ def execute(
                 held.enter_context(sole_writer(ready.journal.root, ready.output))
         if ready.going_on and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)
-            return finished
+            return _with_report(ready, finished, clock, shown, flag)
         folder = ready.journal.root / "profiles"
         job = ready.job(folder if ready.going_on else None)
         with clock.phase("profile"):
@@ -279,17 +291,25 @@ def execute(
         with clock.phase("start-up"):
             _begin(ready, held)
             job.profiles.keep_in(folder)
+            scores = held.enter_context(
+                closing_scores(start_scores(job, ready.plan, settings, ready.journal))
+            )
         log.info("%s", describe(ready))
         with clock.phase("blocks"):
-            megapixels, restored = _blocks(ready, job, flag, shown)
+            megapixels, restored = _blocks(ready, job, scores, flag, shown)
         flag.raise_if_set(f"go on with it by --resume; {restored} block(s) were finished")
         records = _records(ready)
-        if any(record.status != "failed" for record in records):
+        written = any(record.status != "failed" for record in records)
+        if written:
             with clock.phase("finalize"):
                 said = provenance(ready.plan, ready.section, ready.method, settings)
                 finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
         summary = _summary(ready, records, clock, megapixels, restored)
         _conclude(ready, summary)
+        if scores is not None and written:
+            summary = _report(ready, job, scores, summary, clock, shown, flag)
+        if ready.plan.tiff and not summary.failed:
+            _remove_passing_store(ready)
     return summary
 
 
@@ -305,6 +325,7 @@ def _begin(ready: Prepared, held: contextlib.ExitStack) -> None:
     if ready.going_on:
         journal.sweep()
         journal.reopen()
+        forget_report(journal)
         if not ready.store.exists():
             journal.forget_blocks()
     else:
@@ -317,13 +338,31 @@ def _begin(ready: Prepared, held: contextlib.ExitStack) -> None:
 
 
 def _conclude(ready: Prepared, summary: RunSummary) -> None:
-    """Note what the run did, and what the finished output consists of."""
+    """Note what the run did, and what the finished output consists of; what follows can no longer cost it."""
     finished = not summary.failed
     if finished:
         ready.journal.note_files(ready.output)
     note_run(ready.journal, summary.to_json(), finished=finished)
-    if ready.plan.tiff and finished:
-        _remove_passing_store(ready)
+
+
+def _report(
+    ready: Prepared,
+    job: Job,
+    scores: RunScores,
+    summary: RunSummary,
+    clock: Clock,
+    progress: Progress,
+    flag: StopFlag,
+) -> RunSummary:
+    """Make the report of an output that is whole, and note it; return the summary with it."""
+    with clock.phase("report"):
+        image = ready.store if ready.store.exists() else ready.output  # a TIFF's store is removed at the end
+        made = RunReport(scores, job, ready.plan, image, ready.output, _records(ready))
+        found = make_report(made, ready.journal, ready.settings, progress, flag)
+    summary = attrs.evolve(summary, report=found, seconds=summary.seconds | clock.rounded())
+    if found.folder:
+        note_run(ready.journal, summary.to_json(), finished=not summary.failed)
+    return summary
 
 
 def _remove_passing_store(ready: Prepared) -> None:
@@ -377,7 +416,26 @@ def _finished(ready: Prepared) -> RunSummary | None:
     return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}), 0.0, 0)
 
 
-def _blocks(ready: Prepared, job: Job, flag: StopFlag, progress: Progress) -> tuple[float, int]:
+def _with_report(
+    ready: Prepared, summary: RunSummary, clock: Clock, progress: Progress, flag: StopFlag
+) -> RunSummary:
+    """Return the summary of a finished run with its report, which is made where it is missing."""
+    former = former_report(ready.journal, ready.plan, ready.method, ready.settings)
+    if former is not None:
+        return attrs.evolve(summary, report=former)
+    log.info("Its report is missing, or was made otherwise, and is made now.")
+    ready.journal.sweep()
+    ready.journal.create()
+    forget_report(ready.journal)
+    job = ready.job(ready.journal.root / "profiles")
+    with closing_scores(start_scores(job, ready.plan, ready.settings, ready.journal)) as scores:
+        assert scores is not None  # what needs no report has one already
+        return _report(ready, job, scores, summary, clock, progress, flag)
+
+
+def _blocks(
+    ready: Prepared, job: Job, scores: RunScores | None, flag: StopFlag, progress: Progress
+) -> tuple[float, int]:
     """Carry out the blocks that are not done; return output megapixels and blocks of this run."""
     grid, total = ready.plan.grid, ready.plan.grid.block_total
     intact = {b.name for b in grid.blocks() if ready.journal.intact(b.name, ready.store) is not None}
@@ -393,7 +451,8 @@ def _blocks(ready: Prepared, job: Job, flag: StopFlag, progress: Progress) -> tu
 
     wanted = (block for block in grid.blocks() if block.name not in intact)
     try:
-        Pipeline(job, ready.plan, ready.store, ready.journal).run(wanted, total - len(intact), flag, done)
+        pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, scores)
+        pipeline.run(wanted, total - len(intact), flag, done)
     finally:
         progress.close()
     return state["pixels"] / 1e6, state["done"] - len(intact)
@@ -406,7 +465,11 @@ def _records(ready: Prepared) -> list[BlockRecord]:
 
 
 def _summary(
-    ready: Prepared, records: list[BlockRecord], clock: Clock, megapixels: float, restored: int
+    ready: Prepared,
+    records: list[BlockRecord],
+    clock: Clock,
+    megapixels: float,
+    restored: int,
 ) -> RunSummary:
     said = ready.method.describe()
     failed = [record for record in records if record.status == "failed"]
@@ -416,7 +479,7 @@ def _summary(
         blocks_empty=sum(record.status == "empty" for record in records),
         blocks_restored=restored,
         failed={record.name: record.reason for record in failed},
-        seconds={name: round(value, 3) for name, value in clock.seconds.items()},
+        seconds=clock.rounded(),
         megapixels=megapixels,
         redundancy=ready.plan.grid.work.redundancy,
         tile_px=ready.plan.grid.y.tile_px,

@@ -1,14 +1,12 @@
-"""Stopping on a signal: the run is told, clears up and says how to go on.
+"""Stopping a run on a signal: it is told, clears up and says how to go on.
 
 A scheduler gives seconds between its warning and the kill, so the block in hand is abandoned rather than
-finished. Handlers live in the main thread only; a library call from another thread, or in a notebook's
-worker, runs without them.
+finished.
 """
 
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,8 +14,7 @@ from types import FrameType
 import attrs
 
 from bigrestore.errors import StoppedError
-
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+from bigrestore.signals import WARNINGS, handled
 
 
 @attrs.define
@@ -43,19 +40,11 @@ class StopFlag:
 def listen() -> Iterator[StopFlag]:
     """Give a flag that the stopping signals set while the context lasts."""
     flag = StopFlag()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
 
     def note(number: int, _: FrameType | None) -> None:
         if flag:
             signal.signal(number, signal.SIG_DFL)  # asked twice: the next one ends the process
         flag.signal_number = number
 
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
+    with handled((signal.SIGINT, *WARNINGS), note):
         yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

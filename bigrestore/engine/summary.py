@@ -7,7 +7,41 @@ from typing import Any
 
 import attrs
 
-from bigrestore.errors import BlocksFailedError, InputError
+from bigrestore.errors import BigrestoreError, BlocksFailedError, CheckFailedError, InputError
+
+
+@attrs.frozen
+class ReportResult:
+    """What became of the report.
+
+    Attributes
+    ----------
+    folder : str
+        Where it lies; "" where there is none.
+    rows : list of (str, str)
+        Names and values for people.
+    failures : list of str
+        What could not be scored or written, one sentence each.
+    check : str
+        Why `--fail-if` failed; "" where it passed or was not asked for.
+    error : BigrestoreError or None
+        Why there is no report although one was asked for; None where there is one.
+    """
+
+    folder: str = ""
+    rows: list[tuple[str, str]] = attrs.field(factory=list)
+    failures: list[str] = attrs.field(factory=list)
+    check: str = ""
+    error: BigrestoreError | None = None
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the result as names and values for people."""
+        found = list(self.rows)
+        if self.folder:
+            found.append(("report", f"{self.folder}/report.html"))
+        shown = [("not scored", sentence) for sentence in self.failures[:5]]
+        more = len(self.failures) - len(shown)
+        return found + shown + ([("not scored", f"and {more} more like these")] if more else [])
 
 
 @attrs.frozen
@@ -25,7 +59,7 @@ class RunSummary:
     failed : dict
         Reason by name of each block that failed and holds the fill value.
     seconds : dict
-        Wall time of the phases `start-up`, `profile`, `blocks` and `finalize`.
+        Wall time of the phases `start-up`, `profile`, `blocks`, `finalize` and `report`.
     megapixels : float
         Output megapixels that this run wrote.
     redundancy : float
@@ -38,6 +72,8 @@ class RunSummary:
         What the method computed on and in.
     input_failed : bool
         Whether every failure is the input's.
+    report : ReportResult
+        The scores.
     """
 
     output: Path
@@ -53,6 +89,7 @@ class RunSummary:
     device: str
     precision: str
     input_failed: bool = False
+    report: ReportResult = attrs.field(factory=ReportResult)
 
     @property
     def blocks_failed(self) -> int:
@@ -66,7 +103,7 @@ class RunSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as a JSON document."""
-        return attrs.asdict(self) | {
+        return attrs.asdict(self, filter=lambda field, _: field.name != "error") | {
             "output": str(self.output),
             "mpx_per_second": round(self.mpx_per_second, 3),
         }
@@ -89,10 +126,11 @@ class RunSummary:
                 f"{self.device} {self.precision}",
             ),
         ]
+        found += self.report.lines()
         return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
 
     def raise_if_failed(self) -> None:
-        """Raise where blocks failed.
+        """Raise where blocks failed, or else the check that was asked for, or else the report.
 
         Raises
         ------
@@ -100,8 +138,16 @@ class RunSummary:
             Where no block could be done and the input is to blame for all.
         BlocksFailedError
             Where some failed; the message lists them.
+        CheckFailedError
+            Where `--fail-if` is true.
+        BigrestoreError
+            Why there is no report: an OutputError where it cannot be written. The output is.
         """
         if not self.failed:
+            if self.report.check:
+                raise CheckFailedError(f"{self.output}: {self.report.check}.")
+            if self.report.error is not None:
+                raise self.report.error
             return
         if self.input_failed and not self.blocks_done and not self.blocks_empty:
             raise InputError(next(iter(self.failed.values())) + ".")

@@ -30,7 +30,7 @@ def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Tripl
         return ome_voxel_size(file.ome_metadata)
     if file.is_imagej:
         return _imagej_voxel_size(file.imagej_metadata or {}, page)
-    mpp = re.search(r"\bMPP\s*=\s*([\d.]+)", page.description or "")
+    mpp = re.search(r"\bMPP\s*=\s*(\d+(?:\.\d*)?|\.\d+)(?![\w.])", page.description or "")
     if mpp is not None and float(mpp.group(1)) > 0:
         return None, float(mpp.group(1)), float(mpp.group(1))
     unit = _RESOLUTION_UNIT_UM.get(_tag(page, "ResolutionUnit", 2))

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
+from bigrestore.files import whole_file
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.restorer import Restorer
 
@@ -208,12 +209,13 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"the model {path} cannot be written ({error}); choose another place") from error
+    with whole_file(path) as partial:
+        try:
+            save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+        except SafetensorError as error:
+            raise OutputError(
+                f"the model {path} cannot be written ({error}); choose another place"
+            ) from error
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:

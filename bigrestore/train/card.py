@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bigrestore.errors import output_error
+from bigrestore.files import whole_file
 
 STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
 SOURCES_NAME = "SOURCES.md"
@@ -21,13 +21,8 @@ def write_card(model: Path, info: dict[str, Any], data: Path) -> Path:
     sources = data / SOURCES_NAME
     text = model_card(model.stem, info, sources.read_text(encoding="utf-8") if sources.is_file() else None)
     path = model.with_suffix(".md")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise output_error(path, error) from error
     return path
 
 

@@ -23,7 +23,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bigrestore.errors import InputError, InputMissingError, output_error
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.files import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -275,15 +276,10 @@ def pack(source: Path | str | Sequence[Path | str], output: Path | str) -> int:
     """
     images = load_images(source)
     target = Path(output)
-    partial = target.with_name(target.name + ".partial")
     arrays: dict[str, Any] = {f"pixels_{i:05d}": image.pixels for i, image in enumerate(images)}
     arrays["names"] = np.array([image.name for image in images])
-    try:
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        partial.replace(target)
-    except OSError as error:
-        raise output_error(target, error) from error
+    with whole_file(target) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
     return len(images)
 
 

@@ -23,6 +23,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from bigrestore.errors import output_error
+from bigrestore.files import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -78,17 +79,13 @@ class CsvLog:
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         """Replace the file by these rows, whole or not at all."""
-        partial = self.path.with_name(self.path.name + ".partial")
-        try:
+        with whole_file(self.path) as partial:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("w", newline="", encoding="utf-8") as stream:
                 if self._columns:
                     writer = csv.DictWriter(stream, self._columns, lineterminator="\n", extrasaction="ignore")
                     writer.writeheader()
                     writer.writerows(rows)
-            partial.replace(self.path)
-        except OSError as error:
-            raise output_error(self.path, error) from error
 
 
 class Board:

@@ -31,7 +31,7 @@ from bigrestore.train.logs import CsvLog, LiveLine, clock, format_values, open_b
 from bigrestore.train.resume import check_settings, load_checkpoint, refuse_existing, save_checkpoint
 from bigrestore.train.schedule import LoopSettings, TrainResult
 from bigrestore.train.sheet import write_sheet
-from bigrestore.train.signals import StopOnSignal
+from bigrestore.train.signals import StopWish, stop_wishes
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class _Training:
         self.figures_csv = CsvLog(directory / "validation.csv", self.step + 1 if self.step else 0)
         self.board = open_board(directory / "tensorboard", self.step)
         try:
-            with StopOnSignal() as stop, LiveLine(self.stage.name) as self.line:
+            with stop_wishes() as stop, LiveLine(self.stage.name) as self.line:
                 self._loop(stop)
         finally:
             if self.board is not None:
@@ -176,13 +176,13 @@ class _Training:
             None if done else stop.number,
         )
 
-    def _loop(self, stop: StopOnSignal) -> None:
+    def _loop(self, stop: StopWish) -> None:
         """Make steps, with a checkpoint at every interval and at the end."""
         clock_s = time.monotonic() - self.elapsed_s
         last_save_s = self.elapsed_s
         first_step, first_s = self.step, self.elapsed_s
         saved_step = self.step if self.step else -1
-        while self._progress() < 1 and not stop.asked:
+        while self._progress() < 1 and not stop:
             self._make_step()
             self.step += 1
             self.elapsed_s = time.monotonic() - clock_s
@@ -196,7 +196,7 @@ class _Training:
             log.info("%s: the training ends with a checkpoint.", signal.Signals(stop.number).name)
         if self.step != saved_step:
             # A signal leaves seconds to end in; the figures can wait for the next checkpoint.
-            self._checkpoint(validate=not stop.asked)
+            self._checkpoint(validate=not stop)
             self.elapsed_s = time.monotonic() - clock_s
 
     def _progress(self) -> float:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.errors import UsageError, output_error
+from bigrestore.errors import UsageError
+from bigrestore.files import whole_file
 
 GUTTER_PX = 4
 _GUTTER_GREY = 128
@@ -72,10 +73,6 @@ def write_sheet(path: Path, sheet: NDArray[Any]) -> None:
     OutputError
         The file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(sheet, dtype=np.uint8)).save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        raise output_error(path, error) from error

@@ -19,7 +19,7 @@ import attrs
 import torch
 
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import UsageError
+from bigrestore.errors import UsageError, out_of_memory
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.nn.grow import take_over
 from bigrestore.nn.presets import get_preset
@@ -73,7 +73,15 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     model.to(device)
     settings = _loop_settings(name, data, output, options)
     stage, source = build_stage(name, data, model, info, options, settings)
-    result = train(stage, settings, output)
+    try:
+        result = train(stage, settings, output)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UsageError(
+            f"The training ran out of memory on {options.device} with {stage.batch} pairs a step; take a smaller --batch or "
+            "--preset."
+        ) from error
     if result.status == "done":
         before = _still_true(name, info.get("training", {}))
         record = _record(stage, source, options, result)

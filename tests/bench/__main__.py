@@ -22,7 +22,7 @@ from tests.bench.metrics import Figure, figure_table, write_json
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-MODULES = ("startup", "quality", "precision", "tiling", "speed")
+MODULES = ("startup", "quality", "precision", "tiling", "speed", "scores")
 NEED_IMAGES = ("quality", "precision")
 
 
@@ -66,12 +66,22 @@ def speed(options: argparse.Namespace) -> list[Figure]:
     return measure(found)
 
 
+def scores(options: argparse.Namespace) -> list[Figure]:
+    """Time and weigh the scores, alone, beside pyiqa and inside a run."""
+    from tests.bench.scores import measure, parser
+
+    chosen = ["--model", options.model_x1] if options.model_x1 else []
+    chosen += ["--size", "960", "--rounds", "1"] if options.quick else []
+    return measure(parser().parse_args(chosen))
+
+
 MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
     "startup": startup,
     "quality": quality,
     "precision": precision,
     "tiling": tiling,
     "speed": speed,
+    "scores": scores,
 }
 
 

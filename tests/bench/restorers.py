@@ -58,7 +58,7 @@ def from_run(name: str, method: Method) -> Candidate:
     from bigrestore.profile import profile_section
     from bigrestore.settings import RunSettings
 
-    settings = RunSettings(scale=int(method.scale), progress="none")
+    settings = RunSettings(scale=int(method.scale), progress="none", report=False)
 
     def analyse(image: NDArray[np.uint8]) -> SectionStatistics:
         with tempfile.TemporaryDirectory() as folder:

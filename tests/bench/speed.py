@@ -113,12 +113,17 @@ def prepared(options: argparse.Namespace, folder: Path) -> Any:
     from bigrestore.settings import RunSettings
 
     settings = RunSettings(**run_flags(options))
-    return prepare(str(section(options)), folder / "none.ome.zarr", settings, dry=True)
+    return prepare(str(section(options)), folder / "none.ome.zarr", settings)
 
 
 def run_flags(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of every run here; what is not named is the default."""
-    flags = {"model": options.model, "device": options.device, "precision": options.precision}
+    """Return the settings of every run here; what is not named is the default. The scores have a bench of their own."""
+    flags = {
+        "model": options.model,
+        "device": options.device,
+        "precision": options.precision,
+        "report": False,
+    }
     return flags | ({"threads": options.threads} if options.threads else {})
 
 

@@ -65,6 +65,7 @@ def compare(model: str, side_px: int, scale: int, device: str) -> list[Agreement
                 tile_size=WHOLE_PX,
                 overwrite=True,
                 progress="none",
+                report=False,
             )
             source, target = folder / f"{stored}.zarr", folder / "out.ome.zarr"
             whole = restored(source, target, base).astype(np.float64)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +11,12 @@ import pytest
 import zarr
 from PIL import Image
 
-from bigrestore.cli import app as app_module
 from bigrestore.io import section as section_module
 from bigrestore.io.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.store_spec import StoreSpec
 
 ODD = ["[bold]red.png", "a[/x]b.png", "[link=x].png", "plain.png", "ends [/].png"]
-
-
-@pytest.fixture(autouse=True)
-def no_log_left_behind() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("bigrestore")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line in this process; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["bigrestore", *map(str, arguments)])
-    with pytest.raises(SystemExit) as info:
-        app_module.main()
-    return int(info.value.code or 0)
 
 
 @pytest.fixture
@@ -51,38 +32,42 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_path_with_square_brackets_is_printed_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
 ) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
-    assert call(monkeypatch, "info", path) == 0
+    assert call("info", path) == 0
     assert f" {path}\n" in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     monkeypatch.setenv("COLUMNS", "400")
-    assert call(monkeypatch, "info", path) == 0
+    assert call("info", path) == 0
     assert str(path) in capsys.readouterr().out
     monkeypatch.delenv("FORCE_COLOR")
     path.unlink()
-    assert call(monkeypatch, "info", path) == 3
+    assert call("info", path) == 3
     assert str(path) in capsys.readouterr().err
 
 
 def test_verify_prints_a_store_with_square_brackets(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "verify", store) == 0
+    assert call("verify", store) == 0
     assert capsys.readouterr().out == f"{store}: no faults\n"
     (store / "1" / "zarr.json").unlink()
-    assert call(monkeypatch, "verify", store) == 6
+    assert call("verify", store) == 6
     assert "level.missing" in capsys.readouterr().out
 
 
 def test_a_piped_table_has_one_line_a_value_and_no_trailing_blanks(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    assert call(monkeypatch, "info", store) == 0
+    assert call("info", store) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() for line in lines)
     assert sum("zarr format" in line or str(store) in line for line in lines) == 2
@@ -90,37 +75,41 @@ def test_a_piped_table_has_one_line_a_value_and_no_trailing_blanks(
 
 
 def test_info_of_a_pattern_that_names_one_store_says_what_made_it(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, "info", store.parent / "*.ome.zarr", "--json") == 0
+    assert call("info", store.parent / "*.ome.zarr", "--json") == 0
     assert json.loads(capsys.readouterr().out)["bigrestore"] == {"version": "[red]"}
 
 
 def test_verify_of_what_is_no_store_is_a_wrong_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("hello")
     for path in (tmp_path / "a.png", tmp_path / "notes.txt", tmp_path, tmp_path / "absent"):
-        assert call(monkeypatch, "verify", path) == 3
+        assert call("verify", path) == 3
         assert capsys.readouterr().err.startswith(f"bigrestore: {path} ")
 
 
 def test_an_unfinished_store_is_no_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_store(tmp_path / "s.ome.zarr", StoreSpec((1, 40, 30), np.uint8))
     for command in (("info",), ("run", "--method", "rational")):
         out = [tmp_path / "o.ome.zarr"] if command[0] == "run" else []
-        assert call(monkeypatch, *command, tmp_path / "s.ome.zarr", *out) == 3
+        assert call(*command, tmp_path / "s.ome.zarr", *out) == 3
         assert "was not finished" in capsys.readouterr().err
     assert not (tmp_path / "o.ome.zarr").exists()
-    assert call(monkeypatch, "verify", tmp_path / "s.ome.zarr") == 6
+    assert call("verify", tmp_path / "s.ome.zarr") == 6
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_verbose_shows_the_traceback_of_a_bug(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    command: str,
 ) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("a bug for the test")
@@ -128,14 +117,14 @@ def test_verbose_shows_the_traceback_of_a_bug(
     monkeypatch.setattr(section_module, "open_section", broken)
     monkeypatch.setattr("bigrestore.io.verify.verify_store", broken)
     for flag, shown in (("", False), ("-v", True), ("--verbose", True)):
-        assert call(monkeypatch, command, *([flag] if flag else []), store) == 1
+        assert call(command, *([flag] if flag else []), store) == 1
         assert ("Traceback" in capsys.readouterr().err) is shown
 
 
 def test_a_group_of_one_image_is_described_with_what_made_it(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     zarr.create_group(store.parent / "g")
     store.rename(store.parent / "g" / "image")
-    assert call(monkeypatch, "info", store.parent / "g", "--json") == 0
+    assert call("info", store.parent / "g", "--json") == 0
     assert json.loads(capsys.readouterr().out)["bigrestore"] == {"version": "[red]"}

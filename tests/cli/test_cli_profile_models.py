@@ -6,7 +6,6 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ from bigrestore.errors import DiskFullError, OutputError, OutputExistsError
 
 app = typer.Typer()
 app.command()(profile)
-
-
-@pytest.fixture(autouse=True)
-def no_log_left_behind() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("bigrestore")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

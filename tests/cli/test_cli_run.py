@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,6 @@ from bigrestore.cli import app as app_module
 
 HEAVY = ("torch", "zarr", "dask", "numpy")
 PROCESS = (sys.executable, "-c", "from bigrestore.cli.app import main; main()")
-
-
-@pytest.fixture(autouse=True)
-def no_log_left_behind() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("bigrestore")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +38,6 @@ def run_process(*arguments: object, timeout: float = 120) -> subprocess.Complete
     )
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line in this process; return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["bigrestore", *map(str, arguments)])
-    with pytest.raises(SystemExit) as info:
-        app_module.main()
-    code = info.value.code
-    return code if isinstance(code, int) else 0
-
-
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\nsys.argv = ['bigrestore', '--help']\nfrom bigrestore.cli.app import main\n"
@@ -64,20 +46,18 @@ def test_help_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert "LOADED [] 0" in found.stdout, found.stdout + found.stderr
-    for command in ("run", "info", "verify", "profile", "degrade", "train", "models"):
+    for command in ("run", "score", "info", "verify", "profile", "degrade", "train", "models"):
         assert command in found.stdout
 
 
-def test_help_of_every_command_answers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for command in ("run", "info", "verify", "profile", "degrade", "train", "models"):
-        assert call(monkeypatch, command, "--help") == 0
+def test_help_of_every_command_answers(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "score", "info", "verify", "profile", "degrade", "train", "models"):
+        assert call(command, "--help") == 0
         assert "Usage" in capsys.readouterr().out
 
 
 def test_run_then_resume_then_refuse(
-    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.ome.zarr"
     common = ("run", picture, out, "--method", "rational", "--scale", 2)
@@ -85,7 +65,7 @@ def test_run_then_resume_then_refuse(
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stderr + done.stdout
     assert zarr.open_array(out / "0").shape == (400, 600)
-    assert call(monkeypatch, "verify", out) == 0
+    assert call("verify", out) == 0
     for extra, code, word in (
         ((), 4, "--resume"),
         (("--resume",), 0, "finished already"),
@@ -93,7 +73,7 @@ def test_run_then_resume_then_refuse(
         (("--overwrite",), 0, "blocks"),
     ):
         capsys.readouterr()
-        assert call(monkeypatch, *common, *extra) == code
+        assert call(*common, *extra) == code
         said = capsys.readouterr().err
         assert word in said
         assert "Traceback" not in said
@@ -121,6 +101,7 @@ def test_what_is_wrong_is_one_sentence_and_a_code(
     picture: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     code: int,
@@ -128,7 +109,7 @@ def test_what_is_wrong_is_one_sentence_and_a_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = [str(picture) if argument == "PICTURE" else argument for argument in arguments]
-    assert call(monkeypatch, *given) == code
+    assert call(*given) == code
     said = capsys.readouterr().err
     assert word.lower() in said.lower()
     assert "Traceback" not in said
@@ -136,39 +117,43 @@ def test_what_is_wrong_is_one_sentence_and_a_code(
 
 
 def test_dry_run_writes_nothing_and_speaks_json(
-    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "o.zarr"
-    assert call(monkeypatch, "run", picture, out, "--method", "rational", "--dry-run", "--json") == 0
+    assert call("run", picture, out, "--method", "rational", "--dry-run", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["shape_out"] == [1, 200, 300]
     assert found["memory_bytes"] > 0
-    assert call(monkeypatch, "run", picture, out, "--method", "rational", "--dry-run") == 0
+    assert call("run", picture, out, "--method", "rational", "--dry-run") == 0
     table = capsys.readouterr().out
     for word in ("blocks", "redundancy", "peak memory", "wall time"):
         assert word in table
     assert list(tmp_path.iterdir()) == []
 
 
-def test_config_file_is_obeyed(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_file_is_obeyed(picture: Path, tmp_path: Path, call: Callable[..., int]) -> None:
     config = tmp_path / "run.toml"
     config.write_text('method = "catmull-rom"\nscale = 4\nprogress = "none"\n')
-    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--config", config, "-q") == 0
+    assert call("run", picture, tmp_path / "o.zarr", "--config", config, "-q") == 0
     assert zarr.open_array(tmp_path / "o.zarr/0").shape == (800, 1200)
 
 
 def test_profile_prints_and_writes(
-    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "profile.json"
-    assert call(monkeypatch, "profile", picture, "--method", "rational", "-o", target) == 0
+    assert call("profile", picture, "--method", "rational", "-o", target) == 0
     assert "noise sigma" in capsys.readouterr().out
     assert json.loads(target.read_text())["read_noise"] > 0
-    assert call(monkeypatch, "profile", picture, "--method", "rational", "--z", 1) == 2
+    assert call("profile", picture, "--method", "rational", "--z", 1) == 2
 
 
 def test_failed_blocks_end_with_five_and_a_bug_with_one(
-    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from bigrestore.engine import pipeline
     from bigrestore.methods.interpolate import InterpolateMethod
@@ -184,7 +169,7 @@ def test_failed_blocks_end_with_five_and_a_bug_with_one(
 
     monkeypatch.setattr(InterpolateMethod, "restore", broken)
     common = ("--method", "rational", "--block-size", 480, "--mask", "none", "--progress", "none")
-    assert call(monkeypatch, "run", source, tmp_path / "o.zarr", *common) == 5
+    assert call("run", source, tmp_path / "o.zarr", *common) == 5
     said = capsys.readouterr().err
     assert "z00000-y0001-x0000" in said
     assert "no luck" in said
@@ -193,7 +178,7 @@ def test_failed_blocks_end_with_five_and_a_bug_with_one(
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(pipeline.Pipeline, "run", bug)
-    assert call(monkeypatch, "run", source, tmp_path / "p.zarr", *common) == 1
+    assert call("run", source, tmp_path / "p.zarr", *common) == 1
     said = capsys.readouterr().err
     assert "bug" in said
     assert "Traceback" not in said
@@ -222,10 +207,10 @@ def test_a_signal_ends_with_its_code_and_a_way_out(tmp_path: Path, number: int, 
 
 
 def test_no_arguments_show_the_help_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in ((), ("train",), ("models",)):
-        assert call(monkeypatch, *words) == 2
+        assert call(*words) == 2
         said = capsys.readouterr()
         assert "Usage" in said.out + said.err
         assert "see --help" not in said.out + said.err
@@ -243,20 +228,21 @@ def test_the_module_runs_as_a_program() -> None:
 def test_quiet_is_quiet_unless_progress_is_asked_for(
     picture: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     progress: tuple[str, ...],
 ) -> None:
-    assert (
-        call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--method", "rational", "-q", *progress) == 0
-    )
+    assert call("run", picture, tmp_path / "o.zarr", "--method", "rational", "-q", *progress) == 0
     said = capsys.readouterr()
     assert said.out == ""
     assert (said.err == "") == (not progress)
 
 
 def test_verbose_before_the_command_shows_the_traceback_of_any(
-    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from bigrestore.io import section
 
@@ -264,35 +250,35 @@ def test_verbose_before_the_command_shows_the_traceback_of_any(
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(section, "open_section", bug)
-    assert call(monkeypatch, "info", picture) == 1
+    assert call("info", picture) == 1
     said = capsys.readouterr().err
     assert "bigrestore -v" in said
     assert "Traceback" not in said
-    assert call(monkeypatch, "-v", "info", picture) == 1
+    assert call("-v", "info", picture) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_every_error_ends_with_a_full_stop(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], picture: Path
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str], picture: Path
 ) -> None:
-    assert call(monkeypatch, "run", picture, "o.zarr", "--kernel", "none.npy") == 3
+    assert call("run", picture, "o.zarr", "--kernel", "none.npy") == 3
     assert capsys.readouterr().err.endswith(".\n")
 
 
 def test_a_kernel_file_without_numbers_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], picture: Path, tmp_path: Path
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str], picture: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.txt").write_text("\n")
-    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--kernel", tmp_path / "empty.txt") == 3
+    assert call("run", picture, tmp_path / "o.zarr", "--kernel", tmp_path / "empty.txt") == 3
     assert "empty.txt" in capsys.readouterr().err
 
 
 def test_the_configuration_is_not_overwritten(
-    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "run.tif"
     config.write_text('method = "rational"\noverwrite = true\n')
-    assert call(monkeypatch, "run", picture, config, "--config", config) == 4
+    assert call("run", picture, config, "--config", config) == 4
     assert "configuration" in capsys.readouterr().err
     assert "rational" in config.read_text()
 
@@ -301,13 +287,13 @@ def test_the_configuration_is_not_overwritten(
 def test_a_value_of_another_type_in_the_configuration_is_refused(
     picture: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     line: str,
 ) -> None:
     config = tmp_path / "run.toml"
     config.write_text(line)
-    assert call(monkeypatch, "run", picture, tmp_path / "o.zarr", "--config", config) == 2
+    assert call("run", picture, tmp_path / "o.zarr", "--config", config) == 2
     assert "--" + line.split()[0].replace("_", "-") in capsys.readouterr().err
     assert not (tmp_path / "o.zarr").exists()
 

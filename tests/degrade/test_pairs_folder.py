@@ -118,7 +118,7 @@ def test_a_kill_while_the_old_pairs_are_removed_leaves_them_ours(
         raise Killed
 
     with monkeypatch.context() as context:
-        context.setattr(folder.shutil, "rmtree", dies)
+        context.setattr(folder, "remove_tree", dies)
         with pytest.raises(Killed):
             whole(section, out, overwrite=True)
     assert not (out / "pairs.parquet").exists()

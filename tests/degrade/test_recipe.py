@@ -43,7 +43,7 @@ def test_the_default_recipe_keeps_to_its_shares_and_bounds() -> None:
     drawn = draw(Recipe.load("default"), 1, 1500, rng(9))
     shares = {
         "identity": (0.1, [d.identity for d in drawn]),
-        "blur": (0.765, [d.kind != "none" for d in drawn]),
+        "blur": (0.675, [d.kind != "none" for d in drawn]),
         "jpeg": (0.27, [d.storage.jpeg_quality > 0 for d in drawn]),
         "damage": (0.09, [bool(d.damage) for d in drawn]),
         "second": (0.225, [d.second is not None for d in drawn]),

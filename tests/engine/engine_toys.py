@@ -113,8 +113,9 @@ def level0(path: Path) -> np.ndarray:
 
 
 def go(source: Path | str, output: Path, method: Fir | str | None = None, **settings: Any) -> RunSummary:
-    """Run quietly with small blocks."""
-    asked = {"block_size": 480, "tile_size": 160, "threads": 2, "mask": "none", "progress": "none"} | settings
+    """Run quietly with small blocks, and without a report unless it is asked for."""
+    asked = {"block_size": 480, "tile_size": 160, "threads": 2, "mask": "none", "progress": "none"}
+    asked |= {"report": False} | settings
     if isinstance(method, str):
         return execute(source, output, RunSettings(method=method, **asked))
     return execute(source, output, RunSettings(**asked), method=method)

@@ -75,7 +75,7 @@ def test_the_python_call_restores(
     source = save_zarr(tmp_path / "in.zarr", tissue[:100, :100])
     summary = bigrestore.restore(source, tmp_path / "out.ome.zarr", method="catmull-rom", scale=2)
     assert summary.blocks_done == 1
-    assert set(summary.seconds) == {"start-up", "profile", "blocks", "finalize"}
+    assert set(summary.seconds) == {"start-up", "profile", "blocks", "finalize", "report"}
     assert "run" in capsys.readouterr().err
 
 

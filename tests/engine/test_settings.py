@@ -14,7 +14,7 @@ from engine_toys import Fir
 
 from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.methods.registry import create_method
-from bigrestore.settings import RunSettings, load_config, parse_roi, parse_voxel_size
+from bigrestore.settings import RunSettings, ScoreSettings, load_config, parse_roi, parse_voxel_size
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,10 @@ from bigrestore.settings import RunSettings, load_config, parse_roi, parse_voxel
         ("roi", (None, (0, 10), (0, 10.5))),
         ("roi", ((0, 1), None, (0, 10))),
         ("roi", np.zeros((3, 2), int)),
+        ("report", "yes"),
+        ("report_sample", 0),
+        ("fail_if", ""),
+        ("fail_if", "1 + 1"),
     ],
 )
 def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) -> None:
@@ -92,11 +96,12 @@ def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) ->
     assert len(message) < 300
 
 
-def test_every_setting_refuses_what_is_of_another_type() -> None:
-    for field in attrs.fields(RunSettings):
+@pytest.mark.parametrize("kind", [RunSettings, ScoreSettings])
+def test_every_setting_refuses_what_is_of_another_type(kind: type[RunSettings | ScoreSettings]) -> None:
+    for field in attrs.fields(kind):
         for value in (object(), {"a": 1}, b"bytes"):
             with pytest.raises(UsageError, match="--" + field.name.replace("_", "-")):
-                RunSettings(**{field.name: value})
+                kind(**{field.name: value})
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -108,6 +113,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
     )
     assert (found.scale, found.seed, found.realness, found.input_range) == (2, 3, 0.5, (0, 5.0))
     assert type(found.scale) is int
+    score = ScoreSettings(sample=np.int64(7), tile_size=np.int32(96), metrics=["niqe"])
+    assert (score.sample, score.tile_size, score.metrics) == (7, 96, ("niqe",))
     assert RunSettings(roi=[[0, 10], [np.int32(2), 5]]).roi == (None, (0, 10), (2, 5))
 
 

@@ -26,8 +26,8 @@ def test_a_full_disk_is_named_with_the_way_out(number: int) -> None:
     assert found.errno == number
     assert found.exit_code == 4
     assert str(found) == (
-        "out.zarr cannot be written, because there is no space left on its disk; free space and start again "
-        "with --resume."
+        "out.zarr cannot be written, because there is no space left on its disk; free space and start again; "
+        "a run goes on by --resume."
     )
 
 

@@ -216,6 +216,18 @@ def test_voxel_size_from_wherever_it_is_stated(
     assert override.voxel_size_um == (section.voxel_size_um[0], 7.0, 7.0)
 
 
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [("0.4990|Filename = 1", 0.499), (".5", 0.5), ("2.", 2.0), ("1.2.3", None), ("..", None), ("0", None)],
+)
+def test_the_scanners_own_pixel_size_counts_only_where_it_is_a_number(
+    tmp_path: Path, stated: str, expected: float | None
+) -> None:
+    text = f"Aperio Image Library|AppMag = 20|MPP = {stated}"
+    tifffile.imwrite(tmp_path / "a.tif", values((60, 50), np.uint8), description=text, metadata=None)
+    assert open_section(tmp_path / "a.tif").voxel_size_um == (None, expected, expected)
+
+
 def test_white_is_zero_is_turned_round(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", np.full((20, 20), 5, np.uint8), photometric="miniswhite", compression="deflate"

@@ -39,7 +39,7 @@ def test_citation_has_what_the_format_requires() -> None:
 
 
 def test_public_names_are_pinned() -> None:
-    assert bigrestore.__all__ == ["__version__", "degrade", "load_model", "open_section", "restore"]
+    assert bigrestore.__all__ == ["__version__", "degrade", "load_model", "open_section", "restore", "score"]
     for name in bigrestore.__all__:
         assert getattr(bigrestore, name) is not None
 

@@ -36,8 +36,10 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = typer.main.get_command(app)
     rest = list(words)
     while hasattr(command, "commands"):
-        assert rest[0] in command.commands, f"there is no command {rest[0]!r}"
-        command = command.commands[rest.pop(0)]
+        words_of_name = 2 if " ".join(rest[:2]) in command.commands else 1
+        name = " ".join(rest[:words_of_name])
+        assert name in command.commands, f"there is no command {name!r}"
+        command, rest = command.commands[name], rest[words_of_name:]
     return command, rest
 
 
@@ -64,6 +66,7 @@ def test_the_two_commands_come_first() -> None:
 def test_there_are_commands_to_check() -> None:
     assert {words[0] for words in commands()} >= {
         "run",
+        "score",
         "info",
         "verify",
         "profile",

@@ -1,22 +1,12 @@
-"""What every test of training needs: a command that was called leaves no log handler behind for the next test."""
+"""What the tests of the stages share: images to train on, and a model that the first two stages have made."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@pytest.fixture(autouse=True)
-def no_log_left_behind() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("bigrestore")
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

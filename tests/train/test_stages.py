@@ -15,6 +15,7 @@ from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.nn.checkpoint import load_model
 from bigrestore.train.data import PatchSource
+from bigrestore.train.estimator import EstimatorStage
 from bigrestore.train.images import load_images, split_by_section
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.stages import StageOptions, train_stage
@@ -140,6 +141,17 @@ def test_wrong_places_are_sentences(tissue: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError):
         train_stage("estimator", tmp_path / "empty", tmp_path / "m.safetensors", OPTIONS)
+
+
+def test_a_training_that_runs_out_of_memory_says_what_to_make_smaller(
+    tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(EstimatorStage, "step", too_large)
+    with pytest.raises(UsageError, match=r"out of memory on cpu with 2 pairs a step; take a smaller --batch"):
+        train_stage("estimator", tissue, tmp_path / "m.safetensors", OPTIONS)
 
 
 def test_a_model_of_another_size_is_not_overwritten(tissue: Path, tmp_path: Path) -> None:

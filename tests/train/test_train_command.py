@@ -30,7 +30,7 @@ from bigrestore.train.logs import Board, CsvLog
 from bigrestore.train.options import check_place
 from bigrestore.train.resume import list_checkpoints, load_checkpoint, save_checkpoint
 from bigrestore.train.schedule import TrainResult
-from bigrestore.train.signals import StopOnSignal, stopping_at_once
+from bigrestore.train.signals import stop_wishes, stopping_at_once
 from bigrestore.train.stages import StageOptions, train_stage
 
 FLAGS = ["--preset", "nano", "--batch", "2", "--threads", "1", "--device", "cpu"]
@@ -131,7 +131,7 @@ def test_ctrl_c_ends_with_130_and_a_schedulers_signal_with_75(
 def test_every_signal_of_a_scheduler_lets_the_step_in_hand_end(name: str) -> None:
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    with StopOnSignal() as stop:
+    with stop_wishes() as stop:
         os.kill(os.getpid(), number)
         assert stop.number == number
     assert signal.getsignal(number) == before

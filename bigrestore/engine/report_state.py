@@ -1,0 +1,97 @@
+"""Whether the report beside an output is there, whole, and the output's.
+
+A note of its files is written when the report is complete, and taken away before anything of the output is touched;
+the files go with it, so that no page says of tiles that they failed which were restored since. So a finished run
+that is started again knows what there is, and makes a report that is missing without computing a pixel anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from bigrestore.engine.journal import REPORT_FILES, Journal
+from bigrestore.engine.plan import Plan
+from bigrestore.engine.report_place import remove_files
+from bigrestore.engine.score_start import score_plan
+from bigrestore.engine.score_table import score_rows
+from bigrestore.engine.summary import ReportResult
+from bigrestore.errors import output_error
+from bigrestore.methods.base import Method
+from bigrestore.score.condition import Condition, condition_values
+from bigrestore.settings import RunSettings
+
+REPORT = "report"
+"""Folder of the report, beside the journal."""
+
+NOTE = "report.json"
+"""What is noted of it, in the journal's folder."""
+
+SHOWN = ("niqe", "brisque", "piqe", "sharpness", "noise", "residual", "invented")
+"""Figures of the summary that the command line prints."""
+
+
+def note_report(journal: Journal, sample: int | None, failures: list[str]) -> None:
+    """Note that the report is complete: its files, the tiles that were asked for, and what could not be scored.
+
+    Raises
+    ------
+    OutputError
+        Where the note cannot be written.
+    """
+    sizes = _sizes(journal.root / REPORT)
+    journal.write(NOTE, {"files": sizes, "sample": sample, "failures": failures})
+
+
+def forget_report(journal: Journal) -> None:
+    """Take away the note and the files of a report that is to be made anew, or that is no longer the output's.
+
+    Raises
+    ------
+    OutputError
+        Where they may not be removed.
+    """
+    try:
+        (journal.root / NOTE).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(journal.root, error) from error
+    remove_files(journal.root / REPORT)
+
+
+def former_report(journal: Journal, plan: Plan, method: Method, settings: RunSettings) -> ReportResult | None:
+    """Return the report that a finished run left, with the condition checked against it.
+
+    Returns
+    -------
+    ReportResult or None
+        An empty one where no report is wanted; None where one is to be made: there is none, a file of it is
+        missing or damaged, tiles could not be scored, or another sample is asked for.
+    """
+    if score_plan(plan, method, settings) is None:
+        return ReportResult()
+    noted, folder = journal.read(NOTE), journal.root / REPORT
+    if noted is None or noted.get("files") != _sizes(folder) or noted.get("failures"):
+        return None
+    if settings.report_sample not in (None, noted.get("sample")):
+        return None
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return ReportResult(str(folder), score_rows(summary, SHOWN), [], failed_check(summary, settings))
+
+
+def failed_check(summary: dict[str, object], settings: RunSettings) -> str:
+    """Return why the condition that was asked for fails a summary; "" where it passes or there is none."""
+    if settings.fail_if is None:
+        return ""
+    condition = Condition.parse(settings.fail_if)
+    missing = dict.fromkeys(condition.names, math.nan)
+    return condition.failure(missing | condition_values(summary)) or ""
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes in bytes of the files of a report that are there, by name."""
+    paths = [folder / name for name in REPORT_FILES]
+    return {path.name: path.stat().st_size for path in paths if path.is_file()}

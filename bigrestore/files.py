@@ -1,0 +1,71 @@
+"""Files beside and around an output: written whole or not at all, and removed.
+
+Whoever reads beside a run, or after one that was killed, finds the file of before or the new one, never a torn
+one: the bytes go into a neighbour with a passing name, are flushed to the disk, and are renamed into place. The passing
+name ends in `.partial` and holds the process number, so that two processes cannot write into one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bigrestore.errors import output_error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the name to write under; what was written there takes its place when the context ends well.
+
+    Parameters
+    ----------
+    path : Path
+        File to be made or replaced; its folder exists. What a link points to is replaced, not the link.
+
+    Yields
+    ------
+    Path
+        Where the context writes and closes the new file.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written; what was there before stays. `DiskFullError` where there is no space left.
+    """
+    place = path.resolve() if path.is_symlink() else path
+    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(place)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        with suppress(OSError):  # gone where all went well
+            partial.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link (not what it points to) or a folder with all that it holds."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees all of it or none.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written; what was there before stays.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=1, sort_keys=True))

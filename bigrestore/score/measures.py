@@ -1,0 +1,169 @@
+"""What the three scores cannot see, per tile: sharpness, noise, stripes, shading, clipped pixels, mean grey.
+
+NIQE, BRISQUE and PIQE stay the same, or improve, when a tile gets stripes, shading or another contrast, and a
+median filter pleases them. These figures are plain enough to be read as they stand: each is of the 0..1
+of the value range, in float64, and takes a few passes over the tile, so that all of them together cost a
+fraction of one score.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+PLAIN = ("sharpness", "noise", "stripes_rows", "stripes_columns", "shading", "clipped", "mean")
+"""The figures of `plain_measures`, in the order of the table."""
+
+NOISE_CELL_PX = 16
+STRIPE_STRIPS = 8
+"""Parts of a row that must agree before a change of its mean counts as a stripe."""
+
+STRIPE_SMOOTH_PX = 31
+"""Rows over which the profile of a stripe is compared with its surroundings."""
+
+SHADING_CELLS = 10
+"""Cells along each side of a tile to which the surface of the shading is fitted."""
+
+
+def plain_measures(tile: Floats) -> dict[str, float]:
+    """Return every figure of `PLAIN` for one tile.
+
+    Parameters
+    ----------
+    tile : ndarray, (h, w), float32
+        Grey values, 0..1 of the value range; at least 48 pixels a side.
+
+    Returns
+    -------
+    dict of float
+    """
+    values = tile.astype(np.float64)
+    energy, noise = _differences(values)
+    return {
+        "sharpness": energy,
+        "noise": noise,
+        "stripes_rows": stripes(values),
+        "stripes_columns": stripes(values.T),
+        "shading": shading(values),
+        "clipped": float(np.count_nonzero((tile <= 0.0) | (tile >= 1.0)) / tile.size),
+        "mean": float(values.mean()),
+    }
+
+
+def tenengrad(values: Doubles) -> float:
+    """Return the mean squared gradient by Sobel's masks, in (0..1 per pixel) squared.
+
+    The masks are divided by 8, so that a ramp of g per pixel has the gradient g. It is Tenenbaum's focus measure
+    with the mean in place of the sum, so that it does not depend on the size of the tile; noise raises it as well.
+    """
+    return _differences(values)[0]
+
+
+def noise_sigma(values: Doubles) -> float:
+    """Return the standard deviation of white noise, robustly: the median over cells of Immerkaer's estimate.
+
+    The mask [1 -2 1; -2 4 -2; 1 -2 1] leaves no plane and little structure; for normal noise the mean of its
+    absolute answer is 6 sigma sqrt(2 / pi) (Immerkaer, Computer Vision and Image Understanding, 1996). The mean is
+    taken in cells of 16 pixels and the median over the cells, so that edges in less than half of them do not count
+    as noise. Where everything is texture it is an upper bound.
+    """
+    return _differences(values)[1]
+
+
+def _differences(values: Doubles) -> tuple[float, float]:
+    """Return `tenengrad` and `noise_sigma`, whose masks share their differences along y.
+
+    In strips of one cell's height, so that what is in between stays in the processor's cache.
+    """
+    height, width = values.shape[0] - 2, values.shape[1] - 2
+    side = min(NOISE_CELL_PX, height, width)
+    wide = width // side
+    energy, cells = 0.0, []
+    for top in range(0, height, side):
+        part = values[top : top + side + 2]
+        outer, middle = part[:-2] + part[2:], 2 * part[1:-1]
+        down = part[2:] - part[:-2]
+        gradient = _smooth(down)
+        energy += float(np.einsum("ij,ij->", gradient, gradient))
+        rows = outer - middle
+        outer += middle
+        gradient = outer[:, 2:] - outer[:, :-2]
+        energy += float(np.einsum("ij,ij->", gradient, gradient))
+        if part.shape[0] == side + 2:
+            answer = rows[:, :-2] + rows[:, 2:]
+            answer -= 2 * rows[:, 1:-1]
+            total = np.abs(answer, out=answer).sum(axis=0)
+            cells.append(total[: wide * side].reshape(wide, side).sum(axis=1))
+    noise = float(np.median(np.concatenate(cells))) / (side * side) * math.sqrt(math.pi / 2) / 6
+    return energy / 64 / (height * width), noise
+
+
+def _smooth(down: Doubles) -> Doubles:
+    """Return [1 2 1] along the rows."""
+    found = down[:, :-2] + down[:, 2:]
+    found += 2 * down[:, 1:-1]
+    return found
+
+
+def stripes(values: Doubles) -> float:
+    """Return the amplitude of stripes along the rows, root mean square, 0..1; hand in the transpose for columns.
+
+    A stripe changes a whole row alike, tissue does not. The tile is cut into eight strips side by side; the profile
+    of a strip is the mean of each of its rows, less the mean over the 31 rows around it. The mean product of the
+    profiles of two different strips is the energy that all of them share, and has no bias from what only
+    one of them has. Its root is returned, 0 where it is negative. Layers of tissue that run exactly along
+    the rows across the whole tile cannot be told from stripes.
+    """
+    height, width = values.shape
+    wide = width // STRIPE_STRIPS
+    strips = values[:, : wide * STRIPE_STRIPS].reshape(height, STRIPE_STRIPS, wide).mean(axis=2)
+    profiles = strips - _running_mean(strips, min(STRIPE_SMOOTH_PX, height - 1 + height % 2))
+    together = profiles.sum(axis=1)
+    shared = float(together @ together) - float(np.einsum("ij,ij->", profiles, profiles))
+    return math.sqrt(max(0.0, shared / height / (STRIPE_STRIPS * (STRIPE_STRIPS - 1))))
+
+
+def _running_mean(strips: Doubles, length: int) -> Doubles:
+    """Return the mean over `length` (odd) rows around each row, over the rows that there are."""
+    half = length // 2
+    total = np.concatenate([np.zeros((1, strips.shape[1])), np.cumsum(strips, axis=0)])
+    at = np.arange(strips.shape[0])
+    first, last = np.maximum(0, at - half), np.minimum(strips.shape[0], at + half + 1)
+    return np.asarray((total[last] - total[first]) / (last - first)[:, None])
+
+
+def shading(values: Doubles) -> float:
+    """Return how far the brightness of the ground changes across the tile, 0..1.
+
+    The ground of a cell (a tenth of the tile's side) is the brightest of its means over 8 x 8 pixels, which dark
+    cells of tissue do not move. A quadratic surface is fitted to the ground of all cells, by least squares;
+    the result is its highest value less its lowest, at the cells' centres. A border between layers of
+    tissue shades like a lamp does: compare the same tile before and after.
+    """
+    step = min(values.shape) // SHADING_CELLS // 8 * 8
+    small = 8 if step else max(1, min(values.shape) // SHADING_CELLS)
+    step = step or small
+    side = step * SHADING_CELLS
+    rows = (
+        values[:side].reshape(side // small, small, -1).sum(axis=1)[:, :side]
+    )  # whole rows first: they are long
+    means = rows.reshape(side // small, side // small, small).sum(axis=2) / small**2
+    per = step // small
+    ground = means.reshape(SHADING_CELLS, per, SHADING_CELLS, per).max(axis=3).max(axis=1)
+    surface = _surface_fit() @ ground.ravel()
+    return float(surface.max() - surface.min())
+
+
+@cache
+def _surface_fit() -> Doubles:
+    """Return the matrix that maps the ground of all cells to its quadratic surface at their centres."""
+    at = (np.arange(SHADING_CELLS) + 0.5) / SHADING_CELLS * 2 - 1
+    y, x = (axis.ravel() for axis in np.meshgrid(at, at, indexing="ij"))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    return np.asarray(terms @ np.linalg.pinv(terms))

@@ -1,0 +1,112 @@
+"""Comparison with a reference that is known to be right: PSNR, SSIM and MS-SSIM of a tile.
+
+All three are of grey values on 0..1 in float64, so that neither bit depth nor rounding enters. They are full
+comparisons and say nothing where the reference is no truth: the degraded input is refused as a reference by whoever
+calls this, because being close to it is what a restoration should not be.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+REFERENCE = ("psnr", "ssim", "ms_ssim")
+"""The figures of `reference_measures`, in the order of the table."""
+
+LARGEST_PSNR = 100.0
+"""dB of identical tiles, and of all that differ by less than a hundred-thousandth: infinity has no mean."""
+
+WINDOW_PX = 11
+SIGMA_PX = 1.5
+K1, K2 = 0.01, 0.03
+"""Window and constants of SSIM (Wang, Bovik, Sheikh and Simoncelli, IEEE Trans. Image Processing 13, 2004)."""
+
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Weights of the five scales (Wang, Simoncelli and Bovik, Asilomar Conference, 2003)."""
+
+SMALLEST_MS_SSIM_PX = WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)
+"""Side that still holds one window at the coarsest scale."""
+
+
+def reference_measures(tile: Floats, reference: Floats) -> dict[str, float]:
+    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN where a tile is too small."""
+    a, b = tile.astype(np.float64), reference.astype(np.float64)
+    return {"psnr": psnr(a, b), "ssim": ssim(a, b), "ms_ssim": ms_ssim(a, b)}
+
+
+def psnr(a: Doubles, b: Doubles) -> float:
+    """Return the peak signal-to-noise ratio in dB for a peak of 1, at most `LARGEST_PSNR`."""
+    error = float(np.mean(np.square(a - b)))
+    return min(LARGEST_PSNR, -10 * math.log10(error)) if error > 0 else LARGEST_PSNR
+
+
+def ssim(a: Doubles, b: Doubles) -> float:
+    """Return the mean of `ssim_maps`' first map; NaN for a tile smaller than the window."""
+    if min(a.shape) < WINDOW_PX:
+        return math.nan
+    return float(ssim_maps(a, b)[0].mean())
+
+
+def ms_ssim(a: Doubles, b: Doubles) -> float:
+    """Return the multi-scale structural similarity over five scales.
+
+    Contrast and structure of every scale and luminance of the coarsest, each a mean over its map, to the power of the
+    scale's weight, multiplied. Between scales, a mean over 2 x 2 pixels. A mean contrast below 0, which has no
+    root, counts as 0. NaN where a side is shorter than 176 pixels.
+    """
+    if min(a.shape) < SMALLEST_MS_SSIM_PX:
+        return math.nan
+    found = 1.0
+    for scale, weight in enumerate(SCALE_WEIGHTS):
+        whole, contrast = (float(part.mean()) for part in ssim_maps(a, b))
+        last = scale == len(SCALE_WEIGHTS) - 1
+        found *= max(0.0, whole if last else contrast) ** weight
+        if not last:
+            a, b = _halved(a), _halved(b)
+    return found
+
+
+def ssim_maps(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
+    """Return the map of structural similarity, and that of its contrast and structure alone.
+
+    Parameters
+    ----------
+    a, b : ndarray, (h, w), float64
+        Grey values for a range of 1; at least 11 pixels a side.
+
+    Returns
+    -------
+    similarity, contrast : ndarray, (h - 10, w - 10)
+        Where the 11 x 11 Gaussian window of 1.5 px lies wholly inside. For a uniform window and sample covariances,
+        which other programs have, the numbers are others.
+    """
+    c1, c2 = K1**2, K2**2
+    mean_a, mean_b = _windowed(a), _windowed(b)
+    var_a = _windowed(a * a) - mean_a * mean_a
+    var_b = _windowed(b * b) - mean_b * mean_b
+    covariance = _windowed(a * b) - mean_a * mean_b
+    contrast = (2 * covariance + c2) / (var_a + var_b + c2)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
+    return luminance * contrast, contrast
+
+
+def _windowed(image: Doubles) -> Doubles:
+    """Return the Gaussian means whose window lies inside."""
+    at = np.arange(WINDOW_PX) - WINDOW_PX // 2
+    taps = np.exp(-0.5 * (at / SIGMA_PX) ** 2)
+    taps /= taps.sum()
+    half = WINDOW_PX // 2
+    rows = correlate1d(image, taps, axis=0)[half:-half]
+    return np.asarray(correlate1d(rows, taps, axis=1)[:, half:-half])
+
+
+def _halved(image: Doubles) -> Doubles:
+    """Return the means over 2 x 2 pixels; an odd last row or column is left out."""
+    high, wide = image.shape[0] // 2, image.shape[1] // 2
+    return np.asarray(image[: 2 * high, : 2 * wide].reshape(high, 2, wide, 2).mean(axis=(1, 3)))
