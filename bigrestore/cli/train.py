@@ -10,9 +10,11 @@ import typer
 from bigrestore.cli.log import configure_logging
 
 if TYPE_CHECKING:
-    from bigrestore.train.stages import StageOptions
+    from bigrestore.train.options import StageOptions
 
-train_app = typer.Typer(no_args_is_help=True, help="Train the network: first the estimator, then fidelity.")
+train_app = typer.Typer(
+    no_args_is_help=True, help="Train the network: estimator, fidelity, prior, bridge, polish, in this order."
+)
 
 Data = Annotated[Path, typer.Argument(help="Folder of clean images (PNG, JPEG, TIFF), or a packed .npz.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write, .safetensors.")]
@@ -28,6 +30,9 @@ Precision = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Degradations to train on: default, bigbrain20, or a TOML file.")]
 Start = Annotated[Path | None, typer.Option(help="Model to start from, instead of MODEL itself.")]
+Prior = Annotated[
+    Path | None, typer.Option(help="Model whose prior to begin with, of the same or a smaller scale.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Batch = Annotated[int, typer.Option(help="Pairs per step; 0 takes the stage's own number.")]
 Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
@@ -93,6 +98,117 @@ def fidelity(
     _train("fidelity", data, output, options, quiet=quiet)
 
 
+@train_app.command()
+def prior(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    start: Start = None,
+    prior: Prior = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 2e-3,
+    threads: Threads = 0,
+    resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity."""
+    configure_logging(verbose=verbose, quiet=quiet)
+    options = _options(
+        preset,
+        scale,
+        steps,
+        minutes,
+        device,
+        precision,
+        "default",
+        start,
+        seed,
+        batch,
+        rate,
+        threads,
+        resume,
+        prior,
+    )
+    _train("prior", data, output, options, quiet=quiet)
+
+
+@train_app.command()
+def bridge(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    recipe: Recipe = "default",
+    start: Start = None,
+    prior: Prior = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 5e-4,
+    threads: Threads = 0,
+    resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 3: let the prior say what the data say; starts from a model with a trained prior."""
+    configure_logging(verbose=verbose, quiet=quiet)
+    options = _options(
+        preset,
+        scale,
+        steps,
+        minutes,
+        device,
+        precision,
+        recipe,
+        start,
+        seed,
+        batch,
+        rate,
+        threads,
+        resume,
+        prior,
+    )
+    _train("bridge", data, output, options, quiet=quiet)
+
+
+@train_app.command()
+def polish(
+    data: Data,
+    output: Output,
+    preset: Preset = "tiny",
+    scale: Scale = 1,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    recipe: Recipe = "default",
+    start: Start = None,
+    seed: Seed = 0,
+    batch: Batch = 0,
+    rate: Rate = 1e-4,
+    threads: Threads = 0,
+    resume: Resume = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model."""
+    configure_logging(verbose=verbose, quiet=quiet)
+    options = _options(
+        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
+    )
+    _train("polish", data, output, options, quiet=quiet)
+
+
 def _options(
     preset: str,
     scale: int,
@@ -107,10 +223,11 @@ def _options(
     rate: float,
     threads: int,
     resume: bool,
+    prior: Path | None = None,
 ) -> StageOptions:
     from bigrestore.degrade.schema import Recipe
     from bigrestore.methods.network import choose_device, choose_precision
-    from bigrestore.train.stages import StageOptions
+    from bigrestore.train.options import StageOptions
 
     chosen = choose_device(device)
     computed = choose_precision(precision, chosen)
@@ -126,6 +243,7 @@ def _options(
         precision=computed,
         recipe=recipe,
         start=start,
+        prior=prior,
         seed=seed,
         batch=batch,
         rate=rate,

@@ -69,9 +69,14 @@ class NetworkMethod:
             raise UsageError(f"realness must lie in 0..1, not {realness}")
         if realness > 0 and model.restorer.prior is None:
             raise UsageError(f"the model {model.name} has no prior, so --realness must be 0, not {realness}")
+        if realness > 0 and "halo_prior_px" not in model.info:
+            raise UsageError(
+                f"the prior of the model {model.name} is not joined to its U-Net, so --realness must be 0, not {realness}; "
+                "run `bigrestore train bridge` on it"
+            )
         self.model = model
         self.scale = model.scale
-        self.halo_px = model.halo_px
+        self.halo_px = model.halo_for(realness)
         self.alignment_px = model.restorer.alignment_px
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)

@@ -43,7 +43,7 @@ class Model:
     name : str
         Stem of the file.
     info : dict
-        The metadata: format, preset, scale, halo_px, alignment_px, prior, sha256, training, figures.
+        The metadata: format, preset, scale, halo_px, halo_prior_px, alignment_px, prior, sha256, training.
     """
 
     restorer: Restorer
@@ -57,8 +57,12 @@ class Model:
 
     @property
     def halo_px(self) -> int:
-        """Measured halo in input pixels."""
+        """Measured halo at realness 0, input pixels."""
         return int(self.info["halo_px"])
+
+    def halo_for(self, realness: float) -> int:
+        """Return the measured halo in input pixels: with the prior at work the network looks further."""
+        return int(self.info.get("halo_prior_px", self.halo_px)) if realness > 0 else self.halo_px
 
     @property
     def sha256(self) -> str:

@@ -21,7 +21,7 @@ LIMIT_PX = 192
 
 @torch.inference_mode()
 def probe_halo(
-    model: Restorer, tissue: Tensor, conditions: Conditions, *, limit_px: int = LIMIT_PX
+    model: Restorer, tissue: Tensor, conditions: Conditions, *, limit_px: int = LIMIT_PX, from_px: int = 0
 ) -> tuple[int, dict[int, float]]:
     """Measure the halo of a restorer.
 
@@ -35,6 +35,8 @@ def probe_halo(
         Section statistics to restore them under.
     limit_px : int
         Largest halo to try, input pixels.
+    from_px : int
+        Smallest halo to try.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def probe_halo(
     scene, other = tissue[:1, :, :side, :side], tissue[1:, :, :side, :side]
     reference = _core_of(model, scene, conditions, limit_px, core)
     errors: dict[int, float] = {}
-    for halo in range(0, limit_px, step):
+    for halo in range(from_px - from_px % step, limit_px, step):
         worst = 0.0
         for fill in (torch.zeros_like(scene), torch.ones_like(scene), other):
             altered = fill.clone()

@@ -63,6 +63,7 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, latent: int) -> None:
         super().__init__()
+        self.latent = latent
         self.layers = nn.ModuleList(
             EqualisedConv2d(latent, latent, rate=MAPPING_RATE) for _ in range(MAPPING_LAYERS)
         )

@@ -112,6 +112,8 @@ class Generator(nn.Module):
     ----------
     mapping : MappingNetwork
         Makes the w-field that `forward` takes of a z-field.
+    scale : int
+        As given.
     alignment_px : int
         Input pixels per bottleneck node; origins and sizes are multiples of it.
     """
@@ -120,7 +122,7 @@ class Generator(nn.Module):
         super().__init__()
         if scale not in (1, 2, 4):
             raise UsageError(f"the generator works at scale 1, 2 or 4, not {scale}")
-        self.unshuffle = unshuffle
+        self.unshuffle, self.scale = unshuffle, scale
         self.alignment_px = unshuffle * 2 ** (len(channels) - 1)
         extra = [max(EXTRA_CHANNELS_MIN, channels[0] >> power) for power in range(1, scale.bit_length())]
         widths = [*reversed(channels), *extra]

@@ -12,6 +12,7 @@ from typing import Any
 
 from bigrestore.files import whole_file
 
+STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
 SOURCES_NAME = "SOURCES.md"
 
 
@@ -41,15 +42,21 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         f"# {name}",
         "",
         f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
-        f"{info['halo_px']} px, alignment {info['alignment_px']} px, {'with' if info['prior'] else 'without'} "
-        "a generative prior.",
+        f"{info['halo_px']} px{_prior_halo(info)}, alignment {info['alignment_px']} px, "
+        f"{'with' if info['prior'] else 'without'} a generative prior.",
         "",
         f"sha256 of the tensors: `{info['sha256']}`",
     ]
-    for stage, record in info.get("training", {}).items():
+    training = info.get("training", {})
+    for stage, record in sorted(training.items(), key=lambda item: STAGES.index(item[0])):
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)
+
+
+def _prior_halo(info: dict[str, Any]) -> str:
+    """Return what to say of the halo with the prior at work."""
+    return f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
 
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:

@@ -1,9 +1,7 @@
 """Stage 1: the U-Net and the interpolation learn to undo a known degradation.
 
-The code psi that conditions the network is the truth for two fifths of the pairs, the estimator's reading
-of the same window for two fifths, and dropped (zero, "unknown") for the rest: the network learns to use
-good knowledge, to bear the estimator's errors, and to work without any. Damage masks are shown half of
-the time, so that marked and unmarked damage are both known to it.
+The code psi that conditions the network is the truth, the estimator's reading, or dropped (`train.codes`): the
+network learns to use good knowledge, to bear the estimator's errors, and to work without any.
 
 The losses look at output and target after the low-frequency lock, which will act on every output: regional
 grey is the input's business, and the shading and banding of a scan, which nothing in it tells, would
@@ -23,23 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigrestore.nn.checkpoint import save_model
-from bigrestore.nn.code import Degradations, compose_psi
-from bigrestore.nn.estimator import degradations_of
 from bigrestore.nn.guards import low_frequency_lock
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.redegrade import redegrade
 from bigrestore.nn.restorer import Restorer
-from bigrestore.nn.wiener import tissue_sigma, wiener_filters
+from bigrestore.train.codes import drawn_codes, read, shown_masks, written
 from bigrestore.train.data import step_rng
 from bigrestore.train.halo import measure_halo
-from bigrestore.train.losses import charbonnier, fft_amplitude_l1, pyramid_l1
+from bigrestore.train.losses import charbonnier, fft_amplitude_l1, psnr, pyramid_l1
 from bigrestore.train.pairs import Pairs, PairSource
 
 PATCH_PX = 96
 BATCH = 8
 HELD_OUT = 32
-ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.2
-MASK_SHOWN_SHARE = 0.5
 CHOICE_STREAM = 2
 SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
@@ -88,9 +82,8 @@ class FidelityStage:
         """Return the losses of one step, the total first."""
         pairs = self.pairs.at(step, self.batch)
         rng = step_rng(self.seed, step, CHOICE_STREAM)
-        shown = torch.from_numpy(rng.random(self.batch) < MASK_SHOWN_SHARE).to(pairs.valid.device)
-        valid = torch.where(shown[:, None, None, None], pairs.valid, torch.ones_like(pairs.valid))
-        psi, filters = self._codes(pairs, valid, rng)
+        valid = shown_masks(pairs, rng)
+        psi, filters = drawn_codes(self.model, pairs, valid, rng)
         _, y, out = self.model.fidelity(pairs.degraded, valid, psi, filters, self.dtype)
         return self._losses(y, out.log_scale, out.shape_maps, pairs, progress)
 
@@ -98,11 +91,11 @@ class FidelityStage:
     def validate(self) -> dict[str, float]:
         """Return the mean PSNR gain over Catmull-Rom on the held-out pairs, blind, oracle and without code."""
         pairs = self.pairs.held_out()
-        start = _psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
+        start = psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         figures = {}
-        blind = self._written(self._read(pairs.degraded, pairs.valid))
-        oracle = self._written(pairs.known)
+        blind = written(self.model, read(self.model, pairs.degraded, pairs.valid))
+        oracle = written(self.model, pairs.known)
         for name, (psi, filters) in (
             ("blind", blind),
             ("oracle", oracle),
@@ -110,14 +103,14 @@ class FidelityStage:
         ):
             _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
             y = low_frequency_lock(y, pairs.degraded, pairs.valid, pairs.known.kernel, self.model.scale)
-            figures[f"gain_{name}"] = float((_psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
+            figures[f"gain_{name}"] = float((psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
         return figures
 
     @torch.no_grad()
     def sheet(self) -> NDArray[np.uint8]:
         """Return held-out pairs, one a column: degraded, restored, target."""
         pairs = self.pairs.held_out()
-        psi, filters = self._written(self._read(pairs.degraded, pairs.valid))
+        psi, filters = written(self.model, read(self.model, pairs.degraded, pairs.valid))
         _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
         rows = (catmull_rom(pairs.degraded, self.model.scale), y, pairs.target)
         picture = torch.cat([torch.cat([*row[:10, 0]], dim=1) for row in rows]).clamp(0, 1)
@@ -136,28 +129,6 @@ class FidelityStage:
         """Measure the halo and write the model."""
         halo_px, errors = measure_halo(self.model, self.pairs.held_out().degraded)
         save_model(path, self.model, {"halo_px": halo_px, "halo_errors": errors})
-
-    def _read(self, degraded: Tensor, valid: Tensor) -> Degradations:
-        """Return what the estimator reads off each window."""
-        with torch.no_grad():
-            return degradations_of(self.model.estimator(degraded, valid))
-
-    def _written(self, known: Degradations) -> tuple[Tensor, Tensor]:
-        """Return codes, (N, 24), and linear deconvolutions of degradations."""
-        sigma = tissue_sigma(known.noise_gain, known.read_noise)
-        with torch.no_grad():
-            filters = wiener_filters(known.kernel, sigma, self.model.scale)
-            return compose_psi(self.model.basis, known, self.model.scale), filters
-
-    def _codes(self, pairs: Pairs, valid: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return oracle, estimated or dropped codes, drawn per pair, with their filters."""
-        choice = torch.from_numpy(rng.random(self.batch)).to(pairs.degraded.device)
-        psi, filters = self._written(pairs.known)
-        read = (choice >= ORACLE_SHARE) & (choice < 1 - DROPPED_SHARE)
-        if bool(read.any()):
-            psi[read], filters[read] = self._written(self._read(pairs.degraded[read], valid[read]))
-        psi[choice >= 1 - DROPPED_SHARE] = 0
-        return psi, filters
 
     def _losses(
         self, y: Tensor, log_scale: Tensor, shape_maps: Tensor | None, pairs: Pairs, progress: float
@@ -196,8 +167,3 @@ def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
     if progress < SQUARED_FROM:
         return charbonnier(restored, target)
     return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)
-
-
-def _psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Return the PSNR of each image of a batch, dB, for a range of 1."""
-    return -10 * torch.log10((a - b).square().mean((1, 2, 3)).clamp_min(1e-10))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -21,9 +22,12 @@ from bigrestore.nn.restorer import Conditions, Restorer
 log = logging.getLogger(__name__)
 
 MOSAIC = 5
+PRIOR_LIMIT_PX = 256
 
 
-def measure_halo(model: Restorer, windows: Tensor) -> tuple[int, dict[str, float]]:
+def measure_halo(
+    model: Restorer, windows: Tensor, *, realness: float = 0.0, from_px: int = 0
+) -> tuple[int, dict[str, float]]:
     """Measure the halo of a model on held-out tissue.
 
     Parameters
@@ -31,7 +35,11 @@ def measure_halo(model: Restorer, windows: Tensor) -> tuple[int, dict[str, float
     model : Restorer
         The network, on any device.
     windows : Tensor, (N, 1, h, w)
-        Degraded windows, h and w at least 84 pixels.
+        Degraded windows, h and w at least 84 pixels; 109 with the prior.
+    realness : float
+        Share of the prior's detail; the prior reaches further than the U-Net.
+    from_px : int
+        Smallest halo to try.
 
     Returns
     -------
@@ -43,11 +51,13 @@ def measure_halo(model: Restorer, windows: Tensor) -> tuple[int, dict[str, float
     model = copy.deepcopy(model).cpu().eval()
     tissue = torch.stack([mosaic(windows.cpu(), first) for first in (0, 7)])
     worst: tuple[int, dict[int, float]] = (0, {})
+    limit_px = PRIOR_LIMIT_PX if realness else LIMIT_PX
     for conditions in _probe_conditions(model):
-        found = probe_halo(model, tissue, conditions, limit_px=LIMIT_PX)
+        conditions = attrs.evolve(conditions, realness=realness)
+        found = probe_halo(model, tissue, conditions, limit_px=limit_px, from_px=max(from_px, worst[0]))
         log.info("halo probe: %d px", found[0])
         worst = max(worst, found, key=lambda pair: pair[0])
-    return worst[0], {str(px): float(error) for px, error in worst[1].items()}
+    return max(worst[0], from_px), {str(px): float(error) for px, error in worst[1].items()}
 
 
 def mosaic(windows: Tensor, first: int) -> Tensor:

@@ -15,7 +15,7 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,8 +62,8 @@ class Stage(Protocol):
         """Return validation figures of the present weights."""
         ...
 
-    def sheet(self) -> NDArray[Any] | None:
-        """Return a picture of the present weights' work, (H, W) or (H, W, 3), uint8, or None."""
+    def sheet(self) -> NDArray[Any] | Mapping[str, NDArray[Any]] | None:
+        """Return a picture of the present weights' work, (H, W) or (H, W, 3), uint8, or several by name, or None."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -107,21 +107,23 @@ def train(stage: Stage, settings: LoopSettings, export: Path | None = None) -> T
     return _Training(stage, settings).run(export)
 
 
-def _parameters(stage: Stage) -> list[nn.Parameter]:
-    """Return the parameters that a stage trains, in their stable order."""
-    parameters = [p for p in stage.modules().parameters() if p.requires_grad]
+def _parameters(stage: Stage) -> dict[str, nn.Parameter]:
+    """Return the parameters that a stage trains by name, in their stable order."""
+    parameters = {name: p for name, p in stage.modules().named_parameters() if p.requires_grad}
     if not parameters:
         raise UsageError(f"The stage {stage.name} has nothing to train; unfreeze some of its parameters.")
     return parameters
 
 
-def _groups_by_fan_in(parameters: Sequence[nn.Parameter], limit: int | None) -> list[dict[str, Any]]:
-    """Return parameter groups for Adam, each with the factor on the rate that its number of inputs allows."""
+def _groups_by_factor(parameters: Mapping[str, nn.Parameter], settings: LoopSettings) -> list[dict[str, Any]]:
+    """Return parameter groups for Adam, each with the factor on the rate that its fan-in and its name give."""
+    limit = settings.fan_in_limit
     by_factor: dict[float, list[nn.Parameter]] = defaultdict(list)
-    for parameter in parameters:
+    for name, parameter in parameters.items():
         inputs = parameter[0].numel() if parameter.ndim > 1 else 1
-        by_factor[1.0 if limit is None else min(1.0, limit / inputs)].append(parameter)
-    return [{"params": group, "fan_in_factor": factor} for factor, group in by_factor.items()]
+        allowed = 1.0 if limit is None else min(1.0, limit / inputs)
+        by_factor[allowed * settings.rate_factor(name)].append(parameter)
+    return [{"params": group, "rate_factor": factor} for factor, group in by_factor.items()]
 
 
 class _Training:
@@ -133,8 +135,9 @@ class _Training:
         random.seed(settings.seed)
         np.random.seed(settings.seed % 2**32)  # noqa: NPY002  (for third parties; nothing here draws from it)
         torch.manual_seed(settings.seed)
-        self.parameters = _parameters(stage)
-        groups = _groups_by_fan_in(self.parameters, settings.fan_in_limit)
+        named = _parameters(stage)
+        self.parameters = list(named.values())
+        groups = _groups_by_factor(named, settings)
         self.optimiser = torch.optim.Adam(groups, lr=settings.rate, betas=settings.betas, fused=True)
         self.average = WeightAverage(self.parameters, settings.average_decay)
         self.guard = StepGuard(self.parameters, self.optimiser, settings.guard)
@@ -205,7 +208,7 @@ class _Training:
         progress = self._progress()
         rate = self.settings.rate_at(self.step, progress) * self.guard.rate_factor
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["fan_in_factor"]
+            group["lr"] = rate * group["rate_factor"]
         losses = self.stage.step(self.step, progress)
         norm: float | None = None
         verdict = self.guard.judge(self.step, float(losses["loss"].detach()))
@@ -293,7 +296,10 @@ class _Training:
             self.figures = {name: float(value) for name, value in self.stage.validate().items()}
             sheet = self.stage.sheet()
         if sheet is not None:
-            write_sheet(self.settings.directory / "sheets" / f"step-{self.step:09d}.png", sheet)
+            pictures = sheet if isinstance(sheet, Mapping) else {"": sheet}
+            for name, picture in pictures.items():
+                stem = f"step-{self.step:09d}" + (f"-{name}" if name else "")
+                write_sheet(self.settings.directory / "sheets" / f"{stem}.png", picture)
         if not self.figures:
             return
         self.figures_csv.add(self.step, {"seconds": self.elapsed_s} | self.figures)

@@ -7,14 +7,19 @@ or broadcastable, 1 where a pixel counts; means are then over what counts, and 0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from bigrestore.errors import UsageError
+from bigrestore.train.windows import local_mean
 
 CHARBONNIER_EPSILON = 1e-3
 PYRAMID_LEVELS = 3
+ARTIFACT_PX = 7
+BANDWIDTHS = (0.5, 1.0, 2.0, 4.0)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -118,6 +123,72 @@ def fft_amplitude_l1(output: Tensor, target: Tensor, mask: Tensor | None = None)
 def _amplitude(spectrum: Tensor) -> Tensor:
     """Return the amplitude, with a gradient that stays finite where it is zero."""
     return torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
+
+
+def local_artifact_l1(output: Tensor, target: Tensor, averaged: Tensor) -> Tensor:
+    """Return the L1 weighted by where the residual is restless, and 0 where the averaged model is worse.
+
+    Texture that is invented shows as a residual that varies from pixel to pixel. Its weight is the variance of
+    the residual in 7 x 7 pixels times the fifth root of its variance over the image (Liang et al., "Details or
+    Artifacts", CVPR 2022). Pixels at which the model is nearer to the target than its running average are left in
+    peace: there the adversary has found something.
+
+    Parameters
+    ----------
+    output, target, averaged : Tensor, (N, 1, H, W)
+        The output, what it should be, and the output of the averaged weights.
+    """
+    residual = target.float() - output.float()
+    with torch.no_grad():
+        still = residual.detach()
+        mean = local_mean(still, ARTIFACT_PX)
+        local = (local_mean(still.square(), ARTIFACT_PX) - mean.square()).clamp_min(0)
+        whole = still.var(dim=(1, 2, 3), keepdim=True)
+        worse = still.abs() >= (target - averaged).abs()
+        weight = local * whole.pow(0.2) * worse
+    return (weight * residual).abs().mean()
+
+
+def code_discrepancy(codes: Tensor, wanted: Tensor) -> Tensor:
+    """Return the squared maximum mean discrepancy of two sets of codes, 0 for equal sets.
+
+    Radial kernels exp(-d^2 / 2 b^2) of four bandwidths b, {0.5, 1, 2, 4} times the median distance of the codes
+    of both sets; their mean (Gretton et al., "A kernel two-sample test", JMLR 13, 2012; the biased estimate).
+
+    Parameters
+    ----------
+    codes, wanted : Tensor, (n, L) and (m, L)
+    """
+    both = torch.cat([codes.float(), wanted.float()])
+    lengths = both.square().sum(1)
+    squared = (lengths[:, None] + lengths - 2 * both @ both.T).clamp_min(0)
+    with torch.no_grad():
+        rows, columns = torch.triu_indices(len(both), len(both), 1, device=both.device)
+        median = squared[rows, columns].median().clamp_min(1e-12)
+    kernel = torch.stack([torch.exp(-squared / (2 * median * b * b)) for b in BANDWIDTHS]).mean(0)
+    n = len(codes)
+    return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
+
+
+def feature_l1(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Return the mean over layers of the L1 between a critic's features of made and of real images.
+
+    Feature matching (Wang et al., "High-Resolution Image Synthesis with Conditional GANs", CVPR 2018).
+    """
+    losses = [
+        (one.float() - other.detach().float()).abs().mean() for one, other in zip(made, real, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def hinge_critic_loss(real: Tensor, made: Tensor) -> Tensor:
+    """Return the critic's hinge loss from its judgements of real and made (Lim and Ye, "Geometric GAN", 2017)."""
+    return (1 - real).clamp_min(0).mean() + (1 + made).clamp_min(0).mean()
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Return the PSNR of each image of a batch, dB, for a range of 1."""
+    return -10 * torch.log10((a - b).square().mean((1, 2, 3)).clamp_min(1e-10))
 
 
 def kernel_l1(kernel: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.nn.presets import PRESETS
+from bigrestore.nn.redegrade import KERNEL_PX
 from bigrestore.train.resume import refuse_existing
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What the networks may compute in; everything else is float32."""
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -45,6 +51,52 @@ def one_of(*known: object) -> Validator:
             raise UsageError(f"--{attribute.name} is {value}; choose one of {', '.join(map(str, known))}.")
 
     return check
+
+
+@attrs.frozen
+class StageOptions:
+    """What the command line says of a stage.
+
+    Attributes
+    ----------
+    preset : str
+        Name of a preset; only where the model is new.
+    scale : int
+        1, 2 or 4; only where the model is new.
+    steps, minutes : int or None, float or None
+        Length of the training; exactly one is given.
+    device : str
+        "cpu", "cuda", "cuda:1", "mps".
+    precision : str
+        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
+    recipe : str
+        Name or path of a degradation recipe.
+    start : Path or None
+        Checkpoint to start from instead of the output itself.
+    prior : Path or None
+        Checkpoint whose generator to begin with, of the same or a smaller scale.
+    seed, batch, threads : int
+        Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
+    rate : float
+        Peak learning rate.
+    resume : bool
+        Go on from the last training checkpoint.
+    """
+
+    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
+    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
+    steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
+    minutes: float | None = attrs.field(default=None, validator=above_zero)
+    device: str = "cpu"
+    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
+    recipe: str = "default"
+    start: Path | None = None
+    prior: Path | None = None
+    seed: int = attrs.field(default=0, validator=whole_number(0, 2**31 - 1))
+    batch: int = attrs.field(default=0, validator=whole_number(0, 65_536))
+    threads: int = attrs.field(default=0, validator=whole_number(0, 1024))
+    rate: float = attrs.field(default=8e-4, validator=above_zero)
+    resume: bool = False
 
 
 def check_place(stage: str, output: Path, *, resume: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,9 @@ class LoopSettings:
         a filter move together then changes its output by no more than the rate times this many inputs.
         Adam's rate goes with 1 / width in the analysis of Yang et al. ("Tensor Programs V", 2022) as well.
         None: one rate for all, for networks that are shallow or bounded.
+    rate_factors : mapping of str to float
+        Further factors on the rate, by the name of a parameter: the first pattern (as of a shell) that fits its
+        name counts.
     average_decay : float
         Of the averaged weights.
     checkpoint_s : float
@@ -69,6 +73,7 @@ class LoopSettings:
     seed: int = 0
     betas: tuple[float, float] = (0.9, 0.99)
     fan_in_limit: int | None = attrs.field(default=None, validator=_positive)
+    rate_factors: Mapping[str, float] = attrs.field(factory=dict)
     average_decay: float = 0.999
     checkpoint_s: float = attrs.field(default=120.0, validator=_positive)
     log_every: int = attrs.field(default=20, validator=_positive)
@@ -89,6 +94,8 @@ class LoopSettings:
         own = attrs.asdict(self, recurse=True)
         for name in ("directory", "checkpoint_s", "log_every", "resume", "facts"):
             del own[name]
+        if not self.rate_factors:
+            del own["rate_factors"]
         plain: dict[str, Any] = json.loads(json.dumps({**dict(self.facts), **own}))
         return plain
 
@@ -98,6 +105,11 @@ class LoopSettings:
             return min(step / self.steps, 1.0)
         assert self.minutes is not None
         return min(elapsed_s / (60 * self.minutes), 1.0)
+
+    def rate_factor(self, name: str) -> float:
+        """Return the factor that the patterns give the parameter of a name; 1 where none fits."""
+        fitting = (factor for pattern, factor in self.rate_factors.items() if fnmatchcase(name, pattern))
+        return next(fitting, 1.0)
 
     def rate_at(self, step: int, progress: float) -> float:
         """Return the learning rate of a step: linear warm-up times a cosine to the last rate."""

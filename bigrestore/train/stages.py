@@ -1,8 +1,9 @@
 """One stage of training from a folder of images to a checkpoint that can be used.
 
 The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
-(or starts from another by `--start`). Beside it lies a folder `MODEL.train/STAGE/` with what a resumed
-training needs and what people look at: checkpoints, CSV and TensorBoard logs, sheets of held-out pairs.
+(or starts from another by `--start`), `prior` puts a generator into it, `bridge` and `polish` join the two.
+Beside it lies a folder `MODEL.train/STAGE/` with what a resumed training needs and what people look at:
+checkpoints, CSV and TensorBoard logs, sheets.
 """
 
 from __future__ import annotations
@@ -18,75 +19,24 @@ import attrs
 import torch
 
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import InputError, UsageError, out_of_memory
+from bigrestore.errors import UsageError, out_of_memory
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
-from bigrestore.nn.presets import PRESETS, get_preset
-from bigrestore.nn.redegrade import KERNEL_PX
+from bigrestore.nn.grow import take_over
+from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
-from bigrestore.train import estimator, fidelity
+from bigrestore.train.assembly import PLANS, STARTS_FROM, AnyStage, Source, build_stage
 from bigrestore.train.card import write_card
-from bigrestore.train.data import PatchSource
-from bigrestore.train.estimator import EstimatorStage
-from bigrestore.train.fidelity import FidelityStage
-from bigrestore.train.images import GreyImage, load_images, split_by_section
 from bigrestore.train.loop import train
-from bigrestore.train.options import above_zero, one_of, whole_number
-from bigrestore.train.pairs import PairSource, patch_size
+from bigrestore.train.options import StageOptions
+from bigrestore.train.pairs import PairSource
 from bigrestore.train.schedule import LoopSettings, TrainResult
 
 log = logging.getLogger(__name__)
 
-WARMUP_STEPS = {"estimator": 100, "fidelity": 500}
-FAN_IN_LIMIT = {"estimator": None, "fidelity": 150}
-"""The U-Net is deep and has no norm layers: without this a step of 8e-4 throws it off (see `train.guard`)."""
-
 LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machine")
 """What is kept of a training that another one of the same stage started from."""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@attrs.frozen
-class StageOptions:
-    """What the command line says of a stage.
-
-    Attributes
-    ----------
-    preset : str
-        Name of a preset; only where the model is new.
-    scale : int
-        1, 2 or 4; only where the model is new.
-    steps, minutes : int or None, float or None
-        Length of the training; exactly one is given.
-    device : str
-        "cpu", "cuda", "cuda:1", "mps".
-    precision : str
-        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
-    recipe : str
-        Name or path of a degradation recipe.
-    start : Path or None
-        Checkpoint to start from instead of the output itself.
-    seed, batch, threads : int
-        Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
-    rate : float
-        Peak learning rate.
-    resume : bool
-        Go on from the last training checkpoint.
-    """
-
-    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
-    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
-    steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
-    minutes: float | None = attrs.field(default=None, validator=above_zero)
-    device: str = "cpu"
-    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
-    recipe: str = "default"
-    start: Path | None = None
-    seed: int = attrs.field(default=0, validator=whole_number(0, 2**31 - 1))
-    batch: int = attrs.field(default=0, validator=whole_number(0, 65_536))
-    threads: int = attrs.field(default=0, validator=whole_number(0, 1024))
-    rate: float = attrs.field(default=8e-4, validator=above_zero)
-    resume: bool = False
+NO_RECIPE = "none: clean windows"
 
 
 def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> TrainResult:
@@ -95,7 +45,7 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     Parameters
     ----------
     name : str
-        "estimator" or "fidelity".
+        "estimator", "fidelity", "prior", "bridge" or "polish".
     data : Path
         Folder of clean images, or a packed .npz.
     output : Path
@@ -121,10 +71,10 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     device = torch.device(options.device)
     model, info = _starting_model(name, output, options)
     model.to(device)
-    pairs = _pairs(name, data, model.scale, options, device)
-    stage = _stage(name, model, pairs, options)
+    settings = _loop_settings(name, data, output, options)
+    stage, source = build_stage(name, data, model, info, options, settings)
     try:
-        result = train(stage, _loop_settings(name, data, output, options), output)
+        result = train(stage, settings, output)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -133,13 +83,19 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
             "--preset."
         ) from error
     if result.status == "done":
-        before = info.get("training", {})
-        record = _record(stage, pairs, options, result)
+        before = _still_true(name, info.get("training", {}))
+        record = _record(stage, source, options, result)
         record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
         update_info(output, {"training": {**before, name: record}})
         card = write_card(output, read_checkpoint(output)[0], data)
         log.info("wrote %s and its card %s", output, card)
     return result
+
+
+def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the records of what a new stage leaves as it is: a new U-Net or prior is not joined to the other."""
+    parted = ("bridge", "polish") if name in ("fidelity", "prior") else ()
+    return {stage: record for stage, record in before.items() if stage not in parted}
 
 
 def hardware(device: torch.device) -> str:
@@ -154,8 +110,9 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
     start = options.start or (output if output.is_file() else None)
     if start is None:
         if name != "estimator":
+            before = STARTS_FROM[name]
             raise UsageError(
-                f"{name} starts from a model with a trained estimator; run `bigrestore train estimator` with -o {output} "
+                f"{name} starts from a model with a trained {before}; run `bigrestore train {before}` with -o {output} "
                 "first, or name one by --start"
             )
         torch.manual_seed(options.seed)
@@ -166,52 +123,34 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
             f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
             f"{options.scale}; say so by --preset and --scale, or choose another output"
         )
-    return loaded.restorer.train(), loaded.info
-
-
-def _pairs(name: str, data: Path, scale: int, options: StageOptions, device: torch.device) -> PairSource:
-    input_px = estimator.WINDOW_PX if name == "estimator" else fidelity.PATCH_PX
-    train_images, held_out_images = split_by_section(load_images(data))
-    side = patch_size(input_px, scale)
-    return PairSource(
-        PatchSource(train_images, side, scale),
-        _held_out_source(train_images, held_out_images, side, scale),
-        Recipe.load(options.recipe),
-        scale,
-        seed=options.seed,
-        device=device,
-        held_out_count=estimator.HELD_OUT if name == "estimator" else fidelity.HELD_OUT,
-        together=estimator.HELD_OUT_TOGETHER if name == "estimator" else 1,
+    model = (
+        loaded.restorer if name in ("estimator", "fidelity") else _with_prior(name, loaded.restorer, options)
     )
+    return model.train(), loaded.info
 
 
-def _held_out_source(
-    train_images: list[GreyImage], held_out: list[GreyImage], side: int, scale: int
-) -> PatchSource:
-    """Return the source of the held-out pairs; where none of their images holds a window, of those trained on."""
-    try:
-        return PatchSource(held_out, side, scale, augment=False)
-    except InputError as error:
-        log.warning(
-            "No held-out image can be used (%s); the running figures are of images trained on.", error
-        )
-        return PatchSource(train_images, side, scale, augment=False)
+def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
+    """Return a restorer with a generator: its own, that of another model, or a new one."""
+    if model.prior is None:
+        if name != "prior" and options.prior is None:
+            raise UsageError(
+                f"{name} starts from a model with a trained prior; run `bigrestore train prior` on it first, or name one "
+                "by --prior"
+            )
+        torch.manual_seed(options.seed)
+        without, model = model, Restorer(model.preset, model.scale, with_prior=True)
+        model.load_state_dict(without.state_dict(), strict=False)
+    if options.prior is not None:
+        other = load_model(options.prior).restorer
+        if other.prior is None or model.prior is None:
+            raise UsageError(
+                f"the model {options.prior} has no prior to take over; choose one that a prior was trained for"
+            )
+        take_over(model.prior, other.prior)
+    return model
 
 
-def _stage(
-    name: str, model: Restorer, pairs: PairSource, options: StageOptions
-) -> EstimatorStage | FidelityStage:
-    if name == "estimator":
-        return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH)
-    dtype = DTYPES.get(options.precision)
-    if dtype is None:
-        raise UsageError(f"there is no training precision {options.precision!r}; use fp32 or bf16")
-    return FidelityStage(model, pairs, seed=options.seed, batch=options.batch or fidelity.BATCH, dtype=dtype)
-
-
-def _record(
-    stage: EstimatorStage | FidelityStage, pairs: PairSource, options: StageOptions, result: TrainResult
-) -> dict[str, Any]:
+def _record(stage: AnyStage, source: Source, options: StageOptions, result: TrainResult) -> dict[str, Any]:
     """Return what the model card says of the training."""
     return {
         "seconds": round(result.elapsed_s),
@@ -219,12 +158,12 @@ def _record(
         "batch": stage.batch,
         "threads": torch.get_num_threads(),
         "precision": options.precision,
-        "recipe": options.recipe,
+        "recipe": options.recipe if isinstance(source, PairSource) else NO_RECIPE,
         "seed": options.seed,
         "rate": options.rate,
-        "machine": hardware(pairs.device),
-        "files": len(pairs.train.names),
-        "groups": {group: round(share, 3) for group, share in pairs.train.groups.items()},
+        "machine": hardware(source.device),
+        "files": len(source.train.names),
+        "groups": {group: round(share, 3) for group, share in source.train.groups.items()},
         "figures": {key: round(value, 4) for key, value in result.figures.items()},
         "steps_skipped": result.skipped,
         "steps_restored": result.restored,
@@ -255,8 +194,7 @@ def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -
         steps=options.steps,
         minutes=options.minutes,
         rate=options.rate,
-        warmup_steps=WARMUP_STEPS[name],
-        fan_in_limit=FAN_IN_LIMIT[name],
+        **attrs.asdict(PLANS[name], recurse=False),
         seed=options.seed,
         resume=options.resume,
         facts={

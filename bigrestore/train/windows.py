@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 CELL_PX = 7
@@ -109,6 +110,11 @@ def area_downscale(pixels: NDArray[Any], factor: float) -> NDArray[Any]:
     return np.asarray(np.clip(np.rint(resized), 0, limit), dtype=pixels.dtype)
 
 
+def local_mean(image: Tensor, side: int) -> Tensor:
+    """Return the means over side x side pixels, side odd, of (N, 1, H, W); at the border over what is inside."""
+    return avg_pool2d(image, side, stride=1, padding=side // 2, count_include_pad=False)
+
+
 def cell_maps(pixels: NDArray[Any]) -> CellMaps:
     """Measure tissue and sharpness in every cell of an image.
 
@@ -125,8 +131,8 @@ def cell_maps(pixels: NDArray[Any]) -> CellMaps:
     image = torch.from_numpy(to_float(pixels))[None, None]
     mean = avg_pool2d(image, CELL_PX)
     deviation = (avg_pool2d(image * image, CELL_PX) - mean * mean).clamp_min(0).sqrt()
-    low = avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
-    lower = avg_pool2d(low, 5, stride=1, padding=2, count_include_pad=False)
+    low = local_mean(image, 3)
+    lower = local_mean(low, 5)
     # At the border both means are one-sided and see the slope as detail: nothing is measured there.
     inside = torch.zeros_like(image)
     inside[..., 3:-3, 3:-3] = 1

@@ -271,10 +271,13 @@ def test_training_needs_neither_zarr_nor_dask() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def test_a_coherent_step_moves_a_wide_filter_no_further_than_a_narrow_one() -> None:
+def test_a_coherent_step_moves_a_wide_filter_no_further_than_a_narrow_one(tmp_path: Path) -> None:
     wide, narrow, bias = (nn.Parameter(torch.zeros(*shape)) for shape in ((4, 128, 3, 3), (4, 10), (4,)))
-    groups = loop._groups_by_fan_in([wide, narrow, bias], 150)
-    factors = {id(p): group["fan_in_factor"] for group in groups for p in group["params"]}
+    named = {"wide": wide, "narrow": narrow, "bias": bias}
+    limited = settings(tmp_path, fan_in_limit=150, rate_factors={"n*": 0.5, "narrow": 9.0})
+    groups = loop._groups_by_factor(named, limited)
+    factors = {id(p): group["rate_factor"] for group in groups for p in group["params"]}
     assert factors[id(wide)] == pytest.approx(150 / 1152)
-    assert factors[id(narrow)] == factors[id(bias)] == 1.0
-    assert [group["fan_in_factor"] for group in loop._groups_by_fan_in([wide, bias], None)] == [1.0]
+    assert factors[id(bias)] == 1.0
+    assert factors[id(narrow)] == 0.5, "the first pattern that fits counts"
+    assert [group["rate_factor"] for group in loop._groups_by_factor(named, settings(tmp_path))] == [1.0]

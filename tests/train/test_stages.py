@@ -23,21 +23,6 @@ from bigrestore.train.stages import StageOptions, train_stage
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 
 
-@pytest.fixture(scope="module")
-def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four sharp images of dark discs on light ground."""
-    folder = tmp_path_factory.mktemp("tissue")
-    rng = np.random.default_rng(0)
-    yy, xx = np.mgrid[:360, :360]
-    for index in range(4):
-        image = np.full((360, 360), 225.0)
-        for _ in range(500):
-            y, x, r = rng.uniform(0, 360), rng.uniform(0, 360), rng.uniform(2, 8)
-            image[(yy - y) ** 2 + (xx - x) ** 2 < r * r] = rng.uniform(60, 160)
-        Image.fromarray(image.astype(np.uint8)).save(folder / f"section{index}.png")
-    return folder
-
-
 OPTIONS = StageOptions(preset="nano", scale=1, steps=6, batch=2, threads=1)
 
 

@@ -24,7 +24,7 @@ from bigrestore.errors import (
     StoppedError,
     UsageError,
 )
-from bigrestore.train import resume, stages
+from bigrestore.train import assembly, resume, stages
 from bigrestore.train.images import find_images
 from bigrestore.train.logs import Board, CsvLog
 from bigrestore.train.options import check_place
@@ -71,7 +71,7 @@ def test_an_absurd_option_is_refused_before_anything_is_read(wrong: dict[str, An
 def test_the_command_refuses_before_it_reads_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], sentence: str
 ) -> None:
-    monkeypatch.setattr(stages, "load_images", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(assembly, "load_images", lambda *_: pytest.fail("images were read"))
     result = invoke("estimator", tmp_path, "-o", tmp_path / "m.safetensors", *flags)
     assert sentence in str(result.exception)
     assert isinstance(result.exception, UsageError | InputError)

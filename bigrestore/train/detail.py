@@ -1,0 +1,126 @@
+"""Clean detail to learn a prior from: `x - L(x)` of tissue windows, and what chance does to them.
+
+The windows are those that pairs are made of, on the grid of the output, without any degradation. L is the
+same Gaussian as in the restorer, so that what the prior learns is what it will be asked for: texture, and
+never regional grey. The window is larger than the patch by the reach of L and by the shift below.
+
+Augmentation is for the critic, which would learn a few hundred megapixels by heart: symmetries of the square, a
+shift (a smaller patch is cut at a drawn place, so that nothing is padded) and contrast and grey. Real and
+made patches go through the same, so that what it does is never a sign of either, and each of the three leaves
+two fifths of the patches as they are: were all of them turned and shifted, a generator that makes everything lean to one
+side, or in step with its own grid, would never be found out (Karras et al., "Training Generative Adversarial
+Networks with Limited Data", NeurIPS 2020).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bigrestore.nn.restorer import DETAIL_REACH, DETAIL_SIGMA_PX, low_pass
+from bigrestore.train.data import PatchSource, step_rng
+
+PATCH_PX = 64
+"""Side of the patches that are judged, output pixels."""
+SHIFT_PX = 8
+"""What is drawn is larger than a patch by this."""
+AUGMENTED_SHARE = 0.6
+CONTRAST_DEVIATION = 0.2
+GREY_DEVIATION = 0.01
+"""Standard deviations of the log of the contrast factor and of the grey that is added to a whole patch."""
+REAL_STREAM, MEASURED_STREAM = 4, 5
+MEASURED_SEED = 2_468_013
+
+
+def reach_px(scale: int) -> int:
+    """Return how far L reaches to each side, output pixels."""
+    return round(DETAIL_REACH * DETAIL_SIGMA_PX * scale)
+
+
+def window_px(scale: int) -> int:
+    """Return the side of the clean windows that `DetailSource` needs, output pixels."""
+    return PATCH_PX + SHIFT_PX + 2 * reach_px(scale)
+
+
+def detail_of(clean: Tensor, scale: int) -> Tensor:
+    """Return x - L(x) of (N, 1, H, W), without the rim that L reaches over."""
+    rim = reach_px(scale)
+    smooth = low_pass(clean, DETAIL_SIGMA_PX * scale)
+    return (clean - smooth)[..., rim:-rim, rim:-rim]
+
+
+class DetailSource:
+    """Draws detail of clean windows.
+
+    Parameters
+    ----------
+    train, held_out : PatchSource
+        Clean windows of `window_px(scale)` output pixels.
+    scale : int
+        Output pixels per input pixel.
+    seed : int
+        Seed of the training.
+    device : torch.device
+        Where detail is wanted.
+    """
+
+    def __init__(
+        self, train: PatchSource, held_out: PatchSource, scale: int, *, seed: int, device: torch.device
+    ) -> None:
+        self.train, self.scale, self.seed, self.device = train, scale, seed, device
+        self._held_out = held_out
+
+    def at(self, step: int, count: int) -> Tensor:
+        """Return the detail of a step, (count, 1, 72, 72), before augmentation; it depends on (seed, step) only."""
+        clean = self.train.draw(count, step_rng(self.seed, step, REAL_STREAM), self.device)
+        return detail_of(clean, self.scale)
+
+    def measured(self, count: int, *, held_out: bool, stream: int = 0) -> Tensor:
+        """Return patches to measure with, (count, 1, 64, 64), always the same for one stream."""
+        source = self._held_out if held_out else self.train
+        rng = step_rng(MEASURED_SEED, stream, MEASURED_STREAM)
+        parts = []
+        for start in range(0, count, 64):
+            clean = source.draw(min(64, count - start), rng, self.device)
+            parts.append(detail_of(clean, self.scale)[..., :PATCH_PX, :PATCH_PX])
+        return torch.cat(parts)
+
+
+def augment(detail: Tensor, rng: np.random.Generator) -> Tensor:
+    """Shift, turn, and change contrast and grey of three fifths of the patches each, differentiably.
+
+    Parameters
+    ----------
+    detail : Tensor, (N, 1, 72, 72)
+        Detail with room for the shift.
+    rng : numpy.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    Tensor, (N, 1, 64, 64)
+        What is not shifted is the middle.
+    """
+    count = len(detail)
+    shifted, turned, changed = rng.random((3, count)) < AUGMENTED_SHARE
+    places = np.where(shifted[:, None], rng.integers(0, SHIFT_PX + 1, (count, 2)), SHIFT_PX // 2)
+    turns = np.where(turned, rng.integers(0, 8, count), 0)
+    patches = []
+    for one, (y, x), turn in zip(detail, places, turns, strict=True):
+        patch = one[..., y : y + PATCH_PX, x : x + PATCH_PX]
+        patch = patch.mT if turn & 1 else patch
+        patches.append(patch.flip([axis for axis, bit in ((1, 2), (2, 4)) if turn & bit]))
+    contrast = np.where(changed, np.exp(rng.normal(0, CONTRAST_DEVIATION, count)), 1.0)
+    grey = np.where(changed, rng.normal(0, GREY_DEVIATION, count), 0.0)
+    factors, offsets = (
+        torch.from_numpy(values).to(detail)[:, None, None, None] for values in (contrast, grey)
+    )
+    return torch.addcmul(offsets, torch.stack(patches), factors)
+
+
+def square_batch(batch: int) -> int:
+    """Return the largest side k of a square of patches, at most 4, whose area divides a batch."""
+    return max(side for side in range(1, 5) if batch % side**2 == 0 and side <= math.isqrt(batch))
