@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bigrestore.degrade.api import degrade
     from bigrestore.engine.api import restore
-    from bigrestore.engine.scoring import score
+    from bigrestore.engine.scores.scoring import score
     from bigrestore.io.section import open_section
     from bigrestore.nn.checkpoint import load_model
 
@@ -23,7 +23,7 @@ _HOME = {
     "load_model": "bigrestore.nn.checkpoint",
     "open_section": "bigrestore.io.section",
     "restore": "bigrestore.engine.api",
-    "score": "bigrestore.engine.scoring",
+    "score": "bigrestore.engine.scores.scoring",
 }
 
 __all__ = ["__version__", "degrade", "load_model", "open_section", "restore", "score"]

@@ -113,7 +113,7 @@ def score(
     given = {name: value for name, value in flags.items() if value is not None}
     settings = ScoreSettings.from_mapping(given, "The command line")
     configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
-    from bigrestore.engine.scoring import execute_score
+    from bigrestore.engine.scores.scoring import execute_score
 
     found = execute_score(image, output, settings, before=before, reference=reference)
     if as_json:
@@ -141,7 +141,7 @@ def fit_niqe(
     from bigrestore.cli.log import configure_logging
 
     configure_logging(verbose=verbose, quiet=quiet)
-    from bigrestore.engine.fit import fit_niqe_model
+    from bigrestore.engine.scores.fit import fit_niqe_model
 
     model = fit_niqe_model(good, output, input_range=input_range, overwrite=overwrite)
     if not quiet:

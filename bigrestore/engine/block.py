@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bigrestore.engine.blend import Fader
 from bigrestore.engine.mask import MARGIN_PX, Masker, Weights
 from bigrestore.engine.profiles import Profiles
-from bigrestore.engine.tallies import Seams, TileSums, add_residual
+from bigrestore.engine.scores.tallies import Seams, TileSums, add_residual
 from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.geometry import Block, Box, Grid, Tile
 from bigrestore.io.section import Section

@@ -16,7 +16,7 @@ from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
 from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
-from bigrestore.engine.score_start import score_plan
+from bigrestore.engine.scores.start import score_plan
 from bigrestore.io.placement import pyramid_shapes
 from bigrestore.settings import RunSettings
 

@@ -28,7 +28,7 @@ from bigrestore.engine.journal import STORE_FILES, BlockRecord, Journal, note_of
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist
-from bigrestore.engine.run_scores import RunScores
+from bigrestore.engine.scores.blocks import RunScores
 from bigrestore.engine.signals import StopFlag
 from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
 from bigrestore.geometry import Block, Tile

@@ -23,7 +23,7 @@ from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
 from bigrestore.engine.plan import Plan, differing, fingerprint, left_open, make_plan, require_same
 from bigrestore.engine.profiles import Profiles
-from bigrestore.engine.score_start import check_condition
+from bigrestore.engine.scores.start import check_condition
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.methods.base import Method

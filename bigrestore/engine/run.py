@@ -23,15 +23,15 @@ from bigrestore.engine.pipeline import Pipeline
 from bigrestore.engine.plan import provenance
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
 from bigrestore.engine.progress import Progress, make_progress
-from bigrestore.engine.report_state import forget_report, former_report
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
-from bigrestore.engine.run_report import RunReport, make_report
-from bigrestore.engine.run_scores import RunScores
-from bigrestore.engine.score_start import closing_scores, start_scores
-from bigrestore.engine.shards import has_workers, make_crew, own_blocks
+from bigrestore.engine.scores.blocks import RunScores
+from bigrestore.engine.scores.report import RunReport, make_report
+from bigrestore.engine.scores.report_state import forget_report, former_report
+from bigrestore.engine.scores.start import closing_scores, start_scores
 from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.engine.start import begin, join, lock
 from bigrestore.engine.summary import RunSummary
+from bigrestore.engine.workers.shards import has_workers, make_crew, own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.files import remove_tree
 from bigrestore.geometry import Block

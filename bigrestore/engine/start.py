@@ -15,7 +15,7 @@ from bigrestore.engine.lock import joint_writer, sole_writer
 from bigrestore.engine.output import can_be_opened, prepare_store, remove_former, settle_existing
 from bigrestore.engine.plan import digest
 from bigrestore.engine.prepared import Prepared
-from bigrestore.engine.report_state import forget_report
+from bigrestore.engine.scores.report_state import forget_report
 from bigrestore.errors import OutputError, OutputExistsError
 
 

@@ -2,7 +2,7 @@
 
 `bigrestore.score` is a package and, for who calls it, a function too: Python binds the package to that name
 as soon as anything in it is imported, so the package itself can be called and does what
-`bigrestore.engine.scoring.score` does.
+`bigrestore.engine.scores.scoring.score` does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class _CallablePackage(ModuleType):
     """A package that can be called like its main function."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Score an image, a pair or an image with a reference; see `bigrestore.engine.scoring.score`."""
-        from bigrestore.engine.scoring import score
+        """Score an image, a pair or an image with a reference; see `bigrestore.engine.scores.scoring.score`."""
+        from bigrestore.engine.scores.scoring import score
 
         return score(*args, **options)
 

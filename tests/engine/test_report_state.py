@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
-from bigrestore.engine.score_pool import ScorePool
+from bigrestore.engine.scores.pool import ScorePool
 from bigrestore.engine.summary import RunSummary
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
 from bigrestore.methods.base import TileBatch
@@ -219,7 +219,7 @@ def test_a_bug_in_the_report_is_one_and_not_silence(
 def test_a_signal_while_the_report_is_made_costs_the_report_only(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigrestore.engine.run_report import RunReport
+    from bigrestore.engine.scores.report import RunReport
 
     out, collect = tmp_path / "out.ome.tif", RunReport._collect
 
@@ -278,7 +278,7 @@ def test_overwrite_replaces_a_report_and_spares_what_was_added_to_it(tmp_path: P
 def test_a_page_is_known_for_ours() -> None:
     from importlib.resources import files
 
-    from bigrestore.engine.report_place import GENERATOR, HEAD_BYTES
+    from bigrestore.engine.scores.report_place import GENERATOR, HEAD_BYTES
 
     template = (files("bigrestore.score.page") / "template.html").read_text()
     assert GENERATOR in template[:HEAD_BYTES]

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from engine_toys import Fir, Moody, go, save_zarr
 
-from bigrestore.engine import run_report, score_start
-from bigrestore.engine.run_scores import RunScores, ScorePlan
-from bigrestore.engine.score_pool import ScorePool
+from bigrestore.engine.scores import report as run_report
+from bigrestore.engine.scores import start as score_start
+from bigrestore.engine.scores.blocks import RunScores, ScorePlan
+from bigrestore.engine.scores.pool import ScorePool
 from bigrestore.errors import CheckFailedError, StoppedError, UsageError
 from bigrestore.geometry import Grid
 from bigrestore.methods.base import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
@@ -384,8 +385,8 @@ def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
 
 
 def test_a_scoring_process_that_dies_is_replaced(source: Path) -> None:
-    from bigrestore.engine.score_images import Images, Source
-    from bigrestore.engine.score_pool import ScoringFailedError
+    from bigrestore.engine.scores.images import Images, Source
+    from bigrestore.engine.scores.pool import ScoringFailedError
     from bigrestore.geometry import Box
     from bigrestore.io.section import open_section
     from bigrestore.score.grid import TileGrid

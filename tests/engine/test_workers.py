@@ -21,7 +21,7 @@ from bigrestore.engine.lock import joint_writer, sole_writer
 from bigrestore.engine.plan import choose_threads
 from bigrestore.engine.resources import share_of
 from bigrestore.engine.run import execute
-from bigrestore.engine.shards import own_blocks
+from bigrestore.engine.workers.shards import own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
 from bigrestore.geometry import Grid
 from bigrestore.settings import RunSettings, parse_shard
@@ -215,8 +215,8 @@ def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source
 def test_a_worker_that_sees_another_plan_refuses_and_ends_the_run(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigrestore.engine import crew
-    from bigrestore.engine.worker import Order
+    from bigrestore.engine.workers import crew
+    from bigrestore.engine.workers.worker import Order
 
     out = tmp_path / "out.zarr"
     restore(source, out, init_only=True)
@@ -272,7 +272,7 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    from bigrestore.engine import cluster
+    from bigrestore.engine.workers import cluster
 
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(UsageError, match="no dask scheduler answers"):

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 import bigrestore
-from bigrestore.engine.scoring import ScoreSummary
+from bigrestore.engine.scores.scoring import ScoreSummary
 from bigrestore.errors import CheckFailedError, InputError, UsageError
 
 
@@ -311,7 +311,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_scored(
     def never(*_: object) -> None:
         raise AssertionError("it was scored")
 
-    monkeypatch.setattr("bigrestore.engine.scoring._Scoring.run", never)
+    monkeypatch.setattr("bigrestore.engine.scores.scoring._Scoring.run", never)
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file/report", folder / "um.zarr/report"):
         assert call("score", folder / "um.zarr", "-o", place) == 4

@@ -19,7 +19,7 @@ import attrs
 from bigrestore.engine.pipeline import Done, Pipeline
 from bigrestore.engine.plan import digest
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
-from bigrestore.engine.score_start import start_scores
+from bigrestore.engine.scores.start import start_scores
 from bigrestore.engine.signals import StopFlag
 from bigrestore.errors import OutputExistsError
 from bigrestore.geometry import Block, Grid

@@ -25,13 +25,13 @@ from typing import Any
 
 import attrs
 
-from bigrestore.engine.crew import as_error
 from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.pipeline import GRACE_SECONDS, Done, block_files
 from bigrestore.engine.plan import Plan, on_gpu
 from bigrestore.engine.prepared import Prepared
 from bigrestore.engine.signals import StopFlag
-from bigrestore.engine.worker import Feed, Order, Worker
+from bigrestore.engine.workers.crew import as_error
+from bigrestore.engine.workers.worker import Feed, Order, Worker
 from bigrestore.errors import UsageError, WorkersLostError
 from bigrestore.geometry import Block
 from bigrestore.settings import RunSettings

@@ -19,10 +19,10 @@ from bigrestore.engine.block import Job
 from bigrestore.engine.journal import BlockRecord, Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
-from bigrestore.engine.report_state import REPORT, SHOWN, failed_check, note_report
-from bigrestore.engine.run_scores import LATE, RunScores
-from bigrestore.engine.score_images import Images, Source, score_places
-from bigrestore.engine.score_table import Columns, extend, score_rows, to_columns, to_table
+from bigrestore.engine.scores.blocks import LATE, RunScores
+from bigrestore.engine.scores.images import Images, Source, score_places
+from bigrestore.engine.scores.report_state import REPORT, SHOWN, failed_check, note_report
+from bigrestore.engine.scores.table import Columns, extend, score_rows, to_columns, to_table
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError

@@ -57,9 +57,9 @@ def has_workers(settings: RunSettings) -> bool:
 def make_crew(ready: Prepared) -> Workers:
     """Return the workers that the settings of a run ask for."""
     if ready.settings.scheduler or ready.settings.cluster:
-        from bigrestore.engine.cluster import ClusterCrew
+        from bigrestore.engine.workers.cluster import ClusterCrew
 
         return ClusterCrew(ready)
-    from bigrestore.engine.crew import Crew
+    from bigrestore.engine.workers.crew import Crew
 
     return Crew(ready)

@@ -15,9 +15,9 @@ from bigrestore.engine.block import Job
 from bigrestore.engine.journal import Journal
 from bigrestore.engine.plan import SCORE_BLOCKS, Plan, digest, on_gpu
 from bigrestore.engine.resources import available_cpus
-from bigrestore.engine.run_scores import RunScores, ScorePlan
-from bigrestore.engine.score_images import Source
-from bigrestore.engine.score_pool import ScorePool
+from bigrestore.engine.scores.blocks import RunScores, ScorePlan
+from bigrestore.engine.scores.images import Source
+from bigrestore.engine.scores.pool import ScorePool
 from bigrestore.methods.base import Method
 from bigrestore.score.condition import Condition, condition_values
 from bigrestore.score.tiles import EngineSpec, column_names

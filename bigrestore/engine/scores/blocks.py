@@ -23,9 +23,9 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import BlockWork
-from bigrestore.engine.score_images import Source, tissue_seen
-from bigrestore.engine.score_pool import ScorePool
-from bigrestore.engine.score_table import Columns, to_columns
+from bigrestore.engine.scores.images import Source, tissue_seen
+from bigrestore.engine.scores.pool import ScorePool
+from bigrestore.engine.scores.table import Columns, to_columns
 from bigrestore.errors import OutputError, output_error
 from bigrestore.files import write_json
 from bigrestore.geometry import Block, Box, Grid

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bigrestore.engine.journal import REPORT_FILES, Journal
 from bigrestore.engine.plan import Plan
-from bigrestore.engine.report_place import remove_files
-from bigrestore.engine.score_start import score_plan
-from bigrestore.engine.score_table import score_rows
+from bigrestore.engine.scores.report_place import remove_files
+from bigrestore.engine.scores.start import score_plan
+from bigrestore.engine.scores.table import score_rows
 from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import output_error
 from bigrestore.methods.base import Method

@@ -1,4 +1,4 @@
-"""A process that carries out blocks: `python -m bigrestore.engine.worker_main`, fed through its standard input.
+"""A process that carries out blocks: `python -m bigrestore.engine.workers.main`, fed through its standard input.
 
 It is started as a module and not by `multiprocessing`, which would run the caller's script again in each of them. All
 messages are one line of JSON. The first one is the order with the processors to run on, each one after it a block; the
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from bigrestore.engine.journal import BlockRecord
     from bigrestore.engine.signals import StopFlag
-    from bigrestore.engine.worker import Feed, Order
+    from bigrestore.engine.workers.worker import Feed, Order
     from bigrestore.geometry import Block
 
 ORPHANED = 75
@@ -75,7 +75,7 @@ def main() -> None:
     logger = logging.getLogger("bigrestore")
     logger.addHandler(LogSender(sender))
     logger.setLevel(first["log_level"])
-    from bigrestore.engine.worker import Order
+    from bigrestore.engine.workers.worker import Order
 
     try:
         serve(Order(**first["order"]), sender)
@@ -92,7 +92,7 @@ def main() -> None:
 def serve(order: Order, sender: Sender) -> None:
     """Open the run and carry out what comes."""
     from bigrestore.engine.signals import StopFlag
-    from bigrestore.engine.worker import Feed, Worker
+    from bigrestore.engine.workers.worker import Feed, Worker
     from bigrestore.signals import WARNINGS, handled
 
     flag, feed = StopFlag(), Feed()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.engine.output import check_place, require_writable
-from bigrestore.engine.score_images import Source
+from bigrestore.engine.scores.images import Source
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.geometry import Box
 from bigrestore.io.section import open_section

@@ -17,10 +17,8 @@ import pyarrow as pa
 
 from bigrestore.engine.output import check_place
 from bigrestore.engine.progress import Progress, make_progress
-from bigrestore.engine.report_place import settle_folder
 from bigrestore.engine.resources import available_cpus, give_threads_back, one_thread_per_tile
-from bigrestore.engine.run_report import sampling_fact, versions
-from bigrestore.engine.score_checks import (
+from bigrestore.engine.scores.checks import (
     Inputs,
     check_placement,
     check_reference,
@@ -30,10 +28,12 @@ from bigrestore.engine.score_checks import (
     provenance_of,
     refuse_degraded_reference,
 )
-from bigrestore.engine.score_images import Images, Source, score_places, tissue_seen
-from bigrestore.engine.score_pool import ScorePool
-from bigrestore.engine.score_start import known_values
-from bigrestore.engine.score_table import Columns, extend, score_rows, to_columns, to_table
+from bigrestore.engine.scores.images import Images, Source, score_places, tissue_seen
+from bigrestore.engine.scores.pool import ScorePool
+from bigrestore.engine.scores.report import sampling_fact, versions
+from bigrestore.engine.scores.report_place import settle_folder
+from bigrestore.engine.scores.start import known_values
+from bigrestore.engine.scores.table import Columns, extend, score_rows, to_columns, to_table
 from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.errors import CheckFailedError, InputError
 from bigrestore.geometry import Box

@@ -34,7 +34,7 @@ from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.prepared import Prepared
 from bigrestore.engine.resources import affinity, out_of_memory_kills, share_of
 from bigrestore.engine.signals import StopFlag
-from bigrestore.engine.worker import Order
+from bigrestore.engine.workers.worker import Order
 from bigrestore.errors import BigrestoreError, WorkersLostError
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class _Process:
         home = str(Path(bigrestore.__file__).resolve().parents[1])
         paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bigrestore.engine.worker_main"],
+            [sys.executable, "-m", "bigrestore.engine.workers.main"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": paths} | environment,

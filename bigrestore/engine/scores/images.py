@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.engine.score_pool import ScorePool
+from bigrestore.engine.scores.pool import ScorePool
 from bigrestore.geometry import Box
 from bigrestore.io.section import Section
 from bigrestore.pixels import luma, to_unit
