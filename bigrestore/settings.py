@@ -10,315 +10,50 @@ which a run is resumed.
 
 from __future__ import annotations
 
-import numbers
-import re
 import tomllib
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from bigrestore.errors import InputMissingError, UsageError
+from bigrestore.flags import (
+    FORMATS,
+    MOST_WORKERS,
+    PRECISIONS,
+    PROGRESS,
+    SCALES,
+    Span,
+    VoxelSize,
+    check_block,
+    check_cluster,
+    check_condition,
+    check_device,
+    check_names,
+    check_options,
+    check_overlap,
+    check_range,
+    check_realness,
+    check_roi,
+    check_scheduler,
+    check_shard,
+    check_tile,
+    check_voxels,
+    one_of,
+    parse_shard,
+    text,
+    to_names,
+    to_options,
+    to_pair,
+    to_path_text,
+    to_plain,
+    to_roi,
+    to_voxels,
+    whole,
+    yes_or_no,
+)
 from bigrestore.geometry import BLOCK_PX, CHUNK_PX
-from bigrestore.urls import parse_options
-
-SCALES = (1, 2, 4)
-DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
-PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
-CLUSTERS = ("slurm", "pbs", "lsf")
-MOST_WORKERS = 4096
-"""Workers or shards of one run, at most."""
-
-SCHEDULER = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://\S+")
-
-SCORE_STEP_PX = 96
-"""Score tiles are multiples of NIQE's blocks."""
-
-LARGEST_NUMBER = 1e300
-"""Numbers beyond are no quantities; infinity and what is no number lie beyond as well."""
-
-LONGEST_SHOWN = 80
-"""Characters of a refused value that a message repeats."""
-
-VoxelSize = tuple[float | None, float | None, float | None]
-Span = tuple[int, int]
-Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def _flag(attribute: attrs.Attribute[Any]) -> str:
-    return "--" + attribute.name.replace("_", "-")
-
-
-def _refuse(attribute: attrs.Attribute[Any], value: object, way_out: str) -> None:
-    raise UsageError(f"{_flag(attribute)} is {_shown(value)}; {way_out}.")
-
-
-def _shown(value: object) -> str:
-    """Return a refused value on one line: as it was given where it can be, its kind where it has none."""
-    if not isinstance(value, str | int | float | bool | list | tuple | dict | None):
-        return f"of the type {type(value).__name__}"
-    if isinstance(value, tuple) and value and all(map(_is_pair, value)):
-        text = ",".join(f"{start}:{stop}" for start, stop in value)
-    elif isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
-        text = ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
-    else:
-        text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
-
-
-def _one_of(choices: tuple[Any, ...]) -> Check:
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if type(value) is not type(choices[0]) or value not in choices:
-            _refuse(attribute, value, f"choose one of {', '.join(map(str, choices))}")
-
-    return check
-
-
-def _whole(smallest: int, largest: int, unit: str, *, optional: bool = True) -> Check:
-    def check(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is None and optional:
-            return
-        if not (_is_whole(value) and smallest <= value <= largest):
-            _refuse(attribute, value, f"it takes a whole number of {unit} from {smallest} to {largest}")
-
-    return check
-
-
-def _yes_or_no(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, bool):
-        _refuse(attribute, value, "it takes true or false, without quotation marks")
-
-
-def _text(takes: str, *, optional: bool = False) -> Check:
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value is None and optional:
-            return
-        if not isinstance(value, str) or not value.strip() or "\0" in value:
-            _refuse(attribute, value, f"it takes {takes}")
-
-    return check
-
-
-def _device(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (isinstance(value, str) and DEVICE.fullmatch(value)):
-        _refuse(attribute, value, "choose auto, cpu, cuda, cuda:N for the GPU number N, or mps")
-
-
-def _realness(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if not (_is_number(value) and 0.0 <= value <= 1.0):
-        _refuse(attribute, value, "it takes a number from 0 (nothing invented) to 1")
-
-
-def _block(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    good = _is_whole(value) and CHUNK_PX <= value <= 32 * CHUNK_PX and value % CHUNK_PX == 0
-    if not good:
-        _refuse(attribute, value, f"it takes a multiple of {CHUNK_PX} output pixels, such as {BLOCK_PX}")
-
-
-def _overlap(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
-    if not (_is_whole(value) and 0 <= value <= BLOCK_PX and value % 2 == 0):
-        _refuse(attribute, value, f"it takes an even number of output pixels from 0 to {BLOCK_PX}")
-
-
-def _range(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
-    good = (
-        isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]
-    )
-    if not good:
-        _refuse(attribute, value, "it takes two numbers, the value of black and the larger value of white")
-
-
-def _voxels(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
-    good = isinstance(value, tuple) and len(value) == 3
-    if not good or not all(v is None or (_is_number(v) and v > 0) for v in value):
-        given = tuple(v for v in value if v is not None) if isinstance(value, tuple) else value
-        _refuse(attribute, given, "it takes one, two (y,x) or three (z,y,x) positive sizes in micrometres")
-
-
-def _roi(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
-    good = isinstance(value, tuple) and len(value) == 3 and all(map(_is_span, value[1:]))
-    if not good or not (value[0] is None or _is_span(value[0])):
-        given = value[1:] if isinstance(value, tuple) and value[:1] == (None,) else value
-        _refuse(
-            attribute,
-            given,
-            "it takes y0:y1,x0:x1 (or z0:z1,y0:y1,x0:x1) in output pixels, each start below its stop and none "
-            "negative",
-        )
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))
-
-
-def _is_span(value: Any) -> bool:
-    """Return whether a value is a start and a larger stop, neither negative."""
-    return _is_pair(value) and 0 <= value[0] < value[1]
-
-
-def _cluster(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and value not in CLUSTERS:
-        _refuse(attribute, value, f"choose one of {', '.join(CLUSTERS)}")
-
-
-def _scheduler(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, str) and SCHEDULER.fullmatch(value)):
-        _refuse(attribute, value, "it takes the address of a dask scheduler, such as tcp://host:8786")
-
-
-def _shard(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None:
-        parse_shard(value)
-
-
-def parse_shard(text: object) -> tuple[int, int]:
-    """Read a shard `I/N`: the I-th of N parts of a run's blocks, counted from 1.
-
-    Returns
-    -------
-    tuple of int
-        I and N.
-
-    Raises
-    ------
-    UsageError
-        Where the text is of another form, or I is none of 1 to N.
-    """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text) if isinstance(text, str) else None
-    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= index <= count <= MOST_WORKERS:
-        raise UsageError(
-            f"--shard is {_shown(text)}; it takes I/N, the part I of N of the blocks with I from 1 to N and N at "
-            f"most {MOST_WORKERS}."
-        )
-    return index, count
-
-
-def _to_options(value: object) -> object:
-    return (parse_options(value) or None) if isinstance(value, str) else value
-
-
-def _options(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):
-        raise UsageError(f"{_flag(attribute)} is no JSON object; give names and values.")
-
-
-def _condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    _text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)
-    if value is not None:
-        from bigrestore.score.condition import Condition
-
-        Condition.parse(value)
-
-
-def parse_roi(text: str) -> tuple[Span | None, Span, Span]:
-    """Read a region of interest.
-
-    Parameters
-    ----------
-    text : str
-        `y0:y1,x0:x1` in output pixels of the whole run, with `z0:z1,` before it in a volume.
-
-    Returns
-    -------
-    tuple
-        (z, y, x) as (start, stop) each; z is None where the text names no z.
-
-    Raises
-    ------
-    UsageError
-        Where the text is of another form, or a span is empty or negative.
-    """
-    parts = text.split(",")
-    try:
-        spans = [tuple(int(number) for number in part.split(":")) for part in parts]
-    except ValueError:
-        spans = []
-    if len(spans) not in (2, 3) or not all(len(s) == 2 and 0 <= s[0] < s[1] for s in spans):
-        raise UsageError(
-            f"--roi is {text!r}; it takes y0:y1,x0:x1 (or z0:z1,y0:y1,x0:x1) in output pixels, each start "
-            "below its stop and none negative."
-        )
-    z, y, x = ([None, *spans] if len(spans) == 2 else spans)[:3]
-    return (None if z is None else (z[0], z[1])), (y[0], y[1]), (x[0], x[1])  # type: ignore[index]
-
-
-def parse_voxel_size(text: str) -> VoxelSize:
-    """Read a voxel size in micrometres: one number for y and x, `y,x`, or `z,y,x`.
-
-    Raises
-    ------
-    UsageError
-        Where the text is of another form; the sizes themselves are checked by `RunSettings`.
-    """
-    try:
-        sizes = [float(part) for part in text.split(",")]
-    except ValueError:
-        sizes = []
-    if len(sizes) == 1:
-        return None, sizes[0], sizes[0]
-    if len(sizes) == 2:
-        return None, sizes[0], sizes[1]
-    if len(sizes) == 3:
-        return sizes[0], sizes[1], sizes[2]
-    raise UsageError(f"--voxel-size is {text!r}; it takes micrometres as SIZE, Y,X or Z,Y,X.")
-
-
-def _to_plain(value: object) -> object:
-    """Return numbers of other libraries as Python's, and lists as tuples; leave all else as it is."""
-    if isinstance(value, list | tuple):
-        return tuple(_to_plain(item) for item in value)
-    if isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    return float(value) if isinstance(value, numbers.Real) else value
-
-
-def _to_roi(value: object) -> object:
-    if isinstance(value, str):
-        return parse_roi(value)
-    plain = _to_plain(value)
-    return (None, *plain) if isinstance(plain, tuple) and len(plain) == 2 else plain
-
-
-def _to_voxels(value: object) -> object:
-    if isinstance(value, str):
-        return parse_voxel_size(value)
-    plain = _to_plain(value)
-    if isinstance(plain, tuple) and plain:
-        sizes = plain * 2 if len(plain) == 1 else plain
-        return (None,) * (3 - len(sizes)) + sizes
-    if _is_number(plain):
-        return None, float(plain), float(plain)  # type: ignore[arg-type]
-    return plain
-
-
-def _to_path_text(value: object) -> object:
-    return str(value) if isinstance(value, PurePath) else value
-
-
-def _to_pair(value: object) -> object:
-    return _to_plain(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -400,62 +135,64 @@ class RunSettings:
         One sentence with the flag, its value and what it takes.
     """
 
-    method: str = attrs.field(default="network", validator=_text("the name of a method"))
+    method: str = attrs.field(default="network", validator=text("the name of a method"))
     model: str | None = attrs.field(
         default=None,
-        converter=_to_path_text,
-        validator=_text("a file or the name of a shipped model", optional=True),
+        converter=to_path_text,
+        validator=text("a file or the name of a shipped model", optional=True),
     )
-    scale: int = attrs.field(default=1, converter=_to_plain, validator=_one_of(SCALES))
-    realness: float = attrs.field(default=0.0, converter=_to_plain, validator=_realness)
+    scale: int = attrs.field(default=1, converter=to_plain, validator=one_of(SCALES))
+    realness: float = attrs.field(default=0.0, converter=to_plain, validator=check_realness)
     kernel: str | None = attrs.field(
-        default=None, converter=_to_path_text, validator=_text("a file", optional=True)
+        default=None, converter=to_path_text, validator=text("a file", optional=True)
     )
-    mask: str = attrs.field(default="auto", converter=_to_path_text, validator=_text("auto, none or a file"))
+    mask: str = attrs.field(default="auto", converter=to_path_text, validator=text("auto, none or a file"))
     tile_size: int | None = attrs.field(
-        default=None, converter=_to_plain, validator=_whole(32, 32 * CHUNK_PX, "output pixels")
+        default=None, converter=to_plain, validator=whole(32, 32 * CHUNK_PX, "output pixels")
     )
-    overlap: int | None = attrs.field(default=None, converter=_to_plain, validator=_overlap)
-    block_size: int = attrs.field(default=BLOCK_PX, converter=_to_plain, validator=_block)
-    batch_size: int | None = attrs.field(
-        default=None, converter=_to_plain, validator=_whole(1, 1024, "tiles")
+    overlap: int | None = attrs.field(default=None, converter=to_plain, validator=check_overlap)
+    block_size: int = attrs.field(default=BLOCK_PX, converter=to_plain, validator=check_block)
+    batch_size: int | None = attrs.field(default=None, converter=to_plain, validator=whole(1, 1024, "tiles"))
+    device: str = attrs.field(default="auto", validator=check_device)
+    precision: str = attrs.field(default="auto", validator=one_of(PRECISIONS))
+    voxel_size: VoxelSize | None = attrs.field(default=None, converter=to_voxels, validator=check_voxels)
+    input_range: tuple[float, float] | None = attrs.field(
+        default=None, converter=to_pair, validator=check_range
     )
-    device: str = attrs.field(default="auto", validator=_device)
-    precision: str = attrs.field(default="auto", validator=_one_of(PRECISIONS))
-    voxel_size: VoxelSize | None = attrs.field(default=None, converter=_to_voxels, validator=_voxels)
-    input_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
-    roi: tuple[Span | None, Span, Span] | None = attrs.field(default=None, converter=_to_roi, validator=_roi)
+    roi: tuple[Span | None, Span, Span] | None = attrs.field(
+        default=None, converter=to_roi, validator=check_roi
+    )
     level: int = attrs.field(
-        default=0, converter=_to_plain, validator=_whole(0, 32, "pyramid levels", optional=False)
+        default=0, converter=to_plain, validator=whole(0, 32, "pyramid levels", optional=False)
     )
-    format: str = attrs.field(default="auto", validator=_one_of(FORMATS))
-    lock: bool = attrs.field(default=True, validator=_yes_or_no)
-    resume: bool = attrs.field(default=False, validator=_yes_or_no)
-    overwrite: bool = attrs.field(default=False, validator=_yes_or_no)
-    deterministic: bool = attrs.field(default=False, validator=_yes_or_no)
+    format: str = attrs.field(default="auto", validator=one_of(FORMATS))
+    lock: bool = attrs.field(default=True, validator=yes_or_no)
+    resume: bool = attrs.field(default=False, validator=yes_or_no)
+    overwrite: bool = attrs.field(default=False, validator=yes_or_no)
+    deterministic: bool = attrs.field(default=False, validator=yes_or_no)
     seed: int = attrs.field(
-        default=0, converter=_to_plain, validator=_whole(0, 2**31 - 1, "the seed", optional=False)
+        default=0, converter=to_plain, validator=whole(0, 2**31 - 1, "the seed", optional=False)
     )
-    threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
+    threads: int | None = attrs.field(default=None, converter=to_plain, validator=whole(1, 4096, "threads"))
     workers: int | None = attrs.field(
-        default=None, converter=_to_plain, validator=_whole(1, MOST_WORKERS, "workers")
+        default=None, converter=to_plain, validator=whole(1, MOST_WORKERS, "workers")
     )
-    scheduler: str | None = attrs.field(default=None, validator=_scheduler)
-    cluster: str | None = attrs.field(default=None, validator=_cluster)
-    shard: str | None = attrs.field(default=None, validator=_shard)
-    init_only: bool = attrs.field(default=False, validator=_yes_or_no)
-    finalize: bool = attrs.field(default=False, validator=_yes_or_no)
-    check_all: bool = attrs.field(default=False, validator=_yes_or_no)
+    scheduler: str | None = attrs.field(default=None, validator=check_scheduler)
+    cluster: str | None = attrs.field(default=None, validator=check_cluster)
+    shard: str | None = attrs.field(default=None, validator=check_shard)
+    init_only: bool = attrs.field(default=False, validator=yes_or_no)
+    finalize: bool = attrs.field(default=False, validator=yes_or_no)
+    check_all: bool = attrs.field(default=False, validator=yes_or_no)
     storage_options: dict[str, Any] | None = attrs.field(
-        default=None, converter=_to_options, validator=_options, repr=False
+        default=None, converter=to_options, validator=check_options, repr=False
     )
-    progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
-    log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
-    report: bool = attrs.field(default=True, validator=_yes_or_no)
+    progress: str = attrs.field(default="auto", validator=one_of(PROGRESS))
+    log_format: str = attrs.field(default="text", validator=one_of(("text", "json")))
+    report: bool = attrs.field(default=True, validator=yes_or_no)
     report_sample: int | None = attrs.field(
-        default=None, converter=_to_plain, validator=_whole(1, 10_000_000, "score tiles")
+        default=None, converter=to_plain, validator=whole(1, 10_000_000, "score tiles")
     )
-    fail_if: str | None = attrs.field(default=None, validator=_condition)
+    fail_if: str | None = attrs.field(default=None, validator=check_condition)
 
     def __attrs_post_init__(self) -> None:
         if self.resume and self.overwrite:
@@ -521,25 +258,6 @@ class RunSettings:
         return {name: _plain(value) for name, value in facts.items()}
 
 
-def _tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    good = _is_whole(value) and SCORE_STEP_PX <= value <= 100 * SCORE_STEP_PX and value % SCORE_STEP_PX == 0
-    if not good:
-        _refuse(attribute, value, f"it takes a multiple of {SCORE_STEP_PX} pixels, such as {CHUNK_PX}")
-
-
-def _names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, tuple) or not value or not all(isinstance(v, str) and v.strip() for v in value):
-        _refuse(attribute, value, "it takes names of metrics, such as brisque,niqe")
-
-
-def _to_names(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    return _to_plain(value)
-
-
 @attrs.frozen(kw_only=True)
 class ScoreSettings:
     """The settings of `score`, as asked for.
@@ -583,34 +301,38 @@ class ScoreSettings:
         One sentence with the flag, its value and what it takes.
     """
 
-    engine: str = attrs.field(default="native", validator=_one_of(("native", "pyiqa")))
-    metrics: tuple[str, ...] | None = attrs.field(default=None, converter=_to_names, validator=_names)
+    engine: str = attrs.field(default="native", validator=one_of(("native", "pyiqa")))
+    metrics: tuple[str, ...] | None = attrs.field(default=None, converter=to_names, validator=check_names)
     niqe_model: str | None = attrs.field(
-        default=None, converter=_to_path_text, validator=_text("a file", optional=True)
+        default=None, converter=to_path_text, validator=text("a file", optional=True)
     )
-    tile_size: int = attrs.field(default=CHUNK_PX, converter=_to_plain, validator=_tile)
+    tile_size: int = attrs.field(default=CHUNK_PX, converter=to_plain, validator=check_tile)
     sample: int | None = attrs.field(
-        default=None, converter=_to_plain, validator=_whole(1, 10_000_000, "tiles")
+        default=None, converter=to_plain, validator=whole(1, 10_000_000, "tiles")
     )
     seed: int = attrs.field(
-        default=0, converter=_to_plain, validator=_whole(0, 2**31 - 1, "the seed", optional=False)
+        default=0, converter=to_plain, validator=whole(0, 2**31 - 1, "the seed", optional=False)
     )
     level: int = attrs.field(
-        default=0, converter=_to_plain, validator=_whole(0, 32, "pyramid levels", optional=False)
+        default=0, converter=to_plain, validator=whole(0, 32, "pyramid levels", optional=False)
     )
-    voxel_size: VoxelSize | None = attrs.field(default=None, converter=_to_voxels, validator=_voxels)
-    input_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
-    before_range: tuple[float, float] | None = attrs.field(default=None, converter=_to_pair, validator=_range)
+    voxel_size: VoxelSize | None = attrs.field(default=None, converter=to_voxels, validator=check_voxels)
+    input_range: tuple[float, float] | None = attrs.field(
+        default=None, converter=to_pair, validator=check_range
+    )
+    before_range: tuple[float, float] | None = attrs.field(
+        default=None, converter=to_pair, validator=check_range
+    )
     reference_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=_to_pair, validator=_range
+        default=None, converter=to_pair, validator=check_range
     )
-    any_placement: bool = attrs.field(default=False, validator=_yes_or_no)
-    fail_if: str | None = attrs.field(default=None, validator=_condition)
-    csv: bool = attrs.field(default=False, validator=_yes_or_no)
-    overwrite: bool = attrs.field(default=False, validator=_yes_or_no)
-    threads: int | None = attrs.field(default=None, converter=_to_plain, validator=_whole(1, 4096, "threads"))
-    progress: str = attrs.field(default="auto", validator=_one_of(PROGRESS))
-    log_format: str = attrs.field(default="text", validator=_one_of(("text", "json")))
+    any_placement: bool = attrs.field(default=False, validator=yes_or_no)
+    fail_if: str | None = attrs.field(default=None, validator=check_condition)
+    csv: bool = attrs.field(default=False, validator=yes_or_no)
+    overwrite: bool = attrs.field(default=False, validator=yes_or_no)
+    threads: int | None = attrs.field(default=None, converter=to_plain, validator=whole(1, 4096, "threads"))
+    progress: str = attrs.field(default="auto", validator=one_of(PROGRESS))
+    log_format: str = attrs.field(default="text", validator=one_of(("text", "json")))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> ScoreSettings:

@@ -28,8 +28,9 @@ from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
 from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
+from bigrestore.flags import PROGRESS
 from bigrestore.pixels import luma, to_unit
-from bigrestore.settings import PROGRESS, RunSettings
+from bigrestore.settings import RunSettings
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section

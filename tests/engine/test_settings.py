@@ -13,8 +13,9 @@ import pytest
 from engine_toys import Fir
 
 from bigrestore.errors import InputMissingError, UsageError
+from bigrestore.flags import parse_roi, parse_voxel_size
 from bigrestore.methods.registry import create_method
-from bigrestore.settings import RunSettings, ScoreSettings, load_config, parse_roi, parse_voxel_size
+from bigrestore.settings import RunSettings, ScoreSettings, load_config
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from bigrestore.engine.resources import share_of
 from bigrestore.engine.run import execute
 from bigrestore.engine.workers.shards import own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
+from bigrestore.flags import parse_shard
 from bigrestore.geometry import Grid
-from bigrestore.settings import RunSettings, parse_shard
+from bigrestore.settings import RunSettings
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.errors import UsageError
+from bigrestore.flags import SCALES
 from bigrestore.io.placement import scaled_placement
 from bigrestore.io.section import Section, open_section
-from bigrestore.settings import SCALES, ScoreSettings
+from bigrestore.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 
