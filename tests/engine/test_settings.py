@@ -100,7 +100,8 @@ def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) ->
 @pytest.mark.parametrize("kind", [RunSettings, ScoreSettings])
 def test_every_setting_refuses_what_is_of_another_type(kind: type[RunSettings | ScoreSettings]) -> None:
     for field in attrs.fields(kind):
-        for value in (object(), {"a": 1}, b"bytes"):
+        table = {1: "no name"} if field.name == "storage_options" else {"a": 1}
+        for value in (object(), table, b"bytes"):
             with pytest.raises(UsageError, match="--" + field.name.replace("_", "-")):
                 kind(**{field.name: value})
 
