@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,13 @@ def test_out_of_memory_first_halves_the_batch_then_the_tile_and_says_so(tmp_path
 def test_an_output_that_disappears_stops_the_run(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.zarr"
 
-    def gone(call: int, _: TileBatch) -> None:
+    def gone(call: int, __: TileBatch) -> None:
         if call == TILES_PER_BLOCK + 1:
+            records = Path(f"{out}.bigrestore/journal")
+            for _ in range(400):  # the first block is written while the second is restored
+                if any(records.glob("*.json")):
+                    break
+                time.sleep(0.05)
             shutil.rmtree(out)
 
     with pytest.raises(OutputError, match=r"is gone.*--resume"):
