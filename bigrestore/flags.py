@@ -339,11 +339,6 @@ def to_path_text(value: object) -> object:
     return str(value) if isinstance(value, PurePath) else value
 
 
-def to_pair(value: object) -> object:
-    """Turn a list of two into a tuple."""
-    return to_plain(value)
-
-
 def check_tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take the side of a score tile."""
     good = is_whole(value) and SCORE_STEP_PX <= value <= 100 * SCORE_STEP_PX and value % SCORE_STEP_PX == 0

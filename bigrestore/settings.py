@@ -45,7 +45,6 @@ from bigrestore.flags import (
     text,
     to_names,
     to_options,
-    to_pair,
     to_path_text,
     to_plain,
     to_roi,
@@ -157,7 +156,7 @@ class RunSettings:
     precision: str = attrs.field(default="auto", validator=one_of(PRECISIONS))
     voxel_size: VoxelSize | None = attrs.field(default=None, converter=to_voxels, validator=check_voxels)
     input_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_pair, validator=check_range
+        default=None, converter=to_plain, validator=check_range
     )
     roi: tuple[Span | None, Span, Span] | None = attrs.field(
         default=None, converter=to_roi, validator=check_roi
@@ -318,13 +317,13 @@ class ScoreSettings:
     )
     voxel_size: VoxelSize | None = attrs.field(default=None, converter=to_voxels, validator=check_voxels)
     input_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_pair, validator=check_range
+        default=None, converter=to_plain, validator=check_range
     )
     before_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_pair, validator=check_range
+        default=None, converter=to_plain, validator=check_range
     )
     reference_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_pair, validator=check_range
+        default=None, converter=to_plain, validator=check_range
     )
     any_placement: bool = attrs.field(default=False, validator=yes_or_no)
     fail_if: str | None = attrs.field(default=None, validator=check_condition)

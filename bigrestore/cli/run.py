@@ -12,6 +12,7 @@ from bigrestore.cli.table import print_rows
 if TYPE_CHECKING:
     from bigrestore.engine.dry import Estimate
     from bigrestore.engine.summary import RunSummary
+    from bigrestore.settings import RunSettings
 
 Text = str | None
 Number = int | None
@@ -175,16 +176,21 @@ def run(
 
         _show_estimate(estimate(input, output, settings, guarded=guarded), as_json=as_json)
         return
+    summary = _restored(input, output, settings, guarded)
+    _show_summary(summary, as_json=as_json, quiet=quiet)
+    summary.raise_if_failed()
+
+
+def _restored(input: str, output: Path, settings: RunSettings, guarded: dict[str, Path]) -> RunSummary:
+    """Restore; the framework knows the exit code of Ctrl-C, but not the way out."""
     from bigrestore.engine.run import execute
 
     try:
-        summary = execute(input, output, settings, guarded=guarded)
-    except KeyboardInterrupt as error:  # the framework knows the exit code, but not the way out
+        return execute(input, output, settings, guarded=guarded)
+    except KeyboardInterrupt as error:
         way_out = f"; {error}" if str(error) else ""
         typer.echo(f"bigrestore: Stopped by Ctrl-C{way_out}.", err=True)
         raise
-    _show_summary(summary, as_json=as_json, quiet=quiet)
-    summary.raise_if_failed()
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,11 +63,7 @@ def estimator(
     quiet: Quiet = False,
 ) -> None:
     """Stage 0: learn to read blur and noise off windows of tissue."""
-    configure_logging(verbose=verbose, quiet=quiet)
-    options = _options(
-        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
-    )
-    _train("estimator", data, output, options, quiet=quiet)
+    _train("estimator", locals())
 
 
 @train_app.command()
@@ -91,11 +87,7 @@ def fidelity(
     quiet: Quiet = False,
 ) -> None:
     """Stage 1: learn to undo a known degradation; starts from a model with a trained estimator."""
-    configure_logging(verbose=verbose, quiet=quiet)
-    options = _options(
-        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
-    )
-    _train("fidelity", data, output, options, quiet=quiet)
+    _train("fidelity", locals())
 
 
 @train_app.command()
@@ -119,24 +111,7 @@ def prior(
     quiet: Quiet = False,
 ) -> None:
     """Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity."""
-    configure_logging(verbose=verbose, quiet=quiet)
-    options = _options(
-        preset,
-        scale,
-        steps,
-        minutes,
-        device,
-        precision,
-        "default",
-        start,
-        seed,
-        batch,
-        rate,
-        threads,
-        resume,
-        prior,
-    )
-    _train("prior", data, output, options, quiet=quiet)
+    _train("prior", locals())
 
 
 @train_app.command()
@@ -161,24 +136,7 @@ def bridge(
     quiet: Quiet = False,
 ) -> None:
     """Stage 3: let the prior say what the data say; starts from a model with a trained prior."""
-    configure_logging(verbose=verbose, quiet=quiet)
-    options = _options(
-        preset,
-        scale,
-        steps,
-        minutes,
-        device,
-        precision,
-        recipe,
-        start,
-        seed,
-        batch,
-        rate,
-        threads,
-        resume,
-        prior,
-    )
-    _train("bridge", data, output, options, quiet=quiet)
+    _train("bridge", locals())
 
 
 @train_app.command()
@@ -202,57 +160,24 @@ def polish(
     quiet: Quiet = False,
 ) -> None:
     """Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model."""
-    configure_logging(verbose=verbose, quiet=quiet)
-    options = _options(
-        preset, scale, steps, minutes, device, precision, recipe, start, seed, batch, rate, threads, resume
-    )
-    _train("polish", data, output, options, quiet=quiet)
+    _train("polish", locals())
 
 
-def _options(
-    preset: str,
-    scale: int,
-    steps: int | None,
-    minutes: float | None,
-    device: str,
-    precision: str,
-    recipe: str,
-    start: Path | None,
-    seed: int,
-    batch: int,
-    rate: float,
-    threads: int,
-    resume: bool,
-    prior: Path | None = None,
-) -> StageOptions:
+def _options(asked: dict[str, Any]) -> StageOptions:
+    """Return the options of a stage; a recipe that is none is better known before the images are read than after."""
     from bigrestore.degrade.schema import Recipe
     from bigrestore.methods.network import choose_device, choose_precision
     from bigrestore.train.options import StageOptions
 
-    chosen = choose_device(device)
-    computed = choose_precision(precision, chosen)
-    if precision == "auto" and computed == "fp16":
-        computed = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
-    Recipe.load(recipe)  # a recipe that is none is better known before the images are read than after
-    return StageOptions(
-        preset=preset,
-        scale=scale,
-        steps=steps,
-        minutes=minutes,
-        device=str(chosen),
-        precision=computed,
-        recipe=recipe,
-        start=start,
-        prior=prior,
-        seed=seed,
-        batch=batch,
-        rate=rate,
-        threads=threads,
-        resume=resume,
-    )
+    chosen = choose_device(asked["device"])
+    precision = choose_precision(asked["precision"], chosen)
+    if asked["precision"] == "auto" and precision == "fp16":
+        precision = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
+    Recipe.load(asked.get("recipe", "default"))
+    return StageOptions(**asked | {"device": str(chosen), "precision": precision})
 
 
-def _train(stage: str, data: Path, output: Path, options: StageOptions, *, quiet: bool) -> None:
+def _train(stage: str, asked: dict[str, Any]) -> None:
     """Train; a stop ends with 75, Ctrl-C with 130, and both say how to go on."""
     import signal
 
@@ -261,6 +186,9 @@ def _train(stage: str, data: Path, output: Path, options: StageOptions, *, quiet
     from bigrestore.train.signals import stopping_at_once
     from bigrestore.train.stages import train_stage
 
+    data, output, verbose, quiet = (asked.pop(name) for name in ("data", "output", "verbose", "quiet"))
+    configure_logging(verbose=verbose, quiet=quiet)
+    options = _options(asked)
     check_place(stage, output, resume=options.resume)
     with stopping_at_once(f"The training of {output}"):
         result = train_stage(stage, data, output, options)

@@ -63,6 +63,9 @@ PLANS = {
 STARTS_FROM = {"fidelity": "estimator", "prior": "fidelity", "bridge": "prior", "polish": "bridge"}
 """What a stage needs to have been trained before it."""
 
+Images = tuple[list[GreyImage], list[GreyImage]]
+"""Images to train on, and held-out ones."""
+
 
 def build_stage(
     name: str,
@@ -89,24 +92,25 @@ def build_stage(
     settings : LoopSettings
         How the loop will step it.
     """
+    images = split_by_section(load_images(data))
     if name == "prior":
-        return _prior_stage(data, model, info, options, settings)
+        return _prior_stage(images, model, info, options, settings)
     if name in ("bridge", "polish"):
-        return _bridge_stage(name, data, model, info, options, settings)
+        return _bridge_stage(name, images, model, info, options, settings)
     if name == "estimator":
         pairs = _pairs(
-            data, model, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.HELD_OUT_TOGETHER
+            images, model, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.HELD_OUT_TOGETHER
         )
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
-    pairs = _pairs(data, model, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
+    pairs = _pairs(images, model, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
 
 def _prior_stage(
-    data: Path, model: Restorer, info: dict[str, Any], options: StageOptions, settings: LoopSettings
+    images: Images, model: Restorer, info: dict[str, Any], options: StageOptions, settings: LoopSettings
 ) -> tuple[PriorStage, DetailSource]:
-    details = _details(data, model, options)
+    details = _details(images, model, options)
     critic = critic_for(model, options.seed).to(options.device)
     stage = PriorStage(
         model,
@@ -122,14 +126,14 @@ def _prior_stage(
 
 def _bridge_stage(
     name: str,
-    data: Path,
+    images: Images,
     model: Restorer,
     info: dict[str, Any],
     options: StageOptions,
     settings: LoopSettings,
 ) -> tuple[BridgeStage, PairSource]:
-    pairs = _pairs(data, model, options, bridge.PATCH_PX, bridge.HELD_OUT)
-    held_out = _details(data, model, options).measured(prior.MEASURED, held_out=True)
+    pairs = _pairs(images, model, options, bridge.PATCH_PX, bridge.HELD_OUT)
+    held_out = _details(images, model, options).measured(prior.MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
         model,
@@ -146,9 +150,9 @@ def _bridge_stage(
 
 
 def _pairs(
-    data: Path, model: Restorer, options: StageOptions, input_px: int, held_out: int, together: int = 1
+    images: Images, model: Restorer, options: StageOptions, input_px: int, held_out: int, together: int = 1
 ) -> PairSource:
-    train_images, held_out_images = split_by_section(load_images(data))
+    train_images, held_out_images = images
     side = patch_size(input_px, model.scale)
     return PairSource(
         PatchSource(train_images, side, model.scale),
@@ -162,8 +166,8 @@ def _pairs(
     )
 
 
-def _details(data: Path, model: Restorer, options: StageOptions) -> DetailSource:
-    train_images, held_out_images = split_by_section(load_images(data))
+def _details(images: Images, model: Restorer, options: StageOptions) -> DetailSource:
+    train_images, held_out_images = images
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
         PatchSource(train_images, side, scale),
