@@ -6,6 +6,11 @@ positions. Each level doubles the grid, so a tile's detail is the section's deta
 U-Net's features enter through the channel-split bridge; without them the generator makes tissue on its own,
 which is how it is trained first.
 
+With them it makes what the fidelity output lacks, and no more. That output has the coarse detail already and some of
+the fine, so every level's grey is weighed by a map, its share, read off the U-Net's features: near nothing
+where the data say it all, more on the fine grids where they are silent. (A generator that had to make all detail over
+again was 3.4 dB below the interpolation after 700 steps of training, and its texture followed its own grid.)
+
 It has the U-Net's levels, bottleneck to first grid, one more for x2 and two more for x4, and the last
 level's head shuffles unshuffle x unshuffle pixels out of every node. So all grids of a preset that folds its
 input by 2 are twice as coarse as the output they serve: x1 ends at half the input's resolution, x2 at the
@@ -16,6 +21,7 @@ StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +38,8 @@ DETAIL_GAIN = 0.05
 """Fixed factor of the output: brings the untrained generator to the amplitude of detail in tissue."""
 EXTRA_CHANNELS_MIN = 16
 CODES_PER_LEVEL = 2
+FIRST_SHARE = 0.1
+"""Share of every level before the bridge is trained: little, so that training starts near the fidelity output."""
 
 
 class SynthesisLevel(nn.Module):
@@ -131,6 +139,8 @@ class Generator(nn.Module):
         self.mapping = MappingNetwork(latent)
         self.deltas = LayerDeltas(latent, CODES_PER_LEVEL * len(widths))
         self.vector = nn.Parameter(torch.randn(widths[0], 1, 1))
+        finest = len(channels) - 1
+        self.shares = nn.ModuleList(_share_head(guides[min(index, finest)]) for index in range(len(widths)))
         self.levels = nn.ModuleList(
             SynthesisLevel(below, width, latent, guide, head)
             for below, width, guide, head in zip([widths[0], *widths], widths, guides, heads, strict=False)
@@ -152,7 +162,7 @@ class Generator(nn.Module):
         w_field : Tensor, (N, L, h, w)
             Latent codes on the bottleneck grid, out of `mapping`.
         features : sequence of Tensor, or None
-            Decoder features of the U-Net, coarse to fine, the bottleneck first; None: the prior alone.
+            Decoder features of the U-Net, coarse to fine, the bottleneck first; None: the prior alone, all of it.
         seed, z : int
             Name of the noise, as in `noise.hashed_normal`; the layer is the level, 0 at the bottleneck.
         origin : Tensor, (N, 2), integer
@@ -184,9 +194,16 @@ class Generator(nn.Module):
             guide = features[index] if features is not None and index < len(features) else None
             code = codes[CODES_PER_LEVEL * index : CODES_PER_LEVEL * (index + 1)]
             x, fresh = level(spread(x, size), code, guide, noise)
+            if features is not None:
+                fresh = fresh * self._share(index, features, size)
             grey = self._add_grey(grey, fresh)
         assert grey is not None
         return grey * DETAIL_GAIN
+
+    def _share(self, index: int, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Return what share of a level's grey is added, (N, 1, H, W), 0..1; the extra levels read the finest features."""
+        guide = features[min(index, len(features) - 1)]
+        return torch.sigmoid(spread(self.shares[index](guide).float(), size))
 
     def _add_grey(self, coarse: Tensor | None, fresh: Tensor) -> Tensor:
         """Shuffle a head's pixels out (more than one at the last level only) and add the coarser sum."""
@@ -202,3 +219,12 @@ class Generator(nn.Module):
                 f"{self.alignment_px} px"
             )
         return torch.div(corners, self.alignment_px, rounding_mode="floor")
+
+
+def _share_head(guide_channels: int) -> nn.Conv2d:
+    """Return what reads a share off features: the same everywhere, until it is trained."""
+    head = nn.Conv2d(guide_channels, 1, 1)
+    nn.init.zeros_(head.weight)
+    assert head.bias is not None
+    nn.init.constant_(head.bias, math.log(FIRST_SHARE / (1 - FIRST_SHARE)))
+    return head

@@ -1,6 +1,6 @@
 """The whole network: interpolation, U-Net, prior and guards, put together.
 
-    base = rational(x);  y0 = base + unet(x, deconvolutions);  y1 = L(base) + generator
+    base = rational(x);  y0 = base + unet(x, deconvolutions);  y1 = y0 + generator
     y = y0 + realness (y1 - y0)
 
 then the guards. At realness 0 the generator is not run at all, so that the result is noise-free and
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigrestore.errors import UsageError
@@ -25,11 +24,6 @@ from bigrestore.nn.presets import Preset
 from bigrestore.nn.prior import Generator
 from bigrestore.nn.unet import UNet, UNetOutput
 from bigrestore.nn.wiener import deconvolve, tissue_sigma, wiener_filters
-
-DETAIL_SIGMA_PX = 8.0
-"""Standard deviation of L in input pixels: the prior brings what is finer than this."""
-DETAIL_REACH = 3.0
-"""L is cut off at this many standard deviations."""
 
 
 @attrs.frozen(eq=False)
@@ -155,22 +149,19 @@ class Restorer(nn.Module):
         filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
         base, y, out = self.fidelity(x, valid, psi, filters, dtype)
         if conditions.realness > 0:
-            y = torch.lerp(y, self.detailed(base, out, conditions, origins, dtype), conditions.realness)
+            y = y + conditions.realness * self.detail(out, conditions, origins, dtype)
         if conditions.lock:
             y = self._hold_to_data(y, x, valid, conditions)
         return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
 
-    def detailed(
-        self, base: Tensor, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        """Return y1 = L(base) + generator."""
+    def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return what the generator adds to y0 at realness 1, (N, 1, H * scale, W * scale), float32."""
         if self.prior is None or self.latent_head is None:
             raise UsageError("this model has no prior, so realness must be 0; choose a model with a prior")
-        with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(out.residual.device.type, dtype, enabled=dtype != torch.float32):
             w_field = self.prior.mapping(self.latent_head(out.features[0]))
             detail = self.prior(w_field, out.features, conditions.seed, conditions.z, origins)
-        smooth = low_pass(base, DETAIL_SIGMA_PX * self.scale)
-        return smooth + torch.as_tensor(detail).float()
+        return torch.as_tensor(detail).float()
 
     def _hold_to_data(self, y: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
         """Back-projection (x2, x4), then the low-frequency lock."""
@@ -178,13 +169,3 @@ class Restorer(nn.Module):
             sigma = guards.noise_sigma(x, conditions.noise_gain, conditions.read_noise)
             y = guards.back_project(y, x, valid, conditions.kernel, sigma, self.scale)
         return guards.low_frequency_lock(y, x, valid, conditions.kernel, self.scale)
-
-
-def low_pass(x: Tensor, sigma_px: float) -> Tensor:
-    """Smooth (N, 1, H, W) by a Gaussian cut off at three standard deviations; the border repeats."""
-    half = round(DETAIL_REACH * sigma_px)
-    at = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
-    taps = torch.exp(-0.5 * (at / sigma_px) ** 2)
-    taps = taps / taps.sum()
-    padded = F.pad(x, (half, half, half, half), mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))

@@ -1,12 +1,12 @@
 """Stages 3 and 4: the prior learns to say what the data say, and the data to speak the prior's language.
 
-Trained are the latent head, which reads codes off the U-Net's bottleneck, the channel-split transforms, which
-let the U-Net's features into the generator, and late, slowly, the generator itself: frozen for the first 70 % of
-`bridge`, then at a tenth of the rate that it was trained at, so that it does not forget tissue; in `polish` all at
-a small rate. The U-Net and the estimator never move. Realness 0 is to the bit what fidelity training
-made, so nothing here has a loss on y0.
+Trained are the latent head, which reads codes off the U-Net's bottleneck, the channel-split transforms and the
+shares, which let the U-Net's features into the generator, and late, slowly, the generator itself: frozen for
+the first 70 % of `bridge`, then at a tenth of the rate that it was trained at, so that it does not forget
+tissue; in `polish` all at a small rate. The U-Net and the estimator never move. Realness 0 is to the bit what
+fidelity training made, so nothing here has a loss on y0.
 
-The output y1 = L(base) + generator is held to the target by a Charbonnier and the local-artifact loss, to the
+The output y1 = y0 + generator is held to the target by a Charbonnier and the local-artifact loss, to the
 look of tissue under this input by a conditional critic (hinge) and its features, and its codes to the prior's by
 their maximum mean discrepancy. As in fidelity training both sides are looked at after the low-frequency lock: a
 critic would tell them apart by a shading that nothing in the input tells. Only the interior of a patch is
@@ -33,11 +33,12 @@ from bigrestore.nn.guards import low_frequency_lock
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.latent import LatentHead
 from bigrestore.nn.prior import Generator
-from bigrestore.nn.restorer import DETAIL_SIGMA_PX, Restorer, low_pass
+from bigrestore.nn.restorer import Restorer
 from bigrestore.nn.unet import UNetOutput
 from bigrestore.train.adversary import Adversary
 from bigrestore.train.codes import drawn_codes, read, shown_masks, written
 from bigrestore.train.data import step_generator, step_rng
+from bigrestore.train.detail import DETAIL_SIGMA_PX, low_pass
 from bigrestore.train.detail import PATCH_PX as DETAIL_PX
 from bigrestore.train.frechet import frechet_distance, texture_features
 from bigrestore.train.halo import measure_halo
@@ -59,7 +60,7 @@ BATCH = 4
 HELD_OUT = 40
 FROZEN_SHARE = 0.7
 """Share of the schedule of `bridge` for which the prior stays as it was trained."""
-RATE_FACTORS = {"latent_head.*": 4.0, "*.bridge.*": 1.0, "prior.*": 0.4}
+RATE_FACTORS = {"latent_head.*": 4.0, "*.bridge.*": 1.0, "*.shares.*": 4.0, "prior.*": 0.4}
 """The head's weights are stored with unit variance, which asks for the prior's rate of 2e-3; the prior goes on at a
 tenth of that. Both are relative to the rate of 5e-4 of the transforms."""
 CHOICE_STREAM, CODE_STREAM = 7, 8
@@ -67,6 +68,11 @@ AVERAGE_DECAY = 0.999
 CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY = 0.5, 0.05, 1.0, 1.0, 0.1
 SHOWN = 8
+
+
+def is_bridge(name: str) -> bool:
+    """Return whether a parameter of the generator is none of the prior's own, but joins it to the U-Net."""
+    return name.startswith("shares.") or ".bridge." in name
 
 
 @attrs.frozen(eq=False)
@@ -137,7 +143,7 @@ class BridgeStage:
         self._trained.requires_grad_(True)
         self._averaged = copy.deepcopy(self._trained).requires_grad_(False)
         self._before = self._alone()
-        self._own = [p for name, p in self._prior.named_parameters() if ".bridge." not in name]
+        self._own = [p for name, p in self._prior.named_parameters() if not is_bridge(name)]
 
     def modules(self) -> nn.Module:
         """Return what is trained."""
@@ -153,11 +159,11 @@ class BridgeStage:
         valid = shown_masks(pairs, rng)
         codes = drawn_codes(self.model, pairs, valid, rng)
         with torch.no_grad():
-            base, _, out = self.model.fidelity(pairs.degraded, valid, *codes, self.dtype)
+            base, y0, out = self.model.fidelity(pairs.degraded, valid, *codes, self.dtype)
         origins = torch.from_numpy(rng.integers(0, 1 << 16, (self.batch, 2)) * self.model.alignment_px)
-        y1, w_field = self._detailed(self._trained, base, out, step, origins)
+        y1, w_field = self._detailed(self._trained, y0, out, step, origins)
         with torch.no_grad():
-            averaged, _ = self._detailed(self._averaged, base, out, step, origins)
+            averaged, _ = self._detailed(self._averaged, y0, out, step, origins)
         y1, averaged, target = (
             self._interior(
                 low_frequency_lock(side, pairs.degraded, valid, pairs.known.kernel, self.model.scale)
@@ -240,14 +246,14 @@ class BridgeStage:
             average.lerp_(weights, 1 - AVERAGE_DECAY)
 
     def _detailed(
-        self, modules: nn.ModuleDict, base: Tensor, out: UNetOutput, z: int, origins: Tensor
+        self, modules: nn.ModuleDict, y0: Tensor, out: UNetOutput, z: int, origins: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return y1 of some weights, and the codes."""
         prior = modules["prior"]
-        with torch.autocast(base.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with torch.autocast(y0.device.type, self.dtype, enabled=self.dtype != torch.float32):
             w_field = prior.mapping(modules["latent_head"](out.features[0]))  # type: ignore[operator]
             detail = prior(w_field, out.features, self.seed, z, origins)
-        return low_pass(base, DETAIL_SIGMA_PX * self.model.scale) + detail.float(), w_field
+        return y0 + detail.float(), w_field
 
     def _interior(self, image: Tensor) -> Tensor:
         rim = RIM_PX * self.model.scale
@@ -291,7 +297,7 @@ class BridgeStage:
         psi, filters = written(self.model, read(self.model, degraded, valid))
         base, y0, out = self.model.fidelity(degraded, valid, psi, filters, self.dtype)
         origins = torch.zeros(len(degraded), 2, dtype=torch.int64)
-        y1, w_field = self._detailed(self._trained, base, out, start, origins)
+        y1, w_field = self._detailed(self._trained, y0, out, start, origins)
         y0, y1 = (low_frequency_lock(y, degraded, valid, kernel, self.model.scale) for y in (y0, y1))
         return Outputs(base, y0, y1, target, w_field)
 

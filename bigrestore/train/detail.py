@@ -1,8 +1,8 @@
 """Clean detail to learn a prior from: `x - L(x)` of tissue windows, and what chance does to them.
 
-The windows are those that pairs are made of, on the grid of the output, without any degradation. L is the
-same Gaussian as in the restorer, so that what the prior learns is what it will be asked for: texture, and
-never regional grey. The window is larger than the patch by the reach of L and by the shift below.
+The windows are those that pairs are made of, on the grid of the output, without any degradation. L is a Gaussian,
+so that what the prior learns is what it will be asked for: texture, and never regional grey. The window is larger
+than the patch by the reach of L and by the shift below.
 
 Augmentation is for the critic, which would learn a few hundred megapixels by heart: symmetries of the square, a
 shift (a smaller patch is cut at a drawn place, so that nothing is padded) and contrast and grey. Real and
@@ -18,11 +18,15 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.nn.restorer import DETAIL_REACH, DETAIL_SIGMA_PX, low_pass
 from bigrestore.train.data import PatchSource, step_rng
 
+DETAIL_SIGMA_PX = 8.0
+"""Standard deviation of L in input pixels: the prior learns what is finer than this."""
+DETAIL_REACH = 3.0
+"""L is cut off at this many standard deviations."""
 PATCH_PX = 64
 """Side of the patches that are judged, output pixels."""
 SHIFT_PX = 8
@@ -43,6 +47,16 @@ def reach_px(scale: int) -> int:
 def window_px(scale: int) -> int:
     """Return the side of the clean windows that `DetailSource` needs, output pixels."""
     return PATCH_PX + SHIFT_PX + 2 * reach_px(scale)
+
+
+def low_pass(x: Tensor, sigma_px: float) -> Tensor:
+    """Smooth (N, 1, H, W) by a Gaussian cut off at three standard deviations; the border repeats."""
+    half = round(DETAIL_REACH * sigma_px)
+    at = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
+    taps = torch.exp(-0.5 * (at / sigma_px) ** 2)
+    taps = taps / taps.sum()
+    padded = F.pad(x, (half, half, half, half), mode="replicate")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
 
 
 def detail_of(clean: Tensor, scale: int) -> Tensor:

@@ -10,7 +10,7 @@ from bigrestore.errors import UsageError
 from bigrestore.nn.latent import LATENT_LAYER, sample_z_field
 from bigrestore.nn.noise import hashed_normal_fields
 from bigrestore.nn.presets import PRESETS
-from bigrestore.nn.prior import EXTRA_CHANNELS_MIN, Generator
+from bigrestore.nn.prior import EXTRA_CHANNELS_MIN, FIRST_SHARE, Generator
 from bigrestore.nn.unet import LINEAR_GUESSES, UNet
 
 CHANNELS, LATENT, ALIGNMENT = (8, 12, 16, 20), 12, 16
@@ -18,7 +18,7 @@ ZERO = torch.zeros(1, 2, dtype=torch.int64)
 
 
 def make(scale: int = 1, unshuffle: int = 2, channels: tuple[int, ...] = CHANNELS) -> Generator:
-    """Build a small generator as wild as a trained one: noise on, bridges and deltas away from zero."""
+    """Build a small generator as wild as a trained one: noise on, bridges, shares and deltas away from zero."""
     torch.manual_seed(0)
     generator = Generator(channels, LATENT, scale, unshuffle)
     with torch.no_grad():
@@ -27,7 +27,7 @@ def make(scale: int = 1, unshuffle: int = 2, channels: tuple[int, ...] = CHANNEL
             if level.bridge is not None:
                 for parameter in level.bridge.second.parameters():  # type: ignore[union-attr]
                     parameter.normal_(std=0.2)
-        for parameter in generator.deltas.parameters():
+        for parameter in [*generator.deltas.parameters(), *generator.shares.parameters()]:
             parameter.normal_()
     return generator
 
@@ -164,10 +164,23 @@ def test_noise_that_is_not_realised_is_noise_of_strength_zero() -> None:
 
 
 @torch.inference_mode()
-def test_an_untrained_bridge_leaves_the_prior_what_it_was() -> None:
-    generator = Generator(CHANNELS, LATENT, 1, 2)
+def test_an_untrained_bridge_adds_a_tenth_of_what_the_prior_makes() -> None:
+    generator = Generator(CHANNELS, LATENT, 2, 2)
     w_field, features = draw_w(generator, 3, 3), draw_features(3, 3)
-    assert torch.equal(generator(w_field, features, 0, 0, ZERO), generator(w_field, None, 0, 0, ZERO))
+    alone, guided = generator(w_field, None, 0, 0, ZERO), generator(w_field, features, 0, 0, ZERO)
+    torch.testing.assert_close(guided, FIRST_SHARE * alone)
+
+
+@torch.inference_mode()
+def test_a_share_of_nothing_leaves_nothing_of_its_level() -> None:
+    generator = make(2)
+    w_field, features = draw_w(generator, 3, 3), draw_features(3, 3)
+    for index, share in enumerate(generator.shares):
+        before = generator(w_field, features, 0, 0, ZERO)
+        share.weight.zero_()  # type: ignore[union-attr, operator]
+        share.bias.fill_(-200.0)  # type: ignore[union-attr, operator]
+        assert not torch.equal(generator(w_field, features, 0, 0, ZERO), before), index
+    assert bool((generator(w_field, features, 0, 0, ZERO) == 0).all())
 
 
 @torch.inference_mode()
@@ -221,8 +234,8 @@ def test_every_grid_is_the_unets_and_detail_has_the_amplitude_of_tissue(preset: 
     linear = torch.zeros(1, LINEAR_GUESSES, *(scale * side for side in x.shape[-2:]))
     features = UNet(sizes, scale)(x, torch.ones_like(x), torch.zeros(1, 24), linear).features
     w_field = generator.mapping(sample_z_field(sizes.latent, 3, 3, 1, 0, ZERO))
-    detail = generator(w_field, features, 0, 0, ZERO)
-    assert detail.shape == (1, 1, side * scale, side * scale)
+    guided, detail = generator(w_field, features, 0, 0, ZERO), generator(w_field, None, 0, 0, ZERO)
+    assert guided.shape == detail.shape == (1, 1, side * scale, side * scale)
     assert detail.dtype == torch.float32
     assert 0.005 < detail.std() < 0.5  # tissue: 0.02 to 0.15; the draw of the weights alone spreads sixfold
 

@@ -130,7 +130,7 @@ def test_realness_zero_ignores_the_seed_and_never_runs_the_prior(monkeypatch: py
     x = scene(64, 64)
     with torch.inference_mode():
         first = model(x, torch.ones_like(x), conditions(1, seed=1), ORIGIN)
-        monkeypatch.setattr(model, "detailed", None)
+        monkeypatch.setattr(model, "detail", None)
         second = model(x, torch.ones_like(x), conditions(1, seed=2), ORIGIN)
     assert torch.equal(first, second)
 

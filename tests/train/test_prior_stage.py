@@ -18,12 +18,12 @@ from bigrestore.nn.checkpoint import load_model
 from bigrestore.nn.grow import take_over
 from bigrestore.nn.presets import PRESETS
 from bigrestore.nn.prior import Generator
-from bigrestore.nn.restorer import Restorer, low_pass
+from bigrestore.nn.restorer import Restorer
 from bigrestore.train import copying, detail, prior, stages
 from bigrestore.train.adversary import Adversary, r1_penalty
 from bigrestore.train.copying import WindowIndex
 from bigrestore.train.data import PatchSource
-from bigrestore.train.detail import DetailSource, augment, detail_of, square_batch, window_px
+from bigrestore.train.detail import DetailSource, augment, detail_of, low_pass, square_batch, window_px
 from bigrestore.train.frechet import frechet_distance, texture_features
 from bigrestore.train.images import load_images
 from bigrestore.train.prior import PriorStage, critic_for, cut_field, make_field
