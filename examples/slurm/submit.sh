@@ -5,8 +5,9 @@
 #   examples/slurm/submit.sh PARTS INPUT OUTPUT [flags of bigrestore run]
 #   examples/slurm/submit.sh 16 section.ome.zarr restored.ome.zarr --scale 2
 #
-# All jobs must be given the same flags; this script sees to it. What a cluster wants besides (partition, account, GPU)
-# stands in the environment variable SBATCH_FLAGS: SBATCH_FLAGS="--partition gpu --gres gpu:1".
+# All jobs must be given the same flags; this script sees to it. What a cluster wants besides stands in environment
+# variables: SBATCH_FLAGS="--account lab" for all jobs, BLOCKS_FLAGS="--partition gpu --gres gpu:1" for those that
+# restore. The jobs run in the environment that this script is called from, so activate that of bigrestore first.
 set -euo pipefail
 
 if [ "$#" -lt 3 ]; then
@@ -15,11 +16,16 @@ if [ "$#" -lt 3 ]; then
 fi
 parts=$1
 shift
+if ! [[ $parts =~ ^[1-9][0-9]*$ ]]; then
+  echo "$0: PARTS is a whole number of jobs, not $parts" >&2
+  exit 2
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 read -r -a flags <<<"${SBATCH_FLAGS:-}"
+read -r -a blocks_flags <<<"${BLOCKS_FLAGS:-}"
 
 first=$(sbatch --parsable ${flags[@]+"${flags[@]}"} "$here/init.sbatch" "$@")
-array=$(sbatch --parsable ${flags[@]+"${flags[@]}"} --array "1-$parts" \
+array=$(sbatch --parsable ${flags[@]+"${flags[@]}"} ${blocks_flags[@]+"${blocks_flags[@]}"} --array "1-$parts" \
   --dependency "afterok:${first%%;*}" --kill-on-invalid-dep yes "$here/blocks.sbatch" "$parts" "$@")
 # After any end of the parts: where blocks failed, this job says which and ends with 5.
 last=$(sbatch --parsable ${flags[@]+"${flags[@]}"} \

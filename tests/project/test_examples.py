@@ -92,7 +92,7 @@ def test_an_array_is_submitted_in_three_steps(tmp_path: Path) -> None:
     script = EXAMPLES / "slurm" / "submit.sh"
     subprocess.run(
         [script, "3", "in.zarr", "out put.zarr", "--scale", "2"],
-        env=environment(tmp_path, SBATCH_FLAGS="--partition gpu"),
+        env=environment(tmp_path, SBATCH_FLAGS="--account lab", BLOCKS_FLAGS="--gres gpu:1"),
         check=True,
         timeout=30,
         capture_output=True,
@@ -102,7 +102,25 @@ def test_an_array_is_submitted_in_three_steps(tmp_path: Path) -> None:
     assert "--array 1-3 --dependency afterok:1" in array
     assert array.endswith("blocks.sbatch 3 in.zarr out put.zarr --scale 2")
     assert "--dependency afterany:2" in last
-    assert all(line.startswith("--parsable --partition gpu") for line in said(tmp_path))
+    assert all(line.startswith("--parsable --account lab") for line in said(tmp_path))
+    assert ["--gres gpu:1" in line for line in said(tmp_path)] == [False, True, False], (
+        "a pyramid needs no GPU"
+    )
+
+
+@pytest.mark.parametrize("parts", ["0", "-2", "three", "in.zarr"])
+def test_a_count_of_parts_that_is_none_submits_nothing(tmp_path: Path, parts: str) -> None:
+    fake(tmp_path, "sbatch", 'echo "$@" >>"$SAID"; echo 1')
+    ended = subprocess.run(
+        [EXAMPLES / "slurm" / "submit.sh", parts, "in.zarr", "out.zarr"],
+        env=environment(tmp_path),
+        timeout=30,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert parts in ended.stderr
+    assert not (tmp_path / "said").exists()
 
 
 @pytest.mark.parametrize(("ends_with", "requeued"), [(75, True), (5, False), (0, False)])
@@ -129,18 +147,18 @@ def test_cron_restores_what_is_there_one_at_a_time(tmp_path: Path) -> None:
     fake(tmp_path, "bigrestore", 'echo "$@" >>"$SAID"; case "$*" in *bad*) exit 5 ;; *stop*) exit 75 ;; esac')
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for name in ("a b.tif", "bad.tif", "good.png"):
+    for name in ("a b.1.ome.tif", "bad.tif", "good.png"):
         (source / name).touch()
     script = EXAMPLES / "cron" / "restore-folder.sh"
 
     def call() -> int:
         return subprocess.run(
-            [script, source, out, "--threads", "2"], env=environment(tmp_path), timeout=30
+            [script, source, out, "--threads", "2"], env=environment(tmp_path, SETTLE="0"), timeout=30
         ).returncode
 
     assert call() == 5
     assert len(said(tmp_path)) == 3, "the sections after a failed one were left out"
-    assert said(tmp_path)[0].startswith(f"--log-format json run {source}/a b.tif {out}/a b.ome.zarr --resume")
+    assert said(tmp_path)[0].startswith(f"--log-format json run {source}/a b.1.ome.tif {out}/a b.1.ome.zarr ")
     (source / "stop.tif").touch()
     assert call() == 75
     held = subprocess.Popen(["flock", out / ".lock", "sleep", "20"])
@@ -152,3 +170,55 @@ def test_cron_restores_what_is_there_one_at_a_time(tmp_path: Path) -> None:
     finally:
         held.terminate()
         held.wait()
+
+
+def test_cron_leaves_what_is_still_being_copied(tmp_path: Path) -> None:
+    fake(tmp_path, "bigrestore", 'echo "$@" >>"$SAID"')
+    (tmp_path / "in" / "growing.zarr").mkdir(parents=True)
+    (tmp_path / "in" / "growing.zarr" / "zarr.json").touch()
+    ended = subprocess.run(
+        [EXAMPLES / "cron" / "restore-folder.sh", tmp_path / "in", tmp_path / "out"],
+        env=environment(tmp_path),
+        timeout=30,
+    )
+    assert ended.returncode == 0
+    assert not (tmp_path / "said").exists()
+
+
+def test_cron_without_the_command_says_how_to_name_it(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [EXAMPLES / "cron" / "restore-folder.sh", tmp_path, tmp_path / "out"],
+        env=environment(tmp_path, BIGRESTORE=str(tmp_path / "nowhere")),
+        timeout=30,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 127
+    assert "BIGRESTORE" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "binds"),
+    [
+        ("raw/a.tif", "out/a.ome.zarr", ["raw:{root}/raw:ro", "out"]),
+        ("raw/a.tif", "raw/out/a.ome.zarr", ["raw:{root}/raw:ro", "raw/out"]),
+        ("https://host/a.zarr", "out/a.ome.zarr", ["out"]),
+    ],
+)
+def test_the_container_sees_input_and_output(
+    tmp_path: Path, source: str, output: str, binds: list[str]
+) -> None:
+    fake(tmp_path, "apptainer", 'printf "%s\\n" "$@" >"$SAID"')
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.tif").touch()
+    subprocess.run(
+        [EXAMPLES / "apptainer" / "run.sh", source, output],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        check=True,
+        timeout=30,
+    )
+    words = said(tmp_path)
+    bound = [words[at + 1] for at, word in enumerate(words) if word == "--bind"]
+    assert bound == [f"{tmp_path}/{bind.format(root=tmp_path)}" for bind in binds]
+    assert words[-3] == (source if "://" in source else f"{tmp_path}/{source}")
