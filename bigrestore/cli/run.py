@@ -35,7 +35,25 @@ Output = Annotated[
 Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
 Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
 Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]
-Realness = Annotated[float | None, _option("How much the prior may add, 0 to 1.  [0]", panel=HOW)]
+Realness = Annotated[
+    float | None, _option("How much the prior may add, 0 to 1.  [0; 1 with --realness-map]", panel=HOW)
+]
+RealnessMap = Annotated[
+    Path | None,
+    _option(
+        "Image of INPUT's shape, uint8 or float 0 to 1, multiplied with --realness.",
+        metavar="FILE",
+        panel=HOW,
+    ),
+]
+Maps = Annotated[
+    Text,
+    _option(
+        "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty.  [none]",
+        metavar="NAME[,NAME...]",
+        panel=WHERE,
+    ),
+]
 Kernel = Annotated[Path | None, _option("Known blur kernel (.npy or text); else estimated.", panel=HOW)]
 Mask = Annotated[
     Text,
@@ -117,6 +135,7 @@ def run(
     method: Method = None,
     scale: Scale = None,
     realness: Realness = None,
+    realness_map: RealnessMap = None,
     kernel: Kernel = None,
     mask: Mask = None,
     tile_size: TileSize = None,
@@ -131,6 +150,7 @@ def run(
     level: Level = None,
     storage_options: StorageOptions = None,
     format: Format = None,
+    maps: Maps = None,
     lock: Lock = None,
     resume: Resume = None,
     overwrite: Overwrite = None,

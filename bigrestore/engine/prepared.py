@@ -19,10 +19,12 @@ import attrs
 from bigrestore.engine.block import Job
 from bigrestore.engine.input_files import files_seen, what_changed
 from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.maps import require_maps
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
 from bigrestore.engine.plan import Plan, differing, fingerprint, left_open, make_plan, require_same
 from bigrestore.engine.profiles import Profiles
+from bigrestore.engine.realness import RealnessMap
 from bigrestore.engine.scores.start import check_condition
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
@@ -61,7 +63,9 @@ class Prepared:
     identity : dict
         The fingerprint of the run.
     files : dict
-        What is noted of the files of input and mask.
+        What is noted of the files of input, mask and realness map.
+    realness : RealnessMap or None
+        The user's map of realness; None where there is none, or it is 0 all over.
     """
 
     inputs: str | Path | list[str | Path]
@@ -76,6 +80,7 @@ class Prepared:
     going_on: bool
     identity: dict[str, Any]
     files: dict[str, Any]
+    realness: RealnessMap | None = None
 
     def job(self, folder: Path | None) -> Job:
         """Return what the blocks share; profiles are kept in `folder`."""
@@ -88,6 +93,8 @@ class Prepared:
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
             score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
+            maps=self.plan.maps,
+            realness=self.realness,
         )
 
 
@@ -135,7 +142,12 @@ def prepare(
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
-    method = method or create_method(settings)
+    drawn_realness = _realness(section, settings, path)
+    blank = drawn_realness is not None and drawn_realness.blank()
+    method = method or create_method(
+        attrs.evolve(settings, realness=0.0, realness_map=None) if blank else settings
+    )
+    require_maps(settings, method)
     stored = journal.read("plan.json") if journal.begun else None
     goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
     plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
@@ -143,13 +155,38 @@ def prepare(
     drawn = masker.section if isinstance(masker, UserMask) else None
     if drawn is not None:
         check_place(path, [], {"mask": source_paths(settings.mask, drawn)})
-    identity = fingerprint(plan, section, method, settings, drawn.fingerprint() if drawn else None)
-    files = {"input": files_seen(section)} | ({"mask": files_seen(drawn)} if drawn else {})
+    known = {"mask": drawn} if drawn is not None else {}
+    if drawn_realness is not None:
+        known["realness map"] = drawn_realness.section
+    prints = {what: found.fingerprint() for what, found in known.items()}
+    identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
     going_on = _goes_on(path, journal, settings, stored, identity, files)
     store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
     return Prepared(
-        inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
+        inputs=inputs,
+        section=section,
+        method=method,
+        settings=settings,
+        plan=plan,
+        masker=masker,
+        output=path,
+        store=store,
+        journal=journal,
+        going_on=going_on,
+        identity=identity,
+        files=files,
+        realness=None if blank else drawn_realness,
     )
+
+
+def _realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
+    """Open the user's map of realness, where there is one, and keep the output off it."""
+    if settings.realness_map is None:
+        return None
+    found = RealnessMap.open(settings.realness_map, section.shape)
+    check_place(output, [], {"realness map": source_paths(settings.realness_map, found.section)})
+    return found
 
 
 def _goes_on(
@@ -224,6 +261,7 @@ def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str,
     named = {"model": settings.model, "kernel": settings.kernel}
     if settings.mask not in ("auto", "none"):
         named["mask"] = settings.mask
+    named["realness map"] = settings.realness_map
     found = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
     return {what: path for what, path in found.items() if path.exists()}
 
