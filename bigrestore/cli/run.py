@@ -192,9 +192,7 @@ def run(
     configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
     guarded = {} if config is None else {"configuration": config}
     if dry_run:
-        from bigrestore.engine.dry import estimate
-
-        _show_estimate(estimate(input, output, settings, guarded=guarded), as_json=as_json)
+        _estimated(input, output, settings, guarded, as_json=as_json)
         return
     summary = _restored(input, output, settings, guarded)
     _show_summary(summary, as_json=as_json, quiet=quiet)
@@ -211,6 +209,15 @@ def _restored(input: str, output: Path, settings: RunSettings, guarded: dict[str
         way_out = f"; {error}" if str(error) else ""
         typer.echo(f"bigrestore: Stopped by Ctrl-C{way_out}.", err=True)
         raise
+
+
+def _estimated(
+    input: str, output: Path, settings: RunSettings, guarded: dict[str, Path], *, as_json: bool
+) -> None:
+    """Do a dry run."""
+    from bigrestore.engine.dry import estimate
+
+    _show_estimate(estimate(input, output, settings, guarded=guarded), as_json=as_json)
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

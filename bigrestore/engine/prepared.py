@@ -65,7 +65,7 @@ class Prepared:
     files : dict
         What is noted of the files of input, mask and realness map.
     realness : RealnessMap or None
-        The user's map of realness; None where there is none, or it is 0 all over.
+        The user's map of realness.
     """
 
     inputs: str | Path | list[str | Path]
@@ -142,42 +142,32 @@ def prepare(
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
-    drawn_realness = _realness(section, settings, path)
-    blank = drawn_realness is not None and drawn_realness.blank()
-    method = method or create_method(
-        attrs.evolve(settings, realness=0.0, realness_map=None) if blank else settings
-    )
+    realness = _realness(section, settings, path)
+    method = method or _method(settings, realness)
     require_maps(settings, method)
     stored = journal.read("plan.json") if journal.begun else None
     goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
     plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
     masker = _masker(section, method, settings)
-    drawn = masker.section if isinstance(masker, UserMask) else None
-    if drawn is not None:
-        check_place(path, [], {"mask": source_paths(settings.mask, drawn)})
-    known = {"mask": drawn} if drawn is not None else {}
-    if drawn_realness is not None:
-        known["realness map"] = drawn_realness.section
+    known = {"mask": masker.section} if isinstance(masker, UserMask) else {}
+    if known:
+        check_place(path, [], {"mask": source_paths(settings.mask, known["mask"])})
+    if realness is not None:
+        known["realness map"] = realness.section
     prints = {what: found.fingerprint() for what, found in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
     going_on = _goes_on(path, journal, settings, stored, identity, files)
     store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
-    return Prepared(
-        inputs=inputs,
-        section=section,
-        method=method,
-        settings=settings,
-        plan=plan,
-        masker=masker,
-        output=path,
-        store=store,
-        journal=journal,
-        going_on=going_on,
-        identity=identity,
-        files=files,
-        realness=None if blank else drawn_realness,
-    )
+    looked_at = (path, store, journal, going_on, identity, files, realness)
+    return Prepared(inputs, section, method, settings, plan, masker, *looked_at)
+
+
+def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
+    """Make the method; under a map that is 0 all over, the one of realness 0, whose tiles are smaller."""
+    if realness is not None and realness.blank():
+        settings = attrs.evolve(settings, realness=0.0, realness_map=None)
+    return create_method(settings)
 
 
 def _realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:

@@ -38,7 +38,7 @@ FINE_ROUNDS, MID_ROUNDS = 2, 1
 TAU_PX = 1.0
 """Further blur, as the sigma of a Gaussian in input pixels, at which realness has fallen to 1/e."""
 
-SLACK = 2.0
+SLACK = 1.5
 """Fine energy may be this many times below what is expected: so much do tissues in focus differ among themselves."""
 
 NOISE_MARGIN = 0.25

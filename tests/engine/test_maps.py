@@ -278,7 +278,7 @@ def test_maps_that_cannot_be_given_are_refused(tmp_path: Path, source: Path) -> 
     with pytest.raises(UsageError, match=r"out\.ome\.tif has no place for"):
         go(source, tmp_path / "out.ome.tif", network(realness=0.5))
     for bad in ("residuals", "residual,blur", 5, ("residual", 3), ","):
-        with pytest.raises(UsageError, match="--maps is .*residual, invented, uncertainty"):
+        with pytest.raises(UsageError, match=r"--maps is .*residual, invented, uncertainty"):
             RunSettings(maps=bad)  # type: ignore[arg-type]
     assert RunSettings(maps=["uncertainty", "residual", "residual"]).maps == ("residual", "uncertainty")  # type: ignore[arg-type]
     assert not list(tmp_path.glob("out*"))

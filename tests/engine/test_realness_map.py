@@ -42,6 +42,10 @@ def bytes_of(store: Path) -> dict[str, bytes]:
 
 
 def test_a_map_of_zero_gives_the_bytes_of_realness_zero(tmp_path: Path, source: Path, model: str) -> None:
+    blank = save_zarr(tmp_path / "blank.zarr", np.zeros((200, 500), np.uint8))
+    go(source, tmp_path / "handed.zarr", network(realness=1.0), realness_map=str(blank), maps="invented")
+    invented = zarr.open_array(tmp_path / "handed.zarr/maps/invented/0", mode="r")
+    assert not np.asarray(invented[:]).any(), "also where the method was handed in"
     for kind in (np.uint8, np.float32):
         blank = save_zarr(tmp_path / f"{np.dtype(kind)}.zarr", np.zeros((200, 500), kind))
         out = tmp_path / f"out-{np.dtype(kind)}.zarr"
@@ -133,9 +137,9 @@ def test_a_map_needs_a_prior(tmp_path: Path, source: Path) -> None:
     for drawn in maps.values():
         with pytest.raises(UsageError, match="no prior"):
             go(source, tmp_path / "out.zarr", model=bare, realness_map=drawn)
-        with pytest.raises(UsageError, match="rational.*leave it out"):
-            settings = RunSettings(method="rational", realness_map=drawn, progress="none")
-            execute(source, tmp_path / "out.zarr", settings)
+        rational = RunSettings(method="rational", realness_map=drawn, progress="none")
+        with pytest.raises(UsageError, match=r"rational.*leave it out"):
+            execute(source, tmp_path / "out.zarr", rational)
 
 
 def test_another_map_is_another_run(tmp_path: Path, source: Path, model: str) -> None:
