@@ -78,6 +78,8 @@ class RunSummary:
         Which part of a run it was, such as "shard 2/3"; "" for a whole run.
     report : ReportResult
         The scores.
+    copied_to : str
+        URL that the output was copied to; "" where it is where it was made.
     """
 
     output: Path
@@ -97,6 +99,7 @@ class RunSummary:
     maps: tuple[str, ...] = ()
     part: str = ""
     report: ReportResult = attrs.field(factory=ReportResult)
+    copied_to: str = ""
 
     @property
     def blocks_failed(self) -> int:
@@ -136,6 +139,7 @@ class RunSummary:
         ]
         if self.maps:
             found.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
+        found += [("copied to", self.copied_to)] if self.copied_to else []
         found += self.report.lines()
         return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
 
