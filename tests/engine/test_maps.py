@@ -143,6 +143,20 @@ def test_maps_are_zero_where_pixels_pass_through(tmp_path: Path, source: Path, i
         assert found[drawn == 1].any()
 
 
+def test_a_block_of_background_has_maps_of_zero(tmp_path: Path, image: np.ndarray) -> None:
+    wide = np.full((200, 960), 250, np.uint8)
+    wide[:, :300] = image[:, :300]
+    source, out = save_zarr(tmp_path / "in.zarr", wide), tmp_path / "out.zarr"
+    summary = go(source, out, network(realness=1.0), mask="auto")
+    assert (summary.blocks_done, summary.blocks_empty) == (1, 1)
+    assert verify_store(out) + journal_faults(out) == []
+    for name in MAPS:
+        found = read_map(out, name)
+        assert not found[:, 480:].any()
+        assert found[:, :240].any()
+    assert go(source, out, network(realness=1.0), mask="auto", resume=True).blocks_restored == 0
+
+
 def test_colour_has_maps_of_its_luma(tmp_path: Path, rgb: np.ndarray) -> None:
     source = save_zarr(tmp_path / "in.zarr", np.ascontiguousarray(rgb[:200, :250]))
     assert not go(source, tmp_path / "out.zarr", network(realness=0.5)).failed
