@@ -44,7 +44,7 @@ Realness = Annotated[
 RealnessMap = Annotated[
     Path | None,
     _option(
-        "Image of INPUT's shape, uint8 or float 0 to 1, multiplied with --realness.",
+        "Image of INPUT's shape, uint8 or float32 0 to 1, multiplied with --realness.",
         metavar="FILE",
         panel=HOW,
     ),

@@ -7,6 +7,7 @@ buffers, so that the copies of one tile overlap the computation of another.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import warnings
 from pathlib import Path
@@ -27,8 +28,13 @@ from bigrestore.nn.estimator import degradations_of, estimate_section
 from bigrestore.nn.redegrade import KERNEL_PX, redegrade
 from bigrestore.nn.restorer import Conditions, Restored
 
+log = logging.getLogger(__name__)
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WINDOWS_AT_ONCE = 16
+
+CLEARLY_UNLIKE = 0.9
+"""A section whose likeness is below gets a warning: its realness is another one than was asked for."""
 
 LOCK_REACH_PX = 44
 """Input pixels that the low-frequency lock reaches beyond what it corrects."""
@@ -160,10 +166,20 @@ class NetworkMethod:
         psi = compose_psi(basis, known, self.scale)[0]
         kernel_array = known.kernel[0].cpu().numpy()
         sigma = float(equivalent_sigma(kernel_array))
+        alike = round(trust.likeness(sigma, self.scale), 4)
+        if self.realness > 0 and alike < CLEARLY_UNLIKE:
+            log.warning(
+                "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so its "
+                "realness is lowered from %g to %.2g.",
+                sigma,
+                trust.SEEN_SIGMA_PX[self.scale],
+                self.realness,
+                self.realness * alike,
+            )
         details = {
             "windows": len(windows),
             "sigma_px": round(sigma, 4),
-            "likeness": round(trust.likeness(sigma, self.scale), 4),
+            "likeness": alike,
             "noise_gain": float(known.noise_gain[0]),
             "read_noise": float(known.read_noise[0]),
             "jpeg_quality": round(float(known.jpeg_quality[0]), 1),

@@ -113,6 +113,8 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path: Path, source: Path, model:
         go(source, out, **drawn("small", ones[:-1]))
     with pytest.raises(InputError, match=r"uint16; give uint8"):
         go(source, out, **drawn("deep", ones.astype(np.uint16)))
+    with pytest.raises(InputError, match=r"double\.zarr.*float64 pixels.*float32"):
+        go(source, out, **drawn("double", ones.astype(np.float64)))
     with pytest.raises(InputError, match="3 channels"):
         go(source, out, **drawn("colour", np.ones((200, 500, 3), np.uint8)))
     for value in (1.5, -0.25):
