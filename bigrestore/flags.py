@@ -23,6 +23,9 @@ SCALES = (1, 2, 4)
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
+MAPS = ("residual", "invented", "uncertainty")
+"""What may be written beside the image, in the order in which it is."""
+
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
 CLUSTERS = ("slurm", "pbs", "lsf")
 MOST_WORKERS = 4096
@@ -127,6 +130,12 @@ def check_realness(_: object, attribute: attrs.Attribute[Any], value: Any) -> No
     """Take a number from 0 to 1."""
     if not (is_number(value) and 0.0 <= value <= 1.0):
         refuse(attribute, value, "it takes a number from 0 (nothing invented) to 1")
+
+
+def check_maps(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Take names of maps."""
+    if not isinstance(value, tuple) or not all(name in MAPS for name in value):
+        refuse(attribute, value, f"it takes one or more of {', '.join(MAPS)}, with commas between them")
 
 
 def check_block(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -352,6 +361,15 @@ def check_names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         return
     if not isinstance(value, tuple) or not value or not all(isinstance(v, str) and v.strip() for v in value):
         refuse(attribute, value, "it takes names of metrics, such as brisque,niqe")
+
+
+def to_maps(value: object) -> object:
+    """Turn `a,b`, a list or None into names of maps, each once and in the order in which they are written."""
+    names = () if value is None else to_names(value)
+    known = isinstance(names, tuple) and names and all(name in MAPS for name in names)
+    if value and not names:
+        return value
+    return tuple(name for name in MAPS if name in names) if known and isinstance(names, tuple) else names
 
 
 def to_names(value: object) -> object:

@@ -30,6 +30,7 @@ from bigrestore.flags import (
     check_cluster,
     check_condition,
     check_device,
+    check_maps,
     check_names,
     check_options,
     check_overlap,
@@ -43,6 +44,7 @@ from bigrestore.flags import (
     one_of,
     parse_shard,
     text,
+    to_maps,
     to_names,
     to_options,
     to_path_text,
@@ -68,7 +70,11 @@ class RunSettings:
     scale : int
         Output pixels per input pixel: 1, 2 or 4.
     realness : float
-        0..1, how much the prior may add; 0: nothing.
+        0..1, how much the prior may add; 0: nothing. Where only a map of it is given it is 1.
+    realness_map : str, optional
+        Image of the input's shape, uint8 or float32 0..1, that realness is multiplied with per pixel.
+    maps : tuple of str
+        Maps that are written beside the image, of `MAPS`; also as one text with commas.
     kernel : str, optional
         File with the blur kernel, where it is known; None: estimated.
     mask : str
@@ -143,7 +149,11 @@ class RunSettings:
         validator=text("a file or the name of a shipped model", optional=True),
     )
     scale: int = attrs.field(default=1, converter=to_plain, validator=one_of(SCALES))
-    realness: float = attrs.field(default=0.0, converter=to_plain, validator=check_realness)
+    realness_map: str | None = attrs.field(
+        default=None, converter=to_path_text, validator=text("a file", optional=True)
+    )
+    realness: float = attrs.field(converter=to_plain, validator=check_realness)
+    maps: tuple[str, ...] = attrs.field(default=(), converter=to_maps, validator=check_maps)
     kernel: str | None = attrs.field(
         default=None, converter=to_path_text, validator=text("a file", optional=True)
     )
@@ -198,7 +208,15 @@ class RunSettings:
     )
     fail_if: str | None = attrs.field(default=None, validator=check_condition)
 
+    @realness.default
+    def _realness(self) -> float:
+        return 0.0 if self.realness_map is None else 1.0
+
     def __attrs_post_init__(self) -> None:
+        if self.realness_map is not None and not self.realness:
+            raise UsageError(
+                "--realness is 0, which --realness-map is multiplied with; leave the one or the other out."
+            )
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite exclude each other; give one of them.")
         if not self.report and self.fail_if is not None:
@@ -254,12 +272,14 @@ class RunSettings:
     def pixel_facts(self) -> dict[str, Any]:
         """Return the settings that change what is written, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
+        left_out |= {"realness_map"}
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"storage_options", "stage"}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
+        facts["realness_map"] = None if self.realness_map is None else "file"
         return {name: _plain(value) for name, value in facts.items()}
 
 

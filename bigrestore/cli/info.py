@@ -58,6 +58,7 @@ def _facts(section: Section) -> dict[str, Any]:
         "resident_bytes": section.resident_bytes,
         "bytes": section.depth * section.height * section.width * section.channels * section.dtype.itemsize,
         "files": len(section.files),
+        "maps": list((details.get("bigrestore") or {}).get("maps") or []),
         "bigrestore": details.pop("bigrestore", None),
         **{f"{section.kind} {name}": value for name, value in details.items()},
     }

@@ -38,7 +38,25 @@ Output = Annotated[
 Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
 Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
 Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]
-Realness = Annotated[float | None, _option("How much the prior may add, 0 to 1.  [0]", panel=HOW)]
+Realness = Annotated[
+    float | None, _option("How much the prior may add, 0 to 1.  [0; 1 with --realness-map]", panel=HOW)
+]
+RealnessMap = Annotated[
+    Path | None,
+    _option(
+        "Image of INPUT's shape, uint8 or float32 0 to 1, multiplied with --realness.",
+        metavar="FILE",
+        panel=HOW,
+    ),
+]
+Maps = Annotated[
+    Text,
+    _option(
+        "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty.  [none]",
+        metavar="NAME[,NAME...]",
+        panel=WHERE,
+    ),
+]
 Kernel = Annotated[Path | None, _option("Known blur kernel (.npy or text); else estimated.", panel=HOW)]
 Mask = Annotated[
     Text,
@@ -123,6 +141,7 @@ def run(
     method: Method = None,
     scale: Scale = None,
     realness: Realness = None,
+    realness_map: RealnessMap = None,
     kernel: Kernel = None,
     mask: Mask = None,
     tile_size: TileSize = None,
@@ -137,6 +156,7 @@ def run(
     level: Level = None,
     storage_options: StorageOptions = None,
     format: Format = None,
+    maps: Maps = None,
     stage: Stage = None,
     lock: Lock = None,
     resume: Resume = None,
@@ -179,11 +199,7 @@ def run(
     configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
     guarded = {} if config is None else {"configuration": config}
     if dry_run:
-        from bigrestore.engine.dry import estimate
-        from bigrestore.engine.remote_output import local_output
-
-        place = local_output(output, settings)
-        _show_estimate(estimate(input, place, settings, guarded=guarded), as_json=as_json)
+        _estimated(input, output, settings, guarded, as_json=as_json)
         return
     summary = _restored(input, output, settings, guarded)
     _show_summary(summary, as_json=as_json, quiet=quiet)
@@ -200,6 +216,17 @@ def _restored(input: str, output: str, settings: RunSettings, guarded: dict[str,
         way_out = f"; {error}" if str(error) else ""
         typer.echo(f"bigrestore: Stopped by Ctrl-C{way_out}.", err=True)
         raise
+
+
+def _estimated(
+    input: str, output: str, settings: RunSettings, guarded: dict[str, Path], *, as_json: bool
+) -> None:
+    """Do a dry run."""
+    from bigrestore.engine.dry import estimate
+    from bigrestore.engine.remote_output import local_output
+
+    place = local_output(output, settings)
+    _show_estimate(estimate(input, place, settings, guarded=guarded), as_json=as_json)
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.engine.blend import Fader
+from bigrestore.engine.maps import rounded
 from bigrestore.engine.mask import MARGIN_PX, Masker, Weights
 from bigrestore.engine.profiles import Profiles
+from bigrestore.engine.realness import RealnessMap
 from bigrestore.engine.scores.tallies import Seams, TileSums, add_residual
 from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.geometry import Block, Box, Grid, Tile
@@ -53,6 +55,10 @@ class Job:
         Refuse to cut a tile that does not fit into memory.
     score_tile_px : int
         Side of the score tiles that residuals and seams are kept for, in output pixels; 0: of none.
+    maps : tuple of str
+        Maps that are kept beside the pixels.
+    realness : RealnessMap, optional
+        What the method's realness is multiplied with.
     """
 
     section: Section
@@ -63,6 +69,8 @@ class Job:
     batch_size: int = 1
     deterministic: bool = False
     score_tile_px: int = 0
+    maps: tuple[str, ...] = ()
+    realness: RealnessMap | None = None
 
 
 @attrs.define
@@ -115,7 +123,11 @@ class BlockWork:
         self.weights: Weights = job.masker.weights(block.z, block.box, self.read, self.pixels, self.profile)
         shape = (block.box.height, block.box.width, 3)[: 2 + (section.channels == 3)]
         self.output: NDArray[Any] = np.empty(shape, section.dtype)
-        self.fader = None if job.method.exact and not grid.y.overlap_px else Fader(grid, block.box)
+        self.share = None if job.realness is None else job.realness.read(block.z, self.read)
+        fades = not job.method.exact or grid.y.overlap_px > 0
+        self.fader = Fader(grid, block.box) if fades else None
+        self.map_faders = [Fader(grid, block.box) for _ in job.maps] if fades else []
+        self.maps: dict[str, Floats] = {name: np.zeros(shape[:2], np.float32) for name in job.maps}
         side = job.score_tile_px
         self.residuals = TileSums(side) if side else None
         self.seams = Seams(grid, block.box, side) if side and grid.y.overlap_px else None
@@ -174,6 +186,8 @@ class BlockWork:
         if self.fader is not None:
             box = self.block.box
             self.output[...] = self._stored(box, None if self.empty else self.fader.values)
+            for name, fader in zip(self.job.maps, self.map_faders, strict=True):
+                self._keep_map(name, box, fader.values)
 
     def stats(self) -> dict[str, Any]:
         """Return the figures for the journal: the sums over tiles, and the mean grey before and after."""
@@ -203,16 +217,28 @@ class BlockWork:
         grey = float(mean @ LUMA) if pixels.ndim == 3 else float(mean)
         return round((grey - low) / (high - low), 6)
 
-    def _put(self, tile: Tile, values: Floats | None) -> None:
-        """Keep what a tile contributes to the block; None where the method did not look at it."""
+    def _put(self, tile: Tile, planes: Floats | None) -> None:
+        """Keep what a tile contributes to the block, its pixels and then its maps; None where it was not looked at."""
         wanted = tile.keep.intersect(self.block.box)
+        values = None if planes is None else planes[0]
         if self.fader is not None:
             self.fader.add(tile, values)
+            for index, fader in enumerate(self.map_faders, start=1):
+                fader.add(tile, None if planes is None else planes[index])
             if self.seams is not None:
                 self.seams.add(tile, values)
             return
         part = None if values is None else values[wanted.slices(tile.keep)]
         self.output[wanted.slices(self.block.box)] = self._stored(wanted, part)
+        if planes is not None:
+            for name, plane in zip(self.job.maps, planes[1:], strict=True):
+                self._keep_map(name, wanted, plane[wanted.slices(tile.keep)])
+
+    def _keep_map(self, name: str, box: Box, values: Floats) -> None:
+        """Keep a map in a box: as much of it as the image took of the method, 0 where it passed through."""
+        weights = self.weights.of(box)
+        kept = values if weights is None else values * weights
+        self.maps[name][box.slices(self.block.box)] = rounded(kept)
 
     def _stored(self, box: Box, restored: Floats | None) -> NDArray[Any]:
         """Mix restored grey with what passes through, carry colour, and convert to storage values."""
@@ -245,7 +271,10 @@ class BlockWork:
         return found[y0 : y0 + box.height, x0 : x0 + box.width]
 
     def _values(self, tiles: list[Tile]) -> list[Floats]:
-        """Return what the method makes of each tile's kept box; smaller batches and tiles where memory runs out."""
+        """Return what the method makes of each tile's kept box; smaller batches and tiles where memory runs out.
+
+        Each is (1 + maps, height, width): the pixels, and the maps in their order.
+        """
         try:
             return self._restored(tiles)
         except Exception as error:
@@ -270,21 +299,25 @@ class BlockWork:
         with self._lock:
             self.tally.cut += 1
         keep = tiles[0].keep
-        whole = np.empty((keep.height, keep.width), np.float32)
+        whole = np.empty((1 + len(self.job.maps), keep.height, keep.width), np.float32)
         for part in parts:
-            whole[part.keep.slices(keep)] = self._values([part])[0]
+            whole[:, *part.keep.slices(keep)] = self._values([part])[0]
         return [whole]
 
     def _restored(self, tiles: list[Tile]) -> list[Floats]:
         """Hand tiles of one size to the method and cut out what they keep."""
         batch = self._batch(tiles)
         result = self.job.method.restore(batch, self.profile.statistics)
+        planes = [result.pixels, *(result.maps[name] for name in self.job.maps)]
         scale, found = self.job.grid.scale, []
         for index, tile in enumerate(tiles):
             y0 = tile.keep.y0 - int(tile.read.y0 * scale)
             x0 = tile.keep.x0 - int(tile.read.x0 * scale)
-            kept = result.pixels[index, y0 : y0 + tile.keep.height, x0 : x0 + tile.keep.width]
-            if kept.shape != (tile.keep.height, tile.keep.width):
+            core = np.s_[index, y0 : y0 + tile.keep.height, x0 : x0 + tile.keep.width]
+            kept = (
+                np.stack([plane[core] for plane in planes]) if len(planes) > 1 else result.pixels[core][None]
+            )
+            if kept.shape[1:] != (tile.keep.height, tile.keep.width):
                 raise TileFailedError(
                     f"the method {self.job.method.name} gave {result.pixels.shape[1:]} pixels for a tile of "
                     f"{batch.pixels.shape[1:]} at scale {scale}"
@@ -311,7 +344,11 @@ class BlockWork:
             if valid is not None and self.weights.valid is not None:
                 valid[index] = pad_far(self.weights.valid[place], height, width)
         origins = np.array([(tile.read.y0, tile.read.x0) for tile in tiles], np.int64)
-        return TileBatch(pixels, valid, origins, self.block.z)
+        share = None
+        if self.share is not None:
+            parts = (pad_far(self.share[tile.read.slices(self.read)], height, width) for tile in tiles)
+            share = np.stack(list(parts))
+        return TileBatch(pixels, valid, origins, self.block.z, share, self.job.maps)
 
     def _count(self, tile: Tile, residual: Floats, pixels: Floats) -> None:
         """Add the residual in a tile's core to the block's sums, and to those of the score tiles."""

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from bigrestore.engine.block import BlockWork
+from bigrestore.engine.maps import images
 from bigrestore.engine.mask import NoMask
 from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
@@ -18,6 +19,7 @@ from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.scores.start import score_plan
 from bigrestore.io.placement import pyramid_shapes
+from bigrestore.io.store_spec import StoreSpec
 from bigrestore.settings import RunSettings
 
 SCORE_SECONDS_PER_TILE = 0.06
@@ -60,6 +62,8 @@ class Estimate:
         Why so many threads.
     tile_seconds, seconds : float
         Of the tile that was timed, and of the blocks phase.
+    maps : tuple of str
+        Maps beside the image; counted in `bytes_out` and `files`.
     score_tiles : int
         Tiles of the report, before and after; 0 where none is made.
     """
@@ -88,6 +92,7 @@ class Estimate:
     tile_seconds: float
     seconds: float
     score_tiles: int
+    maps: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate as a JSON document."""
@@ -105,6 +110,7 @@ class Estimate:
             ("redundancy", f"{self.redundancy:.3f}"),
             ("read", f"{self.bytes_in / 1e6:.1f} MB"),
             ("written", f"{self.bytes_out / 1e6:.1f} MB before compression, in {self.files} files"),
+            *([("maps", ", ".join(self.maps))] if self.maps else []),
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
             ("threads", f"{self._at_work()}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
@@ -156,8 +162,10 @@ def estimate(
         overlap_px=plan.grid.y.overlap_px,
         redundancy=round(work.redundancy, 4),
         bytes_in=int(work.output_px * work.sections / plan.grid.scale**2) * item,
-        bytes_out=sum(int(np.prod(shape)) for shape in levels) * item,
-        files=1 if plan.passing_store else sum(_files(ready, shape) for shape in levels),
+        bytes_out=sum(int(np.prod(shape)) for shape in levels) * (item + 4 * len(plan.maps)),
+        files=1
+        if plan.passing_store
+        else sum(_files(image.spec, shape) for image in images(ready.store, plan) for shape in levels),
         memory_bytes=plan.memory_bytes,
         threads=plan.threads,
         workers=plan.workers,
@@ -165,6 +173,7 @@ def estimate(
         tile_seconds=round(seconds, 4),
         seconds=round(work.makespan_px(plan.tiles_at_once) / rate + _score_seconds(score_tiles, ready), 2),
         score_tiles=score_tiles,
+        maps=plan.maps,
     )
 
 
@@ -195,9 +204,8 @@ def _time_tile(ready: Prepared) -> float:
     return max(1e-6, seconds / share)
 
 
-def _files(ready: Prepared, shape: tuple[int, int, int]) -> int:
+def _files(spec: StoreSpec, shape: tuple[int, int, int]) -> int:
     """Return the files of one level: shards, or chunk files of a store without shards."""
-    spec = ready.plan.spec
     unit = spec.array_shards(shape) if spec.fmt == "0.5" else spec.array_chunks()
     count = 1
     for extent, side in zip(spec.array_shape(shape), unit, strict=True):

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.engine.journal import Journal
+from bigrestore.engine.maps import described, images
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
 from bigrestore.engine.signals import StopFlag
 from bigrestore.io.ome_zarr import finish_store
 from bigrestore.io.pyramid import build_pyramid
 from bigrestore.urls import shown_arguments
+
+MAP_WHITE = 16 / 255
+"""What a viewer shows of a map as white at first: errors of more than some grey levels are rare."""
 
 UNFINISHED = "the blocks are done, finish it by --resume"
 
@@ -62,9 +66,11 @@ def finalize(
         if done == total:
             progress.close()
 
-    build_pyramid(store, plan.spec, workers=plan.tiles_at_once, progress=advance)
-    flag.raise_if_set(UNFINISHED)
-    finish_store(store, plan.spec, value_range, provenance)
+    for image in images(store, plan):
+        build_pyramid(image.path, image.spec, workers=plan.tiles_at_once, progress=advance)
+        flag.raise_if_set(UNFINISHED)
+        said = {"map": image.name} | described(plan)[image.name] if image.name else provenance
+        finish_store(image.path, image.spec, (0.0, MAP_WHITE) if image.name else value_range, said)
     if plan.tiff:
         from bigrestore.io.tiff import write_pyramidal_tiff
 

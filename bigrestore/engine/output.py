@@ -17,12 +17,15 @@ from pathlib import Path
 import attrs
 
 from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, sidecar
+from bigrestore.engine.maps import Image, images
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.files import remove_tree
+from bigrestore.flags import MAPS
 from bigrestore.io.faults import DECODE_ERRORS
-from bigrestore.io.ome_zarr import create_store, mark_unfinished, open_level
+from bigrestore.io.ome_zarr import create_group, create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
+from bigrestore.io.store_spec import MAPS_GROUP
 from bigrestore.io.tree_store import open_node
 from bigrestore.io.trees import ZipTree
 
@@ -218,7 +221,7 @@ def remove_former(output: Path, journal: Journal) -> None:
 
 
 def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
-    """Create the store, or mark one that is gone on with as unfinished, so that it does not look whole.
+    """Create the store with its maps, or mark one that is gone on with as unfinished, so that it does not look whole.
 
     Where the metadata of a store were damaged they are written anew; its shards are kept, and the journal knows which
     of them are whole.
@@ -228,18 +231,40 @@ def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
     OutputError
         Where the place cannot be written.
     """
+    *maps, image = images(store, plan)
+    _prepare_image(image, going_on=going_on)
+    _prepare_maps_group(store, plan)
+    for image in maps:
+        _prepare_image(image, going_on=going_on)
+
+
+def _prepare_image(image: Image, *, going_on: bool) -> None:
+    """Create one image of a store, or mark it as unfinished."""
     try:
-        if going_on and store.exists():
-            if can_be_opened(store):
-                mark_unfinished(store)
+        if going_on and image.path.exists():
+            if can_be_opened(image.path):
+                mark_unfinished(image.path)
                 return
-            for folder in (store, store / "0"):
+            for folder in (image.path, image.path / "0"):
                 for name in STORE_FILES:
                     (folder / name).unlink(missing_ok=True)
-        store.parent.mkdir(parents=True, exist_ok=True)
+        image.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise output_error(store, error) from error
-    create_store(store, plan.spec)
+        raise output_error(image.path, error) from error
+    create_store(image.path, image.spec)
+
+
+def _prepare_maps_group(store: Path, plan: Plan) -> None:
+    """Make the group in which the maps lie, where it is missing or damaged."""
+    group = store / MAPS_GROUP
+    if not plan.maps or any(is_readable_metadata(group / name) for name in ("zarr.json", ".zgroup")):
+        return
+    try:
+        for name in STORE_FILES:
+            (group / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(group, error) from error
+    create_group(group, plan.spec)
 
 
 def can_be_opened(store: Path) -> bool:
@@ -277,7 +302,19 @@ def _added(output: Path) -> str:
         return ""
     names = sorted(path.name for path in output.iterdir())
     strange = [name for name in names if not (name.isdecimal() or name in STORE_FILES)]
+    if MAPS_GROUP in strange and _only_maps(output / MAPS_GROUP):
+        strange.remove(MAPS_GROUP)
     return f"{output} holds {strange[0]!r} besides what a run wrote" if strange else ""
+
+
+def _only_maps(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but maps as a run writes them."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    inside = [path for path in folder.iterdir() if path.name not in STORE_FILES]
+    return all(
+        path.name in MAPS and path.is_dir() and not path.is_symlink() and not _added(path) for path in inside
+    )
 
 
 def _added_beside(journal: Journal) -> str:

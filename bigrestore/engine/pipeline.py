@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 
 from bigrestore.engine.block import BlockWork, Job
 from bigrestore.engine.journal import STORE_FILES, BlockRecord, Journal, note_of
+from bigrestore.engine.maps import images
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist
@@ -71,7 +71,8 @@ class Pipeline:
     ) -> None:
         self._job, self._plan, self._store, self._journal = job, plan, store, journal
         self._scores = scores
-        self._array = open_level(store, 0)
+        self._images = images(store, plan)
+        self._arrays = [open_level(image.path, 0) for image in self._images]
         self._slots = threading.Semaphore(plan.blocks_in_flight)
         self._tiles: queue.Queue[_TileJob | None] = queue.Queue()
         self._finished: queue.Queue[BlockWork | None] = queue.Queue()
@@ -212,7 +213,7 @@ class Pipeline:
                 try:
                     work.finish()
                     persist(
-                        lambda work=work: self._write_block(work.block, work.output),  # type: ignore[misc]
+                        lambda work=work: self._write_block(work),  # type: ignore[misc]
                         f"Block {block.name}",
                         self.stopping,
                     )
@@ -247,20 +248,25 @@ class Pipeline:
         """Record a block, hand it to the scores and let the next one be read."""
         persist(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
         self._open.pop(block.name, None)
+        if work is not None:
+            work.maps.clear()  # a block that waits to be scored holds its pixels only
         if self._scores is not None and work is not None and record.status != "failed":
             self._scores.take(work, self.stopping)
         self._slots.release()
         self._records.put((record, block))
 
-    def _write_block(self, block: Block, pixels: np.ndarray[Any, Any]) -> None:
-        # Or it would be made anew, with this one block in it and without metadata.
-        if not any((self._store / "0" / name).is_file() for name in STORE_FILES):
-            raise OutputError(
-                f"The output {self._store} is gone, or the disk that it lies on; bring it back, and go on with --resume."
-            )
-        region = self._job.grid.region
+    def _write_block(self, work: BlockWork) -> None:
+        """Write a block into the image and into each map."""
+        block, region = work.block, self._job.grid.region
         place = (block.z - region.z0, block.box.y0 - region.box.y0, block.box.x0 - region.box.x0)
-        write_block(self._array, *place, pixels)
+        for image, array in zip(self._images, self._arrays, strict=True):
+            # Or it would be made anew, with this one block in it and without metadata.
+            if not any((image.path / "0" / name).is_file() for name in STORE_FILES):
+                raise OutputError(
+                    f"The output {self._store} is gone, or the disk that it lies on; bring it back, and go on with "
+                    "--resume."
+                )
+            write_block(array, *place, work.maps[image.name] if image.name else work.output)
 
     def _files(self, block: Block) -> list[Path]:
         return block_files(self._store, self._plan, block)
@@ -270,7 +276,11 @@ def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
     """Return the files of the store that a block owns."""
     region, box = plan.grid.region, block.box
     place = (block.z - region.z0, box.y0 - region.box.y0, box.x0 - region.box.x0)
-    return shard_paths(store, plan.spec, 0, *place, box.height, box.width)
+    return [
+        path
+        for image in images(store, plan)
+        for path in shard_paths(image.path, image.spec, 0, *place, box.height, box.width)
+    ]
 
 
 def _sentence(error: Exception) -> str:

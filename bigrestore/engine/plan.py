@@ -92,6 +92,8 @@ class Plan:
         Whether the output is an OME-TIFF, made of a store beside it that is removed.
     memory_bytes : int
         Estimated peak memory, of all workers together.
+    maps : tuple of str
+        Maps that are written beside the image.
     """
 
     grid: Grid
@@ -104,6 +106,7 @@ class Plan:
     tiff: bool
     zipped: bool
     memory_bytes: int
+    maps: tuple[str, ...] = ()
 
     @property
     def tiles_at_once(self) -> int:
@@ -178,6 +181,11 @@ def make_plan(
     grid = _with_tile(grid, tile)
     in_flight = 2 + -(-threads * batch // max(1, grid.work.tiles // _blocks_per_section(grid)))
     fmt, tiff = _format(settings, section, output)
+    if tiff and settings.maps:
+        raise UsageError(
+            f"--maps are images of their own beside the restored one, which the TIFF {output.name} has no place for; name "
+            "the output .ome.zarr, or leave --maps out."
+        )
     zipped = output.name.lower().endswith(ZIP_NAME)
     return Plan(
         grid=grid,
@@ -189,7 +197,8 @@ def make_plan(
         blocks_in_flight=in_flight,
         tiff=tiff,
         zipped=zipped,
-        memory_bytes=workers * _memory(section, method, grid, threads * batch, in_flight, settings.report),
+        memory_bytes=workers * _memory(section, method, grid, threads * batch, in_flight, settings),
+        maps=settings.maps,
     )
 
 
@@ -212,16 +221,25 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
 
 
 def fingerprint(
-    plan: Plan, section: Section, method: Method, settings: RunSettings, mask: Any
+    plan: Plan,
+    section: Section,
+    method: Method,
+    settings: RunSettings,
+    mask: dict[str, Any] | None,
+    realness: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what identifies a run: flat, JSON-able; a key names what differs between two runs."""
+    """Return what identifies a run: flat, JSON-able; a key names what differs between two runs.
+
+    `mask` and `realness` are the fingerprints of the user's mask and realness map, where there are any.
+    """
     groups = {
         "settings": settings.pixel_facts(),
         "method": method.describe(),
         "plan": plan.facts,
         "input": section.fingerprint(),
         "code": {"version": bigrestore.__version__},
-        "mask": mask if isinstance(mask, dict) else {},
+        "mask": mask or {},
+        "realness": realness or {},
     }
     flat = {
         f"{group}.{name}": value
@@ -292,12 +310,14 @@ def _difference(name: str, then: Any, now: Any) -> str:
         "method": f"the method's {fact.replace('_', ' ')}",
         "input": f"the input's {fact.replace('_', ' ')}",
         "mask": "the mask",
+        "realness": "the realness map",
         "code": "the version of bigrestore",
     }
     if fact.endswith(("blake2b", "sha256")):
         what = {"method": "the model or its kernel", "input": "the input's pixels", "mask": "the mask"}
+        what["realness"] = "the realness map"
         return what.get(group, name)
-    if group == "mask":
+    if group in ("mask", "realness"):
         return flags[group]
     return f"{flags.get(group, name)} ({_short(then)} then, {_short(now)} now)"
 
@@ -427,18 +447,23 @@ def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> Sto
     )
 
 
-def _memory(section: Section, method: Method, grid: Grid, tiles: int, blocks: int, scores: bool) -> int:
+def _memory(
+    section: Section, method: Method, grid: Grid, tiles: int, blocks: int, settings: RunSettings
+) -> int:
     """Estimate the peak: tiles and scores at work, blocks in flight with what they read, what the reader holds."""
     per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX
     side_y, side_x = (min(grid.y.block_px, extent) for extent in grid.shape[1:])
     read = (side_y / grid.scale + 2 * grid.y.halo_px) * (side_x / grid.scale + 2 * grid.x.halo_px)
     item = section.dtype.itemsize * section.channels
-    out = side_y * side_x * (item + (0 if method.exact else 4))
+    maps, scores = len(settings.maps), settings.report
+    out = side_y * side_x * (item + (0 if method.exact else 4) + 4 * maps)
+    shares = 0 if settings.realness_map is None else 4 * read
     gpu = on_gpu(method)
     blocks = min(blocks + (SCORE_BLOCKS[gpu] if scores else 0), grid.block_total)
+    per_px += int(4 * maps * grid.scale**2)
     at_work = tiles * grid.work.largest_tile_px * per_px if not gpu else 0
     at_work += tiles * SCORE_BYTES if scores else 0
-    return int(BASE_BYTES + at_work + blocks * (read * item + out) + section.resident_bytes)
+    return int(BASE_BYTES + at_work + blocks * (read * item + shares + out) + section.resident_bytes)
 
 
 def _short(value: Any) -> str:

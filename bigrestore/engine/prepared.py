@@ -19,10 +19,12 @@ import attrs
 from bigrestore.engine.block import Job
 from bigrestore.engine.input_files import files_seen, what_changed
 from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.maps import require_maps
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
 from bigrestore.engine.plan import Plan, differing, fingerprint, left_open, make_plan, require_same
 from bigrestore.engine.profiles import Profiles
+from bigrestore.engine.realness import RealnessMap
 from bigrestore.engine.scores.start import check_condition
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
@@ -61,7 +63,9 @@ class Prepared:
     identity : dict
         The fingerprint of the run.
     files : dict
-        What is noted of the files of input and mask.
+        What is noted of the files of input, mask and realness map.
+    realness : RealnessMap or None
+        The user's map of realness.
     """
 
     inputs: str | Path | list[str | Path]
@@ -76,6 +80,7 @@ class Prepared:
     going_on: bool
     identity: dict[str, Any]
     files: dict[str, Any]
+    realness: RealnessMap | None = None
 
     def job(self, folder: Path | None) -> Job:
         """Return what the blocks share; profiles are kept in `folder`."""
@@ -88,6 +93,8 @@ class Prepared:
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
             score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
+            maps=self.plan.maps,
+            realness=self.realness,
         )
 
 
@@ -135,21 +142,41 @@ def prepare(
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
-    method = method or create_method(settings)
+    realness = _realness(section, settings, path)
+    method = method or _method(settings, realness)
+    require_maps(settings, method)
     stored = journal.read("plan.json") if journal.begun else None
     goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
     plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
     masker = _masker(section, method, settings)
-    drawn = masker.section if isinstance(masker, UserMask) else None
-    if drawn is not None:
-        check_place(path, [], {"mask": source_paths(settings.mask, drawn)})
-    identity = fingerprint(plan, section, method, settings, drawn.fingerprint() if drawn else None)
-    files = {"input": files_seen(section)} | ({"mask": files_seen(drawn)} if drawn else {})
+    known = {"mask": masker.section} if isinstance(masker, UserMask) else {}
+    if known:
+        check_place(path, [], {"mask": source_paths(settings.mask, known["mask"])})
+    if realness is not None:
+        known["realness map"] = realness.section
+    prints = {what: found.fingerprint() for what, found in known.items()}
+    identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
     going_on = _goes_on(path, journal, settings, stored, identity, files)
     store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
-    return Prepared(
-        inputs, section, method, settings, plan, masker, path, store, journal, going_on, identity, files
-    )
+    looked_at = (path, store, journal, going_on, identity, files, realness)
+    return Prepared(inputs, section, method, settings, plan, masker, *looked_at)
+
+
+def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
+    """Make the method; under a map that is 0 all over, the one of realness 0, whose tiles are smaller."""
+    if realness is not None and realness.blank():
+        settings = attrs.evolve(settings, realness=0.0, realness_map=None)
+    return create_method(settings)
+
+
+def _realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
+    """Open the user's map of realness, where there is one, and keep the output off it."""
+    if settings.realness_map is None:
+        return None
+    found = RealnessMap.open(settings.realness_map, section.shape)
+    check_place(output, [], {"realness map": source_paths(settings.realness_map, found.section)})
+    return found
 
 
 def _goes_on(
@@ -224,6 +251,7 @@ def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str,
     named = {"model": settings.model, "kernel": settings.kernel}
     if settings.mask not in ("auto", "none"):
         named["mask"] = settings.mask
+    named["realness map"] = settings.realness_map
     found = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
     return {what: path for what, path in found.items() if path.exists()}
 

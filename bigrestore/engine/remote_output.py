@@ -2,9 +2,9 @@
 
 What a run needs of its output (locks, renames, files that are read back and repaired) an object store does not
 give, and a store that grows there for days would look whole to whoever opens it. So blocks, journal and report lie in a
-folder, the stage, where a run is gone on with as any other; then the files go to the URL, the root's metadata last,
-so that a copy that was broken off does not open. A copy that is begun again sends only what is not there yet.
-The stage is kept: it is the user's to remove.
+folder, the stage, where a run is gone on with as any other; then the files go to the URL, the metadata of the maps and
+of the root last, so that a copy that was broken off does not open. A copy that is begun again sends only what is not
+there yet. The stage is kept: it is the user's to remove.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from bigrestore.engine.run import execute
 from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.engine.summary import RunSummary
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
+from bigrestore.flags import MAPS
 from bigrestore.io.places import RemoteFile, place_of, request_errors
+from bigrestore.io.store_spec import MAPS_GROUP
 from bigrestore.settings import RunSettings
 from bigrestore.urls import is_remote, without_secrets
 
@@ -164,7 +166,9 @@ class RemoteOutput:
         former = [name for name in there if name not in files]
         roots = [name for name in files if name in self._roots()]
         if set(wrong) - set(roots) or former:
-            for name in [name for name in roots if name in there]:  # until all is there it must not open
+            for name in [
+                name for name in reversed(roots) if name in there
+            ]:  # until all is there none must open
                 self._try(lambda name=name: self._system.rm_file(name), name)
             wrong = [*(name for name in wrong if name not in roots), *roots]
         for name in former:
@@ -176,12 +180,15 @@ class RemoteOutput:
         return len(wrong), len(files) - len(wrong)
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """Yield the files of the output by what they are called at the URL, metadata of the root last."""
+        """Yield the files of the output by what they are called at the URL, metadata of the maps and of the root last."""
         if self.stage.is_file():
             yield self._path, self.stage
         else:
             found = sorted(path for path in self.stage.rglob("*") if path.is_file())
-            for path in sorted(found, key=lambda path: path.parent == self.stage):
+            maps = self.stage / MAPS_GROUP
+            for path in sorted(
+                found, key=lambda path: (path.parent == self.stage, path.parent.parent == maps)
+            ):
                 yield f"{self._path}/{path.relative_to(self.stage).as_posix()}", path
         beside = sidecar(self.stage)
         for name in BESIDE:
@@ -190,7 +197,9 @@ class RemoteOutput:
                     yield f"{self._path}.bigrestore/{path.relative_to(beside).as_posix()}", path
 
     def _roots(self) -> set[str]:
-        return {self._path, *(f"{self._path}/{name}" for name in STORE_FILES)}
+        """Return the files without which neither the image nor a map of it opens."""
+        images = [self._path, *(f"{self._path}/{MAPS_GROUP}/{name}" for name in MAPS)]
+        return {self._path, *(f"{image}/{name}" for image in images for name in STORE_FILES)}
 
     def _is_ours(self, there: Mapping[str, dict[str, Any]]) -> bool:
         """Tell whether what is there has the attribute of a run, or is one file beside which a run's record lies."""

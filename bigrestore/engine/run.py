@@ -18,6 +18,7 @@ import attrs
 from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import finalize, note_run
 from bigrestore.engine.journal import BlockRecord
+from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
 from bigrestore.engine.pipeline import Pipeline
 from bigrestore.engine.plan import provenance
@@ -160,6 +161,7 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
         if written:
             with clock.phase("finalize"):
                 said = provenance(ready.plan, ready.section, ready.method, settings)
+                said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
                 finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
         summary = _summary(ready, records, clock, megapixels, restored)
         _conclude(ready, summary)
@@ -172,7 +174,7 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
 
 def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
     """Refuse to finish an output that is gone, or of which blocks were never done, or are no longer what they were."""
-    if not can_be_opened(ready.store):
+    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The output {ready.store} is gone, or its metadata are; bring it back, or do it again by --resume."
         )
@@ -338,6 +340,7 @@ def _summary(
         part=_part(ready.settings),
         device=str(said.get("device", "cpu")),
         precision=str(said.get("precision", "fp32")),
+        maps=ready.plan.maps,
         input_failed=bool(failed) and all(record.input_fault for record in failed),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import joint_writer, sole_writer
+from bigrestore.engine.maps import images
 from bigrestore.engine.output import can_be_opened, prepare_store, remove_former, settle_existing
 from bigrestore.engine.plan import digest
 from bigrestore.engine.prepared import Prepared
@@ -92,7 +93,7 @@ def join(ready: Prepared) -> None:
     OutputError
         Where its store is missing or damaged.
     """
-    if not can_be_opened(ready.store):
+    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The store {ready.store} is missing, or its metadata are damaged; make it again by --init-only with the "
             "same settings."

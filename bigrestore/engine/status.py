@@ -49,6 +49,8 @@ class RunStatus:
         That rate.
     last_record_s : float or None
         Seconds since the last block was recorded.
+    maps : list of str
+        Maps that the run writes beside the image.
     reasons : dict
         Why blocks failed, by their names; the first of them.
     """
@@ -64,6 +66,7 @@ class RunStatus:
     seconds_left: float | None
     blocks_per_hour: float | None
     last_record_s: float | None
+    maps: list[str]
     reasons: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +85,8 @@ class RunStatus:
             ("failed", str(self.failed)),
             ("in hand", str(self.in_hand)),
         ]
+        if self.maps:
+            rows.append(("maps", ", ".join(self.maps)))
         if self.blocks_per_hour is not None:
             rows.append(("rate", f"{self.blocks_per_hour:.1f} blocks per hour"))
         if self.state == "running":
@@ -148,6 +153,7 @@ def _look(place: Path, journal: Journal) -> RunStatus:
         seconds_left=left / rate if running and rate and left is not None else None,
         blocks_per_hour=rate * 3600 if rate else None,
         last_record_s=since,
+        maps=list(plan.get("fingerprint", {}).get("settings.maps") or []),
         reasons=_reasons(records),
     )
 

@@ -72,6 +72,8 @@ class RunSummary:
         What the method computed on and in.
     input_failed : bool
         Whether every failure is the input's.
+    maps : tuple of str
+        Maps that were written beside the image.
     part : str
         Which part of a run it was, such as "shard 2/3"; "" for a whole run.
     report : ReportResult
@@ -94,6 +96,7 @@ class RunSummary:
     precision: str
     input_failed: bool = False
     workers: int = 1
+    maps: tuple[str, ...] = ()
     part: str = ""
     report: ReportResult = attrs.field(factory=ReportResult)
     copied_to: str = ""
@@ -134,6 +137,8 @@ class RunSummary:
                 f"{self.device} {self.precision}",
             ),
         ]
+        if self.maps:
+            found.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
         found += [("copied to", self.copied_to)] if self.copied_to else []
         found += self.report.lines()
         return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]

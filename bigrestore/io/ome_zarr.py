@@ -54,9 +54,21 @@ def create_store(path: str | Path, spec: StoreSpec) -> None:
     OutputError
         When the place cannot be written.
     """
+    create_group(path, spec, UNFINISHED)
+    create_level(path, spec, 0)
+
+
+def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] | None = None) -> None:
+    """Make an empty group of the Zarr version that a spec asks for.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
     try:
         zarr.create_group(
-            store=Path(path), zarr_format=_zarr_format(spec), overwrite=False, attributes=UNFINISHED
+            store=Path(path), zarr_format=_zarr_format(spec), overwrite=False, attributes=attributes or {}
         )
     except (zarr.errors.ContainsGroupError, zarr.errors.ContainsArrayError) as err:
         raise OutputError(
@@ -64,7 +76,6 @@ def create_store(path: str | Path, spec: StoreSpec) -> None:
         ) from err
     except OSError as err:
         raise output_error(path, err) from err
-    create_level(path, spec, 0)
 
 
 def mark_unfinished(path: str | Path) -> None:

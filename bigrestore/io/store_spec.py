@@ -11,6 +11,9 @@ from bigrestore.errors import UsageError
 from bigrestore.geometry import BLOCK_PX, CHUNK_PX
 from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
 
+MAPS_GROUP = "maps"
+"""Group of a store in which the maps of a run lie, each an image of its own."""
+
 
 def _output_dtype(value: Any) -> np.dtype[Any]:
     """Return the native dtype of an output, refusing what is not stored."""

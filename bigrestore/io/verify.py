@@ -22,6 +22,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError, InputMissingError
+from bigrestore.flags import MAPS
 from bigrestore.io.bounded import bounded
 from bigrestore.io.faults import DECODE_ERRORS, Fault, difference, short
 from bigrestore.io.formats import is_tiff, is_zarr, is_zip
@@ -30,6 +31,7 @@ from bigrestore.io.ome_metadata import MICROMETRES, Multiscale, multiscales_body
 from bigrestore.io.ome_zarr import ZarrArray
 from bigrestore.io.pyramid import reduced_window
 from bigrestore.io.reduce import area_thumbnail
+from bigrestore.io.store_spec import MAPS_GROUP
 from bigrestore.io.tree_store import open_node
 from bigrestore.io.trees import Tree
 from bigrestore.io.zarr_input import AxisMap, map_axes, tree_of
@@ -124,6 +126,38 @@ def _verify_group(place: Path) -> list[Fault]:
             Fault("multiscales.missing", str(place), "multiscales metadata", "none: the run was not finished")
         ]
     ours = "bigrestore" in attributes
+    faults = _image_faults(tree, root, attributes, multiscale, ours=ours)
+    for name in _maps_said(attributes):
+        faults += _map_faults(tree, root, f"{MAPS_GROUP}/{name}")
+    return faults
+
+
+def _maps_said(attributes: Mapping[str, Any]) -> list[str]:
+    """Return the maps that a store of ours says it has."""
+    ours = attributes.get("bigrestore")
+    said = ours.get(MAPS_GROUP) if isinstance(ours, Mapping) else None
+    return [name for name in MAPS if isinstance(said, Mapping) and name in said]
+
+
+def _map_faults(tree: Tree, root: zarr.Group, place: str) -> list[Fault]:
+    """Check one map of a store, an image in a group of its own."""
+    try:
+        group = root[place]
+        attributes = dict(group.attrs)
+        multiscale = parse_multiscales(attributes, place)
+    except DECODE_ERRORS as err:
+        return [Fault("map.missing", place, "an OME-Zarr image", short(err))]
+    if multiscale is None or isinstance(group, zarr.Array):
+        return [Fault("map.missing", place, "an OME-Zarr image", "none, or one that is not finished")]
+    datasets = tuple(attrs.evolve(item, path=f"{place}/{item.path}") for item in multiscale.datasets)
+    multiscale = attrs.evolve(multiscale, datasets=datasets)
+    return _image_faults(tree, root, attributes, multiscale, ours=True)
+
+
+def _image_faults(
+    tree: Tree, root: zarr.Group, attributes: Mapping[str, Any], multiscale: Multiscale, *, ours: bool
+) -> list[Fault]:
+    """Check the levels of one image; paths of datasets start from the root."""
     faults = list(_unit_faults(attributes))
     levels = list(_open_levels(root, multiscale, faults))
     for index, level in enumerate(levels):

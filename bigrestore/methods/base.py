@@ -62,12 +62,18 @@ class TileBatch:
         Absolute input (y, x) of each tile's first pixel; multiples of the alignment.
     z : int
         Index of the section in its volume.
+    realness : ndarray, (n, h, w), float32, or None
+        What the method's realness is multiplied with at each pixel, 0..1; None: 1 everywhere.
+    maps : tuple of str
+        Names of the maps that are wanted besides, each one that the method says it gives (`GivesMaps`).
     """
 
     pixels: NDArray[np.float32]
     valid: NDArray[np.bool_] | None
     origins: NDArray[np.int64]
     z: int
+    realness: NDArray[np.float32] | None = None
+    maps: tuple[str, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -80,10 +86,13 @@ class TileResult:
         Restored grey values, clipped to 0..1.
     residual : ndarray, (n, ceil(h / 4), ceil(w / 4)), float32, or None
         x - degrade(y) at every `RESIDUAL_STEP_PX`-th input pixel of both axes, where the method can say it.
+    maps : dict of str to ndarray, (n, h * scale, w * scale), float32
+        The maps that the batch asked for, in the units of `pixels`, none negative.
     """
 
     pixels: NDArray[np.float32]
     residual: NDArray[np.float32] | None = None
+    maps: dict[str, NDArray[np.float32]] = attrs.field(factory=dict)
 
 
 class Method(Protocol):
@@ -142,4 +151,14 @@ class StatesCost(Protocol):
     @property
     def px_per_second(self) -> float:
         """Input pixels per second of one tile at work on this device, roughly; stated, never timed."""
+        ...
+
+
+@runtime_checkable
+class GivesMaps(Protocol):
+    """What a method may give besides its pixels: maps of what it did to them."""
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The maps that it can give, of `bigrestore.flags.MAPS`; `invented` means that it has a prior at work."""
         ...

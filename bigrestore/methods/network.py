@@ -7,6 +7,7 @@ buffers, so that the copies of one tile overlap the computation of another.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import warnings
 from pathlib import Path
@@ -20,14 +21,23 @@ from torch import Tensor
 from bigrestore.degrade.kernels import equivalent_sigma
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.methods.base import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
+from bigrestore.nn import trust
 from bigrestore.nn.checkpoint import Model, load_model
 from bigrestore.nn.code import Degradations, compose_psi
 from bigrestore.nn.estimator import degradations_of, estimate_section
 from bigrestore.nn.redegrade import KERNEL_PX, redegrade
-from bigrestore.nn.restorer import Conditions
+from bigrestore.nn.restorer import Conditions, Restored
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WINDOWS_AT_ONCE = 16
+
+CLEARLY_UNLIKE = 0.9
+"""A section whose likeness is below gets a warning: its realness is another one than was asked for."""
+
+LOCK_REACH_PX = 44
+"""Input pixels that the low-frequency lock reaches beyond what it corrects."""
 
 
 class NetworkMethod:
@@ -68,7 +78,9 @@ class NetworkMethod:
         if not 0 <= realness <= 1:
             raise UsageError(f"realness must lie in 0..1, not {realness}")
         if realness > 0 and model.restorer.prior is None:
-            raise UsageError(f"the model {model.name} has no prior, so --realness must be 0, not {realness}")
+            raise UsageError(
+                f"the model {model.name} has no prior, so --realness must be 0, not {realness}, and --realness-map left out"
+            )
         if realness > 0 and "halo_prior_px" not in model.info:
             raise UsageError(
                 f"the prior of the model {model.name} is not joined to its U-Net, so --realness must be 0, not {realness}; "
@@ -77,6 +89,9 @@ class NetworkMethod:
         self.model = model
         self.scale = model.scale
         self.halo_px = model.halo_for(realness)
+        if realness > 0:  # a model whose halo was measured under a factor that was 1 all over
+            step = model.restorer.alignment_px
+            self.halo_px = max(self.halo_px, -(-(trust.REACH_PX + LOCK_REACH_PX) // step) * step)
         self.alignment_px = model.restorer.alignment_px
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
@@ -94,6 +109,12 @@ class NetworkMethod:
         preset = self.model.restorer.preset
         per_px = 45 * preset.channels[0] // preset.unshuffle**2
         return per_px * (2 if self.realness else 1) + 40 * self.scale**2
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The maps that the model can give; `invented` needs a prior that is joined to the U-Net."""
+        joined = self.model.restorer.prior is not None and "halo_prior_px" in self.model.info
+        return ("residual", "invented", "uncertainty") if joined else ("residual", "uncertainty")
 
     @property
     def px_per_second(self) -> float:
@@ -126,7 +147,8 @@ class NetworkMethod:
         """Estimate the degradation of a section from its windows, (n, 128, 128), 0..1.
 
         Without a window (n = 0) the code is the zero vector, which the network knows as "unknown", and the
-        kernel the mean of the training kernels.
+        kernel the mean of the training kernels. Its detail `likeness`, 0..1, is what realness is multiplied with all
+        over the section: 0 where nothing is known of it, and less than 1 where it is unlike the training data.
         """
         basis = self._net.basis
         size = KERNEL_PX[self.scale]
@@ -135,15 +157,29 @@ class NetworkMethod:
             psi, gain, read = torch.zeros(24), 0.0, 0.0
             if self.kernel is not None:
                 kernel = torch.from_numpy(self.kernel)
-            return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, {"windows": 0})
+            return SectionStatistics(
+                kernel.cpu().numpy(), psi.numpy(), gain, read, {"windows": 0, "likeness": 0.0}
+            )
         known = degradations_of(estimate_section(self._net.estimator, basis, self._see(windows)))
         if self.kernel is not None:
             known = _with_kernel(known, torch.from_numpy(self.kernel)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
         kernel_array = known.kernel[0].cpu().numpy()
+        sigma = float(equivalent_sigma(kernel_array))
+        alike = round(trust.likeness(sigma, self.scale), 4)
+        if self.realness > 0 and alike < CLEARLY_UNLIKE:
+            log.warning(
+                "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so its "
+                "realness is lowered from %g to %.2g.",
+                sigma,
+                trust.SEEN_SIGMA_PX[self.scale],
+                self.realness,
+                self.realness * alike,
+            )
         details = {
             "windows": len(windows),
-            "sigma_px": round(float(equivalent_sigma(kernel_array)), 4),
+            "sigma_px": round(sigma, 4),
+            "likeness": alike,
             "noise_gain": float(known.noise_gain[0]),
             "read_noise": float(known.read_noise[0]),
             "jpeg_quality": round(float(known.jpeg_quality[0]), 1),
@@ -168,21 +204,39 @@ class NetworkMethod:
             valid = torch.ones_like(x)
         else:
             valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
+        share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
         kernel = torch.from_numpy(statistics.kernel).to(self.device)
         conditions = Conditions(
             kernel=kernel,
             psi=torch.from_numpy(statistics.psi).to(self.device),
             noise_gain=statistics.noise_gain,
             read_noise=statistics.read_noise,
-            realness=self.realness,
+            realness=self.realness * float(statistics.details.get("likeness", 1.0)),
             lock=self.lock,
             seed=self.seed,
             z=batch.z,
         )
-        y = self._net(x, valid, conditions, torch.from_numpy(batch.origins), DTYPES[self.precision])
+        origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
+        made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
+        y, found = made.y, self._maps(batch.maps, made, x, valid, kernel)
         step = RESIDUAL_STEP_PX
         residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
-        return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]))
+        maps = {name: self._download(name, image[:, 0]) for name, image in found.items()}
+        return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
+
+    def _maps(
+        self, names: tuple[str, ...], made: Restored, x: Tensor, valid: Tensor, kernel: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the maps that are wanted, (N, 1, H * scale, W * scale) each, none negative."""
+        found = {}
+        if "residual" in names:
+            apart = (x - redegrade(made.y, kernel, self.scale)).abs() * valid
+            found["residual"] = apart.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+        if "invented" in names:
+            found["invented"] = (made.y - made.fidelity).abs()
+        if "uncertainty" in names:
+            found["uncertainty"] = made.log_scale.exp()
+        return found
 
     def _see(self, windows: NDArray[np.float32]) -> Tensor:
         """Return what the estimator sees of each window, a few windows at a time."""

@@ -72,6 +72,11 @@ def _refuse_network_flags(settings: RunSettings) -> None:
     for name in ("model", "kernel"):
         if getattr(settings, name) is not None:
             raise UsageError(f"--{name} means nothing to --method {settings.method}; leave it out.")
+    for name in ("realness_map", "maps"):
+        if getattr(settings, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs a network, and --method {settings.method} is none; leave it out."
+            )
     if settings.realness:
         raise UsageError(
             f"--realness needs a network, --method {settings.method} adds nothing; leave it out."

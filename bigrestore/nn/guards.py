@@ -74,7 +74,7 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
     trusted = F.avg_pool2d(valid, CELL_PX)
     remaining, correction = means, torch.zeros_like(means)
     for _ in range(LOCK_ROUNDS):
-        smoothed = _smooth(remaining) / _smooth(trusted).clamp_min(0.05)
+        smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
         correction = correction + smoothed
         remaining = remaining - smoothed * trusted
     return y + F.interpolate(correction, scale_factor=CELL_PX * scale, mode="bilinear", align_corners=False)
@@ -109,7 +109,7 @@ def _cell_means_of_redegraded(y: Tensor, valid: Tensor, kernel: Tensor, scale: i
     return strided_correlation(y, merged, scale, CELL_PX, offset)
 
 
-def _smooth(cells: Tensor) -> Tensor:
+def smooth_cells(cells: Tensor) -> Tensor:
     """Smooth (N, 1, h, w) cells by `LOCK_TAPS` on both axes; beyond the border the last cell repeats."""
     taps = torch.tensor(LOCK_TAPS, device=cells.device, dtype=cells.dtype)
     half = len(LOCK_TAPS) // 2

@@ -1,11 +1,12 @@
 """The whole network: interpolation, U-Net, prior and guards, put together.
 
     base = rational(x);  y0 = base + unet(x, deconvolutions);  y1 = y0 + generator
-    y = y0 + realness (y1 - y0)
+    y = y0 + realness trust (y1 - y0)
 
-then the guards. At realness 0 the generator is not run at all, so that the result is noise-free and
-independent of the seed. Untrained, y is the interpolation. Base, guards and the final sum are computed in
-float32; only the U-Net and the generator run in the precision that is asked for.
+then the guards. `trust` lowers realness by itself where the input does not support it (`bigrestore.nn.trust`).
+At realness 0 the generator is not run at all, so that the result is noise-free and independent of the seed.
+Untrained, y is the interpolation. Base, guards and the final sum are computed in float32; only the U-Net and the
+generator run in the precision that is asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bigrestore.nn.interpolation import catmull_rom, rational
 from bigrestore.nn.latent import LatentHead
 from bigrestore.nn.presets import Preset
 from bigrestore.nn.prior import Generator
+from bigrestore.nn.trust import enlarge, trust
 from bigrestore.nn.unet import UNet, UNetOutput
 from bigrestore.nn.wiener import deconvolve, tissue_sigma, wiener_filters
 
@@ -54,6 +56,25 @@ class Conditions:
     lock: bool = True
     seed: int = 0
     z: int = 0
+
+
+@attrs.frozen(eq=False)
+class Restored:
+    """What the network makes of a batch, with what may be asked besides.
+
+    Attributes
+    ----------
+    y : Tensor, (N, 1, H * scale, W * scale), 0..1
+        The restored tiles.
+    fidelity : Tensor, (N, 1, H * scale, W * scale), 0..1
+        What they are at realness 0, guards included; `y` itself where the prior added nothing.
+    log_scale : Tensor, (N, 1, H * scale, W * scale)
+        Log of the Laplace scale of the error that the network expects of itself.
+    """
+
+    y: Tensor
+    fidelity: Tensor
+    log_scale: Tensor
 
 
 class Restorer(nn.Module):
@@ -144,12 +165,66 @@ class Restorer(nn.Module):
         -------
         Tensor, (N, 1, H * scale, W * scale), 0..1
         """
+        return self.restore(x, valid, conditions, origins, dtype).y
+
+    def restore(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        conditions: Conditions,
+        origins: Tensor,
+        dtype: torch.dtype = torch.float32,
+        share: Tensor | None = None,
+        *,
+        both: bool = False,
+    ) -> Restored:
+        """Restore a batch of tiles of one section, and say what it is made of.
+
+        Parameters
+        ----------
+        x, valid, conditions, origins, dtype
+            As in `forward`.
+        share : Tensor, (N, 1, H, W), 0..1, optional
+            What the realness of the conditions is multiplied with, per input pixel; None: 1 everywhere.
+        both : bool
+            Whether `Restored.fidelity` is wanted; else it is `y`.
+
+        Returns
+        -------
+        Restored
+        """
         psi = conditions.psi.expand(len(x), -1)
         numbers = torch.tensor([conditions.noise_gain, conditions.read_noise], device=x.device)
         filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
-        base, y, out = self.fidelity(x, valid, psi, filters, dtype)
-        if conditions.realness > 0:
-            y = y + conditions.realness * self.detail(out, conditions, origins, dtype)
+        base, y0, out = self.fidelity(x, valid, psi, filters, dtype)
+        added = self._added(x, valid, out, conditions, origins, dtype, share)
+        y = self._guarded(y0 if added is None else y0 + added, base, x, valid, conditions)
+        lone = self._guarded(y0, base, x, valid, conditions) if both and added is not None else y
+        return Restored(y, lone, out.log_scale)
+
+    def _added(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        out: UNetOutput,
+        conditions: Conditions,
+        origins: Tensor,
+        dtype: torch.dtype,
+        share: Tensor | None,
+    ) -> Tensor | None:
+        """Return what the prior adds to y0; None where it is not run, because realness is 0 all over."""
+        if conditions.realness <= 0 or (share is not None and not bool(share.any())):
+            return None
+        known = conditions.noise_gain, conditions.read_noise
+        factor = conditions.realness * trust(x, valid, conditions.kernel, *known, self.scale)
+        if share is not None:
+            factor = factor * enlarge(share, self.scale)
+        if not bool(factor.any()):
+            return None
+        return factor * self.detail(out, conditions, origins, dtype)
+
+    def _guarded(self, y: Tensor, base: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
+        """Hold an image to the data, clip it, and put saturated background back."""
         if conditions.lock:
             y = self._hold_to_data(y, x, valid, conditions)
         return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_toys import save_zarr
+from prior_toys import model_file
 
 from bigrestore.engine import remote_output, retry
 from bigrestore.engine.remote_output import RemoteOutput, execute_to
@@ -118,6 +119,48 @@ def test_a_copy_that_was_broken_off_does_not_open_and_is_gone_on_with(
         stage / "out.ome.zarr"
     )
     assert target.send(remote_output.StopFlag())[0] == 0
+
+
+@pytest.mark.parametrize("fmt", ["0.5", "0.4"])
+def test_maps_are_copied_and_open_only_when_they_are_whole(
+    source: Path, tmp_path: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fmt: str
+) -> None:
+    model = str(model_file(tmp_path, with_prior=False))
+    asked: dict[str, Any] = {
+        "method": "network",
+        "model": model,
+        "precision": "fp32",
+        "roi": (None, (0, 96), (0, 96)),
+    }
+    asked |= {"maps": "residual,uncertainty", "stage": tmp_path / "stage", "format": fmt}
+    sent: list[str] = []
+    put = RemoteOutput._try
+
+    def note(self: Any, request: Any, name: str) -> Any:
+        sent.append(name)
+        return put(self, request, name)
+
+    monkeypatch.setattr(RemoteOutput, "_try", note)
+    run(source, URL, bucket, **asked)
+    assert open_section(URL, storage_options=bucket["options"]).shape == (1, 96, 96)
+    order = [name.removeprefix("brain/deep/out.ome.zarr/") for name in sent if "/out.ome.zarr/" in name]
+    metadata = "zarr.json" if fmt == "0.5" else ".zattrs"
+    opens = [f"maps/{name}/{metadata}" for name in ("residual", "uncertainty")]
+    chunks = [name for name in order if name.split("/")[-1].isdecimal()]
+    assert len(chunks) == 6, "two levels of an image and two maps"
+    assert max(map(order.index, chunks)) < min(map(order.index, opens)) < order.index(metadata)
+    for name in ("residual", "uncertainty"):
+        found = open_section(f"{URL}/maps/{name}", storage_options=bucket["options"])
+        made = open_section(tmp_path / "stage/out.ome.zarr/maps" / name)
+        np.testing.assert_array_equal(found.read(0, 0, 96, 0, 96), made.read(0, 0, 96, 0, 96))
+
+    sent.clear()
+    run(source, URL, bucket, **(asked | {"maps": "residual", "seed": 1, "lock": False, "overwrite": True}))
+    removed = [name.removeprefix("brain/deep/out.ome.zarr/") for name in sent if "/out.ome.zarr/" in name]
+    assert removed.index(metadata) < removed.index(opens[0]), "what is replaced does not open meanwhile"
+    there = names(bucket)
+    assert f"deep/out.ome.zarr/maps/residual/{metadata}" in there
+    assert not [name for name in there if "uncertainty" in name]
 
 
 def test_an_output_that_is_there_is_replaced_only_when_it_is_asked_for(

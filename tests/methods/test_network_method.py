@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from bigrestore.degrade.kernels import equivalent_sigma, gaussian
 from bigrestore.errors import InputError, InputMissingError, UsageError
@@ -19,11 +21,13 @@ from bigrestore.nn.redegrade import redegrade
 from bigrestore.nn.restorer import Restorer
 
 
-def make(scale: int = 1, **options: object) -> NetworkMethod:
+def make(scale: int = 1, *, with_prior: bool = False, **options: object) -> NetworkMethod:
     torch.manual_seed(0)
-    restorer = Restorer(get_preset("nano"), scale).eval()
+    restorer = Restorer(get_preset("nano"), scale, with_prior=with_prior).eval()
     restorer.basis.fit(torch.rand(50, 21, 21))
-    info = {"halo_px": 96, "sha256": "0" * 64, "preset": "nano"}
+    info = {"halo_px": 96, "sha256": "0" * 64, "preset": "nano"} | (
+        {"halo_prior_px": 96} if with_prior else {}
+    )
     return NetworkMethod(Model(restorer, "nano", info), **options)  # type: ignore[arg-type]
 
 
@@ -55,6 +59,31 @@ def test_a_given_kernel_replaces_the_estimate() -> None:
     for count in (0, 3):
         statistics = make(kernel=kernel).analyse(windows(count))
         assert equivalent_sigma(statistics.kernel) == pytest.approx(equivalent_sigma(kernel), abs=1e-3)
+
+
+def restored(method: NetworkMethod, windows_seen: int) -> np.ndarray:
+    """Restore one tile of blurred noise, whose own noise is known to be small."""
+    known = attrs.evolve(method.analyse(windows(windows_seen)), noise_gain=0.0, read_noise=1 / 255)
+    x = gaussian_filter(np.random.default_rng(1).random((1, 128, 128), np.float32), (0, 0.8, 0.8))
+    return method.restore(TileBatch(x, None, np.zeros((1, 2), np.int64), 0), known).pixels
+
+
+@pytest.mark.parametrize(
+    ("sigma", "windows_seen", "adds"), [(0.8, 3, True), (5.0, 3, False), (0.8, 0, False)]
+)
+def test_a_section_unlike_the_training_data_gets_no_detail_and_says_so(
+    sigma: float, windows_seen: int, adds: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel = gaussian(21, sigma)
+    plain, real = (make(with_prior=True, kernel=kernel, realness=share, precision="fp32") for share in (0, 1))
+    assert np.array_equal(restored(plain, windows_seen), restored(real, windows_seen)) is not adds
+    said = "realness is lowered from 1 to" in caplog.text
+    assert said is (sigma == 5.0)
+
+
+def test_the_halo_holds_what_realness_looks_at() -> None:
+    assert make(with_prior=True, realness=0.0).halo_px == 96
+    assert make(with_prior=True, realness=0.1).halo_px == 112
 
 
 def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:

@@ -149,15 +149,36 @@ def test_realness_moves_the_output_and_needs_a_prior() -> None:
         trained_like(1)(x, torch.ones_like(x), conditions(1, realness=0.5), ORIGIN)
 
 
-def test_damage_that_is_marked_is_not_looked_at() -> None:
-    model = trained_like(1)
+def test_realness_is_lowered_where_the_input_does_not_support_it() -> None:
+    model = trained_like(1, with_prior=True)
+    x = scene(256, 256)
+    x[..., :, 128:] = 0.7 + 0.01 * torch.randn(256, 128, generator=torch.Generator().manual_seed(3))
+    valid = torch.ones_like(x)
+    valid[..., 20:40, 20:40] = 0
+    with torch.inference_mode():
+        made = model.restore(x, valid, conditions(1, realness=1.0, lock=False), ORIGIN, both=True)
+        none = model(x, valid, conditions(1, lock=False), ORIGIN)
+        blank = model.restore(
+            x, valid, conditions(1, realness=1.0, lock=False), ORIGIN, share=torch.zeros_like(x)
+        )
+    assert torch.equal(made.fidelity, none)
+    assert torch.equal(blank.y, none)
+    invented = (made.y - made.fidelity).abs()
+    assert not bool(invented[..., 20:40, 20:40].any())
+    assert not bool(invented[..., 176:].any())
+    assert float(invented[..., 60:, :100].mean()) > 0
+
+
+@pytest.mark.parametrize("realness", [0.0, 1.0])
+def test_damage_that_is_marked_is_not_looked_at(realness: float) -> None:
+    model = trained_like(1, with_prior=True)
     x = scene(96, 96)
     valid = torch.ones_like(x)
     valid[..., 40:56, 40:56] = 0
     spoilt = torch.where(valid == 1, x, torch.zeros_like(x))
     with torch.inference_mode():
-        one = model(x, valid, conditions(1), ORIGIN)
-        two = model(spoilt, valid, conditions(1), ORIGIN)
+        one = model(x, valid, conditions(1, realness=realness), ORIGIN)
+        two = model(spoilt, valid, conditions(1, realness=realness), ORIGIN)
     outside = valid == 1
     torch.testing.assert_close(one[outside], two[outside], atol=1e-6, rtol=0)
 

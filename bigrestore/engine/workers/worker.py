@@ -60,7 +60,7 @@ class Order:
     def of(cls, ready: Prepared, threads: int | None) -> Order:
         """Return the order for the workers of a run; `threads` are the tiles in flight of each, None: its own choice."""
         settings = attrs.asdict(ready.settings) | OF_THE_CALLER | {"threads": threads}
-        for name in ("model", "kernel", "mask"):
+        for name in ("model", "kernel", "mask", "realness_map"):
             if settings[name] is not None:
                 settings[name] = _absolute(settings[name])
         return cls(
