@@ -127,8 +127,8 @@ def check_device(_: object, attribute: attrs.Attribute[Any], value: object) -> N
 
 
 def check_realness(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Take a number from 0 to 1."""
-    if not (is_number(value) and 0.0 <= value <= 1.0):
+    """Take a number from 0 to 1, or None."""
+    if value is not None and not (is_number(value) and 0.0 <= value <= 1.0):
         refuse(attribute, value, "it takes a number from 0 (nothing invented) to 1")
 
 

@@ -69,8 +69,8 @@ class RunSettings:
         Checkpoint file, or the name of a shipped model; None: the one shipped for the scale.
     scale : int
         Output pixels per input pixel: 1, 2 or 4.
-    realness : float
-        0..1, how much the prior may add; 0: nothing. Where only a map of it is given it is 1.
+    realness : float, optional
+        0..1, how much the prior may add; 0: nothing. None: what the model states, or 1 where a map of it is given.
     realness_map : str, optional
         Image of the input's shape, uint8 or float32 0..1, that realness is multiplied with per pixel.
     maps : tuple of str
@@ -152,7 +152,7 @@ class RunSettings:
     realness_map: str | None = attrs.field(
         default=None, converter=to_path_text, validator=text("a file", optional=True)
     )
-    realness: float = attrs.field(converter=to_plain, validator=check_realness)
+    realness: float | None = attrs.field(converter=to_plain, validator=check_realness)
     maps: tuple[str, ...] = attrs.field(default=(), converter=to_maps, validator=check_maps)
     kernel: str | None = attrs.field(
         default=None, converter=to_path_text, validator=text("a file", optional=True)
@@ -209,11 +209,11 @@ class RunSettings:
     fail_if: str | None = attrs.field(default=None, validator=check_condition)
 
     @realness.default
-    def _realness(self) -> float:
-        return 0.0 if self.realness_map is None else 1.0
+    def _realness(self) -> float | None:
+        return None if self.realness_map is None else 1.0
 
     def __attrs_post_init__(self) -> None:
-        if self.realness_map is not None and not self.realness:
+        if self.realness_map is not None and self.realness == 0:
             raise UsageError(
                 "--realness is 0, which --realness-map is multiplied with; leave the one or the other out."
             )
@@ -272,7 +272,7 @@ class RunSettings:
     def pixel_facts(self) -> dict[str, Any]:
         """Return the settings that change what is written, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
-        left_out |= {"realness_map"}
+        left_out |= {"realness", "realness_map"}  # the method says what its realness came to
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}

@@ -39,7 +39,8 @@ Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]
 Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
 Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]
 Realness = Annotated[
-    float | None, _option("How much the prior may add, 0 to 1.  [0; 1 with --realness-map]", panel=HOW)
+    float | None,
+    _option("How much the prior may add, 0 to 1.  [the model's own; 1 with --realness-map]", panel=HOW),
 ]
 RealnessMap = Annotated[
     Path | None,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigrestore.engine.journal import STORE_FILES
+from bigrestore.engine.noted import STORE_FILES
 from bigrestore.io.places import Place
 from bigrestore.io.section import Section
 

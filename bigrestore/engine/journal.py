@@ -9,15 +9,13 @@ The mark is a file that is locked by whoever has the block in hand, and the lock
 block can be handed to two processes, one of which was only thought to be dead: the second waits for the first.
 
 The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself.
-Of every file of the output size, time and checksum are noted. A file of the size and time that it had is believed to
-hold what it held, unless a thorough look is asked for; any other is read and compared.
+Of every file of the output is noted how to know it again (`noted`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,13 +24,11 @@ from typing import IO, Any, Literal
 import attrs
 
 from bigrestore.engine.lock import LOCK_NAME, hold, let_go, sign
+from bigrestore.engine.noted import Noted, files_of, is_as_noted, is_readable_metadata, note_of, size_and_time
 from bigrestore.errors import OutputError, output_error
-from bigrestore.files import file_checksum, read_sealed, remove_tree, write_json, write_sealed
+from bigrestore.files import read_sealed, remove_tree, write_json, write_sealed
 
 log = logging.getLogger(__name__)
-
-STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
-"""The metadata files of a Zarr store."""
 
 SIDECAR_NAMES = {
     *("plan.json", "run.json", "files.json", "report.json", LOCK_NAME),
@@ -44,9 +40,6 @@ REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
 """The files of a report, a run's in the folder `report`, or one that was asked for elsewhere."""
 
 Status = Literal["done", "empty", "failed"]
-
-Noted = list[Any]
-"""What is noted of a file: its size in bytes, its time of modification in nanoseconds, its checksum."""
 
 POLL_SECONDS = 0.2
 """How often a block that another process has in hand is looked at."""
@@ -305,9 +298,9 @@ class Journal:
         """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
         known = {name: noted for record in self.records() for name, noted in record.files.items()}
         found: dict[str, Noted] = {}
-        for name, path in _files_of(output):
+        for name, path in files_of(output):
             noted = known.get(name)
-            same = noted is not None and noted[:2] == _size_and_time(path)
+            same = noted is not None and noted[:2] == size_and_time(path)
             found[name] = noted if same and noted is not None else note_of(path)
         write_sealed(self.root / "files.json", {"files": found})
 
@@ -374,49 +367,6 @@ class Journal:
 def sidecar(output: Path) -> Path:
     """Return the folder beside an output that holds journal, profiles, plan and timings."""
     return output.with_name(output.name + ".bigrestore")
-
-
-def note_of(path: Path) -> Noted:
-    """Return what is noted of a file."""
-    return [*_size_and_time(path), file_checksum(path)]
-
-
-def is_as_noted(path: Path, noted: Noted, *, thorough: bool = False) -> bool:
-    """Tell whether a file holds what it held when it was noted; it is read where its time is another one."""
-    try:
-        size, changed = _size_and_time(path)
-        if not path.is_file() or size != noted[0]:
-            return False
-        return (changed == noted[1] and not thorough) or file_checksum(path) == noted[2]
-    except (OSError, IndexError):
-        return False
-
-
-def _size_and_time(path: Path) -> list[int]:
-    seen = path.stat()
-    return [seen.st_size, seen.st_mtime_ns]
-
-
-def _files_of(place: Path) -> Iterator[tuple[str, Path]]:
-    """Yield a file, or all files of a folder, with their paths relative to the place."""
-    if place.is_file():
-        yield ".", place
-        return
-    for folder, _, names in os.walk(place):
-        for name in names:
-            path = Path(folder) / name
-            yield path.relative_to(place).as_posix(), path
-
-
-def is_readable_metadata(path: Path) -> bool:
-    """Tell whether a path is one of the small JSON files of a store and can be read."""
-    if path.name not in STORE_FILES:
-        return False
-    try:
-        json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _record(path: Path) -> BlockRecord | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigrestore.engine.journal import Journal, is_as_noted, is_readable_metadata, sidecar
-from bigrestore.engine.plan import digest
+from bigrestore.engine.fingerprint import digest
+from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.noted import is_as_noted, is_readable_metadata
 from bigrestore.files import read_sealed
 from bigrestore.io.faults import Fault
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import attrs
 
-from bigrestore.engine.journal import STORE_FILES, Journal, is_readable_metadata, sidecar
+from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.maps import Image, images
+from bigrestore.engine.noted import STORE_FILES, is_readable_metadata
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.files import remove_tree

@@ -23,8 +23,9 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import BlockWork, Job
-from bigrestore.engine.journal import STORE_FILES, BlockRecord, Journal, note_of
+from bigrestore.engine.journal import BlockRecord, Journal
 from bigrestore.engine.maps import images
+from bigrestore.engine.noted import STORE_FILES, note_of
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist

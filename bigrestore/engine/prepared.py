@@ -17,12 +17,13 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import Job
+from bigrestore.engine.fingerprint import differing, fingerprint, left_open, require_same
 from bigrestore.engine.input_files import files_seen, what_changed
 from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.maps import require_maps
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
-from bigrestore.engine.plan import Plan, differing, fingerprint, left_open, make_plan, require_same
+from bigrestore.engine.plan import Plan, make_plan
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.realness import RealnessMap
 from bigrestore.engine.scores.start import check_condition

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.engine.journal import STORE_FILES, sidecar
+from bigrestore.engine.journal import sidecar
+from bigrestore.engine.noted import STORE_FILES
 from bigrestore.engine.prepared import Inputs
 from bigrestore.engine.retry import persist
 from bigrestore.engine.run import execute

@@ -17,11 +17,11 @@ import attrs
 
 from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import finalize, note_run
+from bigrestore.engine.fingerprint import provenance
 from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
 from bigrestore.engine.pipeline import Pipeline
-from bigrestore.engine.plan import provenance
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
 from bigrestore.engine.progress import Progress, make_progress
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
@@ -227,9 +227,10 @@ def _remove_passing_store(ready: Prepared) -> None:
 
 def describe(ready: Prepared) -> str:
     """Return a resolved run as one line."""
-    plan, work = ready.plan, ready.plan.grid.work
+    plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe()
+    prior = f" at realness {method['realness']:g}" if method.get("realness") else ""
     return (
-        f"{ready.section.source}: {plan.grid.shape} (z, y, x) at x{plan.grid.scale}, {plan.grid.block_total} blocks, "
+        f"{ready.section.source}: {plan.grid.shape} (z, y, x) at x{plan.grid.scale}{prior}, {plan.grid.block_total} blocks, "
         f"tiles of {plan.grid.y.tile_px} px with a halo of {ready.method.halo_px}, redundancy {work.redundancy:.2f}, "
         f"{plan.workers} worker(s) of {plan.threads} tile(s) in flight ({plan.choice}), "
         f"about {plan.memory_bytes / 2**30:.1f} GiB"

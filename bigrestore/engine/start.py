@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from bigrestore.engine.fingerprint import digest
 from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import joint_writer, sole_writer
 from bigrestore.engine.maps import images
 from bigrestore.engine.output import can_be_opened, prepare_store, remove_former, settle_existing
-from bigrestore.engine.plan import digest
 from bigrestore.engine.prepared import Prepared
 from bigrestore.engine.scores.report_state import forget_report
 from bigrestore.errors import OutputError, OutputExistsError

@@ -47,8 +47,8 @@ class NetworkMethod:
     ----------
     model : Model
         A loaded checkpoint.
-    realness : float
-        Share of the prior's detail, 0..1; above 0 the model must have a prior.
+    realness : float, optional
+        Share of the prior's detail, 0..1; above 0 the model must have a prior. None: what the model states.
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     precision : str
@@ -68,13 +68,15 @@ class NetworkMethod:
         self,
         model: Model,
         *,
-        realness: float = 0.0,
+        realness: float | None = None,
         device: str = "auto",
         precision: str = "auto",
         seed: int = 0,
         lock: bool = True,
         kernel: NDArray[np.float32] | None = None,
     ) -> None:
+        if realness is None:
+            realness = model.realness
         if not 0 <= realness <= 1:
             raise UsageError(f"realness must lie in 0..1, not {realness}")
         if realness > 0 and model.restorer.prior is None:
@@ -283,7 +285,7 @@ def load_network(
     model: str | Path,
     *,
     scale: int | None,
-    realness: float,
+    realness: float | None,
     device: str,
     precision: str,
     seed: int,

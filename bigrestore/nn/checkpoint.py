@@ -43,7 +43,7 @@ class Model:
     name : str
         Stem of the file.
     info : dict
-        The metadata: format, preset, scale, halo_px, halo_prior_px, alignment_px, prior, sha256, training.
+        The metadata: format, preset, scale, halo_px, halo_prior_px, realness, alignment_px, prior, sha256, training.
     """
 
     restorer: Restorer
@@ -59,6 +59,11 @@ class Model:
     def halo_px(self) -> int:
         """Measured halo at realness 0, input pixels."""
         return int(self.info["halo_px"])
+
+    @property
+    def realness(self) -> float:
+        """Realness that the model is used at where none is asked for, chosen from its measured curves; 0 without them."""
+        return float(self.info.get("realness", 0.0))
 
     def halo_for(self, realness: float) -> int:
         """Return the measured halo in input pixels: with the prior at work the network looks further."""

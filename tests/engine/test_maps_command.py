@@ -39,7 +39,7 @@ def test_a_run_with_maps_from_toml_is_verified_and_described(
     assert call("info", out, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["maps"] == ["invented", "residual"]
-    assert facts["bigrestore"]["settings"]["realness"] == 1.0
+    assert facts["bigrestore"]["method"]["realness"] == 1.0
     assert call("status", out, "--json") == 0
     assert json.loads(capsys.readouterr().out)["maps"] == ["residual", "invented"]
     for place in (out, out / "maps/invented", out / "maps/residual"):

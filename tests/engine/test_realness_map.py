@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from prior_toys import model_file, network
 
 from bigrestore.engine.run import execute
 from bigrestore.errors import InputError, InputMissingError, OutputError, OutputExistsError, UsageError
+from bigrestore.nn.checkpoint import update_info
 from bigrestore.settings import RunSettings
 
 
@@ -96,7 +98,7 @@ def test_half_of_a_byte_map_is_half_of_the_realness(tmp_path: Path, source: Path
 def test_a_map_alone_means_realness_one() -> None:
     assert RunSettings(realness_map="map.tif").realness == 1.0
     assert RunSettings(realness_map="map.tif", realness=0.3).realness == 0.3
-    assert RunSettings().realness == 0.0
+    assert RunSettings().realness is None, "what the model states"
     with pytest.raises(UsageError, match="--realness is 0"):
         RunSettings(realness_map="map.tif", realness=0)
     with pytest.raises(UsageError, match="--realness-map is 5"):
@@ -167,3 +169,24 @@ def test_workers_read_the_same_map(
     go(source, tmp_path / "one.zarr", model=model, realness_map="map.zarr")
     go(source, tmp_path / "two.zarr", model=model, realness_map="map.zarr", workers=2)
     assert bytes_of(tmp_path / "one.zarr") == bytes_of(tmp_path / "two.zarr")
+
+
+def test_realness_that_is_left_open_is_what_the_model_states(
+    tmp_path: Path, source: Path, model: str
+) -> None:
+    """The same run, however its realness came about; one of another realness is another run, and the flag is named."""
+    stating = tmp_path / "stating.safetensors"
+    shutil.copyfile(model, stating)
+    update_info(stating, {"realness": 0.4})
+    open_, asked = tmp_path / "open.zarr", tmp_path / "asked.zarr"
+    go(source, open_, model=str(stating))
+    go(source, asked, model=str(stating), realness=0.4)
+    assert bytes_of(open_) == bytes_of(asked)
+    made = zarr.open_group(open_, mode="r").attrs["bigrestore"]["method"]
+    assert made["realness"] == 0.4
+    assert go(source, open_, model=str(stating), realness=0.4, resume=True).blocks_restored == 0
+    with pytest.raises(OutputExistsError, match=r"--realness \(0\.4 then, 0 now\)"):
+        go(source, open_, model=str(stating), realness=0, resume=True)
+    plain = tmp_path / "plain.zarr"
+    go(source, plain, model=str(stating), realness=0)
+    assert bytes_of(plain) != bytes_of(open_)

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import bigrestore
 from bigrestore.engine.block import Job
+from bigrestore.engine.fingerprint import digest
 from bigrestore.engine.journal import Journal
-from bigrestore.engine.plan import SCORE_BLOCKS, Plan, digest, on_gpu
+from bigrestore.engine.plan import SCORE_BLOCKS, Plan, on_gpu
 from bigrestore.engine.resources import available_cpus
 from bigrestore.engine.scores.blocks import RunScores, ScorePlan
 from bigrestore.engine.scores.images import Source

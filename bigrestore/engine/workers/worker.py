@@ -16,8 +16,8 @@ from typing import Any
 
 import attrs
 
+from bigrestore.engine.fingerprint import digest
 from bigrestore.engine.pipeline import Done, Pipeline
-from bigrestore.engine.plan import digest
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
 from bigrestore.engine.scores.start import start_scores
 from bigrestore.engine.signals import StopFlag
