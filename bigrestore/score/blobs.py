@@ -23,6 +23,7 @@ few hundredths of a second.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -155,8 +156,7 @@ class Blobs:
 
     def chosen(self, which: NDArray[np.bool_]) -> Blobs:
         """Return some of them."""
-        parts = (self.y, self.x, self.index, self.strength, self.cells)
-        return Blobs(*(part[which] for part in parts))
+        return Blobs(self.y[which], self.x[which], self.index[which], self.strength[which], self.cells[which])
 
     def inside(self, core: Box) -> Blobs:
         """Return those whose centre lies in a box: its first edges belong to it, its last ones to its neighbours."""
@@ -257,12 +257,11 @@ def find_blobs(answered: Floats, scales: BlobScales, thresholds: Floats) -> Blob
     rows, columns = np.nonzero(peak)
     at_all = answered[:, rows, columns]
     index = np.argmax(at_all / thresholds[:, None], axis=0)
-    strength = at_all[index, np.arange(index.size)]
-    round_ = ~_ridges(answered, index, rows, columns)
-    index, strength, rows, columns = (part[round_] for part in (index, strength, rows, columns))
+    strength = np.asarray(at_all[index, np.arange(index.size)], np.float32)
     middle = np.float32((scales.step_px - 1) / 2)
     y, x = (axis.astype(np.float32) * scales.step_px + middle for axis in (rows, columns))
-    return Blobs(y, x, index, strength, np.stack([rows, columns], axis=1))
+    every = Blobs(y, x, index, strength, np.stack([rows, columns], axis=1))
+    return every.chosen(~_ridges(answered, index, rows, columns))
 
 
 def _ridges(
@@ -304,6 +303,12 @@ def supported(blobs: Blobs, other: Floats, scales: BlobScales) -> NDArray[np.boo
             y, x = np.clip(rows + dy, 0, other.shape[1] - 1), np.clip(columns + dx, 0, other.shape[2] - 1)
             np.maximum(best, other[blobs.index, y, x], out=best)
     return np.asarray(best >= SUPPORT * blobs.strength)
+
+
+def pixel_um(voxel_size_um: Sequence[float | None], scale: int = 1) -> float | None:
+    """Return the pixel size on a grid `scale` times finer, of the (z, y, x) voxel size: the mean of y and x, or None."""
+    _, y, x = voxel_size_um
+    return math.sqrt(y * x) / scale if y and x else None
 
 
 def compare(
