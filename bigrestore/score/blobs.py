@@ -2,19 +2,19 @@
 
 A share of detail (`detail`) says how much of an image rests on the method alone, and nothing of what it
 looks like. What a reader of histology fears is a cell that is not there. So blobs are counted: maxima of the
-scale-normalised Laplacian of Gaussian, sigma^2 (d2/dy2 + d2/dx2) G, at four scales (Lindeberg, International Journal
+scale-normalised Laplacian of Gaussian, sigma^2 (d2/dy2 + d2/dx2) G, at three scales (Lindeberg, International Journal
 of Computer Vision 30, 1998). A Gaussian blob of contrast A answers with A / 2 at its own scale, a disk is matched by
 sigma = diameter / (2 sqrt 2).
 
 A blob is supported where the other image answers with the same sign, at the same scale, within two pixels, and at least
-a third as strongly. A third is what the strongest blur that the models are trained for (sigma 2.5 px) leaves of a
+a third as strongly. About a third is what the strongest blur that the models are trained for (sigma 2.5 px) leaves of a
 blob of the smallest scale: t0 = 4 becomes 4 + 6.25, and the answer at t0 falls from 1/2 to 4 * 4 * 2 / (4 + 10.25)^2. So
 bringing back what a blur hid is no invention, and making more of noise than three times what is there is one.
 
 Only dark blobs count, because cells are dark on light ground in cell stains; the light gaps between them are the
 lobes of the same blobs, and would count each twice. For light cells hand in 1 - image. Rims, fibres and
-the borders of layers answer as well, but their answer is a ridge and no peak: where it falls more than ten times as
-steeply one way as the other it is no blob (Lowe, International Journal of Computer Vision 60, 2004).
+the borders of layers answer as well, but their answer is a ridge and no peak: where it is curved more than six times
+as much one way as the other it is no blob (by the criterion of Lowe, International Journal of Computer Vision 60, 2004).
 
 Everything is computed on block means of 2 pixels (more where cells are larger), so that a pair of megapixels costs a
 few hundredths of a second.
@@ -40,7 +40,7 @@ CELL_UM = (8.0, 20.0)
 SMALLEST_SIGMA_PX = 2.0
 """Scale of the smallest blob in pixels: where cells are finer, or the pixel size is unknown, blobs of 2 to 5 px."""
 
-SCALES = 4
+SCALES = 3
 
 LEAST_CONTRAST = 6 / 255
 """Contrast of the faintest blob that counts, of 0..1."""
@@ -54,7 +54,7 @@ SUPPORT = 1 / 3
 SUPPORT_PX = 2.0
 """Distance within which it is looked for."""
 
-MOST_RIDGE = 10.0
+MOST_RIDGE = 6.0
 """Ratio of the curvatures of the answer along and across, above which it is a ridge."""
 
 _TRUNCATE = 3.0

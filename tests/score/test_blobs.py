@@ -161,7 +161,7 @@ def test_a_core_with_its_halo_counts_each_blob_once_and_as_the_whole_does(
 
 def test_scales_follow_the_pixel_size_where_cells_are_larger_than_pixels() -> None:
     assert BlobScales.of_voxel(20.0) == BlobScales.of_voxel(None) == SCALES
-    assert SCALES.sigmas_px == pytest.approx((2.0, 2.714, 3.684, 5.0), abs=1e-3)
+    assert SCALES.sigmas_px == pytest.approx((2.0, 3.162, 5.0), abs=1e-3)
     one = BlobScales.of_voxel(1.0)
     assert one.sigmas_px[0] * 2 * math.sqrt(2) == pytest.approx(8)
     assert one.sigmas_px[-1] * 2 * math.sqrt(2) == pytest.approx(20)
