@@ -115,7 +115,9 @@ class RunSettings:
     check_all : bool
         Read back every finished block of a run that is gone on with, not only those whose files changed.
     storage_options : dict, optional
-        What fsspec needs to reach an input behind a URL: keys, endpoints; never logged or stored.
+        What fsspec needs to reach an input or output behind a URL: keys, endpoints; never logged or stored.
+    stage : str, optional
+        Folder in which an output behind a URL is made before it is copied; None: the working directory.
     progress : str
         See `PROGRESS`.
     log_format : str
@@ -185,6 +187,9 @@ class RunSettings:
     storage_options: dict[str, Any] | None = attrs.field(
         default=None, converter=to_options, validator=check_options, repr=False
     )
+    stage: str | None = attrs.field(
+        default=None, converter=to_path_text, validator=text("a folder", optional=True)
+    )
     progress: str = attrs.field(default="auto", validator=one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=one_of(("text", "json")))
     report: bool = attrs.field(default=True, validator=yes_or_no)
@@ -251,7 +256,8 @@ class RunSettings:
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
-        left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize", "storage_options"}
+        left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
+        left_out |= {"storage_options", "stage"}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         return {name: _plain(value) for name, value in facts.items()}

@@ -30,7 +30,10 @@ Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="File, store, URL, folder or pattern of section files.")
 ]
 Output = Annotated[
-    Path, typer.Argument(metavar="OUTPUT", help="OME-Zarr store, or OME-TIFF where it ends in .ome.tif.")
+    str,
+    typer.Argument(
+        metavar="OUTPUT", help="OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL."
+    ),
 ]
 Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
 Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
@@ -104,7 +107,10 @@ FailIf = Annotated[
     Text, _option("Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS)
 ]
 StorageOptions = Annotated[
-    Text, _option("JSON object, or @FILE: keys and endpoints of a remote INPUT.", metavar="JSON", panel=WHAT)
+    Text, _option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=WHAT)
+]
+Stage = Annotated[
+    Text, _option("Folder in which an OUTPUT behind a URL is made first.  [.]", metavar="DIR", panel=WHERE)
 ]
 Verbose = Annotated[bool, _option("Debug log, tracebacks.", "-v", "--verbose", panel=SAYS)]
 Quiet = Annotated[bool, _option("Warnings and errors only.", "-q", "--quiet", panel=SAYS)]
@@ -131,6 +137,7 @@ def run(
     level: Level = None,
     storage_options: StorageOptions = None,
     format: Format = None,
+    stage: Stage = None,
     lock: Lock = None,
     resume: Resume = None,
     overwrite: Overwrite = None,
@@ -173,20 +180,22 @@ def run(
     guarded = {} if config is None else {"configuration": config}
     if dry_run:
         from bigrestore.engine.dry import estimate
+        from bigrestore.engine.remote_output import local_output
 
-        _show_estimate(estimate(input, output, settings, guarded=guarded), as_json=as_json)
+        place = local_output(output, settings)
+        _show_estimate(estimate(input, place, settings, guarded=guarded), as_json=as_json)
         return
     summary = _restored(input, output, settings, guarded)
     _show_summary(summary, as_json=as_json, quiet=quiet)
     summary.raise_if_failed()
 
 
-def _restored(input: str, output: Path, settings: RunSettings, guarded: dict[str, Path]) -> RunSummary:
+def _restored(input: str, output: str, settings: RunSettings, guarded: dict[str, Path]) -> RunSummary:
     """Restore; the framework knows the exit code of Ctrl-C, but not the way out."""
-    from bigrestore.engine.run import execute
+    from bigrestore.engine.remote_output import execute_to
 
     try:
-        return execute(input, output, settings, guarded=guarded)
+        return execute_to(input, output, settings, guarded=guarded)
     except KeyboardInterrupt as error:
         way_out = f"; {error}" if str(error) else ""
         typer.echo(f"bigrestore: Stopped by Ctrl-C{way_out}.", err=True)

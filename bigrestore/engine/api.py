@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.engine.prepared import Inputs
-from bigrestore.engine.run import execute
+from bigrestore.engine.remote_output import execute_to
 from bigrestore.engine.summary import RunSummary
 from bigrestore.settings import RunSettings
 
@@ -19,7 +19,7 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
     inputs : str, Path or list of them
         A file, a store, a folder or pattern of section files, or the files.
     output : str or Path
-        An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff.
+        An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff; an s3 URL is copied to in the end.
     **settings
         The flags of `bigrestore run` with underscores (see `bigrestore.settings.RunSettings`); `progress` is
         "tqdm" unless given.
@@ -42,6 +42,6 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
     resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings, "restore()")
-    summary = execute(inputs, output, resolved)
+    summary = execute_to(inputs, output, resolved)
     summary.raise_if_failed()
     return summary

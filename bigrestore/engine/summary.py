@@ -76,6 +76,8 @@ class RunSummary:
         Which part of a run it was, such as "shard 2/3"; "" for a whole run.
     report : ReportResult
         The scores.
+    copied_to : str
+        URL that the output was copied to; "" where it is where it was made.
     """
 
     output: Path
@@ -94,6 +96,7 @@ class RunSummary:
     workers: int = 1
     part: str = ""
     report: ReportResult = attrs.field(factory=ReportResult)
+    copied_to: str = ""
 
     @property
     def blocks_failed(self) -> int:
@@ -131,6 +134,7 @@ class RunSummary:
                 f"{self.device} {self.precision}",
             ),
         ]
+        found += [("copied to", self.copied_to)] if self.copied_to else []
         found += self.report.lines()
         return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
 

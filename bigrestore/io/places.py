@@ -226,7 +226,7 @@ class RemoteFile:
         """Ask for a range; one that begins behind the end is empty."""
         try:
             found: bytes = self._system.cat_file(self.path, start=first, end=stop)
-        except _request_errors() as error:
+        except request_errors() as error:
             if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
                 return b""
             raise
@@ -252,7 +252,7 @@ class RemoteFile:
                 return request()
             except (FileNotFoundError, InputError):
                 raise
-            except _request_errors() as error:
+            except request_errors() as error:
                 status, kind = getattr(error, "status", 0), type(error).__name__
                 lasting = isinstance(error, PermissionError) or 400 <= status < 500 or "Credential" in kind
                 if lasting or wait is None:
@@ -343,7 +343,7 @@ def _with_limits(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _request_errors() -> tuple[type[Exception], ...]:
+def request_errors() -> tuple[type[Exception], ...]:
     """Return what a request may raise: errors of the system, and those of the libraries that are loaded."""
     found: list[type[Exception]] = [OSError, EOFError, ValueError]
     for module, names in (

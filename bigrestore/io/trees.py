@@ -157,7 +157,9 @@ class ZipTree:
             raise InputError(
                 f"{place} has {len(entries)} entries, which is more than a store has; unpack it."
             )
-        self._entries = {entry.filename: entry for entry in entries if not entry.is_dir()}
+        # An entry without a name is none that a store asks for, and zipfile cannot say whether it is a folder.
+        named = [entry for entry in entries if entry.filename]
+        self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
         self._prefix = self._find_prefix()
 
     def __del__(self) -> None:

@@ -70,6 +70,7 @@ def _stage_lines(record: dict[str, Any]) -> list[str]:
         f"- recipe `{record['recipe']}`, seed {record['seed']}, highest rate {record['rate']:g}; "
         f"{record['steps_skipped']} steps left out and {record['steps_restored']} restorations by the guard",
         f"- {record['files']} files, drawn by group: {shares}",
+        *([f"- {record['note']}"] if "note" in record else []),
         "",
         "| held-out figure | value |",
         "|---|---|",

@@ -27,6 +27,8 @@ RESULTS = Path(__file__).resolve().parents[2] / "bench-results"
 ROOT = Path(__file__).resolve().parents[2]
 Tile = np.ndarray[Any, np.dtype[np.float32]]
 SIZE_PX = 3840
+RUN_SIZES_PX = (3840, 7680)
+"""Sections of a run: one block, whose scores all come after it, and four, of which three are scored beside the next."""
 TILE_PX = 480
 ROUNDS = 2
 TARGET_S_PER_MPX = 0.1
@@ -195,23 +197,28 @@ def measure(options: argparse.Namespace) -> list[Any]:
         )
         found.append(Figure("  pyiqa's processor time", "", f"{other['cpu_s_per_mpx']:.3f} CPU-s/Mpx", None))
     if not options.skip_run:
-        figure, results["run"] = _run(options)
-        found.append(figure)
+        results["run"] = {}
+        for size in RUN_SIZES_PX:
+            figure, results["run"][size] = _run(options, size)
+            found.append(figure)
     write_json("scores", results)
     return found
 
 
-def _run(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Return what scoring before and after adds to the wall time of a run."""
+def _run(options: argparse.Namespace, size_px: int) -> tuple[Any, dict[str, Any]]:
+    """Return what scoring before and after adds to the wall time of a run on a section of a size."""
     from tests.bench.metrics import Figure
+    from tests.bench.tissue import write_section
 
+    options = argparse.Namespace(**{**vars(options), "size": size_px})
+    write_section(options.folder / f"section-{size_px}.ome.zarr", size_px)
     walls: dict[str, list[float]] = {"--no-report": [], "--report": []}
     for _ in range(options.rounds):
         for flag, times in walls.items():
             times.append(call(options, "run", flag)["wall_s"])
     without, with_report = (min(times) for times in walls.values())
     ratio = with_report / without
-    name = f"wall time of run with scores over without, tiny, {RUN_THREADS} processors"
+    name = f"run with scores over without, {size_px} x {size_px}, {RUN_THREADS} processors"
     shown = f"{ratio:.3f} ({with_report:.1f} s / {without:.1f} s)"
     return Figure(name, f"<= {TARGET_RUN}", shown, ratio <= TARGET_RUN), {"walls": walls, "ratio": ratio}
 

@@ -77,16 +77,16 @@ def test_every_window_is_where_it_was_written(
 
 def count_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the tiles and strips that are decoded from here on."""
-    from bigrestore.io import tiff_input
+    from bigrestore.io import tiff_pixels
 
     decoded: list[int] = []
-    original = tiff_input.Plane._decode
+    original = tiff_pixels.Plane._decode
 
     def counting(self: Any, page: Any, index: int) -> Any:
         decoded.append(index)
         return original(self, page, index)
 
-    monkeypatch.setattr(tiff_input.Plane, "_decode", counting)
+    monkeypatch.setattr(tiff_pixels.Plane, "_decode", counting)
     return decoded
 
 

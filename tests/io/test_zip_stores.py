@@ -81,3 +81,14 @@ def test_a_zip_file_of_something_else(tmp_path: Path) -> None:
         file.writestr("readme.txt", "hello")
     with pytest.raises(InputError, match="not a readable Zarr store"):
         open_section(tmp_path / "a.zip")
+
+
+def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    folder = store(tmp_path)
+    pack_store(folder, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as file:
+        file.writestr("qjqjqj", b"")
+    whole = (tmp_path / "a.zip").read_bytes()
+    assert whole.count(b"qjqjqj") == 2
+    (tmp_path / "a.zip").write_bytes(whole.replace(b"qjqjqj", b"\0jqjqj"))
+    np.testing.assert_array_equal(open_section(tmp_path / "a.zip").read(0, 0, 120, 0, 120), PIXELS)

@@ -1,0 +1,181 @@
+"""An output in a bucket is the one on the disk, opens only when it is whole, and is never another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_toys import save_zarr
+
+from bigrestore.engine import remote_output, retry
+from bigrestore.engine.remote_output import RemoteOutput, execute_to
+from bigrestore.errors import OutputError, OutputExistsError, StoppedError, UsageError
+from bigrestore.io.section import open_section
+from bigrestore.settings import RunSettings
+
+pytestmark = pytest.mark.filterwarnings("default")  # the libraries behind s3 warn of themselves
+URL = "s3://brain/deep/out.ome.zarr"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[dict[str, Any]]:
+    pytest.importorskip("s3fs")
+    boto3 = pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "sesame"}
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="brain")
+    yield {"client": client, "options": {"key": "key", "secret": "sesame", "endpoint_url": endpoint}}
+    client.close()
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def emptied(bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "WAITS_SECONDS", (0.01, 0.01))
+    for name in names(bucket):
+        bucket["client"].delete_object(Bucket="brain", Key=name)
+
+
+def names(bucket: dict[str, Any]) -> list[str]:
+    found = bucket["client"].list_objects_v2(Bucket="brain").get("Contents", [])
+    return [entry["Key"] for entry in found]
+
+
+def content(bucket: dict[str, Any], name: str) -> bytes:
+    body: bytes = bucket["client"].get_object(Bucket="brain", Key=name)["Body"].read()
+    return body
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(2).integers(0, 255, (600, 520), dtype=np.uint8)
+    return save_zarr(tmp_path / "in.zarr", pixels)
+
+
+def run(source: Path, output: str | Path, bucket: dict[str, Any], **settings: Any) -> Any:
+    asked = {"method": "catmull-rom", "block_size": 480, "mask": "none", "progress": "none", "threads": 1}
+    asked |= {"report": False, "storage_options": bucket["options"]} | settings
+    return execute_to(source, output, RunSettings(**asked))
+
+
+def files_of(stage: Path) -> dict[str, bytes]:
+    return {
+        f"deep/{path.relative_to(stage.parent).as_posix()}": path.read_bytes()
+        for path in stage.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_lies_in_the_bucket_is_what_was_made(
+    source: Path, tmp_path: Path, bucket: dict[str, Any]
+) -> None:
+    summary = run(source, URL, bucket, stage=tmp_path / "stage")
+    assert summary.copied_to == URL
+    assert dict(summary.rows())["copied to"] == URL
+    made = files_of(tmp_path / "stage" / "out.ome.zarr")
+    there = {name: content(bucket, name) for name in names(bucket)}
+    assert {name: there[name] for name in made} == made
+    assert set(there) - set(made) == {"deep/out.ome.zarr.bigrestore/run.json"}
+    section = open_section(URL, storage_options=bucket["options"])
+    np.testing.assert_array_equal(
+        section.read(0, 0, 600, 0, 520), open_section(source).read(0, 0, 600, 0, 520)
+    )
+
+
+def test_a_copy_that_was_broken_off_does_not_open_and_is_gone_on_with(
+    source: Path, tmp_path: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = tmp_path / "stage"
+    sent: list[str] = []
+    raise_if_set = remote_output.StopFlag.raise_if_set
+
+    def stop_at_the_third(self: Any, way_out: str) -> None:
+        sent.append(way_out)
+        if len(sent) == 3 and "copy the rest" in way_out:
+            raise StoppedError(f"stopped; {way_out}")
+        raise_if_set(self, way_out)
+
+    target = RemoteOutput.at(URL, RunSettings(stage=stage, storage_options=bucket["options"]))
+    run(source, stage / "out.ome.zarr", bucket)
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_output.StopFlag, "raise_if_set", stop_at_the_third)
+        with pytest.raises(
+            StoppedError, match=r"copy the rest to s3://brain/deep/out\.ome\.zarr by --resume"
+        ):
+            target.send(remote_output.StopFlag())
+    assert len(names(bucket)) == 2
+    assert "deep/out.ome.zarr/zarr.json" not in names(bucket)
+    summary = run(source, URL, bucket, stage=stage, resume=True)
+    assert summary.blocks_restored == 0
+    assert {name: content(bucket, name) for name in files_of(stage / "out.ome.zarr")} == files_of(
+        stage / "out.ome.zarr"
+    )
+    assert target.send(remote_output.StopFlag())[0] == 0
+
+
+def test_an_output_that_is_there_is_replaced_only_when_it_is_asked_for(
+    source: Path, tmp_path: Path, bucket: dict[str, Any]
+) -> None:
+    run(source, URL, bucket, stage=tmp_path / "one", scale=2)
+    before = set(names(bucket))
+    with pytest.raises(OutputExistsError, match=r"out\.ome\.zarr exists; replace it by --overwrite"):
+        run(source, URL, bucket, stage=tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+    run(source, URL, bucket, stage=tmp_path / "two", overwrite=True)
+    made = files_of(tmp_path / "two" / "out.ome.zarr")
+    assert before > set(made)
+    assert set(names(bucket)) - {"deep/out.ome.zarr.bigrestore/run.json"} == set(made)
+
+
+def test_what_no_run_made_is_never_replaced(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:
+    bucket["client"].put_object(Bucket="brain", Key="deep/out.ome.zarr/thesis.txt", Body=b"years of work")
+    with pytest.raises(OutputExistsError, match="no run of this program made"):
+        run(source, URL, bucket, stage=tmp_path, overwrite=True)
+    bucket["client"].put_object(Bucket="brain", Key="deep/out.ome.zarr/zarr.json", Body=b'{"attributes": {}}')
+    with pytest.raises(OutputExistsError, match="no run of this program made"):
+        run(source, URL, bucket, stage=tmp_path, overwrite=True)
+    assert content(bucket, "deep/out.ome.zarr/thesis.txt") == b"years of work"
+
+
+def test_a_tiff_and_its_report_are_copied(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:
+    run(source, "s3://brain/deep/out.ome.tif", bucket, stage=tmp_path, report=True)
+    assert content(bucket, "deep/out.ome.tif") == (tmp_path / "out.ome.tif").read_bytes()
+    report = content(bucket, "deep/out.ome.tif.bigrestore/report/report.html")
+    assert report == (tmp_path / "out.ome.tif.bigrestore/report/report.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("http://127.0.0.1:9/out.ome.zarr", "takes no files"),
+        ("s3://", "names no image"),
+        ("s3://brain", "names no image"),
+        ("memory://a/out.ome.zarr", "no place that is written"),
+    ],
+)
+def test_places_that_cannot_be_written(
+    source: Path, tmp_path: Path, bucket: dict[str, Any], output: str, said: str
+) -> None:
+    with pytest.raises(OutputError, match=said):
+        run(source, output, bucket, stage=tmp_path / "stage")
+    assert not (tmp_path / "stage").exists()
+
+
+def test_a_server_that_refuses_is_named_without_the_key(
+    source: Path, tmp_path: Path, bucket: dict[str, Any]
+) -> None:
+    with pytest.raises(OutputError, match=r"s3://nowhere/out\.zarr cannot be written") as raised:
+        run(source, "s3://nowhere/out.zarr", bucket, stage=tmp_path / "stage")
+    assert "sesame" not in str(raised.value)
+
+
+def test_a_stage_is_for_urls_only(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="leave it out"):
+        run(source, tmp_path / "out.ome.zarr", bucket, stage=tmp_path)
