@@ -83,7 +83,8 @@ def realness(options: argparse.Namespace) -> list[Figure]:
     for scale, model in ((1, options.model_x1), (2, options.model_x2)):
         words = ["--scale", str(scale), "--device", "cpu" if options.device == "auto" else options.device]
         words += ["--model", model] if model else []
-        words += ["--crop", str(options.crop), "--peer-crop", "192"] if options.crop else []
+        words += ["--threads", str(os.cpu_count() or 1)]
+        words += ["--crop", str(options.crop), "--peer-crop", "64"] if options.crop else []
         lines += measure(parse(words))
     return lines
 

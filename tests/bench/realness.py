@@ -1,7 +1,7 @@
 """What realness buys and what it costs: fidelity, naturalness and invented blobs, curve by curve.
 
-    python -m tests.bench.realness [--model FILE ...] [--cases a,b,c,x2] [--crop 640] [--plot FILE.png]
-    python -m tests.bench.realness --model MODEL.safetensors --card MODEL.md
+    python -m tests.bench.realness [--model FILE ...] [--cases a,b,c,x2] [--threads 2] [--plot FILE.png]
+    python -m tests.bench.realness --model MODEL.safetensors --threads 2 --card MODEL.md
 
 Every image of val/ is degraded as for the quality figures and restored at several realness, from one estimate of its
 degradation. Beside the curves stand the input itself (at x2 enlarged by Catmull-Rom), and two controls. Whoever only
@@ -92,10 +92,14 @@ def _case_figures(result: CaseResult, chosen: float) -> list[Figure]:
     ]
     for base in result.masks:
         there = control(result, chosen, base)
-        if math.isnan(there):
-            text, met = f"{own.share:.2%}; no amount reaches that NIQE", True
+        met: bool | None
+        if math.isnan(result.curve[chosen].mean("niqe")):
+            text, met = "no tile of tissue to score", None
+        elif math.isnan(there):
+            text, met = f"{own.unsupported} ({own.share:.2%}); no amount reaches that NIQE", True
         else:
-            text, met = f"{own.share:.2%} against {there:.2%}", own.share < there or not own.unsupported
+            text = f"{own.unsupported} ({own.share:.2%}) against {there:.2%}"
+            met = own.share < there or not own.unsupported
         lines.append(
             Figure(
                 f"  unsharp mask over the {base} at equal NIQE ({key})", "fewer invented, or none", text, met
@@ -171,7 +175,9 @@ def measure_model(model: str, keys: Sequence[str], options: argparse.Namespace) 
     results = []
     for case in cases:
         results.append(
-            curves.measure_case(case, model, options.crop, peer, options.peer_crop, device=options.device)
+            curves.measure_case(
+                case, model, options.crop or None, peer, options.peer_crop, device=options.device
+            )
         )
         print(report(results[-1]), end="\n\n", flush=True)
     lines = figures(name, results)
@@ -229,7 +235,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--scale", type=int, default=None, help="of models that are given by name")
     found.add_argument("--cases", default=",".join(KEYS))
     found.add_argument(
-        "--crop", type=int, default=None, help="only the middle CROP x CROP pixels of each image"
+        "--crop",
+        type=int,
+        default=curves.CROP_PX,
+        help="only the middle CROP x CROP pixels of each image; 0: all of it",
     )
     found.add_argument(
         "--peer-crop", type=int, default=curves.PEER_CROP_PX, help="of each image for the peer; 0: without it"
