@@ -110,6 +110,22 @@ def test_every_table_has_its_rows_and_the_picture_is_drawn(
     assert widths == {len(realness_card.HEADER) + 1}
 
 
+def test_at_scale_two_the_input_is_enlarged_before_it_is_compared(
+    tmp_path: Path, images: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "REALNESS", (0.0, 1.0))
+    monkeypatch.setattr(curves, "AMOUNTS", (0.0,))
+    path = tmp_path / "double.safetensors"
+    restorer = Restorer(get_preset("nano"), 2, with_prior=True).eval()
+    save_model(path, restorer, {"halo_px": 64, "halo_prior_px": 64, "training": "none"})
+    result = curves.measure_case(CASES["x2"], str(path), None, FakePeer(), 96)
+    assert "\nCatmull-Rom " in realness.report(result)
+    assert "\n| x2 | Catmull-Rom |" in realness_card.section([result], "x.png")
+    sizes = {count.pixels for row in (result.before, *result.curve.values()) for count in [row.blobs("lost")]}
+    assert sizes == {392 * 392}
+    assert {row.blobs("lost").pixels for row in result.peer.values()} == {96 * 96}
+
+
 def test_one_card_or_picture_is_not_made_of_two_models(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
