@@ -132,6 +132,15 @@ _KNOWN = (
         100,
         "%",
     ),
+    Column("blobs", "Blobs", "restored", "none", 0, "Dark blobs of the size of a cell, or of 2 to 5 px."),
+    Column(
+        "blobs_unsupported",
+        "Blobs without support",
+        "restored",
+        "lower",
+        0,
+        "Those that the input does not show at a third of their strength: hidden by blur, or invented.",
+    ),
     Column(
         "seam",
         "Seam",

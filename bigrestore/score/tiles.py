@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bigrestore.geometry import Box
 from bigrestore.pixels import luma, to_unit
+from bigrestore.score.blobs import BlobScales, compare
 from bigrestore.score.detail import invented_share
 from bigrestore.score.enlarge import enlarged_box
 from bigrestore.score.grid import Place, bounding_box
@@ -33,7 +34,7 @@ Floats = NDArray[np.float32]
 Row = dict[str, Any]
 
 PLACE = ("z", "row", "column", "y", "x", "height", "width")
-RESTORED = ("drift", "invented")
+RESTORED = ("drift", "invented", "blobs", "blobs_unsupported")
 """Figures that are made here of a tile and its input; a run adds its residual and its seams."""
 
 FAILED = "failed"
@@ -108,6 +109,8 @@ class Strip:
         Side of a whole tile.
     background, sigma : float or None, float
         Level and noise of the background, 0..1.
+    pixel_um : float or None
+        Size of a pixel of the image, which says how large cells are; None: unknown.
     """
 
     places: list[Place]
@@ -118,6 +121,7 @@ class Strip:
     tile_px: int = 480
     background: float | None = None
     sigma: float = 0.0
+    pixel_um: float | None = None
 
 
 def column_names(
@@ -154,8 +158,16 @@ def score_strip(strip: Strip, engine: ScoreEngine) -> list[Row]:
                 row["drift"] = row["mean"] - row["mean_before"]
                 noise = row["noise_before"] if strip.scale == 1 else noise_sigma(planes.native(place))
                 row["invented"] = invented_share(own, former, noise, strip.scale)
+                row |= _blobs(own, former, noise, strip)
         rows.append(row)
     return rows
+
+
+def _blobs(tile: Floats, former: Floats, noise: float, strip: Strip) -> Row:
+    """Count the blobs of a tile and those that its input does not support; both are mirrored beyond the tile."""
+    scales = BlobScales.of_voxel(strip.pixel_um)
+    found, kept = compare(tile, former, scales, noise=noise, scale=strip.scale)
+    return {"blobs": found.count, "blobs_unsupported": int(np.count_nonzero(~kept))}
 
 
 class _Planes:

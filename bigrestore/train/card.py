@@ -7,6 +7,7 @@ a file `SOURCES.md` in the data folder where there is one.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bigrestore.files import whole_file
 
 STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
 SOURCES_NAME = "SOURCES.md"
+_SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
 def write_card(model: Path, info: dict[str, Any], data: Path) -> Path:
@@ -52,6 +54,29 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)
+
+
+def put_section(card: Path, title: str, body: str) -> None:
+    """Put a section that was measured after the training into a card, in the place of an older one of its title.
+
+    It comes before `Data`, which ends a card.
+
+    Parameters
+    ----------
+    card : Path
+        A card that `write_card` wrote.
+    title : str
+        Of the section, a heading of the second level.
+    body : str
+        Its Markdown; headings in it are of the third level or lower.
+    """
+    parts = _SECTION.split(card.read_text(encoding="utf-8").rstrip("\n"))
+    kept = [part for part in parts if part.split("\n", 1)[0] != f"## {title}"]
+    at = next((i for i, part in enumerate(kept) if part.split("\n", 1)[0] == "## Data"), len(kept))
+    kept.insert(at, f"## {title}\n\n{body}")
+    text = "\n\n".join(part.strip("\n") for part in kept) + "\n"
+    with whole_file(card) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _prior_halo(info: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ from tests.bench.metrics import Figure, figure_table, write_json
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-MODULES = ("startup", "quality", "precision", "tiling", "speed", "scores")
-NEED_IMAGES = ("quality", "precision")
+MODULES = ("startup", "quality", "precision", "tiling", "speed", "scores", "realness")
+NEED_IMAGES = ("quality", "precision", "realness")
 
 
 def startup(options: argparse.Namespace) -> list[Figure]:
@@ -75,6 +75,20 @@ def scores(options: argparse.Namespace) -> list[Figure]:
     return measure(parser().parse_args(chosen))
 
 
+def realness(options: argparse.Namespace) -> list[Figure]:
+    """Draw the curves over realness, beside an unsharp mask and Real-ESRGAN."""
+    from tests.bench.realness import measure, parse
+
+    lines: list[Figure] = []
+    for scale, model in ((1, options.model_x1), (2, options.model_x2)):
+        words = ["--scale", str(scale), "--device", "cpu" if options.device == "auto" else options.device]
+        words += ["--model", model] if model else []
+        words += ["--threads", str(os.cpu_count() or 1)]
+        words += ["--crop", str(options.crop), "--peer-crop", "64"] if options.crop else []
+        lines += measure(parse(words))
+    return lines
+
+
 MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
     "startup": startup,
     "quality": quality,
@@ -82,6 +96,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
     "tiling": tiling,
     "speed": speed,
     "scores": scores,
+    "realness": realness,
 }
 
 

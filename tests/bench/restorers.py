@@ -87,6 +87,9 @@ def windows_of(image: Unit) -> NDArray[np.float32]:
     The lattice is the densest that stays below twice the number wanted; of its windows the flattest quarter
     is dropped, which on a section is glass.
     """
+    # A narrow image would give no window at all, and then no estimate.
+    lacking = [(0, max(0, WINDOW_PX - side)) for side in image.shape]
+    image = np.pad(image, lacking, mode="reflect")
     height, width = image.shape
     step = WINDOW_PX // 2
     while (height // step) * (width // step) > 2 * MAX_WINDOWS:

@@ -76,7 +76,8 @@ def worker_pyiqa(options: argparse.Namespace, _: Path) -> dict[str, Any]:
 
 
 def worker_columns(options: argparse.Namespace, _: Path) -> dict[str, Any]:
-    """Compute everything that stands beside the scores of a pair: plain figures twice, validity, invented detail."""
+    """Compute everything that stands beside the scores of a pair: plain figures twice, validity, invented detail, blobs."""
+    from bigrestore.score.blobs import compare
     from bigrestore.score.detail import invented_share
     from bigrestore.score.measures import plain_measures
     from bigrestore.score.validity import tissue_share, why_invalid
@@ -86,6 +87,7 @@ def worker_columns(options: argparse.Namespace, _: Path) -> dict[str, Any]:
             why_invalid(tile, tissue_share(tile, 0.95, 0.005))
             plain_measures(tile)
         invented_share(tile, tile, 0.01)
+        compare(tile, tile)
 
     return timed(one, options)
 

@@ -122,7 +122,7 @@ def test_a_region_off_the_grid_has_the_rows_of_the_whole(tmp_path: Path, source:
     valid = [i for i, reason in enumerate(part["reason"]) if not reason]
     assert [(part["row"][i], part["column"][i]) for i in valid] == [(1, 0), (1, 1)], "they lie across blocks"
     rows = [list(zip(whole["row"], whole["column"], strict=True)).index((1, c)) for c in (0, 1)]
-    for name in ("niqe", "brisque_before", "noise", "invented", "y", "x"):
+    for name in ("niqe", "brisque_before", "noise", "invented", "blobs", "y", "x"):
         assert [part[name][i] for i in valid] == [whole[name][i] for i in rows], name
     facts = json.loads((tmp_path / "part.zarr.bigrestore/report/summary.json").read_text())["facts"]
     assert facts["origin_px"] == [300, 0]
@@ -165,6 +165,52 @@ def test_residuals_are_those_of_the_tile_whatever_covers_it(
         assert found["residual"][place] == pytest.approx(expected, rel=1e-4), name
     go(source, tmp_path / "d.zarr", Noting(), report=True, threads=4)
     assert tiles(tmp_path / "d.zarr")["residual"][:2] == columns[0][:2], "bits must not depend on the threads"
+
+
+class Planting(Fir):
+    """Gives back the input with dark spots at the nodes of a lattice, which no score tile's border touches."""
+
+    halo_px = 32
+
+    def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        pixels = batch.pixels.copy()
+        for image, (y0, x0) in zip(pixels, batch.origins, strict=True):
+            y, x = (start + np.arange(n) for start, n in zip((y0, x0), image.shape, strict=True))
+            off_y, off_x = (at % 120 - 60 for at in (y, x))
+            image -= 0.3 * np.exp(-(off_y[:, None] ** 2 + off_x[None, :] ** 2) / 18).astype(np.float32)
+        return TileResult(np.clip(pixels, 0, 1))
+
+
+def test_blobs_that_the_input_does_not_show_are_counted_by_tile_and_block(
+    tmp_path: Path, real_page: None
+) -> None:
+    y, x = np.mgrid[:1000, :1030]
+    grey = 190 + 20 * np.sin(y / 40) * np.sin(x / 50) + np.random.default_rng(0).normal(0, 1, y.shape)
+    smooth = save_zarr(tmp_path / "smooth.zarr", np.rint(grey).astype(np.uint8))
+    for block, cut in ((480, {}), (960, {"threads": 3, "tile_size": 120})):
+        out = tmp_path / f"{block}.zarr"
+        summary = go(smooth, out, Planting(), report=True, block_size=block, **cut)
+        found = tiles(out)
+        valid = np.array(found["reason"]) == ""
+        assert np.array(found["blobs"])[valid].tolist() == [16] * 4
+        assert np.array(found["blobs_unsupported"])[valid].tolist() == [16] * 4
+        assert np.isnan(np.array(found["blobs"])[~valid]).all()
+        report = Path(summary.report.folder)
+        facts = json.loads((report / "summary.json").read_text())["facts"]["blobs"]
+        assert (facts["found"], facts["unsupported"], facts["pixels"]) == (64, 64, 4 * 480**2)
+        assert list(facts["blocks"].values()) == ([[16, 16]] * 4 if block == 480 else [[64, 64]])
+        assert "Of 64 dark blobs of cell size, 64 (100.00 %" in (report / "report.html").read_text()
+        assert dict(summary.rows())["blobs"] == "64 of 64 without support in the input (100.00%)"
+    same(tiles(tmp_path / "480.zarr"), tiles(tmp_path / "960.zarr"))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_interpolation_has_no_blob_without_support(tmp_path: Path, source: Path, scale: int) -> None:
+    go(source, tmp_path / "out.zarr", "catmull-rom", scale=scale, report=True, block_size=1440)
+    found = tiles(tmp_path / "out.zarr")
+    valid = np.array(found["reason"]) == ""
+    assert (np.array(found["blobs"])[valid] > 100).any()
+    assert (np.array(found["blobs_unsupported"])[valid] == 0).all()
 
 
 def test_seams_are_measured_where_tiles_disagree(tmp_path: Path, source: Path) -> None:

@@ -29,6 +29,7 @@ from bigrestore.engine.scores.table import Columns, to_columns
 from bigrestore.errors import OutputError, output_error
 from bigrestore.files import write_json
 from bigrestore.geometry import Block, Box, Grid
+from bigrestore.score.blobs import pixel_um
 from bigrestore.score.enlarge import source_box
 from bigrestore.score.grid import Place, TileGrid, bounding_box, draw_sample, strips
 from bigrestore.score.tiles import Pixels, Row, Strip, column_names, missing_rows
@@ -258,6 +259,7 @@ class RunScores:
                     scale=plan.scale,
                     background=known[0],
                     sigma=known[1],
+                    pixel_um=pixel_um(section.voxel_size_um, plan.scale),
                 ),
             )
         if plan.native is not None:

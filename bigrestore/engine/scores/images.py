@@ -19,6 +19,7 @@ from bigrestore.engine.scores.pool import ScorePool
 from bigrestore.geometry import Box
 from bigrestore.io.section import Section
 from bigrestore.pixels import luma, to_unit
+from bigrestore.score.blobs import pixel_um
 from bigrestore.score.enlarge import enlarged_box, source_box
 from bigrestore.score.grid import Place, bounding_box, strips
 from bigrestore.score.tiles import Pixels, Row, Strip
@@ -94,6 +95,7 @@ class Images:
             self.scale,
             self.tile_px,
             *background,
+            pixel_um=pixel_um((self.before or self.image).section.voxel_size_um, self.scale),
         )
 
     def picture(

@@ -22,7 +22,7 @@ from bigrestore.engine.progress import Progress
 from bigrestore.engine.scores.blocks import LATE, RunScores
 from bigrestore.engine.scores.images import Images, Source, score_places
 from bigrestore.engine.scores.report_state import REPORT, SHOWN, failed_check, note_report
-from bigrestore.engine.scores.table import Columns, extend, score_rows, to_columns, to_table
+from bigrestore.engine.scores.table import Columns, blob_rows, extend, score_rows, to_columns, to_table
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
@@ -67,7 +67,12 @@ def make_report(
         failures = [*report.scores.failures, f"the report could not be made: {why}"]
         return ReportResult(failures=failures, check=check, error=found)
     failures = list(report.scores.failures)
-    return ReportResult(str(folder), score_rows(summary, SHOWN), failures, failed_check(summary, settings))
+    return ReportResult(
+        str(folder),
+        score_rows(summary, SHOWN) + blob_rows(summary["facts"]),
+        failures,
+        failed_check(summary, settings),
+    )
 
 
 def _why(error: Exception) -> str:
@@ -131,7 +136,7 @@ class RunReport:
 
         rows, native = self._collect(progress, flag)
         columns = self._with_run_figures(rows)
-        facts = self._facts()
+        facts = self._facts() | {"blobs": self._blobs(columns)}
         if native is not None:
             facts["before_native"] = summarise(to_table(native), resamples=1)
         region = self._plan.grid.region
@@ -234,6 +239,25 @@ class RunReport:
                     for key, reason in zip(keys, columns["reason"], strict=True)
                 ]
         return found
+
+    def _blobs(self, columns: Columns) -> dict[str, Any]:
+        """Return the blobs of the scored tiles, those without support in the input, and both by block.
+
+        A tile belongs to the block that its first pixel lies in; `pixels` is where blobs were looked for.
+        """
+        blocks: dict[str, list[int]] = {}
+        pixels = 0
+        grid = self._plan.grid
+        side, origin = grid.y.block_px, grid.region.box
+        names = ("z", "y", "x", "height", "width", "blobs", "blobs_unsupported")
+        for z, y, x, height, width, *counts in zip(*(columns[name] for name in names), strict=True):
+            if not math.isnan(counts[0]):
+                block = grid.block(z, (y - origin.y0) // side, (x - origin.x0) // side)
+                total = blocks.setdefault(block.name, [0, 0])
+                total[:] = (total[0] + int(counts[0]), total[1] + int(counts[1]))
+                pixels += height * width
+        found, unsupported = (sum(total[index] for total in blocks.values()) for index in (0, 1))
+        return {"found": found, "unsupported": unsupported, "pixels": pixels, "blocks": blocks}
 
     def _sums(self, stat: str) -> dict[tuple[int, int, int], list[float]]:
         """Return the sums of a statistic over the blocks that a tile lies in."""

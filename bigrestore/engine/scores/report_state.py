@@ -15,7 +15,7 @@ from bigrestore.engine.journal import REPORT_FILES, Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.scores.report_place import remove_files
 from bigrestore.engine.scores.start import score_plan
-from bigrestore.engine.scores.table import score_rows
+from bigrestore.engine.scores.table import blob_rows, score_rows
 from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import output_error
 from bigrestore.methods.base import Method
@@ -79,7 +79,12 @@ def former_report(journal: Journal, plan: Plan, method: Method, settings: RunSet
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return ReportResult(str(folder), score_rows(summary, SHOWN), [], failed_check(summary, settings))
+    return ReportResult(
+        str(folder),
+        score_rows(summary, SHOWN) + blob_rows(summary["facts"]),
+        [],
+        failed_check(summary, settings),
+    )
 
 
 def failed_check(summary: dict[str, object], settings: RunSettings) -> str:

@@ -61,6 +61,20 @@ def score_rows(summary: Mapping[str, Any], names: Sequence[str]) -> list[tuple[s
     return found
 
 
+def blob_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the blobs of a run as a line for people; nothing where none was found."""
+    blobs = facts.get("blobs")
+    if not blobs or not blobs["found"]:
+        return []
+    share = blobs["unsupported"] / blobs["found"]
+    return [
+        (
+            "blobs",
+            f"{blobs['unsupported']:,} of {blobs['found']:,} without support in the input ({share:.2%})",
+        )
+    ]
+
+
 def _figure(entry: Mapping[str, Any]) -> str:
     """Return one figure: its median, or the medians before and after and what the change is."""
     image = entry["image"]

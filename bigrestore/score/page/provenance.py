@@ -27,7 +27,7 @@ NAMES = {
     "versions": "Versions",
     "failures": "What failed",
 }
-HIDDEN = {"lower_better", "thumbnail_z", "origin_px", "before_native"}
+HIDDEN = {"lower_better", "thumbnail_z", "origin_px", "before_native", "blobs"}
 EVERY_TILE = "Every tile of the grid was looked at; none was left out by sampling."
 
 

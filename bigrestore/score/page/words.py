@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from bigrestore.score.columns import COLUMNS, Column
 from bigrestore.score.page.markup import count, escape, listed, number, percent, plural, short_name, signed
 from bigrestore.score.page.material import Material
@@ -228,7 +230,25 @@ def _restored(material: Material) -> list[str]:
         if invented["q95"] < LEAST_INVENTED:
             said = "none in nineteen of twenty tiles"
         lines.append(f"Fine detail whose like is not in the input: {said}.")
-    return lines
+    return [*lines, *_blobs(material)]
+
+
+def _blobs(material: Material) -> list[str]:
+    """Say how many blobs of cell size the input does not show."""
+    if not {"blobs", "blobs_unsupported"} <= material.table.keys():
+        return []
+    found, missing = (
+        int(np.nansum(material.table[name][material.paired])) for name in ("blobs", "blobs_unsupported")
+    )
+    pixels = int(np.sum((material.table["height"] * material.table["width"])[material.paired]))
+    if not found:
+        return []
+    return [
+        f"Of {plural(found, 'dark blob')} of cell size, {count(missing)} ({number(100 * missing / found, 2)} %, "
+        f"{number(1e6 * missing / pixels, 1)} per megapixel) have no counterpart "
+        "in the input that is at least a third as strong: blur hid them and they were brought back, or they were "
+        "invented. Look at the tiles that have most of them before cells are counted."
+    ]
 
 
 def _jumps(material: Material) -> list[str]:
