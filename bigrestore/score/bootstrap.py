@@ -61,8 +61,11 @@ class Lattice:
 
     @property
     def square(self) -> tuple[int, int]:
-        """Rows and columns that are drawn as one: the side, but at most half of the section."""
-        return _fitted(self.side, self.rows), _fitted(self.side, self.columns)
+        """Rows and columns that are drawn as one: the side, but at most half of the section, and never all of it."""
+        rows, columns = _fitted(self.side, self.rows), _fitted(self.side, self.columns)
+        if (rows, columns) != (self.rows, self.columns):
+            return rows, columns
+        return (rows, max(1, columns // 2)) if columns > 1 else (max(1, rows // 2), 1)
 
 
 def block_side(tiles: int, cells: int) -> int:
@@ -79,7 +82,14 @@ def block_side(tiles: int, cells: int) -> int:
 
 
 def lattices(z: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]) -> list[Lattice]:
-    """Return the lattice of each section, by ascending z; the three arrays say where each tile lies."""
+    """Return the lattice of each section, by ascending z; the three arrays say where each tile lies.
+
+    Sections of one tile each have nothing to draw from within: they make one lattice, a column along z.
+    """
+    if z.size and np.unique(z).size == z.size:
+        first, last = int(z.min()), int(z.max())
+        side = block_side(z.size, last - first + 1)
+        return [Lattice(np.argsort(z), np.sort(z) - first, last - first + 1, 1, side)]
     found = []
     for section in np.unique(z):
         tiles = np.flatnonzero(z == section)

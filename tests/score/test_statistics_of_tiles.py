@@ -279,3 +279,14 @@ def test_columns_are_in_reading_order_and_twins_are_no_figures_of_their_own() ->
         "niqe_before",
     ]
     assert [column.name for column in find_columns(names)] == ["niqe", "clipiqa", "ssim", "noise", "seam"]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (1, 2), (2, 1), (1, 1)])
+def test_a_volume_of_few_tiles_a_section_has_an_interval_with_a_width(rows: int, columns: int) -> None:
+    """A square that holds a whole section draws the same tiles again and again, and says that nothing varies."""
+    sections = 8
+    change = np.random.default_rng(0).normal(-2, 1, rows * columns * sections)
+    table = make_tiles(rows, columns, sections, niqe=5 + change, niqe_before=np.full(change.size, 5.0))
+    low, high = (summarise(table)["metrics"]["niqe"]["change"][end] for end in ("low", "high"))
+    assert low < np.median(change) - 0.1
+    assert high > np.median(change) + 0.1
