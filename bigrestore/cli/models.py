@@ -17,7 +17,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, trace
 
 @models_app.command("list")
 def list_models(verbose: Verbose = False) -> None:
-    """List the shipped models: name, preset, scale, halo, parameters."""
+    """List the shipped models: name, preset, scale, halo, whether there is a prior and its realness by default, parameters."""
     configure_logging(verbose=verbose, quiet=False)
     from rich.console import Console
     from rich.table import Table
@@ -25,11 +25,12 @@ def list_models(verbose: Verbose = False) -> None:
 
     from bigrestore.nn.checkpoint import read_checkpoint, shipped_models
 
-    table = Table("model", "preset", "scale", "halo px", "prior", "parameters")
+    table = Table("model", "preset", "scale", "halo px", "prior", "realness", "parameters")
     for name, path in shipped_models().items():
         info, _ = read_checkpoint(path)
         prior = "yes" if info.get("prior") else "no"
-        row = (name, info["preset"], f"x{info['scale']}", info["halo_px"], prior, f"{info['parameters']:,}")
+        sizes = f"x{info['scale']}", info["halo_px"], prior, f"{info.get('realness', 0):g}"
+        row = (name, info["preset"], *sizes, f"{info['parameters']:,}")
         table.add_row(*(Text(str(cell)) for cell in row))  # a name in square brackets is no markup
     Console().print(table)
 

@@ -45,7 +45,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         "",
         f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
         f"{info['halo_px']} px{_prior_halo(info)}, alignment {info['alignment_px']} px, "
-        f"{'with' if info['prior'] else 'without'} a generative prior.",
+        f"{'with' if info['prior'] else 'without'} a generative prior{_realness(info)}.",
         "",
         f"sha256 of the tensors: `{info['sha256']}`",
     ]
@@ -82,6 +82,13 @@ def put_section(card: Path, title: str, body: str) -> None:
 def _prior_halo(info: dict[str, Any]) -> str:
     """Return what to say of the halo with the prior at work."""
     return f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
+
+
+def _realness(info: dict[str, Any]) -> str:
+    """Return what to say of the realness that the model states."""
+    return (
+        f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
+    )
 
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:
