@@ -17,7 +17,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, trace
 
 @models_app.command("list")
 def list_models(verbose: Verbose = False) -> None:
-    """List the shipped models: name, preset, scale, halo, whether there is a prior and its realness by default, parameters."""
+    """List the shipped models: name, preset, scale, halo, prior and realness by default, parameters."""
     configure_logging(verbose=verbose, quiet=False)
     from rich.console import Console
     from rich.table import Table
