@@ -350,9 +350,10 @@ def to_path_text(value: object) -> object:
 
 def check_tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take the side of a score tile."""
-    good = is_whole(value) and SCORE_STEP_PX <= value <= 100 * SCORE_STEP_PX and value % SCORE_STEP_PX == 0
-    if not good:
-        refuse(attribute, value, f"it takes a multiple of {SCORE_STEP_PX} pixels, such as {CHUNK_PX}")
+    largest = 100 * SCORE_STEP_PX
+    if not is_whole(value) or not SCORE_STEP_PX <= value <= largest or value % SCORE_STEP_PX:
+        step = f"a multiple of {SCORE_STEP_PX} pixels from {SCORE_STEP_PX} to {largest}"
+        refuse(attribute, value, f"it takes {step}, such as {CHUNK_PX}")
 
 
 def check_names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -317,6 +317,8 @@ class ScoreSettings:
         Replace a report that is there.
     threads : int, optional
         Tiles at work at once; None: one for each processor that the process may use.
+    storage_options : dict, optional
+        What fsspec needs to reach an image behind a URL; never logged or stored.
     progress, log_format : str
         As for a run.
 
@@ -356,6 +358,9 @@ class ScoreSettings:
     csv: bool = attrs.field(default=False, validator=yes_or_no)
     overwrite: bool = attrs.field(default=False, validator=yes_or_no)
     threads: int | None = attrs.field(default=None, converter=to_plain, validator=whole(1, 4096, "threads"))
+    storage_options: dict[str, Any] | None = attrs.field(
+        default=None, converter=to_options, validator=check_options, repr=False
+    )
     progress: str = attrs.field(default="auto", validator=one_of(PROGRESS))
     log_format: str = attrs.field(default="text", validator=one_of(("text", "json")))
 

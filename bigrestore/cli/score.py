@@ -52,6 +52,10 @@ Seed = Annotated[int | None, _option("Seed of the sample.  [0]", panel=HOW)]
 Level = Annotated[int | None, _option("Pyramid level of IMAGE.  [0]", panel=HOW)]
 VoxelSize = Annotated[str | None, _option("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", panel=HOW)]
 InputRange = Annotated[Range, _option("Values of black and white of IMAGE.", metavar="LO HI", panel=HOW)]
+StorageOptions = Annotated[
+    str | None,
+    _option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=HOW),
+]
 Threads = Annotated[int | None, _option("Tiles at work.  [processors at hand]", panel=HOW)]
 FailIf = Annotated[
     str | None,
@@ -87,6 +91,7 @@ def score(
     level: Level = None,
     voxel_size: VoxelSize = None,
     input_range: InputRange = None,
+    storage_options: StorageOptions = None,
     threads: Threads = None,
     fail_if: FailIf = None,
     csv: Csv = False,

@@ -132,7 +132,15 @@ _KNOWN = (
         100,
         "%",
     ),
-    Column("blobs", "Blobs", "restored", "none", 0, "Dark blobs of the size of a cell, or of 2 to 5 px."),
+    Column(
+        "blobs",
+        "Blobs",
+        "restored",
+        "none",
+        0,
+        "Dark blobs of the size of a cell, or of 2 to 5 px.",
+        unit="per tile",
+    ),
     Column(
         "blobs_unsupported",
         "Blobs without support",
@@ -140,6 +148,7 @@ _KNOWN = (
         "lower",
         0,
         "Those that the input does not show at a third of their strength: hidden by blur, or invented.",
+        unit="per tile",
     ),
     Column(
         "seam",

@@ -69,6 +69,12 @@ def test_constraints_name_everything_that_is_installed() -> None:
     assert "+" not in constraints, "a local version cannot be installed elsewhere"
 
 
+def test_the_readme_names_every_extra() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \|", readme.split("| extra | for |")[1].split("\n\n")[0], re.MULTILINE)
+    assert set(listed) == set(PROJECT["optional-dependencies"])
+
+
 def test_no_path_of_one_machine_is_in_the_repository() -> None:
     forbidden = re.compile(r"(?<![\w.$}~/-])/(?:home|root|Users|work|mnt|tmp|scratch)/[\w.]")
     found = [

@@ -22,8 +22,8 @@ from bigrestore.score.page.axes import round_ticks, tick_text
 from bigrestore.score.page.colours import DIVERGING, SEQUENTIAL, paint
 from bigrestore.score.page.embed import quantised, safe_json
 from bigrestore.score.page.encoding import LOSSLESS, encode_webp, encode_within
-from bigrestore.score.page.heatmaps import Grid
-from bigrestore.score.page.histograms import edges_of, shares
+from bigrestore.score.page.heatmaps import Grid, heatmaps
+from bigrestore.score.page.histograms import edges_of, histograms, shares
 from bigrestore.score.page.markup import decimals_for, number, percent, signed
 from bigrestore.score.page.material import Material
 from bigrestore.score.page.pictures import choose
@@ -176,6 +176,14 @@ def test_a_single_image_is_not_told_of_before_and_after() -> None:
     assert "0 to 255," in single
 
 
+def test_value_ranges_are_said_to_be_the_same_only_where_they_are() -> None:
+    facts = {"value_range": [0.0, 255.0], "value_range_before": [0.0, 65535.0]}
+    page = page_of(make_report(rows=4, columns=5, facts=facts))
+    assert "<dd>0 to 255, the same for every tile</dd>" in page
+    assert "<dt>Value range before</dt><dd>0 to 65535</dd>" in page
+    assert "0 to 255, the same for every tile and image" in page_of(make_report(rows=4, columns=5))
+
+
 def test_thirty_thousand_tiles_stay_a_page() -> None:
     report = make_report(rows=10, columns=12)
     table = {name: np.asarray(values) for name, values in report.tiles.to_pydict().items()}
@@ -201,7 +209,7 @@ def test_thirty_thousand_tiles_stay_a_page() -> None:
     assert block.size == 30_000
     assert len(page) < 15_000_000
     assert page.count("<tr>") < 600
-    assert "the 100 worst by change of NIQE, of" in page
+    assert "The 100 worst by change of NIQE, of" in page
 
 
 def test_verdict_says_the_change_and_what_it_cannot_say() -> None:
@@ -310,6 +318,52 @@ def test_histograms_share_bins_and_lose_no_tile() -> None:
         assert shares(values, edges).sum() == pytest.approx(1)
     assert edges_of([np.array([math.nan])]) is None
     assert np.isfinite(edges_of([np.full(9, 3.0)])).all()
+
+
+def test_few_tiles_have_none_beyond_the_ends() -> None:
+    edges = edges_of([np.array([7.0, 9.0, 12.5])])
+    assert edges is not None
+    assert (edges[0], edges[-1]) == (7.0, 12.5)
+
+
+def test_what_is_the_same_in_every_tile_is_a_sentence_and_not_a_scale() -> None:
+    report = make_report(rows=4, columns=5)
+    table = {name: np.asarray(values) for name, values in report.tiles.to_pydict().items()}
+    valid = (table["reason"] == "") & (table["reason_before"] == "")
+    for name in ("clipped", "clipped_before"):
+        table[name] = np.where(valid, 0.0, math.nan)
+    table["drift"] = np.where(valid, np.linspace(-1e-6, 1e-6, valid.size), math.nan)
+    table["mean"] = table["mean_before"] + table["drift"]
+    table["noise"] = table["noise_before"].copy()
+    table["noise"][np.flatnonzero(valid)[0]] += 0.02
+    report = attrs.evolve(report, tiles=pa.table(table))
+    material = material_of(report)
+    maps, spread = heatmaps(material), histograms(material, material.columns)
+    panels = {
+        column.name: maps.split(f'class="panel panel-{index}"')[1].split('class="panel')[0]
+        for index, column in enumerate(material.columns)
+    }
+    scales = {name: panels[name].count('class="bar"') for name in ("clipped", "drift", "mean", "noise")}
+    assert scales == {"clipped": 0, "drift": 0, "mean": 2, "noise": 3}
+    assert panels["clipped"].count("0.00 in every tile</small>") == 3
+    assert "Clipped</strong>" in spread
+    assert "0.00 in every tile, before and after" in spread
+    assert spread.count("0.00 in every tile") == 2
+    assert "+2.00" in panels["noise"], "a change in one tile alone has a scale"
+    rows = [row for row in page_of(report).split("<tr>") if ">Clipped</span>" in row]
+    assert len(rows) == 1
+    assert "0 %" not in rows[0], "none improved, and none became worse"
+
+
+def test_a_middle_between_whole_numbers_is_none_itself() -> None:
+    report = make_report(rows=4, columns=5)
+    table = {name: np.asarray(values) for name, values in report.tiles.to_pydict().items()}
+    table["blobs_unsupported"] = np.where(
+        table["reason"] == "", np.arange(table["z"].size) % 2 * 3.0, math.nan
+    )
+    page = page_of(attrs.evolve(report, tiles=pa.table(table)))
+    assert "<span>0</span><span>1.5</span><span>3</span>" in page
+    assert "Blobs <br>without <br>support" in page, "one can sort the tiles by it"
 
 
 def test_colours_run_from_worse_to_better_and_nothing_is_clear() -> None:

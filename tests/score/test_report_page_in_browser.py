@@ -78,6 +78,16 @@ def test_figures_of_a_tile_are_read_on_a_phone(
     assert not tab.value(shown)
 
 
+def test_a_table_wider_than_the_screen_says_so(tab: Page, pages: dict[str, Path]) -> None:
+    said = "getComputedStyle(document.getElementById('scores-caption'), '::after').content"
+    frame = "document.getElementById('scores').parentElement"
+    for width, wider in ((360, True), (1280, False)):
+        tab.open(pages["pair"], width=width, height=740)
+        tab.value("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        assert tab.value(f"{frame}.scrollWidth > {frame}.clientWidth") == wider
+        assert ("sideways" in tab.value(said)) == wider
+
+
 def test_names_are_shown_as_they_are_and_do_nothing(tab: Page, pages: dict[str, Path]) -> None:
     tab.open(pages["pair"])
     assert tab.value("document.querySelector('h1').textContent").startswith("Scores of ")
@@ -158,7 +168,7 @@ def test_table_of_tiles_sorts_every_tile_and_shows_the_first(tab: Page, pages: d
     tiles = make_report(**PAIR).tiles
     assert shown[0] == round(np.nanmin(tiles.column("niqe").to_numpy()), 2)
     note = tab.value("document.getElementById('tiles-shown').textContent")
-    assert note.startswith("the first 100 of ")
+    assert note.startswith("The first 100 of ")
     assert note.endswith("sorted by NIQE after, smallest first")
 
 

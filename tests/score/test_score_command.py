@@ -23,6 +23,7 @@ from skimage import data
 import bigrestore
 from bigrestore.engine.scores.scoring import ScoreSummary
 from bigrestore.errors import CheckFailedError, InputError, UsageError
+from bigrestore.io.section import Section, open_section
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, pixels in images.items():
         Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).save(place / f"{name}.png")
     tifffile.imwrite(place / "sixteen.tif", (before.clip(0, 255) * 257).astype(np.uint16))
+    tifffile.imwrite(place / "clean16.tif", grey.astype(np.uint16) * 257)
+    tifffile.imwrite(place / "clean32.tif", (grey / 255).astype(np.float32))
+    Image.fromarray(grey[:50, :50].astype(np.uint8)).save(place / "stamp.png")
     store(place / "um.zarr", grey.astype(np.uint8), 10.0, 0.0)
     store(place / "um20.zarr", before.clip(0, 255).astype(np.uint8), 20.0, 0.0)
     store(place / "shifted.zarr", before.clip(0, 255).astype(np.uint8), 10.0, 700.0)
@@ -192,10 +196,22 @@ def test_sixteen_bits_beside_eight_are_taken_where_the_range_is_said(folder: Pat
         (("um.zarr", "--before", "shifted.zarr"), 2, ("begins at", "700")),
         (("clean.png", "--before", "before.png", "--reference", "before.png"), 2, ("degraded input",)),
         (("clean.png", "--reference", "clean.png"), 2, ("the image itself",)),
+        (
+            ("clean.png", "--reference", "clean16.tif", "--reference-range", "0", "65535"),
+            2,
+            ("the image itself",),
+        ),
+        (
+            ("clean16.tif", "--reference", "clean32.tif", "--reference-range", "0", "1"),
+            2,
+            ("the image itself",),
+        ),
         (("tiny.png",), 2, ("480 x 480", "--tile-size 192")),
+        (("stamp.png",), 2, ("50 x 50", "--tile-size 96", "larger image")),
         (("glass.png",), 3, ("No tile", "background")),
         (("white.png",), 3, ("No tile", "blank")),
         (("clean.png", "--tile-size", "100"), 2, ("--tile-size", "96")),
+        (("clean.png", "--tile-size", "96000"), 2, ("--tile-size", "from 96 to 9600")),
         (("clean.png", "--metrics", "vmaf"), 2, ("vmaf",)),
         (("clean.png", "--engine", "magic"), 2, ("--engine", "native")),
         (("clean.png", "--niqe-model", "none.npz"), 3, ("none.npz",)),
@@ -224,6 +240,47 @@ def test_what_cannot_be_compared_is_a_sentence_and_a_code(
     assert all(word.lower() in said.lower() for word in words), said
     assert "Traceback" not in said
     assert not out.exists()
+
+
+def test_the_same_pixels_in_another_type_are_a_reference_only_where_the_range_makes_them_others(
+    folder: Path,
+) -> None:
+    found = bigrestore.score(
+        folder / "clean.png", reference=folder / "clean16.tif", reference_range=(0, 60000), progress="none"
+    )
+    assert 10 < found.tiles["psnr"][0].as_py() < 40
+
+
+def test_a_run_packed_into_a_zip_file_is_scored_as_the_store_that_it_holds(
+    tmp_path: Path, folder: Path
+) -> None:
+    found = []
+    for name in ("out.ome.zarr", "out.ome.zarr.zip"):
+        options = {"method": "rational", "mask": "none", "report": False, "progress": "none"}
+        bigrestore.restore(folder / "before.png", tmp_path / name, **options)
+        found.append(bigrestore.score(tmp_path / name, before=folder / "before.png", progress="none"))
+    same(*found)
+    methods = [each.summary["facts"]["method"] for each in found]
+    assert methods[0] == methods[1]
+    assert methods[0]["name"] == "rational"
+
+
+def test_options_reach_every_image_behind_a_url(
+    folder: Path, tmp_path: Path, call: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def opened(path: str, *, storage_options: dict[str, str], **others: object) -> Section:
+        asked.append((path.rsplit("/", 1)[-1], storage_options))
+        return open_section(folder / asked[-1][0], **others)
+
+    monkeypatch.setattr("bigrestore.engine.scores.checks.open_section", opened)
+    url = "https://example.org"
+    compared = ("--before", f"{url}/before.png", "--reference", f"{url}/um.zarr", "--any-placement")
+    options = ("--storage-options", '{"token": "sesame"}', "-o", tmp_path / "report", "-q")
+    assert call("score", f"{url}/before.png", *compared, *options) == 0
+    assert asked == [(name, {"token": "sesame"}) for name in ("before.png", "before.png", "um.zarr")]
+    assert not any(b"sesame" in path.read_bytes() for path in (tmp_path / "report").iterdir())
 
 
 def test_any_placement_compares_all_the_same(folder: Path) -> None:

@@ -11,10 +11,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
 from bigrestore.errors import UsageError
 from bigrestore.flags import SCALES
 from bigrestore.io.placement import scaled_placement
 from bigrestore.io.section import Section, open_section
+from bigrestore.pixels import luma, to_unit
 from bigrestore.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,9 @@ OFFSET_TOLERANCE_PX = 0.5
 """Offset, in pixels of the image, that is rounding."""
 
 ROWS_AT_ONCE = 480
+
+ROUNDING = 1e-6
+"""Difference of grey values of 0..1 that comes of computing them in float32."""
 
 Inputs = str | Path | list[str | Path]
 
@@ -45,6 +53,7 @@ def open_images(
         level=settings.level,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
+        storage_options=settings.storage_options,
     )
     others: list[Section | None] = []
     for path, asked, flag in (
@@ -54,9 +63,9 @@ def open_images(
         if path is None:
             others.append(None)
             continue
-        found = open_section(path, input_range=asked)
+        found = open_section(path, input_range=asked, storage_options=settings.storage_options)
         if asked is None and found.dtype == main.dtype:
-            found = open_section(path, input_range=main.value_range)
+            found = attrs.evolve(found, value_range=main.value_range)
         _check_range(main, found, stated=asked is not None, flag=flag)
         others.append(found)
     return main, others[0], others[1]
@@ -147,11 +156,7 @@ def refuse_degraded_reference(image: Section, before: Section | None, reference:
 
 def provenance_of(section: Section) -> dict[str, Any]:
     """Return what bigrestore wrote about itself into a store of its own, empty where there is nothing."""
-    if section.kind != "ome-zarr":
-        return {}
-    import zarr
-
-    found = zarr.open_group(store=Path(section.source), mode="r").attrs.get("bigrestore")
+    found = section.details.get("bigrestore")
     return dict(found) if isinstance(found, dict) else {}
 
 
@@ -172,7 +177,11 @@ def check_tile(image: Section, settings: ScoreSettings) -> None:
     side, smallest = settings.tile_size, min(image.height, image.width)
     if side > smallest:
         largest = smallest // 96 * 96
-        way_out = f"give --tile-size {largest}" if largest else "give an image of 96 pixels a side at least"
+        way_out = (
+            f"give --tile-size {largest}"
+            if largest
+            else "even --tile-size 96, the smallest, does not fit, so give a larger image"
+        )
         raise UsageError(
             f"a tile has {side} x {side} pixels and {image.source} only {image.height} x {image.width}, so there is "
             f"no whole tile; {way_out}."
@@ -197,16 +206,39 @@ def _check_range(image: Section, other: Section, *, stated: bool, flag: str) -> 
 
 
 def _same_pixels(one: Section, other: Section, seen: list[str]) -> bool:
-    """Tell whether two images have the same pixels: by samples first, by all of them only where those agree."""
-    same_kind = one.shape == other.shape and one.dtype == other.dtype and one.channels == other.channels
-    if not same_kind or one.fingerprint()["windows_blake2b"] != seen:
+    """Tell whether two images show the same, in whatever type and range each is stored.
+
+    Of one type the stored values are compared, by samples first and by all of them only where those agree; of two
+    types the grey values, which may differ by the rounding to the coarser type.
+    """
+    if one.shape != other.shape:
         return False
+    alike = one.dtype == other.dtype and one.channels == other.channels
+    if alike and one.fingerprint()["windows_blake2b"] != seen:
+        return False
+    tolerance = max(_half_step(one), _half_step(other)) + ROUNDING
     for z in range(one.depth):
         for y in range(0, one.height, ROWS_AT_ONCE):
             window = z, y, min(y + ROWS_AT_ONCE, one.height), 0, one.width
-            if one.read(*window).tobytes() != other.read(*window).tobytes():
+            if alike:
+                same = one.read(*window).tobytes() == other.read(*window).tobytes()
+            else:
+                same = bool(np.max(np.abs(_grey(one, window) - _grey(other, window))) <= tolerance)
+            if not same:
                 return False
     return True
+
+
+def _half_step(section: Section) -> float:
+    """Return half the distance of neighbouring grey values of an image, on 0..1; 0 of floats."""
+    low, high = section.value_range
+    return 0.0 if section.dtype.kind == "f" else 0.5 / (high - low)
+
+
+def _grey(section: Section, window: tuple[int, int, int, int, int]) -> NDArray[np.float32]:
+    """Return a window as grey values of 0..1, colour as its luma, as it is scored."""
+    unit = to_unit(section.read(*window), section.value_range)
+    return luma(unit) if unit.ndim == 3 else unit
 
 
 def _size(section: Section) -> str:

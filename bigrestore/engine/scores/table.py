@@ -76,19 +76,19 @@ def blob_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _figure(entry: Mapping[str, Any]) -> str:
-    """Return one figure: its median, or the medians before and after and what the change is."""
+    """Return one figure: its median, or the medians before and after, and the median change with its interval."""
     image = entry["image"]
     missing = f"; missing in {image['missing']}" if image["missing"] else ""
     change = entry.get("change")
     if change is None or change["median"] is None:
-        return _number(image["median"]) + missing
-    text = f"{_number(change['median_before'])} before, {_number(change['median_after'])} after"
+        return f"median {_number(image['median'])}{missing}"
+    text = f"median {_number(change['median_before'])} before, {_number(change['median_after'])} after"
+    interval = "too few tiles for an interval"
     if change["low"] is not None:
-        text += (
-            f"; change {_number(change['median'])} ({_number(change['low'])} to {_number(change['high'])})"
-        )
+        interval = f"{_number(change['low'])} to {_number(change['high'])}"
+    text += f"; median change {_number(change['median'])} ({interval})"
     if change["share_improved"] is not None:
-        text += f"; better in {change['share_improved']:.0%}"
+        text += f"; better in {change['share_improved']:.0%} of tiles"
     return text + missing
 
 

@@ -19,10 +19,10 @@ Y_TICKS = 3
 
 
 def round_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Return about `wanted` round numbers in low..high: steps of 1, 2 or 5 times a power of ten."""
+    """Return round numbers in low..high, `wanted` or half as many again: steps of 1, 2 or 5 times a power of ten."""
     if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
         return [low]
-    raw = (high - low) / max(1, wanted)
+    raw = (high - low) / max(1.0, 1.5 * wanted)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -3,7 +3,8 @@
 A map of 30,000 tiles is a picture of 30,000 pixels, stretched over the thumbnail, and not as many rectangles; the
 page stays small however large the section is. Before and after share one scale. Changes are coloured by
 whether they are better (blue) or worse (orange), whichever way the figure runs. Tiles that were not scored are
-hatched. Which figure is shown is chosen by radio buttons and style sheets alone.
+hatched, and where all tiles have the same value, as the page writes it, that value stands alone without a scale. Which
+figure is shown is chosen by radio buttons and style sheets alone.
 """
 
 from __future__ import annotations
@@ -162,12 +163,13 @@ def _panel(material: Material, grid: Grid, column: Column, index: int) -> str:
     maps = []
     if twin:
         before = material.own_before(column)
-        limits = _limits(np.concatenate([image[grid.tiles], before[grid.tiles]]))
+        limits = _limits(material, column, np.concatenate([image[grid.tiles], before[grid.tiles]]))
         maps.append(_value_map(material, grid, column, index, "before", before, limits))
         maps.append(_value_map(material, grid, column, index, "image", image, limits))
         maps.append(_change_map(material, grid, column, index))
     else:
-        maps.append(_value_map(material, grid, column, index, "image", image, _limits(image[grid.tiles])))
+        limits = _limits(material, column, image[grid.tiles])
+        maps.append(_value_map(material, grid, column, index, "image", image, limits))
     return (
         f'<div class="panel panel-{index}"><p class="says"><strong>{escape(column.label)}</strong>: {escape(column.says)} '
         f"{escape(column.note[:1].upper() + column.note[1:] + '.' if column.note else '')}</p>"
@@ -175,13 +177,19 @@ def _panel(material: Material, grid: Grid, column: Column, index: int) -> str:
     )
 
 
-def _limits(values: Figures) -> tuple[float, float] | None:
-    """Return the values at the ends of a scale, from the 2 and 98 % quantiles; None where there is no value."""
+def _limits(material: Material, column: Column, values: Figures) -> tuple[float, float] | None:
+    """Return the values at the ends of a scale; None where there is no value, or no two that are told apart.
+
+    They are the tiles at the 2 and 98 % quantiles, or the extremes where those two are the same number.
+    """
     there = values[np.isfinite(values)]
-    if not there.size:
+    if not there.size or material.in_every_tile(column, there):
         return None
-    low, high = (float(value) for value in np.quantile(there, (0.02, 0.98)))
-    return (low, high) if high > low else (low - (abs(low) * 0.01 or 0.5), high + (abs(high) * 0.01 or 0.5))
+    low = float(np.quantile(there, 0.02, method="lower"))
+    high = float(np.quantile(there, 0.98, method="higher"))
+    if material.in_every_tile(column, np.array([low, high])):
+        low, high = float(there.min()), float(there.max())
+    return low, high
 
 
 def _value_map(
@@ -196,14 +204,17 @@ def _value_map(
     """Return the map of the values of one image."""
     title = {"before": "Before", "image": "After" if material.twin(column) else "Image"}[kind]
     shown = values[grid.tiles]
-    if limits is None or not np.isfinite(shown).any():
+    if not np.isfinite(shown).any():
         return _figure(grid, kind, index, f"{title}: no value here", "", "")
+    if limits is None:
+        same = material.in_every_tile(column, shown[np.isfinite(shown)])
+        return _figure(grid, kind, index, f"{title} <small>{same} in every tile</small>", "", "")
     low, high = limits
-    digits = material.decimals[column.name]
+    digits, middle = material.decimals[column.name], (low + high) / 2
     caption = f"{title} <small>median {number(float(np.nanmedian(shown)), digits)}</small>"
     ends = [
         ("≤ " if np.nanmin(shown) < low else "") + number(low, digits),
-        number((low + high) / 2, digits),
+        number(middle, digits or (0 if middle.is_integer() else 1)),
         ("≥ " if np.nanmax(shown) > high else "") + number(high, digits),
     ]
     layer = grid.image((values - low) / (high - low), SEQUENTIAL)
@@ -217,11 +228,14 @@ def _change_map(material: Material, grid: Grid, column: Column, index: int) -> s
     shown = change[grid.tiles]
     if not np.isfinite(shown).any():
         return _figure(grid, "change", index, "Change: no tile is valid in both", "", "")
-    finite = np.abs(gain[grid.tiles][np.isfinite(gain[grid.tiles])])
-    reach = (
-        (float(np.quantile(finite, 0.98)) if finite.size else 0.0) or float(finite.max(initial=0.0)) or 1.0
-    )
-    digits = material.decimals[column.name]
+    same = material.in_every_tile(column, shown)
+    if same:
+        return _figure(grid, "change", index, f"Change <small>{same} in every tile</small>", "", "")
+    digits, finite = material.decimals[column.name], np.abs(gain[grid.tiles])
+    finite = finite[np.isfinite(finite)]
+    reach = float(np.quantile(finite, 0.98, method="higher")) if finite.size else 1.0
+    if not any(digit in "123456789" for digit in number(reach, digits)):
+        reach = float(finite.max()) or 1.0
     left = reach if column.direction == "lower" else -reach
     sides = ["less", "more"] if column.direction == "none" else ["worse", "better"]
     ends = [signed(left, digits), "0", signed(-left, digits)]

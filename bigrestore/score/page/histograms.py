@@ -2,7 +2,8 @@
 
 A median that moved can be every tile a little or one tile in ten by far; the histogram tells them apart. Both
 images are drawn over each other as shares of their tiles. The ends of the axis are the 0.5 and 99.5 % quantiles of both
-together, and tiles beyond them are counted in the last bins, so that one tile cannot flatten the rest.
+together, and tiles beyond them are counted in the last bins, so that one tile cannot flatten the rest. A figure that is the
+same in every tile, as the page writes it, is a sentence: an axis would be wider than anything on it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def edges_of(parts: Sequence[Figures]) -> Figures | None:
     values = np.concatenate([part[np.isfinite(part)] for part in parts])
     if not values.size:
         return None
-    low, high = (float(value) for value in np.quantile(values, (0.005, 0.995)))
+    low = float(np.quantile(values, 0.005, method="lower"))
+    high = float(np.quantile(values, 0.995, method="higher"))
+    if high <= low:
+        low, high = float(values.min()), float(values.max())
     if high <= low:
         margin = abs(low) * 0.01 or 0.5
         low, high = low - margin, high + margin
@@ -57,6 +61,10 @@ def _figure(material: Material, column: Column) -> str:
     title = f"<strong>{escape(column.label)}</strong>"
     if edges is None:
         return f"<figure><figcaption>{title}: no tile has a value</figcaption></figure>"
+    same = material.in_every_tile(column, np.concatenate(list(parts.values())))
+    if same:
+        images = ", before and after" if twin else ""
+        return f"<figure><figcaption>{title}: {same} in every tile{images}</figcaption></figure>"
     found = {name: shares(values, edges) for name, values in parts.items()}
     top = max(float(share.max()) for share in found.values())
     ends = (float(edges[0]), float(edges[-1]))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bigrestore.score.columns import BEFORE, Column, find_columns
-from bigrestore.score.page.markup import decimals_for
+from bigrestore.score.page.markup import decimals_for, number
 from bigrestore.score.statistics import as_columns, paired_tiles, valid_tiles
 
 Grey = NDArray[np.uint8]
@@ -118,6 +118,14 @@ class Material:
     def entry(self, column: Column) -> Mapping[str, Any]:
         """Return the summary of one column."""
         return dict(self.summary["metrics"][column.name])
+
+    def in_every_tile(self, column: Column, values: NDArray[np.float64]) -> str:
+        """Return the number that all values are, as the page writes them; empty where they differ or there is none."""
+        there = values[~np.isnan(values)]
+        if not there.size:
+            return ""
+        ends = {number(float(end), self.decimals[column.name]) for end in (there.min(), there.max())}
+        return ends.pop() if len(ends) == 1 else ""
 
     def of_image(self, column: Column) -> NDArray[np.float64]:
         """Return a column of the image, NaN where the tile does not count: of a pair, where either is invalid."""

@@ -149,6 +149,11 @@
     maps.after(label);
   }
 
+  // ---- a table that is wider than the screen says so
+  const wider = new ResizeObserver((found) => found.forEach(({ target }) =>
+    target.classList.toggle("wider", target.scrollWidth > target.clientWidth + 1)));
+  document.querySelectorAll(".scroll").forEach((frame) => wider.observe(frame));
+
   // ---- tables sort by any heading, with the pointer and the keyboard
   function headings(table, sort) {
     const cells = [...table.tHead.rows[0].cells];
@@ -215,7 +220,7 @@
         row.cells[0].scope = "row";
       });
       const shown = document.getElementById("tiles-shown"), total = scored.length.toLocaleString("en");
-      shown.textContent = (scored.length > data.mostTiles ? "the first " + data.mostTiles + " of " + total : "all " + total) +
+      shown.textContent = (scored.length > data.mostTiles ? "The first " + data.mostTiles + " of " + total : "All " + total) +
         " scored tiles, sorted by " + name + (sign < 0 ? ", largest first" : ", smallest first");
     });
   }

@@ -20,7 +20,10 @@ NAMES = {
     "model": "Model",
     "scale": "Scale",
     "tile_px": "Tile size",
+    "dtype": "Data type",
     "value_range": "Value range",
+    "value_range_before": "Value range before",
+    "value_range_reference": "Value range of the reference",
     "voxel_size_um": "Voxel size (z, y, x)",
     "sampling": "Sampling",
     "engine": "Engine",
@@ -38,7 +41,8 @@ def provenance(material: Material) -> str:
     order = [name for name in NAMES if name in facts]
     order += [name for name in facts if name not in NAMES and name not in HIDDEN]
     rows = "".join(
-        f"<dt>{escape(NAMES.get(name, name.replace('_', ' ').capitalize()))}</dt><dd>{_value(name, facts[name])}</dd>"
+        f"<dt>{escape(NAMES.get(name, name.replace('_', ' ').capitalize()))}</dt>"
+        f"<dd>{_value(name, facts[name])}{_whose(name, facts)}</dd>"
         for name in order
         if facts[name] not in (None, "", {}, [])
     )
@@ -62,9 +66,9 @@ def _value(name: str, value: Any) -> str:
     """Return a fact as HTML."""
     if name == "tile_px":
         return f"{count(int(value))} × {count(int(value))} px of the output grid; it is part of the scores"
-    if name == "value_range" and isinstance(value, list):
+    if name.startswith("value_range") and isinstance(value, list):
         low, high = (f"{each:.15g}" if isinstance(each, float) else str(each) for each in value)
-        return f"{escape(low)} to {escape(high)}, the same for every tile and image"
+        return f"{escape(low)} to {escape(high)}"
     if name == "voxel_size_um" and isinstance(value, list):
         if all(size is None for size in value):
             return "unknown"
@@ -77,6 +81,14 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, list):
         return escape(", ".join("unknown" if item is None else str(item) for item in value))
     return escape(value)
+
+
+def _whose(name: str, facts: Mapping[str, Any]) -> str:
+    """Say for what a value range holds: the image, and the others where they have none of their own."""
+    if name != "value_range":
+        return ""
+    own = {"value_range_before", "value_range_reference"} & facts.keys()
+    return ", the same for every tile" + ("" if own else " and image")
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -132,6 +132,9 @@ def _plot(material: Material, column: Column, sections: Sequence[Mapping[str, An
     if not bands:
         return f"<figure><figcaption>{title}: no tile has a value</figcaption></figure>"
     finite = np.concatenate([band[np.isfinite(band)] for band in bands.values()])
+    same = material.in_every_tile(column, finite)
+    if same:
+        return f"<figure><figcaption>{title}: {same} in every section</figcaption></figure>"
     low, high = float(finite.min()), float(finite.max())
     margin = 0.06 * (high - low) or abs(low) * 0.01 or 0.5
     frame = Frame.fitted(320, 176, 10, 24, (float(z.min()), float(z.max())), (low - margin, high + margin))

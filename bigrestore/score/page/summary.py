@@ -83,7 +83,7 @@ def _paired(material: Material, columns: Sequence[Column], identifier: str, capt
                 number_cell(change["median_before"], digits),
                 number_cell(change["median_after"], digits),
                 Cell(signed(change["median"], digits) + interval, change["median"], kind=kind),
-                share_cell(change["share_improved"]),
+                share_cell(None if _unchanged(change) else change["share_improved"]),
                 number_cell(change["count"], 0),
                 number_cell(change["missing"], 0),
                 Cell(_p(change["wilcoxon_p_holm"]), change["wilcoxon_p_holm"]),
@@ -117,6 +117,11 @@ def _spread(
     first = [Cell("Figure", numeric=False)]
     headings = [Cell(text) for text in [*shares.values(), "Tiles", "No value"]]
     return table(identifier, escape(caption), first + headings, rows)
+
+
+def _unchanged(change: Mapping[str, Any]) -> bool:
+    """Tell whether no tile is better or worse, so that a share of 0 improved would sound like a loss."""
+    return bool(change["share_improved"] == 0 and change["share_worse"] == 0)
 
 
 def _p(value: float | None) -> str:

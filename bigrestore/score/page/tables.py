@@ -38,8 +38,9 @@ REASONS = {
 
 
 def tile_columns(material: Material) -> list[Column]:
-    """Return the figures that the table of tiles shows."""
-    return material.group("score", "reference")
+    """Return the figures that the table of tiles shows: the scores, and what one looks for tile by tile."""
+    blobs = [column for column in material.columns if column.name == "blobs_unsupported"]
+    return material.group("score", "reference") + blobs
 
 
 def tile_table(material: Material) -> str:
@@ -59,12 +60,12 @@ def tile_table(material: Material) -> str:
                 *(Cell(f"{escape(column.label)} <br>{word}") for word in ("before", "after", "change"))
             ]
         else:
-            headings.append(Cell(escape(column.label)))
+            headings.append(Cell(escape(column.label).replace(" ", " <br>")))
     rows = [_row(material, columns, int(tile), volume=volume) for tile in order]
     by = f"{'change of ' if material.pair and material.twin(first) else ''}{escape(first.label)}"
-    shown = f"the {count(order.size)} worst by {by}, of {plural(there.size, 'scored tile')}"
+    shown = f"The {count(order.size)} worst by {by}, of {plural(there.size, 'scored tile')}"
     if order.size == there.size:
-        shown = f"all {plural(there.size, 'scored tile')}, the worst by {by} first"
+        shown = f"All {plural(there.size, 'scored tile')}, the worst by {by} first"
     caption = f'<span id="tiles-shown">{shown}</span>; every tile with every figure is in tiles.parquet.'
     return table("tiles", caption, headings, rows, kind="data-tiles", tall=True)
 

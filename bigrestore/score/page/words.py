@@ -247,7 +247,8 @@ def _blobs(material: Material) -> list[str]:
         f"Of {plural(found, 'dark blob')} of cell size, {count(missing)} ({number(100 * missing / found, 2)} %, "
         f"{number(1e6 * missing / pixels, 1)} per megapixel) have no counterpart "
         "in the input that is at least a third as strong: blur hid them and they were brought back, or they were "
-        "invented. Look at the tiles that have most of them before cells are counted."
+        "invented. Before cells are counted, look at the tiles that have most of them: sort the tiles by “Blobs without "
+        "support”, or look at its map."
     ]
 
 
