@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bigrestore.cli.log import use_format
 from bigrestore.engine import doctor as doctor_module
 from bigrestore.engine import profiles as profiles_module
 from bigrestore.engine import run as run_module
@@ -229,6 +230,7 @@ def test_a_json_log_is_json_throughout(
         (("--log-format", "json", "bogus"), 2),
         (("run", tmp_path / "a.png", tmp_path / "p.ome.zarr", "--log-format", "json"), 3),
     ):
+        use_format(None)  # as in a process of its own
         assert call(*arguments) == code
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         assert lines
