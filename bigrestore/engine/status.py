@@ -130,7 +130,8 @@ def run_status(output: str | Path) -> RunStatus:
             f"{journal.root} may not be read ({error.strerror}); change its permissions."
         ) from error
     raise InputMissingError(
-        f"no run of bigrestore was begun at {place}: {journal.root} has no plan; check the path."
+        f"no run of bigrestore was begun at {place}: {journal.root} has no plan; check the path, or ask again where one "
+        "was started within the last minute and still opens its input."
     )
 
 
