@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 
 class BigrestoreError(Exception):
@@ -86,7 +87,8 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     Parameters
     ----------
     path : str or path-like
-        What was to be written, as the user knows it; the file that `error` names is often a passing one.
+        What was to be written, as the user knows it; the file that `error` names is often a passing one. Where
+        a file or folder is in the way, that one is named.
     error : OSError
         What the operating system said; a ``PermissionError`` and its kin included.
 
@@ -116,6 +118,10 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
             f"{os.fspath(path)} may not be written ({error.strerror}); change its permissions or choose another place "
             "for the output."
         )
+    elif (obstacle := _in_the_way(error)) is not None:
+        found = OutputError(
+            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away, and start again."
+        )
     else:
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
         found = OutputError(
@@ -123,6 +129,18 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
         )
     found.errno = error.errno
     return found
+
+
+def _in_the_way(error: OSError) -> Path | None:
+    """Return the file in the place of a folder, or the folder in the place of a file, that an error is about."""
+    named = error.filename2 or error.filename
+    if not isinstance(named, str | os.PathLike):
+        return None
+    place = Path(named)
+    if error.errno == errno.ENOTDIR:
+        return next((path for path in place.parents if path.exists() and not path.is_dir()), None)
+    is_it = error.errno == errno.EISDIR or (error.errno == errno.EEXIST and not place.is_dir())
+    return place if is_it else None
 
 
 def out_of_memory(error: Exception) -> bool:

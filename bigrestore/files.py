@@ -93,7 +93,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
     """Return a document of `write_sealed`; None where there is none, or it is torn or altered."""
     try:
         found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     if not isinstance(found, dict) or found.pop(SEAL, None) != _checksum(found):
         return None

@@ -24,6 +24,23 @@ def is_remote(text: object) -> bool:
     return isinstance(text, str) and "://" in text
 
 
+def local_path(text: str, command: str) -> Path:
+    """Return the path of an output that a command looks at on the disk.
+
+    Raises
+    ------
+    UsageError
+        Where it is a URL; what is made for one lies in the stage.
+    """
+    if is_remote(text):
+        shown = without_secrets(text).rstrip("/")
+        raise UsageError(
+            f"{command} looks at outputs on a disk, and {shown} is a URL; name the output in the folder --stage in which "
+            f"its run makes it, such as STAGE/{shown.rsplit('/', 1)[-1]}, or a copy of it."
+        )
+    return Path(text)
+
+
 def without_secrets(text: str) -> str:
     """Return a text whose URLs have neither user and password nor query, in which signatures stand."""
     return _URL.sub(lambda found: found[1] + found[3], text)

@@ -76,6 +76,13 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _log_format(asked: str | None) -> None:
+    """Take the format as soon as it is read, so that what is wrong with the rest is said in it."""
+    if asked not in (None, "text", "json"):
+        raise typer.BadParameter(f"{asked!r} is none of text and json", param_hint="--log-format")
+    use_format(asked)
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -85,13 +92,13 @@ def root(
         bool, typer.Option("-v", "--verbose", help="Debug log and tracebacks, of any command.")
     ] = False,
     log_format: Annotated[
-        str | None, typer.Option("--log-format", help="text or json: the log of any command.")
+        str | None,
+        typer.Option(
+            "--log-format", callback=_log_format, is_eager=True, help="text or json: the log of any command."
+        ),
     ] = None,
 ) -> None:
     """Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam."""
-    if log_format not in (None, "text", "json"):
-        raise typer.BadParameter(f"{log_format!r} is none of text and json", param_hint="--log-format")
-    use_format(log_format)
     be_verbose(verbose)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from bigrestore.cli.table import print_rows
 
 def status(
     output: Annotated[
-        Path, typer.Argument(help="The output that a run was told to write.", show_default=False)
+        str, typer.Argument(help="The output that a run was told to write.", show_default=False)
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
@@ -25,9 +24,10 @@ def status(
 
     from bigrestore.cli.log import configure_logging
     from bigrestore.engine.status import run_status
+    from bigrestore.urls import local_path
 
     configure_logging(verbose=verbose, quiet=False)
-    found = run_status(output)
+    found = run_status(local_path(output, "status"))
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
     else:

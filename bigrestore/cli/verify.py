@@ -8,14 +8,13 @@ of the run, where that lies beside the output.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="An OME-Zarr store or a pyramidal TIFF.", show_default=False)],
+    store: Annotated[str, typer.Argument(help="An OME-Zarr store or a pyramidal TIFF.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the faults as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
 ) -> None:
@@ -30,12 +29,14 @@ def verify(
     import attrs
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.engine.journal_check import journal_faults
+    from bigrestore.engine.journal_check import journal_faults, way_out
     from bigrestore.errors import CheckFailedError
     from bigrestore.io.verify import verify_store
+    from bigrestore.urls import local_path
 
     configure_logging(verbose=verbose, quiet=False)
-    faults = verify_store(store) + journal_faults(store)
+    place = local_path(store, "verify")
+    faults = verify_store(place) + journal_faults(place)
     if as_json:
         listed = [attrs.asdict(fault) for fault in faults]
         typer.echo(json.dumps({"store": str(store), "faults": listed}, indent=1))
@@ -45,6 +46,4 @@ def verify(
     else:
         typer.echo(f"{store}: no faults")
     if faults:
-        raise CheckFailedError(
-            f"{store} has {len(faults)} fault(s), listed above; mend a run by --resume, write anything else again."
-        )
+        raise CheckFailedError(f"{store} has {len(faults)} fault(s), listed above; {way_out(place, faults)}.")

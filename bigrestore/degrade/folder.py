@@ -202,7 +202,7 @@ def _begun_by_the_engine(root: Path) -> bool:
     """Say whether the engine's journal in the folder is that of a degradation."""
     from bigrestore.engine.journal import Journal
 
-    plan = Journal(root / STORE_NAME).read("plan.json") or {}
+    plan = Journal(root / STORE_NAME).plan or {}
     facts = plan.get("fingerprint")
     return isinstance(facts, dict) and facts.get("method.name") == "degrade"
 

@@ -88,13 +88,14 @@ def finalize(
         pack_store(store, output, check=lambda: flag.raise_if_set(UNFINISHED))
 
 
-def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool) -> None:
-    """Write what differs from run to run beside the output: host, command, duration."""
+def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool, scored: bool) -> None:
+    """Write what differs from run to run beside the output: host, command, duration, and whether a report follows."""
     journal.write(
         "run.json",
         facts
         | {
             "finished": finished,
+            "scored": scored,
             "host": platform.node(),
             "platform": platform.platform(),
             "python": platform.python_version(),

@@ -8,13 +8,13 @@ process died, and a block without a record is simply done again.
 The mark is a file that is locked by whoever has the block in hand, and the lock goes with its process. So the same
 block can be handed to two processes, one of which was only thought to be dead: the second waits for the first.
 
-The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself.
+The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself, as
+the plan has one and all else that is noted there: damage to any of them is named for what it is.
 Of every file of the output is noted how to know it again (`noted`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +26,15 @@ import attrs
 from bigrestore.engine.lock import LOCK_NAME, hold, let_go, sign
 from bigrestore.engine.noted import Noted, files_of, is_as_noted, is_readable_metadata, note_of, size_and_time
 from bigrestore.errors import OutputError, output_error
-from bigrestore.files import read_sealed, remove_tree, write_json, write_sealed
+from bigrestore.files import read_sealed, remove_tree, write_sealed
 
 log = logging.getLogger(__name__)
 
+PLAN = "plan.json"
+"""Name of the stored plan, by which the folder is known for a journal."""
+
 SIDECAR_NAMES = {
-    *("plan.json", "run.json", "files.json", "report.json", LOCK_NAME),
+    *(PLAN, "run.json", "files.json", "report.json", LOCK_NAME),
     *("journal", "profiles", "scores", "report", "store.ome.zarr"),
 }
 """What a run writes beside its output."""
@@ -102,14 +105,21 @@ class Journal:
             raise output_error(self.root, error) from error
 
     @property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan that a run of this program has stored here; None where there is none, or it is damaged."""
+        plan = self.read(PLAN)
+        whole = plan is not None and all(isinstance(plan.get(name), dict) for name in ("plan", "fingerprint"))
+        return plan if whole else None
+
+    @property
     def begun(self) -> bool:
         """Whether a run of this program has stored its plan here."""
-        plan = self.read("plan.json")
-        return (
-            plan is not None
-            and isinstance(plan.get("plan"), dict)
-            and isinstance(plan.get("fingerprint"), dict)
-        )
+        return self.plan is not None
+
+    @property
+    def plan_damaged(self) -> bool:
+        """Whether this is the journal of a run whose plan is torn or altered, so that nothing can go on by it."""
+        return (self.root / PLAN).exists() and self._records.is_dir() and not self.begun
 
     @property
     def foreign(self) -> bool:
@@ -118,7 +128,7 @@ class Journal:
             return False
         if self.root.is_symlink() or not self.root.is_dir():
             return True
-        return not self.begun and any(
+        return not (self.begun or self.plan_damaged) and any(
             path.name != LOCK_NAME and not path.name.endswith(".partial")
             for path in self.root.rglob("*")
             if not path.is_dir()
@@ -132,7 +142,14 @@ class Journal:
             for path in paths:
                 if path.name not in known and not path.name.endswith(".partial"):
                     return path
-        return None
+        return self.root / PLAN if (self.root / PLAN).is_dir() else None
+
+    @property
+    def altered(self) -> list[Path]:
+        """Files of the folder, besides the plan and the records of blocks, that are not as they were written."""
+        named = [self.root / name for name in ("run.json", "files.json", "report.json")]
+        paths = [*(path for path in named if path.exists()), *sorted(self._profiles())]
+        return [path for path in paths if read_sealed(path) is None]
 
     def clear(self) -> None:
         """Remove all that the folder holds but the lock, by which this run keeps others out.
@@ -149,7 +166,7 @@ class Journal:
         if not self.root.exists():
             return
         # The plan goes last: by it the folder is known for a journal, should this process die on the way.
-        paths = sorted(self.root.iterdir(), key=lambda path: path.name == "plan.json")
+        paths = sorted(self.root.iterdir(), key=lambda path: path.name == PLAN)
         try:
             for path in paths:
                 if path.name != LOCK_NAME:
@@ -186,16 +203,12 @@ class Journal:
             raise output_error(self._records, error) from error
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON document of the folder, None where there is none or it is torn."""
-        try:
-            found = json.loads((self.root / name).read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        """Return a document of the folder, None where there is none, or it is torn or altered."""
+        return read_sealed(self.root / name)
 
     def write(self, name: str, document: dict[str, Any]) -> None:
-        """Write a JSON document of the folder, whole or not at all; OutputError where it cannot be."""
-        write_json(self.root / name, document)
+        """Write a document of the folder, whole or not at all; OutputError where it cannot be."""
+        write_sealed(self.root / name, document)
 
     def begin(
         self, name: str, files: list[Path], stopping: Callable[[], bool] = lambda: False
@@ -242,6 +255,7 @@ class Journal:
             for file in files:
                 file.unlink(missing_ok=True)
         except OSError as error:
+            self._let_others(name)
             raise output_error(self.root, error) from error
         return None
 
@@ -272,6 +286,7 @@ class Journal:
                 file.unlink(missing_ok=True)
             self._release(name)
         except OSError as error:
+            self._let_others(name)
             log.warning(
                 "Block %s cannot be cleared away (%s); it is done again anyhow.", name, error.strerror
             )
@@ -294,6 +309,11 @@ class Journal:
             let_go(held, marker)
         marker.unlink(missing_ok=True)
 
+    def _let_others(self, name: str) -> None:
+        """Hold a block no longer; its mark stays, so that it counts as not done."""
+        if (held := self._held.pop(name, None)) is not None:
+            held.close()
+
     def note_files(self, output: Path) -> None:
         """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
         known = {name: noted for record in self.records() for name, noted in record.files.items()}
@@ -302,14 +322,14 @@ class Journal:
             noted = known.get(name)
             same = noted is not None and noted[:2] == size_and_time(path)
             found[name] = noted if same and noted is not None else note_of(path)
-        write_sealed(self.root / "files.json", {"files": found})
+        self.write("files.json", {"files": found})
 
     def damaged(self, output: Path, *, thorough: bool = False) -> list[Path]:
         """Return the files of a finished output that are not as they were noted; the output where none were.
 
         Pixels are what they were. Metadata may have been edited since and need only be readable.
         """
-        noted = (read_sealed(self.root / "files.json") or {}).get("files")
+        noted = (self.read("files.json") or {}).get("files")
         if not noted:
             return [output]
         return [
@@ -356,6 +376,16 @@ class Journal:
         for folder in (self.root, store):
             for stray in folder.rglob("*.partial"):
                 stray.unlink(missing_ok=True)
+        self.drop_altered_profiles()
+
+    def drop_altered_profiles(self) -> None:
+        """Remove profiles that are not as they were written; whoever needs one makes it anew."""
+        for path in self._profiles():
+            if read_sealed(path) is None:
+                remove_tree(path)
+
+    def _profiles(self) -> Iterator[Path]:
+        return (self.root / "profiles").glob("*.json")
 
     def _path(self, name: str) -> Path:
         return self._records / f"{name}.json"

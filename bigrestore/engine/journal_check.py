@@ -2,7 +2,7 @@
 
 A store says of itself whether it decodes. Whether it holds what was written into it only the journal knows, which noted a
 checksum of every file: a flipped bit that still decodes is found here, in formats that have no checksums of their own.
-Everything is read; nothing is believed because of its time.
+Everything is read; nothing is believed because of its time. What else a run notes beside its output has a checksum too.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigrestore.engine.fingerprint import digest
-from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.journal import PLAN, Journal
+from bigrestore.engine.lock import writer
 from bigrestore.engine.noted import is_as_noted, is_readable_metadata
-from bigrestore.files import read_sealed
 from bigrestore.io.faults import Fault
 
 
@@ -26,15 +25,43 @@ def journal_faults(output: Path) -> list[Fault]:
         A store or a TIFF.
     """
     journal = Journal(output)
-    if not sidecar(output).is_dir():
+    if not journal.root.is_dir():
         return []
-    plan = journal.read("plan.json")
-    if plan is None or digest(plan.get("fingerprint", {})) != plan.get("digest"):
-        place = str(journal.root / "plan.json")
+    plan = journal.plan
+    if plan is None:
+        place = str(journal.root / PLAN)
         return [
             Fault("plan.altered", place, "the plan that the run stored", "none, a torn or an altered one")
         ]
-    return [*_record_faults(journal, output, plan), *_file_faults(journal, output)]
+    return [
+        *_record_faults(journal, output, plan),
+        *_file_faults(journal, output),
+        *_note_faults(journal),
+    ]
+
+
+def way_out(output: Path, faults: list[Fault]) -> str:
+    """Return what mends the faults of an output, in words that end a sentence.
+
+    A run that goes on believes a file of the size and the time that it had, so that damage which left both as they
+    were is mended only where it is told to read everything.
+    """
+    journal = Journal(output)
+    if not journal.root.is_dir():
+        return "copy or write it again"
+    busy, who = writer(journal.root)
+    if busy:
+        return f"it is being written by {who}, so verify it again when that has ended"
+    if not journal.begun:
+        return "start the run anew with --overwrite"
+    notes = {str(output / name): note for record in journal.records() for name, note in record.files.items()}
+    listed = (journal.read("files.json") or {}).get("files", {})
+    notes |= {str(output if name == "." else output / name): note for name, note in listed.items()}
+    unseen = any(
+        fault.location in notes and is_as_noted(Path(fault.location), notes[fault.location])
+        for fault in faults
+    )
+    return f"mend the run by --resume{' --check-all' if unseen else ''}"
 
 
 def _record_faults(journal: Journal, output: Path, plan: dict[str, object]) -> Iterator[Fault]:
@@ -66,14 +93,11 @@ def _record_faults(journal: Journal, output: Path, plan: dict[str, object]) -> I
 
 def _file_faults(journal: Journal, output: Path) -> Iterator[Fault]:
     """Yield the files of a finished output that are not as they were when it was finished."""
-    run = journal.read("run.json")
-    if run is None or not run.get("finished"):
-        return
-    noted = (read_sealed(journal.root / "files.json") or {}).get("files")
+    run, listed = journal.read("run.json") or {}, journal.root / "files.json"
+    noted = (journal.read(listed.name) or {}).get("files")
     if noted is None:
-        yield Fault(
-            "files.altered", str(journal.root / "files.json"), "the list of files", "none, or an altered one"
-        )
+        if run.get("finished") and not listed.exists():
+            yield Fault("files.altered", str(listed), "the list of files", "none")
         return
     known = {name for record in journal.records() for name in record.files}
     for name, note in sorted(noted.items()):
@@ -84,6 +108,17 @@ def _file_faults(journal: Journal, output: Path) -> Iterator[Fault]:
             and not is_readable_metadata(path)
         ):
             yield Fault("file.altered", str(path), f"{note[0]} bytes as written", _found(path))
+
+
+def _note_faults(journal: Journal) -> Iterator[Fault]:
+    """Yield what else beside the output is not as it was written: profiles, the account of the run, its report."""
+    for path in journal.altered:
+        kind = "profile" if path.parent != journal.root else path.stem
+        yield Fault(f"{kind}.altered", str(path), "a document with its checksum", "a torn or an altered one")
+    for name, note in (journal.read("report.json") or {}).get("files", {}).items():
+        path = journal.root / "report" / name
+        if not is_as_noted(path, note, thorough=True):
+            yield Fault("report.altered", str(path), f"{note[0]} bytes as written", _found(path))
 
 
 def _found(path: Path) -> str:

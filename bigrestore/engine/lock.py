@@ -8,7 +8,8 @@ array hold it jointly, and shut out whoever wants it alone. Below that each bloc
 process, for the sentence that the other one is refused by.
 
 Where a file system has no such locks, the file is all there is: a process of this host that still lives
-is believed, anything else is taken for left over, and the log says so.
+is believed, anything else is taken for left over, and the log says so. A file system that is mounted to be read only
+needs no lock: nothing is written there, and a run that is finished can still be asked for.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ def sole_writer(folder: Path, output: Path) -> Iterator[None]:
     """
     path = folder / LOCK_NAME
     file = _hold_or_refuse(path, output, joint=False)
+    if file is None:
+        yield
+        return
     try:
         _say_holder(file, path)
         yield
@@ -73,6 +77,9 @@ def joint_writer(folder: Path, output: Path) -> Iterator[None]:
     """
     path = folder / LOCK_NAME
     file = _hold_or_refuse(path, output, joint=True)
+    if file is None:
+        yield
+        return
     try:
         _say_holder(file, path, joint=True)
         yield
@@ -167,7 +174,28 @@ def named(found: dict[str, Any]) -> str:
     return f"process {found['pid']} on {found.get('host', 'an unknown host')}"
 
 
-def _hold_or_refuse(path: Path, output: Path, *, joint: bool) -> IO[str]:
+def writer(folder: Path) -> tuple[bool, str]:
+    """Return whether somebody writes the output that a folder lies beside, and who; nothing is held thereafter.
+
+    Raises
+    ------
+    OSError
+        Where the lock may not be read.
+    """
+    try:
+        with (folder / LOCK_NAME).open("r") as file:
+            found = holder(file)
+            try:
+                fcntl.flock(file, (fcntl.LOCK_EX if found.get("joint") else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except OSError:
+                return True, "several processes" if found.get("joint") else named(found)
+            return False, ""
+    except FileNotFoundError:
+        return False, ""
+
+
+def _hold_or_refuse(path: Path, output: Path, *, joint: bool) -> IO[str] | None:
+    """Return the locked file; None where nothing can be written, and so nobody need be kept out."""
     try:
         file = hold(path, joint=joint)
         if file is not None:
@@ -177,6 +205,8 @@ def _hold_or_refuse(path: Path, output: Path, *, joint: bool) -> IO[str]:
     except FileNotFoundError:
         found = {}  # it went meanwhile; whoever starts this run again will be let in
     except OSError as error:
+        if error.errno == errno.EROFS:
+            return None
         raise output_error(path, error) from error
     way_out = "wait until it ends, or stop it"
     if found.get("joint"):

@@ -8,6 +8,7 @@ anything is created or removed, so that a run that is refused leaves everything 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import attrs
 
-from bigrestore.engine.journal import Journal, sidecar
+from bigrestore.engine.journal import PLAN, Journal, sidecar
 from bigrestore.engine.maps import Image, images
 from bigrestore.engine.noted import STORE_FILES, is_readable_metadata
 from bigrestore.engine.plan import Plan
@@ -54,11 +55,19 @@ def output_path(output: str | os.PathLike[str]) -> Path:
             f"{path / 'restored.ome.zarr'}."
         )
     try:
-        return path.resolve() if path.is_symlink() else path
-    except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"The output {path} is a link that leads nowhere; remove it or name another."
-        ) from error
+        place = path.resolve() if path.is_symlink() else path
+        sidecar(place).is_dir()  # its name is longer, and may be too long
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise output_error(path, error) from error
+        raise _leads_nowhere(path) from error
+    except RuntimeError as error:  # what Python says of a loop of links
+        raise _leads_nowhere(path) from error
+    return place
+
+
+def _leads_nowhere(path: Path) -> OutputError:
+    return OutputError(f"The output {path} is a link that leads nowhere; remove it or name another.")
 
 
 def check_place(
@@ -147,7 +156,7 @@ def look_at(output: Path, journal: Journal) -> Standing:
         return Standing(there, False, f"{journal.root} is no journal of a run", "")
     foreign = _foreign(output, begun) if there else ""
     added = "" if foreign else (_added(output) if there else "") or _added_beside(journal)
-    return Standing(there or begun, begun, foreign, added)
+    return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
 def settle_existing(
@@ -188,6 +197,11 @@ def settle_existing(
         raise kind(f"{found.obstacle}{wanted}; move it away, or choose another output.")
     if overwrite:
         return False
+    if resume and journal.plan_damaged:
+        raise OutputExistsError(
+            f"The plan of the run, {journal.root / PLAN}, is damaged, so that nothing can go on by it; start anew with "
+            "--overwrite, or choose another output."
+        )
     if resume:
         raise OutputExistsError(
             f"The output {output} exists, but {journal.root} has no plan to resume it by; choose another output "

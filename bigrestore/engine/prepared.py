@@ -146,7 +146,7 @@ def prepare(
     realness = _realness(section, settings, path)
     method = method or _method(settings, realness)
     require_maps(settings, method)
-    stored = journal.read("plan.json") if journal.begun else None
+    stored = journal.plan
     goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
     plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
     masker = _masker(section, method, settings)

@@ -239,9 +239,11 @@ class RemoteOutput:
             return persist(request, name)
         except request_errors() as error:
             said = without_secrets(" ".join(str(error).split()))[:160] or type(error).__name__
+            made = (
+                f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
+            )
             raise OutputError(
-                f"{self.url} cannot be written ({said}); check the URL, the network and --storage-options, and go on "
-                f"by --resume: what was made lies in {self.stage}."
+                f"{self.url} cannot be written ({said}); check the URL, the network and --storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
 
 

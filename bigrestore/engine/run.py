@@ -30,7 +30,7 @@ from bigrestore.engine.scores.report import RunReport, make_report
 from bigrestore.engine.scores.report_state import forget_report, former_report
 from bigrestore.engine.scores.start import closing_scores, start_scores
 from bigrestore.engine.signals import StopFlag, listen
-from bigrestore.engine.start import begin, join, lock
+from bigrestore.engine.start import begin, join, take
 from bigrestore.engine.summary import RunSummary
 from bigrestore.engine.workers.shards import has_workers, make_crew, own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
@@ -108,22 +108,22 @@ def execute(
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
             ready = prepare(inputs, output, settings, method=method, guarded=guarded)
-            if ready.journal.root.is_dir():
-                held.enter_context(lock(ready))
+            held.enter_context(take(ready))
         if ready.going_on and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)
             if ready.settings.shard or ready.settings.init_only:
                 return finished
+            ready.journal.drop_altered_profiles()
             return _with_report(ready, finished, clock, shown, flag)
-        job = _begun(ready, clock, held)
+        job = _begun(ready, clock)
         log.info("%s", describe(ready))
         if settings.init_only:
             return _summary(ready, [], clock, 0.0, 0)
         return _carry_out(ready, job, clock, shown, flag)
 
 
-def _begun(ready: Prepared, clock: Clock, held: contextlib.ExitStack) -> Job:
-    """Look at the first section, take the output for this run, and return what its blocks share."""
+def _begun(ready: Prepared, clock: Clock) -> Job:
+    """Look at the first section, begin or join the run, and return what its blocks share."""
     folder = ready.journal.root / "profiles"
     job = ready.job(folder if ready.going_on else None)
     with clock.phase("profile"):
@@ -136,7 +136,7 @@ def _begun(ready: Prepared, clock: Clock, held: contextlib.ExitStack) -> Job:
         if ready.settings.shard:
             join(ready)
         else:
-            begin(ready, held)
+            begin(ready)
         job.profiles.keep_in(folder)
     return job
 
@@ -164,7 +164,7 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
                 said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
                 finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
         summary = _summary(ready, records, clock, megapixels, restored)
-        _conclude(ready, summary)
+        _conclude(ready, summary, scored=scores is not None)
         if scores is not None and written:
             summary = _report(ready, job, scores, summary, clock, shown, flag)
         if ready.plan.passing_store and not summary.failed:
@@ -189,12 +189,12 @@ def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
         )
 
 
-def _conclude(ready: Prepared, summary: RunSummary) -> None:
+def _conclude(ready: Prepared, summary: RunSummary, *, scored: bool) -> None:
     """Note what the run did, and what the finished output consists of; what follows can no longer cost it."""
     finished = not summary.failed
     if finished:
         ready.journal.note_files(ready.output)
-    note_run(ready.journal, summary.to_json(), finished=finished)
+    note_run(ready.journal, summary.to_json(), finished=finished, scored=scored)
 
 
 def _report(
@@ -213,7 +213,7 @@ def _report(
         found = make_report(made, ready.journal, ready.settings, progress, flag)
     summary = attrs.evolve(summary, report=found, seconds=summary.seconds | clock.rounded())
     if found.folder:
-        note_run(ready.journal, summary.to_json(), finished=not summary.failed)
+        note_run(ready.journal, summary.to_json(), finished=not summary.failed, scored=True)
     return summary
 
 

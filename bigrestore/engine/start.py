@@ -1,5 +1,9 @@
 """The first step of a run: its output is taken, its plan stored, its store made; or it is joined.
 
+The output is taken before the input is looked at, which may take a while: so two runs on one output meet at once,
+whoever asks hears that one is starting, and a place that cannot be written is refused before any work. A run that is
+refused then leaves nothing behind.
+
 A run, or the step that prepares it for a job array, holds the output alone while it does so. The parts of the array
 then join what is there: they change nothing that another part may be reading, and refuse where something is missing
 that only the first step can make.
@@ -8,45 +12,72 @@ that only the first step can make.
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from bigrestore.engine.fingerprint import digest
-from bigrestore.engine.journal import Journal
+from bigrestore.engine.journal import PLAN, Journal
 from bigrestore.engine.lock import joint_writer, sole_writer
 from bigrestore.engine.maps import images
 from bigrestore.engine.output import can_be_opened, prepare_store, remove_former, settle_existing
 from bigrestore.engine.prepared import Prepared
 from bigrestore.engine.scores.report_state import forget_report
-from bigrestore.errors import OutputError, OutputExistsError
+from bigrestore.errors import OutputError, OutputExistsError, output_error
 
 
-def lock(ready: Prepared) -> contextlib.AbstractContextManager[None]:
-    """Return what holds the output of a run: alone, or beside the other parts where it is one of several.
+@contextlib.contextmanager
+def take(ready: Prepared) -> Iterator[None]:
+    """Hold the output of a run while the context lasts: alone, or beside the other parts where it is one of several.
 
-    Raises
-    ------
-    OutputExistsError
-        Where somebody else holds it.
-    """
-    hold = joint_writer if ready.settings.shard else sole_writer
-    return hold(ready.journal.root, ready.output)
-
-
-def begin(ready: Prepared, held: contextlib.ExitStack) -> None:
-    """Take the output for this run: lock it, remove what is to be replaced, store the plan, make the store.
+    The folder beside the output is made where there is none, and goes again where nothing was begun in it.
 
     Raises
     ------
     OutputError
-        Where the place cannot be written, or another run is writing it.
+        Where the place cannot be written.
+    OutputExistsError
+        Where somebody else holds it.
     """
     journal = ready.journal
-    if not journal.root.is_dir():
-        journal.create()
-        held.enter_context(sole_writer(journal.root, ready.output))
-        settle_existing(  # another run may have been quicker
-            ready.output, journal, resume=False, overwrite=ready.settings.overwrite, same_settings=True
-        )
+    hold = joint_writer if ready.settings.shard else sole_writer
+    made = _make_folders(journal.root)
+    try:
+        with hold(journal.root, ready.output):
+            if not ready.going_on:
+                settle_existing(  # another run may have been quicker
+                    ready.output,
+                    journal,
+                    resume=False,
+                    overwrite=ready.settings.overwrite,
+                    same_settings=True,
+                )
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # what holds something is kept
+            for folder in made:
+                folder.rmdir()
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and those that it lies in; return the ones that were not there, the innermost first."""
+    made = list(itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return made
+
+
+def begin(ready: Prepared) -> None:
+    """Begin or go on with a run whose output is taken: remove what is to be replaced, store the plan, make the store.
+
+    Raises
+    ------
+    OutputError
+        Where the place cannot be written.
+    """
+    journal = ready.journal
     if ready.going_on:
         _go_on(ready)
     else:
@@ -57,10 +88,10 @@ def begin(ready: Prepared, held: contextlib.ExitStack) -> None:
         facts: dict[str, Any] = {
             "plan": ready.plan.facts,
             "fingerprint": ready.identity,
-            "digest": digest(ready.identity),
+            "files": ready.files,
         }
         facts |= {"blocks": ready.plan.grid.block_total, "shape": list(ready.plan.grid.shape)}
-        journal.write("plan.json", facts | {"files": ready.files})
+        journal.write(PLAN, facts | {"in_parts": ready.settings.init_only})
     prepare_store(ready.store, ready.plan, going_on=ready.going_on)
 
 

@@ -7,15 +7,14 @@ than a look takes.
 
 from __future__ import annotations
 
-import fcntl
 import time
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from bigrestore.engine.journal import BlockRecord, Journal
-from bigrestore.engine.lock import LOCK_NAME, holder, named
+from bigrestore.engine.journal import PLAN, BlockRecord, Journal
+from bigrestore.engine.lock import writer
 from bigrestore.engine.output import output_path
 from bigrestore.engine.progress import clock
 from bigrestore.errors import InputError, InputMissingError
@@ -36,7 +35,8 @@ class RunStatus:
     output : str
         The output.
     state : str
-        `finished`, `failed` (finished but for failed blocks), `running`, or `stopped`.
+        `finished`, `failed` (finished but for failed blocks), `running`, or `stopped`; `starting` before a run has
+        stored its plan, and `waiting` where one was begun to be carried out in parts and nobody is at work.
     holder : str
         Who is writing it, where that is known.
     total : int or None
@@ -53,6 +53,8 @@ class RunStatus:
         Maps that the run writes beside the image.
     reasons : dict
         Why blocks failed, by their names; the first of them.
+    way_out : str
+        What is to be done next; empty where nothing is.
     """
 
     output: str
@@ -68,6 +70,7 @@ class RunStatus:
     last_record_s: float | None
     maps: list[str]
     reasons: dict[str, str]
+    way_out: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as a JSON document."""
@@ -94,8 +97,7 @@ class RunStatus:
         if self.last_record_s is not None:
             rows.append(("last block", f"{clock(self.last_record_s)} ago"))
         rows += [(f"  {name}", reason) for name, reason in self.reasons.items()]
-        way_out = {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(self.state)
-        return rows + ([("way out", way_out)] if way_out else [])
+        return rows + ([("way out", self.way_out)] if self.way_out else [])
 
 
 def run_status(output: str | Path) -> RunStatus:
@@ -111,38 +113,47 @@ def run_status(output: str | Path) -> RunStatus:
     InputMissingError
         When no run was begun there.
     InputError
-        When what lies there may not be read.
+        When what lies there may not be read, or is damaged.
     """
     place = output_path(output)
     journal = Journal(place)
-    if not journal.root.is_dir() or not journal.begun:
-        raise InputMissingError(
-            f"no run of bigrestore was begun at {place}: {journal.root} has no plan; check the path."
-        )
     try:
-        return _look(place, journal)
+        if journal.plan_damaged:
+            raise InputError(
+                f"{journal.root / PLAN} is damaged, so that nothing is known of its run; start it anew with --overwrite."
+            )
+        found = _look(place, journal)
+        if journal.begun or found.state == "starting":
+            return found
     except PermissionError as error:
         raise InputError(
             f"{journal.root} may not be read ({error.strerror}); change its permissions."
         ) from error
+    raise InputMissingError(
+        f"no run of bigrestore was begun at {place}: {journal.root} has no plan; check the path, or ask again where one "
+        "was started within the last minute and still opens its input."
+    )
 
 
 def _look(place: Path, journal: Journal) -> RunStatus:
-    plan = journal.read("plan.json") or {}
+    plan = journal.plan or {}
     run = journal.read("run.json") or {}
     records = list(journal.records())
     by_status = {name: sum(r.status == name for r in records) for name in ("done", "empty", "failed")}
-    running, who = _writer(journal)
+    running, who = writer(journal.root)
     in_hand = _in_hand(journal)
     rate, since = _rate(journal)
     total = plan.get("blocks")
     left = None if total is None else max(0, total - len(records))
     if running:
-        state = "running"
+        state = "running" if plan else "starting"
     elif run.get("finished"):
         state = "finished"
+    elif run and by_status["failed"]:
+        state = "failed"
     else:
-        state = "failed" if run and by_status["failed"] else "stopped"
+        state = "waiting" if plan.get("in_parts") else "stopped"
+    lacks_report = bool(run.get("scored")) and not (journal.root / "report.json").exists()
     return RunStatus(
         output=str(place),
         state=state,
@@ -155,26 +166,23 @@ def _look(place: Path, journal: Journal) -> RunStatus:
         last_record_s=since,
         maps=list(plan.get("fingerprint", {}).get("settings.maps") or []),
         reasons=_reasons(records),
+        way_out=_way_out(state, total == by_status["done"] + by_status["empty"], lacks_report),
     )
+
+
+def _way_out(state: str, all_done: bool, lacks_report: bool) -> str:
+    """Return what is to be done with a run that nobody carries out."""
+    if state == "waiting":
+        parts = "do its blocks by --shard I/N of the same command, or all that are left by --resume"
+        return "finish it by --finalize" if all_done else parts
+    if state == "finished":
+        return "its report is not made; make it by --resume" if lacks_report else ""
+    return {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(state, "")
 
 
 def _reasons(records: list[BlockRecord]) -> dict[str, str]:
     failed = [record for record in records if record.status == "failed"]
     return {record.name: record.reason for record in failed[:MOST_LISTED]}
-
-
-def _writer(journal: Journal) -> tuple[bool, str]:
-    """Return whether somebody writes the output, and who."""
-    try:
-        with (journal.root / LOCK_NAME).open("r") as file:
-            found = holder(file)
-            try:
-                fcntl.flock(file, (fcntl.LOCK_EX if found.get("joint") else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except OSError:
-                return True, "several processes" if found.get("joint") else named(found)
-            return False, ""
-    except FileNotFoundError:
-        return False, ""
 
 
 def _in_hand(journal: Journal) -> int:

@@ -130,7 +130,7 @@ class RunSummary:
                 f"{self.blocks_restored} of them in this run",
             ),
             ("time", phases),
-            ("rate", f"{self.mpx_per_second:.2f} MPx/s of output"),
+            *([("rate", f"{self.mpx_per_second:.2f} MPx/s of output")] if self.megapixels else []),
             (
                 "tiles",
                 f"{self.tile_px} px, {self.threads * self.workers} in flight, redundancy {self.redundancy:.2f}, "

@@ -2,9 +2,9 @@
 
 A remote file answers to the few methods of `pathlib.Path` that the readers use, so that a TIFF on a server is read
 tile by tile as one on the disk is. Three things differ. A server may be slow or gone for a moment: every request has a
-time limit and is repeated. A server may not know ranges and send the whole file, which would be taken for the part:
-the length is checked. And a URL may hold a password or a signature: what is shown, logged and stored is the URL without
-them, and options (keys, tokens) are never shown at all.
+time limit and is repeated. A server may not know ranges and send the whole file, which must not be taken for the part:
+such a file is held whole where it is small, and refused where it is not. And a URL may hold a password or a signature:
+what is shown, logged and stored is the URL without them, and options (keys, tokens) are never shown at all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -39,6 +40,14 @@ WAITS_SECONDS = (0.5, 2.0)
 
 WINDOW_BYTES = 1 << 20
 """What is read ahead of a header."""
+
+WHOLE_BYTES = 256 << 20
+"""What is held at most of files whose servers send no parts, so that each is fetched once."""
+
+_whole: dict[RemoteFile, bytes] = {}
+"""Such files, the one that was fetched last at the end."""
+
+_whole_lock = threading.Lock()
 
 
 class Stat:
@@ -132,6 +141,11 @@ class RemoteFile:
         """The URL of the folder."""
         return self.url.rsplit("/", 1)[0]
 
+    @property
+    def _is_web(self) -> bool:
+        """Whether it lies on a web server, which lists no files."""
+        return "https" in self._system.protocol
+
     def relative_to(self, other: object) -> str:
         """Return the name, which is what a section file is called in messages."""
         return self.name
@@ -163,7 +177,7 @@ class RemoteFile:
 
     def children(self) -> list[str] | None:
         """Return the names in the folder; None where the server does not list them."""
-        if self._system.protocol in ("http", "https") or "https" in self._system.protocol:
+        if self._is_web:
             return None
         try:
             found = self._ask(lambda: self._system.ls(self.path, detail=False))
@@ -179,7 +193,7 @@ class RemoteFile:
         InputError
             When the server does not list its files.
         """
-        if "https" in self._system.protocol:
+        if self._is_web:
             raise InputError(
                 f"{self} is a pattern, and a web server does not list its files; name them one by one."
             )
@@ -213,11 +227,13 @@ class RemoteFile:
             raise too_large(str(self), asked, most)
         if asked <= 0:
             return b""
-        found = bytes(self._ask(lambda: self._cat(first, first + asked)))
+        held = _whole.get(self)
+        if held is None:
+            found = bytes(self._ask(lambda: self._cat(first, first + asked)))
+        else:
+            found = held[first : first + asked]
         if len(found) > asked:
-            if span == (None, None) or len(found) > most:
-                raise too_large(str(self), len(found), most)
-            raise InputError(f"the server of {self} does not send parts of files; copy it to a disk first.")
+            raise _no_parts(self)
         if stop is None and len(found) > most:
             raise too_large(str(self), len(found), most)
         return found
@@ -225,12 +241,30 @@ class RemoteFile:
     def _cat(self, first: int, stop: int) -> bytes:
         """Ask for a range; one that begins behind the end is empty."""
         try:
+            if self._is_web:
+                return self._get(first, stop)
             found: bytes = self._system.cat_file(self.path, start=first, end=stop)
         except request_errors() as error:
             if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
                 return b""
             raise
         return found
+
+    def _get(self, first: int, stop: int) -> bytes:
+        """Ask a web server for a range; where it sends the whole file instead, hold that, if it is small enough."""
+        from fsspec.asyn import sync
+
+        partial, found = sync(self._system.loop, _fetch, self._system, self.path, first, stop)
+        if partial or (first == 0 and len(found) <= stop):
+            return bytes(found)
+        if len(found) > WHOLE_BYTES:
+            raise _no_parts(self)
+        log.info("The server of %s does not send parts of files; it is held whole.", self)
+        with _whole_lock:
+            _whole[self] = found
+            while sum(map(len, _whole.values())) > WHOLE_BYTES:
+                del _whole[next(iter(_whole))]
+        return bytes(found[first:stop])
 
     def read_bytes(self) -> bytes:
         """Return the whole file."""
@@ -250,9 +284,12 @@ class RemoteFile:
         for wait in (*WAITS_SECONDS, None):
             try:
                 return request()
-            except (FileNotFoundError, InputError):
+            except InputError:
                 raise
-            except request_errors() as error:
+            except request_errors() as raised:
+                error = _cause(raised) if self._is_web else raised
+                if isinstance(error, FileNotFoundError):
+                    raise
                 status, kind = getattr(error, "status", 0), type(error).__name__
                 lasting = isinstance(error, PermissionError) or 400 <= status < 500 or "Credential" in kind
                 if lasting or wait is None:
@@ -262,6 +299,49 @@ class RemoteFile:
                 log.info("%s did not answer (%s); it is asked again.", self, _short(error))
                 time.sleep(wait)
         raise AssertionError
+
+
+async def _fetch(system: Any, path: str, first: int, stop: int) -> tuple[bool, bytes]:
+    """Get a range of a file from a web server, or the file, as far as it is needed to tell that it is too large.
+
+    Returns
+    -------
+    partial : bool
+        Whether it is the range.
+    found : bytes
+        What came.
+    """
+    options = dict(system.kwargs)
+    asked = {"Range": f"bytes={first}-{stop - 1}", "Accept-Encoding": "identity"}
+    options["headers"] = {**options.get("headers", {}), **asked}
+    session = await system.set_session()
+    async with session.get(system.encode_url(path), **options) as answer:
+        if answer.status == 404:
+            raise FileNotFoundError(path)
+        answer.raise_for_status()
+        partial = answer.status == 206
+        most = stop - first if partial else WHOLE_BYTES
+        found = bytearray()
+        async for part in answer.content.iter_chunked(1 << 20):
+            found += part
+            if len(found) > most:
+                break
+    return partial, bytes(found)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what a request failed of: fsspec takes a web server that cannot be reached for a missing file."""
+    cause = error.__cause__
+    status = getattr(cause, "status", 0)
+    hidden = isinstance(error, FileNotFoundError) and isinstance(cause, request_errors())
+    return cause if hidden and isinstance(cause, Exception) and not 400 <= status < 500 else error
+
+
+def _no_parts(place: RemoteFile) -> InputError:
+    return InputError(
+        f"the server of {place} does not send parts of files, and it is larger than {WHOLE_BYTES >> 20} MiB; download it "
+        "first, and give the copy."
+    )
 
 
 class _Ranges(io.RawIOBase):
@@ -307,9 +387,13 @@ def place_of(text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, An
     if isinstance(text, RemoteFile):
         return text
     if isinstance(text, str) and is_remote(text):
-        return RemoteFile.at(
+        found = RemoteFile.at(
             text, parse_options(os.environ.get(OPTIONS_VARIABLE)) if options is None else options
         )
+        with _whole_lock:  # what is opened anew may be another version
+            for file in [file for file in _whole if file.url.startswith(found.url)]:
+                del _whole[file]
+        return found
     return Path(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bigrestore.cli.log import use_format
 from bigrestore.engine import doctor as doctor_module
+from bigrestore.engine import profiles as profiles_module
+from bigrestore.engine import run as run_module
 from bigrestore.engine.doctor import Finding
 from bigrestore.engine.lock import sole_writer
+from bigrestore.engine.status import run_status
 from bigrestore.urls import shown_arguments, without_secrets
 
 Call = Callable[..., int]
@@ -85,6 +90,99 @@ def test_status_where_no_run_was(tmp_path: Path, call: Call, capsys: pytest.Capt
     assert "no run of bigrestore was begun" in capsys.readouterr().err
 
 
+def test_status_of_a_run_that_is_starting(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the moment it is called, while it still looks at its input, until its plan is stored."""
+    seen: list[dict[str, Any]] = []
+
+    def looking(section: Any, z: int, method: Any) -> Any:
+        seen.append(run_status(tmp_path / "o.ome.zarr").to_json())
+        return made(section, z, method)
+
+    made = profiles_module.profile_section
+    monkeypatch.setattr(profiles_module, "profile_section", looking)
+    run(call, tmp_path)
+    assert (seen[0]["state"], seen[0]["total"], seen[0]["way_out"]) == ("starting", None, "")
+    assert "process" in seen[0]["holder"]
+
+
+def test_status_names_the_next_step_of_a_run_in_parts(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, state, way_out in (
+        (("--init-only",), "waiting", "--shard I/N"),
+        (("--shard", "1/2"), "waiting", "--shard I/N"),
+        (("--shard", "2/2"), "waiting", "finish it by --finalize"),
+        (("--finalize",), "finished", ""),
+    ):
+        output = run(call, tmp_path, *step)
+        assert ("rate" in capsys.readouterr().out) == ("--shard" in step), "a rate of no pixels says nothing"
+        found = run_status(output)
+        assert found.state == state
+        assert way_out in found.way_out
+
+
+def test_status_of_a_run_that_was_killed_before_its_report(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(run_module, "make_report", killed)
+    with pytest.raises(Killed):
+        run(call, tmp_path, "--report")
+    found = run_status(tmp_path / "o.ome.zarr")
+    assert found.state == "finished"
+    assert "report is not made; make it by --resume" in found.way_out
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/o.ome.zarr", "http://127.0.0.1:9/o.ome.zarr?sig=1"])
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_what_looks_at_the_disk_names_the_stage_of_a_url(
+    call: Call, capsys: pytest.CaptureFixture[str], command: str, url: str
+) -> None:
+    assert call(command, url) == 2
+    said = capsys.readouterr().err
+    assert f"{url.split('?')[0]} is a URL" in said
+    assert "--stage" in said
+    assert "STAGE/o.ome.zarr" in said
+
+
+def test_verify_names_what_mends_it(tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    output = run(call, tmp_path, "--report")
+    beside, shard = tmp_path / "o.ome.zarr.bigrestore", output / "0/c/0/0"
+    page, whole, seen = beside / "report/report.html", shard.read_bytes(), shard.stat()
+    kept = page.read_bytes()
+    page.write_text("x")
+    assert call("verify", output) == 6
+    said = capsys.readouterr()
+    assert f"report.altered  {page}" in said.out
+    assert said.err.endswith("mend the run by --resume.\n")
+    page.write_bytes(kept)
+    assert call("verify", output) == 0
+
+    shard.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    capsys.readouterr()
+    assert call("verify", output) == 6
+    assert capsys.readouterr().err.endswith("mend the run by --resume --check-all.\n")
+    with sole_writer(beside, output):
+        assert call("verify", output) == 6
+    assert "verify it again when that has ended" in capsys.readouterr().err
+    run(call, tmp_path, "--report", "--resume", "--check-all")
+    assert call("verify", output) == 0
+
+    packed = tmp_path / "foreign.zarr.zip"
+    packed.write_bytes(b"PK\x03\x04 and no more")
+    capsys.readouterr()
+    assert call("verify", packed) == 6
+    assert capsys.readouterr().err.endswith("copy or write it again.\n")
+
+
 def test_doctor_finds_this_machine_well(
     tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +230,7 @@ def test_a_json_log_is_json_throughout(
         (("--log-format", "json", "bogus"), 2),
         (("run", tmp_path / "a.png", tmp_path / "p.ome.zarr", "--log-format", "json"), 3),
     ):
+        use_format(None)  # as in a process of its own
         assert call(*arguments) == code
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         assert lines

@@ -60,7 +60,7 @@ def test_a_full_disk_stops_the_run_at_once_and_resume_completes_it(
 
     kept = pipeline.write_block
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module.os, "fsync", sometimes_full)
+        patch.setattr(os, "fsync", sometimes_full)
         patch.setattr(pipeline, "write_block", write_block)
         if where == "marker":
             patch.setattr(journal_module, "sign", full)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +17,8 @@ from engine_toys import Fir, go, level0, save_zarr
 
 from bigrestore.engine import pipeline, retry
 from bigrestore.engine.journal import Journal
-from bigrestore.engine.journal_check import journal_faults
+from bigrestore.engine.journal_check import journal_faults, way_out
+from bigrestore.engine.status import run_status
 from bigrestore.errors import BlocksFailedError, InputError, OutputError, OutputExistsError
 from bigrestore.methods.base import TileBatch, TileResult
 
@@ -76,7 +78,12 @@ def test_a_bit_that_flips_without_leaving_a_time_is_found_where_all_is_checked(
     seen = shard.stat()
     flip(shard)
     os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    assert [fault.id for fault in journal_faults(out)] == ["shard.altered"]
+    found = journal_faults(out)
+    assert [fault.id for fault in found] == ["shard.altered"]
+    assert way_out(out, found).endswith("--resume --check-all"), "what would mend it is named"
+    os.utime(shard, (1, 1))
+    assert way_out(out, found).endswith("--resume")
+    os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     method = Fir()
     go(source, out, method, resume=True, check_all=True)
     assert method.calls == TILES_PER_BLOCK
@@ -99,8 +106,71 @@ def test_a_damaged_profile_or_plan_does_not_change_a_byte(out: Path, source: Pat
     plan = Path(f"{out}.bigrestore/plan.json")
     plan.write_text(plan.read_text().replace('"plan.tile_px": 160', '"plan.tile_px": 161'))
     assert [fault.id for fault in journal_faults(out)] == ["plan.altered"]
-    with pytest.raises(OutputExistsError, match="--tile-size"):
+    with pytest.raises(OutputExistsError, match=r"plan\.json, is damaged.*--overwrite"):
         go(source, out, Fir(), resume=True)
+
+
+@pytest.mark.parametrize("harm", ["flipped", "emptied", "a folder"])
+def test_a_damaged_plan_is_named_and_not_taken_for_other_settings(out: Path, source: Path, harm: str) -> None:
+    plan, wanted = Path(f"{out}.bigrestore/plan.json"), every_byte(out)
+    if harm == "flipped":
+        text = plan.read_text()
+        at = text.index("windows_blake2b") + 40
+        plan.write_text(text[:at] + chr(ord(text[at]) ^ 1) + text[at + 1 :])
+    elif harm == "emptied":
+        plan.write_bytes(b"")
+    else:
+        plan.unlink()
+        plan.mkdir()
+    found = journal_faults(out)
+    assert [fault.id for fault in found] == ["plan.altered"]
+    assert "--overwrite" in way_out(out, found)
+    with pytest.raises(OutputExistsError, match=r"plan\.json, is damaged.*--overwrite"):
+        go(source, out, Fir(), resume=True)
+    with pytest.raises(InputError, match="is damaged"):
+        run_status(out)
+    if harm == "a folder":
+        with pytest.raises(OutputError, match=r"holds 'plan\.json' besides what a run wrote"):
+            go(source, out, Fir(), overwrite=True)
+        return
+    go(source, out, Fir(), overwrite=True)
+    assert every_byte(out) == wanted
+    assert journal_faults(out) == []
+
+
+@pytest.mark.parametrize("harm", ["null", "[1]", "x"])
+@pytest.mark.parametrize("name", ["run.json", "files.json", "profiles/z00000.json"])
+def test_a_note_that_is_not_as_it_was_written_is_found_and_made_again(
+    out: Path, source: Path, name: str, harm: str
+) -> None:
+    wanted, path = every_byte(out), Path(f"{out}.bigrestore/{name}")
+    path.write_text(harm)
+    kind = "profile" if "/" in name else path.stem
+    assert [fault.id for fault in journal_faults(out)] == [f"{kind}.altered"]
+    method = Fir()
+    go(source, out, method, resume=True)
+    assert method.calls == 0
+    assert every_byte(out) == wanted
+    assert journal_faults(out) == []
+
+
+@pytest.mark.parametrize("what", ["a file for the folder", "a folder for the file", "records", "marker"])
+def test_what_is_in_the_way_is_named(out: Path, source: Path, what: str) -> None:
+    beside = Path(f"{out}.bigrestore")
+    place = {
+        "a file for the folder": out / "0/c/0",
+        "a folder for the file": out / "0/c/0/1",
+        "records": beside / "journal",
+        "marker": beside / f"journal/{BLOCK}.inflight",
+    }[what]
+    shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    if what in ("a folder for the file", "marker"):
+        place.mkdir()
+    else:
+        place.write_text("mine")
+    with pytest.raises(OutputError, match=f"because {re.escape(str(place))} is in its way; move that away"):
+        go(source, out, Fir(), resume=True)
+    assert place.exists()
 
 
 def test_an_unreadable_chunk_fails_its_block_alone_and_is_repaired(

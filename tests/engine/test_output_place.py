@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import tifffile
 import zarr
 from engine_toys import Fir, go, level0, save_zarr
 
+from bigrestore.engine import lock
 from bigrestore.engine.api import restore
 from bigrestore.engine.dry import estimate
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
@@ -240,3 +243,42 @@ def test_python_takes_any_sequence_of_paths_and_refuses_the_rest(tmp_path: Path,
     for inputs, output in ((5, tmp_path / "x.zarr"), ((), tmp_path / "x.zarr"), (both, 7), (both, b"x")):
         with pytest.raises(UsageError, match=r"(input|output) is of the type"):
             restore(inputs, output, method="rational", **SMALL)  # type: ignore[arg-type]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_input_is_looked_at(
+    tmp_path: Path, source: Path
+) -> None:
+    method = Fir()
+    for place in (Path("/proc/bigrestore/out.zarr"), Path("/sys/out.zarr")):
+        with pytest.raises(OutputError, match=f"{place}.bigrestore (cannot|may not) be written"):
+            go(source, place, method)
+    assert method.windows == [], "the profile was made in vain"
+
+
+def test_a_refused_input_takes_the_folders_with_it_that_were_made_for_the_output(
+    tmp_path: Path, tissue: np.ndarray
+) -> None:
+    source = save_zarr(tmp_path / "in.zarr", tissue[:200, :300].astype(np.float32))
+    (tmp_path / "there").mkdir()
+    with pytest.raises(InputError, match="--input-range"):
+        go(source, tmp_path / "there/new/deep/out.zarr", Fir())
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [300, 250])
+def test_a_name_that_is_too_long_is_called_that(tmp_path: Path, source: Path, length: int) -> None:
+    with pytest.raises(OutputError, match="File name too long"):
+        go(source, tmp_path / f"{'a' * (length - 5)}.zarr", Fir())
+
+
+def test_a_finished_output_on_a_disk_that_is_read_only_is_finished(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.zarr"
+    go(source, out, Fir())
+
+    def read_only(path: Path, **_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(lock, "hold", read_only)
+    assert go(source, out, Fir(), resume=True).blocks_done == 1

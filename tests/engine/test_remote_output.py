@@ -222,3 +222,19 @@ def test_a_server_that_refuses_is_named_without_the_key(
 def test_a_stage_is_for_urls_only(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="leave it out"):
         run(source, tmp_path / "out.ome.zarr", bucket, stage=tmp_path)
+
+
+def test_a_bucket_that_cannot_be_reached_speaks_of_a_stage_only_where_there_is_one(
+    source: Path, tmp_path: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = RemoteOutput.at(URL, RunSettings(stage=tmp_path, storage_options=bucket["options"]))
+
+    def down() -> None:
+        raise PermissionError("no such server")
+
+    with pytest.raises(OutputError, match="check the URL") as error:
+        target._try(down, "a")
+    assert "what was made" not in str(error.value)
+    target.stage.mkdir()
+    with pytest.raises(OutputError, match="--resume: what was made lies in"):
+        target._try(down, "a")

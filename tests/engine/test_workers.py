@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -24,6 +25,7 @@ from bigrestore.engine.resources import share_of
 from bigrestore.engine.run import execute
 from bigrestore.engine.workers.shards import own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
+from bigrestore.files import read_sealed, write_sealed
 from bigrestore.flags import parse_shard
 from bigrestore.geometry import Grid
 from bigrestore.settings import RunSettings
@@ -223,19 +225,21 @@ def test_a_worker_that_sees_another_plan_refuses_and_ends_the_run(
     out = tmp_path / "out.zarr"
     restore(source, out, init_only=True)
     plan = Path(f"{out}.bigrestore/plan.json")
-    stored = plan.read_text()
+    stored = read_sealed(plan)
+    assert stored is not None
+    other = json.loads(json.dumps(stored).replace('"settings.seed": 0', '"settings.seed": 5'))
 
     class Meddler:
         @staticmethod
         def of(ready: Any, threads: int | None) -> Order:
-            plan.write_text(stored.replace('"settings.seed": 0', '"settings.seed": 5'))
+            write_sealed(plan, other)
             return Order.of(ready, threads)
 
     with monkeypatch.context() as patch:
         patch.setattr(crew, "Order", Meddler)
         with pytest.raises(OutputExistsError, match="--seed"):
             restore(source, out, workers=2, resume=True)
-    plan.write_text(stored)
+    write_sealed(plan, stored)
     assert restore(source, out, resume=True).blocks_done == 6
 
 

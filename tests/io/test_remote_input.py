@@ -101,14 +101,51 @@ def test_a_request_is_repeated_after_a_failure(tmp_path: Path, server: str, beha
         section.read(0, 60, 90, 60, 90)
 
 
-def test_a_server_without_ranges_is_not_believed(tmp_path: Path, server: str, behaviour: Behaviour) -> None:
+def test_a_server_without_ranges_sends_each_file_once(
+    tmp_path: Path, server: str, behaviour: Behaviour
+) -> None:
     """It sends the whole file where a part was asked for, and the whole begins with other pixels."""
     behaviour.ranges = False
     write_ome(tmp_path / "a.ome.zarr", shards=(100, 100))
-    with pytest.raises(InputError, match=r"does not send parts|cannot be decoded"):
-        open_section(f"{server}/a.ome.zarr").read(0, 60, 90, 60, 90)
+    section = open_section(f"{server}/a.ome.zarr")
+    np.testing.assert_array_equal(section.read(0, 60, 90, 60, 90), pixels()[60:90, 60:90])
     write_ome(tmp_path / "b.ome.zarr")
     np.testing.assert_array_equal(open_section(f"{server}/b.ome.zarr").read(0, 0, 9, 0, 9), pixels()[:9, :9])
+    big = pixels(1600)
+    assert big.nbytes > places.WINDOW_BYTES
+    tifffile.imwrite(tmp_path / "a.tif", big, tile=(64, 64))
+    behaviour.asked.clear()
+    section = open_section(f"{server}/a.tif")
+    np.testing.assert_array_equal(section.read(0, 10, 1590, 100, 140), big[10:1590, 100:140])
+    assert len([span for path, span in behaviour.asked if span]) == 1
+    tifffile.imwrite(tmp_path / "a.tif", big // 2, tile=(64, 64))
+    section = open_section(f"{server}/a.tif")
+    np.testing.assert_array_equal(section.read(0, 10, 30, 100, 140), big[10:30, 100:140] // 2)
+
+
+def test_a_large_file_of_a_server_without_ranges_is_named_with_the_way_out(
+    tmp_path: Path, server: str, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behaviour.ranges = False
+    monkeypatch.setattr(places, "WHOLE_BYTES", 1 << 20)
+    tifffile.imwrite(tmp_path / "b.tif", pixels(1600), tile=(64, 64))
+    with pytest.raises(InputError, match=r"does not send parts of files, and .* 1 MiB; download it"):
+        open_section(f"{server}/b.tif")
+    assert not [place for place in places._whole if place.name == "b.tif"]
+
+
+def test_a_server_that_is_down_is_not_taken_for_a_missing_file(
+    behaviour: Behaviour, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bigrestore")
+    with serving(Path("/nowhere"), behaviour) as url:
+        pass
+    for name in ("a.tif", "a.ome.zarr"):
+        caplog.clear()
+        with pytest.raises(InputError, match=r"cannot be read .*check the URL, the network") as error:
+            open_section(f"{url}/{name}")
+        assert not isinstance(error.value, InputMissingError)
+        assert caplog.text.count("asked again") == 2
 
 
 def test_what_is_not_there(server: str) -> None:

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 
 from bigrestore.engine.journal import REPORT_FILES, Journal
+from bigrestore.engine.noted import Noted, is_as_noted, note_of
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.scores.report_place import remove_files
 from bigrestore.engine.scores.start import score_plan
@@ -40,8 +41,8 @@ def note_report(journal: Journal, sample: int | None, failures: list[str]) -> No
     OutputError
         Where the note cannot be written.
     """
-    sizes = _sizes(journal.root / REPORT)
-    journal.write(NOTE, {"files": sizes, "sample": sample, "failures": failures})
+    noted = {path.name: note_of(path) for path in _files(journal.root / REPORT)}
+    journal.write(NOTE, {"files": noted, "sample": sample, "failures": failures})
 
 
 def forget_report(journal: Journal) -> None:
@@ -71,7 +72,7 @@ def former_report(journal: Journal, plan: Plan, method: Method, settings: RunSet
     if score_plan(plan, method, settings) is None:
         return ReportResult()
     noted, folder = journal.read(NOTE), journal.root / REPORT
-    if noted is None or noted.get("files") != _sizes(folder) or noted.get("failures"):
+    if noted is None or not _as_noted(folder, noted["files"]) or noted.get("failures"):
         return None
     if settings.report_sample not in (None, noted.get("sample")):
         return None
@@ -96,7 +97,14 @@ def failed_check(summary: dict[str, object], settings: RunSettings) -> str:
     return condition.failure(missing | condition_values(summary)) or ""
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Return the sizes in bytes of the files of a report that are there, by name."""
-    paths = [folder / name for name in REPORT_FILES]
-    return {path.name: path.stat().st_size for path in paths if path.is_file()}
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a report that are there."""
+    return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
+
+
+def _as_noted(folder: Path, noted: dict[str, Noted]) -> bool:
+    """Tell whether a folder holds exactly the files of a report that were noted, as they were."""
+    paths = _files(folder)
+    return {path.name for path in paths} == noted.keys() and all(
+        is_as_noted(path, noted[path.name]) for path in paths
+    )
