@@ -28,7 +28,8 @@ from bigrestore.engine.signals import StopFlag, listen
 from bigrestore.engine.summary import RunSummary
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.flags import MAPS
-from bigrestore.io.places import RemoteFile, place_of, request_errors
+from bigrestore.io.places import RemoteFile, place_of
+from bigrestore.io.remote_requests import request_errors
 from bigrestore.io.store_spec import MAPS_GROUP
 from bigrestore.settings import RunSettings
 from bigrestore.urls import is_remote, without_secrets

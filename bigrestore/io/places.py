@@ -13,9 +13,7 @@ import hashlib
 import io
 import logging
 import os
-import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import attrs
 
 from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.remote_requests import ask, request_errors, short, with_limits
 from bigrestore.io.trees import Span, too_large
 from bigrestore.urls import is_remote, parse_options, without_secrets
 
@@ -31,12 +30,6 @@ log = logging.getLogger(__name__)
 
 OPTIONS_VARIABLE = "BIGRESTORE_STORAGE_OPTIONS"
 """Environment variable with the options of remote inputs, as JSON, where none are given otherwise."""
-
-CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
-"""How long a server is waited for: until it answers, and between two parts of an answer."""
-
-WAITS_SECONDS = (0.5, 2.0)
-"""Waits before a request is repeated."""
 
 WINDOW_BYTES = 1 << 20
 """What is read ahead of a header."""
@@ -99,14 +92,14 @@ class RemoteFile:
                 f"{without_secrets(url)} is no place that is read; give a path, or a URL of a server."
             )
         try:
-            system, path = url_to_fs(url, **_with_limits(scheme, options))
+            system, path = url_to_fs(url, **with_limits(scheme, options))
         except ImportError as error:
             raise InputError(
                 f"{without_secrets(url)} needs {error.name or 'a package'}: pip install 'bigrestore[remote]'."
             ) from error
         except (ValueError, TypeError, OSError) as error:
             raise InputError(
-                f"{without_secrets(url)} is not understood ({_short(error)}); check the URL and --storage-options."
+                f"{without_secrets(url)} is not understood ({short(error)}); check the URL and --storage-options."
             ) from error
         return cls(without_secrets(url).rstrip("/"), str(path).rstrip("/"), system)
 
@@ -157,7 +150,7 @@ class RemoteFile:
     def exists(self) -> bool:
         """Tell whether there is such a file."""
         try:
-            return bool(self._ask(lambda: self._system.info(self.path))["type"] == "file")
+            return bool(ask(self, lambda: self._system.info(self.path), web=self._is_web)["type"] == "file")
         except FileNotFoundError:
             return False
 
@@ -169,7 +162,7 @@ class RemoteFile:
         InputError
             When the server does not say how large the file is.
         """
-        facts = self._ask(lambda: self._system.info(self.path))
+        facts = ask(self, lambda: self._system.info(self.path), web=self._is_web)
         if facts.get("size") is None:
             raise InputError(f"{self} has no length that its server states; copy it to a disk first.")
         tags = (str(facts.get(name)) for name in ("ETag", "etag", "LastModified", "mtime") if facts.get(name))
@@ -180,7 +173,7 @@ class RemoteFile:
         if self._is_web:
             return None
         try:
-            found = self._ask(lambda: self._system.ls(self.path, detail=False))
+            found = ask(self, lambda: self._system.ls(self.path, detail=False), web=self._is_web)
         except FileNotFoundError:
             return []
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
@@ -197,7 +190,7 @@ class RemoteFile:
             raise InputError(
                 f"{self} is a pattern, and a web server does not list its files; name them one by one."
             )
-        found = self._ask(lambda: self._system.glob(self.path))
+        found = ask(self, lambda: self._system.glob(self.path), web=self._is_web)
         scheme = urlsplit(self.url).scheme
         return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
 
@@ -229,7 +222,7 @@ class RemoteFile:
             return b""
         held = _whole.get(self)
         if held is None:
-            found = bytes(self._ask(lambda: self._cat(first, first + asked)))
+            found = bytes(ask(self, lambda: self._cat(first, first + asked), web=self._is_web))
         else:
             found = held[first : first + asked]
         if len(found) > asked:
@@ -279,27 +272,6 @@ class RemoteFile:
         assert mode == "rb"
         return io.BufferedReader(_Ranges(self), WINDOW_BYTES)
 
-    def _ask(self, request: Any) -> Any:
-        """Ask the server, again where it did not answer; its errors become sentences without secrets."""
-        for wait in (*WAITS_SECONDS, None):
-            try:
-                return request()
-            except InputError:
-                raise
-            except request_errors() as raised:
-                error = _cause(raised) if self._is_web else raised
-                if isinstance(error, FileNotFoundError):
-                    raise
-                status, kind = getattr(error, "status", 0), type(error).__name__
-                lasting = isinstance(error, PermissionError) or 400 <= status < 500 or "Credential" in kind
-                if lasting or wait is None:
-                    raise InputError(
-                        f"{self} cannot be read ({_short(error)}); check the URL, the network and --storage-options."
-                    ) from None  # what the libraries say further holds the request, and so the key
-                log.info("%s did not answer (%s); it is asked again.", self, _short(error))
-                time.sleep(wait)
-        raise AssertionError
-
 
 async def _fetch(system: Any, path: str, first: int, stop: int) -> tuple[bool, bytes]:
     """Get a range of a file from a web server, or the file, as far as it is needed to tell that it is too large.
@@ -327,14 +299,6 @@ async def _fetch(system: Any, path: str, first: int, stop: int) -> tuple[bool, b
             if len(found) > most:
                 break
     return partial, bytes(found)
-
-
-def _cause(error: Exception) -> Exception:
-    """Return what a request failed of: fsspec takes a web server that cannot be reached for a missing file."""
-    cause = error.__cause__
-    status = getattr(cause, "status", 0)
-    hidden = isinstance(error, FileNotFoundError) and isinstance(cause, request_errors())
-    return cause if hidden and isinstance(cause, Exception) and not 400 <= status < 500 else error
 
 
 def _no_parts(place: RemoteFile) -> InputError:
@@ -407,39 +371,3 @@ def require_there(place: RemoteFile) -> None:
     """
     if not place.exists():
         raise InputMissingError(f"{place} does not exist, or may not be read without a key; check the URL.")
-
-
-def _with_limits(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return storage options with time limits, unless they have their own."""
-    found = dict(options)
-    if scheme in ("http", "https"):
-        import aiohttp
-
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        found["client_kwargs"] = {"timeout": limits, **found.get("client_kwargs", {})}
-    elif scheme in ("s3", "s3a"):
-        limits_s3 = {
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
-            "retries": {"max_attempts": 2},
-        }
-        found["config_kwargs"] = {**limits_s3, **found.get("config_kwargs", {})}
-    return found
-
-
-def request_errors() -> tuple[type[Exception], ...]:
-    """Return what a request may raise: errors of the system, and those of the libraries that are loaded."""
-    found: list[type[Exception]] = [OSError, EOFError, ValueError]
-    for module, names in (
-        ("aiohttp", ("ClientError",)),
-        ("botocore.exceptions", ("BotoCoreError", "ClientError")),
-    ):
-        loaded = sys.modules.get(module)
-        found += [getattr(loaded, name) for name in names] if loaded else []
-    return tuple(found)
-
-
-def _short(error: BaseException) -> str:
-    """Return an error as one short line without secrets."""
-    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

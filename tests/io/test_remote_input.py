@@ -16,7 +16,7 @@ from loopback import Behaviour, serving
 from PIL import Image
 
 from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.io import places
+from bigrestore.io import places, remote_requests
 from bigrestore.io.places import OPTIONS_VARIABLE
 from bigrestore.io.section import open_section
 from bigrestore.urls import parse_options
@@ -30,7 +30,7 @@ def pixels(side: int = 200) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def behaviour(monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    monkeypatch.setattr(places, "WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(remote_requests, "WAITS_SECONDS", (0.01, 0.01))
     return Behaviour()
 
 
