@@ -21,7 +21,7 @@ def load_method(
     name: str,
     *,
     scale: int | None = None,
-    realness: float = 0.0,
+    realness: float | None = None,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Method:
@@ -33,8 +33,8 @@ def load_method(
         A checkpoint file, the name of a shipped model, or `untrained:PRESET`.
     scale : int, optional
         Needed by names that do not say it.
-    realness : float
-        Share of the prior's detail, 0..1.
+    realness : float, optional
+        Share of the prior's detail, 0..1; None: what the model states.
     device, precision : str
         As on the command line of `bigrestore run`.
     """
