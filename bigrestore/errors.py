@@ -120,7 +120,8 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
         )
     elif (obstacle := _in_the_way(error)) is not None:
         found = OutputError(
-            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away, and start again."
+            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away and start again, or "
+            "choose another place."
         )
     else:
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__

@@ -67,9 +67,7 @@ tissue, by half to three quarters of their Frechet distance, within the last 30 
 CHOICE_STREAM, CODE_STREAM = 7, 8
 AVERAGE_DECAY = 0.999
 CODES = 256
-CHARBONNIER, ADVERSARIAL, ARTIFACT, DISCREPANCY = 0.5, 0.05, 1.0, 0.1
-FEATURES = {1: 1.0, 2: 0.3, 4: 0.3}
-"""By scale: enlarged, less of the detail is known, and at 1.0 the critic's features asked for its mean, which is none."""
+CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY = 0.5, 0.05, 1.0, 1.0, 0.1
 SHOWN = 8
 
 
@@ -180,7 +178,7 @@ class BridgeStage:
         total = (
             CHARBONNIER * parts["charbonnier"]
             + ADVERSARIAL * parts["hinge"]
-            + FEATURES[self.model.scale] * parts["features"]
+            + FEATURES * parts["features"]
             + ARTIFACT * parts["artifact"]
             + DISCREPANCY * parts["mmd"]
         )

@@ -25,7 +25,7 @@ from tests.bench.restorers import restore_whole, windows_of
 
 Grey = NDArray[np.uint8]
 
-REALNESS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+REALNESS = (0.0, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
 AMOUNTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 MASK_SIGMA_PX = 1.5
 MOST_LOSS_DB = 0.2
