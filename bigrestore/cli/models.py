@@ -49,6 +49,7 @@ def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
     configure_logging(verbose=verbose, quiet=False)
     import json
+    import sys
 
     from rich.console import Console
     from rich.markdown import Markdown
@@ -60,8 +61,10 @@ def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
     card = file.with_suffix(".md")
     if as_json or not card.is_file():
         typer.echo(json.dumps(info, indent=2, sort_keys=True))
-    else:
+    elif sys.stdout.isatty():
         Console().print(Markdown(card.read_text(encoding="utf-8")))
+    else:  # for a file or another program, as it is written
+        typer.echo(card.read_text(encoding="utf-8"), nl=False)
 
 
 @models_app.command()

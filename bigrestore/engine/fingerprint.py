@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from bigrestore.settings import RunSettings
 
 OF_THE_FILES = ("files", "bytes", "files_blake2b")
 """Facts of an input's files that a copy of it may change; `input_files` judges them."""
+
+KNOWN_BY = ("kind", "shape", "dtype", "level", "windows_blake2b")
+"""Facts by which an image is known again in the provenance."""
 
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
@@ -134,15 +137,25 @@ def _difference(name: str, then: Any, now: Any) -> str:
     return f"{flags.get(group, name)} ({_short(then)} then, {_short(now)} now)"
 
 
-def provenance(plan: Plan, section: Section, method: Method, settings: RunSettings) -> dict[str, Any]:
-    """Return what the store says of how it was made: settings, hashes and versions; no time, place or host."""
+def provenance(
+    plan: Plan, section: Section, method: Method, settings: RunSettings, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the store says of how it was made: settings, hashes and versions; no time, place or host.
+
+    Of the user's mask and realness map, where there are any, it has what `identity`, the run's fingerprint, knows.
+    """
     seen = section.fingerprint()
-    return {
+    given = {
+        name: facts
+        for name in ("mask", "realness")
+        if (facts := {fact: identity[f"{name}.{fact}"] for fact in KNOWN_BY if f"{name}.{fact}" in identity})
+    }
+    return given | {
         "version": bigrestore.__version__,
         "method": method.describe(),
         "settings": settings.pixel_facts(),
         "plan": plan.facts | {"redundancy": round(plan.grid.work.redundancy, 4)},
-        "input": {name: seen[name] for name in ("kind", "shape", "dtype", "level", "windows_blake2b")},
+        "input": {name: seen[name] for name in KNOWN_BY},
         "libraries": {name: version(name) for name in ("numpy", "torch", "zarr")},
     }
 

@@ -86,12 +86,18 @@ class RealnessMap:
         """
         depth, height, width = self.section.shape
         whole = depth * height * width <= CHECKED_PX and self.section.dtype.kind == "f"
-        found = True
+        step = 1 / self._one if self._one > 1 else 0.0
+        largest = 0.0
         for z, box in self._strips():
-            found = not self.read(z, box).any() and found
-            if not found and not whole:
+            largest = max(largest, float(self.read(z, box).max()))
+            if largest > step and not whole:
                 return False
-        return found
+        if 0 < largest <= step:
+            raise InputError(
+                f"the realness map {self.section.source} is uint8 and holds nothing but 0 and 1, where 255 stands for 1; "
+                "give it as 0 and 255, or as float32."
+            )
+        return largest == 0
 
     def _strips(self) -> Iterator[tuple[int, Box]]:
         depth, height, width = self.section.shape

@@ -160,7 +160,7 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
         written = any(record.status != "failed" for record in records)
         if written:
             with clock.phase("finalize"):
-                said = provenance(ready.plan, ready.section, ready.method, settings)
+                said = provenance(ready.plan, ready.section, ready.method, settings, ready.identity)
                 said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
                 finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
         summary = _summary(ready, records, clock, megapixels, restored)

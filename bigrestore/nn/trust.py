@@ -4,8 +4,8 @@ A prior draws what tissue usually looks like. It may do so where the input shows
 kernel says. Where a place has clearly less fine energy than that kernel lets through of the energy one octave or two
 below, it is out of focus by a further blur, and what the prior would draw there is not known of the input. The
 further blur is read off the ratio of the two bands, as the sigma of a Gaussian, and realness falls by
-exp(-(sigma / tau)^2). Without structure above the noise there is nothing to be real about, and damage is not looked
-at: there the factor is 0.
+exp(-(sigma / tau)^2). Without structure above the noise there is nothing to be real about, where noise
+hides whether a place is in focus it is not trusted, and damage is not looked at: there the factor is 0.
 
 Energies are means over the absolute lattice of 8 x 8 input pixels, smoothed as those of the low-frequency lock, so
 that a tile with enough halo gets the factor of the whole section. Bands are taken of 2 x 2 and 4 x 4 means: that
@@ -42,7 +42,11 @@ SLACK = 1.5
 """Fine energy may be this many times below what is expected: so much do tissues in focus differ among themselves."""
 
 NOISE_MARGIN = 0.25
-"""Share of the noise's fine energy that is not counted on either side, because the noise itself is an estimate."""
+"""Share of the noise's fine energy that is granted to both sides of the comparison, because the noise is an estimate."""
+
+HIDDEN = 1.5
+"""Fine energy that a place in focus would have, in units of that margin, at which realness is 1 - 1/e of what it would be;
+well below, noise hides whether the place is in focus, and what cannot be told is not trusted."""
 
 FLAT = 3.0
 """Energy of the middle band, in units of its noise, up to which there is no structure; correlated noise has more than
@@ -55,7 +59,7 @@ GREY_FLOOR = 0.3 / 255
 """Rounding to 8 bits alone is noise of 0.29 levels."""
 
 DAMAGE_RAMP_PX = 4
-"""The factor is 0 on damage and this far around, and rises to 1 over twice as many input pixels."""
+"""The factor is 0 on damage, and rises to 1 over twice as many input pixels around it."""
 
 NEAR_MEANS = 2
 """A mean counts for no energy where another one within so many holds damage, whose place was filled."""
@@ -100,7 +104,9 @@ def trust(
     clean_mid = F.relu(mid - noise_mid)
     found = SLACK * (F.relu(fine - noise_fine) + margin) / (clean_mid + margin / ratios[0])
     blur = _interpolated(found, ratios, sigmas)
-    factor = structure * torch.exp(-((blur / TAU_PX) ** 2))
+    expected = ratios[0] * clean_mid
+    visible = 1 - torch.exp(-((expected / (HIDDEN * margin)) ** 2))
+    factor = structure * visible * torch.exp(-((blur / TAU_PX) ** 2))
     factor = F.interpolate(factor, scale_factor=CELL_PX, mode="bilinear", align_corners=False)
     if not whole:
         factor = factor * _off_damage(valid)

@@ -190,3 +190,21 @@ def test_realness_that_is_left_open_is_what_the_model_states(
     plain = tmp_path / "plain.zarr"
     go(source, plain, model=str(stating), realness=0)
     assert bytes_of(plain) != bytes_of(open_)
+
+
+def test_a_map_of_nought_and_one_in_bytes_is_asked_about(tmp_path: Path, source: Path, model: str) -> None:
+    ones = save_zarr(tmp_path / "ones.zarr", np.ones((200, 500), np.uint8))
+    with pytest.raises(InputError, match="255 stands for 1"):
+        go(source, tmp_path / "out.zarr", model=model, realness_map=str(ones))
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_the_store_knows_which_map_it_was_made_with(tmp_path: Path, source: Path, model: str) -> None:
+    made = []
+    for value in (100, 200):
+        path = save_zarr(tmp_path / f"map-{value}.zarr", np.full((200, 500), value, np.uint8))
+        go(source, tmp_path / f"out-{value}.zarr", model=model, realness_map=str(path))
+        attributes = zarr.open_group(tmp_path / f"out-{value}.zarr", mode="r").attrs
+        made.append(attributes["bigrestore"]["realness"])
+    assert made[0]["shape"] == made[1]["shape"]
+    assert made[0]["windows_blake2b"] != made[1]["windows_blake2b"]
