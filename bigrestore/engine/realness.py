@@ -86,7 +86,7 @@ class RealnessMap:
         """
         depth, height, width = self.section.shape
         whole = depth * height * width <= CHECKED_PX and self.section.dtype.kind == "f"
-        step = 1 / self._one if self._one > 1 else 0.0
+        step = 1.5 / self._one if self._one > 1 else 0.0  # more than 1 of 255, whatever the rounding
         largest = 0.0
         for z, box in self._strips():
             largest = max(largest, float(self.read(z, box).max()))
