@@ -36,3 +36,14 @@ def test_the_bridge_has_not_made_the_prior_forget_tissue(name: str) -> None:
     before = training["bridge"]["figures"]["frechet_prior_before"]
     last = training["polish" if "polish" in training else "bridge"]["figures"]["frechet_prior"]
     assert last <= 1.2 * before
+
+
+@pytest.mark.parametrize("name", WITH_PRIOR)
+def test_the_realness_that_a_model_states_is_the_one_that_its_card_measured(name: str) -> None:
+    stated = load_model(name).realness
+    card = shipped_models()[name].with_suffix(".md").read_text(encoding="utf-8")
+    assert 0 < stated <= 1
+    assert f"used at realness {stated:g} where" in card
+    assert f"The default is **{stated:g}**" in card
+    assert f"**realness {stated:g}**" in card, "its row in the table"
+    assert f"{name}-realness.png" in card
