@@ -45,7 +45,8 @@ def section(results: Sequence[CaseResult], picture: str) -> str:
         f"{cases}. Restored blind; a lower NIQE, BRISQUE and PIQE is a more natural image.",
         "",
         f"The default is **{chosen:g}**: the largest realness whose PSNR stays within {MOST_LOSS_DB} dB of realness 0 in "
-        f"the mean of every case. Change of a tile against its input there, median and 95 % interval over all cases: {said}.",
+        "the mean of every case. Change of a tile against its input there, median and 95 % interval over all cases: "
+        f"{said}.",
         "",
         f"![fidelity, naturalness and invented blobs over realness]({picture})",
         "",
