@@ -23,7 +23,7 @@ import attrs
 
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.remote_requests import ask, request_errors, short, with_limits
-from bigrestore.io.trees import Span, too_large
+from bigrestore.io.span import Span, too_large
 from bigrestore.urls import is_remote, parse_options, without_secrets
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from bigrestore.io.limits import MOST_METADATA_BYTES
-from bigrestore.io.trees import Span, Tree
+from bigrestore.io.span import Span
+from bigrestore.io.trees import Tree
 
 
 class TreeStore(Store):

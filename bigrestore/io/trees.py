@@ -16,22 +16,18 @@ import threading
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bigrestore.errors import InputError
 from bigrestore.io.limits import DEFLATE_RATIO
-
-if TYPE_CHECKING:
-    from bigrestore.io.places import Place, RemoteFile
+from bigrestore.io.places import Place, RemoteFile
+from bigrestore.io.span import Span, too_large
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
 """Where git-annex keeps what its links name."""
 
 MOST_ENTRIES = 4_000_000
 """Files in a zip file; its directory is held whole."""
-
-Span = tuple[int | None, int | None]
-"""First byte and the byte after the last; a negative start counts from the end, None is the end itself."""
 
 
 class Tree(Protocol):
@@ -56,13 +52,6 @@ class Tree(Protocol):
     def names(self, folder: str) -> list[str] | None:
         """Return the names of files and folders in a folder; None where they cannot be listed."""
         ...
-
-
-def too_large(shown: str, size: int, most: int) -> InputError:
-    """Return the error of a file that holds more than it can need."""
-    return InputError(
-        f"{shown} has {size} bytes, where {most} at most can be needed; it is damaged, so copy or write it again."
-    )
 
 
 def _bounds(span: Span, size: int) -> tuple[int, int]:

@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
-
-NATIVE_METRICS = ("brisque", "niqe", "piqe")
-"""What the native engine computes, and what every engine computes unless told otherwise."""
+from bigrestore.score.native_engine import NATIVE_METRICS, NativeEngine
 
 _LOWER_BETTER = {"brisque": True, "niqe": True, "piqe": True, "psnr": False, "ssim": False, "ms_ssim": False}
 
@@ -94,8 +92,6 @@ def create_engine(
             f"the NIQE model {niqe_model} is given, but niqe is not among the metrics {','.join(columns)}; add it"
         )
     if name == "native":
-        from bigrestore.score.native_engine import NativeEngine
-
         return NativeEngine.create(chosen, niqe_model)
     if name == "pyiqa":
         from bigrestore.score.pyiqa_engine import create_pyiqa_engine

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
 from bigrestore.score.brisque import brisque
-from bigrestore.score.engine import NATIVE_METRICS
 from bigrestore.score.fields import TileFields
 from bigrestore.score.niqe import niqe
 from bigrestore.score.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.score.parameters import live_parameters, sha256_of
 from bigrestore.score.piqe import piqe
 from bigrestore.score.workspace import Workspace
+
+NATIVE_METRICS = ("brisque", "niqe", "piqe")
+"""What the native engine computes, and what every engine computes unless told otherwise."""
 
 REVISION = 1
 """Counted up when a change of the code changes scores; reports of different revisions are not compared."""

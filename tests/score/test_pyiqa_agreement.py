@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputMissingError, ModelError, UsageError
-from bigrestore.score.engine import NATIVE_METRICS, ScoreEngine, create_engine, lower_better
+from bigrestore.score.engine import ScoreEngine, create_engine, lower_better
 from bigrestore.score.fit_niqe import fit_niqe
+from bigrestore.score.native_engine import NATIVE_METRICS
 from bigrestore.score.niqe_model import save_niqe_model
 
 Tile = NDArray[np.float32]
