@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
 from bigrestore.files import whole_file
+from bigrestore.nn.halo import TOLERANCE
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.restorer import Restorer
 
@@ -66,8 +67,16 @@ class Model:
         return float(self.info.get("realness", 0.0))
 
     def halo_for(self, realness: float) -> int:
-        """Return the measured halo in input pixels: with the prior at work the network looks further."""
-        return int(self.info.get("halo_prior_px", self.halo_px)) if realness > 0 else self.halo_px
+        """Return the measured halo in input pixels.
+
+        With the prior at work the network looks further, and the less of the prior is added, the less of what lies
+        beyond a halo is seen: its errors at realness 1 count by their share.
+        """
+        if realness <= 0:
+            return self.halo_px
+        errors = self.info.get("halo_prior_errors", {})
+        small = [int(px) for px, error in errors.items() if realness * error < TOLERANCE]
+        return max(self.halo_px, min([*small, int(self.info.get("halo_prior_px", self.halo_px))]))
 
     @property
     def sha256(self) -> str:

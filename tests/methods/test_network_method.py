@@ -86,6 +86,16 @@ def test_the_halo_holds_what_realness_looks_at() -> None:
     assert make(with_prior=True, realness=0.1).halo_px == 112
 
 
+def test_the_less_of_the_prior_the_smaller_the_halo() -> None:
+    """Errors of 1e-3, 2e-5 and 5e-6 at realness 1, where half a step of 16 bits, 7.6e-6, is let pass."""
+    errors = {"96": 1e-3, "112": 2e-5, "128": 5e-6}
+    info = {"halo_px": 80, "halo_prior_px": 128, "halo_prior_errors": errors}
+    model = Model(Restorer(get_preset("nano"), 1, with_prior=True), "nano", info)
+    assert [model.halo_for(share) for share in (0.0, 0.005, 0.3, 1.0)] == [80, 96, 112, 128]
+    wide = Model(model.restorer, "nano", info | {"halo_px": 112})
+    assert wide.halo_for(0.005) == 112
+
+
 def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:
     method = make(2)
     statistics = method.analyse(windows(2))

@@ -80,7 +80,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     assert headings == ["estimator", "fidelity", "prior", "bridge"], "in the order in which they were trained"
     assert info["halo_prior_px"] >= info["halo_px"]
     assert load_model(bridged).halo_for(0.0) == info["halo_px"]
-    assert load_model(bridged).halo_for(0.1) == info["halo_prior_px"]
+    assert load_model(bridged).halo_for(1.0) == info["halo_prior_px"]
     figures = info["training"]["bridge"]["figures"]
     names = {f"{figure}_{y}" for figure in ("gain", "sharpness", "frechet") for y in ("y0", "y1")}
     assert set(figures) == names | {"frechet_prior", "frechet_prior_before"}
