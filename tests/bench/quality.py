@@ -272,7 +272,9 @@ def measure(
         if scale == 1 and stated:
             found = judge(from_run(f"{name} x{scale}, realness {stated:g}", usual), ("harm",), images)
             results.append(found)
-            lines += [attrs.evolve(line, name=f"  at realness {stated:g}") for line in figures(found)]
+            lines += [
+                attrs.evolve(line, name=f"  {line.name}, at realness {stated:g}") for line in figures(found)
+            ]
     write_json("quality", {"candidates": results, "classical": opponents, "crop": crop_px})
     return lines
 
