@@ -51,11 +51,6 @@ def luma(rgb: Floats) -> Floats:
     return rgb @ LUMA
 
 
-def recolour(rgb: Floats, luma_before: Floats, luma_after: Floats) -> Floats:
-    """Add to colour (h, w, 3) what a restoration changed of its luma (h, w)."""
-    return rgb + (luma_after - luma_before)[..., None]
-
-
 def pad_far(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """Replicate the last row and column of (h, w[, 3]) until it has the size asked for."""
     below, right = height - pixels.shape[0], width - pixels.shape[1]

@@ -159,9 +159,21 @@ def prepare(
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
     going_on = _goes_on(path, journal, settings, stored, identity, files)
-    store = sidecar(path) / "store.ome.zarr" if plan.passing_store else path
-    looked_at = (path, store, journal, going_on, identity, files, realness)
-    return Prepared(inputs, section, method, settings, plan, masker, *looked_at)
+    return Prepared(
+        inputs=inputs,
+        section=section,
+        method=method,
+        settings=settings,
+        plan=plan,
+        masker=masker,
+        output=path,
+        store=sidecar(path) / "store.ome.zarr" if plan.passing_store else path,
+        journal=journal,
+        going_on=going_on,
+        identity=identity,
+        files=files,
+        realness=realness,
+    )
 
 
 def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:

@@ -29,7 +29,7 @@ from bigrestore.engine.summary import RunSummary
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.flags import MAPS
 from bigrestore.io.places import RemoteFile, place_of
-from bigrestore.io.remote_requests import request_errors
+from bigrestore.io.remote_requests import request_errors, short
 from bigrestore.io.store_spec import MAPS_GROUP
 from bigrestore.settings import RunSettings
 from bigrestore.urls import is_remote, without_secrets
@@ -239,12 +239,11 @@ class RemoteOutput:
         try:
             return persist(request, name)
         except request_errors() as error:
-            said = without_secrets(" ".join(str(error).split()))[:160] or type(error).__name__
             made = (
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
             )
             raise OutputError(
-                f"{self.url} cannot be written ({said}); check the URL, the network and --storage-options{made}."
+                f"{self.url} cannot be written ({short(error)}); check the URL, the network and --storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
 
 

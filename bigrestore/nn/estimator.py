@@ -37,7 +37,6 @@ WIDTHS = (32, 32, 64, 64, 96, 96)
 STRIDES = (1, 2, 1, 2, 1, 1)
 SCALARS = ("noise_gain", "read_noise", "jpeg", "banding", "jitter", "damage", "defocus", "thickness")
 """Order of the scalar codes; each is the entry of psi of the same meaning."""
-PSI_INDEX = (10, 11, 12, 13, 14, 15, 19, 20)
 FINE_GAIN = 16.0
 """How much the fine part of a window is enlarged: noise of 4 of 255 becomes a quarter of the range."""
 SEEN = 2 * WIDTHS[-1] + POWERS + ENERGIES

@@ -41,12 +41,12 @@ from bigrestore.train.stages import train_stage
 from tests.bench.material import CASES, Case, ValidationImage, data_folder, validation_images
 from tests.bench.metrics import RESULTS, psnr, table, to_bytes, write_json
 from tests.bench.models import default_model
+from tests.bench.naturalness import SCORES
 from tests.bench.quality import reference_of
 from tests.bench.restorers import Candidate, from_method
 
 PRESET = "nano"
 CROP_PX = 512
-SCORES = ("niqe", "brisque", "piqe")
 REALNESS = 1.0
 """The prior is judged whole; how much of it a user takes is another matter."""
 

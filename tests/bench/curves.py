@@ -20,8 +20,8 @@ from tests.bench.classical import catmull_rom_twice
 from tests.bench.material import Case, Pair, middle, validation_images
 from tests.bench.metrics import to_bytes
 from tests.bench.models import load_method
-from tests.bench.naturalness import Place, Row, at_equal, judge, tissue_tiles, unit
-from tests.bench.restorers import restore_whole, windows_of
+from tests.bench.naturalness import Place, Row, at_equal, judge, tissue_tiles
+from tests.bench.restorers import restore_whole, unit, windows_of
 
 Grey = NDArray[np.uint8]
 

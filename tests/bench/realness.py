@@ -9,8 +9,8 @@ wants a better NIQE can sharpen: so an unsharp mask is swept in amount, over the
 input, and its invented blobs are read at the NIQE that a realness reached. And a peer that knows no data fidelity,
 Real-ESRGAN x4plus, gets the same inputs (`realesrgan`), on the middle of each image because it is slow.
 
-The default realness follows from the curves by a rule: the largest whose PSNR stays within 0.2 dB of realness 0 in every
-case. Nothing here is fitted to NIQE.
+The default realness follows from the curves by a rule: the largest whose PSNR stays within 0.2 dB of realness 0 in
+the mean of every case. Nothing here is fitted to NIQE.
 """
 
 from __future__ import annotations

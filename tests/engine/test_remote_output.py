@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,6 @@ from bigrestore.settings import RunSettings
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries behind s3 warn of themselves
 URL = "s3://brain/deep/out.ome.zarr"
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[dict[str, Any]]:
-    pytest.importorskip("s3fs")
-    boto3 = pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "sesame"}
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
-    client.create_bucket(Bucket="brain")
-    yield {"client": client, "options": {"key": "key", "secret": "sesame", "endpoint_url": endpoint}}
-    client.close()
-    server.stop()
 
 
 @pytest.fixture(autouse=True)

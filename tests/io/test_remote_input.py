@@ -187,22 +187,6 @@ def test_options_that_are_none(tmp_path: Path) -> None:
         parse_options("@/nowhere/o.json")
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[dict[str, Any]]:
-    pytest.importorskip("s3fs")
-    boto3 = pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "sesame"}
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
-    client.create_bucket(Bucket="brain")
-    yield {"client": client, "options": {"key": "key", "secret": "sesame", "endpoint_url": endpoint}}
-    client.close()
-    server.stop()
-
-
 @pytest.mark.filterwarnings("default")  # the libraries behind s3 warn of themselves
 def test_a_store_in_a_bucket(tmp_path: Path, bucket: dict[str, Any]) -> None:
     write_ome(tmp_path / "a.ome.zarr", shards=(100, 100))

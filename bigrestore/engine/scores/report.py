@@ -21,8 +21,8 @@ from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
 from bigrestore.engine.scores.blocks import LATE, RunScores
 from bigrestore.engine.scores.images import Images, Source, score_places
-from bigrestore.engine.scores.report_state import REPORT, SHOWN, failed_check, note_report
-from bigrestore.engine.scores.table import Columns, blob_rows, extend, score_rows, to_columns, to_table
+from bigrestore.engine.scores.report_state import REPORT, note_report, report_result
+from bigrestore.engine.scores.table import Columns, extend, to_columns, to_table
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
@@ -66,13 +66,7 @@ def make_report(
             check = f"--fail-if {settings.fail_if!r} could not be checked, because the report could not be made: {why}"
         failures = [*report.scores.failures, f"the report could not be made: {why}"]
         return ReportResult(failures=failures, check=check, error=found)
-    failures = list(report.scores.failures)
-    return ReportResult(
-        str(folder),
-        score_rows(summary, SHOWN) + blob_rows(summary["facts"]),
-        failures,
-        failed_check(summary, settings),
-    )
+    return report_result(folder, summary, list(report.scores.failures), settings)
 
 
 def _why(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from bigrestore.engine.journal import REPORT_FILES, Journal
 from bigrestore.engine.noted import Noted, is_as_noted, note_of
@@ -80,12 +81,15 @@ def former_report(journal: Journal, plan: Plan, method: Method, settings: RunSet
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return ReportResult(
-        str(folder),
-        score_rows(summary, SHOWN) + blob_rows(summary["facts"]),
-        [],
-        failed_check(summary, settings),
-    )
+    return report_result(folder, summary, [], settings)
+
+
+def report_result(
+    folder: Path, summary: dict[str, Any], failures: list[str], settings: RunSettings
+) -> ReportResult:
+    """Return what a run says of its report: the figures for people, what failed, and what `--fail-if` came to."""
+    rows = score_rows(summary, SHOWN) + blob_rows(summary["facts"])
+    return ReportResult(str(folder), rows, failures, failed_check(summary, settings))
 
 
 def failed_check(summary: dict[str, object], settings: RunSettings) -> str:
