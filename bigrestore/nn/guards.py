@@ -1,13 +1,18 @@
 """Guards: what holds the output to the data, whatever the network says.
 
-In this order: back-projection (x2, x4), low-frequency lock, clip, saturated background. Each is a local
-linear filter or a local test on an absolute lattice, so that a tile with enough halo gets what the whole
-section would get. They work in float32, outside autocast.
+In this order: back-projection (x2, x4), low-frequency lock and clip, saturated background, and where the grey
+level could not be held even so, less restoration. Each is a local filter or a local test on an absolute lattice,
+so that a tile with enough halo gets what the whole section would get. They work in float32, outside autocast.
 
 The lock compares the block means of the input x and of the re-degraded output D(y) on cells of 8 x 8
 input pixels, smooths the difference over cells and adds it to the output. Smoothing and re-comparing n
 times is, on that coarse grid where D is all but the identity, the filter 1 - (1 - S)^n applied once: no
 data-dependent number of rounds, which would depend on the tile.
+
+Clipping takes away what overshoots white or black, and with it grey that the lock had put right; so the lock comes
+again after it. Where white meets tissue at once, under a wide blur, even that is not enough: the little that can
+be given back without leaving 0..1 is too little. There the image gives way to the interpolation, which has the
+input's grey levels by construction (`give_way`).
 """
 
 from __future__ import annotations
@@ -16,13 +21,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.nn.interpolation import catmull_rom
+from bigrestore.nn.interpolation import catmull_rom, enlarge
 from bigrestore.nn.redegrade import redegrade, strided_correlation
 
 CELL_PX = 8
 LOCK_TAPS = (1 / 64, 6 / 64, 15 / 64, 20 / 64, 15 / 64, 6 / 64, 1 / 64)
 """Binomial smoothing over cells: standard deviation 1.22 cells, about 10 input pixels."""
 LOCK_ROUNDS = 3
+CLIPPED_ROUNDS = 2
+"""How often the image is clipped and locked before the last clip."""
+DRIFT_ROUNDS = 2
+"""How often `give_way` smooths the drift over cells: standard deviation 1.73 cells, about 14 input pixels."""
+DRIFT_BORNE = 0.25 / 255
+DRIFT_REFUSED = 1.25 / 255
+"""Drift at which an image begins to give way and has given way wholly; in between, 0.4/255 at most is left."""
 BACK_PROJECTION_ROUNDS = 2
 BACK_PROJECTION_GAIN = 0.7
 SATURATED = 1 - 1 / 512
@@ -77,18 +89,46 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
         smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
         correction = correction + smoothed
         remaining = remaining - smoothed * trusted
-    return y + F.interpolate(correction, scale_factor=CELL_PX * scale, mode="bilinear", align_corners=False)
+    return y + enlarge(correction, CELL_PX * scale)
+
+
+def lock_and_clip(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """Hold the regional grey levels of an image that ends in 0..1; arguments as in `low_frequency_lock`."""
+    for _ in range(CLIPPED_ROUNDS):
+        y = low_frequency_lock(y.clamp(0, 1), x, valid, kernel, scale)
+    return y.clamp(0, 1)
+
+
+def give_way(y: Tensor, base: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """Blend y into the interpolated input where its regional grey level is off in spite of the lock.
+
+    Parameters
+    ----------
+    y, base : Tensor, (N, 1, scale * H, scale * W), 0..1
+        Restored image and interpolated input.
+    x, valid, kernel, scale
+        As in `low_frequency_lock`.
+    """
+    apart = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
+    trusted = F.avg_pool2d(valid, CELL_PX)
+    for _ in range(DRIFT_ROUNDS):
+        apart, trusted = smooth_cells(apart), smooth_cells(trusted)
+    drift = apart / trusted.clamp_min(0.05)
+    share = ((drift.abs() - DRIFT_BORNE) / (DRIFT_REFUSED - DRIFT_BORNE)).clamp(0, 1)
+    if not bool(share.any()):
+        return y
+    return torch.lerp(y, base, enlarge(share, CELL_PX * scale))
 
 
 def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:
-    """Put the interpolated input back where the input is saturated white (or black) over a neighbourhood."""
+    """Put the interpolated input, 0..1, back where the input is saturated white (or black) over a neighbourhood."""
     size = 2 * SATURATED_REACH + 1
     darkest = -F.max_pool2d(-x, size, 1, SATURATED_REACH)
     brightest = F.max_pool2d(x, size, 1, SATURATED_REACH)
     flat = ((darkest >= SATURATED) | (brightest <= 1 - SATURATED)).to(y.dtype)
     if scale > 1:
         flat = F.interpolate(flat, scale_factor=scale, mode="nearest")
-    return torch.lerp(y, base.clamp(0, 1), flat)
+    return torch.lerp(y, base, flat)
 
 
 def noise_sigma(x: Tensor, noise_gain: float, read_noise: float) -> Tensor:

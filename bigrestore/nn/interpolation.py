@@ -106,6 +106,13 @@ def rational_auto(x: Tensor, scale: float, noise_sigma: float) -> Tensor:
     return 0.5 * (rows_first + columns_first)
 
 
+def enlarge(factor: Tensor, scale: int) -> Tensor:
+    """Bring a map on the input grid, (N, 1, H, W), to the output grid: bilinear, pixel centres aligned."""
+    if scale == 1:
+        return factor
+    return F.interpolate(factor, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
 def rational_taps(t: Tensor, rho: Tensor, kappa0: Tensor, kappa1: Tensor) -> Tensor:
     """Return the interpolant as four filter taps on f[-1], f[0], f[1], f[2]; they sum to one.
 

@@ -19,11 +19,11 @@ from bigrestore.errors import UsageError
 from bigrestore.nn import guards
 from bigrestore.nn.code import KernelBasis
 from bigrestore.nn.estimator import DegradationEstimator
-from bigrestore.nn.interpolation import catmull_rom, rational
+from bigrestore.nn.interpolation import catmull_rom, enlarge, rational
 from bigrestore.nn.latent import LatentHead
 from bigrestore.nn.presets import Preset
 from bigrestore.nn.prior import Generator
-from bigrestore.nn.trust import enlarge, trust
+from bigrestore.nn.trust import trust
 from bigrestore.nn.unet import UNet, UNetOutput
 from bigrestore.nn.wiener import deconvolve, tissue_sigma, wiener_filters
 
@@ -224,10 +224,16 @@ class Restorer(nn.Module):
         return factor * self.detail(out, conditions, origins, dtype)
 
     def _guarded(self, y: Tensor, base: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
-        """Hold an image to the data, clip it, and put saturated background back."""
-        if conditions.lock:
-            y = self._hold_to_data(y, x, valid, conditions)
-        return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
+        """Clip an image, hold it to the data, and put saturated background back."""
+        kernel, base = conditions.kernel, base.clamp(0, 1)
+        if not conditions.lock:
+            return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
+        if self.scale > 1:
+            sigma = guards.noise_sigma(x, conditions.noise_gain, conditions.read_noise)
+            y = guards.back_project(y, x, valid, kernel, sigma, self.scale)
+        y = guards.lock_and_clip(y, x, valid, kernel, self.scale)
+        y = guards.keep_saturated(y, base, x, self.scale)
+        return guards.give_way(y, base, x, valid, kernel, self.scale)
 
     def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
         """Return what the generator adds to y0 at realness 1, (N, 1, H * scale, W * scale), float32."""
@@ -237,10 +243,3 @@ class Restorer(nn.Module):
             w_field = self.prior.mapping(self.latent_head(out.features[0]))
             detail = self.prior(w_field, out.features, conditions.seed, conditions.z, origins)
         return torch.as_tensor(detail).float()
-
-    def _hold_to_data(self, y: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
-        """Back-projection (x2, x4), then the low-frequency lock."""
-        if self.scale > 1:
-            sigma = guards.noise_sigma(x, conditions.noise_gain, conditions.read_noise)
-            y = guards.back_project(y, x, valid, conditions.kernel, sigma, self.scale)
-        return guards.low_frequency_lock(y, x, valid, conditions.kernel, self.scale)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.nn.guards import CELL_PX, smooth_cells
+from bigrestore.nn.interpolation import enlarge
 from bigrestore.nn.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
 FINE_PX, MID_PX = 2, 4
@@ -133,13 +134,6 @@ def likeness(sigma_px: float, scale: int) -> float:
     """
     beyond = max(0.0, sigma_px / SEEN_SIGMA_PX[scale] - 1) / 0.2
     return math.exp(-(beyond**2))
-
-
-def enlarge(factor: Tensor, scale: int) -> Tensor:
-    """Bring a map on the input grid, (N, 1, H, W), to the output grid: bilinear, pixel centres aligned."""
-    if scale == 1:
-        return factor
-    return F.interpolate(factor, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 def expected_ratios(kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Measuring the halo of a freshly trained model, under the degradations that reach farthest.
 
 How far the network looks depends on what it is told: under a wide blur it deconvolves over a wider
-neighbourhood than under noise alone. The halo that goes into the checkpoint is the largest of several.
+neighbourhood than under noise alone, and one piece of tissue shows less than another. The halo that goes into the
+checkpoint is the largest of several conditions and places, and so is each error that goes with it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from bigrestore.nn.restorer import Conditions, Restorer
 log = logging.getLogger(__name__)
 
 MOSAIC = 5
+FIRST_WINDOWS = (0, 11, 22)
+"""The windows that the mosaics begin with; the one that a scene's surroundings are taken from begins 7 later."""
 PRIOR_LIMIT_PX = 256
 
 
@@ -46,18 +49,22 @@ def measure_halo(
     halo_px : int
         The largest halo found, a multiple of the alignment.
     errors : dict of str to float
-        Core error per halo tried under the conditions that needed it.
+        Largest core error found for each halo tried.
     """
     model = copy.deepcopy(model).cpu().eval()
-    tissue = torch.stack([mosaic(windows.cpu(), first) for first in (0, 7)])
-    worst: tuple[int, dict[int, float]] = (0, {})
+    windows = windows.cpu()
+    largest, found = 0, dict[int, float]()
     limit_px = PRIOR_LIMIT_PX if realness else LIMIT_PX
-    for conditions in _probe_conditions(model):
-        conditions = attrs.evolve(conditions, realness=realness)
-        found = probe_halo(model, tissue, conditions, limit_px=limit_px, from_px=max(from_px, worst[0]))
-        log.info("halo probe: %d px", found[0])
-        worst = max(worst, found, key=lambda pair: pair[0])
-    return max(worst[0], from_px), {str(px): float(error) for px, error in worst[1].items()}
+    for first in FIRST_WINDOWS:
+        tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
+        for conditions in _probe_conditions(model):
+            conditions = attrs.evolve(conditions, realness=realness)
+            halo_px, errors = probe_halo(model, tissue, conditions, limit_px=limit_px, from_px=from_px)
+            log.info("halo probe: %d px", halo_px)
+            largest = max(largest, halo_px)
+            for px, error in errors.items():
+                found[px] = max(error, found.get(px, 0.0))
+    return max(largest, from_px), {str(px): float(found[px]) for px in sorted(found)}
 
 
 def mosaic(windows: Tensor, first: int) -> Tensor:

@@ -1,12 +1,14 @@
 """What each part of the network brings: the same small network without it, trained alike.
 
     python -m tests.bench.ablation [--scales 1,2] [--seeds 3] [--steps 1500] [--prior-steps 1200] [--bridge-steps 500]
+                                   [--longer-steps 1800]
 
 Every variant is a nano network of the same steps, batches and rate, with the estimator of the shipped model, and is
 judged blind on the middle of the images of val/: PSNR over the degraded input (over Catmull-Rom at x2), and the three
 scores without a reference. As many seeds as are asked for; the table says mean and, behind the +-, the standard
 deviation over seeds. A part that brings nothing shows as such. Steps and not minutes are held equal, so that
 what else the machine does is no part of the result; a variant's step costs what the whole network's does, or less.
+What prior and bridge cost beside that is given to the network without them too, in a row of its own.
 
 Parts: the prior (the whole network at realness 0 has none), the code of the kernel with its deconvolutions
 ("unknown" for every window, in training and after), and rational interpolation (Catmull-Rom in its place at x2).
@@ -90,6 +92,8 @@ class Variant:
         Whether the code is "unknown" when it restores.
     with_prior : bool
         Whether it is trained on by prior and bridge, and judged with them.
+    longer : bool
+        Whether fidelity goes on for as long as prior and bridge take: what their time would have bought.
     """
 
     name: str
@@ -97,11 +101,13 @@ class Variant:
     altered: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     blind_to_kernel: bool = False
     with_prior: bool = False
+    longer: bool = False
 
 
 WHOLE = "whole, realness 1"
 VARIANTS = (
     Variant("without the prior (realness 0)"),
+    Variant("... trained for as long as the whole", longer=True),
     Variant("... and without the kernel", altered=without_kernel, blind_to_kernel=True),
     Variant("... and without rational interpolation", scales=(2,), altered=without_rational),
     Variant(WHOLE, with_prior=True),
@@ -126,23 +132,33 @@ class Unknowing:
 def trained(variant: Variant, scale: int, seed: int, options: argparse.Namespace) -> Path:
     """Train a variant, unless it was trained before, and return its file; the prior goes on from the first one."""
     folder = RESULTS / "ablation" / f"x{scale}-seed{seed}-{options.steps}"
-    plain = folder / f"{VARIANTS[0].name.split()[0]}.safetensors"
-    if variant.with_prior:
-        path = folder / f"prior-{options.prior_steps}-{options.bridge_steps}.safetensors"
-        if not path.is_file():
-            begin = trained(VARIANTS[0], scale, seed, options)
-            half = folder / f"half-{options.prior_steps}.safetensors"
-            _stage("prior", begin, half, scale, seed, options.prior_steps, options)
-            _stage("bridge", half, path, scale, seed, options.bridge_steps, options)
+    path = folder / f"{_file_name(variant, options)}.safetensors"
+    if path.is_file():
         return path
-    path = plain if variant is VARIANTS[0] else folder / f"{VARIANTS.index(variant)}.safetensors"
-    if not path.is_file():
+    if variant.with_prior or variant.longer:
+        begin = trained(VARIANTS[0], scale, seed, options)
+    else:
         folder.mkdir(parents=True, exist_ok=True)
         begin = folder / "begin.safetensors"
         save_model(begin, _begun(scale, seed), {"halo_px": 128})
-        with variant.altered():
-            _stage("fidelity", begin, path, scale, seed, options.steps, options)
+    if variant.with_prior:
+        half = folder / f"half-{options.prior_steps}.safetensors"
+        _stage("prior", begin, half, scale, seed, options.prior_steps, options)
+        _stage("bridge", half, path, scale, seed, options.bridge_steps, options)
+        return path
+    with variant.altered():
+        steps = options.longer_steps if variant.longer else options.steps
+        _stage("fidelity", begin, path, scale, seed, steps, options)
     return path
+
+
+def _file_name(variant: Variant, options: argparse.Namespace) -> str:
+    """Return the name of a variant's file, without its ending, that says what it was trained for."""
+    if variant.with_prior:
+        return f"prior-{options.prior_steps}-{options.bridge_steps}"
+    if variant.longer:
+        return f"longer-{options.longer_steps}"
+    return "plain" if variant is VARIANTS[0] else variant.altered.__name__
 
 
 def _begun(scale: int, seed: int) -> Restorer:
@@ -158,9 +174,17 @@ def _begun(scale: int, seed: int) -> Restorer:
 def _stage(
     name: str, start: Path, path: Path, scale: int, seed: int, steps: int, options: argparse.Namespace
 ) -> None:
-    """Train one stage; a file appears when it is done."""
+    """Train one stage unless it was trained, or go on with it where it was stopped; a file appears when it is done."""
+    if path.is_file():
+        return
     asked = StageOptions(
-        preset=PRESET, scale=scale, steps=steps, start=start, seed=seed, threads=options.threads
+        preset=PRESET,
+        scale=scale,
+        steps=steps,
+        start=start,
+        seed=seed,
+        threads=options.threads,
+        resume=(path.with_name(f"{path.name}.train") / name).is_dir(),
     )
     print(f"  {name}, x{scale}, seed {seed}: {path.name}", flush=True)
     train_stage(name, options.data, path, asked)
@@ -229,6 +253,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="of fidelity")
     parser.add_argument("--prior-steps", type=int, default=1200, help="0: without the variant")
     parser.add_argument("--bridge-steps", type=int, default=500)
+    parser.add_argument(
+        "--longer-steps", type=int, default=1800, help="of fidelity that take as long as those two"
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--data", type=Path, default=None, help="images to train on  [train/ of the data]")
     options = parser.parse_args()

@@ -83,6 +83,41 @@ def test_the_lock_does_not_learn_from_damage() -> None:
     assert float((believed - y).abs().max()) > 0.1
 
 
+def drift_of(y: Tensor, x: Tensor, scale: int) -> float:
+    """Return the largest drift of a 64-px block, in grey levels of 8 bits."""
+    apart = redegrade(y, KERNEL if scale == 1 else area(2), scale) - x
+    return 255 * float(torch.nn.functional.avg_pool2d(apart, 64).abs().max())
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_lock_holds_what_clipping_takes_away(scale: int) -> None:
+    """Light tissue, sharpened until much of it leaves 0..1."""
+    truth = textured(scale) + 0.3
+    x = redegrade(truth, KERNEL if scale == 1 else area(2), scale)
+    sharpened = truth + 0.35 * torch.sign(truth - truth.mean())
+    arguments = x, torch.ones_like(x), KERNEL if scale == 1 else area(2), scale
+    assert drift_of(guards.low_frequency_lock(sharpened, *arguments).clamp(0, 1), x, scale) > 2
+    held = guards.lock_and_clip(sharpened, *arguments)
+    assert drift_of(held, x, scale) < 0.5 * drift_of(sharpened.clamp(0, 1), x, scale)
+    assert 0 <= float(held.min()) <= float(held.max()) <= 1
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_an_image_gives_way_where_its_grey_level_is_off_and_nowhere_else(scale: int) -> None:
+    truth = textured(scale)
+    kernel = KERNEL if scale == 1 else area(2)
+    x = redegrade(truth, kernel, scale)
+    valid, base = torch.ones_like(x), catmull_rom(x, scale)
+    assert torch.equal(guards.give_way(truth, base, x, valid, kernel, scale), truth)
+    for levels, left in ((0.2, 0.2), (0.75, 0.4), (3.0, 0.1)):
+        off = truth.clone()
+        off[..., : 96 * scale, :] += levels / 255
+        mended = guards.give_way(off, base, x, valid, kernel, scale)
+        assert drift_of(mended[..., : 64 * scale, :], x[..., :64, :], scale) < left + 0.05
+        assert torch.equal(mended[..., 160 * scale :, :], truth[..., 160 * scale :, :])
+    assert torch.equal(mended[..., : 48 * scale, :], base[..., : 48 * scale, :])
+
+
 def test_both_ways_to_the_cell_means_agree() -> None:
     """The strided correlation of the undamaged case is the average pooling of the damaged one."""
     y = textured(2)
@@ -112,9 +147,9 @@ def test_saturated_background_is_put_back_and_lone_white_pixels_are_not() -> Non
     x[..., :16] = 1.0
     x[..., 20, 24] = 1.0
     y = torch.full((1, 1, 64, 64), 0.7)
-    base = catmull_rom(x, 2)
+    base = catmull_rom(x, 2).clamp(0, 1)
     kept = guards.keep_saturated(y, base, x, 2)
-    assert bool((kept[..., :26] == base[..., :26].clamp(0, 1)).all())
+    assert bool((kept[..., :26] == base[..., :26]).all())
     assert bool((kept[..., 36:] == 0.7).all())
 
 

@@ -1,12 +1,17 @@
-"""The priors that ship still make tissue on their own, after they were joined to a U-Net."""
+"""The models that ship: their priors still make tissue on their own, and hard sections keep their grey levels."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
+from bigrestore.methods.base import TileBatch
+from bigrestore.methods.network import NetworkMethod
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, shipped_models
 from bigrestore.nn.prior import Generator
+from bigrestore.nn.redegrade import redegrade
 from bigrestore.train.frechet import texture_features
 from bigrestore.train.prior import sample_patches
 
@@ -47,3 +52,30 @@ def test_the_realness_that_a_model_states_is_the_one_that_its_card_measured(name
     assert f"The default is **{stated:g}**" in card
     assert f"**realness {stated:g}**" in card, "its row in the table"
     assert f"{name}-realness.png" in card
+
+
+def blurred_section(kind: str) -> np.ndarray:
+    """Return 512 x 512 px of noise-like tissue, much blurred: with a hard white edge, or so light that it saturates."""
+    rng = np.random.default_rng(0)
+    grain = gaussian_filter(rng.standard_normal((512, 512)), 1.5)
+    clean = 0.35 + 0.12 * grain / grain.std()
+    if kind == "white edge":
+        clean[:, :260] = 1.0
+    else:
+        clean = np.minimum(clean + 0.5, 1.0)
+    noisy = gaussian_filter(clean, 2.5) + rng.normal(0, 1 / 255, clean.shape)
+    return np.asarray(np.rint(255 * noisy.clip(0, 1)) / 255, np.float32)
+
+
+@pytest.mark.parametrize("kind", ["white edge", "light"])
+@pytest.mark.parametrize("name", list(shipped_models()))
+def test_regional_grey_is_held_where_much_is_clipped(name: str, kind: str) -> None:
+    x = blurred_section(kind)
+    tiles = x.reshape(4, 128, 4, 128).swapaxes(1, 2).reshape(16, 128, 128)
+    for realness in (0.0, 1.0):
+        method = NetworkMethod(load_model(name), realness=realness, device="cpu", precision="fp32")
+        statistics = method.analyse(tiles)
+        y = method.restore(TileBatch(x[None], None, np.zeros((1, 2), np.int64), 0), statistics).pixels
+        again = redegrade(torch.from_numpy(y)[None], torch.from_numpy(statistics.kernel), method.scale)[0, 0]
+        drift = (again.numpy() - x).reshape(8, 64, 8, 64).mean((1, 3))
+        assert 255 * np.abs(drift).max() < 0.75
