@@ -55,6 +55,8 @@ class CaseResult:
     ----------
     case : Case
         The degradation.
+    clean : Row
+        The truth itself: what the scores say of it is what a perfect restoration would get.
     before : Row
         The input on the output grid.
     curve : dict of Row
@@ -66,6 +68,7 @@ class CaseResult:
     """
 
     case: Case
+    clean: Row
     before: Row
     curve: dict[float, Row]
     masks: dict[str, list[Row]]
@@ -127,6 +130,7 @@ def measure_case(
     scenes = scenes_of(case, crop_px)
     images = restored(model, scenes, REALNESS, scale=case.scale, **how)
     inputs = [scene.before for scene in scenes]
+    clean = row_of("clean", [scene.pair.clean for scene in scenes], scenes)
     before = row_of("input", inputs, scenes)
     curve = {value: row_of(f"realness {value:g}", found, scenes) for value, found in images.items()}
     masks = {
@@ -136,6 +140,7 @@ def measure_case(
     beside = {"input": inputs} | {curve[value].name: found for value, found in images.items()}
     return CaseResult(
         case,
+        clean,
         before,
         curve,
         masks,

@@ -49,7 +49,8 @@ def figures(model: str, results: Sequence[CaseResult]) -> list[Figure]:
         ),
     ]
     after = [result.curve[chosen].images for result in results]
-    found = changes(after, [result.before.images for result in results])
+    before = [result.before.images for result in results]
+    found, truth = changes(after, before), changes([result.clean.images for result in results], before)
     for name in SCORES:
         better = is_better(found[name])
         lines.append(
@@ -60,6 +61,7 @@ def figures(model: str, results: Sequence[CaseResult]) -> list[Figure]:
                 better,
             )
         )
+        lines.append(Figure("  of the clean images themselves", "", interval_text(truth[name]), None))
     for result in results:
         lines += _case_figures(result, chosen)
     return lines
@@ -142,7 +144,9 @@ def report(result: CaseResult) -> str:
     name = "Catmull-Rom" if result.case.scale == 2 else "input"
     parts = [
         f"## {result.case.title}: {tiles} tiles of 192 px; changes are medians against the {name}",
-        rows_table([attrs.evolve(result.before, name=name), *result.curve.values()], result.before),
+        rows_table(
+            [result.clean, attrs.evolve(result.before, name=name), *result.curve.values()], result.before
+        ),
     ]
     for base, rows in result.masks.items():
         parts.append(f"unsharp mask, sigma {MASK_SIGMA_PX} px, over the {base}\n{rows_table(rows)}")
@@ -199,6 +203,7 @@ def to_json(results: Sequence[CaseResult]) -> dict[str, Any]:
     found: dict[str, Any] = {"default_realness": default_realness(results)}
     for result in results:
         found[result.case.key] = {
+            "clean": {key: value for key, value in result.clean.to_json().items() if key != "psnr"},
             "before": result.before.to_json(),
             "curve": {f"{value:g}": row.to_json() for value, row in result.curve.items()},
             "unsharp": {

@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -38,7 +39,8 @@ def result_of(losses: list[float], niqes: list[float] | None = None) -> curves.C
         for index, (value, loss) in enumerate(zip(curves.REALNESS, losses, strict=True))
     }
     masks = [Row("mask", [judged(30, 6 - index, 4 * index)]) for index in range(len(curves.AMOUNTS))]
-    return curves.CaseResult(CASES["a"], Row("input", [judged(28)]), rows, {"input": masks}, {})
+    clean, before = Row("clean", [judged(math.inf, 4.0)]), Row("input", [judged(28)])
+    return curves.CaseResult(CASES["a"], clean, before, rows, {"input": masks}, {})
 
 
 @pytest.fixture
@@ -182,7 +184,8 @@ def test_a_change_is_better_only_where_its_interval_says_so() -> None:
     assert is_better(changes([[noisy(4.0)]], [[noisy(5.0)]])["niqe"])
     assert not is_better(changes([[noisy(5.0)]], [[noisy(5.0)]])["niqe"])
     assert not is_better(changes([[noisy(6.0)]], [[noisy(5.0)]])["niqe"])
-    assert changes([[judged(30, 4.0)]], [[judged(30, 5.0)]])["niqe"] == (-1.0, None), "nothing to draw from"
+    few = attrs.evolve(judged(30, 4.0), scores=dict(list(judged(30, 4.0).scores.items())[:3]))
+    assert changes([[few]], [[judged(30, 5.0)]])["niqe"] == (-1.0, None), "nothing to draw from"
 
 
 def test_the_peer_sees_what_lies_behind_the_middle_of_the_clean_image() -> None:
