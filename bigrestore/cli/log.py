@@ -16,8 +16,19 @@ from typing import Any
 _asked: dict[str, Any] = {"verbose": False, "log_format": None}
 """What was asked for before the command, where it counts for every command."""
 
-NOISY = ("tifffile", "PIL", "fsspec", "s3fs", "aiobotocore", "botocore", "h5py", "asyncio", "nibabel")
-"""Libraries that log what our own errors say better; with `-v` they are heard."""
+NOISY = (
+    "py.warnings",
+    "tifffile",
+    "PIL",
+    "fsspec",
+    "s3fs",
+    "aiobotocore",
+    "botocore",
+    "h5py",
+    "asyncio",
+    "nibabel",
+)
+"""Libraries that log or warn of what our own errors say better; with `-v` they are heard."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -100,8 +111,9 @@ def configure_logging(*, verbose: bool, quiet: bool, log_format: str | None = No
             JsonFormatter() if form == "json" else logging.Formatter("%(levelname)s %(message)s")
         )
     handler.addFilter(Discreet())
-    logger = logging.getLogger("bigrestore")
-    logger.handlers[:] = [handler]
-    logger.setLevel(level)
+    for name in ("bigrestore", "py.warnings"):
+        logging.getLogger(name).handlers[:] = [handler]
+    logging.getLogger("bigrestore").setLevel(level)
+    logging.captureWarnings(True)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.NOTSET if verbose else logging.CRITICAL)

@@ -308,3 +308,13 @@ def test_everything_but_what_the_readme_excepts_may_stand_in_the_configuration()
     names = {param.name for param in run.params} - {"input", "output"}
     excepted = {"config", "dry_run", "as_json", "verbose", "quiet"}
     assert names - excepted == {field.name for field in attrs.fields(RunSettings)}
+
+
+def test_what_a_library_warns_of_is_no_line_of_ours_unless_asked_for(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=(64, 64), chunks=(32, 32), dtype="u1", zarr_format=2)
+    array[:] = 7
+    facts = tmp_path / "a.zarr/.zarray"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"filters": []}))  # zarr 3 warns of it
+    assert run_process("info", tmp_path / "a.zarr").stderr == ""
+    asked = run_process("-v", "--log-format", "json", "info", tmp_path / "a.zarr").stderr.splitlines()
+    assert any("empty list of filters" in json.loads(line)["message"] for line in asked)
