@@ -6,10 +6,11 @@ scale-normalised Laplacian of Gaussian, sigma^2 (d2/dy2 + d2/dx2) G, at three sc
 of Computer Vision 30, 1998). A Gaussian blob of contrast A answers with A / 2 at its own scale, a disk is matched by
 sigma = diameter / (2 sqrt 2).
 
-A blob is supported where the other image answers with the same sign, at the same scale, within two pixels, and at least
-a third as strongly. About a third is what the strongest blur that the models are trained for (sigma 2.5 px) leaves of a
-blob of the smallest scale: t0 = 4 becomes 4 + 6.25, and the answer at t0 falls from 1/2 to 4 * 4 * 2 / (4 + 10.25)^2. So
-bringing back what a blur hid is no invention, and making more of noise than three times what is there is one.
+A blob is supported where the other image answers with the same sign, at the same scale, within two pixels (one block
+mean, see below, where that is more), and at least a third as strongly. About a third is what the strongest blur that
+the models are trained for (sigma 2.5 px) leaves of a blob of the smallest scale: t0 = 4 becomes 4 + 6.25, and the
+answer at t0 falls from 1/2 to 4 * 4 * 2 / (4 + 10.25)^2. So bringing back what a blur hid is no invention, and making
+more of noise than three times what is there is one.
 
 Only dark blobs count, because cells are dark on light ground in cell stains; the light gaps between them are the
 lobes of the same blobs, and would count each twice. For light cells hand in 1 - image. Rims, fibres and
