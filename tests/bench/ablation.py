@@ -1,7 +1,7 @@
 """What each part of the network brings: the same small network without it, trained alike.
 
     python -m tests.bench.ablation [--scales 1,2] [--seeds 3] [--steps 1500] [--prior-steps 1200] [--bridge-steps 500]
-                                   [--longer-steps 1800]
+                                   [--longer-steps 1800] [--cards FOLDER]
 
 Every variant is a nano network of the same steps, batches and rate, with the estimator of the shipped model, and is
 judged blind on the middle of the images of val/: PSNR over the degraded input (over Catmull-Rom at x2), and the three
@@ -26,6 +26,7 @@ from unittest import mock
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bigrestore.methods.base import Method, SectionStatistics
@@ -37,11 +38,12 @@ from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
 from bigrestore.score.engine import create_engine
 from bigrestore.train import fidelity
+from bigrestore.train.card import put_section
 from bigrestore.train.codes import drawn_codes
 from bigrestore.train.options import StageOptions
 from bigrestore.train.stages import train_stage
 from tests.bench.material import CASES, Case, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, psnr, table, to_bytes, write_json
+from tests.bench.metrics import RESULTS, psnr, to_bytes, write_json
 from tests.bench.models import default_model
 from tests.bench.naturalness import SCORES
 from tests.bench.quality import reference_of
@@ -105,13 +107,24 @@ class Variant:
 
 
 WHOLE = "whole, realness 1"
+PLAIN = "without the prior (realness 0)"
+LONGER = "without the prior, equal time"
+NO_KERNEL = "without prior and kernel"
+NO_RATIONAL = "without prior and rational interpolation"
 VARIANTS = (
-    Variant("without the prior (realness 0)"),
-    Variant("... trained for as long as the whole", longer=True),
-    Variant("... and without the kernel", altered=without_kernel, blind_to_kernel=True),
-    Variant("... and without rational interpolation", scales=(2,), altered=without_rational),
+    Variant(PLAIN),
+    Variant(LONGER, longer=True),
+    Variant(NO_KERNEL, altered=without_kernel, blind_to_kernel=True),
+    Variant(NO_RATIONAL, scales=(2,), altered=without_rational),
     Variant(WHOLE, with_prior=True),
 )
+PARTS = {
+    "kernel conditioning": (PLAIN, NO_KERNEL),
+    "rational interpolation": (PLAIN, NO_RATIONAL),
+    "the prior, at realness 1": (WHOLE, PLAIN),
+    "the prior, at realness 1, against as much time for fidelity": (WHOLE, LONGER),
+}
+"""What each part brings is the first without the second."""
 
 
 class Unknowing:
@@ -197,30 +210,52 @@ def judged(variant: Variant, path: Path, scale: int, images: Sequence[Validation
         device="cpu", precision="fp32", seed=0, lock=True, kernel=None,
     )  # fmt: skip
     candidate = from_method(variant.name, Unknowing(method) if variant.blind_to_kernel else method)
-    cases = [case for case in CASES.values() if case.scale == scale]
-    found: dict[str, list[float]] = {}
     with variant.altered():
-        for case in cases:
-            for image in images:
-                for key, value in _figures(candidate, case, image).items():
-                    found.setdefault(key, []).append(value)
-    return {key: float(np.nanmean(values)) for key, values in found.items()}
+        return _means(_figures(candidate, case, image) for case in _cases(scale) for image in images)
+
+
+def _cases(scale: int) -> list[Case]:
+    """Return the degradations of a scale."""
+    return [case for case in CASES.values() if case.scale == scale]
+
+
+def _means(figures: Iterator[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each figure over images, and of the scores over cases too; gains come first."""
+    found: dict[str, list[float]] = {}
+    for one in figures:
+        for key, value in one.items():
+            found.setdefault(key, []).append(value)
+    gains = [key for key in found if key.startswith("gain")]
+    return {key: float(np.nanmean(found[key])) for key in (*gains, *SCORES)}
 
 
 def _figures(candidate: Candidate, case: Case, image: ValidationImage) -> dict[str, float]:
     """Return gain and scores for one image."""
     pair = case.apply(image)
     restored = to_bytes(candidate.restore(pair.degraded))
-    gain = psnr(restored, pair.clean) - psnr(reference_of(pair, case), pair.clean)
-    scores = create_engine("native").score(restored.astype(np.float32) / np.float32(255))
+    return _scored(restored, case, psnr(restored, pair.clean) - psnr(reference_of(pair, case), pair.clean))
+
+
+def _scored(image: NDArray[np.uint8], case: Case, gain: float) -> dict[str, float]:
+    """Return the gain with the scores of an image."""
+    scores = create_engine("native").score(image.astype(np.float32) / np.float32(255))
     return {f"gain {case.key}": gain} | {name: scores[name] for name in SCORES}
 
 
+def of_the_input(scale: int, images: Sequence[ValidationImage]) -> dict[str, float]:
+    """Return the same figures of the input, at x2 enlarged by Catmull-Rom."""
+    return _means(
+        _scored(reference_of(case.apply(image), case), case, 0.0)
+        for case in _cases(scale)
+        for image in images
+    )
+
+
 def measure(options: argparse.Namespace) -> str:
-    """Train and judge all variants; return the table, and keep the figures."""
+    """Train and judge all variants; return the tables, keep the figures, and put them into the model cards."""
     images = validation_images(CROP_PX)
     results: dict[str, Any] = {}
-    tables = []
+    texts = []
     for scale in options.scales:
         rows: dict[str, list[dict[str, float]]] = {}
         for seed in range(options.seeds):
@@ -229,20 +264,51 @@ def measure(options: argparse.Namespace) -> str:
                     path = trained(variant, scale, seed, options)
                     rows.setdefault(variant.name, []).append(judged(variant, path, scale, images))
         results[f"x{scale}"] = rows
-        tables.append(_table(scale, rows))
+        texts.append(section(scale, rows, of_the_input(scale, images), options))
+        if options.cards is not None:
+            put_section(options.cards / f"{default_model(scale)}-x{scale}.md", "Ablation", texts[-1])
     write_json("ablation", results)
-    return "\n\n".join(tables)
+    return "\n\n".join(texts)
 
 
-def _table(scale: int, rows: dict[str, list[dict[str, float]]]) -> str:
-    """Return mean and spread of every figure by variant."""
-    keys = list(next(iter(rows.values()))[0])
-    body = []
+def section(
+    scale: int, rows: dict[str, list[dict[str, float]]], before: dict[str, float], options: argparse.Namespace
+) -> str:
+    """Return the Markdown of a card's section: how it was measured, every figure, and what each part brings."""
+    keys, seeds = list(before), len(next(iter(rows.values())))
+    lines = [
+        f"Not this model but `{PRESET}` ones, trained for it on processors: {options.steps:,} steps of fidelity, where "
+        f"there is a prior {options.prior_steps:,} of it and {options.bridge_steps:,} of the bridge, and in the row of "
+        f"equal time {options.longer_steps:,} more of fidelity instead; {seeds} seeds, mean +- standard deviation over "
+        f"them. Judged blind on the middle {CROP_PX} px of the images of the validation; gains in dB over "
+        f"{'the input' if scale == 1 else 'Catmull-Rom'}, scores in the mean of all cases.",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in ([f"x{scale}", *keys], ["---"] * (1 + len(keys)))),
+        f"| {' | '.join(['input', *(f'{before[key]:.2f}' for key in keys)])} |",
+    ]
     for name, found in rows.items():
-        values = np.array([[each[key] for key in keys] for each in found])
-        spread = values.std(0, ddof=1) if len(found) > 1 else np.full(len(keys), np.nan)
-        body.append([name, *(f"{m:.2f} +- {s:.2f}" for m, s in zip(values.mean(0), spread, strict=True))])
-    return table([f"x{scale}", *keys], body)
+        values = [_spread([each[key] for each in found]) for key in keys]
+        lines.append(f"| {' | '.join([name, *values])} |")
+    lines += ["", "What a part brings, in the mean of the gains, seed by seed:", ""]
+    for part, (with_it, without) in PARTS.items():
+        if with_it in rows and without in rows:
+            brought = [_gain(a) - _gain(b) for a, b in zip(rows[with_it], rows[without], strict=True)]
+            nothing = len(brought) > 1 and abs(np.mean(brought)) <= np.std(brought, ddof=1)
+            lines.append(
+                f"- {part}: {_spread(brought)} dB{', no more than chance: it brings nothing here' if nothing else ''}"
+            )
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Return mean and standard deviation of a figure over seeds."""
+    deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
+    return f"{np.mean(values):.2f} +- {deviation:.2f}"
+
+
+def _gain(figures: dict[str, float]) -> float:
+    """Return the mean gain over the cases."""
+    return float(np.mean([value for key, value in figures.items() if key.startswith("gain")]))
 
 
 def main() -> None:
@@ -257,6 +323,9 @@ def main() -> None:
         "--longer-steps", type=int, default=1800, help="of fidelity that take as long as those two"
     )
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument(
+        "--cards", type=Path, default=None, help="folder of the model cards to put the tables into"
+    )
     parser.add_argument("--data", type=Path, default=None, help="images to train on  [train/ of the data]")
     options = parser.parse_args()
     options.data = options.data or data_folder() / "train"

@@ -1,0 +1,69 @@
+"""The bench of the parts: what a table says of a part follows from the seeds, and what is left out is left out."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+
+from bigrestore.methods.base import SectionStatistics
+from bigrestore.nn import restorer
+from bigrestore.nn.interpolation import catmull_rom
+from bigrestore.train import fidelity
+from tests.bench import ablation
+
+ASKED = argparse.Namespace(steps=1000, prior_steps=900, bridge_steps=400, longer_steps=1300)
+SCORES = {"niqe": 6.0, "brisque": 30.0, "piqe": 20.0}
+
+
+def rows_of(gains: dict[str, list[float]]) -> dict[str, list[dict[str, float]]]:
+    return {name: [{"gain x2": gain} | SCORES for gain in found] for name, found in gains.items()}
+
+
+def test_a_part_that_is_no_better_than_chance_is_said_to_bring_nothing() -> None:
+    rows = rows_of(
+        {
+            ablation.PLAIN: [1.0, 1.1, 1.2],
+            ablation.NO_KERNEL: [0.5, 0.6, 0.65],
+            ablation.NO_RATIONAL: [1.05, 1.05, 1.2],
+            ablation.WHOLE: [0.3, 0.5, 0.2],
+        }
+    )
+    said = ablation.section(2, rows, {"gain x2": 0.0} | SCORES, ASKED).splitlines()
+    assert "- kernel conditioning: 0.52 +- 0.03 dB" in said
+    assert "- rational interpolation: 0.00 +- 0.05 dB, no more than chance: it brings nothing here" in said
+    assert "- the prior, at realness 1: -0.77 +- 0.21 dB" in said
+    assert not any("as much time" in line for line in said), "not measured"
+    assert (
+        "| without prior and kernel | 0.58 +- 0.08 | 6.00 +- 0.00 | 30.00 +- 0.00 | 20.00 +- 0.00 |" in said
+    )
+    assert any(line.startswith("| input | 0.00 | 6.00") for line in said)
+
+
+class Knowing:
+    """A method that has read something."""
+
+    scale = 1
+
+    def analyse(self, windows: object) -> SectionStatistics:
+        return SectionStatistics(np.ones((3, 3), np.float32), np.ones(24, np.float32), 0.0, 0.1)
+
+
+def test_what_a_variant_goes_without_is_gone_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = torch.ones(2, 24), torch.ones(2, 3, 5, 5)
+    monkeypatch.setattr(ablation, "drawn_codes", lambda *drawn: told)
+    before, shape_by_maps = fidelity.drawn_codes, restorer.rational
+    with ablation.without_kernel():
+        psi, filters = fidelity.drawn_codes()
+        assert not psi.any()
+        assert filters is told[1]
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with ablation.without_rational():
+        assert torch.equal(restorer.rational(x, 2, x, x), catmull_rom(x, 2))
+    assert fidelity.drawn_codes is before
+    assert restorer.rational is shape_by_maps
+    unknowing = ablation.Unknowing(Knowing())
+    assert unknowing.scale == 1
+    assert not unknowing.analyse(None).psi.any()
