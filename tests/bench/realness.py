@@ -40,6 +40,7 @@ def figures(model: str, results: Sequence[CaseResult]) -> list[Figure]:
     chosen = default_realness(results)
     title = f"{model}, realness {chosen:g}"
     worst = max(result.loss_db(chosen) for result in results)
+    scale = results[0].case.scale
     lines = [
         Figure(
             f"default realness of {model}", f"PSNR within {MOST_LOSS_DB} dB of 0", f"{chosen:g}", chosen > 0
@@ -61,7 +62,14 @@ def figures(model: str, results: Sequence[CaseResult]) -> list[Figure]:
                 better,
             )
         )
-        lines.append(Figure("  of the clean images themselves", "", interval_text(truth[name]), None))
+        lines.append(
+            Figure(
+                f"  {name.upper()} of the clean images against the input, x{scale}",
+                "",
+                interval_text(truth[name]),
+                None,
+            )
+        )
     for result in results:
         lines += _case_figures(result, chosen)
     return lines
