@@ -28,7 +28,8 @@ NOISY = (
     "asyncio",
     "nibabel",
 )
-"""Libraries that log or warn of what our own errors say better; with `-v` they are heard."""
+"""Libraries that log what our own errors say better, and Python's warnings, which are for developers; with `-v` they are
+heard."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -114,6 +115,7 @@ def configure_logging(*, verbose: bool, quiet: bool, log_format: str | None = No
     for name in ("bigrestore", "py.warnings"):
         logging.getLogger(name).handlers[:] = [handler]
     logging.getLogger("bigrestore").setLevel(level)
+    logging.getLogger("py.warnings").propagate = False
     logging.captureWarnings(True)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.NOTSET if verbose else logging.CRITICAL)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 from bigrestore.errors import UsageError
 
@@ -80,6 +81,22 @@ def equivalent_sigma(kernel: NDArray[np.floating]) -> float:
         mean = float(profile @ position)
         moments.append(float(profile @ (position - mean) ** 2))
     return math.sqrt(sum(moments) / len(moments))
+
+
+def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
+    """Return a kernel of the same shape about the same centre, but of no larger equivalent sigma than `widest_px`.
+
+    One that is not wider comes back as it is. The sum stays one.
+    """
+    sigma = equivalent_sigma(kernel)
+    if sigma <= widest_px:
+        return np.asarray(kernel, np.float32)
+    weights = np.asarray(kernel, np.float64)
+    centre = np.array([(np.arange(n) * weights.sum(1 - axis)).sum() for axis, n in enumerate(weights.shape)])
+    centre /= weights.sum()
+    factor = sigma / widest_px
+    scaled = affine_transform(weights, [factor, factor], offset=centre * (1 - factor), order=1)
+    return np.asarray(scaled / scaled.sum(), np.float32)
 
 
 def delta(size: int) -> Kernel:

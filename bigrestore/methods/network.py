@@ -13,17 +13,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.degrade.kernels import equivalent_sigma
+from bigrestore.degrade.kernels import equivalent_sigma, narrowed
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.methods.base import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.nn import trust
 from bigrestore.nn.checkpoint import Model, load_model
-from bigrestore.nn.code import Degradations, compose_psi
+from bigrestore.nn.code import compose_psi
 from bigrestore.nn.estimator import degradations_of, estimate_section
 from bigrestore.nn.redegrade import KERNEL_PX, redegrade
 from bigrestore.nn.restorer import Conditions, Restored
@@ -150,7 +151,9 @@ class NetworkMethod:
 
         Without a window (n = 0) the code is the zero vector, which the network knows as "unknown", and the
         kernel the mean of the training kernels. Its detail `likeness`, 0..1, is what realness is multiplied with all
-        over the section: 0 where nothing is known of it, and less than 1 where it is unlike the training data.
+        over the section: 0 where nothing is known of it, and less than 1 where it is unlike the training data. A kernel
+        wider than those of the training is narrowed to them, because beyond them the network overshoots: such a section
+        is sharpened less than it could be. `sigma_px` is that of the kernel before.
         """
         basis = self._net.basis
         size = KERNEL_PX[self.scale]
@@ -164,19 +167,24 @@ class NetworkMethod:
             )
         known = degradations_of(estimate_section(self._net.estimator, basis, self._see(windows)))
         if self.kernel is not None:
-            known = _with_kernel(known, torch.from_numpy(self.kernel)[None].to(self.device))
+            known = attrs.evolve(known, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
+        sigma = float(equivalent_sigma(known.kernel[0].cpu().numpy()))
+        kernel_array = narrowed(known.kernel[0].cpu().numpy(), trust.SEEN_SIGMA_PX[self.scale])
+        known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
-        kernel_array = known.kernel[0].cpu().numpy()
-        sigma = float(equivalent_sigma(kernel_array))
         alike = round(trust.likeness(sigma, self.scale), 4)
-        if self.realness > 0 and alike < CLEARLY_UNLIKE:
+        if alike < CLEARLY_UNLIKE:
+            lowered = (
+                f", and its realness is lowered from {self.realness:g} to {self.realness * alike:.2g}"
+                if self.realness > 0
+                else ""
+            )
             log.warning(
-                "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so its "
-                "realness is lowered from %g to %.2g.",
+                "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so it is "
+                "sharpened as if it were by that%s.",
                 sigma,
                 trust.SEEN_SIGMA_PX[self.scale],
-                self.realness,
-                self.realness * alike,
+                lowered,
             )
         details = {
             "windows": len(windows),
@@ -382,17 +390,3 @@ def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if cropped.sum() < 0.99:
         raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
     return np.ascontiguousarray(cropped / cropped.sum(), np.float32)
-
-
-def _with_kernel(known: Degradations, kernel: Tensor) -> Degradations:
-    return Degradations(
-        kernel,
-        known.noise_gain,
-        known.read_noise,
-        known.jpeg_quality,
-        known.banding,
-        known.jitter_px,
-        known.damage,
-        known.defocus,
-        known.thickness_px,
-    )

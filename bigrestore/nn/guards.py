@@ -10,12 +10,14 @@ times is, on that coarse grid where D is all but the identity, the filter 1 - (1
 data-dependent number of rounds, which would depend on the tile.
 
 Clipping takes away what overshoots white or black, and with it grey that the lock had put right; so the lock comes
-again after it. Where white meets tissue at once, under a wide blur, even that is not enough: the little that can
-be given back without leaving 0..1 is too little. There the image gives way to the interpolation, which has the
-input's grey levels by construction (`give_way`).
+again after it. Where white meets tissue at once, under a wide blur, even that is not enough: what can be given back
+without leaving 0..1 is too little. There the image gives way to one that is nearer to the input's grey levels: the
+output with the prior to the one without, and that to the interpolation (`give_way`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +36,7 @@ DRIFT_ROUNDS = 2
 """How often `give_way` smooths the drift over cells: standard deviation 1.73 cells, about 14 input pixels."""
 DRIFT_BORNE = 0.25 / 255
 DRIFT_REFUSED = 1.25 / 255
-"""Drift at which an image begins to give way and has given way wholly; in between, 0.4/255 at most is left."""
+"""Drift at which an image begins to give way, and from which on it does so wholly."""
 BACK_PROJECTION_ROUNDS = 2
 BACK_PROJECTION_GAIN = 0.7
 SATURATED = 1 - 1 / 512
@@ -99,25 +101,39 @@ def lock_and_clip(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: in
     return y.clamp(0, 1)
 
 
-def give_way(y: Tensor, base: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    """Blend y into the interpolated input where its regional grey level is off in spite of the lock.
+def give_way(
+    y: Tensor, behind: Callable[[], Tensor], x: Tensor, valid: Tensor, kernel: Tensor, scale: int
+) -> Tensor:
+    """Blend y into another image where its regional grey level is off in spite of the lock.
+
+    How much of the other image is taken rises with the drift of y, and falls with its own: nothing of it where it is
+    off by as much as y, all where it is off by half as much at most.
 
     Parameters
     ----------
-    y, base : Tensor, (N, 1, scale * H, scale * W), 0..1
-        Restored image and interpolated input.
+    y : Tensor, (N, 1, scale * H, scale * W), 0..1
+        Restored image.
+    behind : callable
+        Makes the other image, of the same shape and range; called only where y gives way somewhere.
     x, valid, kernel, scale
         As in `low_frequency_lock`.
     """
+    drift = _drift(y, x, valid, kernel, scale)
+    share = ((drift - DRIFT_BORNE) / (DRIFT_REFUSED - DRIFT_BORNE)).clamp(0, 1)
+    if not bool(share.any()):
+        return y
+    other = behind()
+    better = 2 - 2 * _drift(other, x, valid, kernel, scale) / drift.clamp_min(DRIFT_BORNE)
+    return torch.lerp(y, other, enlarge(share * better.clamp(0, 1), CELL_PX * scale))
+
+
+def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+    """Return by how much the smoothed means of D(y) differ from those of x, per cell."""
     apart = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
     trusted = F.avg_pool2d(valid, CELL_PX)
     for _ in range(DRIFT_ROUNDS):
         apart, trusted = smooth_cells(apart), smooth_cells(trusted)
-    drift = apart / trusted.clamp_min(0.05)
-    share = ((drift.abs() - DRIFT_BORNE) / (DRIFT_REFUSED - DRIFT_BORNE)).clamp(0, 1)
-    if not bool(share.any()):
-        return y
-    return torch.lerp(y, base, enlarge(share, CELL_PX * scale))
+    return (apart / trusted.clamp_min(0.05)).abs()
 
 
 def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:

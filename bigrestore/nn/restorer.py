@@ -11,6 +11,9 @@ generator run in the precision that is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import attrs
 import torch
 from torch import Tensor, nn
@@ -198,8 +201,13 @@ class Restorer(nn.Module):
         filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
         base, y0, out = self.fidelity(x, valid, psi, filters, dtype)
         added = self._added(x, valid, out, conditions, origins, dtype, share)
-        y = self._guarded(y0 if added is None else y0 + added, base, x, valid, conditions)
-        lone = self._guarded(y0, base, x, valid, conditions) if both and added is not None else y
+
+        @cache
+        def at_zero() -> Tensor:
+            return self._guarded(y0, lambda: base.clamp(0, 1), base, x, valid, conditions)
+
+        y = at_zero() if added is None else self._guarded(y0 + added, at_zero, base, x, valid, conditions)
+        lone = at_zero() if both else y
         return Restored(y, lone, out.log_scale)
 
     def _added(
@@ -223,8 +231,16 @@ class Restorer(nn.Module):
             return None
         return factor * self.detail(out, conditions, origins, dtype)
 
-    def _guarded(self, y: Tensor, base: Tensor, x: Tensor, valid: Tensor, conditions: Conditions) -> Tensor:
-        """Clip an image, hold it to the data, and put saturated background back."""
+    def _guarded(
+        self,
+        y: Tensor,
+        behind: Callable[[], Tensor],
+        base: Tensor,
+        x: Tensor,
+        valid: Tensor,
+        conditions: Conditions,
+    ) -> Tensor:
+        """Clip an image, hold it to the data or let it give way to the one behind, and put saturated background back."""
         kernel, base = conditions.kernel, base.clamp(0, 1)
         if not conditions.lock:
             return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
@@ -233,7 +249,7 @@ class Restorer(nn.Module):
             y = guards.back_project(y, x, valid, kernel, sigma, self.scale)
         y = guards.lock_and_clip(y, x, valid, kernel, self.scale)
         y = guards.keep_saturated(y, base, x, self.scale)
-        return guards.give_way(y, base, x, valid, kernel, self.scale)
+        return guards.give_way(y, behind, x, valid, kernel, self.scale)
 
     def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
         """Return what the generator adds to y0 at realness 1, (N, 1, H * scale, W * scale), float32."""

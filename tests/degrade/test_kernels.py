@@ -22,6 +22,7 @@ from bigrestore.degrade.kernels import (
     generalised_gaussian,
     kernel_size,
     motion,
+    narrowed,
     normalised,
     plateau,
     thickness,
@@ -152,3 +153,17 @@ def test_a_kernel_without_anything_in_it_is_refused() -> None:
         kernel_size(3)
     with pytest.raises(UsageError, match="lanczos"):
         downsampling_taps("lanczos", 2)
+
+
+@pytest.mark.parametrize(
+    "kernel", [gaussian(21, 4.5), fold_downsampling(gaussian(21, 3.9, 3.2, 0.4), "area", 2)]
+)
+def test_a_narrowed_kernel_keeps_its_centre_and_its_shape(kernel: np.ndarray) -> None:
+    made = narrowed(kernel, 3.0)
+    assert_kernel(made)
+    assert equivalent_sigma(made) == pytest.approx(3.0, abs=0.1)
+    before, after = moments(kernel), moments(made)
+    assert after[:2] == pytest.approx(before[:2], abs=0.05)
+    ratio = equivalent_sigma(kernel) / equivalent_sigma(made)
+    np.testing.assert_allclose(after[2] * ratio**2, before[2], atol=0.3)
+    assert np.array_equal(narrowed(kernel, 9.0), kernel)

@@ -81,6 +81,16 @@ def test_a_section_unlike_the_training_data_gets_no_detail_and_says_so(
     assert said is (sigma == 5.0)
 
 
+def test_the_network_is_told_no_wider_kernel_than_it_was_trained_on(caplog: pytest.LogCaptureFixture) -> None:
+    wide = make(kernel=gaussian(21, 5.0)).analyse(windows(3))
+    assert wide.details["sigma_px"] == pytest.approx(equivalent_sigma(gaussian(21, 5.0)), abs=1e-3)
+    assert equivalent_sigma(wide.kernel) == pytest.approx(2.5, abs=0.1)
+    assert "sharpened as if it were by that" in caplog.text
+    assert "realness" not in caplog.text
+    at_most = make(kernel=gaussian(21, 2.5)).analyse(windows(3))
+    np.testing.assert_allclose(wide.psi, at_most.psi, atol=0.15)
+
+
 def test_the_halo_holds_what_realness_looks_at() -> None:
     assert make(with_prior=True, realness=0.0).halo_px == 96
     assert make(with_prior=True, realness=0.1).halo_px == 112

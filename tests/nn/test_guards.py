@@ -108,14 +108,38 @@ def test_an_image_gives_way_where_its_grey_level_is_off_and_nowhere_else(scale: 
     kernel = KERNEL if scale == 1 else area(2)
     x = redegrade(truth, kernel, scale)
     valid, base = torch.ones_like(x), catmull_rom(x, scale)
-    assert torch.equal(guards.give_way(truth, base, x, valid, kernel, scale), truth)
+    assert torch.equal(
+        guards.give_way(truth, lambda: pytest.fail("not needed"), x, valid, kernel, scale), truth
+    )
     for levels, left in ((0.2, 0.2), (0.75, 0.4), (3.0, 0.1)):
         off = truth.clone()
         off[..., : 96 * scale, :] += levels / 255
-        mended = guards.give_way(off, base, x, valid, kernel, scale)
+        mended = guards.give_way(off, lambda: base, x, valid, kernel, scale)
         assert drift_of(mended[..., : 64 * scale, :], x[..., :64, :], scale) < left + 0.05
         assert torch.equal(mended[..., 160 * scale :, :], truth[..., 160 * scale :, :])
     assert torch.equal(mended[..., : 48 * scale, :], base[..., : 48 * scale, :])
+
+
+def test_an_image_does_not_give_way_to_one_that_is_no_better() -> None:
+    truth, base = textured(1), textured(1)
+    x, valid = redegrade(truth, KERNEL, 1), torch.ones(1, 1, 256, 192)
+    off = truth + 2 / 255
+    for levels, taken in ((-3, 0.0), (-1.5, 0.5), (-1, 1.0), (1, 1.0)):
+        mended = guards.give_way(off, lambda at=levels: base + at / 255, x, valid, KERNEL, 1)
+        assert float((mended - off).mean()) == pytest.approx(taken * (levels - 2) / 255, abs=0.02 / 255)
+
+
+def test_damage_says_nothing_of_the_grey_level() -> None:
+    truth = textured(1)
+    x, valid = redegrade(truth, KERNEL, 1), torch.ones(1, 1, 256, 192)
+    valid[..., 64:192, 32:160] = 0
+    spoilt = x * valid
+    off = truth + (1 - valid) * 0.3
+    held = guards.give_way(off, lambda: torch.zeros_like(off), spoilt, valid, torch.ones(1, 1), 1)
+    assert torch.equal(held, off)
+    off = truth + 3 / 255
+    held = guards.give_way(off, lambda: truth, spoilt, valid, torch.ones(1, 1), 1)
+    torch.testing.assert_close(held[..., :48, :], truth[..., :48, :])
 
 
 def test_both_ways_to_the_cell_means_agree() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bigrestore.errors import UsageError
+from bigrestore.nn import guards
 from bigrestore.nn.halo import TOLERANCE, probe_halo
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.presets import PRESETS, get_preset
@@ -218,3 +219,24 @@ def test_the_halo_probe_finds_the_reach_it_needs() -> None:
     assert halo % model.alignment_px == 0
     assert errors[halo] < TOLERANCE < errors[halo - model.alignment_px]
     assert errors[0] > 100 * TOLERANCE
+
+
+def test_where_the_lock_fails_the_output_gives_way_to_the_one_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output with the prior to the one without, and that one to the interpolation."""
+    model, x = trained_like(1, with_prior=True), scene(128, 96)
+
+    def restored(realness: float) -> Tensor:
+        with torch.inference_mode():
+            return model(x, torch.ones_like(x), conditions(1, realness=realness), ORIGIN)
+
+    plain = restored(0.0)
+
+    def failing_with_the_prior(y: Tensor, *rest: object) -> Tensor:
+        return y.clamp(0, 1) if float(y.mean()) > 2 else plain
+
+    monkeypatch.setattr(guards, "lock_and_clip", lambda y, *rest: (y + 0.2).clamp(0, 1))
+    torch.testing.assert_close(restored(0.0), x)
+    monkeypatch.setattr(guards, "lock_and_clip", failing_with_the_prior)
+    monkeypatch.setattr(model, "_added", lambda *given: torch.full_like(x, 5.0))
+    torch.testing.assert_close(restored(1.0), restored(0.0))
+    assert float((restored(1.0) - x).abs().max()) > 1 / 255
