@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, center_of_mass
 
 from bigrestore.errors import UsageError
 
@@ -92,9 +92,7 @@ def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
     if sigma <= widest_px:
         return np.asarray(kernel, np.float32)
     weights = np.asarray(kernel, np.float64)
-    centre = np.array([(np.arange(n) * weights.sum(1 - axis)).sum() for axis, n in enumerate(weights.shape)])
-    centre /= weights.sum()
-    factor = sigma / widest_px
+    centre, factor = np.array(center_of_mass(weights)), sigma / widest_px
     scaled = affine_transform(weights, [factor, factor], offset=centre * (1 - factor), order=1)
     return np.asarray(scaled / scaled.sum(), np.float32)
 

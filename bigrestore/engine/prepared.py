@@ -150,15 +150,10 @@ def prepare(
     goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
     plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
     masker = _masker(section, method, settings)
-    known = {"mask": masker.section} if isinstance(masker, UserMask) else {}
-    if known:
-        check_place(path, [], {"mask": source_paths(settings.mask, known["mask"])})
-    if realness is not None:
-        known["realness map"] = realness.section
+    known = _maps_read(settings, masker, realness, path)
     prints = {what: found.fingerprint() for what, found in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
-    going_on = _goes_on(path, journal, settings, stored, identity, files)
     return Prepared(
         inputs=inputs,
         section=section,
@@ -169,11 +164,24 @@ def prepare(
         output=path,
         store=sidecar(path) / "store.ome.zarr" if plan.passing_store else path,
         journal=journal,
-        going_on=going_on,
+        going_on=_goes_on(path, journal, settings, stored, identity, files),
         identity=identity,
         files=files,
         realness=realness,
     )
+
+
+def _maps_read(
+    settings: RunSettings, masker: Masker, realness: RealnessMap | None, path: Path
+) -> dict[str, Section]:
+    """Return the sections of mask and realness map, where they are given; the output must not lie in the mask."""
+    known = {}
+    if isinstance(masker, UserMask):
+        known["mask"] = masker.section
+        check_place(path, [], {"mask": source_paths(settings.mask, masker.section)})
+    if realness is not None:
+        known["realness map"] = realness.section
+    return known
 
 
 def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:

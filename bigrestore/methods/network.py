@@ -168,8 +168,9 @@ class NetworkMethod:
         known = degradations_of(estimate_section(self._net.estimator, basis, self._see(windows)))
         if self.kernel is not None:
             known = attrs.evolve(known, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
-        sigma = float(equivalent_sigma(known.kernel[0].cpu().numpy()))
-        kernel_array = narrowed(known.kernel[0].cpu().numpy(), trust.SEEN_SIGMA_PX[self.scale])
+        found = known.kernel[0].cpu().numpy()
+        sigma, widest = float(equivalent_sigma(found)), trust.SEEN_SIGMA_PX[self.scale]
+        kernel_array = narrowed(found, widest)
         known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
         alike = round(trust.likeness(sigma, self.scale), 4)
@@ -183,7 +184,7 @@ class NetworkMethod:
                 "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so it is "
                 "sharpened as if it were by that%s.",
                 sigma,
-                trust.SEEN_SIGMA_PX[self.scale],
+                widest,
                 lowered,
             )
         details = {

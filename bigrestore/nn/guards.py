@@ -84,9 +84,8 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
     -------
     Tensor, (N, 1, scale * H, scale * W)
     """
-    means = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
-    trusted = F.avg_pool2d(valid, CELL_PX)
-    remaining, correction = means, torch.zeros_like(means)
+    remaining, trusted = _apart(y, x, valid, kernel, scale)
+    correction = torch.zeros_like(remaining)
     for _ in range(LOCK_ROUNDS):
         smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
         correction = correction + smoothed
@@ -129,8 +128,7 @@ def give_way(
 
 def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
     """Return by how much the smoothed means of D(y) differ from those of x, per cell."""
-    apart = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
-    trusted = F.avg_pool2d(valid, CELL_PX)
+    apart, trusted = _apart(y, x, valid, kernel, scale)
     for _ in range(DRIFT_ROUNDS):
         apart, trusted = smooth_cells(apart), smooth_cells(trusted)
     return (apart / trusted.clamp_min(0.05)).abs()
@@ -150,6 +148,12 @@ def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:
 def noise_sigma(x: Tensor, noise_gain: float, read_noise: float) -> Tensor:
     """Return the noise standard deviation sqrt(noise_gain * x + read_noise**2) of every pixel."""
     return torch.sqrt(noise_gain * x.clamp_min(0) + read_noise**2)
+
+
+def _apart(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Return, per cell, the mean of valid * (x - D(y)) and that of `valid`."""
+    means = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
+    return means, F.avg_pool2d(valid, CELL_PX)
 
 
 def _cell_means_of_redegraded(y: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:

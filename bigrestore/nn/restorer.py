@@ -200,11 +200,12 @@ class Restorer(nn.Module):
         numbers = torch.tensor([conditions.noise_gain, conditions.read_noise], device=x.device)
         filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
         base, y0, out = self.fidelity(x, valid, psi, filters, dtype)
+        base = base.clamp(0, 1)
         added = self._added(x, valid, out, conditions, origins, dtype, share)
 
         @cache
         def at_zero() -> Tensor:
-            return self._guarded(y0, lambda: base.clamp(0, 1), base, x, valid, conditions)
+            return self._guarded(y0, lambda: base, base, x, valid, conditions)
 
         y = at_zero() if added is None else self._guarded(y0 + added, at_zero, base, x, valid, conditions)
         lone = at_zero() if both else y
@@ -241,7 +242,7 @@ class Restorer(nn.Module):
         conditions: Conditions,
     ) -> Tensor:
         """Clip an image, hold it to the data or let it give way to the one behind, and put saturated background back."""
-        kernel, base = conditions.kernel, base.clamp(0, 1)
+        kernel = conditions.kernel
         if not conditions.lock:
             return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
         if self.scale > 1:

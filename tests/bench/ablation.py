@@ -36,18 +36,17 @@ from bigrestore.nn.checkpoint import load_model, save_model
 from bigrestore.nn.interpolation import catmull_rom
 from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
-from bigrestore.score.engine import create_engine
 from bigrestore.train import fidelity
 from bigrestore.train.card import put_section
 from bigrestore.train.codes import drawn_codes
 from bigrestore.train.options import StageOptions
 from bigrestore.train.stages import train_stage
 from tests.bench.material import CASES, Case, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, psnr, to_bytes, write_json
+from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
 from tests.bench.models import default_model
-from tests.bench.naturalness import SCORES
+from tests.bench.naturalness import SCORES, engine
 from tests.bench.quality import reference_of
-from tests.bench.restorers import Candidate, from_method
+from tests.bench.restorers import Candidate, from_method, unit
 
 PRESET = "nano"
 CROP_PX = 512
@@ -238,7 +237,7 @@ def _figures(candidate: Candidate, case: Case, image: ValidationImage) -> dict[s
 
 def _scored(image: NDArray[np.uint8], case: Case, gain: float) -> dict[str, float]:
     """Return the gain with the scores of an image."""
-    scores = create_engine("native").score(image.astype(np.float32) / np.float32(255))
+    scores = engine().score(unit(image))
     return {f"gain {case.key}": gain} | {name: scores[name] for name in SCORES}
 
 
@@ -283,12 +282,12 @@ def section(
         f"them. Judged blind on the middle {CROP_PX} px of the images of the validation; gains in dB over "
         f"{'the input' if scale == 1 else 'Catmull-Rom'}, scores in the mean of all cases.",
         "",
-        *(f"| {' | '.join(cells)} |" for cells in ([f"x{scale}", *keys], ["---"] * (1 + len(keys)))),
-        f"| {' | '.join(['input', *(f'{before[key]:.2f}' for key in keys)])} |",
+        markdown_row([f"x{scale}", *keys]),
+        markdown_row(["---"] * (1 + len(keys))),
+        markdown_row(["input", *(f"{before[key]:.2f}" for key in keys)]),
     ]
     for name, found in rows.items():
-        values = [_spread([each[key] for each in found]) for key in keys]
-        lines.append(f"| {' | '.join([name, *values])} |")
+        lines.append(markdown_row([name, *(_spread([each[key] for each in found]) for key in keys)]))
     lines += [
         "",
         "What a part brings, seed by seed, in the mean of the gains and in NIQE (less is more natural):",

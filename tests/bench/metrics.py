@@ -67,6 +67,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return one row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
 def figure_table(figures: Sequence[Figure]) -> str:
     """Return the bench table: figure, target, measured, met."""
     rows = [(figure.name, figure.target, figure.measured, figure.verdict) for figure in figures]

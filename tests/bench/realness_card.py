@@ -16,7 +16,8 @@ from PIL import Image
 from bigrestore.train.card import put_section
 from tests.bench import curves
 from tests.bench.curves import MOST_LOSS_DB, CaseResult, control, default_realness
-from tests.bench.naturalness import SCORES, TILE_PX, Row, changes, interval_text
+from tests.bench.metrics import markdown_row
+from tests.bench.naturalness import SCORES, TILE_PX, Judged, Row, changes, interval_text
 
 TITLE = "Realness"
 COLOURS = 64
@@ -37,11 +38,14 @@ def section(results: Sequence[CaseResult], picture: str) -> str:
     chosen = default_realness(results)
     images = len(results[0].before.images)
     tiles = sum(len(image.scores) for image in results[0].before.images)
-    after = [result.curve[chosen].images for result in results]
-    found = changes(after, [result.before.images for result in results])
-    said = ", ".join(f"{name.upper()} {interval_text(found[name])}" for name in SCORES)
-    truth = changes([result.clean.images for result in results], [result.before.images for result in results])
-    best = ", ".join(f"{name.upper()} {interval_text(truth[name])}" for name in SCORES)
+    before = [result.before.images for result in results]
+
+    def against_input(after: list[list[Judged]]) -> str:
+        found = changes(after, before)
+        return ", ".join(f"{name.upper()} {interval_text(found[name])}" for name in SCORES)
+
+    said = against_input([result.curve[chosen].images for result in results])
+    best = against_input([result.clean.images for result in results])
     cases = "; ".join(result.case.title for result in results)
     lines = [
         f"Measured on {images} images that were never trained on, {tiles} tissue tiles of {TILE_PX} px. Cases: "
@@ -54,7 +58,7 @@ def section(results: Sequence[CaseResult], picture: str) -> str:
         "",
         f"![fidelity, naturalness and invented blobs over realness]({picture})",
         "",
-        *(f"| {' | '.join(cells)} |" for cells in (HEADER, ["---"] * len(HEADER))),
+        *(markdown_row(cells) for cells in (HEADER, ["---"] * len(HEADER))),
     ]
     for result in results:
         lines += _rows(result, chosen)
@@ -85,7 +89,7 @@ def _rows(result: CaseResult, chosen: float) -> list[str]:
         cells = [result.case.key, f"unsharp mask over the {base}", *empty, f"{share:.2%}", "-"]
         if math.isnan(share):
             cells[-2] = "never reaches that NIQE"
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(markdown_row(cells))
     return lines
 
 
@@ -95,7 +99,7 @@ def _line(key: str, name: str, row: Row) -> str:
     cells = [key, name, *fidelity]
     cells += [f"{1e4 * row.mean('sharpness'):.2f}", *(f"{row.mean(score):.2f}" for score in SCORES)]
     cells += [f"{row.blobs(kind).share:.2%}" for kind in ("invented", "lost")]
-    return f"| {' | '.join(cells)} |"
+    return markdown_row(cells)
 
 
 def plot(results: Sequence[CaseResult], path: Path, title: str) -> None:

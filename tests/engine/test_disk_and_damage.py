@@ -130,9 +130,8 @@ def test_a_run_that_mends_and_is_stopped_is_not_taken_for_finished(tmp_path: Pat
     (out / "0/c/0/0").unlink()
 
     def stop(_: int, __: TileBatch) -> None:
-        signal.getsignal(signal.SIGTERM)(
-            signal.SIGTERM, None
-        )  # delivered, it might come when the tile is done
+        # the handler itself: a signal that is delivered may come when the tile is done
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
 
     with pytest.raises(StoppedError):
         go(source, out, Fir(hook=stop), resume=True, threads=1)
