@@ -314,8 +314,7 @@ def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
     The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an
     undegraded section, which a recipe may ask for among many pairs, would be no use alone.
     """
-    always = attrs.evolve(recipe, identity_probability=0.0)
-    (drawn,) = draw(always, scale, 1, np.random.default_rng([seed]))
+    (drawn,) = draw(recipe.always_degrading(), scale, 1, np.random.default_rng([seed]))
     second = drawn.second
     if second is not None:
         second = attrs.evolve(second, storage=attrs.evolve(second.storage, jpeg_phase=(0, 0)))

@@ -155,8 +155,8 @@ def _pairs(
     train_images, held_out_images = images
     side = patch_size(input_px, model.scale)
     return PairSource(
-        PatchSource(train_images, side, model.scale),
-        _held_out_source(train_images, held_out_images, side, model.scale),
+        PatchSource(train_images, side),
+        _held_out_source(train_images, held_out_images, side),
         Recipe.load(options.recipe),
         model.scale,
         seed=options.seed,
@@ -170,8 +170,8 @@ def _details(images: Images, model: Restorer, options: StageOptions) -> DetailSo
     train_images, held_out_images = images
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
-        PatchSource(train_images, side, scale),
-        _held_out_source(train_images, held_out_images, side, scale, augment=True),
+        PatchSource(train_images, side),
+        _held_out_source(train_images, held_out_images, side, augment=True),
         scale,
         seed=options.seed,
         device=torch.device(options.device),
@@ -179,13 +179,13 @@ def _details(images: Images, model: Restorer, options: StageOptions) -> DetailSo
 
 
 def _held_out_source(
-    train_images: list[GreyImage], held_out: list[GreyImage], side: int, scale: int, *, augment: bool = False
+    train_images: list[GreyImage], held_out: list[GreyImage], side: int, *, augment: bool = False
 ) -> PatchSource:
     """Return the source of the held-out windows; where none of their images holds one, of those trained on."""
     try:
-        return PatchSource(held_out, side, scale, augment=augment)
+        return PatchSource(held_out, side, augment=augment)
     except InputError as error:
         log.warning(
             "No held-out image can be used (%s); the running figures are of images trained on.", error
         )
-        return PatchSource(train_images, side, scale, augment=augment)
+        return PatchSource(train_images, side, augment=augment)

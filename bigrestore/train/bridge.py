@@ -36,7 +36,7 @@ from bigrestore.nn.prior import Generator
 from bigrestore.nn.restorer import Restorer
 from bigrestore.nn.unet import UNetOutput
 from bigrestore.train.adversary import Adversary
-from bigrestore.train.codes import drawn_codes, read, shown_masks, written
+from bigrestore.train.codes import drawn_codes, encode, read, shown_masks
 from bigrestore.train.data import step_generator, step_rng
 from bigrestore.train.detail import DETAIL_SIGMA_PX, low_pass
 from bigrestore.train.detail import PATCH_PX as DETAIL_PX
@@ -158,7 +158,7 @@ class BridgeStage:
         pairs = self.pairs.at(step, self.batch)
         rng = step_rng(self.seed, step, CHOICE_STREAM)
         valid = shown_masks(pairs, rng)
-        codes = drawn_codes(self.model, pairs, valid, rng)
+        codes = drawn_codes(self.model, pairs.known, rng)
         with torch.no_grad():
             base, y0, out = self.model.fidelity(pairs.degraded, valid, *codes, self.dtype)
         origins = torch.from_numpy(rng.integers(0, 1 << 16, (self.batch, 2)) * self.model.alignment_px)
@@ -295,7 +295,7 @@ class BridgeStage:
         part = slice(start, start + SHOWN)
         degraded, valid = everything.degraded[part], everything.valid[part]
         kernel, target = everything.known.kernel[part], everything.target[part]
-        psi, filters = written(self.model, read(self.model, degraded, valid))
+        psi, filters = encode(self.model, read(self.model, degraded, valid))
         base, y0, out = self.model.fidelity(degraded, valid, psi, filters, self.dtype)
         origins = torch.zeros(len(degraded), 2, dtype=torch.int64)
         y1, w_field = self._detailed(self._trained, y0, out, start, origins)

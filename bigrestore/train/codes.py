@@ -1,13 +1,15 @@
 """What a network in training is told of the degradation of a window, and what it is not.
 
-Truth, the estimator's reading of the same window, or nothing: a network that has only known the truth does
-not bear the estimator's errors, and one that has only known the estimator does not use a good kernel. So two
-fifths of the pairs come with the truth, two fifths with what is read, and the rest with the zero code, "unknown".
-Damage masks are shown half of the time, so that marked and unmarked damage are both known.
+A section is read from many windows at once, so its reading errs less than one of a single patch would. What the
+network is told is therefore the truth, the truth with errors of the size that readings of sections have, or, rarely,
+nothing: a network that has only known the truth does not bear errors, and one that is told a poor reading of every
+patch learns to distrust them all. Damage masks are shown half of the time, so that marked and unmarked damage are
+both known.
 """
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,8 +20,16 @@ from bigrestore.nn.restorer import Restorer
 from bigrestore.nn.wiener import tissue_sigma, wiener_filters
 from bigrestore.train.pairs import Pairs
 
-ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.2
+ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.05
 MASK_SHOWN_SHARE = 0.5
+WIDTH_ERROR, WIDTH_ERROR_PX = 0.08, 0.06
+"""Standard errors of a kernel's sigma: relative, and in input pixels on top."""
+SHAPE_SHARE = 0.3
+"""Share of the misread kernels that are taken for Gaussians, in part or wholly."""
+READ_ERROR, GAIN_ERROR = 0.2, 0.6
+"""Standard errors of the logarithms of read noise and noise gain."""
+QUALITY_ERROR, QUALITY_MISSED_SHARE = 4.0, 0.1
+"""Standard error of a JPEG quality, and share of the JPEGs that are not seen at all."""
 
 
 @torch.no_grad()
@@ -29,7 +39,7 @@ def read(model: Restorer, degraded: Tensor, valid: Tensor) -> Degradations:
 
 
 @torch.no_grad()
-def written(model: Restorer, known: Degradations) -> tuple[Tensor, Tensor]:
+def encode(model: Restorer, known: Degradations) -> tuple[Tensor, Tensor]:
     """Return codes, (N, 24), and linear deconvolutions of degradations."""
     sigma = tissue_sigma(known.noise_gain, known.read_noise)
     filters = wiener_filters(known.kernel, sigma, model.scale)
@@ -42,14 +52,76 @@ def shown_masks(pairs: Pairs, rng: np.random.Generator) -> Tensor:
     return torch.where(shown[:, None, None, None], pairs.valid, torch.ones_like(pairs.valid))
 
 
-def drawn_codes(
-    model: Restorer, pairs: Pairs, valid: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return oracle, estimated or dropped codes, drawn per pair, with their filters."""
-    choice = torch.from_numpy(rng.random(len(valid))).to(pairs.degraded.device)
-    psi, filters = written(model, pairs.known)
-    asked = (choice >= ORACLE_SHARE) & (choice < 1 - DROPPED_SHARE)
-    if bool(asked.any()):
-        psi[asked], filters[asked] = written(model, read(model, pairs.degraded[asked], valid[asked]))
+def drawn_codes(model: Restorer, known: Degradations, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return codes and filters of the truth, of a misreading of it, or dropped ones, drawn per pair."""
+    choice = torch.from_numpy(rng.random(len(known.kernel))).to(known.kernel.device)
+    wrong = misread(known, model.scale, rng)
+    oracle = choice < ORACLE_SHARE
+    fields = {
+        field.name: torch.where(
+            oracle.view(-1, *[1] * (getattr(known, field.name).ndim - 1)),
+            getattr(known, field.name),
+            getattr(wrong, field.name),
+        )
+        for field in attrs.fields(Degradations)
+    }
+    psi, filters = encode(model, Degradations(**fields))
     psi[choice >= 1 - DROPPED_SHARE] = 0
     return psi, filters
+
+
+def misread(known: Degradations, scale: int, rng: np.random.Generator) -> Degradations:
+    """Return degradations with errors of the size that readings of whole sections have."""
+    count, device = len(known.kernel), known.kernel.device
+
+    def normal(deviation: float) -> Tensor:
+        return torch.from_numpy(rng.normal(0.0, deviation, count).astype(np.float32)).to(device)
+
+    gaussian = torch.from_numpy((rng.random(count) * (rng.random(count) < SHAPE_SHARE)).astype(np.float32))
+    widths = normal(WIDTH_ERROR), normal(WIDTH_ERROR_PX * scale)
+    unseen = torch.from_numpy(rng.random(count) < QUALITY_MISSED_SHARE).to(device)
+    quality = (known.jpeg_quality + normal(QUALITY_ERROR)).clamp(30, 99)
+    return attrs.evolve(
+        known,
+        kernel=misread_kernels(known.kernel, *widths, gaussian.to(device)),
+        noise_gain=known.noise_gain * torch.exp(normal(GAIN_ERROR)),
+        read_noise=known.read_noise * torch.exp(normal(READ_ERROR)),
+        jpeg_quality=torch.where((known.jpeg_quality > 0) & ~unseen, quality, torch.zeros_like(quality)),
+    )
+
+
+def misread_kernels(kernels: Tensor, relative: Tensor, absolute: Tensor, gaussian: Tensor) -> Tensor:
+    """Return kernels of other widths about the same centres, partly replaced by Gaussians.
+
+    Parameters
+    ----------
+    kernels : Tensor, (N, k, k)
+    relative, absolute : Tensor, (N,)
+        The sigma becomes sigma * (1 + relative) + absolute, output pixels, and at least a third of what it was.
+    gaussian : Tensor, (N,)
+        Share of the Gaussian of the same width in each.
+
+    Returns
+    -------
+    Tensor, (N, k, k)
+        Non-negative, each sums to one. A width is changed by a Gaussian factor exp(-2 pi^2 v f^2) on the transfer,
+        v the change of the variance.
+    """
+    size = kernels.shape[-1]
+    at = torch.arange(size, device=kernels.device, dtype=kernels.dtype) - size // 2
+    marginals = kernels.sum(2), kernels.sum(1)
+    centres = [(p * at).sum(1) for p in marginals]
+    variance = sum((p * at**2).sum(1) - c**2 for p, c in zip(marginals, centres, strict=True)) / 2
+    sigma = torch.as_tensor(variance).clamp_min(0).sqrt()
+    wanted = torch.maximum(sigma * (1 + relative) + absolute, sigma / 3)
+    frequency = torch.fft.fftfreq(size, device=kernels.device)
+    squared = frequency[:, None] ** 2 + frequency[None] ** 2
+    factor = torch.exp(-2 * torch.pi**2 * (wanted**2 - sigma**2)[:, None, None] * squared)
+    changed = torch.fft.ifft2(torch.fft.fft2(kernels) * factor).real.clamp_min(0)
+    away = (at[:, None] - centres[0][:, None, None]) ** 2 + (at[None] - centres[1][:, None, None]) ** 2
+    round_one = torch.exp(-0.5 * away / wanted.clamp_min(0.2)[:, None, None] ** 2)
+    shares = gaussian[:, None, None]
+    changed = changed / changed.sum((1, 2), keepdim=True)
+    round_one = round_one / round_one.sum((1, 2), keepdim=True)
+    mixed: Tensor = (1 - shares) * changed + shares * round_one
+    return mixed

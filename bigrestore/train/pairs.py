@@ -2,10 +2,6 @@
 
 The pairs of a step depend only on (seed, step), so a resumed training sees the ones it would have seen.
 Held-out pairs come from files that are never trained on, under degradations that are drawn once.
-
-A share of the clean windows is softened a little before anything else, as a lens or a camera would: clean
-images of this field differ in how sharp they are, and a network that has only seen the sharpest takes every
-soft original for a blurred one and sharpens what was never lost.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bigrestore.degrade.degradation import Degradation, psi_targets
 from bigrestore.degrade.recipe import draw
@@ -25,10 +20,6 @@ from bigrestore.train.data import PatchSource, step_generator, step_rng
 
 HELD_OUT_SEED = 7_654_321
 KERNEL_SEED = 1_234_567
-SOFT_SHARE = 0.4
-SOFT_SIGMA_PX = (0.4, 1.2)
-"""Share of the clean windows that are softened, and by how much, in output pixels."""
-SOFT_REACH_PX = 4
 
 
 @attrs.frozen(eq=False)
@@ -105,31 +96,13 @@ class PairSource:
 
     def _make(self, source: PatchSource, seed: int, step: int, count: int, together: int) -> Pairs:
         rng = step_rng(seed, step)
-        clean = soften(source.draw(count, rng, self.device, together), rng, together)
+        clean = source.draw(count, rng, self.device, together)
         drawn = [
             one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
         ]
         generator = step_generator(seed, step, self.device)
         degraded, valid, target = degrade_batch(clean, drawn, self.scale, generator)
         return Pairs(degraded, valid, target, known_of(drawn, self.device), drawn)
-
-
-def soften(clean: Tensor, rng: np.random.Generator, together: int = 1) -> Tensor:
-    """Blur a drawn share of windows, (N, 1, H, W), by Gaussians of drawn width; the border repeats.
-
-    `together` windows in a row are blurred alike.
-    """
-    sets = len(clean) // together
-    sigma = rng.uniform(*SOFT_SIGMA_PX, sets)
-    sigma[rng.random(sets) >= SOFT_SHARE] = 1e-3
-    at = torch.arange(-SOFT_REACH_PX, SOFT_REACH_PX + 1, device=clean.device, dtype=clean.dtype)
-    widths = torch.from_numpy(np.repeat(sigma, together)).to(clean)[:, None]
-    taps = torch.exp(-0.5 * (at / widths) ** 2)
-    taps = (taps / taps.sum(1, keepdim=True))[:, None, None]
-    reach = SOFT_REACH_PX
-    rows = F.pad(clean.transpose(0, 1), (reach, reach, reach, reach), mode="replicate")
-    rows = F.conv2d(rows, taps, groups=len(clean))
-    return F.conv2d(rows, taps.mT, groups=len(clean)).transpose(0, 1).contiguous()
 
 
 def patch_size(input_px: int, scale: int) -> int:
