@@ -12,11 +12,13 @@ from __future__ import annotations
 import attrs
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.nn.code import Degradations, compose_psi
 from bigrestore.nn.estimator import degradations_of
 from bigrestore.nn.restorer import Restorer
+from bigrestore.nn.trust import SEEN_SIGMA_PX
 from bigrestore.nn.wiener import tissue_sigma, wiener_filters
 from bigrestore.train.pairs import Pairs
 
@@ -26,6 +28,10 @@ WIDTH_ERROR, WIDTH_ERROR_PX = 0.08, 0.06
 """Standard errors of a kernel's sigma: relative, and in input pixels on top."""
 SHAPE_SHARE = 0.3
 """Share of the misread kernels that are taken for Gaussians, in part or wholly."""
+FOURIER_SIGMA_PX = 0.9
+"""Kernels narrower than this are changed in the Fourier domain."""
+MOST_NARROWING_PX2 = 0.12
+"""Variance that the Fourier domain takes away at most: more would lift what a sampled kernel has at its edges."""
 READ_ERROR, GAIN_ERROR = 0.2, 0.6
 """Standard errors of the logarithms of read noise and noise gain."""
 QUALITY_ERROR, QUALITY_MISSED_SHARE = 4.0, 0.1
@@ -65,9 +71,18 @@ def drawn_codes(model: Restorer, known: Degradations, rng: np.random.Generator) 
         )
         for field in attrs.fields(Degradations)
     }
-    psi, filters = encode(model, Degradations(**fields))
+    told = Degradations(**fields)
+    psi, filters = encode(model, attrs.evolve(told, kernel=limited(told.kernel, model.scale)))
     psi[choice >= 1 - DROPPED_SHARE] = 0
     return psi, filters
+
+
+def limited(kernels: Tensor, scale: int) -> Tensor:
+    """Return kernels narrowed to the widest that a run tells the network of (`SEEN_SIGMA_PX`)."""
+    sigma, rows, columns = _moments(kernels)
+    narrow = _scaled(kernels, (SEEN_SIGMA_PX[scale] / sigma.clamp_min(0.1)).clamp_max(1), rows, columns)
+    narrow = narrow / narrow.sum((1, 2), keepdim=True)
+    return torch.where((sigma > SEEN_SIGMA_PX[scale])[:, None, None], narrow, kernels)
 
 
 def misread(known: Degradations, scale: int, rng: np.random.Generator) -> Degradations:
@@ -104,24 +119,44 @@ def misread_kernels(kernels: Tensor, relative: Tensor, absolute: Tensor, gaussia
     Returns
     -------
     Tensor, (N, k, k)
-        Non-negative, each sums to one. A width is changed by a Gaussian factor exp(-2 pi^2 v f^2) on the transfer,
-        v the change of the variance.
+        Non-negative, each sums to one. A small kernel is changed by a Gaussian factor exp(-2 pi^2 v f^2) on its
+        transfer, v the change of the variance; a large one, whose zeros that would lift, is scaled as an image.
     """
-    size = kernels.shape[-1]
-    at = torch.arange(size, device=kernels.device, dtype=kernels.dtype) - size // 2
-    marginals = kernels.sum(2), kernels.sum(1)
-    centres = [(p * at).sum(1) for p in marginals]
-    variance = sum((p * at**2).sum(1) - c**2 for p, c in zip(marginals, centres, strict=True)) / 2
-    sigma = torch.as_tensor(variance).clamp_min(0).sqrt()
+    sigma, rows, columns = _moments(kernels)
     wanted = torch.maximum(sigma * (1 + relative) + absolute, sigma / 3)
+    size = kernels.shape[-1]
     frequency = torch.fft.fftfreq(size, device=kernels.device)
     squared = frequency[:, None] ** 2 + frequency[None] ** 2
-    factor = torch.exp(-2 * torch.pi**2 * (wanted**2 - sigma**2)[:, None, None] * squared)
-    changed = torch.fft.ifft2(torch.fft.fft2(kernels) * factor).real.clamp_min(0)
-    away = (at[:, None] - centres[0][:, None, None]) ** 2 + (at[None] - centres[1][:, None, None]) ** 2
+    change = (wanted**2 - sigma**2).clamp_min(-MOST_NARROWING_PX2)[:, None, None]
+    small = torch.fft.ifft2(torch.fft.fft2(kernels) * torch.exp(-2 * torch.pi**2 * change * squared)).real
+    large = _scaled(kernels, wanted / sigma.clamp_min(0.1), rows, columns)
+    changed = torch.where((sigma < FOURIER_SIGMA_PX)[:, None, None], small, large).clamp_min(0)
+    at = torch.arange(size, device=kernels.device, dtype=kernels.dtype) - size // 2
+    away = (at[:, None] - rows[:, None, None]) ** 2 + (at[None] - columns[:, None, None]) ** 2
     round_one = torch.exp(-0.5 * away / wanted.clamp_min(0.2)[:, None, None] ** 2)
     shares = gaussian[:, None, None]
     changed = changed / changed.sum((1, 2), keepdim=True)
     round_one = round_one / round_one.sum((1, 2), keepdim=True)
     mixed: Tensor = (1 - shares) * changed + shares * round_one
     return mixed
+
+
+def _moments(kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the equivalent sigma, and the centre's row and column from the middle, of kernels: (N,) each."""
+    size = kernels.shape[-1]
+    at = torch.arange(size, device=kernels.device, dtype=kernels.dtype) - size // 2
+    along_y, along_x = kernels.sum(2), kernels.sum(1)
+    rows, columns = (along_y * at).sum(1), (along_x * at).sum(1)
+    variance = ((along_y * at**2).sum(1) - rows**2 + (along_x * at**2).sum(1) - columns**2) / 2
+    return variance.clamp_min(0).sqrt(), rows, columns
+
+
+def _scaled(kernels: Tensor, factor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return kernels enlarged about their centres by bilinear interpolation."""
+    half = kernels.shape[-1] / 2
+    centre = torch.stack([columns, rows], dim=1) / half
+    turn = torch.zeros(len(kernels), 2, 3, dtype=kernels.dtype, device=kernels.device)
+    turn[:, 0, 0] = turn[:, 1, 1] = 1 / factor
+    turn[:, :, 2] = centre * (1 - 1 / factor)[:, None]
+    grid = F.affine_grid(turn, [len(kernels), 1, *kernels.shape[1:]], align_corners=False)
+    return F.grid_sample(kernels[:, None], grid, align_corners=False)[:, 0]
