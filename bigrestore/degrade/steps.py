@@ -233,21 +233,21 @@ def moved(image: Tensor, shift: Shift, interpolation: str) -> Tensor:
     interpolation : str
         See `bigrestore.degrade.interpolators.tap_table`.
     """
-    table = torch.from_numpy(tap_table(interpolation)).to(image.device)
     height, width = image.shape
-    (row, row_phase), (column, column_phase) = (_split(part) for part in shift)
-    first = 1 - len(table) // 2
-    row = row + torch.arange(height, device=image.device)[:, None]
-    column = column + torch.arange(width, device=image.device)[None, :]
-    columns = [(column + (first + j)).clamp_(0, width - 1) for j in range(len(table))]
-    weights = [table[j][column_phase] for j in range(len(table))]
+    (row, row_taps), (column, column_taps) = (_split(part, interpolation) for part in shift)
+    count = row_taps.shape[-1]
+    row = row + torch.arange(height, device=image.device)[:, None] + (1 - count // 2)
+    column = column + torch.arange(width, device=image.device)[None, :] + (1 - count // 2)
+    columns = [(column + j).clamp_(0, width - 1) for j in range(count)]
     flat, total = image.reshape(-1), torch.zeros_like(image)
-    for i in range(len(table)):
-        start = (row + (first + i)).clamp_(0, height - 1) * width
+    for i in range(count):
+        start = (row + i).clamp_(0, height - 1) * width
         line = torch.zeros_like(image)
-        for at, weight in zip(columns, weights, strict=True):
-            line = line + flat[start + at] * weight
-        total = total + line * table[i][row_phase]
+        for j, at in enumerate(columns):
+            line = (
+                line + flat.index_select(0, (start + at).view(-1)).view(height, width) * column_taps[..., j]
+            )
+        total = total + line * row_taps[..., i]
     return total
 
 
@@ -256,25 +256,26 @@ def displaced(image: Tensor, displacement: Shift) -> Tensor:
 
     `displacement` is that of `registration_shifts`, in pixels of the image; beyond the edge the last pixel repeats.
     """
-    table = torch.from_numpy(tap_table("lanczos")).to(image.device)
     for axis, part in ((1, displacement[1]), (0, displacement[0])):
         side = image.shape[axis]
-        at, phase = _split(part)
+        at, taps = _split(part, "lanczos")
         own = torch.arange(side, device=image.device)
-        at = at + (own[None, :] if axis == 1 else own[:, None]) + (1 - len(table) // 2)
+        at = at + (own[None, :] if axis == 1 else own[:, None]) + (1 - taps.shape[-1] // 2)
         total = torch.zeros_like(image)
-        for tap in table:
-            total = total + torch.gather(image, axis, at.clamp(0, side - 1)) * tap[phase]
-            at = at + 1
+        for j in range(taps.shape[-1]):
+            total = total + torch.gather(image, axis, at.clamp(0, side - 1)) * taps[..., j]
+            at += 1
         image = total
     return image
 
 
-def _split(shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whole pixels and the phase, 0 .. 1023, of a shift."""
+def _split(shift: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
+    """Return whole pixels, (h, w), and the taps, (h, w, n), of a shift rounded to 1/1024 px."""
     steps = torch.round(shift * PHASES).to(torch.int64)
-    whole = torch.div(steps, PHASES, rounding_mode="floor")
-    return whole, steps - whole * PHASES
+    table = torch.from_numpy(tap_table(interpolation).T.copy()).to(shift.device)
+    phase = torch.bitwise_and(steps, PHASES - 1)
+    taps = table.index_select(0, phase.view(-1)).view(*shift.shape, -1)
+    return steps >> (PHASES.bit_length() - 1), taps
 
 
 def registered(image: Tensor, shift: Shift, orders: tuple[str, ...]) -> Tensor:
