@@ -165,7 +165,7 @@ class NetworkMethod:
             return SectionStatistics(
                 kernel.cpu().numpy(), psi.numpy(), gain, read, {"windows": 0, "likeness": 0.0}
             )
-        known = degradations_of(estimate_section(self._net.estimator, basis, self._see(windows)))
+        known = degradations_of(estimate_section(self._net.estimator, self._see(windows)))
         if self.kernel is not None:
             known = attrs.evolve(known, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
         found = known.kernel[0].cpu().numpy()

@@ -46,7 +46,7 @@ def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
 def aligned(profile: Tensor) -> Tensor:
     """Turn profiles, (N, 16), so that the largest step comes first along both axes."""
     turned = []
-    for part in profile.split(PERIOD, dim=1):
+    for part in torch.split(profile, PERIOD, dim=1):
         order = (part.argmax(1, keepdim=True) + torch.arange(PERIOD, device=profile.device)) % PERIOD
         turned.append(part.gather(1, order))
     return torch.cat(turned, dim=1)

@@ -99,7 +99,7 @@ def build_stage(
         return _bridge_stage(name, images, model, info, options, settings)
     if name == "estimator":
         pairs = _pairs(
-            images, model, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.HELD_OUT_TOGETHER
+            images, model, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
         )
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
     pairs = _pairs(images, model, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
