@@ -106,17 +106,45 @@ def fidelity(image: Grey, pair: TwinPair) -> float:
     return psnr(pair.inside(image), pair.inside(pair.target))
 
 
+def restored(model: Model, pairs: Sequence[TwinPair], realness: float | None) -> list[Grey]:
+    """Return the restored inputs of all pairs, blind."""
+    candidate = model.candidate(realness)
+    return [to_bytes(candidate.restore(pair.low)) for pair in pairs]
+
+
 def judge_gains(
-    model: Model, pairs: Sequence[TwinPair], sigmas: Sequence[float] = TOLD_SIGMAS
+    model: Model,
+    pairs: Sequence[TwinPair],
+    blind: Sequence[Grey],
+    sigmas: Sequence[float] = TOLD_SIGMAS,
 ) -> list[dict[str, Any]]:
-    """Return a row for every pair: the input's PSNR, the gain blind and told each sigma, and what was read."""
-    blind = model.candidate()
+    """Return a row for every pair: the input's PSNR, the gain blind and told each sigma, and what was read.
+
+    Parameters
+    ----------
+    model : Model
+        Judged at realness 0.
+    pairs : sequence of TwinPair
+        What it restores.
+    blind : sequence of ndarray
+        What it made of them blind.
+    sigmas : sequence of float
+        Input pixels.
+    """
     told = {sigma: model.candidate(told_sigma=sigma) for sigma in sorted({*sigmas, USUAL_SIGMA})}
-    return [gain_row(pair, blind, told) for pair in pairs]
+    analyse = model.candidate().analyse
+    rows = []
+    for pair, image in zip(pairs, blind, strict=True):
+        row = gain_row(pair, image, told)
+        if analyse is not None:
+            statistics = analyse(pair.low)
+            row |= {"sigma_read": read_sigma(statistics, pair.scale), "details": dict(statistics.details)}
+        rows.append(row)
+    return rows
 
 
-def gain_row(pair: TwinPair, blind: Candidate, told: Mapping[float, Candidate]) -> dict[str, Any]:
-    """Return the row of one pair."""
+def gain_row(pair: TwinPair, blind: Grey, told: Mapping[float, Candidate]) -> dict[str, Any]:
+    """Return the gains of one pair; `told` holds the model by the sigma that it is told."""
     before = fidelity(reference_of(pair), pair)
     gains = {
         sigma: fidelity(to_bytes(candidate.restore(pair.low)), pair) - before
@@ -124,22 +152,17 @@ def gain_row(pair: TwinPair, blind: Candidate, told: Mapping[float, Candidate]) 
     }
     best = max(gains, key=lambda sigma: gains[sigma])
     fall = spectral_fall_db(pair.target)
-    row = {
+    return {
         "image": pair.name,
         "fall_db": fall,
         "at_standard": fall <= STANDARD_DB,
         "psnr_input": before,
-        "gain_blind": fidelity(to_bytes(blind.restore(pair.low)), pair) - before,
+        "gain_blind": fidelity(blind, pair) - before,
         "gain_told": gains[USUAL_SIGMA],
         "gain_best": gains[best],
         "sigma_best": best,
         "gains_told": {f"{sigma:g}": gain for sigma, gain in gains.items()},
     }
-    if blind.analyse is not None:
-        statistics = blind.analyse(pair.low)
-        row["sigma_read"] = read_sigma(statistics, pair.scale)
-        row["details"] = dict(statistics.details)
-    return row
 
 
 def gains_table(rows: Sequence[dict[str, Any]], scale: int) -> str:

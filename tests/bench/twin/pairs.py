@@ -11,8 +11,6 @@ The seed and the order of the draws are part of the definition: seed 1 gives the
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 import numpy as np
 from numpy.typing import NDArray

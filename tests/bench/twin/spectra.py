@@ -1,4 +1,4 @@
-"""What the power spectrum of an image says: how fast it falls.
+"""What the power spectrum of an image says: how fast it falls, and whether it has lines at Nyquist.
 
 The standard of a sharp image is a fall of at most 21 dB from 0.141 to 0.484 cycles/px: an image that falls faster does
 not use its pixel grid. Power is that of tissue windows of 128 px under a Hann taper, in rings of 1/64 cycles/px.
@@ -26,6 +26,12 @@ GLASS = 240
 
 LEAST_TISSUE = 0.5
 """Share of darker pixels that makes a window tissue."""
+
+NEAR, FAR = 6, 25
+"""First bin beside Nyquist that it is compared with, and the first that it is not."""
+
+REACH = 2
+"""Bins about Nyquist that count as a checkerboard."""
 
 
 def spectral_fall_db(image: Grey) -> float:
@@ -67,3 +73,28 @@ def tissue_windows(image: Grey) -> list[Grey]:
     shares = [float(np.mean(window < GLASS)) for window in windows]
     least = min(LEAST_TISSUE, max(shares, default=0.0))
     return [window for window, share in zip(windows, shares, strict=True) if share >= least]
+
+
+def nyquist_lines(image: Grey) -> dict[str, float]:
+    """Return how much stronger an image is at Nyquist than beside it: a ratio of powers, 1 where nothing stands out.
+
+    Power is that of the whole image, because what repeats every second pixel adds up over all of it, against that
+    of the bins 6 to 24 away.
+
+    Returns
+    -------
+    dict
+        `columns`: period of 2 px along x (fx = 0.5), mean over all fy off Nyquist of the ratio at each; `rows`: along y;
+        `checkerboard`: along both, the 5 x 5 bins about fx = fy = 0.5: fewer are too few for a mean that chance does not
+        move by more than a decibel.
+    """
+    height, width = (n - n % 2 for n in image.shape)
+    power = tapered_power(image[:height, :width])
+    power = np.roll(power, (-(height // 2), -(width // 2)), (0, 1))  # Nyquist comes first
+    beside = np.r_[NEAR:FAR, 1 - FAR : 1 - NEAR]
+    at, off = np.arange(-REACH, REACH + 1), slice(FAR, 1 - FAR)
+    return {
+        "columns": float(np.mean(power[off, 0] / power[off][:, beside].mean(axis=1))),
+        "rows": float(np.mean(power[0, off] / power[beside][:, off].mean(axis=0))),
+        "checkerboard": float(power[np.ix_(at, at)].mean() / power[np.ix_(beside, beside)].mean()),
+    }
