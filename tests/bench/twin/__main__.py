@@ -145,7 +145,7 @@ def judge_all(options: argparse.Namespace) -> None:
         values = goals.summary(results[-1])
         print(f"## {title(model)}\n{report(results[-1])}\n\n{figure_table(goals.figures(values))}")
         if options.history is not None:
-            goals.add_history(options.history, values)
+            goals.add_history(options.history, values, goals.details(results[-1]))
         if options.pictures is not None:
             pairs = twin_pairs(model.scale, options.seed, options.crop)
             images = restored(model, pairs, options.realness)

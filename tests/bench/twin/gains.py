@@ -178,7 +178,7 @@ def gains_table(rows: Sequence[dict[str, Any]], scale: int) -> str:
         "sigma best",
         "sigma read",
     )
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             row["image"],
             f"{row['fall_db']:.1f}{'' if row['at_standard'] else '*'}",

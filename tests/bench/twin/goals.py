@@ -7,6 +7,7 @@ history.json keeps of the models that were shipped; `markdown` prints that histo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tests.bench.naturalness import SCORES
 Value = float | list[float] | None
 
 HISTORY = Path(__file__).with_name("history.json")
+IMAGE_KEYS = ("psnr_input", "gain_blind", "gain_told", "gain_best", "sigma_best", "sigma_read")
+NO_TILE = "no tile of tissue to score"
 NEVER = "no image gains 1 dB"
 UNSTATED = "no error is stated"
 
@@ -66,7 +69,7 @@ class Goal:
         elif value is None:
             met = self.missing_met
         elif isinstance(value, list):
-            met = len(value) > 1 and self.met(value[-1])
+            met = self.met(value[-1]) if len(value) > 1 else None
         else:
             met = self.met(value)
         return Figure(self.name, self.target, self.written(value), met)
@@ -105,6 +108,7 @@ def _looks(scale: int) -> dict[str, Goal]:
             "< 0, interval too",
             "{:+.2f}",
             lambda v: v < 0,
+            NO_TILE,
         )
         for name in SCORES
     }
@@ -154,20 +158,21 @@ GOALS: dict[str, Goal] = {
 
 def summary(results: Mapping[str, Any]) -> dict[str, Value]:
     """Return a value for every goal that the results of one model (of `judge`, with `grid`) speak of."""
-    key, values = f"x{results['scale']}", {}
+    key = f"x{results['scale']}"
+    values: dict[str, Value] = {}
     if "gains" in results:
         values |= _gain_values(results, key)
     if "scores" in results:
         for name, (middle, interval) in results["scores"]["changes"].items():
-            values[f"{key} {name}"] = [middle, *(interval or ())]
+            values[f"{key} {name}"] = [middle, *(interval or ())] if math.isfinite(middle) else None
     if "residuals" in results:
         ratios = [row["ratio"] for row in results["residuals"] if row["ratio"] is not None]
-        values[f"{key} residual"] = max(ratios, default=None)
+        values[f"{key} residual"] = max(ratios) if ratios else None
     if "lines" in results:
         own = results["lines"]["target"]
         for realness, name in (("realness 1", f"{key} lines"), ("realness 0", f"{key} lines, realness 0")):
             lines = results["lines"].get(realness)
-            values[name] = None if lines is None else max(lines[kind] - own[kind] for kind in own)
+            values[name] = max(lines[kind] - own[kind] for kind in own) if lines else None
     if "grid" in results:
         values |= _grid_values(results["grid"])
     return {name: _rounded(value) for name, value in values.items()}
@@ -182,7 +187,7 @@ def _gain_values(results: Mapping[str, Any], key: str) -> dict[str, Value]:
     read = [row["sigma_read"] for row in rows if "sigma_read" in row]
     return {
         f"{key} blind": means["gain_blind"],
-        f"{key} blind worst": min(standard, default=None),
+        f"{key} blind worst": min(standard) if standard else None,
         f"{key} told": means["gain_told"],
         f"{key} told less blind": means["gain_told"] - means["gain_blind"],
         f"{key} best": means["gain_best"],
@@ -200,8 +205,8 @@ def _grid_values(grid: Mapping[str, Any]) -> dict[str, Value]:
         "sigma worst": grid["error_worst"],
         "sigma too wide": grid["too_wide"],
         "sigma covered": grid["covered"],
-        "undegraded mean": float(np.mean(changed)),
-        "undegraded worst": max(changed),
+        "undegraded mean": float(np.mean(changed)) if changed else None,
+        "undegraded worst": max(changed) if changed else None,
     }
 
 
@@ -222,15 +227,39 @@ def read_history(path: Path = HISTORY) -> list[dict[str, Any]]:
     return columns
 
 
-def add_history(label: str, values: Mapping[str, Value], path: Path = HISTORY) -> None:
-    """Put values into the column of a label, which is added where there is none."""
+def details(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the history keeps beside the figures: gains image by image, and the median sigma read in each cell."""
+    kept: dict[str, Any] = {}
+    if "gains" in results:
+        kept[f"gains x{results['scale']}"] = {
+            row["image"]: {key: round(row[key], 2) for key in IMAGE_KEYS if key in row}
+            for row in results["gains"]
+        }
+    if "grid" in results:
+        cells = [cell for cell in results["grid"]["cells"] if cell["at_standard"]]
+        read: dict[str, dict[str, list[float]]] = {}
+        for cell in cells:
+            column = read.setdefault(f"sigma {cell['sigma']:g}", {})
+            column.setdefault(f"noise {cell['noise']:g}", []).append(cell["read"])
+        kept["sigma read"] = {
+            sigma: {noise: round(float(np.median(values)), 2) for noise, values in row.items()}
+            for sigma, row in read.items()
+        }
+    return kept
+
+
+def add_history(
+    label: str, values: Mapping[str, Value], more: Mapping[str, Any] | None = None, path: Path = HISTORY
+) -> None:
+    """Put figures, and details beside them, into the column of a label, which is added where there is none."""
     columns = read_history(path)
     column = next((column for column in columns if column["label"] == label), None)
     if column is None:
         column = {"label": label, "figures": {}}
         columns.append(column)
-    column["figures"] |= values
-    column["figures"] = {key: column["figures"][key] for key in GOALS if key in column["figures"]}
+    figures_of_it = column["figures"] | dict(values)
+    column["figures"] = {key: figures_of_it[key] for key in GOALS if key in figures_of_it}
+    column |= more or {}
     path.write_text(json.dumps({"columns": columns}, indent=1) + "\n")
 
 

@@ -117,7 +117,7 @@ def errors(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     dict
         `error_median`, `error_worst`: pixels, of noise up to 1; `within`: share of these cells whose error is within 0.1 px
         or 12 %; `too_wide`: the most positive error under more noise; `covered`: share of all cells whose stated
-        error covers the truth, None where none is stated.
+        error covers the truth. None where there is nothing to take a figure of.
     """
     mild = [cell for cell in cells if cell["noise"] <= MILD_NOISE]
     apart = np.array([abs(cell["read"] - cell["sigma"]) for cell in mild])
@@ -126,10 +126,10 @@ def errors(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
     stated = [cell for cell in cells if cell["stated_error"] is not None]
     covers = [abs(cell["read"] - cell["sigma"]) <= cell["stated_error"] for cell in stated]
     return {
-        "error_median": float(np.median(apart)),
-        "within": float(np.mean(apart <= allowed)),
-        "error_worst": float(apart.max()),
-        "too_wide": float(max(noisy)),
+        "error_median": float(np.median(apart)) if mild else None,
+        "within": float(np.mean(apart <= allowed)) if mild else None,
+        "error_worst": float(apart.max()) if mild else None,
+        "too_wide": float(max(noisy)) if noisy else None,
         "covered": float(np.mean(covers)) if covers else None,
     }
 

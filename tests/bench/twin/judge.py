@@ -120,34 +120,28 @@ def report(results: dict[str, Any]) -> str:
     """Return the results as tables."""
     parts = []
     if "gains" in results:
+        mean, default = float(np.mean(results["gains_default"])), results["default_realness"]
         text = gains_table(results["gains"], results["scale"])
-        mean = float(np.mean(results["gains_default"]))
-        parts.append(
-            f"{text}\nat the default realness, {results['default_realness']:g}: {mean:+.2f} dB blind"
-        )
+        parts.append(f"{text}\nat the default realness, {default:g}: {mean:+.2f} dB blind")
     if "scores" in results:
-        scores = results["scores"]
-        rows = [
-            (
-                name.upper(),
-                interval_text(scores["changes"][name]),
-                interval_text(scores["changes_target"][name]),
-            )
-            for name in SCORES
-        ]
-        over = "Catmull-Rom" if results["scale"] == 2 else "input"
-        head = (f"median change over the {over}, {scores['tiles']} tiles", "restored", "target")
-        parts.append(table(head, rows) + f"\nblobs invented: {scores['invented']:.2%}")
+        parts.append(scores_table(results["scores"], results["scale"]))
     if "residuals" in results:
-        rows = [
-            (row["image"], "-" if row["ratio"] is None else f"{row['ratio']:.2f}")
-            for row in results["residuals"]
-        ]
+        ratios = {row["image"]: row["ratio"] for row in results["residuals"]}
+        rows = [(name, "-" if ratio is None else f"{ratio:.2f}") for name, ratio in ratios.items()]
         parts.append(table(("image", "RMS of D(y) - x over the target's"), rows))
     if "lines" in results:
-        kinds = list(results["lines"]["target"])
-        rows = [
-            (name, *(f"{values[kind]:+.1f}" for kind in kinds)) for name, values in results["lines"].items()
-        ]
-        parts.append(table(("dB at Nyquist against bins beside", *kinds), rows))
+        lines = results["lines"]
+        cells = [(name, *(f"{value:+.1f}" for value in kinds.values())) for name, kinds in lines.items()]
+        parts.append(table(("dB at Nyquist against bins beside", *lines["target"]), cells))
     return "\n\n".join(parts)
+
+
+def scores_table(scores: dict[str, Any], scale: int) -> str:
+    """Return the changes of the scores as text, beside those of the target."""
+    rows = [
+        (name.upper(), *(interval_text(scores[kind][name]) for kind in ("changes", "changes_target")))
+        for name in SCORES
+    ]
+    start = "Catmull-Rom" if scale == 2 else "the input"
+    head = (f"median change from {start}, {scores['tiles']} tiles", "restored", "target")
+    return table(head, rows) + f"\nblobs invented: {scores['invented']:.2%}"
