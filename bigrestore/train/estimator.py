@@ -48,7 +48,7 @@ BASIS_KERNELS = 6000
 TRANSFER_PX = 32
 SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `bigrestore.nn.estimator.SCALARS`: noise and JPEG steer the network most."""
-TOO_WIDE = 1.5
+TOO_WIDE = 2.0
 """Weight of a width that is too large, against 1 for one that is too small."""
 WIDTH_PX, WIDTH_SHARE, WIDTH_LIMIT = 0.1, 0.1, 3.0
 """An error of the width counts in units of 0.1 px plus a tenth of it, and no more than three of them."""
