@@ -99,7 +99,7 @@ def profile(
     if as_json:
         typer.echo(document)
         return
-    print_rows([("read", said), *found.rows()])
+    print_rows([("in words", said), *found.rows()])
 
 
 def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: int, title: str) -> None:

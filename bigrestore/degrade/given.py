@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 WARNED_SHIFT_PX = 0.05
 """Output pixels by which a kernel may stand beside its place without a warning."""
 
-SMALLEST_SHIFT_PX = 1e-3
+SMALLEST_SHIFT_PX = 0.01
 """Below, a kernel stays as it is."""
 
 RINGING = 0.01
@@ -83,6 +84,14 @@ def blur_kernel(blur: Blur, scale: int, widest_px: float, reason: str) -> Kernel
     along, across = (scale * math.sqrt(max(0.0, sigma**2 - least**2)) for sigma in blur[:2])
     kernel = matched_gaussian(kernel_size(scale), along, across, math.radians(blur[2]))
     return kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
+
+
+@lru_cache(maxsize=4)
+def _widest_kernel(blur: Blur, scale: int) -> Kernel:
+    """Return the kernel of a blur that may be as wide as the kernel's square holds, without cutting it off."""
+    side = kernel_size(scale)
+    reason = f"the kernel of {side} x {side} output pixels holds at most"
+    return blur_kernel(blur, scale, side / 6, reason)
 
 
 def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
@@ -146,11 +155,7 @@ class Given:
         UsageError
             Where the blur is too wide for the kernel's square, or narrower than the averaging alone.
         """
-        if self.blur is None:
-            return None
-        side = kernel_size(scale)
-        reason = f"the kernel of {side} x {side} output pixels holds at most"
-        return blur_kernel(self.blur, scale, side / 6, reason)
+        return None if self.blur is None else _widest_kernel(self.blur, scale).copy()
 
     def facts(self) -> dict[str, Any]:
         """Return what is given, JSON-able; empty where nothing is."""
