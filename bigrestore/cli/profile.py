@@ -139,21 +139,16 @@ def _require_place(
 
 
 def _refuse_other_file(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what is no profile, and pictures; a profile of before is replaced without being asked."""
+    """Refuse to replace what is no profile, such as a picture; a profile of before is replaced without being asked."""
     import json
 
     from bigrestore.errors import OutputError, OutputExistsError
     from bigrestore.profile import Profile
-    from bigrestore.profile_figure import PICTURES
 
     if not output.exists():
         return
     if not output.is_file():
         raise OutputError(f"The output {output} is no file; give the name of a file, or print by --json.")
-    if output.suffix.lower() in PICTURES and not overwrite:
-        raise OutputExistsError(
-            f"The picture {output} exists; give another name, or replace it by --overwrite."
-        )
     try:
         Profile.from_json(json.loads(output.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
