@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 WARNED_SHIFT_PX = 0.05
 """Output pixels by which a kernel may stand beside its place without a warning."""
 
-SMALLEST_SHIFT_PX = 0.01
-"""Below, a kernel stays as it is."""
+SMALLEST_SHIFT_PX = 0.02
+"""Below, a kernel stays as it is; the widest of a recipe stand so far beside their place, because their tails are cut."""
 
 RINGING = 0.01
 """Negative taps, relative to the largest, above which a kernel is too sharp to be moved by its Fourier transform."""
