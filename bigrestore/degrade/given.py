@@ -165,28 +165,35 @@ class Given:
     def replace(self, drawn: Degradation) -> Degradation:
         """Return a degradation with the given blur and noise in place of the drawn ones.
 
-        The kernel is that of the first pass, and the noise comes last, so that nothing blurs it: a second pass has no
-        blur of its own where the blur is given.
+        The kernel is that of the first pass, and a second pass does not blur beside it. The noise comes last, so that
+        nothing averages it.
         """
-        noise = None if self.noise is None else Noise(read=self.noise / 255)
+        made = self._noisy(self._blurred(drawn))
+        return attrs.evolve(made, identity=drawn.identity and not self.facts())
+
+    def _blurred(self, drawn: Degradation) -> Degradation:
+        """Put the given blur in place of all that blurs."""
         kernel, second = self.kernel(drawn.scale), drawn.second
-        made = drawn if kernel is None and noise is None else attrs.evolve(drawn, identity=False)
-        if kernel is not None and self.blur is not None:
-            made = attrs.evolve(
-                made,
-                kernel=kernel,
-                kind="gaussian" if any(self.blur[:2]) else "none",
-                blur=dict(
-                    zip(
-                        ("sigma_along_input_px", "sigma_across_input_px", "angle_deg"), self.blur, strict=True
-                    )
-                ),
-                downsampling="none" if drawn.scale == 1 else "area",
-                thickness_px=0.0,
-            )
-            if second is not None:
-                second = attrs.evolve(second, kernel=delta(second.kernel.shape[0]))
-        if noise is not None:
-            made = attrs.evolve(made, noise=noise if second is None else Noise())
-            second = None if second is None else attrs.evolve(second, noise=noise)
-        return attrs.evolve(made, second=second)
+        if kernel is None or self.blur is None:
+            return drawn
+        if second is not None:
+            second = attrs.evolve(second, kernel=delta(second.kernel.shape[0]))
+        names = ("sigma_along_input_px", "sigma_across_input_px", "angle_deg")
+        return attrs.evolve(
+            drawn,
+            kernel=kernel,
+            kind="gaussian" if any(self.blur[:2]) else "none",
+            blur=dict(zip(names, self.blur, strict=True)),
+            downsampling="none" if drawn.scale == 1 else "area",
+            thickness_px=0.0,
+            second=second,
+        )
+
+    def _noisy(self, drawn: Degradation) -> Degradation:
+        """Put the given noise in place of all noise: with the second pass, where there is one."""
+        if self.noise is None:
+            return drawn
+        noise, second = Noise(read=self.noise / 255), drawn.second
+        if second is None:
+            return attrs.evolve(drawn, noise=noise)
+        return attrs.evolve(drawn, noise=Noise(), second=attrs.evolve(second, noise=noise))

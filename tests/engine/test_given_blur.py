@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_toys import level0, save_zarr
-from prior_toys import model_file
+from prior_toys import model_file, nano
 
 from bigrestore.degrade.kernels import equivalent_sigma, gaussian
 from bigrestore.engine.api import restore
 from bigrestore.errors import OutputExistsError, UsageError
+from bigrestore.nn.checkpoint import save_model
 
 QUIET: dict[str, Any] = {
     "progress": "none",
@@ -108,7 +109,7 @@ def test_a_blur_beyond_the_training_is_refused_before_anything_is_made(
         (("--blur", "soft"), "--blur is 'soft'"),
         (("--blur", "0.5,0.4"), "SIGMA,SIGMA_Y,ANGLE"),
         (("--blur", "9"), "trained on at most 2.5"),
-        (("--blur", "0.1", "--scale", "2", "--model", "tiny"), "give 0.25 or more, or 0"),
+        (("--blur", "0.1", "--scale", "2"), "give 0.25 or more, or 0"),
         (("--blur", "0.5", "--kernel", "KERNEL"), "--blur and --kernel"),
         (("--blur", "0.5", "--method", "rational"), "--blur means nothing to --method rational"),
         (("--noise", "3", "--method", "catmull-rom"), "--noise means nothing to --method catmull-rom"),
@@ -131,7 +132,10 @@ def test_flags_that_cannot_be_are_a_sentence_and_two(
 ) -> None:
     np.save(tmp_path / "k.npy", gaussian(9, 0.8))
     given = [str(tmp_path / "k.npy") if flag == "KERNEL" else flag for flag in flags]
-    given += [] if {"--model", "--method"} & set(flags) else ["--model", str(model)]
+    if "--scale" in flags:
+        model = tmp_path / "double.safetensors"
+        save_model(model, nano(2, with_prior=False), {"halo_px": 96})
+    given += [] if "--method" in flags else ["--model", str(model)]
     out = [tmp_path / "o.zarr"] if command == "run" else ["-o", tmp_path / "o.json"]
     assert call(command, source, *out, *given) == 2
     said = capsys.readouterr().err
