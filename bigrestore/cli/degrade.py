@@ -14,6 +14,17 @@ Count = Annotated[int | None, typer.Option(help="Number of patches; give this or
 Whole = Annotated[bool, typer.Option("--whole", help="Degrade the whole section with one degradation.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Recipe = Annotated[str, typer.Option(help="default, bigbrain20, or a TOML file.")]
+Blur = Annotated[
+    str | None,
+    typer.Option(
+        help="All blur of every pair, input pixels (degrees); else drawn.",
+        metavar="SIGMA[,SIGMA_Y,ANGLE]",
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(help="Noise of every pair, standard deviation of 255; else drawn.", metavar="LEVELS"),
+]
 Patch = Annotated[int, typer.Option("--patch-size", help="Side of the degraded patches in pixels.")]
 Level = Annotated[int, typer.Option(help="Pyramid level of the input to take for clean.")]
 InputRange = Annotated[
@@ -35,6 +46,8 @@ def degrade(
     whole: Whole = False,
     seed: Seed = 0,
     recipe: Recipe = "default",
+    blur: Blur = None,
+    noise: Noise = None,
     patch_size: Patch = 128,
     level: Level = 0,
     input_range: InputRange = None,
@@ -65,6 +78,8 @@ def degrade(
                 whole=whole,
                 seed=seed,
                 recipe=recipe,
+                blur=blur,
+                noise=noise,
                 patch_px=patch_size,
                 level=level,
                 input_range=input_range,

@@ -11,6 +11,7 @@ from bigrestore.files import read_sealed, write_sealed
 from bigrestore.io.section import Section
 from bigrestore.methods.base import Method
 from bigrestore.profile import Profile, describe, profile_section
+from bigrestore.profile_words import sentence
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class Profiles:
         started = time.perf_counter()
         found = profile_section(self._section, z, self._method)
         self.seconds += time.perf_counter() - started
-        log.info("Section %d: %s", z, describe(found))
+        said = sentence(found.statistics, int(self._method.scale))
+        log.info("Section %d: %s", z, f"{said}. {describe(found)}" if said else describe(found))
         if path is not None:
             write_sealed(path, found.to_json())
         return found
