@@ -7,8 +7,13 @@
     python -m tests.bench.twin --table
 
 Without --model the shipped models are judged. --gain-only says in 20 seconds a scale, on one core, how many dB a
-checkpoint of a training brings, blind and told the blur. --history adds what is measured to history.json, a column a
-label, and --table prints those columns: it is where the models that were shipped can be compared with what comes.
+checkpoint of a training brings, blind and told the blur. `pairs` says how the images are made, `judge` what is taken of
+them, `grid` how well sigma is read, `goals` what each figure should be.
+
+history.json keeps the figures of models that were shipped, a column each, so that what comes can be compared with them:
+--history measures and adds a column, or renews the one of its label, and --table prints them all as Markdown. Its
+figures are those of whole runs in the precision of the machine, as in the bench. The bare network that other calls
+judge gets other windows to read the noise from, and differs by about 0.1 dB in the mean where the kernel is told.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class Restorations:
 
     def __init__(self, model: Model, pairs: Sequence[TwinPair]) -> None:
         self.model, self.pairs = model, pairs
-        self.default = float(str(model.method(None).describe()["realness"]))
+        stated = model.method(None).describe()
+        self.default, self.sha256 = float(stated["realness"]), str(stated["sha256"])
         self.has_prior = has_prior(model.name, model.scale)
         self._images: dict[float, list[Grey]] = {}
 
@@ -53,7 +54,12 @@ class Restorations:
 def judge_model(model: Model, pairs: Sequence[TwinPair], parts: Sequence[str]) -> dict[str, Any]:
     """Return the parts that are asked for, of `PARTS`."""
     made = Restorations(model, pairs)
-    results: dict[str, Any] = {"model": model.name, "scale": model.scale, "default_realness": made.default}
+    results: dict[str, Any] = {
+        "model": model.name,
+        "sha256": made.sha256,
+        "scale": model.scale,
+        "default_realness": made.default,
+    }
     if "gains" in parts:
         results["gains"] = judge_gains(model, pairs, made.at(0.0))
         results["gains_default"] = made.gains(made.default)
