@@ -174,7 +174,7 @@ class NetworkMethod:
             unread = {"windows": 0, "likeness": 0.0} | self._given()
             return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
         estimate = estimate_section(self._net.estimator, self._see(windows))
-        known = self._told(degradations_of(estimate))
+        known = self._told(degradations_of(estimate, self.scale))
         found = known.kernel[0].cpu().numpy()
         sigma, widest = float(equivalent_sigma(found)), trust.SEEN_SIGMA_PX[self.scale]
         kernel_array = narrowed(found, widest)
@@ -204,7 +204,10 @@ class NetworkMethod:
             "banding": round(float(known.banding[0]), 4),
         } | self._given()
         if self.kernel is None:
-            details["sigma_error_px"] = round(float(estimate.sigma_error[0]), 4)
+            # A change of the blur changes the whole kernel's width by its share of it.
+            share = self.scale * float(estimate.sigma[0]) / max(sigma, 1e-3)
+            error = self.scale * min(share, 1.0) * float(estimate.sigma_error[0])
+            details["sigma_error_px"] = round(error, 4)
         return SectionStatistics(
             kernel_array, psi.cpu().numpy(), details["noise_gain"], details["read_noise"], details
         )

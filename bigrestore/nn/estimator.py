@@ -6,6 +6,9 @@ on a polar grid, how its fine energy is spread, the lattice of a JPEG, its grey 
 windows have in common; it answers with a kernel of five numbers (`bigrestore.nn.kernel_family`), the noise, and how
 far its width may be off.
 
+One estimator serves all scales. It reads the blur on the grid of its windows, beyond the averaging of a pixel that
+every clean image has; at x2 and x4 that blur is as many times wider on the output grid, and the averaging follows it.
+
 Windows are merged before they are judged, not after: one window hardly tells a defocus disk from a Gaussian, and the
 mean of many unsure answers is a smear that is neither. So what is seen of all windows is averaged, plainly, by power
 and by learned weights, and one answer is given.
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 
 from bigrestore.nn import blockiness, local_energy, spectrum
 from bigrestore.nn.code import Degradations, code_to_gain, code_to_read
-from bigrestore.nn.kernel_family import HIGHEST_SHAPE, LEAST_SIGMA_PX, LOWEST_SHAPE, blur_kernels, widths
+from bigrestore.nn.kernel_family import HIGHEST_SHAPE, LEAST_SIGMA_PX, LOWEST_SHAPE, averaged, blur_kernels
 from bigrestore.nn.redegrade import KERNEL_PX
 
 SCALARS = ("noise_gain", "read_noise", "jpeg", "banding", "jitter", "damage", "defocus", "thickness")
@@ -34,7 +37,7 @@ SEEN = JUDGED + blockiness.FEATURES
 HIDDEN = 256
 KERNEL_NUMBERS = 4
 """Width, two of the stretch, shape; the fifth number, the direction, lies in the stretch."""
-WIDEST_SIGMA_PX = {1: 5.0, 2: 7.0, 4: 9.0}
+WIDEST_SIGMA_PX = 5.0
 MOST_STRETCH = 2.0
 TRIMMED = 0.1
 """Share of a section's windows that is left out: those whose own widths are farthest from the median."""
@@ -46,35 +49,35 @@ class Estimate:
 
     Attributes
     ----------
-    kernel : Tensor, (N, k, k)
-        Blur kernels on the output grid; each sums to one.
     sigma, sigma_error : Tensor, (N,)
-        Equivalent sigma of the kernel and its standard error, output pixels.
+        Root mean square width of the blur per axis and its standard error, input pixels; at x2 and x4 without the
+        averaging of an input pixel.
+    stretch, shape : Tensor, (N, 2) and (N,)
+        See `bigrestore.nn.kernel_family.blur_kernels`.
     scalars : Tensor, (N, 8)
         Scalar codes in the order of `SCALARS`.
     """
 
-    kernel: Tensor
     sigma: Tensor
     sigma_error: Tensor
+    stretch: Tensor
+    shape: Tensor
     scalars: Tensor
+
+    def kernel(self, scale: int) -> Tensor:
+        """Return the kernels on the output grid of a scale, (N, k, k), the averaging of a pixel included."""
+        fine = blur_kernels(scale * self.sigma, self.stretch, self.shape, KERNEL_PX[scale])
+        return averaged(fine, scale)
 
 
 class DegradationEstimator(nn.Module):
-    """Fixed statistics of windows, a merging of them, and an MLP.
-
-    Parameters
-    ----------
-    scale : int
-        Decides the size of the kernel and where its centre lies.
-    """
+    """Fixed statistics of windows, a merging of them, and an MLP."""
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.scale, self.kernel_px = scale, KERNEL_PX[scale]
         self.register_buffer("mean", torch.zeros(JUDGED))
         self.register_buffer("spread", torch.ones(JUDGED))
         self.embed = nn.Sequential(
@@ -136,19 +139,17 @@ class DegradationEstimator(nn.Module):
         return self._answer(out)
 
     def _answer(self, out: Tensor) -> Estimate:
-        """Turn the numbers of the network into kernels, errors and codes."""
+        """Turn the numbers of the network into widths, shapes, errors and codes."""
         # At zero the answer is a Gaussian of 1 px: the middle of what there is.
-        sigma = F.softplus(out[:, 0] + 0.4) * self.scale**0.5 + LEAST_SIGMA_PX
-        sigma = sigma.clamp_max(WIDEST_SIGMA_PX[self.scale])
+        sigma = (F.softplus(out[:, 0] + 0.4) + LEAST_SIGMA_PX).clamp_max(WIDEST_SIGMA_PX)
         length = out[:, 1:3].square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
         stretch = out[:, 1:3] * (MOST_STRETCH * torch.tanh(length / MOST_STRETCH) / length)
         low, high = math.log(LOWEST_SHAPE), math.log(HIGHEST_SHAPE)
         # A sigmoid whose value at zero is log 1, the Gaussian.
         start = math.log(-low / high)
         shape = torch.exp(low + (high - low) * torch.sigmoid(out[:, 3] + start))
-        kernel = blur_kernels(sigma, stretch, shape, self.kernel_px, self.scale)
-        error = F.softplus(out[:, 4] - 2) * self.scale**0.5 + 0.01
-        return Estimate(kernel, widths(kernel), error, out[:, KERNEL_NUMBERS + 1 :])
+        error = F.softplus(out[:, 4] - 2) + 0.01
+        return Estimate(sigma, error, stretch, shape, out[:, KERNEL_NUMBERS + 1 :])
 
 
 def see(windows: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -175,12 +176,12 @@ def _greys(windows: Tensor, valid: Tensor) -> Tensor:
     return torch.stack([mean, deviation, black, white, 1 - valid.mean((1, 2, 3))], dim=1)
 
 
-def degradations_of(estimate: Estimate) -> Degradations:
-    """Translate scalar codes back to physical numbers."""
+def degradations_of(estimate: Estimate, scale: int) -> Degradations:
+    """Translate estimates to physical numbers, the kernels on the output grid of a scale."""
     code = dict(zip(SCALARS, estimate.scalars.unbind(1), strict=True))
     jpeg = code["jpeg"].clamp(0, 1)
     return Degradations(
-        kernel=estimate.kernel,
+        kernel=estimate.kernel(scale),
         noise_gain=code_to_gain(code["noise_gain"].clamp(-1, 1)),
         read_noise=code_to_read(code["read_noise"].clamp(-1, 1)),
         jpeg_quality=torch.where(jpeg > 0.03, 100 - 60 * jpeg, torch.zeros_like(jpeg)),

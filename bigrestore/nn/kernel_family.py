@@ -17,13 +17,13 @@ FARTHEST_TAP = 60.0
 """Exponent beyond which a tap counts as nothing."""
 
 
-def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int, scale: int) -> Tensor:
+def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Tensor:
     """Return generalised Gaussians exp(-(c d^2)^shape / 2), sampled at pixel centres.
 
     Parameters
     ----------
     sigma : Tensor, (N,)
-        Root mean square width per axis, output pixels, the averaging of the downsampling included.
+        Root mean square width per axis, pixels.
     stretch : Tensor, (N, 2)
         a cos 2t and a sin 2t: the width along the direction t is exp(a) times that across it, to the power of
         one half each way.
@@ -31,8 +31,6 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int, scale
         Exponent, `LOWEST_SHAPE` .. `HIGHEST_SHAPE`.
     size : int
         Side of the kernels.
-    scale : int
-        At x2 and x4 the centre lies half an output pixel beyond the middle tap, as that of every downsampling does.
 
     Returns
     -------
@@ -45,8 +43,6 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int, scale
     per axis sigma^2: for exp(-(c d^2)^b / 2) in the plane, E[d^2] = 2^(1/b) Gamma(2/b) / (c Gamma(1/b)).
     """
     at = torch.arange(size, device=sigma.device, dtype=sigma.dtype) - size // 2
-    if scale > 1:
-        at = at - 0.5
     y, x = at[:, None], at[None, :]
     amount = stretch.square().sum(1).clamp_min(1e-12).sqrt()
     along, cross = torch.cosh(amount), torch.sinh(amount) / amount
@@ -63,6 +59,17 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int, scale
     exponent = 0.5 * (norm[:, None, None] * squared).clamp_min(1e-8) ** power
     taps = torch.exp(-exponent.clamp_max(FARTHEST_TAP))
     return taps / taps.sum((1, 2), keepdim=True)
+
+
+def averaged(kernels: Tensor, scale: int) -> Tensor:
+    """Return kernels, (N, k, k), followed by the mean of scale x scale pixels: what `area` downsampling does.
+
+    The centre of an even mean lies half a pixel beyond the middle tap (`bigrestore.degrade.kernels`).
+    """
+    first = -((scale - 1) // 2)
+    for axis in (1, 2):
+        kernels = torch.stack([kernels.roll(first + k, axis) for k in range(scale)]).mean(0)
+    return kernels
 
 
 def widths(kernels: Tensor) -> Tensor:

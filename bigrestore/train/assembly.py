@@ -98,11 +98,9 @@ def build_stage(
     if name in ("bridge", "polish"):
         return _bridge_stage(name, images, model, info, options, settings)
     if name == "estimator":
-        pairs = _pairs(
-            images, model, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
-        )
+        pairs = _pairs(images, 1, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
-    pairs = _pairs(images, model, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
+    pairs = _pairs(images, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
@@ -132,7 +130,7 @@ def _bridge_stage(
     options: StageOptions,
     settings: LoopSettings,
 ) -> tuple[BridgeStage, PairSource]:
-    pairs = _pairs(images, model, options, bridge.PATCH_PX, bridge.HELD_OUT)
+    pairs = _pairs(images, model.scale, options, bridge.PATCH_PX, bridge.HELD_OUT)
     held_out = _details(images, model, options).measured(prior.MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
@@ -150,15 +148,15 @@ def _bridge_stage(
 
 
 def _pairs(
-    images: Images, model: Restorer, options: StageOptions, input_px: int, held_out: int, together: int = 1
+    images: Images, scale: int, options: StageOptions, input_px: int, held_out: int, together: int = 1
 ) -> PairSource:
     train_images, held_out_images = images
-    side = patch_size(input_px, model.scale)
+    side = patch_size(input_px, scale)
     return PairSource(
         PatchSource(train_images, side),
         _held_out_source(train_images, held_out_images, side),
         Recipe.load(options.recipe),
-        model.scale,
+        scale,
         seed=options.seed,
         device=torch.device(options.device),
         held_out_count=held_out,

@@ -41,7 +41,7 @@ QUALITY_ERROR, QUALITY_MISSED_SHARE = 4.0, 0.1
 @torch.no_grad()
 def read(model: Restorer, degraded: Tensor, valid: Tensor) -> Degradations:
     """Return what the estimator reads off each window, (N, 1, h, w)."""
-    return degradations_of(model.estimator(degraded, valid))
+    return degradations_of(model.estimator(degraded, valid), model.scale)
 
 
 @torch.no_grad()

@@ -24,10 +24,11 @@ from bigrestore.nn.checkpoint import save_model
 from bigrestore.nn.code import Degradations, gain_to_code, jpeg_to_code, read_to_code
 from bigrestore.nn.estimator import GREYS, JUDGED, SEEN, Estimate, see
 from bigrestore.nn.kernel_family import widths
+from bigrestore.nn.redegrade import KERNEL_PX
 from bigrestore.nn.restorer import Restorer
 from bigrestore.train.data import step_rng
 from bigrestore.train.losses import kernel_l1
-from bigrestore.train.pairs import Pairs, PairSource
+from bigrestore.train.pairs import Pairs, PairSource, sample_kernels
 from bigrestore.train.seen import Truth, turned, with_contrast
 
 WINDOW_PX = 128
@@ -64,7 +65,7 @@ class EstimatorStage:
     model : Restorer
         Its estimator is trained and its kernel basis fitted (unless it was fitted before).
     pairs : PairSource
-        Where pairs come from; its held-out pairs come in sets of `TOGETHER`.
+        Where pairs come from, at x1 whatever the scale of the model; its held-out pairs come in sets of `TOGETHER`.
     batch : int
         Windows made per step.
     """
@@ -74,9 +75,9 @@ class EstimatorStage:
     def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = BATCH) -> None:
         self.model, self.pairs, self.batch = model, pairs, batch
         if not bool(model.basis.components.any()):
-            model.basis.fit(pairs.sample_kernels(BASIS_KERNELS))
+            model.basis.fit(sample_kernels(pairs.recipe, model.scale, BASIS_KERNELS))
         self.sets = max(1, batch // TOGETHER)
-        size = model.estimator.kernel_px
+        size = KERNEL_PX[1]
         device = pairs.device
         self.pool = torch.zeros(POOL_SETS, TOGETHER, SEEN, dtype=torch.float16, device=device)
         self.kernels = torch.zeros(POOL_SETS, size, size, dtype=torch.float16, device=device)
@@ -103,7 +104,7 @@ class EstimatorStage:
         count = int(rng.choice(COUNTS))
         seen = self.pool[chosen][:, torch.from_numpy(rng.permutation(TOGETHER)[:count])].float()
         truth = Truth(self.kernels[chosen].float(), self.scalars[chosen])
-        seen, truth = turned(seen, truth, int(rng.integers(8)), self.model.scale)
+        seen, truth = turned(seen, truth, int(rng.integers(8)))
         seen, truth = with_contrast(seen, truth, rng)
         return self._losses(self.model.estimator.merge(seen), truth, seen)
 
@@ -113,7 +114,7 @@ class EstimatorStage:
         seen, truth = self.held_out
         estimate = self.model.estimator.merge(seen)
         losses = self._losses(estimate, truth, seen)
-        apart = (estimate.sigma - widths(truth.kernel)).abs()
+        apart = (widths(estimate.kernel(1)) - widths(truth.kernel)).abs()
         return {
             "sigma_error_px": float(apart.median()),
             "covered": float((apart <= estimate.sigma_error).float().mean()),
@@ -124,7 +125,7 @@ class EstimatorStage:
         """Return true kernels over estimated ones, held-out sets side by side."""
         seen, truth = self.held_out
         with torch.no_grad():
-            estimated = self.model.estimator.merge(seen).kernel
+            estimated = self.model.estimator.merge(seen).kernel(1)
         rows = []
         for kernels in (truth.kernel[:24], estimated[:24]):
             bright = kernels / truth.kernel[:24].amax((1, 2), keepdim=True)
@@ -176,12 +177,12 @@ class EstimatorStage:
     def _losses(self, estimate: Estimate, truth: Truth, seen: Tensor) -> dict[str, Tensor]:
         grey = mean_grey(seen)
         weights = torch.tensor(SCALAR_WEIGHTS, device=seen.device)
-        true_sigma = widths(truth.kernel)
-        apart = estimate.sigma - true_sigma
+        true_sigma, kernel = widths(truth.kernel), estimate.kernel(1)
+        apart = widths(kernel) - true_sigma
         unit = (apart / (WIDTH_PX + WIDTH_SHARE * true_sigma)).clamp(-WIDTH_LIMIT, WIDTH_LIMIT)
         parts = {
-            "transfer": (transfer(estimate.kernel) - transfer(truth.kernel)).abs().mean(),
-            "kernel": kernel_l1(estimate.kernel, truth.kernel),
+            "transfer": (transfer(kernel) - transfer(truth.kernel)).abs().mean(),
+            "kernel": kernel_l1(kernel, truth.kernel),
             "width": torch.where(unit > 0, TOO_WIDE * unit, -unit).mean(),
             "error": _quantile_loss(apart.detach().abs(), estimate.sigma_error),
             "scalars": ((estimate.scalars - truth.scalars).abs() * weights).mean(),

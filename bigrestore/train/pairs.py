@@ -89,11 +89,6 @@ class PairSource:
         """Return the held-out pairs, always the same."""
         return self._held_out
 
-    def sample_kernels(self, count: int) -> Tensor:
-        """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
-        drawn = draw(self.recipe, self.scale, count, np.random.default_rng(KERNEL_SEED))
-        return psi_targets(drawn)["kernel"]
-
     def _make(self, source: PatchSource, seed: int, step: int, count: int, together: int) -> Pairs:
         rng = step_rng(seed, step)
         clean = source.draw(count, rng, self.device, together)
@@ -103,6 +98,11 @@ class PairSource:
         generator = step_generator(seed, step, self.device)
         degraded, valid, target = degrade_batch(clean, drawn, self.scale, generator)
         return Pairs(degraded, valid, target, known_of(drawn, self.device), drawn)
+
+
+def sample_kernels(recipe: Recipe, scale: int, count: int) -> Tensor:
+    """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
+    return psi_targets(draw(recipe, scale, count, np.random.default_rng(KERNEL_SEED)))["kernel"]
 
 
 def patch_size(input_px: int, scale: int) -> int:

@@ -40,11 +40,11 @@ class Truth:
     scalars: Tensor
 
 
-def turned(seen: Tensor, truth: Truth, symmetry: int, scale: int) -> tuple[Tensor, Truth]:
+def turned(seen: Tensor, truth: Truth, symmetry: int) -> tuple[Tensor, Truth]:
     """Return what would be seen, (N, K, SEEN), had images and kernels been turned by a symmetry of the square, 0 .. 7.
 
-    Bit 0 swaps the axes, bit 1 mirrors along y, bit 2 along x. A kernel at x2 or x4 is mirrored about its own centre,
-    half a pixel beyond the middle. Row jitter and bands stay what they are called: they have no axis in the codes.
+    Bit 0 swaps the axes, bit 1 mirrors along y, bit 2 along x. Row jitter and bands stay what they are called: they
+    have no axis in the codes.
     """
     swap, up, left = (bool(symmetry & bit) for bit in (1, 2, 4))
     directions = torch.arange(spectrum.DIRECTIONS)
@@ -57,13 +57,12 @@ def turned(seen: Tensor, truth: Truth, symmetry: int, scale: int) -> tuple[Tenso
     kernel = truth.kernel
     if swap:
         steps, kernel = steps.flip(-2), kernel.mT
-    offset = 0 if scale == 1 else 1
     for mirrored, axis in ((up, 1), (left, 2)):
         if mirrored:
             steps = torch.stack(
                 [part.flip(-1) if i == axis - 1 else part for i, part in enumerate(steps.unbind(-2))], -2
             )
-            kernel = kernel.flip(axis).roll(offset, axis)
+            kernel = kernel.flip(axis)
     parts = [powers[..., directions].flatten(-2), seen[..., spectrum.FEATURES : JUDGED], steps.flatten(-2)]
     return torch.cat(parts, dim=-1), attrs.evolve(truth, kernel=kernel)
 
