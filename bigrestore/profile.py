@@ -154,16 +154,24 @@ def sample_section(section: Section, z: int) -> Sample:
     InputError
         Where floating-point values leave the stated range, or the section cannot be read.
     """
-    grey, factor = _thumbnail(section, z)
-    level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
-    tissue = np.ones(grey.shape, bool)
-    if level is not None:
-        tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
+    tissue, factor, level, sigma = _look(section, z)
     chosen = _tissue_windows(tissue, factor, section.height, section.width)
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
     return Sample(stack, level, sigma, float(tissue.mean()))
+
+
+def tissue_map(section: Section, z: int) -> tuple[NDArray[np.bool_], float]:
+    """Return where a thumbnail of a section shows tissue, (h, w), and section pixels per pixel of it.
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
+    tissue, factor, _, _ = _look(section, z)
+    return tissue, factor
 
 
 def find_background(section: Section, z: int) -> tuple[float | None, float]:
@@ -184,6 +192,16 @@ def describe(profile: Profile) -> str:
     where = "none" if profile.background is None else f"{profile.background:.3f}"
     facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
     return ", ".join(facts)
+
+
+def _look(section: Section, z: int) -> tuple[NDArray[np.bool_], float, float | None, float]:
+    """Return tissue and factor as in `tissue_map`, then level and noise of the background."""
+    grey, factor = _thumbnail(section, z)
+    level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
+    tissue = np.ones(grey.shape, bool)
+    if level is not None:
+        tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
+    return tissue, factor, level, sigma
 
 
 def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:
