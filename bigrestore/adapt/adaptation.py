@@ -1,9 +1,9 @@
 """Fine-tuning a model on sections of one's own: which targets, which degradations, then two stages of training.
 
-No clean images are needed. Reduced far enough, a section is sharp (`bigrestore.adapt.sharpness`); what it went
-through is read by the start model (`bigrestore.adapt.recipes`); and the estimator and the U-Net are trained a little
-further on pairs of the two, by the loop and the stages of `bigrestore.train`. Beside the model lie its card, the sheet
-of the windows that were taken and refused, and a folder `MODEL.train` to resume from.
+No clean images are needed. Its blur taken out and reduced, a section is sharp (`bigrestore.adapt.sharpness`); what it
+went through is what the start model reads (`bigrestore.adapt.recipes`); and the estimator and the U-Net are trained a
+little further on pairs of the two, by the loop and the stages of `bigrestore.train`. Beside the model lie its card,
+the sheet of the windows that were taken and refused, and a folder `MODEL.train` to resume from.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from typing import Any
 
 import attrs
 
-from bigrestore.adapt.recipes import NAME, reading_of, recipe_about
+from bigrestore.adapt.recipes import NAME, recipe_about
 from bigrestore.adapt.sections import MOST_BLOCKS, Tissue, open_slices, read_tissue
-from bigrestore.adapt.sharpness import Judged, judge_factor, judge_section
+from bigrestore.adapt.sharpness import MOST_LOST_DB, Judged, judge_factor, judge_section
 from bigrestore.adapt.sheet import Row, draw_sheet, refuse_other_picture
 from bigrestore.degrade.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
-from bigrestore.methods.network import NetworkMethod
 from bigrestore.nn.checkpoint import Model, find_model, load_model, read_checkpoint, update_info
-from bigrestore.profile_words import sentence
 from bigrestore.train import estimator, fidelity
 from bigrestore.train.assembly import PLANS, Material, StagePlan, fidelity_stage
 from bigrestore.train.card import write_card
@@ -52,8 +50,8 @@ HELD_OUT_EVERY = 12
 """With at least so many blocks every twelfth is held out for the running figures."""
 
 SOURCES = (
-    "The sections named above, reduced by the factors named above. Nothing else was trained on; what the start model "
-    "was trained on is in its own card."
+    "The sections named above, without the blur that was read of them, reduced by the factors named above. Nothing else was "
+    "trained on; what the start model was trained on is in its own card."
 )
 
 REALNESS = (
@@ -94,13 +92,16 @@ class Chosen:
         The section.
     judged : list of Judged
         At each factor.
-    says : str
-        What was read of it, in words.
     """
 
     tissue: Tissue
     judged: list[Judged]
-    says: str
+
+    @property
+    def says(self) -> str:
+        """Return what was read of it, in words."""
+        reading = self.tissue.reading
+        return "no tissue, so that nothing was read" if reading is None else reading.says
 
     @property
     def accepted(self) -> list[Judged]:
@@ -141,17 +142,13 @@ def adapt(sections: Sequence[str | Path], output: Path, options: AdaptOptions) -
     """
     check_output(output, options)
     start = load_start(options.start, output)
-    method = NetworkMethod(
-        start, device=options.training.device, precision=options.training.precision, realness=0.0
-    )
+    start.restorer.to(options.training.device)
     slices = open_slices(sections, level=options.level, input_range=options.input_range)
     window_px = patch_size(fidelity.PATCH_PX, start.scale)
     chosen = []
     for one in slices:
-        tissue = read_tissue(one, method, max(1, MOST_BLOCKS // len(slices)))
-        chosen.append(
-            Chosen(tissue, judge_section(tissue, window_px), sentence(tissue.statistics, start.scale))
-        )
+        tissue = read_tissue(one, start.restorer, max(1, MOST_BLOCKS // len(slices)))
+        chosen.append(Chosen(tissue, judge_section(tissue, window_px)))
     require_sharp(chosen, window_px)
     output.parent.mkdir(parents=True, exist_ok=True)
     draw_sheet(
@@ -215,18 +212,21 @@ def refusal(one: Chosen, window_px: int) -> str | None:
         return (
             f"{tissue.name} shows no tissue that fills a window of {window_px} pixels; give another section."
         )
-    falls = [f"{each.fall_db:.1f} dB at {each.factor:g} of its size" for each in one.judged]
+    falls = [
+        f"{each.fall_db:.1f} dB at {each.factor:g} of its size (blur {each.lost_db:.0f} dB)"
+        for each in one.judged
+    ]
     return (
         f"{tissue.name} is sharp at no size: from 0.141 to 0.484 cycles/px the power of its tissue falls by "
-        f"{', '.join(falls)}, and that of sharp tissue by at most {STANDARD_FALL_DB:g} in two thirds of its windows; "
-        "give a section that is sharper, or so large that it can be reduced further."
+        f"{', '.join(falls)}, and that of sharp tissue by at most {STANDARD_FALL_DB:g} dB after a blur of at most "
+        f"{MOST_LOST_DB:g} dB; give a section that is sharper, or so large that it can be reduced further."
     )
 
 
 def _train(chosen: Sequence[Chosen], start: Model, output: Path, options: AdaptOptions) -> TrainResult:
     """Train both stages, and say in model and card what was done."""
     learned = [one for one in chosen if one.accepted]
-    readings = [reading_of(one.tissue.statistics, start.scale) for one in learned]
+    readings = [one.tissue.reading for one in learned if one.tissue.reading is not None]
     material = material_of(learned, recipe_about(readings, start.scale))
     reader, (first, second) = _reader_path(output), lengths(options.training)
     common = attrs.evolve(

@@ -12,14 +12,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 
-from bigrestore.degrade.given import averaging_sigma_px
+from bigrestore.adapt.reading import Reading
 from bigrestore.degrade.interpolators import mean_kernel
 from bigrestore.degrade.kernels import equivalent_sigma
 from bigrestore.degrade.schema import Recipe
-from bigrestore.methods.base import SectionStatistics
 
 NAME = "adapted"
 
@@ -45,57 +43,11 @@ STAIN = {"probability": 0.5, "gain": [0.95, 1.02], "density": [0.75, 1.15]}
 ILLUMINATION = {"probability": 0.3, "amplitude": [0.0, 0.05]}
 
 
-@attrs.frozen
-class Reading:
-    """What was read of a section, on its own grid.
-
-    Attributes
-    ----------
-    along, across : float
-        Sigma of the blur along its widest direction and across it, input pixels, beyond the averaging of a pixel.
-    error : float
-        Standard error of the sigma, input pixels.
-    noise_gain, read_noise : float
-        The noise has standard deviation sqrt(noise_gain * x + read_noise**2), x in 0..1.
-    jpeg_quality : float
-        1..100, 0 for none.
-    """
-
-    along: float
-    across: float
-    error: float
-    noise_gain: float
-    read_noise: float
-    jpeg_quality: float
-
-    @property
-    def sigmas(self) -> tuple[float, float]:
-        """Return the narrowest and the widest sigma that are drawn, input pixels."""
-        spread = SPREADS * max(self.error, LEAST_SPREAD_PX, RELATIVE_SPREAD * self.along)
-        low = min(max(self.across - spread, LEAST_SIGMA_PX), MOST_SIGMA_PX)
-        return low, max(low, min(self.along + spread, MOST_SIGMA_PX))
-
-
-def reading_of(statistics: SectionStatistics, scale: int) -> Reading:
-    """Return what a model for a scale read of a section."""
-    details = statistics.details
-    kernel = statistics.kernel.astype(np.float64)
-    at = np.arange(kernel.shape[0])
-    ys, xs = kernel.sum(1), kernel.sum(0)
-    y, x = at - ys @ at, at - xs @ at
-    covariance = np.array([[ys @ y**2, y @ kernel @ x], [y @ kernel @ x, xs @ x**2]])
-    # The kernel in use is narrowed where the reading is wider than the training.
-    wider = (details["sigma_px"] / max(equivalent_sigma(kernel), 1e-6)) ** 2
-    variances = np.linalg.eigvalsh(covariance) * wider / scale**2 - averaging_sigma_px(scale) ** 2
-    across, along = np.sqrt(np.maximum(variances, 0.0))
-    return Reading(
-        float(along),
-        float(across),
-        details.get("sigma_error_px", 0.0) / scale,
-        statistics.noise_gain,
-        statistics.read_noise,
-        details.get("jpeg_quality", 0.0),
-    )
+def sigma_range(reading: Reading) -> tuple[float, float]:
+    """Return the narrowest and the widest sigma that are drawn, input pixels."""
+    spread = SPREADS * max(reading.error, LEAST_SPREAD_PX, RELATIVE_SPREAD * reading.along)
+    low = min(max(reading.across - spread, LEAST_SIGMA_PX), MOST_SIGMA_PX)
+    return low, max(low, min(reading.along + spread, MOST_SIGMA_PX))
 
 
 def recipe_about(readings: Sequence[Reading], scale: int) -> Recipe:
@@ -128,7 +80,7 @@ def _parts(reading: Reading, scale: int) -> list[tuple[float, dict[str, Any]]]:
 
 def _direct(reading: Reading, scale: int) -> dict[str, Any]:
     """Return the recipe of optics alone."""
-    low, high = (scale * sigma for sigma in reading.sigmas)
+    low, high = (scale * sigma for sigma in sigma_range(reading))
     # The disk of radius r has sigma r / 2 along each axis.
     radii = [min(2 * low, 9.0), min(2 * high, 9.0)]
     kinds = {"gaussian": 0.45, "anisotropic": 0.35, "defocus": 0.2}
@@ -140,7 +92,7 @@ def _resampled(reading: Reading, passes: int, scale: int) -> dict[str, Any] | No
     """Return the recipe of optics, a scan on a finer grid, and resamplings; None where these blur by more than was read."""
     kernel = mean_kernel(("linear",) * passes)
     variance = equivalent_sigma(kernel) ** 2
-    low, high = (scale * math.sqrt(max(sigma**2 - variance, 0.0)) for sigma in reading.sigmas)
+    low, high = (scale * math.sqrt(max(sigma**2 - variance, 0.0)) for sigma in sigma_range(reading))
     if high < scale * LEAST_OPTICS_PX:
         return None
     kinds = {"gaussian": 0.6, "anisotropic": 0.4}

@@ -1,8 +1,8 @@
 """The user's sections: opened, read for blur and noise, and cut into blocks of tissue.
 
 A section of 150 megapixels is not held in memory. Its blur and noise are read off windows, as a run reads them, and
-what is learned from comes out of blocks of at most 2048 x 2048 pixels, 24 of all sections together, read one after
-the other and kept with 8 or 16 bits. Blocks are those with the most tissue, spread evenly over the section.
+what is learned from comes out of blocks of at most 2048 x 2048 pixels, 12 of all sections together and at least one of
+each, read one after the other and kept with 16 bits. They are blocks full of tissue, spread evenly over the section.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.adapt.reading import Reading, noise_after, read_windows, sharpened
 from bigrestore.errors import UsageError
 from bigrestore.io.section import Section, open_section
-from bigrestore.methods.base import Method, SectionStatistics
-from bigrestore.pixels import Floats, from_unit, luma, to_unit
-from bigrestore.profile import profile_windows, sample_section, tissue_map
+from bigrestore.nn.restorer import Restorer
+from bigrestore.pixels import Floats, luma, to_unit
+from bigrestore.profile import sample_section, tissue_map
 
 log = logging.getLogger(__name__)
 
 MOST_SECTIONS = 24
 """Sections that are looked at, those of volumes counted one by one."""
 
-MOST_BLOCKS = 24
+MOST_BLOCKS = 12
 """Blocks of all sections together; each section gives at least one."""
 
 BLOCK_PX = 2048
@@ -36,8 +37,6 @@ BLOCK_PX = 2048
 
 LEAST_TISSUE = 0.5
 """A block has at least this share of the tissue that the fullest block of its section has."""
-
-Grey = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @attrs.frozen(eq=False)
@@ -69,20 +68,20 @@ class Tissue:
         Of the section.
     height, width : int
         Its size in pixels.
-    statistics : SectionStatistics
-        What the start model read of it.
+    reading : Reading or None
+        What the start model read of it; None where there is no tissue.
+    blocks : tuple of ndarray, (h, w), uint16
+        Blocks of it without the blur that was read; empty where there is no tissue.
     noise_variance : float
-        Variance of the noise in tissue, grey values 0..1.
-    blocks : tuple of ndarray, (h, w), uint8 or uint16
-        Grey values over the whole storage range; empty where there is no tissue.
+        Variance of the noise in the blocks, grey values 0..1.
     """
 
     name: str
     height: int
     width: int
-    statistics: SectionStatistics
+    reading: Reading | None
+    blocks: tuple[NDArray[np.uint16], ...]
     noise_variance: float
-    blocks: tuple[Grey, ...]
 
 
 def open_slices(
@@ -119,14 +118,14 @@ def spread(count: int, most: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * kept) for i in range(kept)]
 
 
-def read_tissue(one: Slice, method: Method, blocks: int) -> Tissue:
-    """Read blur and noise of a section, and its blocks.
+def read_tissue(one: Slice, model: Restorer, blocks: int) -> Tissue:
+    """Read blur and noise of a section, and blocks without that blur.
 
     Parameters
     ----------
     one : Slice
         The section.
-    method : Method
+    model : Restorer
         Reads its windows, as in a run.
     blocks : int
         Most blocks to read.
@@ -137,17 +136,14 @@ def read_tissue(one: Slice, method: Method, blocks: int) -> Tissue:
         The section cannot be read, or floating-point values leave the stated range.
     """
     section, z = one.section, one.z
-    sample = sample_section(section, z)
-    statistics = profile_windows(sample, method).statistics
-    size = section.height, section.width
-    if not len(sample.windows):
-        return Tissue(one.name, *size, statistics, 0.0, ())
-    noise = statistics.noise_gain * float(sample.windows.mean()) + statistics.read_noise**2
+    windows = sample_section(section, z).windows
+    if not len(windows):
+        return Tissue(one.name, section.height, section.width, None, (), 0.0)
+    reading = read_windows(model, windows)
     tissue, factor = tissue_map(section, z)
     places = choose_blocks(tissue, factor, section.height, section.width, blocks)
-    return Tissue(
-        one.name, *size, statistics, noise, tuple(_read_block(section, z, place) for place in places)
-    )
+    kept = tuple(sharpened(_read_block(section, z, place), reading) for place in places)
+    return Tissue(one.name, section.height, section.width, reading, kept, noise_after(reading))
 
 
 Place = tuple[int, int, int, int]
@@ -188,12 +184,7 @@ def _parts(side: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _read_block(section: Section, z: int, place: Place) -> Grey:
-    """Read one block as grey values over the whole range of 8 or 16 bits."""
-    raw = section.read(z, *place)
-    if raw.dtype == np.uint8 and raw.ndim == 2 and section.value_range == (0.0, 255.0):
-        return raw
-    values: Floats = to_unit(raw, section.value_range)
-    grey = luma(values) if values.ndim == 3 else values
-    kind = np.uint8 if section.dtype == np.uint8 else np.uint16
-    return from_unit(grey, (0.0, float(np.iinfo(kind).max)), np.dtype(kind))
+def _read_block(section: Section, z: int, place: Place) -> Floats:
+    """Read one block as grey values, 0..1."""
+    values = to_unit(section.read(z, *place), section.value_range)
+    return luma(values) if values.ndim == 3 else values

@@ -13,10 +13,11 @@ from typing import Any
 import attrs
 import numpy as np
 
-from bigrestore.adapt.sharpness import FACTORS, Example, Judged
+from bigrestore.adapt.sharpness import FACTORS, MOST_LOST_DB, Example, Judged
 from bigrestore.errors import OutputExistsError
 from bigrestore.files import whole_file
 from bigrestore.pixels import Floats
+from bigrestore.train.windows import STANDARD_FALL_DB
 
 SOFTWARE = "bigrestore adapt"
 """Stands in the file, and tells it from a picture of the user's own."""
@@ -80,8 +81,9 @@ def draw_sheet(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(width, 0.5 + CELL_INCHES[1] * len(rows)), dpi=100, layout="constrained")
     grid = figure.add_gridspec(len(rows), len(FACTORS) + 1, width_ratios=[0.55, *([1.0] * len(FACTORS))])
     figure.suptitle(
-        "Sharp targets by downscaling: green factors are taken; power falls by at most 21 dB from 0.141 to 0.484 cycles/px "
-        "in two thirds of their windows or more",
+        f"Sharp targets by downscaling, in green where they are taken: the blur, which was taken out, took at most "
+        f"{MOST_LOST_DB:g} dB;\nin two thirds of the windows power falls by at most {STANDARD_FALL_DB:g} dB from 0.141 to "
+        "0.484 cycles/px",
         fontsize=10,
     )
     for i, row in enumerate(rows):
@@ -114,7 +116,7 @@ def _draw_cell(axes: Any, factor: float, judged: Judged | None) -> None:
         spine.set_linewidth(2)
     share = judged.sharp / judged.tissue
     axes.set_title(
-        f"x {factor:g}: fall {judged.fall_db:.1f} dB, {share:.0%} of {judged.tissue} windows sharp",
+        f"x {factor:g}: fall {judged.fall_db:.1f} dB, {share:.0%} of {judged.tissue} sharp; blur {judged.lost_db:.0f} dB",
         fontsize=7,
         color=colour,
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import numpy as np
 import pytest
+import torch
 
-from bigrestore.adapt.recipes import DEFAULT_SHARE, Reading, reading_of, recipe_about
+from bigrestore.adapt.reading import Reading, read_windows
+from bigrestore.adapt.recipes import DEFAULT_SHARE, recipe_about, sigma_range
 from bigrestore.degrade.degradation import Degradation
-from bigrestore.degrade.given import averaging_sigma_px, blur_kernel
-from bigrestore.degrade.kernels import equivalent_sigma
+from bigrestore.degrade.given import averaging_sigma_px
+from bigrestore.degrade.kernels import equivalent_sigma, gaussian
 from bigrestore.degrade.recipe import draw
 from bigrestore.degrade.schema import Recipe
-from bigrestore.methods.base import SectionStatistics
+from bigrestore.nn.checkpoint import load_model
 
-TWIN = Reading(along=0.8, across=0.75, error=0.08, noise_gain=0.0, read_noise=0.0, jpeg_quality=0.0)
+TWIN = Reading(gaussian(25, 0.77), 0.77, 0.08, 0.8, 0.75, 0.0, 0.0, 0.0, 20)
 
 
 def about(recipe: Recipe, scale: int, count: int = 400) -> list[Degradation]:
@@ -29,7 +33,7 @@ def test_widths_lie_about_the_reading_on_the_sections_own_grid(scale: int) -> No
         equivalent_sigma(one.effective_kernel) / scale for one in about(recipe_about([TWIN], scale), scale)
     ]
     beyond = np.sqrt(np.maximum(np.square(sigmas) - averaging_sigma_px(scale) ** 2, 0))
-    low, high = TWIN.sigmas
+    low, high = sigma_range(TWIN)
     assert 0.55 < low < 0.65
     assert 0.9 < high < 1.0
     assert np.median(beyond) == pytest.approx(0.78, abs=0.06)
@@ -82,25 +86,27 @@ def test_noise_and_jpeg_lie_about_the_reading() -> None:
     assert np.median(clean) < 0.4
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-def test_a_reading_is_taken_from_kernel_and_details(scale: int) -> None:
-    kernel = blur_kernel((1.2, 0.7, 30.0), scale, 9.0, "")
-    sigma = equivalent_sigma(kernel)
-    details = {"sigma_px": sigma, "sigma_error_px": 0.1 * scale, "jpeg_quality": 75.0}
-    statistics = SectionStatistics(kernel, np.zeros(24, np.float32), 2e-4, 0.004, details)
-    reading = reading_of(statistics, scale)
-    beyond = averaging_sigma_px(scale) ** 2
-    assert reading.along == pytest.approx(np.sqrt(1.2**2 - beyond), abs=0.03)
-    assert reading.across == pytest.approx(np.sqrt(0.7**2 - beyond), abs=0.03)
-    assert (reading.error, reading.noise_gain, reading.read_noise) == pytest.approx((0.1, 2e-4, 0.004))
-    assert reading.jpeg_quality == 75.0
-    twice = attrs.evolve(statistics, details=details | {"sigma_px": 2 * sigma})
-    assert reading_of(twice, 1).along == pytest.approx(2 * reading_of(statistics, 1).along, rel=0.01)
-
-
 def test_the_widest_and_the_loudest_reading_still_make_a_recipe() -> None:
-    worst = Reading(30.0, 20.0, 5.0, 1.0, 0.5, 1.0)
+    worst = attrs.evolve(
+        TWIN, along=30.0, across=20.0, error=5.0, noise_gain=1.0, read_noise=0.5, jpeg_quality=1.0
+    )
     for scale in (1, 2, 4):
         assert about(recipe_about([worst], scale), scale, 5)
-    none = Reading(0.0, 0.0, 0.0, 0.0, 0.0, 100.0)
+    none = attrs.evolve(TWIN, along=0.0, across=0.0, error=0.0, jpeg_quality=100.0)
     assert about(recipe_about([none], 1), 1, 5)
+
+
+def test_a_reading_is_the_estimators(start_model: Path) -> None:
+    model = load_model(start_model).restorer
+    with torch.no_grad():
+        model.estimator.judge[-1].bias[:4] = torch.tensor([-0.5, 0.6, 0.0, 0.0])
+    windows = np.random.default_rng(0).uniform(0, 1, (3, 128, 128)).astype(np.float32)
+    read = read_windows(model, windows)
+    assert read.windows == 3
+    assert read.sigma == pytest.approx(
+        float(torch.nn.functional.softplus(torch.tensor(-0.1))) + 0.1, abs=1e-3
+    )
+    # A stretch of 0.6 makes the kernel exp(0.6) times as wide along its direction as across it.
+    assert read.along / read.across == pytest.approx(np.exp(0.6), rel=0.1)
+    assert (read.along**2 + read.across**2) / 2 == pytest.approx(read.sigma**2, rel=0.01)
+    assert "px" in read.says
