@@ -98,7 +98,8 @@ def build_stage(
     if name in ("bridge", "polish"):
         return _bridge_stage(name, images, model, info, options, settings)
     if name == "estimator":
-        pairs = _pairs(images, 1, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER)
+        sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
+        pairs = _pairs(images, 1, options, *sizes, tilt=True)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
     pairs = _pairs(images, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
@@ -148,7 +149,14 @@ def _bridge_stage(
 
 
 def _pairs(
-    images: Images, scale: int, options: StageOptions, input_px: int, held_out: int, together: int = 1
+    images: Images,
+    scale: int,
+    options: StageOptions,
+    input_px: int,
+    held_out: int,
+    together: int = 1,
+    *,
+    tilt: bool = False,
 ) -> PairSource:
     train_images, held_out_images = images
     side = patch_size(input_px, scale)
@@ -161,6 +169,7 @@ def _pairs(
         device=torch.device(options.device),
         held_out_count=held_out,
         together=together,
+        tilt=tilt,
     )
 
 
