@@ -25,19 +25,18 @@ def test_a_misread_kernel_has_the_width_that_was_asked_for() -> None:
         sigma = widths(true)
         for relative in (-0.15, 0.15):
             none = torch.zeros(len(true))
-            made = misread_kernels(true, torch.full_like(none, relative), none, none)
+            made = misread_kernels(true, torch.full_like(none, relative), none, none, scale)
             torch.testing.assert_close(made.sum((1, 2)), torch.ones(len(true)), atol=1e-4, rtol=0)
             assert float(made.min()) >= 0
             wide = sigma > 0.6
             error = (widths(made) / sigma - 1 - relative)[wide].abs()
-            assert float(error.median()) < 0.05
-            assert float(error.quantile(0.75)) < 0.12
+            assert float(error.quantile(0.9)) < 0.06
 
 
 def test_a_misread_kernel_may_be_a_gaussian() -> None:
     disk = kernels(1)[:40]
     none = torch.zeros(40)
-    made = misread_kernels(disk, none, none, torch.ones(40))
+    made = misread_kernels(disk, none, none, torch.ones(40), 1)
     at = torch.arange(21.0) - 10
     expected = torch.exp(-0.5 * (at / widths(disk).clamp_min(0.2)[:, None]) ** 2)
     line = made.sum(1)
