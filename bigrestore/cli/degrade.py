@@ -13,7 +13,7 @@ Scale = Annotated[int, typer.Option(help="Clean pixels per degraded pixel: 1, 2 
 Count = Annotated[int | None, typer.Option(help="Number of patches; give this or --whole.")]
 Whole = Annotated[bool, typer.Option("--whole", help="Degrade the whole section with one degradation.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
-Recipe = Annotated[str, typer.Option(help="default, bigbrain20, or a TOML file.")]
+Recipe = Annotated[str, typer.Option(help="default, bigbrain, optics, or a TOML file.")]
 Blur = Annotated[
     str | None,
     typer.Option(

@@ -231,7 +231,7 @@ def _patches(
         (drawn,) = draw(recipe, scale, 1, rng)
         degradation = given.replace(drawn)
         margin, side = margin_px(scale), scale * patch_px
-        z, y, x, clean = _window(section, side + 2 * margin, rng)
+        z, y, x, clean = _window(section, side, margin, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = torch.from_numpy(clean)[None, None]
         degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
@@ -247,15 +247,16 @@ def _patches(
 
 
 def _window(
-    section: Section, side: int, rng: np.random.Generator
+    section: Section, side: int, margin: int, rng: np.random.Generator
 ) -> tuple[int, int, int, NDArray[np.float32]]:
-    """Read a window with tissue in it, if one of `TRIES` has; grey values 0..1."""
+    """Read a window and the margin around it, with tissue in the window, if one of `TRIES` has; grey values 0..1."""
+    whole = side + 2 * margin
     for _ in range(TRIES):
         z = int(rng.integers(section.depth))
-        y, x = (int(rng.integers(extent - side + 1)) for extent in (section.height, section.width))
-        pixels = to_unit(section.read(z, y, y + side, x, x + side), section.value_range)
+        y, x = (int(rng.integers(extent - whole + 1)) for extent in (section.height, section.width))
+        pixels = to_unit(section.read(z, y, y + whole, x, x + whole), section.value_range)
         clean = np.clip(luma(pixels) if pixels.ndim == 3 else pixels, 0.0, 1.0)
-        if float(clean.std()) >= MIN_CONTRAST:
+        if float(clean[margin : margin + side, margin : margin + side].std()) >= MIN_CONTRAST:
             break
     return z, y, x, clean
 

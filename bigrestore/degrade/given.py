@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, fourier_shift, shift
 
-from bigrestore.degrade.degradation import Degradation, Noise
+from bigrestore.degrade.degradation import Degradation, Noise, SecondPass, Storage
 from bigrestore.degrade.kernels import (
     Kernel,
     delta,
@@ -27,6 +27,7 @@ from bigrestore.degrade.kernels import (
     matched_gaussian,
     normalised,
 )
+from bigrestore.degrade.recipe import SECOND_KERNEL_SIZE
 from bigrestore.errors import UsageError
 from bigrestore.flags import Blur, check_blur, check_noise, to_blur, to_plain
 
@@ -165,8 +166,8 @@ class Given:
     def replace(self, drawn: Degradation) -> Degradation:
         """Return a degradation with the given blur and noise in place of the drawn ones.
 
-        The kernel is that of the first pass, and a second pass does not blur beside it. The noise comes last, so that
-        nothing averages it.
+        The kernel is that of the first pass, and neither a registration nor a second pass blurs beside it. The noise comes
+        last, so that nothing averages it.
         """
         made = self._noisy(self._blurred(drawn))
         return attrs.evolve(made, identity=drawn.identity and not self.facts())
@@ -186,14 +187,18 @@ class Given:
             blur=dict(zip(names, self.blur, strict=True)),
             downsampling="none" if drawn.scale == 1 else "area",
             thickness_px=0.0,
+            resampling=None,
             second=second,
         )
 
     def _noisy(self, drawn: Degradation) -> Degradation:
-        """Put the given noise in place of all noise: with the second pass, where there is one."""
+        """Put the given noise in place of all noise: after a registration or with a second pass, where there is one."""
         if self.noise is None:
             return drawn
         noise, second = Noise(read=self.noise / 255), drawn.second
+        if second is None and drawn.resampling is None:
+            return attrs.evolve(drawn, noise=noise, scan_factor=1)
         if second is None:
-            return attrs.evolve(drawn, noise=noise)
+            kernel = delta(SECOND_KERNEL_SIZE)
+            second = SecondPass(kernel, noise, Storage(bit_depth=drawn.storage.bit_depth))
         return attrs.evolve(drawn, noise=Noise(), second=attrs.evolve(second, noise=noise))

@@ -28,7 +28,9 @@ from bigrestore.nn.halo import TOLERANCE
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.restorer import Restorer
 
-FORMAT = "bigrestore-restorer/1"
+FORMAT = "bigrestore-restorer/2"
+OLD_FORMAT = "bigrestore-restorer/1"
+"""Models whose estimator read pixels; it did not see blur without noise, and it is gone."""
 METADATA_KEY = "bigrestore"
 LARGEST_BYTES = 4 << 30
 
@@ -181,6 +183,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"the model {path} cannot be read ({error})") from error
+    if isinstance(info, dict) and info.get("format") == OLD_FORMAT:
+        raise ModelError(
+            f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
+            "shipped model, or train it again"
+        )
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
     if hash_tensors(tensors) != info.get("sha256"):

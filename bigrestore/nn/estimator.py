@@ -39,6 +39,10 @@ KERNEL_NUMBERS = 4
 """Width, two of the stretch, shape; the fifth number, the direction, lies in the stretch."""
 WIDEST_SIGMA_PX = 5.0
 MOST_STRETCH = 2.0
+CAUTION = 0.95
+"""Share of the width that was read by which a section is told: undoing a blur that is not there spoils more than leaving
+some that is. Measured on soft and noisy images at once, 0.95 gains 0.2 to 0.7 dB where tissue is taken for blur, and
+costs 0.05 dB where the reading is right."""
 TRIMMED = 0.1
 """Share of a section's windows that is left out: those whose own widths are farthest from the median."""
 
@@ -197,9 +201,10 @@ def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Estimate:
     """Return the one estimate of a section, N = 1, from what is seen of its windows, (K, SEEN).
 
     A fold, an edge out of focus or a foreign body is not the section: the windows whose own widths lie farthest from
-    the median of all are left out first.
+    the median of all are left out first. The width is answered a little low (`CAUTION`).
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()
     kept = distance.argsort(stable=True)[: len(seen) - int(TRIMMED * len(seen))]
-    return estimator.merge(seen[kept.sort().values][None])
+    read = estimator.merge(seen[kept.sort().values][None])
+    return attrs.evolve(read, sigma=CAUTION * read.sigma)

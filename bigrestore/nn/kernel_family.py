@@ -12,7 +12,7 @@ from torch import Tensor
 
 LOWEST_SHAPE, HIGHEST_SHAPE = 0.5, 6.0
 """Exponent of the generalised Gaussian: 1 is the Gaussian, 6 all but a disk."""
-LEAST_SIGMA_PX = 0.1
+LEAST_SIGMA_PX = 0.03
 FARTHEST_TAP = 60.0
 """Exponent beyond which a tap counts as nothing."""
 

@@ -131,7 +131,8 @@ def build_stage(
     if name in ("bridge", "polish"):
         return _bridge_stage(name, material, model, info, options, settings)
     if name == "estimator":
-        pairs = _pairs(material, 1, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER)
+        sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
+        pairs = _pairs(material, 1, options, *sizes, tilt=True)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
     return fidelity_stage(material, model, options)
 
@@ -188,7 +189,14 @@ def _bridge_stage(
 
 
 def _pairs(
-    material: Material, scale: int, options: StageOptions, input_px: int, held_out: int, together: int = 1
+    material: Material,
+    scale: int,
+    options: StageOptions,
+    input_px: int,
+    held_out: int,
+    together: int = 1,
+    *,
+    tilt: bool = False,
 ) -> PairSource:
     side = patch_size(input_px, scale)
     return PairSource(
@@ -200,6 +208,7 @@ def _pairs(
         device=torch.device(options.device),
         held_out_count=held_out,
         together=together,
+        tilt=tilt,
     )
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.degrade.degradation import nothing
 from bigrestore.nn.code import Degradations, compose_psi
 from bigrestore.nn.estimator import degradations_of
 from bigrestore.nn.restorer import Restorer
@@ -28,10 +29,10 @@ WIDTH_ERROR, WIDTH_ERROR_PX = 0.08, 0.06
 """Standard errors of a kernel's sigma: relative, and in input pixels on top."""
 SHAPE_SHARE = 0.3
 """Share of the misread kernels that are taken for Gaussians, in part or wholly."""
-FOURIER_SIGMA_PX = 0.9
-"""Kernels narrower than this are changed in the Fourier domain."""
-MOST_NARROWING_PX2 = 0.12
-"""Variance that the Fourier domain takes away at most: more would lift what a sampled kernel has at its edges."""
+FEW_TAPS_SIGMA_PX = 0.9
+"""Kernels narrower than this have too few taps to be scaled as images."""
+MOST_WIDENING_PX2 = 0.6
+"""Variance that is added at most to one of them."""
 READ_ERROR, GAIN_ERROR = 0.2, 0.6
 """Standard errors of the logarithms of read noise and noise gain."""
 QUALITY_ERROR, QUALITY_MISSED_SHARE = 4.0, 0.1
@@ -98,40 +99,44 @@ def misread(known: Degradations, scale: int, rng: np.random.Generator) -> Degrad
     quality = (known.jpeg_quality + normal(QUALITY_ERROR)).clamp(30, 99)
     return attrs.evolve(
         known,
-        kernel=misread_kernels(known.kernel, *widths, gaussian.to(device)),
+        kernel=misread_kernels(known.kernel, *widths, gaussian.to(device), scale),
         noise_gain=known.noise_gain * torch.exp(normal(GAIN_ERROR)),
         read_noise=known.read_noise * torch.exp(normal(READ_ERROR)),
         jpeg_quality=torch.where((known.jpeg_quality > 0) & ~unseen, quality, torch.zeros_like(quality)),
     )
 
 
-def misread_kernels(kernels: Tensor, relative: Tensor, absolute: Tensor, gaussian: Tensor) -> Tensor:
+def misread_kernels(
+    kernels: Tensor, relative: Tensor, absolute: Tensor, gaussian: Tensor, scale: int
+) -> Tensor:
     """Return kernels of other widths about the same centres, partly replaced by Gaussians.
 
     Parameters
     ----------
     kernels : Tensor, (N, k, k)
     relative, absolute : Tensor, (N,)
-        The sigma becomes sigma * (1 + relative) + absolute, output pixels, and at least a third of what it was.
+        The sigma becomes sigma * (1 + relative) + absolute, output pixels, but no less than the averaging of a pixel.
     gaussian : Tensor, (N,)
         Share of the Gaussian of the same width in each.
+    scale : int
+        Output pixels per input pixel.
 
     Returns
     -------
     Tensor, (N, k, k)
-        Non-negative, each sums to one. A small kernel is changed by a Gaussian factor exp(-2 pi^2 v f^2) on its
-        transfer, v the change of the variance; a large one, whose zeros that would lift, is scaled as an image.
+        Non-negative, each sums to one. A large kernel is scaled as an image. One of few taps is widened by a kernel of
+        three taps, or narrowed by a share of the sharpest kernel there is: both keep the variance to the letter.
     """
     sigma, rows, columns = _moments(kernels)
-    wanted = torch.maximum(sigma * (1 + relative) + absolute, sigma / 3)
-    size = kernels.shape[-1]
-    frequency = torch.fft.fftfreq(size, device=kernels.device)
-    squared = frequency[:, None] ** 2 + frequency[None] ** 2
-    change = (wanted**2 - sigma**2).clamp_min(-MOST_NARROWING_PX2)[:, None, None]
-    small = torch.fft.ifft2(torch.fft.fft2(kernels) * torch.exp(-2 * torch.pi**2 * change * squared)).real
+    sharpest = torch.from_numpy(nothing(scale).kernel).to(kernels)[None]
+    least = _moments(sharpest)[0]
+    wanted = torch.maximum(sigma * (1 + relative) + absolute, least)
+    change = wanted**2 - sigma**2
+    share = (-change / (sigma**2 - least**2).clamp_min(1e-6)).clamp(0, 1)[:, None, None]
+    small = (1 - share) * _widened(kernels, change.clamp(0, MOST_WIDENING_PX2)) + share * sharpest
     large = _scaled(kernels, wanted / sigma.clamp_min(0.1), rows, columns)
-    changed = torch.where((sigma < FOURIER_SIGMA_PX)[:, None, None], small, large).clamp_min(0)
-    at = torch.arange(size, device=kernels.device, dtype=kernels.dtype) - size // 2
+    changed = torch.where((sigma < FEW_TAPS_SIGMA_PX)[:, None, None], small, large)
+    at = torch.arange(kernels.shape[-1], device=kernels.device, dtype=kernels.dtype) - kernels.shape[-1] // 2
     away = (at[:, None] - rows[:, None, None]) ** 2 + (at[None] - columns[:, None, None]) ** 2
     round_one = torch.exp(-0.5 * away / wanted.clamp_min(0.2)[:, None, None] ** 2)
     shares = gaussian[:, None, None]
@@ -139,6 +144,15 @@ def misread_kernels(kernels: Tensor, relative: Tensor, absolute: Tensor, gaussia
     round_one = round_one / round_one.sum((1, 2), keepdim=True)
     mixed: Tensor = (1 - shares) * changed + shares * round_one
     return mixed
+
+
+def _widened(kernels: Tensor, variance: Tensor) -> Tensor:
+    """Return kernels followed by three taps per axis whose variance, (N,), is given; at most 1."""
+    side = 0.5 * variance[:, None, None]
+    for axis in (1, 2):
+        around = kernels.roll(1, axis) + kernels.roll(-1, axis)
+        kernels = (1 - 2 * side) * kernels + side * around
+    return kernels
 
 
 def _moments(kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,11 +166,11 @@ def _moments(kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _scaled(kernels: Tensor, factor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return kernels enlarged about their centres by bilinear interpolation."""
+    """Return kernels enlarged about their centres by bicubic interpolation."""
     half = kernels.shape[-1] / 2
     centre = torch.stack([columns, rows], dim=1) / half
     turn = torch.zeros(len(kernels), 2, 3, dtype=kernels.dtype, device=kernels.device)
     turn[:, 0, 0] = turn[:, 1, 1] = 1 / factor
     turn[:, :, 2] = centre * (1 - 1 / factor)[:, None]
     grid = F.affine_grid(turn, [len(kernels), 1, *kernels.shape[1:]], align_corners=False)
-    return F.grid_sample(kernels[:, None], grid, align_corners=False)[:, 0]
+    return F.grid_sample(kernels[:, None], grid, mode="bicubic", align_corners=False)[:, 0].clamp_min(0)

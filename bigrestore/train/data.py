@@ -64,7 +64,7 @@ TISSUE_TARGET = (195 / 255, 202 / 255)
 REMAP_SLOPE = (0.4, 1.6)
 """Least and greatest contrast gain of the remap: noise must not be blown up with the tissue."""
 
-FEW_WINDOWS = 2000
+FEW_WINDOWS = 300
 """A group with fewer windows is drawn less, in proportion: a handful would be learned by heart."""
 
 NAMED_FILES = 3
@@ -252,11 +252,10 @@ class PatchSource:
         for group, factor in windows:
             factors[group] += self._factor_weight(group, factor)
             held[group] += windows[group, factor]
-        most = max(held.values(), default=1)
         weights = np.array(
             [
                 self._group_weights.get(level.group, 1.0)
-                * min(1.0, held[level.group] / min(FEW_WINDOWS, most))
+                * min(1.0, held[level.group] / FEW_WINDOWS)
                 * self._factor_weight(level.group, level.factor)
                 / factors[level.group]
                 * len(level.origins)

@@ -44,7 +44,7 @@ FIRST_STEPS = 8
 COUNTS = (1, 2, 4, 6)
 """How many windows of a set are judged together, each as often."""
 CHOICE_STREAM = 3
-HELD_OUT = 192
+HELD_OUT = 96
 BASIS_KERNELS = 6000
 TRANSFER_PX = 32
 SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)

@@ -40,6 +40,8 @@ SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
 """From this share of the training on, errors up to this grey value count by their square: PSNR asks for means, and the
 medians that an L1 leads to lose what is rare, such as the crown of an edge that noise hides."""
+LARGEST_ERROR = 0.06
+"""Mean error of a patch, in grey values 0..1, beyond which it counts no more."""
 LOG_SCALE_RANGE = (-7.0, 2.0)
 """The Laplace scale is kept above a quarter of a grey level of 8 bits: one perfect patch had a loss of 1e8."""
 
@@ -138,6 +140,7 @@ class FidelityStage:
         self, y: Tensor, log_scale: Tensor, shape_maps: Tensor | None, pairs: Pairs, progress: float
     ) -> dict[str, Tensor]:
         kernel, scale = pairs.known.kernel, self.model.scale
+        y = with_bounded_errors(y, target=pairs.target)
         locked = [
             low_frequency_lock(side, pairs.degraded, pairs.valid, kernel, scale) for side in (y, pairs.target)
         ]
@@ -164,6 +167,17 @@ class FidelityStage:
             parts["shape"] = shape_maps.square().mean()
             total = total + 1e-3 * parts["shape"]
         return {"loss": total, **parts}
+
+
+def with_bounded_errors(y: Tensor, target: Tensor) -> Tensor:
+    """Return outputs, (N, 1, H, W), whose mean error is scaled down to `LARGEST_ERROR` where it is larger.
+
+    A wide kernel that is misread makes ringing of tens of grey levels. One such patch would outweigh the batch, and
+    the guard would leave the step out; but a network must learn to distrust what it is told there.
+    """
+    apart = y - target
+    size = apart.detach().abs().mean((1, 2, 3), keepdim=True)
+    return target + apart * (LARGEST_ERROR / size.clamp_min(LARGEST_ERROR))
 
 
 def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:

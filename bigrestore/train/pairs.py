@@ -17,6 +17,7 @@ from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.nn.code import Degradations
 from bigrestore.train.data import PatchSource, step_generator, step_rng
+from bigrestore.train.tilt import tilted
 
 HELD_OUT_SEED = 7_654_321
 KERNEL_SEED = 1_234_567
@@ -64,6 +65,8 @@ class PairSource:
         Number of held-out pairs.
     together : int
         How many held-out pairs in a row are of one image and one degradation.
+    tilt : bool
+        Whether clean windows are given slopes that their tissue has not (`bigrestore.train.tilt`).
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class PairSource:
         device: torch.device,
         held_out_count: int = 32,
         together: int = 1,
+        tilt: bool = False,
     ) -> None:
+        self.tilt = tilt
         self.train, self.recipe, self.scale, self.seed, self.device = train, recipe, scale, seed, device
         self._held_out = self._make(held_out, HELD_OUT_SEED, 0, held_out_count, together)
 
@@ -92,6 +97,8 @@ class PairSource:
     def _make(self, source: PatchSource, seed: int, step: int, count: int, together: int) -> Pairs:
         rng = step_rng(seed, step)
         clean = source.draw(count, rng, self.device, together)
+        if self.tilt:
+            clean = tilted(clean, rng, together)
         drawn = [
             one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
         ]

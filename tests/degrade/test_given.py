@@ -138,6 +138,8 @@ RECIPE = {
     "blur": {"probability": 1.0},
     "noise": {"probability": 1.0},
     "second_pass": {"probability": 0.7, "noise": {"probability": 1.0}},
+    "scanning": {"factors": {"1": 0.5, "2": 0.5}},
+    "resampling": {"probability": 0.5},
 }
 
 
@@ -145,7 +147,9 @@ RECIPE = {
 def test_what_is_given_holds_for_every_draw_and_nothing_else_changes(scale: int) -> None:
     drawn = draw(Recipe.from_dict(RECIPE), scale, 60, np.random.default_rng(0))
     assert {each.identity for each in drawn} == {True, False}
-    assert {each.second is None for each in drawn} == {True, False}
+    assert {(each.second is None, each.resampling is None) for each in drawn} == {
+        *((True, True), (True, False), (False, True), (False, False)),
+    }
     given = Given(blur="0.6,0.4,30", noise=3)
     for before, after in ((each, given.replace(each)) for each in drawn):
         assert np.allclose(after.effective_kernel, given.kernel(scale), atol=1e-6)
@@ -158,9 +162,10 @@ def test_what_is_given_holds_for_every_draw_and_nothing_else_changes(scale: int)
             before.storage,
         )
         blurred = Given(blur=0.6).replace(before)
-        assert blurred.noise == before.noise
+        assert blurred.scan_noise == before.scan_noise
         noisy = Given(noise=3).replace(before)
-        assert np.array_equal(noisy.effective_kernel, before.effective_kernel)
+        assert np.allclose(noisy.effective_kernel, before.effective_kernel, atol=1e-6)
+        assert noisy.resampling == before.resampling
         assert noisy.effective_noise == pytest.approx((0.0, 3 / 255))
         assert Given().replace(before).to_dict() == before.to_dict()
 

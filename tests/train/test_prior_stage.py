@@ -36,7 +36,7 @@ OPTIONS = StageOptions(preset="nano", steps=3, batch=4, threads=1, rate=2e-3)
 @pytest.fixture(scope="module")
 def details(tissue: Path) -> DetailSource:
     images = load_images(tissue)
-    sources = [PatchSource(part, window_px(1), 1) for part in (images[:3], images[3:])]
+    sources = [PatchSource(part, window_px(1)) for part in (images[:3], images[3:])]
     return DetailSource(sources[0], sources[1], 1, seed=0, device=torch.device("cpu"))
 
 
