@@ -106,14 +106,24 @@ class Sample:
     ----------
     windows : ndarray, (n, 128, 128), float32
         Grey values of tissue, 0..1; n may be 0.
-    background, background_sigma, tissue_share
+    background, background_sigma
         As in `Profile`.
+    tissue : ndarray, (h, w), bool
+        Where the thumbnail shows tissue.
+    factor : float
+        Section pixels per pixel of the thumbnail.
     """
 
     windows: Floats
     background: float | None
     background_sigma: float
-    tissue_share: float
+    tissue: NDArray[np.bool_]
+    factor: float
+
+    @property
+    def tissue_share(self) -> float:
+        """Return the share of the section that is tissue, 0..1."""
+        return float(self.tissue.mean())
 
 
 def profile_section(section: Section, z: int, method: Method) -> Profile:
@@ -154,24 +164,16 @@ def sample_section(section: Section, z: int) -> Sample:
     InputError
         Where floating-point values leave the stated range, or the section cannot be read.
     """
-    tissue, factor, level, sigma = _look(section, z)
+    grey, factor = _thumbnail(section, z)
+    level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
+    tissue = np.ones(grey.shape, bool)
+    if level is not None:
+        tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
     chosen = _tissue_windows(tissue, factor, section.height, section.width)
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
-    return Sample(stack, level, sigma, float(tissue.mean()))
-
-
-def tissue_map(section: Section, z: int) -> tuple[NDArray[np.bool_], float]:
-    """Return where a thumbnail of a section shows tissue, (h, w), and section pixels per pixel of it.
-
-    Raises
-    ------
-    InputError
-        Where floating-point values leave the stated range, or the section cannot be read.
-    """
-    tissue, factor, _, _ = _look(section, z)
-    return tissue, factor
+    return Sample(stack, level, sigma, tissue, factor)
 
 
 def find_background(section: Section, z: int) -> tuple[float | None, float]:
@@ -192,16 +194,6 @@ def describe(profile: Profile) -> str:
     where = "none" if profile.background is None else f"{profile.background:.3f}"
     facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
     return ", ".join(facts)
-
-
-def _look(section: Section, z: int) -> tuple[NDArray[np.bool_], float, float | None, float]:
-    """Return tissue and factor as in `tissue_map`, then level and noise of the background."""
-    grey, factor = _thumbnail(section, z)
-    level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
-    tissue = np.ones(grey.shape, bool)
-    if level is not None:
-        tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
-    return tissue, factor, level, sigma
 
 
 def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:

@@ -41,6 +41,9 @@ MINUTES = 15.0
 ESTIMATOR_SHARE = 0.2
 """Share of the minutes, or of the steps, that the estimator gets; the U-Net gets the rest."""
 
+TILT = 0.5
+"""Share of the estimator's windows whose spectrum is tilted to that of other tissues; the rest say what this one is like."""
+
 RATE = 2e-4
 """Highest learning rate: a quarter of that of a training from the start."""
 
@@ -275,7 +278,7 @@ def material_of(learned: Sequence[Chosen], recipe: Recipe) -> Material:
         )
     draws = {"group_weights": {}, "group_scale_weights": factors, "remap_probability": 0.0}
     name = ", ".join(one.tissue.name for one in learned)
-    return Material(name, training, held_out, recipe, NAME, draws, SOURCES)
+    return Material(name, training, held_out, recipe, NAME, draws, SOURCES, TILT)
 
 
 def holds_windows(learned: Sequence[Chosen], window_px: int) -> bool:

@@ -22,7 +22,7 @@ from bigrestore.errors import UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.nn.restorer import Restorer
 from bigrestore.pixels import Floats, luma, to_unit
-from bigrestore.profile import sample_section, tissue_map
+from bigrestore.profile import sample_section
 
 log = logging.getLogger(__name__)
 
@@ -136,12 +136,11 @@ def read_tissue(one: Slice, model: Restorer, blocks: int) -> Tissue:
         The section cannot be read, or floating-point values leave the stated range.
     """
     section, z = one.section, one.z
-    windows = sample_section(section, z).windows
-    if not len(windows):
+    sample = sample_section(section, z)
+    if not len(sample.windows):
         return Tissue(one.name, section.height, section.width, None, (), 0.0)
-    reading = read_windows(model, windows)
-    tissue, factor = tissue_map(section, z)
-    places = choose_blocks(tissue, factor, section.height, section.width, blocks)
+    reading = read_windows(model, sample.windows)
+    places = choose_blocks(sample.tissue, sample.factor, section.height, section.width, blocks)
     kept = tuple(sharpened(_read_block(section, z, place), reading) for place in places)
     return Tissue(one.name, section.height, section.width, reading, kept, noise_after(reading))
 

@@ -1,7 +1,7 @@
 """At which downscaling a section is sharp: its own sharp targets, chosen by spectrum.
 
 Every section is sharp when it is small enough: averaging shrinks its blur with it. Each factor is tried, from the
-section's own grid down to a fifth of it. One is taken where the blur that was read took no more than 12 dB of what is
+section's own grid down to a fifth of it. One is taken where the blur that was read took no more than 9 dB of what is
 left there, so that it can be taken out and leave the truth, and where most windows of tissue then meet the standard of
 `bigrestore.train.windows`: power falls by at most 21 dB from 0.141 to 0.484 cycles/px, noise not counted. A few
 windows that meet it among many that do not are dust and scratches.
@@ -32,7 +32,7 @@ FACTORS = (1.0, 0.75, 0.6, 0.5, 0.35, 0.25, 0.2)
 SHARP_SHARE = 2 / 3
 """Share of the windows of tissue that meet the standard where a factor is taken."""
 
-MOST_LOST_DB = 12.0
+MOST_LOST_DB = 9.0
 """What the blur may take of the power at the highest frequency of a factor: more cannot be given back faithfully."""
 
 LEAST_WINDOWS = 2

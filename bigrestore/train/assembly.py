@@ -83,6 +83,8 @@ class Material:
         Further arguments of `PatchSource`.
     sources : str, optional
         Markdown for the card: where the images come from.
+    tilt : float
+        Share of the estimator's sets of windows that are given slopes that their tissue has not.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Material:
     recipe_name: str
     draws: Mapping[str, Any] = attrs.field(factory=dict)
     sources: str | None = None
+    tilt: float = 1.0
 
 
 def read_material(data: Path, recipe: str) -> Material:
@@ -132,7 +135,7 @@ def build_stage(
         return _bridge_stage(name, material, model, info, options, settings)
     if name == "estimator":
         sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
-        pairs = _pairs(material, 1, options, *sizes, tilt=True)
+        pairs = _pairs(material, 1, options, *sizes, tilt=material.tilt)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
     return fidelity_stage(material, model, options)
 
@@ -196,7 +199,7 @@ def _pairs(
     held_out: int,
     together: int = 1,
     *,
-    tilt: bool = False,
+    tilt: float = 0.0,
 ) -> PairSource:
     side = patch_size(input_px, scale)
     return PairSource(

@@ -65,8 +65,8 @@ class PairSource:
         Number of held-out pairs.
     together : int
         How many held-out pairs in a row are of one image and one degradation.
-    tilt : bool
-        Whether clean windows are given slopes that their tissue has not (`bigrestore.train.tilt`).
+    tilt : float
+        Share of the sets of clean windows that are given slopes that their tissue has not (`bigrestore.train.tilt`).
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PairSource:
         device: torch.device,
         held_out_count: int = 32,
         together: int = 1,
-        tilt: bool = False,
+        tilt: float = 0.0,
     ) -> None:
         self.tilt = tilt
         self.train, self.recipe, self.scale, self.seed, self.device = train, recipe, scale, seed, device
@@ -98,7 +98,7 @@ class PairSource:
         rng = step_rng(seed, step)
         clean = source.draw(count, rng, self.device, together)
         if self.tilt:
-            clean = tilted(clean, rng, together)
+            clean = tilted(clean, rng, together, self.tilt)
         drawn = [
             one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
         ]

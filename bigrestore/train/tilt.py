@@ -23,7 +23,7 @@ CORNER = 0.05
 """Cycles per pixel below which nothing changes."""
 
 
-def tilted(clean: Tensor, rng: np.random.Generator, together: int = 1) -> Tensor:
+def tilted(clean: Tensor, rng: np.random.Generator, together: int = 1, share: float = 1.0) -> Tensor:
     """Give sets of clean windows other slopes.
 
     Parameters
@@ -32,6 +32,8 @@ def tilted(clean: Tensor, rng: np.random.Generator, together: int = 1) -> Tensor
         Windows; `together` in a row are of one image and are changed alike.
     rng : numpy.random.Generator
         Draws the wanted fall of every set.
+    share : float
+        Share of the sets that are changed, drawn one by one; the others keep their slope.
 
     Returns
     -------
@@ -43,8 +45,10 @@ def tilted(clean: Tensor, rng: np.random.Generator, together: int = 1) -> Tensor
     fx = torch.fft.rfftfreq(width, device=clean.device)[None]
     radius = torch.hypot(fy, fx)
     wanted = rng.uniform(LEAST_FALL_DB, STANDARD_FALL_DB, len(clean) // together)
+    kept = rng.random(len(wanted)) >= share if share < 1 else np.zeros(len(wanted), bool)
     fall = _falls(clean, radius).view(-1, together).mean(1)
     slope = (torch.from_numpy(wanted).to(fall) - fall) / (20 * math.log10(HIGH_RING / LOW_RING))
+    slope[torch.from_numpy(kept).to(slope.device)] = 0
     exponent = slope.clamp(*TILT).repeat_interleave(together)[:, None, None]
     gain = (radius.clamp_min(CORNER) / CORNER) ** -exponent
     spectrum = torch.fft.rfft2(clean[:, 0]) * gain

@@ -40,7 +40,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("sections")
     pictures = {
         "sharp.png": texture(300, 320).astype(np.uint8),
-        "soft.png": blurred(texture(520, 560, 1), 0.8),
+        "soft.png": blurred(texture(520, 560, 1), 0.7),
         "softest.png": blurred(texture(300, 300, 2), 2.5),
     }
     for name, picture in pictures.items():
@@ -50,7 +50,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def start_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nano model for x1 with a prior: it reads 0.8 px and no noise everywhere, and is used at realness 0.2."""
+    """A nano model for x1 with a prior: it reads 0.7 px and no noise everywhere, and is used at realness 0.2."""
     import torch
 
     from bigrestore.degrade.schema import Recipe
@@ -61,8 +61,8 @@ def start_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.basis.fit(sample_kernels(Recipe.load("default"), 1, 200))
     with torch.no_grad():
         model.estimator.mean.fill_(-1.0)
-        # softplus(-0.386 + 0.4) + 0.1 is 0.8 px; the codes of gain and read noise say that there is none
-        model.estimator.judge[-1].bias[0] = -0.386
+        # 0.95 (softplus(-0.373 + 0.4) + 0.03) is 0.7 px; the codes of gain and read noise say that there is none.
+        model.estimator.judge[-1].bias[0] = -0.373
         model.estimator.judge[-1].bias[5:7] = -1.0
     path = tmp_path_factory.mktemp("start") / "start.safetensors"
     training: dict[str, Any] = {stage: _record() for stage in ("estimator", "fidelity", "prior", "bridge")}

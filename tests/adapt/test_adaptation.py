@@ -81,7 +81,7 @@ def test_model_and_card_say_what_it_was_adapted_to(adapted: Path, start_model: P
     soft = next(one for one in record["sections"] if one["name"] == "soft.png")
     assert set(soft["factors"]) == {"0.6", "0.5", "0.35"}
     assert soft["size"] == [520, 560]
-    assert "blurred by 0.8" in soft["read"]
+    assert "blurred by 0.7" in soft["read"]
     assert next(one for one in record["sections"] if one["name"] == "softest.png")["factors"] == {}
     assert set(info["training"]) == {"estimator", "fidelity", "prior"}
     assert info["training"]["fidelity"]["recipe"] == "adapted"

@@ -17,6 +17,8 @@ from bigrestore.degrade.kernels import equivalent_sigma, gaussian
 from bigrestore.degrade.recipe import draw
 from bigrestore.degrade.schema import Recipe
 from bigrestore.nn.checkpoint import load_model
+from bigrestore.nn.estimator import CAUTION
+from bigrestore.nn.kernel_family import LEAST_SIGMA_PX
 
 TWIN = Reading(gaussian(25, 0.77), 0.77, 0.08, 0.8, 0.75, 0.0, 0.0, 0.0, 20)
 
@@ -103,9 +105,8 @@ def test_a_reading_is_the_estimators(start_model: Path) -> None:
     windows = np.random.default_rng(0).uniform(0, 1, (3, 128, 128)).astype(np.float32)
     read = read_windows(model, windows)
     assert read.windows == 3
-    assert read.sigma == pytest.approx(
-        float(torch.nn.functional.softplus(torch.tensor(-0.1))) + 0.1, abs=1e-3
-    )
+    wide = float(torch.nn.functional.softplus(torch.tensor(-0.1))) + LEAST_SIGMA_PX
+    assert read.sigma == pytest.approx(CAUTION * wide, abs=1e-3)
     # A stretch of 0.6 makes the kernel exp(0.6) times as wide along its direction as across it.
     assert read.along / read.across == pytest.approx(np.exp(0.6), rel=0.1)
     assert (read.along**2 + read.across**2) / 2 == pytest.approx(read.sigma**2, rel=0.01)

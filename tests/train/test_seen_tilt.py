@@ -89,3 +89,13 @@ def test_a_set_is_tilted_alike_and_its_mean_stays() -> None:
     assert torch.equal(made[0], made[2])
     assert not torch.equal(made[0], made[3])
     torch.testing.assert_close(made.mean((1, 2, 3)), image.mean((1, 2, 3)), atol=2e-3, rtol=0)
+
+
+def test_a_share_of_the_sets_keeps_its_slope() -> None:
+    clean = windows(40, 160)
+    made = tilted(clean, np.random.default_rng(0), share=0.25)
+    same = torch.isclose(made, clean, atol=1e-4).flatten(1).all(1)
+    assert 0.6 < float(same.float().mean()) < 0.9
+    assert (
+        not torch.isclose(tilted(clean, np.random.default_rng(0)), clean, atol=1e-4).flatten(1).all(1).any()
+    )
