@@ -158,6 +158,34 @@ def test_the_critic_sees_every_phase_of_the_grid_and_both_sides_at_one_place(
     assert np.abs(corners - bridge.RIM_PX).max() <= 1
 
 
+def test_all_losses_count_by_their_weights(
+    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, seen = BridgeStage.step, []
+
+    def watched(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
+        losses = step(self, number, progress)
+        seen.append({name: float(loss.detach()) for name, loss in losses.items()})
+        return losses
+
+    monkeypatch.setattr(BridgeStage, "step", watched)
+    train_stage(
+        "bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, steps=3, start=prior_model)
+    )
+    weights = {
+        "charbonnier": bridge.CHARBONNIER,
+        "hinge": bridge.ADVERSARIAL,
+        "features": bridge.FEATURES,
+        "artifact": bridge.ARTIFACT,
+        "mmd": bridge.DISCREPANCY,
+        "nyquist": bridge.NYQUIST,
+    }
+    for losses in seen:
+        assert all(losses[name] != 0 for name in weights)
+        total = sum(weight * losses[name] for name, weight in weights.items())
+        assert losses["loss"] == pytest.approx(total, rel=1e-5)
+
+
 def test_a_prior_frozen_to_the_end_keeps_its_bits(
     tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,8 @@ def test_each_line_is_seen_where_it_is_and_goes_down_its_gradient(kind: str) -> 
     assert float(strength.grad) > 0, "a weaker pattern costs less"
     above = nyquist_lines(made.detach()) - nyquist_lines(real)
     assert ["columns", "rows", "checkerboard"][int(above.argmax())] == kind
+    turned = nyquist_lines(made.detach().mT)[[1, 0, 2]]
+    torch.testing.assert_close(turned, nyquist_lines(made.detach()), rtol=0, atol=0.1)
 
 
 def test_a_faint_pattern_in_step_with_the_grid_is_seen_in_the_mean_of_the_patches() -> None:
@@ -142,7 +144,8 @@ def test_a_faint_pattern_in_step_with_the_grid_is_seen_in_the_mean_of_the_patche
     assert nyquist_db(texture + pattern, wanted, 1) < 4
     assert nyquist_db(texture + pattern, wanted, 16) > 10
     assert nyquist_db(texture, wanted, 16) < 3
-    assert float(nyquist_penalty(texture + pattern, real)) > 10 * float(nyquist_penalty(texture, real))
+    assert float(nyquist_penalty(texture + pattern, real)) > 0.2
+    assert float(nyquist_penalty((texture + pattern)[:1], real)) < 0.1
 
 
 def test_patches_that_are_flat_or_too_small_for_lines() -> None:
