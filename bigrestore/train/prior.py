@@ -56,7 +56,7 @@ MEASURED, INDEXED = 768, 3072
 """Patches that the figures are taken of, and training windows that are looked through for copies."""
 SHOWN = 16
 NYQUIST = 0.05
-"""Weight of the penalty on lines at Nyquist. Its gradient lies almost wholly in the last head, where it is the larger."""
+"""Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
 KEEP_FROM = 0.5
 """Share of the schedule before which no weights are kept: early ones may fit the figure, but know few textures."""
 
