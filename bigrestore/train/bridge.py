@@ -79,7 +79,7 @@ AVERAGE_DECAY = 0.999
 CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 1.0, 1.0, 0.1, 0.05
 """Weights of the losses. The gradient of the lines at Nyquist is several times that of the features where they stand out by
-20 dB, and falls with them; at 0.02 they fell half as fast."""
+20 dB, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
 SHOWN = 8
 
 
