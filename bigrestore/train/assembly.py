@@ -30,6 +30,7 @@ from bigrestore.train.options import DTYPES, StageOptions
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.prior import PriorStage, critic_for
 from bigrestore.train.schedule import LoopSettings
+from bigrestore.train.tilt import FOR_READING, FOR_RESTORING, TiltSettings
 
 log = logging.getLogger(__name__)
 
@@ -99,9 +100,9 @@ def build_stage(
         return _bridge_stage(name, images, model, info, options, settings)
     if name == "estimator":
         sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
-        pairs = _pairs(images, 1, options, *sizes, tilt=True)
+        pairs = _pairs(images, 1, options, *sizes, tilt=FOR_READING)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
-    pairs = _pairs(images, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
+    pairs = _pairs(images, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT, tilt=FOR_RESTORING)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
@@ -156,7 +157,7 @@ def _pairs(
     held_out: int,
     together: int = 1,
     *,
-    tilt: bool = False,
+    tilt: TiltSettings | None = None,
 ) -> PairSource:
     train_images, held_out_images = images
     side = patch_size(input_px, scale)
