@@ -31,6 +31,7 @@ from bigrestore.train.options import StageOptions, check_place
 from bigrestore.train.pairs import patch_size
 from bigrestore.train.schedule import TrainResult
 from bigrestore.train.stages import train_stage
+from bigrestore.train.tilt import KNEE_SHARE, TiltSettings
 from bigrestore.train.windows import STANDARD_FALL_DB
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,8 @@ MINUTES = 15.0
 ESTIMATOR_SHARE = 0.2
 """Share of the minutes, or of the steps, that the estimator gets; the U-Net gets the rest."""
 
-TILT = 0.5
-"""Share of the estimator's windows whose spectrum is tilted to that of other tissues; the rest say what this one is like."""
+TILT = TiltSettings(share=0.5, knee_share=KNEE_SHARE / 2)
+"""Half of the estimator's windows have the slopes of other tissues; the rest say what this one is like."""
 
 RATE = 2e-4
 """Highest learning rate: a quarter of that of a training from the start."""
@@ -278,7 +279,7 @@ def material_of(learned: Sequence[Chosen], recipe: Recipe) -> Material:
         )
     draws = {"group_weights": {}, "group_scale_weights": factors, "remap_probability": 0.0}
     name = ", ".join(one.tissue.name for one in learned)
-    return Material(name, training, held_out, recipe, NAME, draws, SOURCES, TILT)
+    return Material(name, training, held_out, recipe, NAME, draws, SOURCES, read_tilt=TILT)
 
 
 def holds_windows(learned: Sequence[Chosen], window_px: int) -> bool:

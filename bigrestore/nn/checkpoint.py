@@ -33,6 +33,8 @@ OLD_FORMAT = "bigrestore-restorer/1"
 """Models whose estimator read pixels; it did not see blur without noise, and it is gone."""
 METADATA_KEY = "bigrestore"
 LARGEST_BYTES = 4 << 30
+ZERO_WHERE_MISSING = ("prior.coupling.nodes", "prior.coupling.pixels")
+"""Weights that older models do not hold: at zero they change nothing."""
 
 
 @attrs.frozen(eq=False)
@@ -149,10 +151,12 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
             f"give --scale {info['scale']} or choose another model"
         )
     restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
+    weights = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    zeros = {
+        name: torch.zeros_like(t) for name, t in restorer.state_dict().items() if name in ZERO_WHERE_MISSING
+    }
     try:
-        restorer.load_state_dict(
-            {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-        )
+        restorer.load_state_dict(zeros | weights)
     except RuntimeError as error:
         raise ModelError(
             f"the model {path} does not hold the weights of its preset; fetch it again ({error})"

@@ -31,6 +31,7 @@ from bigrestore.train.options import DTYPES, StageOptions
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.prior import PriorStage, critic_for
 from bigrestore.train.schedule import LoopSettings
+from bigrestore.train.tilt import FOR_READING, FOR_RESTORING, TiltSettings
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class Material:
         Further arguments of `PatchSource`.
     sources : str, optional
         Markdown for the card: where the images come from.
-    tilt : float
-        Share of the estimator's sets of windows that are given slopes that their tissue has not.
+    read_tilt, restored_tilt : TiltSettings, optional
+        How the clean windows of the estimator and those of the U-Net are given slopes that their tissue has not.
     """
 
     name: str
@@ -94,7 +95,8 @@ class Material:
     recipe_name: str
     draws: Mapping[str, Any] = attrs.field(factory=dict)
     sources: str | None = None
-    tilt: float = 1.0
+    read_tilt: TiltSettings | None = FOR_READING
+    restored_tilt: TiltSettings | None = FOR_RESTORING
 
 
 def read_material(data: Path, recipe: str) -> Material:
@@ -135,7 +137,7 @@ def build_stage(
         return _bridge_stage(name, material, model, info, options, settings)
     if name == "estimator":
         sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
-        pairs = _pairs(material, 1, options, *sizes, tilt=material.tilt)
+        pairs = _pairs(material, 1, options, *sizes, tilt=material.read_tilt)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
     return fidelity_stage(material, model, options)
 
@@ -144,7 +146,8 @@ def fidelity_stage(
     material: Material, model: Restorer, options: StageOptions
 ) -> tuple[FidelityStage, PairSource]:
     """Return the stage of the U-Net and where its data come from; the arguments are those of `build_stage`."""
-    pairs = _pairs(material, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
+    sizes = fidelity.PATCH_PX, fidelity.HELD_OUT
+    pairs = _pairs(material, model.scale, options, *sizes, tilt=material.restored_tilt)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
@@ -199,7 +202,7 @@ def _pairs(
     held_out: int,
     together: int = 1,
     *,
-    tilt: float = 0.0,
+    tilt: TiltSettings | None = None,
 ) -> PairSource:
     side = patch_size(input_px, scale)
     return PairSource(

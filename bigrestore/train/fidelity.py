@@ -28,7 +28,7 @@ from bigrestore.nn.restorer import Restorer
 from bigrestore.train.codes import drawn_codes, encode, misread, shown_masks
 from bigrestore.train.data import step_rng
 from bigrestore.train.halo import measure_halo
-from bigrestore.train.losses import charbonnier, fft_amplitude_l1, psnr, pyramid_l1
+from bigrestore.train.losses import charbonnier, fft_amplitude_l1, nyquist_penalty, psnr, pyramid_l1
 from bigrestore.train.pairs import Pairs, PairSource
 
 PATCH_PX = 96
@@ -40,6 +40,8 @@ SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
 """From this share of the training on, errors up to this grey value count by their square: PSNR asks for means, and the
 medians that an L1 leads to lose what is rare, such as the crown of an edge that noise hides."""
+NYQUIST = 0.01
+"""Weight of the penalty on lines at Nyquist: the head shuffles several pixels out of a node, and they must fit together."""
 LARGEST_ERROR = 0.06
 """Mean error of a patch, in grey values 0..1, beyond which it counts no more."""
 LOG_SCALE_RANGE = (-7.0, 2.0)
@@ -154,6 +156,7 @@ class FidelityStage:
             "fft": fft_amplitude_l1(restored, target),
             "redegrade": redegrade(restored - target, kernel, scale).abs().mean(),
             "laplace": (distance * torch.exp(-log_scale) + log_scale).mean(),
+            "nyquist": nyquist_penalty(y, pairs.target),
         }
         total = (
             parts["charbonnier"]
@@ -162,6 +165,7 @@ class FidelityStage:
             + 0.05 * parts["fft"]
             + 0.5 * parts["redegrade"]
             + 0.01 * parts["laplace"]
+            + NYQUIST * parts["nyquist"]
         )
         if shape_maps is not None:
             parts["shape"] = shape_maps.square().mean()

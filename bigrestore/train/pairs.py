@@ -17,7 +17,7 @@ from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.nn.code import Degradations
 from bigrestore.train.data import PatchSource, step_generator, step_rng
-from bigrestore.train.tilt import tilted
+from bigrestore.train.tilt import TiltSettings, tilted
 
 HELD_OUT_SEED = 7_654_321
 KERNEL_SEED = 1_234_567
@@ -65,8 +65,8 @@ class PairSource:
         Number of held-out pairs.
     together : int
         How many held-out pairs in a row are of one image and one degradation.
-    tilt : float
-        Share of the sets of clean windows that are given slopes that their tissue has not (`bigrestore.train.tilt`).
+    tilt : TiltSettings, optional
+        How clean windows are given slopes that their tissue has not; None: they stay as they are.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PairSource:
         device: torch.device,
         held_out_count: int = 32,
         together: int = 1,
-        tilt: float = 0.0,
+        tilt: TiltSettings | None = None,
     ) -> None:
         self.tilt = tilt
         self.train, self.recipe, self.scale, self.seed, self.device = train, recipe, scale, seed, device
@@ -97,8 +97,8 @@ class PairSource:
     def _make(self, source: PatchSource, seed: int, step: int, count: int, together: int) -> Pairs:
         rng = step_rng(seed, step)
         clean = source.draw(count, rng, self.device, together)
-        if self.tilt:
-            clean = tilted(clean, rng, together, self.tilt)
+        if self.tilt is not None:
+            clean = tilted(clean, rng, self.tilt, together)
         drawn = [
             one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
         ]

@@ -11,7 +11,7 @@ from bigrestore.degrade.kernels import gaussian
 from bigrestore.nn import spectrum
 from bigrestore.nn.estimator import JUDGED, see
 from bigrestore.train.seen import Truth, turned, with_contrast
-from bigrestore.train.tilt import LEAST_FALL_DB, tilted
+from bigrestore.train.tilt import FOR_RESTORING, LEAST_FALL_DB, TiltSettings, tilted
 from bigrestore.train.windows import STANDARD_FALL_DB, ring_powers
 
 
@@ -77,7 +77,7 @@ def falls(images: Tensor) -> Tensor:
 
 
 def test_slopes_are_spread_over_what_the_standard_allows() -> None:
-    made = falls(tilted(windows(24, 160), np.random.default_rng(0)))
+    made = falls(tilted(windows(24, 160), np.random.default_rng(0), TiltSettings()))
     assert float(made.min()) > LEAST_FALL_DB - 1.5
     assert float(made.max()) < STANDARD_FALL_DB + 1.5
     assert float(made.max() - made.min()) > 6.0
@@ -85,7 +85,7 @@ def test_slopes_are_spread_over_what_the_standard_allows() -> None:
 
 def test_a_set_is_tilted_alike_and_its_mean_stays() -> None:
     image = windows(1, 160).expand(6, -1, -1, -1)
-    made = tilted(image, np.random.default_rng(2), together=3)
+    made = tilted(image, np.random.default_rng(2), TiltSettings(), together=3)
     assert torch.equal(made[0], made[2])
     assert not torch.equal(made[0], made[3])
     torch.testing.assert_close(made.mean((1, 2, 3)), image.mean((1, 2, 3)), atol=2e-3, rtol=0)
@@ -93,9 +93,23 @@ def test_a_set_is_tilted_alike_and_its_mean_stays() -> None:
 
 def test_a_share_of_the_sets_keeps_its_slope() -> None:
     clean = windows(40, 160)
-    made = tilted(clean, np.random.default_rng(0), share=0.25)
-    same = torch.isclose(made, clean, atol=1e-4).flatten(1).all(1)
-    assert 0.6 < float(same.float().mean()) < 0.9
-    assert (
-        not torch.isclose(tilted(clean, np.random.default_rng(0)), clean, atol=1e-4).flatten(1).all(1).any()
-    )
+    for share, least, most in ((0.25, 24, 36), (1.0, 0, 0)):
+        made = tilted(clean, np.random.default_rng(0), TiltSettings(share=share))
+        kept = torch.isclose(made, clean, atol=1e-4).flatten(1).all(1)
+        assert least <= int(kept.sum()) <= most
+
+
+def test_a_knee_keeps_to_the_standard() -> None:
+    image = windows(24, 160, exponent=0.5)
+    made = tilted(image, np.random.default_rng(3), TiltSettings(share=0, knee_share=1))
+    fell = falls(made) - falls(image)
+    assert float(fell.min()) > 1.0
+    assert float(falls(made).max()) < STANDARD_FALL_DB + 1.5
+
+
+def test_what_is_restored_is_never_sharpened() -> None:
+    image = windows(24, 160, exponent=0.7)
+    made = tilted(image, np.random.default_rng(4), FOR_RESTORING)
+    fell = falls(made) - falls(image)
+    assert float(fell.min()) > -0.1
+    assert 4 < int((fell > 0.5).sum()) < 16
