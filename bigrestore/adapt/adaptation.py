@@ -21,7 +21,7 @@ from bigrestore.adapt.sections import MOST_BLOCKS, Tissue, open_slices, read_tis
 from bigrestore.adapt.sharpness import MOST_LOST_DB, Judged, judge_factor, judge_section
 from bigrestore.adapt.sheet import Row, draw_sheet, refuse_other_picture
 from bigrestore.degrade.schema import Recipe
-from bigrestore.errors import InputError, OutputExistsError, UsageError
+from bigrestore.errors import InputError, OutputExistsError, UsageError, output_error
 from bigrestore.nn.checkpoint import Model, find_model, load_model, read_checkpoint, update_info
 from bigrestore.train import estimator, fidelity
 from bigrestore.train.assembly import PLANS, Material, StagePlan, fidelity_stage
@@ -49,6 +49,9 @@ RATE = 2e-4
 """Highest learning rate: a quarter of that of a training from the start."""
 
 WARMUP_STEPS = 50
+
+START_SHARE = 0.5
+"""Share of the start's weights in those of the adapted model: what a short training shifts on other tissue is halved."""
 
 HELD_OUT_EVERY = 12
 """With at least so many blocks every twelfth is held out for the running figures."""
@@ -154,7 +157,10 @@ def adapt(sections: Sequence[str | Path], output: Path, options: AdaptOptions) -
         tissue = read_tissue(one, start.restorer, max(1, MOST_BLOCKS // len(slices)))
         chosen.append(Chosen(tissue, judge_section(tissue, window_px)))
     require_sharp(chosen, window_px)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(output.parent, error) from error
     draw_sheet(
         sheet_path(output), [Row(one.tissue.name, one.says, bool(one.accepted), one.judged) for one in chosen]
     )
@@ -291,7 +297,7 @@ def holds_windows(learned: Sequence[Chosen], window_px: int) -> bool:
 def lengths(training: StageOptions) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the length of the estimator's stage and of the U-Net's, as options."""
     if training.minutes is not None:
-        first = ESTIMATOR_SHARE * training.minutes
+        first = round(ESTIMATOR_SHARE * training.minutes, 6)
         return {"minutes": first}, {"minutes": training.minutes - first}
     assert training.steps is not None
     steps = max(1, round(ESTIMATOR_SHARE * training.steps))
@@ -328,7 +334,7 @@ def _figures(material: Material, model: Model, options: StageOptions) -> dict[st
 
 
 def _plan(stage: str) -> StagePlan:
-    return attrs.evolve(PLANS[stage], warmup_steps=WARMUP_STEPS)
+    return attrs.evolve(PLANS[stage], warmup_steps=WARMUP_STEPS, start_share=START_SHARE)
 
 
 def _reader_path(output: Path) -> Path:

@@ -51,6 +51,7 @@ class StagePlan:
     checkpoint_s: float = 120.0
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
+    start_share: float = 0.0
 
 
 _BETWEEN = StagePlan(300, checkpoint_s=240.0, guard=adversary.GUARD, rate_factors=bridge.RATE_FACTORS)

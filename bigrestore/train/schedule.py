@@ -54,6 +54,8 @@ class LoopSettings:
         name counts.
     average_decay : float
         Of the averaged weights.
+    start_share : float
+        Share of the weights that the training started from in what is validated and exported.
     checkpoint_s : float
         Seconds between checkpoints.
     log_every : int
@@ -75,6 +77,7 @@ class LoopSettings:
     fan_in_limit: int | None = attrs.field(default=None, validator=_positive)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
     average_decay: float = 0.999
+    start_share: float = 0.0
     checkpoint_s: float = attrs.field(default=120.0, validator=_positive)
     log_every: int = attrs.field(default=20, validator=_positive)
     resume: bool = False
@@ -96,6 +99,8 @@ class LoopSettings:
             del own[name]
         if not self.rate_factors:
             del own["rate_factors"]
+        if not self.start_share:
+            del own["start_share"]
         plain: dict[str, Any] = json.loads(json.dumps({**dict(self.facts), **own}))
         return plain
 

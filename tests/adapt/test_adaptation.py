@@ -20,7 +20,14 @@ from safetensors.torch import save_file
 from bigrestore.adapt import adaptation
 from bigrestore.adapt.adaptation import AdaptOptions, adapt, lengths, sheet_path
 from bigrestore.adapt.sheet import refuse_other_picture
-from bigrestore.errors import InputError, InputMissingError, ModelError, OutputExistsError, UsageError
+from bigrestore.errors import (
+    InputError,
+    InputMissingError,
+    ModelError,
+    OutputError,
+    OutputExistsError,
+    UsageError,
+)
 from bigrestore.methods.network import NetworkMethod
 from bigrestore.nn.checkpoint import load_model, save_model, update_info
 from bigrestore.nn.presets import get_preset
@@ -282,6 +289,18 @@ def test_places_and_lengths_are_looked_at_before_the_sections(start_model: Path,
     Image.new("L", (8, 8)).save(tmp_path / "m-sections.png")
     with pytest.raises(OutputExistsError, match=r"would replace .*m-sections\.png"):
         adapt(nothing, tmp_path / "m.safetensors", options(start_model))
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(
+    sections: list[Path], start_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    output = tmp_path / "place" / "m.safetensors"
+    monkeypatch.setattr(type(output), "mkdir", refuse)
+    with pytest.raises(OutputError, match="place"):
+        adapt(sections[:1], output, options(start_model))
 
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:

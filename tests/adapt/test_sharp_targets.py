@@ -41,8 +41,8 @@ def test_a_sharp_section_is_taken_at_its_own_size() -> None:
 
 
 def test_a_blurred_section_is_taken_only_where_it_is_reduced() -> None:
-    judged = judge_section(tissue(blurred(texture(640, 640, 1), 0.7), 0.7), WINDOW_PX)
-    assert accepted(judged) == [0.6, 0.5, 0.35, 0.25]
+    judged = judge_section(tissue(blurred(texture(640, 640, 1), 0.9), 0.9), WINDOW_PX)
+    assert accepted(judged) == [0.5, 0.35, 0.25]
     assert judged[0].factor == 1.0
     assert judged[0].fall_db > 21
     assert judged[0].sharp == 0
@@ -85,7 +85,7 @@ def test_a_reduced_target_has_the_spectrum_of_the_truth() -> None:
     def error(image: Any) -> float:
         return float(np.std((image - wanted)[inside]))
 
-    assert error(made) < 0.55 * error(soft)
+    assert error(made) < 0.3 * error(soft)
 
 
 def test_noise_is_not_taken_for_sharp_tissue() -> None:
