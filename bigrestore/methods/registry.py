@@ -18,7 +18,13 @@ DEFAULT_MODEL = "tiny"
 
 def _network(settings: RunSettings) -> Method:
     from bigrestore.methods.network import load_network
+    from bigrestore.nn.checkpoint import shipped_models
 
+    if settings.model is None and f"{DEFAULT_MODEL}-x{settings.scale}" not in shipped_models():
+        raise UsageError(
+            f"--scale is {settings.scale}, and no network for it is shipped; give --model FILE, or --method rational or "
+            "catmull-rom."
+        )
     return load_network(
         settings.model or DEFAULT_MODEL,
         scale=settings.scale,

@@ -15,10 +15,12 @@ from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.methods import network
 from bigrestore.methods.base import TileBatch
 from bigrestore.methods.network import NetworkMethod, choose_device, choose_precision, fit_kernel, read_kernel
+from bigrestore.methods.registry import create_method
 from bigrestore.nn.checkpoint import Model
 from bigrestore.nn.presets import get_preset
 from bigrestore.nn.redegrade import redegrade
 from bigrestore.nn.restorer import Restorer
+from bigrestore.settings import RunSettings
 
 
 def make(scale: int = 1, *, with_prior: bool = False, **options: object) -> NetworkMethod:
@@ -165,6 +167,12 @@ def test_another_kernel_is_another_run() -> None:
         "given, 0 of 255",
         "given, 3 of 255",
     ]
+
+
+def test_a_scale_without_a_shipped_network_names_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigrestore.nn.checkpoint.shipped_models", dict)
+    with pytest.raises(UsageError, match="--scale is 4, .* --method rational or catmull-rom"):
+        create_method(RunSettings(scale=4))
 
 
 def test_realness_is_refused_without_a_prior_and_out_of_range() -> None:
