@@ -171,7 +171,7 @@ def test_another_kernel_is_another_run() -> None:
 
 def test_a_scale_without_a_shipped_network_names_the_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigrestore.nn.checkpoint.shipped_models", dict)
-    with pytest.raises(UsageError, match="--scale is 4, .* --method rational or catmull-rom"):
+    with pytest.raises(UsageError, match=r"--scale is 4, .* --method rational or catmull-rom"):
         create_method(RunSettings(scale=4))
 
 
