@@ -26,6 +26,9 @@ from bigrestore.io.span import Span, too_large
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
 """Where git-annex keeps what its links name."""
 
+MOST_KNOWN = 65_536
+"""Files behind a URL whose versions are remembered."""
+
 MOST_ENTRIES = 4_000_000
 """Files in a zip file; its directory is held whole."""
 
@@ -206,10 +209,12 @@ class RemoteTree:
 
     def __init__(self, root: RemoteFile) -> None:
         self._root = root
+        # The same object for all ranges of a file, since it knows of which version they must be.
+        self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
 
     def read(self, name: str, span: Span, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        return (self._root / name).read_span(span, most)
+        return self._file(name).read_span(span, most)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is such a file."""
