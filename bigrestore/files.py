@@ -3,13 +3,15 @@
 Whoever reads beside a run, or after one that was killed, finds the file of before or the new one, never a torn
 one: the bytes go into a neighbour with a passing name, are flushed to the disk, and are renamed into place. The passing
 name ends in `.partial` and holds the process number and a number of its own, so that no two writers, of one host or of
-several, write into one. A sealed document carries a checksum of itself: a flipped bit in it is found when it is read.
+several, write into one; it is made anew and never opened through a link that somebody put there. A sealed document
+carries a checksum of itself: a flipped bit in it is found when it is read.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import zlib
@@ -20,15 +22,20 @@ from typing import Any
 
 from bigrestore.errors import output_error
 
+PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
+"""What a passing name has after that of its file, as a pattern."""
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, follow: bool = True) -> Iterator[Path]:
     """Give the name to write under; what was written there takes its place when the context ends well.
 
     Parameters
     ----------
     path : Path
-        File to be made or replaced; its folder exists. What a link points to is replaced, not the link.
+        File to be made or replaced; its folder exists.
+    follow : bool
+        Where the path is a link: replace what it points to, as a user means who named it, or the link itself.
 
     Yields
     ------
@@ -40,8 +47,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     OutputError
         Where it cannot be written; what was there before stays. `DiskFullError` where there is no space left.
     """
-    place = path.resolve() if path.is_symlink() else path
+    place = path.resolve() if follow and path.is_symlink() else path
     partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise output_error(path, error) from error
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -54,6 +65,17 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def remove_strays(path: Path) -> None:
+    """Remove what writers of a file left beside it that were killed; OSError where it cannot be.
+
+    Only who keeps other writers out may.
+    """
+    pattern = re.compile(re.escape(path.name) + PARTIAL)
+    for stray in path.parent.iterdir() if path.parent.is_dir() else ():
+        if pattern.fullmatch(stray.name):
+            stray.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file, a link (not what it points to) or a folder with all that it holds."""
     if path.is_dir() and not path.is_symlink():
@@ -63,14 +85,14 @@ def remove_tree(path: Path) -> None:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees all of it or none.
+    """Write JSON so that a reader sees all of it or none; a link in its place is replaced, not followed.
 
     Raises
     ------
     OutputError
         Where it cannot be written; what was there before stays.
     """
-    with whole_file(path) as partial:
+    with whole_file(path, follow=False) as partial:
         partial.write_text(json.dumps(document, indent=1, sort_keys=True))
 
 

@@ -26,6 +26,7 @@ from bigrestore.engine.block import BlockWork, Job
 from bigrestore.engine.journal import BlockRecord, Journal
 from bigrestore.engine.maps import images
 from bigrestore.engine.noted import STORE_FILES, note_of
+from bigrestore.engine.output import refuse_links
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist
@@ -160,6 +161,7 @@ class Pipeline:
     def _begin(self, block: Block) -> bool:
         """Open a block; return whether it is to be done, and not finished by another process meanwhile."""
         files = self._files(block)
+        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
         self._open[block.name] = files
         record = persist(
             lambda: self._journal.begin(block.name, files, self.stopping),

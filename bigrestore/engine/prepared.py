@@ -23,6 +23,7 @@ from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.maps import require_maps
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
+from bigrestore.engine.owned import PASSING_STORE
 from bigrestore.engine.plan import Plan, make_plan
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.realness import RealnessMap
@@ -162,7 +163,7 @@ def prepare(
         plan=plan,
         masker=masker,
         output=path,
-        store=sidecar(path) / "store.ome.zarr" if plan.passing_store else path,
+        store=sidecar(path) / PASSING_STORE if plan.passing_store else path,
         journal=journal,
         going_on=_goes_on(path, journal, settings, stored, identity, files),
         identity=identity,

@@ -21,6 +21,7 @@ from bigrestore.engine.fingerprint import provenance
 from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
+from bigrestore.engine.owned import remove_named
 from bigrestore.engine.pipeline import Pipeline
 from bigrestore.engine.prepared import Inputs, Prepared, prepare
 from bigrestore.engine.progress import Progress, make_progress
@@ -34,7 +35,6 @@ from bigrestore.engine.start import begin, join, take
 from bigrestore.engine.summary import RunSummary
 from bigrestore.engine.workers.shards import has_workers, make_crew, own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
-from bigrestore.files import remove_tree
 from bigrestore.geometry import Block
 from bigrestore.methods.base import Method
 from bigrestore.settings import RunSettings
@@ -218,9 +218,10 @@ def _report(
 
 
 def _remove_passing_store(ready: Prepared) -> None:
-    """Remove the store that a TIFF or a zip file was made of."""
+    """Remove the store that a TIFF or a zip file was made of; what somebody put into it stays."""
+    outline = ready.journal.outline
     try:
-        remove_tree(ready.store)
+        remove_named(ready.store, outline.is_file, outline.is_folder)
     except OSError as error:
         raise output_error(ready.store, error) from error
 
