@@ -93,7 +93,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         Where it cannot be written; what was there before stays.
     """
     with whole_file(path, follow=False) as partial:
-        partial.write_text(json.dumps(document, indent=1, sort_keys=True))
+        partial.write_text(_text(document))
 
 
 SEAL = "crc32"
@@ -111,11 +111,24 @@ def write_sealed(path: Path, document: dict[str, Any]) -> None:
     write_json(path, document | {SEAL: _checksum(document)})
 
 
+def sealed_text(document: dict[str, Any]) -> str:
+    """Return what `write_sealed` writes."""
+    return _text(document | {SEAL: _checksum(document)})
+
+
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """Return a document of `write_sealed`; None where there is none, or it is torn or altered."""
     try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return parse_sealed(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def parse_sealed(text: bytes) -> dict[str, Any] | None:
+    """Return the document of a sealed text; None where it is torn or altered."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.pop(SEAL, None) != _checksum(found):
         return None
@@ -129,6 +142,10 @@ def file_checksum(path: Path) -> str:
         while part := file.read(1 << 22):
             total = zlib.crc32(part, total)
     return f"{total:08x}"
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True)
 
 
 def _checksum(document: dict[str, Any]) -> str:

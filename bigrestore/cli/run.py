@@ -224,10 +224,11 @@ def _estimated(
 ) -> None:
     """Do a dry run."""
     from bigrestore.engine.dry import estimate
-    from bigrestore.engine.remote_output import local_output
+    from bigrestore.engine.remote_output import settle_output
 
-    place = local_output(output, settings)
-    _show_estimate(estimate(input, place, settings, guarded=guarded), as_json=as_json)
+    place, destination = settle_output(input, output, settings)
+    found = estimate(input, place, settings, guarded=guarded, destination=destination)
+    _show_estimate(found, as_json=as_json)
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

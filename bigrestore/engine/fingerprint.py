@@ -26,6 +26,9 @@ OF_THE_FILES = ("files", "bytes", "files_blake2b")
 KNOWN_BY = ("kind", "shape", "dtype", "level", "windows_blake2b")
 """Facts by which an image is known again in the provenance."""
 
+DESTINATION = "output.destination"
+"""Fact of an output that is made in a stage: where it is copied to."""
+
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
     "overlap_px": "--overlap",
@@ -118,6 +121,8 @@ def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> N
 
 def _difference(name: str, then: Any, now: Any) -> str:
     """Return one difference in words: flags as they are given, and no checksums, which tell nobody anything."""
+    if name == DESTINATION:
+        return f"the destination ({then or 'its own place'} then, {now or 'its own place'} now)"
     group, _, fact = name.partition(".")
     flags = {
         "settings": f"--{fact.replace('_', '-')}",

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import Job
-from bigrestore.engine.fingerprint import differing, fingerprint, left_open, require_same
+from bigrestore.engine.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same
 from bigrestore.engine.input_files import files_seen, what_changed
 from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.maps import require_maps
@@ -38,6 +38,22 @@ from bigrestore.settings import RunSettings
 log = logging.getLogger(__name__)
 
 Inputs = str | Path | Sequence[str | Path]
+
+
+@attrs.frozen
+class Destination:
+    """Where an output that is made in a stage is copied to; part of what identifies its run.
+
+    Attributes
+    ----------
+    url : str
+        Without secrets.
+    replaces : str
+        Name of the run whose output is there and is to be replaced; empty where there is none.
+    """
+
+    url: str
+    replaces: str = ""
 
 
 @attrs.frozen(eq=False)
@@ -68,6 +84,8 @@ class Prepared:
         What is noted of the files of input, mask and realness map.
     realness : RealnessMap or None
         The user's map of realness.
+    destination : Destination or None
+        Where the output is copied to; None where it stays.
     """
 
     inputs: str | Path | list[str | Path]
@@ -83,6 +101,7 @@ class Prepared:
     identity: dict[str, Any]
     files: dict[str, Any]
     realness: RealnessMap | None = None
+    destination: Destination | None = None
 
     def job(self, folder: Path | None) -> Job:
         """Return what the blocks share; profiles are kept in `folder`."""
@@ -107,6 +126,7 @@ def prepare(
     *,
     method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
+    destination: Destination | None = None,
 ) -> Prepared:
     """Open input and method, resolve the plan and settle what is at the place; nothing is written or removed.
 
@@ -122,6 +142,8 @@ def prepare(
         Used in place of the one that the settings name.
     guarded : mapping, optional
         Further files that the output must not touch, by what they are called.
+    destination : Destination, optional
+        Where the output is copied to.
 
     Raises
     ------
@@ -154,6 +176,8 @@ def prepare(
     known = _maps_read(settings, masker, realness, path)
     prints = {what: found.fingerprint() for what, found in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    if destination is not None:
+        identity[DESTINATION] = destination.url
     files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
     return Prepared(
         inputs=inputs,
@@ -169,6 +193,7 @@ def prepare(
         identity=identity,
         files=files,
         realness=realness,
+        destination=destination,
     )
 
 

@@ -23,7 +23,7 @@ from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
 from bigrestore.engine.owned import remove_named
 from bigrestore.engine.pipeline import Pipeline
-from bigrestore.engine.prepared import Inputs, Prepared, prepare
+from bigrestore.engine.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.engine.progress import Progress, make_progress
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.scores.blocks import RunScores
@@ -70,6 +70,7 @@ def execute(
     method: Method | None = None,
     progress: Progress | None = None,
     guarded: Mapping[str, Path] | None = None,
+    destination: Destination | None = None,
 ) -> RunSummary:
     """Run a method over a section or volume, or carry out the step of it that the settings ask for.
 
@@ -87,6 +88,8 @@ def execute(
         Used in place of the one that the settings name.
     guarded : mapping, optional
         Further files that the output must not touch, by what they are called.
+    destination : Destination, optional
+        Where the output is copied to when it is whole.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def execute(
     with contextlib.ExitStack() as held:
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
-            ready = prepare(inputs, output, settings, method=method, guarded=guarded)
+            ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
             held.enter_context(take(ready))
         if ready.going_on and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)

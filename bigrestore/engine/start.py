@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ def begin(ready: Prepared) -> None:
         }
         facts |= {"blocks": ready.plan.grid.block_total, "shape": list(ready.plan.grid.shape)}
         facts |= {"writes": outline_of(ready.plan).to_json()}
+        if ready.destination is not None:
+            facts |= {"run": secrets.token_hex(16), "replaces": ready.destination.replaces}
         journal.write(PLAN, facts | {"in_parts": ready.settings.init_only})
     prepare_store(ready.store, ready.plan, going_on=ready.going_on)
 
