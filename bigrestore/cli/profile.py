@@ -19,7 +19,8 @@ Method = Annotated[str, typer.Option(help="Method that analyses: network, ration
 Model = Annotated[str | None, typer.Option(help="Checkpoint, or name of a shipped model.")]
 Scale = Annotated[int, typer.Option(help="Scale that the kernel is meant for: 1, 2 or 4.")]
 InputRange = Annotated[
-    tuple[float, float] | None, typer.Option(help="Values of black and white.", metavar="LO HI")
+    tuple[str, str] | None,
+    typer.Option(help="Values of black and white, or full: those of the type.", metavar="LO HI|full"),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the profile as JSON.")]
 Overwrite = Annotated[
@@ -51,11 +52,13 @@ def profile(
 
     configure_logging(verbose=verbose, quiet=False)
     settings = RunSettings(method=method, model=model, scale=scale, level=level, input_range=input_range)
+    from bigrestore.io.range_check import check_range
     from bigrestore.io.section import open_section
     from bigrestore.methods.registry import create_method
     from bigrestore.profile import profile_section
 
     section = open_section(input, level=settings.level, input_range=settings.input_range)
+    check_range(section, settings.input_range)
     if z >= section.depth:
         raise UsageError(f"--z is {z}, but {input} has {section.depth} section(s); choose one below that.")
     if output is not None:

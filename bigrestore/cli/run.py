@@ -83,7 +83,8 @@ Deterministic = Annotated[
 ]
 VoxelSize = Annotated[Text, _option("Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", panel=WHAT)]
 InputRange = Annotated[
-    tuple[float, float] | None, _option("Values of black and white.", metavar="LO HI", panel=WHAT)
+    tuple[str, str] | None,
+    _option("Values of black and white, or full: those of the type.", metavar="LO HI|full", panel=WHAT),
 ]
 Roi = Annotated[Text, _option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT)]
 Level = Annotated[Number, _option("Pyramid level of the input.  [0]", panel=WHAT)]

@@ -118,12 +118,14 @@ def degrade(
         If `outdir` cannot be written, or what `overwrite` would replace was not made by this function.
     """
     from bigrestore.engine.output import check_place, source_paths
+    from bigrestore.io.range_check import check_range
     from bigrestore.io.section import open_section
 
     _check(scale, count, whole, seed, patch_px)
     _check_handling(whole, overwrite, resume, progress)
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     section = open_section(input, level=level, input_range=input_range)
+    check_range(section, input_range)
     if count is not None:
         _check_size(section, scale, patch_px)
     folder = Path(outdir)

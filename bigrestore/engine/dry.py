@@ -19,6 +19,7 @@ from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.scores.start import score_plan
 from bigrestore.io.placement import pyramid_shapes
+from bigrestore.io.range_check import check_range
 from bigrestore.io.store_spec import StoreSpec
 from bigrestore.settings import RunSettings
 
@@ -139,6 +140,7 @@ def estimate(
         Of the kind of what is wrong with input, model, settings or output.
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination)
+    check_range(ready.section, settings.input_range)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
     total_tiles = work.tiles * work.sections

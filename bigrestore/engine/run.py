@@ -36,6 +36,7 @@ from bigrestore.engine.summary import RunSummary
 from bigrestore.engine.workers.shards import has_workers, make_crew, own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.geometry import Block
+from bigrestore.io.range_check import check_range
 from bigrestore.methods.base import Method
 from bigrestore.settings import RunSettings
 
@@ -111,6 +112,7 @@ def execute(
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
             ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
+            check_range(ready.section, settings.input_range)
             held.enter_context(take(ready))
         if ready.going_on and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)

@@ -32,18 +32,23 @@ Triple = tuple[float | None, float | None, float | None]
 
 UNKNOWN: Triple = (None, None, None)
 
+_SAY_RANGE = "and say by --input-range LO HI what black and white are"
+_TO_UINT16 = (
+    "convert it to uint16, as it is where no value is negative and else less its smallest value, "
+    + _SAY_RANGE
+)
 _WAY_OUT = {
     "float64": "convert it to float32",
     "float16": "convert it to float32",
     "complex64": "take its magnitude as float32",
     "complex128": "take its magnitude as float32",
     "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
-    "int8": "shift it to uint8",
-    "int16": "shift it to uint16",
-    "int32": "convert it to uint16 or float32",
-    "uint32": "convert it to uint16 or float32",
-    "int64": "convert it to uint16 or float32",
-    "uint64": "convert it to uint16 or float32",
+    "int8": "add 128 and convert it to uint8",
+    "int16": _TO_UINT16,
+    "int32": _TO_UINT16 + ", or to float32 where 16 bits do not hold it",
+    "int64": _TO_UINT16 + ", or to float32 where 16 bits do not hold it",
+    "uint32": f"convert it to uint16 where 16 bits hold it, else to float32, {_SAY_RANGE}",
+    "uint64": f"convert it to uint16 where 16 bits hold it, else to float32, {_SAY_RANGE}",
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import BigrestoreError, InputError, UsageError
+from bigrestore.flags import FULL, ValueRange
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
 from bigrestore.io.places import Place
@@ -261,7 +262,7 @@ def open_section(
     *,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Section:
     """Open an image, a store, or a stack of section files, reading nothing but headers.
@@ -276,8 +277,8 @@ def open_section(
     voxel_size_um : float, (y, x) or (z, y, x), optional
         Voxel size in micrometres of the level that is read; overrides what the file says. None inside a
         sequence keeps the file's value.
-    input_range : (lo, hi), optional
-        Storage values that stand for black and white; default is the dtype's range, 0..1 for float32.
+    input_range : (lo, hi) or "full", optional
+        Storage values that stand for black and white; default, and "full", is the dtype's range, 0..1 for float32.
     storage_options : mapping, optional
         What fsspec needs to reach a URL: keys, endpoints. None: the JSON object in the environment variable
         BIGRESTORE_STORAGE_OPTIONS, where there is one.
@@ -314,7 +315,7 @@ def section_of(
     source: str,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
 ) -> Section:
     """Present what a reader understood as a section; the arguments are those of `open_section`."""
     chosen = found.levels[level]
@@ -341,9 +342,9 @@ def section_of(
     )
 
 
-def _value_range(dtype: np.dtype[Any], asked: tuple[float, float] | None) -> tuple[float, float]:
+def _value_range(dtype: np.dtype[Any], asked: ValueRange | None) -> tuple[float, float]:
     """Return the storage values of black and white, from the user or from the dtype."""
-    if asked is None:
+    if asked is None or asked == FULL:
         return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
     low, high = (float(value) for value in asked)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
