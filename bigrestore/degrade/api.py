@@ -28,7 +28,7 @@ from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
 from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
-from bigrestore.flags import PROGRESS
+from bigrestore.flags import PROGRESS, ValueRange
 from bigrestore.pixels import luma, to_unit
 from bigrestore.settings import RunSettings
 
@@ -60,7 +60,7 @@ def degrade(
     recipe: str | Path | Recipe = "default",
     patch_px: int = 128,
     level: int = 0,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: str = "tqdm",
@@ -90,7 +90,7 @@ def degrade(
         Side of the degraded patches in pixels.
     level : int
         Pyramid level of the input to take for clean.
-    input_range : (float, float), optional
+    input_range : (float, float) or "full", optional
         Values of black and white of an input that does not use the range of its type.
     overwrite : bool
         Replace what a former call made in `outdir`; nothing else is removed.
