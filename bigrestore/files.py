@@ -33,7 +33,7 @@ def whole_file(path: Path, *, follow: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        File to be made or replaced; its folder exists.
+        File to be made or replaced; its folder exists, or the context makes it.
     follow : bool
         Where the path is a link: replace what it points to, as a user means who named it, or the link itself.
 
@@ -50,7 +50,10 @@ def whole_file(path: Path, *, follow: bool = True) -> Iterator[Path]:
     place = path.resolve() if follow and path.is_symlink() else path
     partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+        with suppress(FileNotFoundError):  # the context may make the folder, in which nothing lies then
+            os.close(
+                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            )
     except OSError as error:
         raise output_error(path, error) from error
     try:

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from bigrestore.engine.block import BlockWork
+from bigrestore.engine.input_check import require_input_of
 from bigrestore.engine.maps import images
 from bigrestore.engine.mask import NoMask
 from bigrestore.engine.plan import on_gpu
@@ -141,6 +142,8 @@ def estimate(
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination)
     check_range(ready.section, settings.input_range)
+    if ready.going_on:
+        require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
     total_tiles = work.tiles * work.sections

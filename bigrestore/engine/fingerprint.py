@@ -16,7 +16,8 @@ from typing import Any
 import bigrestore
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import OutputExistsError
-from bigrestore.io.section import UNREADABLE, Section
+from bigrestore.io.section import Section
+from bigrestore.io.versions import UNREADABLE
 from bigrestore.methods.base import Method
 from bigrestore.settings import RunSettings
 

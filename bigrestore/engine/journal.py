@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 Status = Literal["done", "empty", "failed"]
 
-_OF_A_BLOCK = re.compile(rf"{BLOCK}\.(json({PARTIAL})?|inflight)")
-
 POLL_SECONDS = 0.2
 """How often a block that another process has in hand is looked at."""
 
@@ -67,6 +65,9 @@ class BlockRecord:
         Why it failed, one sentence; empty otherwise.
     input_fault : bool
         Whether it failed because the input cannot be read there.
+    reads : dict
+        What was read for it of input, mask and realness map: for each window its place, the version of the files under
+        it and a checksum of its pixels (`io.versions.Read`).
     """
 
     name: str
@@ -75,6 +76,7 @@ class BlockRecord:
     stats: dict[str, Any] = attrs.field(factory=dict)
     reason: str = ""
     input_fault: bool = False
+    reads: dict[str, list[list[Any]]] = attrs.field(factory=dict)
 
 
 class Journal:
@@ -169,7 +171,7 @@ class Journal:
     def altered(self) -> list[Path]:
         """Files of the folder, besides the plan and the records of blocks, that are not as they were written."""
         named = [self.root / name for name in ("run.json", "files.json", "report.json")]
-        paths = [*(path for path in named if path.exists()), *sorted(self._profiles())]
+        paths = [*(path for path in named if path.exists()), *self.profile_files()]
         return [path for path in paths if read_sealed(path) is None]
 
     def clear(self) -> None:
@@ -217,10 +219,19 @@ class Journal:
         OutputError
             Where they may not be removed.
         """
+        self.forget(path.stem for path in self.record_files())
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the records of some blocks.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
         try:
-            for path in self._records.iterdir():
-                if _OF_A_BLOCK.fullmatch(path.name):
-                    path.unlink()
+            for name in names:
+                self._path(name).unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self._records, error) from error
 
@@ -420,13 +431,14 @@ class Journal:
 
     def drop_altered_profiles(self) -> None:
         """Remove profiles that are not as they were written; whoever needs one makes it anew."""
-        for path in self._profiles():
+        for path in self.profile_files():
             if read_sealed(path) is None:
                 path.unlink(missing_ok=True)
 
-    def _profiles(self) -> list[Path]:
+    def profile_files(self) -> list[Path]:
+        """Return the files of all profiles, by section."""
         folder = self.root / "profiles"
-        return [path for path in folder.glob("*.json") if re.fullmatch(r"z\d{5,}\.json", path.name)]
+        return sorted(path for path in folder.glob("*.json") if re.fullmatch(r"z\d{5,}\.json", path.name))
 
     def markers(self) -> list[Path]:
         """Return the marks of blocks that are in hand, or were in that of a process that died."""

@@ -256,14 +256,14 @@ def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path,
     """Refuse to go on where a file of the input or the mask was written since the run was begun.
 
     An input that could not be read everywhere is meant to be mended. It may be another one then, as long as the
-    sampled pixels are those that they were; which was asked before.
+    sampled pixels are those that they were, which was asked before, and those that blocks were made of, which is next.
     """
     for what, seen in now.items():
         changed = what_changed(then.get(what, {}), seen)
         if changed and what == "input" and any(record.input_fault for record in journal.records()):
             log.warning(
                 "The input of %s was changed since it was begun (%s), which is taken for the repair of what could not be "
-                "read; blocks that are done stay as they are.",
+                "read; blocks that are done stay as they are where they were made of the same pixels.",
                 output,
                 changed,
             )

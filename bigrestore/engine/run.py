@@ -16,8 +16,9 @@ from pathlib import Path
 import attrs
 
 from bigrestore.engine.block import Job
-from bigrestore.engine.finalize import finalize, note_run
+from bigrestore.engine.finalize import UNFINISHED, finalize, note_run
 from bigrestore.engine.fingerprint import provenance
+from bigrestore.engine.input_check import require_input_of, require_steady_input
 from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
@@ -41,6 +42,8 @@ from bigrestore.methods.base import Method
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
+
+COMPARING = "nothing was done yet, go on by --resume"
 
 
 @attrs.define
@@ -114,7 +117,10 @@ def execute(
             ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
             check_range(ready.section, settings.input_range)
             held.enter_context(take(ready))
-        if ready.going_on and (finished := _finished(ready)) is not None:
+            again = ready.going_on and require_input_of(
+                ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)
+            )
+        if ready.going_on and not again and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)
             if ready.settings.shard or ready.settings.init_only:
                 return finished
@@ -164,6 +170,8 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
         _require_all(ready, records)
         written = any(record.status != "failed" for record in records)
         if written:
+            with clock.phase("finalize"):
+                require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
             with clock.phase("finalize"):
                 said = provenance(ready.plan, ready.section, ready.method, settings, ready.identity)
                 said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
@@ -316,11 +324,15 @@ def _blocks(
     return state["pixels"] / 1e6, state["done"] - before
 
 
+def _own_names(ready: Prepared) -> Iterator[str]:
+    """Yield the names of the blocks of this run, or of its part of them."""
+    grid = ready.plan.grid
+    return (grid.block_at(index).name for index in own_blocks(grid, ready.settings.shard_of))
+
+
 def _records(ready: Prepared) -> list[BlockRecord]:
     """Return the records of the blocks of this run, or of its part of them."""
-    grid = ready.plan.grid
-    names = (grid.block_at(index).name for index in own_blocks(grid, ready.settings.shard_of))
-    return [record for name in names if (record := ready.journal.record(name)) is not None]
+    return [record for name in _own_names(ready) if (record := ready.journal.record(name)) is not None]
 
 
 def _summary(

@@ -27,6 +27,9 @@ Kind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
 Window = Callable[[int, int, int, int, int], NDArray[Any]]
 """`read(z, y0, y1, x0, x1)` gives (h, w) or (h, w, 3) in the storage dtype, thread-safe."""
 
+Versions = Callable[..., list[str]]
+"""`version(z, y0, y1, x0, x1, fresh=...)` gives the versions of the files under a window (`io.versions`)."""
+
 Triple = tuple[float | None, float | None, float | None]
 """One number per axis (z, y, x); None where it is unknown."""
 
@@ -66,6 +69,8 @@ class Level:
         `read(z, y0, y1, x0, x1)`; the window lies inside `shape`, which the caller has checked.
     voxel_size_um, translation_um : tuple of float or None
         Per axis (z, y, x) in micrometres; the translation is that of the first voxel's centre.
+    version : callable, optional
+        Gives the versions of the files under a window; None: those of all files of the image count.
     """
 
     shape: tuple[int, int, int]
@@ -73,6 +78,7 @@ class Level:
     read: Window
     voxel_size_um: Triple = UNKNOWN
     translation_um: Triple = UNKNOWN
+    version: Versions | None = None
 
 
 @attrs.frozen(eq=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,20 @@ from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
 from bigrestore.io.places import Place
 from bigrestore.io.reduce import area_thumbnail
+from bigrestore.io.versions import (
+    STEADY_WAITS_SECONDS,
+    UNREADABLE,
+    Read,
+    Window,
+    checksum_of,
+    file_version,
+    joined,
+    noted_reads,
+)
 from bigrestore.urls import without_secrets
 
 if TYPE_CHECKING:
     import dask.array
-
-UNREADABLE = "unreadable"
-"""Stands for the checksum of a window that cannot be read; such a window is equal to any other one."""
 
 SAMPLED_WINDOWS = 9
 """Windows whose checksum goes into a fingerprint."""
@@ -127,6 +135,61 @@ class Section:
             When the file is damaged there, or a float32 pixel is not finite.
         """
         self._check_window(z, y0, y1, x0, x1)
+        notes = noted_reads()
+        if notes is None:
+            return self._pixels(z, y0, y1, x0, x1)
+        return self._steady_pixels((z, y0, y1, x0, x1), notes)
+
+    def _steady_pixels(self, window: Window, notes: list[Read]) -> NDArray[Any]:
+        """Read a window whose files do not change meanwhile, and note it; a file that is being written is waited for."""
+        for wait in (*STEADY_WAITS_SECONDS, None):
+            before = self._version_before(*window)
+            pixels, error = None, None
+            try:
+                pixels = self._pixels(*window)
+            except InputError as raised:
+                error = raised
+            version = before if error is not None and not before else self.version(*window)
+            if before in ("", version):
+                notes.append(Read(window, version, UNREADABLE if pixels is None else checksum_of(pixels)))
+                if pixels is None:
+                    assert error is not None
+                    raise error
+                return pixels
+            if wait is not None:
+                time.sleep(wait)
+        z, y0, y1, x0, x1 = window
+        raise InputError(
+            f"{self.source} was written to while it was read at z={z}, y={y0}:{y1}, x={x0}:{x1}; start again when it is "
+            "whole."
+        )
+
+    def version(self, z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> str:
+        """Return what identifies the version of the files under a window.
+
+        Parameters
+        ----------
+        z, y0, y1, x0, x1 : int
+            As of `read`.
+        fresh : bool
+            What is there now; else, behind a URL, what was read.
+
+        Raises
+        ------
+        InputError
+            When a server cannot be asked.
+        """
+        level = self._pyramid[self.level]
+        if level.version is not None:
+            return joined(level.version(z, y0, y1, x0, x1, fresh=fresh))
+        return joined(file_version(file, fresh=fresh) for file in self.files)
+
+    def _version_before(self, *window: int) -> str:
+        """Return the version before a window is read; empty behind a URL, where each answer is held against the first."""
+        return self.version(*window) if all(isinstance(file, Path) for file in self.files) else ""
+
+    def _pixels(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window that lies inside."""
         where = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
         try:
             raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
