@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.mask import UserMask
 from bigrestore.engine.prepared import Prepared
 from bigrestore.engine.profiles import VERSION, section_version
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import InputError, OutputExistsError
 from bigrestore.files import read_sealed

@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import attrs
 
@@ -36,47 +36,14 @@ from bigrestore.engine.owned import (
     remove_named,
     strangers,
 )
+from bigrestore.engine.records import BlockRecord, read_record
 from bigrestore.errors import OutputError, output_error
 from bigrestore.files import PARTIAL, read_sealed, remove_strays, write_sealed
 
 log = logging.getLogger(__name__)
 
-Status = Literal["done", "empty", "failed"]
-
 POLL_SECONDS = 0.2
 """How often a block that another process has in hand is looked at."""
-
-
-@attrs.frozen
-class BlockRecord:
-    """What became of a block.
-
-    Attributes
-    ----------
-    name : str
-        The block's name.
-    status : str
-        `done`; `empty`: wholly background, interpolated without the method; `failed`.
-    files : dict
-        Files that the block owns and what is noted of each (`Noted`), by path relative to the store.
-    stats : dict
-        JSON-able figures: mean before and after, residual, seconds, tiles, tiles cut after running out of memory.
-    reason : str
-        Why it failed, one sentence; empty otherwise.
-    input_fault : bool
-        Whether it failed because the input cannot be read there.
-    reads : dict
-        What was read for it of input, mask and realness map: for each window its place, the version of the files under
-        it and a checksum of its pixels (`io.versions.Read`).
-    """
-
-    name: str
-    status: Status
-    files: dict[str, Noted] = attrs.field(factory=dict)
-    stats: dict[str, Any] = attrs.field(factory=dict)
-    reason: str = ""
-    input_fault: bool = False
-    reads: dict[str, list[list[Any]]] = attrs.field(factory=dict)
 
 
 class Journal:
@@ -279,7 +246,7 @@ class Journal:
                     return None
                 time.sleep(POLL_SECONDS)
             self._held[name] = held
-            record = _record(self._path(name)) if waited else None
+            record = read_record(self._path(name)) if waited else None
             if record is not None and record.status != "failed":
                 self._release(name)
                 return record
@@ -379,7 +346,7 @@ class Journal:
         """Return a block's record, None where there is none, it is torn, or the block is in flight."""
         if self._marker(name).exists():
             return None
-        return _record(self._path(name))
+        return read_record(self._path(name))
 
     def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
         """Return the record of a block that need not be done again.
@@ -400,7 +367,7 @@ class Journal:
     def records(self) -> Iterator[BlockRecord]:
         """Yield all records, by name."""
         for path in self.record_files():
-            record = _record(path)
+            record = read_record(path)
             if record is not None:
                 yield record
 
@@ -462,10 +429,3 @@ class Journal:
 def sidecar(output: Path) -> Path:
     """Return the folder beside an output that holds journal, profiles, plan and timings."""
     return output.with_name(output.name + ".bigrestore")
-
-
-def _record(path: Path) -> BlockRecord | None:
-    try:
-        return BlockRecord(**(read_sealed(path) or {}))
-    except TypeError:
-        return None

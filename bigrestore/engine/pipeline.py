@@ -23,11 +23,12 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import BlockWork, Job
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.maps import images
 from bigrestore.engine.noted import STORE_FILES, note_of
 from bigrestore.engine.output import refuse_links
 from bigrestore.engine.plan import Plan
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist
 from bigrestore.engine.scores.blocks import RunScores

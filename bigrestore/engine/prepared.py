@@ -152,17 +152,7 @@ def prepare(
     """
     inputs, path = _as_inputs(inputs), output_path(output)
     journal = Journal(path)
-    section = open_section(
-        inputs,
-        level=settings.level,
-        voxel_size_um=settings.voxel_size,
-        input_range=settings.input_range,
-        storage_options=settings.storage_options,
-    )
-    if section.channels == 3:
-        log.info(
-            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
-        )
+    section = _opened(inputs, settings)
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
@@ -195,6 +185,22 @@ def prepare(
         realness=realness,
         destination=destination,
     )
+
+
+def _opened(inputs: str | Path | list[str | Path], settings: RunSettings) -> Section:
+    """Open the input as the settings say."""
+    section = open_section(
+        inputs,
+        level=settings.level,
+        voxel_size_um=settings.voxel_size,
+        input_range=settings.input_range,
+        storage_options=settings.storage_options,
+    )
+    if section.channels == 3:
+        log.info(
+            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
+        )
+    return section
 
 
 def _maps_read(

@@ -19,13 +19,13 @@ from bigrestore.engine.block import Job
 from bigrestore.engine.finalize import UNFINISHED, finalize, note_run
 from bigrestore.engine.fingerprint import provenance
 from bigrestore.engine.input_check import require_input_of, require_steady_input
-from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
 from bigrestore.engine.owned import remove_named
 from bigrestore.engine.pipeline import Pipeline
 from bigrestore.engine.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.engine.progress import Progress, make_progress
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.scores.blocks import RunScores
 from bigrestore.engine.scores.report import RunReport, make_report

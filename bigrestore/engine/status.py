@@ -13,11 +13,12 @@ from typing import Any
 
 import attrs
 
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import writer
 from bigrestore.engine.output import output_path
 from bigrestore.engine.owned import PLAN
 from bigrestore.engine.progress import clock
+from bigrestore.engine.records import BlockRecord
 from bigrestore.errors import InputError, InputMissingError
 
 RECENT = 100

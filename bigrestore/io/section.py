@@ -25,6 +25,7 @@ from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
 from bigrestore.io.places import Place
 from bigrestore.io.reduce import area_thumbnail
+from bigrestore.io.resolution import merged_voxel_size
 from bigrestore.io.versions import (
     STEADY_WAITS_SECONDS,
     UNREADABLE,
@@ -391,7 +392,7 @@ def section_of(
         channels=found.channels,
         dtype=found.dtype,
         value_range=_value_range(found.dtype, input_range),
-        voxel_size_um=_voxel_size(chosen.voxel_size_um, voxel_size_um),
+        voxel_size_um=merged_voxel_size(chosen.voxel_size_um, voxel_size_um),
         translation_um=chosen.translation_um,
         axes=found.axes,
         is_volume=found.is_volume,
@@ -415,27 +416,6 @@ def _value_range(dtype: np.dtype[Any], asked: ValueRange | None) -> tuple[float,
             f"the input range {low:g} to {high:g} is empty; give --input-range LO HI with LO below HI."
         )
     return low, high
-
-
-def _voxel_size(stated: Triple, asked: float | Sequence[float | None] | None) -> Triple:
-    """Merge the voxel size that the file states with the one that the user gives."""
-    if asked is None:
-        return stated
-    values = list(asked) if isinstance(asked, Sequence) else [float(asked), float(asked)]
-    if len(values) not in (1, 2, 3):
-        raise UsageError(
-            f"the voxel size has {len(values)} numbers; give one, (y, x) or (z, y, x) in micrometres."
-        )
-    if len(values) == 1:
-        values = values * 2
-    values = [None] * (3 - len(values)) + values
-    for value in values:
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(
-                f"the voxel size {value:g} um is not positive; give --voxel-size in micrometres."
-            )
-    z, y, x = (old if new is None else float(new) for old, new in zip(stated, values, strict=True))
-    return z, y, x
 
 
 def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int) -> None:

@@ -95,7 +95,7 @@ async def web_version(system: Any, path: str) -> Version:
 
 
 async def web_range(system: Any, path: str, first: int, stop: int, most: int) -> Answer:
-    """Get a range of a file from a web server, or the file, as far as it is needed to tell that it is too large.
+    """Get a range of a file from a web server, or as much of the file as is needed.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
     first, stop : int
         First byte, and the byte after the last.
     most : int
-        Bytes of a whole file that are read at most.
+        Bytes that are read at most of a file whose server sends no ranges: some more tell that it is too large.
 
     Raises
     ------

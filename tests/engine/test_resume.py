@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.noted import note_of
+from bigrestore.engine.records import BlockRecord
 from bigrestore.errors import OutputExistsError, StoppedError
 from bigrestore.methods.base import TileBatch
 

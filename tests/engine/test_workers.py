@@ -17,10 +17,11 @@ from engine_toys import Fir, go, save_zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import joint_writer, sole_writer
 from bigrestore.engine.noted import note_of
 from bigrestore.engine.plan import choose_threads
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import share_of
 from bigrestore.engine.run import execute
 from bigrestore.engine.workers.shards import own_blocks

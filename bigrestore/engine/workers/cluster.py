@@ -26,10 +26,10 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.children import SAFE_PATH
-from bigrestore.engine.journal import BlockRecord
 from bigrestore.engine.pipeline import GRACE_SECONDS, Done, block_files
 from bigrestore.engine.plan import Plan, on_gpu
 from bigrestore.engine.prepared import Prepared
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.workers.crew import as_error
 from bigrestore.engine.workers.worker import Feed, Order, Worker

@@ -26,10 +26,11 @@ import attrs
 
 from bigrestore import errors
 from bigrestore.engine.children import python_command, python_environment
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.pipeline import GRACE_SECONDS, Done, block_files
 from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.prepared import Prepared
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import affinity, out_of_memory_kills, share_of
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.workers.worker import Order
