@@ -278,7 +278,8 @@ def _prepare_image(image: Image, *, going_on: bool) -> None:
     try:
         if going_on and image.path.exists():
             refuse_links(image.path, image.path / "0", image.path / "0/c")
-            if can_be_opened(image.path):
+            metadata = [image.path / "0" / name for name in ARRAY_FILES[image.spec.fmt]]
+            if can_be_opened(image.path) and all(file.is_file() for file in metadata):
                 mark_unfinished(image.path)
                 return
             for folder, names in ((image.path, GROUP_FILES), (image.path / "0", ARRAY_FILES)):

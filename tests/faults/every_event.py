@@ -74,7 +74,7 @@ def put_mine(output: Path) -> dict[Path, str]:
     """Put files of somebody else into an output and beside it."""
     beside = Path(f"{output}.bigrestore")
     places = [beside / name for name in BESIDE]
-    if any((output / name).is_file() for name in ("zarr.json", ".zgroup")):  # without, it is nobody's
+    if any((output / name).is_file() for name in ("zarr.json", ".zattrs")):  # without, it is nobody's
         places += [output / name for name in MINE]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
