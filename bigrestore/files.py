@@ -27,7 +27,7 @@ PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 
 
 @contextmanager
-def whole_file(path: Path, *, follow: bool = True) -> Iterator[Path]:
+def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     """Give the name to write under; what was written there takes its place when the context ends well.
 
     Parameters
@@ -95,7 +95,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     OutputError
         Where it cannot be written; what was there before stays.
     """
-    with whole_file(path, follow=False) as partial:
+    with whole_file(path) as partial:
         partial.write_text(_text(document))
 
 

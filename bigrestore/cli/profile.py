@@ -70,7 +70,7 @@ def profile(
     found = profile_section(section, z, create_method(settings))
     document = json.dumps(found.to_json(), indent=1)
     if output is not None:
-        with whole_file(output) as partial:
+        with whole_file(output, follow=True) as partial:
             partial.write_text(document + "\n", encoding="utf-8")
     if as_json:
         typer.echo(document)

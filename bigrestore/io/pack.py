@@ -41,7 +41,7 @@ def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = 
     """
     names = sorted(_names(store), key=lambda name: (name not in _METADATA, name))
     with (
-        whole_file(packed, follow=False) as partial,
+        whole_file(packed) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file,
     ):
         for name in names:

@@ -64,7 +64,7 @@ def write_pyramidal_tiff(
     OutputError
         When the file cannot be written; `DiskFullError` where there is no space left.
     """
-    with whole_file(Path(out_path), follow=False) as partial:
+    with whole_file(Path(out_path)) as partial:
         _write(Path(store_path), partial, spec, provenance, workers, check)
 
 

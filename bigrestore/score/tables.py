@@ -110,5 +110,5 @@ def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
-    with whole_file(path, follow=False) as partial:
+    with whole_file(path) as partial:
         partial.write_bytes(content)

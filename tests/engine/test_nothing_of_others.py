@@ -357,6 +357,18 @@ def test_a_passing_name_that_is_taken_is_not_written_through(
     assert kind != "file" or taken.read_text() == "mine"
 
 
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_link_is_followed_only_where_a_user_named_it(tmp_path: Path, victim: Path, follow: bool) -> None:
+    from bigrestore.files import whole_file
+
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(victim / "lock")
+    with whole_file(link, **({"follow": True} if follow else {})) as partial:
+        partial.write_text("new")
+    assert link.is_symlink() == follow
+    assert ((victim / "lock").read_text() == "new") == follow
+
+
 def test_a_link_in_the_place_of_a_report_is_not_followed(tmp_path: Path, source: Path, victim: Path) -> None:
     out = tmp_path / "out.zarr"
     go(source, out, "rational", report=True)
