@@ -130,12 +130,12 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 def parse_sealed(text: bytes) -> dict[str, Any] | None:
     """Return the document of a sealed text; None where it is torn or altered."""
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.pop(SEAL, None) != _checksum(found):
+    if not isinstance(document, dict) or document.pop(SEAL, None) != _checksum(document):
         return None
-    return found
+    return document
 
 
 def file_checksum(path: Path) -> str:

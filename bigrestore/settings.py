@@ -121,7 +121,8 @@ class RunSettings:
     finalize : bool
         Make a whole output of blocks that are done, no more.
     check_all : bool
-        Read back every finished block of a run that is gone on with, not only those whose files changed.
+        Read back every finished block of a run that is gone on with, not only those whose files changed; blocks that were
+        made of other pixels than the input has now are done again.
     storage_options : dict, optional
         What fsspec needs to reach an input or output behind a URL: keys, endpoints; never logged or stored.
     stage : str, optional

@@ -53,7 +53,7 @@ def local_path(text: str, command: str) -> Path:
 
 def without_secrets(text: str) -> str:
     """Return a text whose URLs have neither user and password nor query, in which signatures stand."""
-    return _URL.sub(lambda found: found[1] + found[2], text)
+    return _URL.sub(lambda match: match[1] + match[2], text)
 
 
 def shown_arguments(arguments: Sequence[str]) -> list[str]:

@@ -50,9 +50,9 @@ class _Commands(typer.core.TyperGroup):
 
 def _two_words(args: list[str]) -> list[str]:
     """Return arguments with `full` twice after a flag that takes two values, since it stands for both."""
-    found = []
+    words = []
     for at, word in enumerate(args):
-        found.append(word)
+        words.append(word)
         flag = (
             word.removesuffix(f"={FULL}")
             if word.endswith(f"={FULL}")
@@ -61,8 +61,8 @@ def _two_words(args: list[str]) -> list[str]:
             else ""
         )
         if flag in RANGE_FLAGS:
-            found.append(FULL)
-    return found
+            words.append(FULL)
+    return words
 
 
 app = typer.Typer(

@@ -94,7 +94,12 @@ Resume = Annotated[
 ]
 Overwrite = Annotated[bool | None, _option("Replace an existing output.", "--overwrite", panel=WHERE)]
 CheckAll = Annotated[
-    bool | None, _option("With --resume: read back every finished block.", "--check-all", panel=WHERE)
+    bool | None,
+    _option(
+        "With --resume: read all blocks back, redo those of another input.",
+        "--check-all",
+        panel=WHERE,
+    ),
 ]
 Workers = Annotated[Number, _option("Processes, or jobs of --cluster.  [1]", panel=WHO)]
 Scheduler = Annotated[Text, _option("Address of a dask scheduler.", metavar="tcp://HOST:PORT", panel=WHO)]
@@ -228,8 +233,8 @@ def _estimated(
     from bigrestore.engine.remote_output import settle_output
 
     place, destination = settle_output(input, output, settings)
-    found = estimate(input, place, settings, guarded=guarded, destination=destination)
-    _show_estimate(found, as_json=as_json)
+    estimated = estimate(input, place, settings, guarded=guarded, destination=destination)
+    _show_estimate(estimated, as_json=as_json)
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

@@ -125,12 +125,12 @@ def _differs(section: Section, read: Read) -> bool:
 
 def _sections(ready: Prepared) -> dict[str, Section]:
     """Return what a run reads by what it is called."""
-    found = {"input": ready.section}
+    sections = {"input": ready.section}
     if isinstance(ready.masker, UserMask):
-        found["mask"] = ready.masker.section
+        sections["mask"] = ready.masker.section
     if ready.realness is not None:
-        found["realness map"] = ready.realness.section
-    return found
+        sections["realness map"] = ready.realness.section
+    return sections
 
 
 def _reads(record: BlockRecord) -> Iterator[tuple[str, Read]]:

@@ -147,11 +147,11 @@ class Outline:
 
 def _grids(spec: StoreSpec) -> list[list[int]]:
     """Return for each level how many files lie along each axis."""
-    found = []
+    grids = []
     for shape in pyramid_shapes(spec):
         unit = spec.array_shards(shape) if spec.fmt == "0.5" else spec.array_chunks()
-        found.append([-(-size // step) for size, step in zip(spec.array_shape(shape), unit, strict=True)])
-    return found
+        grids.append([-(-size // step) for size, step in zip(spec.array_shape(shape), unit, strict=True)])
+    return grids
 
 
 def _stored_grids(image: Path) -> list[list[int]]:
@@ -162,23 +162,23 @@ def _stored_grids(image: Path) -> list[list[int]]:
     from bigrestore.io.tree_store import open_node
     from bigrestore.io.trees import LocalTree
 
-    found: list[list[int]] = []
+    grids: list[list[int]] = []
     try:
         node = open_node(LocalTree(image))
         multiscale = parse_multiscales(dict(node.attrs), str(image))
     except DECODE_ERRORS:
         multiscale = None
     named = None if multiscale is None else {dataset.path for dataset in multiscale.datasets}
-    while named is None or str(len(found)) in named:
+    while named is None or str(len(grids)) in named:
         try:
-            array = open_node(LocalTree(image), str(len(found)))
+            array = open_node(LocalTree(image), str(len(grids)))
         except DECODE_ERRORS:
             break
         if not isinstance(array, zarr.Array):
             break
         unit = array.shards or array.chunks
-        found.append([-(-size // step) for size, step in zip(array.shape, unit, strict=True)])
-    return found
+        grids.append([-(-size // step) for size, step in zip(array.shape, unit, strict=True)])
+    return grids
 
 
 def _within(parts: list[str], counts: list[int]) -> bool:

@@ -242,7 +242,7 @@ class Pipeline:
         except OSError as error:
             raise output_error(self._store, error) from error
         stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
-        reads = {what: [read.to_json() for read in found] for what, found in work.reads.items()}
+        reads = {what: [read.to_json() for read in windows] for what, windows in work.reads.items()}
         return BlockRecord(block.name, "empty" if work.empty else "done", noted, stats, reads=reads)
 
     def stopping(self) -> bool:

@@ -71,15 +71,15 @@ class Profiles:
         started = time.perf_counter()
         version = section_version(self._section, z)
         with noting_reads() as reads:
-            found = profile_section(self._section, z, self._method)
+            profile = profile_section(self._section, z, self._method)
         if any(read.pixels == UNREADABLE for read in reads):
             version = ""  # of a section with holes; once they are mended its profile stays nevertheless
         self.seconds += time.perf_counter() - started
-        log.info("Section %d: %s", z, describe(found))
+        log.info("Section %d: %s", z, describe(profile))
         self._versions[z] = version
         if path is not None:
-            write_sealed(path, found.to_json() | {VERSION: version})
-        return found
+            write_sealed(path, profile.to_json() | {VERSION: version})
+        return profile
 
     def _path(self, z: int) -> Path:
         assert self._folder is not None

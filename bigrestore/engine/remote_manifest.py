@@ -65,7 +65,7 @@ class Manifest:
     files : dict
         What the run sends, by name.
     former : dict
-        What it found there of a former run, to be replaced or removed.
+        What was there of a former run, to be replaced or removed.
     """
 
     run: str

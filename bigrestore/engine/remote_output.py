@@ -158,9 +158,9 @@ class RemoteOutput:
         options = (
             self._system.storage_options if settings.storage_options is None else settings.storage_options
         )
-        found = meeting(self.url, read, dict(options))
-        if found is not None:
-            what, url = found
+        conflict = meeting(self.url, read, dict(options))
+        if conflict is not None:
+            what, url = conflict
             raise OutputError(
                 f"The output {self.url} is the {what} {url}, lies in it or holds it; choose another output."
             )
@@ -264,13 +264,13 @@ class RemoteOutput:
             yield self._path, self.stage
         else:
             outline, maps = Journal(self.stage).outline, self.stage / MAPS_GROUP
-            found = [
+            paths = [
                 path
                 for path in self.stage.rglob("*")
                 if outline.is_file(path.relative_to(self.stage).as_posix()) and _is_plain(path)
             ]
             for path in sorted(
-                found, key=lambda path: (path.parent == self.stage, path.parent.parent == maps, path)
+                paths, key=lambda path: (path.parent == self.stage, path.parent.parent == maps, path)
             ):
                 yield f"{self._path}/{path.relative_to(self.stage).as_posix()}", path
         for name in BESIDE:
@@ -329,21 +329,21 @@ class RemoteOutput:
 
     def _there(self) -> Listing:
         """Return what is at the place, in it and beside it."""
-        found: Listing = {}
+        objects: Listing = {}
         for path in (self._path, f"{self._path}.bigrestore"):
-            found |= self._try(partial(self._listing, path), path)
-        return found
+            objects |= self._try(partial(self._listing, path), path)
+        return objects
 
     def _listing(self, path: str) -> Listing:
         """Return what is at a path, and in it: an object store may have both."""
         self._system.invalidate_cache()
-        found: Listing = self._system.find(path, detail=True)
+        objects: Listing = self._system.find(path, detail=True)
         self._system.invalidate_cache()
         try:
             own = self._system.info(path)
         except FileNotFoundError:
-            return found
-        return found | ({path: own} if own["type"] == "file" else {})
+            return objects
+        return objects | ({path: own} if own["type"] == "file" else {})
 
     def _check(self, files: Mapping[str, Path], there: Listing) -> None:
         """Compare what is there with what was sent."""

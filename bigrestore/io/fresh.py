@@ -40,21 +40,21 @@ def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
         Reading a window raises an InputError where the file is no longer an image of that shape.
     """
     version = file_version(path)  # before it is opened: what is written after that is seen
-    found = open_it()
-    file = _File(path, version, found, open_it)
+    opened = open_it()
+    file = _File(path, version, opened, open_it)
     levels = tuple(
         attrs.evolve(level, read=partial(file.read, index), version=file.version)
-        for index, level in enumerate(found.levels)
+        for index, level in enumerate(opened.levels)
     )
-    return attrs.evolve(found, levels=levels)
+    return attrs.evolve(opened, levels=levels)
 
 
 class _File:
     """A file as it was opened last."""
 
-    def __init__(self, path: Path, version: str, found: Found, reopen: Callable[[], Found]) -> None:
-        self._path, self._version, self._found, self._reopen = path, version, found, reopen
-        self._facts = _facts(found)
+    def __init__(self, path: Path, version: str, opened: Found, reopen: Callable[[], Found]) -> None:
+        self._path, self._version, self._opened, self._reopen = path, version, opened, reopen
+        self._facts = _facts(opened)
         self._lock = threading.Lock()
 
     def read(self, index: int, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -71,15 +71,15 @@ class _File:
         with self._lock:
             if version != self._version:
                 log.warning("%s was written to since it was opened; it is opened anew.", self._path)
-                found = self._reopen()
-                if _facts(found) != self._facts:
+                opened = self._reopen()
+                if _facts(opened) != self._facts:
                     raise InputError(
                         f"{self._path} was replaced by another image while it was read; put it back, or start anew."
                     )
-                self._found, self._version = found, version
-            return self._found
+                self._opened, self._version = opened, version
+            return self._opened
 
 
-def _facts(found: Found) -> Any:
+def _facts(opened: Found) -> Any:
     """Return what must be the same of a file that is opened anew."""
-    return [level.shape for level in found.levels], found.channels, found.dtype
+    return [level.shape for level in opened.levels], opened.channels, opened.dtype

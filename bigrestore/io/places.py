@@ -206,8 +206,8 @@ class RemoteFile:
         from fsspec.asyn import sync
 
         if self._is_web:
-            found: Version = sync(self._system.loop, web_version, self._system, self.path)
-            return found
+            version: Version = sync(self._system.loop, web_version, self._system, self.path)
+            return version
         self._system.invalidate_cache(self.path)
         facts = self._system.info(self.path)
         if facts["type"] != "file":
@@ -322,17 +322,17 @@ class RemoteFile:
 
         answer = sync(self._system.loop, web_range, self._system, self.path, first, stop, WHOLE_BYTES)
         self._require_version(answer.version)
-        found = answer.body
-        if answer.partial or (first == 0 and len(found) <= stop):
-            return bytes(found)
-        if len(found) > WHOLE_BYTES:
+        body = answer.body
+        if answer.partial or (first == 0 and len(body) <= stop):
+            return bytes(body)
+        if len(body) > WHOLE_BYTES:
             raise _no_parts(self)
         log.info("The server of %s does not send parts of files; it is held whole.", self)
         with _whole_lock:
-            _whole[self] = found
+            _whole[self] = body
             while sum(map(len, _whole.values())) > WHOLE_BYTES:
                 del _whole[next(iter(_whole))]
-        return bytes(found[first:stop])
+        return bytes(body[first:stop])
 
     def read_bytes(self) -> bytes:
         """Return the whole file."""

@@ -180,14 +180,14 @@ def require_range(stated: str, first: int, stop: int, length: int) -> int | None
     WrongAnswerError
         Saying what came.
     """
-    found = RANGE.fullmatch(stated)
-    if found is None:
+    match = RANGE.fullmatch(stated)
+    if match is None:
         raise WrongAnswerError(f"the server does not say which part of the file it sent ({stated[:60]!r})")
-    size = None if found[3] == "*" else int(found[3])
+    size = None if match[3] == "*" else int(match[3])
     last = stop - 1 if size is None else min(stop, size) - 1
-    if (int(found[1]), int(found[2])) != (first, last) or length != last - first + 1:
+    if (int(match[1]), int(match[2])) != (first, last) or length != last - first + 1:
         raise WrongAnswerError(
-            f"the server answered with {length} bytes of the range {found[1]}-{found[2]} where {first}-{last} were asked for"
+            f"the server answered with {length} bytes of the range {match[1]}-{match[2]} where {first}-{last} were asked for"
         )
     return size
 
@@ -236,9 +236,9 @@ async def _stranger(system: Any) -> Any:
 
 def _size(headers: Mapping[str, str]) -> int | None:
     """Return the size of the whole file that the headers of an answer state, None where they do not."""
-    found = RANGE.fullmatch(headers.get("Content-Range", ""))
-    if found is not None:
-        return None if found[3] == "*" else int(found[3])
+    match = RANGE.fullmatch(headers.get("Content-Range", ""))
+    if match is not None:
+        return None if match[3] == "*" else int(match[3])
     if headers.get("Content-Range", "").startswith("bytes */"):
         return int(headers["Content-Range"][8:]) if headers["Content-Range"][8:].isdecimal() else None
     packed = headers.get("Content-Encoding", "identity") not in ("", "identity")

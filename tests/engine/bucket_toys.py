@@ -15,8 +15,8 @@ BESIDE = {"deep/out.ome.zarr.bigrestore/run.json", "deep/out.ome.zarr.bigrestore
 
 
 def names(bucket: dict[str, Any]) -> list[str]:
-    found = bucket["client"].list_objects_v2(Bucket="brain").get("Contents", [])
-    return [entry["Key"] for entry in found]
+    listed = bucket["client"].list_objects_v2(Bucket="brain").get("Contents", [])
+    return [entry["Key"] for entry in listed]
 
 
 def content(bucket: dict[str, Any], name: str) -> bytes:

@@ -41,9 +41,9 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def changed(pixels: Pixels) -> Pixels:
-    found = pixels.copy()
-    found[PLACE] ^= 1
-    return found
+    other = pixels.copy()
+    other[PLACE] ^= 1
+    return other
 
 
 def chunks(path: Path, pixels: Pixels) -> None:
@@ -119,7 +119,7 @@ def source(
     """An input of each format, and what writes it anew."""
     path, write = tmp_path / request.param, FORMATS[request.param]
     write(path, pixels)
-    return path, lambda found: write(path, found)
+    return path, lambda other: write(path, other)
 
 
 def once(at: int, act: Callable[[], None]) -> Fir:
@@ -239,9 +239,9 @@ def test_a_section_whose_profile_would_be_another_is_another(tmp_path: Path, pix
 
     class Bright(Fir):
         def analyse(self, windows: np.ndarray) -> Any:
-            found = super().analyse(windows)
-            found.details["mean"] = float(windows.mean())
-            return found
+            statistics = super().analyse(windows)
+            statistics.details["mean"] = float(windows.mean())
+            return statistics
 
     path, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
     chunks(path, pixels)

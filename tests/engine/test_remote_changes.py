@@ -43,9 +43,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
 
 
 def changed(pixels: Pixels) -> Pixels:
-    found = pixels.copy()
-    found[PLACE] ^= 1
-    return found
+    other = pixels.copy()
+    other[PLACE] ^= 1
+    return other
 
 
 def write_tiff(path: Path, pixels: Pixels) -> None:

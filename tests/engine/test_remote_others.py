@@ -241,9 +241,9 @@ def test_a_result_is_not_overwritten_by_what_is_made_of_it(
 )
 def test_places_are_compared_however_they_are_spelled(read: str, apart: bool) -> None:
     options = {"endpoint_url": "http://minio:9000"}
-    found = meeting("s3://b/a/x.zarr", [("input", read)], options)
-    assert (found is None) == apart
-    assert found is None or ("secret" not in found[1] and found[0] == "input")
+    there = meeting("s3://b/a/x.zarr", [("input", read)], options)
+    assert (there is None) == apart
+    assert there is None or ("secret" not in there[1] and there[0] == "input")
 
 
 def test_mask_and_realness_map_are_not_overwritten_either(
@@ -296,8 +296,8 @@ def test_a_copy_that_is_broken_off_at_any_request_is_gone_on_with(
             assert everything(bucket) == broken | {f"{OUT}/notes.txt": b"years of work"}
         bucket["client"].delete_object(Bucket="brain", Key=f"{OUT}/notes.txt")
         target.send(StopFlag())
-        found = {name: body for name, body in everything(bucket).items() if name not in BESIDE}
-        assert found == files_of(target.stage), at
+        there = {name: body for name, body in everything(bucket).items() if name not in BESIDE}
+        assert there == files_of(target.stage), at
     assert at > 12
     assert run(source, URL, bucket, stage=tmp_path / "two", resume=True, **small).blocks_restored == 0
 

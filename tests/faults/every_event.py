@@ -109,9 +109,9 @@ def one(case: Case, source: Path, folder: Path, at: int, wanted: dict[str, str])
     gone = [place for place, text in mine.items() if not place.is_file() or place.read_text() != text]
     if gone:
         return True, f"{gone[0]} is gone"
-    found = digest(output) if output.is_dir() else {"": str(hash(output.read_bytes()))}
-    kept = {name for name in found if output / name in mine}
-    wrong = different(wanted, {name: value for name, value in found.items() if name not in kept})
+    made = digest(output) if output.is_dir() else {"": str(hash(output.read_bytes()))}
+    kept = {name for name in made if output / name in mine}
+    wrong = different(wanted, {name: value for name, value in made.items() if name not in kept})
     strays = [path.name for path in folder.iterdir() if path.name.endswith(".partial")]
     return True, f"{wrong[0]} differs" if wrong else f"{strays[0]} is left" if strays else ""
 

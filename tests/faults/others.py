@@ -156,13 +156,13 @@ def attempt(calm: Path, source: Path, folder: Path, chance: random.Random) -> st
     if overwrite and code == 0 and trial.put:
         return f"{what}: was not refused"
     if code == 0:
-        found = {
+        made = {
             name: value
             for name, value in digest(trial.output).items()
             if trial.output / name not in trial.put
         }
-        found = {name: value for name, value in found.items() if name in wanted or not under(name, trial)}
-        if {name: found.get(name) for name in wanted} != wanted:
+        made = {name: value for name, value in made.items() if name in wanted or not under(name, trial)}
+        if {name: made.get(name) for name in wanted} != wanted:
             return f"{what}: the output is another"
     elif not overwrite and not linked and not foreign_root(trial):
         return f"{what}: was refused, though nothing was in its way"

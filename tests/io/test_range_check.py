@@ -26,8 +26,8 @@ Pixels = np.ndarray[Any, Any]
 
 def grey(side: int = 300) -> Pixels:
     """Real tissue, 0..1."""
-    found: Pixels = np.asarray(data.immunohistochemistry()).mean(axis=2)[:side, :side] / 255
-    return found
+    tissue: Pixels = np.asarray(data.immunohistochemistry()).mean(axis=2)[:side, :side] / 255
+    return tissue
 
 
 def save(path: Path, pixels: Pixels) -> Path:
