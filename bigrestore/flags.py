@@ -42,12 +42,18 @@ SCORE_STEP_PX = 96
 LARGEST_NUMBER = 1e300
 """Numbers beyond are no quantities; infinity and what is no number lie beyond as well."""
 
+LARGEST_NOISE = 64
+"""Standard deviation of the noise that a user may state, of 255."""
+
 LONGEST_SHOWN = 80
 """Characters of a refused value that a message repeats."""
 
 VoxelSize = tuple[float | None, float | None, float | None]
 Span = tuple[int, int]
 ValueRange = tuple[float, float] | Literal["full"]
+Blur = tuple[float, float, float]
+"""Sigma along a direction and across it in input pixels, and the direction in degrees from +x towards +y."""
+
 Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -140,6 +146,26 @@ def check_maps(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take names of maps."""
     if not isinstance(value, tuple) or not all(name in MAPS for name in value):
         refuse(attribute, value, f"it takes one or more of {', '.join(MAPS)}, with commas between them")
+
+
+def check_blur(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Take two sigmas and an angle as `to_blur` makes them, or None."""
+    if value is not None and _blur_of(value) is None:
+        refuse(
+            attribute,
+            value,
+            "it takes SIGMA or SIGMA,SIGMA_Y,ANGLE: input pixels, none negative (0: no blur), and degrees",
+        )
+
+
+def check_noise(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Take a standard deviation in levels of 255, or None."""
+    if value is not None and not (is_number(value) and 0 <= value <= LARGEST_NOISE):
+        refuse(
+            attribute,
+            value,
+            f"it takes the standard deviation of the noise in levels of 255, from 0 to {LARGEST_NOISE}",
+        )
 
 
 def check_block(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -360,6 +386,28 @@ def to_voxels(value: object) -> object:
     if is_number(plain):
         return None, float(plain), float(plain)  # type: ignore[arg-type]
     return plain
+
+
+def to_blur(value: object) -> object:
+    """Turn `SIGMA` or `SIGMA,SIGMA_Y,ANGLE`, a number or a list into two sigmas and an angle, 0 to 180 degrees."""
+    blur = _blur_of(value)
+    return value if blur is None else blur
+
+
+def _blur_of(value: object) -> Blur | None:
+    """Return a blur as two sigmas and an angle; None where a value is no blur."""
+    if isinstance(value, str):
+        try:
+            plain: object = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            return None
+    else:
+        plain = to_plain(value)
+    parts = plain if isinstance(plain, tuple) else (plain,)
+    if len(parts) not in (1, 3) or not all(map(is_number, parts)) or min(parts[:2]) < 0:
+        return None
+    along, across, angle = (float(part) for part in (parts if len(parts) == 3 else (*parts * 2, 0)))
+    return along, across, 0.0 if along == across else angle % 180.0
 
 
 def to_path_text(value: object) -> object:

@@ -98,6 +98,24 @@ class Profile:
         return cls(statistics, *(document[name] for name in names))
 
 
+@attrs.frozen(eq=False)
+class Sample:
+    """What is looked at of one section.
+
+    Attributes
+    ----------
+    windows : ndarray, (n, 128, 128), float32
+        Grey values of tissue, 0..1; n may be 0.
+    background, background_sigma, tissue_share
+        As in `Profile`.
+    """
+
+    windows: Floats
+    background: float | None
+    background_sigma: float
+    tissue_share: float
+
+
 def profile_section(section: Section, z: int, method: Method) -> Profile:
     """Look at one section.
 
@@ -119,6 +137,23 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     InputError
         Where floating-point values leave the stated range, or the section cannot be read.
     """
+    return profile_windows(sample_section(section, z), method)
+
+
+def profile_windows(seen: Sample, method: Method) -> Profile:
+    """Return the profile of a section from what was sampled of it."""
+    found = method.analyse(seen.windows)
+    return Profile(found, seen.background, seen.background_sigma, seen.tissue_share, len(seen.windows))
+
+
+def sample_section(section: Section, z: int) -> Sample:
+    """Find background and tissue of a section and read the windows that it is judged by.
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
     grey, factor = _thumbnail(section, z)
     level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
     tissue = np.ones(grey.shape, bool)
@@ -128,7 +163,7 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
-    return Profile(method.analyse(stack), level, sigma, float(tissue.mean()), len(windows))
+    return Sample(stack, level, sigma, float(tissue.mean()))
 
 
 def find_background(section: Section, z: int) -> tuple[float | None, float]:

@@ -24,15 +24,18 @@ from bigrestore.flags import (
     PRECISIONS,
     PROGRESS,
     SCALES,
+    Blur,
     Span,
     ValueRange,
     VoxelSize,
     check_block,
+    check_blur,
     check_cluster,
     check_condition,
     check_device,
     check_maps,
     check_names,
+    check_noise,
     check_options,
     check_overlap,
     check_range,
@@ -45,6 +48,7 @@ from bigrestore.flags import (
     one_of,
     parse_shard,
     text,
+    to_blur,
     to_maps,
     to_names,
     to_options,
@@ -79,6 +83,11 @@ class RunSettings:
         Maps that are written beside the image, of `MAPS`; also as one text with commas.
     kernel : str, optional
         File with the blur kernel, where it is known; None: estimated.
+    blur : tuple of 3, optional
+        All blur together, where it is known: sigma along a direction and across it in input pixels, and the
+        direction in degrees; also one sigma, or as text with commas. None: estimated.
+    noise : float, optional
+        Standard deviation of the noise, of 255, where it is known; None: estimated.
     mask : str
         `auto`: flat background is found and interpolated; `none`: everything is restored; else a file: 0
         passes through, 2 is damage that passes through and is not looked at, anything else is tissue.
@@ -160,6 +169,8 @@ class RunSettings:
     kernel: str | None = attrs.field(
         default=None, converter=to_path_text, validator=text("a file", optional=True)
     )
+    blur: Blur | None = attrs.field(default=None, converter=to_blur, validator=check_blur)
+    noise: float | None = attrs.field(default=None, converter=to_plain, validator=check_noise)
     mask: str = attrs.field(default="auto", converter=to_path_text, validator=text("auto, none or a file"))
     tile_size: int | None = attrs.field(
         default=None, converter=to_plain, validator=whole(32, 32 * CHUNK_PX, "output pixels")
@@ -218,6 +229,8 @@ class RunSettings:
             raise UsageError(
                 "--realness is 0, which --realness-map is multiplied with; leave the one or the other out."
             )
+        if self.kernel is not None and self.blur is not None:
+            raise UsageError("--blur and --kernel both say what the blur is; give one of them.")
         if self.resume and self.overwrite:
             raise UsageError("--resume and --overwrite exclude each other; give one of them.")
         if not self.report and self.fail_if is not None:
@@ -278,6 +291,7 @@ class RunSettings:
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"storage_options", "stage"}
+        left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         facts["realness_map"] = None if self.realness_map is None else "file"

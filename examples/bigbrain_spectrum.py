@@ -1,4 +1,4 @@
-"""How the recipe `bigbrain20` was chosen: the power spectrum of degraded mouse sections beside BigBrain's.
+"""How the recipe `bigbrain` was chosen: the power spectrum of degraded mouse sections beside BigBrain's.
 
 BigBrain's 20-um sections lose power smoothly up to the highest frequency, without a floor of noise. A
 degradation that is to stand for them must do the same to sharp sections. Content differs at low
@@ -30,10 +30,10 @@ FREQUENCIES = (0.141, 0.203, 0.266, 0.328, 0.391, 0.453, 0.484)
 BIGBRAIN_DB = (-7.6, -11.6, -15.8, -20.8, -26.6, -31.7, -33.4)
 """Mean radial power of BigBrain's 20-um sections at these frequencies, in dB against 0.047 cycles/px."""
 
-COMPARED = 5
-"""The first five of them, up to 0.39 cycles/px, are where the recipe must agree."""
+COMPARED = len(FREQUENCIES)
+"""The recipe must agree at all of them."""
 
-WINDOW_PX = 256
+WINDOW_PX = 128
 TISSUE_BELOW = 240
 
 Array = NDArray[np.float64]
@@ -48,23 +48,30 @@ def ring_power(window: Array) -> Array:
     return (np.bincount(ring, power.ravel()) / np.bincount(ring))[:16]
 
 
-def spectra(folder: Path, recipe: Recipe, every: int = 1, seed: int = 0) -> tuple[Array, Array]:
-    """Return the mean ring power of the clean and of the degraded tissue windows of every n-th section."""
-    margin, rng = margin_px(1), np.random.default_rng(seed)
+def spectra(
+    folder: Path, recipe: Recipe, every: int = 1, seed: int = 0, scale: int = 1
+) -> tuple[Array, Array]:
+    """Return the mean ring power of the clean and of the degraded tissue windows of every n-th section.
+
+    At x2 and x4 the clean windows are as many times larger, and their power is that of their block means.
+    """
+    margin, rng = margin_px(scale), np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     clean, degraded = [], []
     for path in sorted(folder.glob("train/brain_section_dab_mouse*.png"))[::every]:
         with Image.open(path) as image:
             section = np.asarray(image.convert("L"), np.float32)
         padded = np.pad(section / 255, margin, mode="reflect")
-        for y in range(0, section.shape[0] - WINDOW_PX + 1, WINDOW_PX):
-            for x in range(0, section.shape[1] - WINDOW_PX + 1, WINDOW_PX):
-                if np.mean(section[y : y + WINDOW_PX, x : x + WINDOW_PX] < TISSUE_BELOW) < 0.5:
+        step = WINDOW_PX * scale
+        for y in range(0, section.shape[0] - step + 1, step):
+            for x in range(0, section.shape[1] - step + 1, step):
+                if np.mean(section[y : y + step, x : x + step] < TISSUE_BELOW) < 0.5:
                     continue
-                side = WINDOW_PX + 2 * margin
+                side = step + 2 * margin
                 patch = torch.from_numpy(padded[y : y + side, x : x + side].copy())[None, None]
-                lq, _, hq = degrade_batch(patch, draw(recipe, 1, 1, rng), 1, generator)
-                clean.append(ring_power(hq[0, 0].double().numpy()))
+                lq, _, hq = degrade_batch(patch, draw(recipe, scale, 1, rng), scale, generator)
+                means = torch.nn.functional.avg_pool2d(hq, scale)
+                clean.append(ring_power(means[0, 0].double().numpy()))
                 degraded.append(ring_power(lq[0, 0].double().numpy()))
     return np.mean(clean, axis=0), np.mean(degraded, axis=0)
 
@@ -93,10 +100,8 @@ def plot(clean: Array, degraded: Array, target: Path) -> None:
     )
     axes.plot(FREQUENCIES, bigbrain, "k-o", label="BigBrain, 20 um")
     axes.plot(FREQUENCIES, relative_db(clean), "C1--s", label="mouse sections, clean")
-    axes.plot(FREQUENCIES, relative_db(degraded), "C0-s", label="mouse sections, bigbrain20")
-    axes.set(
-        xlabel="cycles per pixel", ylabel="mean radial power, dB against 0.141", title="Recipe bigbrain20"
-    )
+    axes.plot(FREQUENCIES, relative_db(degraded), "C0-s", label="mouse sections, bigbrain")
+    axes.set(xlabel="cycles per pixel", ylabel="mean radial power, dB against 0.141", title="Recipe bigbrain")
     axes.legend()
     figure.savefig(target, dpi=120)
     pyplot.close(figure)
@@ -107,7 +112,7 @@ def main() -> None:
     folder = os.environ.get("BIGRESTORE_DATA")
     if not folder:
         sys.exit("Set BIGRESTORE_DATA to the folder that holds train/brain_section_dab_mouse*.png.")
-    clean, degraded = spectra(Path(folder), Recipe.load("bigbrain20"))
+    clean, degraded = spectra(Path(folder), Recipe.load("bigbrain"))
     bigbrain = np.array(BIGBRAIN_DB) - BIGBRAIN_DB[0]
     print("cycles/px   clean  degraded  BigBrain  difference")
     for row in zip(FREQUENCIES, relative_db(clean), relative_db(degraded), bigbrain, strict=True):

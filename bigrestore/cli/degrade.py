@@ -13,7 +13,18 @@ Scale = Annotated[int, typer.Option(help="Clean pixels per degraded pixel: 1, 2 
 Count = Annotated[int | None, typer.Option(help="Number of patches; give this or --whole.")]
 Whole = Annotated[bool, typer.Option("--whole", help="Degrade the whole section with one degradation.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
-Recipe = Annotated[str, typer.Option(help="default, bigbrain20, or a TOML file.")]
+Recipe = Annotated[str, typer.Option(help="default, bigbrain, optics, or a TOML file.")]
+Blur = Annotated[
+    str | None,
+    typer.Option(
+        help="All blur of every pair, input pixels (degrees); else drawn.",
+        metavar="SIGMA[,SIGMA_Y,ANGLE]",
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(help="Noise of every pair, standard deviation of 255; else drawn.", metavar="LEVELS"),
+]
 Patch = Annotated[int, typer.Option("--patch-size", help="Side of the degraded patches in pixels.")]
 Level = Annotated[int, typer.Option(help="Pyramid level of the input to take for clean.")]
 InputRange = Annotated[
@@ -38,6 +49,8 @@ def degrade(
     whole: Whole = False,
     seed: Seed = 0,
     recipe: Recipe = "default",
+    blur: Blur = None,
+    noise: Noise = None,
     patch_size: Patch = 128,
     level: Level = 0,
     input_range: InputRange = None,
@@ -69,6 +82,8 @@ def degrade(
                 whole=whole,
                 seed=seed,
                 recipe=recipe,
+                blur=blur,
+                noise=noise,
                 patch_px=patch_size,
                 level=level,
                 input_range=RunSettings(input_range=input_range).input_range,

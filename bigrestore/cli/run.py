@@ -59,6 +59,18 @@ Maps = Annotated[
     ),
 ]
 Kernel = Annotated[Path | None, _option("Known blur kernel (.npy or text); else estimated.", panel=HOW)]
+Blur = Annotated[
+    Text,
+    _option(
+        "Known blur, input pixels (degrees), the averaging of a pixel included; 0: real softness; else estimated.",
+        metavar="SIGMA[,SIGMA_Y,ANGLE]",
+        panel=HOW,
+    ),
+]
+Noise = Annotated[
+    float | None,
+    _option("Known noise, standard deviation of 255; else estimated.", metavar="LEVELS", panel=HOW),
+]
 Mask = Annotated[
     Text,
     _option(
@@ -150,6 +162,8 @@ def run(
     realness: Realness = None,
     realness_map: RealnessMap = None,
     kernel: Kernel = None,
+    blur: Blur = None,
+    noise: Noise = None,
     mask: Mask = None,
     tile_size: TileSize = None,
     overlap: Overlap = None,

@@ -28,7 +28,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[
     str, typer.Option(help="fp32 or bf16; auto takes bf16 where the hardware computes in it.")
 ]
-Recipe = Annotated[str, typer.Option(help="Degradations to train on: default, bigbrain20, or a TOML file.")]
+Recipe = Annotated[
+    str, typer.Option(help="Degradations to train on: default, bigbrain, optics, or a TOML file.")
+]
 Start = Annotated[Path | None, typer.Option(help="Model to start from, instead of MODEL itself.")]
 Prior = Annotated[
     Path | None, typer.Option(help="Model whose prior to begin with, of the same or a smaller scale.")

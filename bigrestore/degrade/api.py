@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bigrestore import __version__
 from bigrestore.degrade.degradation import Degradation, Stain
 from bigrestore.degrade.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
+from bigrestore.degrade.given import Given
 from bigrestore.degrade.kernels import kernel_size
 from bigrestore.degrade.pairs import Pair, write_pairs
 from bigrestore.degrade.recipe import draw
@@ -58,6 +59,8 @@ def degrade(
     whole: bool = False,
     seed: int = 0,
     recipe: str | Path | Recipe = "default",
+    blur: float | str | Sequence[float] | None = None,
+    noise: float | None = None,
     patch_px: int = 128,
     level: int = 0,
     input_range: ValueRange | None = None,
@@ -86,6 +89,11 @@ def degrade(
         Seed of everything, 0..2**31 - 1.
     recipe : str, Path or Recipe
         A shipped recipe's name, a TOML file or a recipe.
+    blur : float, str or (float, float, float), optional
+        All blur of every pair together, in input pixels: one sigma, or sigmas along a direction and across it and the
+        direction in degrees. At x2 and x4 the averaging of a pixel is part of it; 0: nothing but that. None: drawn.
+    noise : float, optional
+        Standard deviation of the noise of every pair, of 255. None: drawn.
     patch_px : int
         Side of the degraded patches in pixels.
     level : int
@@ -123,6 +131,8 @@ def degrade(
 
     _check(scale, count, whole, seed, patch_px)
     _check_handling(whole, overwrite, resume, progress)
+    given = Given(blur=blur, noise=noise)
+    given.kernel(scale)  # refused here, before anything is opened
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     section = open_section(input, level=level, input_range=input_range)
     check_range(section, input_range)
@@ -130,7 +140,7 @@ def degrade(
         _check_size(section, scale, patch_px)
     folder = Path(outdir)
     check_place(folder, source_paths(input, section))
-    asked = {"recipe": chosen.to_dict(), "seed": seed, "scale": scale, "whole": whole}
+    asked = {"recipe": chosen.to_dict(), "seed": seed, "scale": scale, "whole": whole} | given.facts()
     if count is not None:
         asked |= {"count": count, "patch_px": patch_px}
     request = _request(section, asked)
@@ -139,9 +149,9 @@ def degrade(
         logger.info("%s is finished already", folder)
         return place.table
     if count is None:
-        pairs = _whole(input, section, folder, chosen, scale, seed, resume, progress)
+        pairs = _whole(input, section, folder, chosen, given, scale, seed, resume, progress)
     else:
-        pairs = _patches(section, folder, chosen, scale, seed, count, patch_px, on_pair)
+        pairs = _patches(section, folder, chosen, given, scale, seed, count, patch_px, on_pair)
     try:
         write_pairs(folder, pairs, request)
     except OSError as error:
@@ -201,6 +211,7 @@ def _patches(
     section: Section,
     folder: Path,
     recipe: Recipe,
+    given: Given,
     scale: int,
     seed: int,
     count: int,
@@ -219,9 +230,10 @@ def _patches(
     pairs = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        (degradation,) = draw(recipe, scale, 1, rng)
+        (drawn,) = draw(recipe, scale, 1, rng)
+        degradation = given.replace(drawn)
         margin, side = margin_px(scale), scale * patch_px
-        z, y, x, clean = _window(section, side + 2 * margin, rng)
+        z, y, x, clean = _window(section, side, margin, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = torch.from_numpy(clean)[None, None]
         degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
@@ -237,15 +249,16 @@ def _patches(
 
 
 def _window(
-    section: Section, side: int, rng: np.random.Generator
+    section: Section, side: int, margin: int, rng: np.random.Generator
 ) -> tuple[int, int, int, NDArray[np.float32]]:
-    """Read a window with tissue in it, if one of `TRIES` has; grey values 0..1."""
+    """Read a window and the margin around it, with tissue in the window, if one of `TRIES` has; grey values 0..1."""
+    whole = side + 2 * margin
     for _ in range(TRIES):
         z = int(rng.integers(section.depth))
-        y, x = (int(rng.integers(extent - side + 1)) for extent in (section.height, section.width))
-        pixels = to_unit(section.read(z, y, y + side, x, x + side), section.value_range)
+        y, x = (int(rng.integers(extent - whole + 1)) for extent in (section.height, section.width))
+        pixels = to_unit(section.read(z, y, y + whole, x, x + whole), section.value_range)
         clean = np.clip(luma(pixels) if pixels.ndim == 3 else pixels, 0.0, 1.0)
-        if float(clean.std()) >= MIN_CONTRAST:
+        if float(clean[margin : margin + side, margin : margin + side].std()) >= MIN_CONTRAST:
             break
     return z, y, x, clean
 
@@ -277,6 +290,7 @@ def _whole(
     section: Section,
     folder: Path,
     recipe: Recipe,
+    given: Given,
     scale: int,
     seed: int,
     resume: bool,
@@ -289,7 +303,7 @@ def _whole(
     """
     from bigrestore.engine.run import execute
 
-    degradation = _for_whole(recipe, scale, seed)
+    degradation = given.replace(_for_whole(recipe, scale, seed))
     settings = RunSettings(
         method="degrade",
         mask="none",
@@ -316,8 +330,7 @@ def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
     The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an
     undegraded section, which a recipe may ask for among many pairs, would be no use alone.
     """
-    always = attrs.evolve(recipe, identity_probability=0.0)
-    (drawn,) = draw(always, scale, 1, np.random.default_rng([seed]))
+    (drawn,) = draw(recipe.always_degrading(), scale, 1, np.random.default_rng([seed]))
     second = drawn.second
     if second is not None:
         second = attrs.evolve(second, storage=attrs.evolve(second.storage, jpeg_phase=(0, 0)))

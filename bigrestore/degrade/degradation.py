@@ -8,6 +8,7 @@ a table of pairs says how each of them was made.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigrestore.degrade.interpolators import mean_kernel
 from bigrestore.degrade.kernels import Kernel, compose, delta, equivalent_sigma, kernel_size
+
+INTERPOLATION_REACH_PX = 4
+"""Pixels to each side of the widest interpolation: eight taps."""
 
 
 @attrs.frozen
@@ -57,6 +62,48 @@ class Lines:
     jitter_px: float
     memory: float
     row_gain: float
+
+
+@attrs.frozen
+class Wave:
+    """One wave of a shift: `amplitude * sin(2 pi (y cos t + x sin t) / period + phase)`, input pixels."""
+
+    amplitude_px: float
+    period_px: float
+    angle_rad: float
+    phase_rad: float
+
+
+@attrs.frozen
+class Resampling:
+    """Registration: the tissue lay displaced in the scan, and interpolation brought it back.
+
+    The scanner saw the tissue moved by a smooth shift; the scan was then resampled, once or twice, so that it is
+    in register with the clean image again. What is left of the journey is the softness of the interpolations.
+
+    Attributes
+    ----------
+    orders : tuple of str
+        Interpolation of each pass: `linear`, `cubic` (Keys) or `quintic` (Lagrange, six points).
+    offset_px : (float, float)
+        Constant part of the shift along y and x, input pixels.
+    along_y, along_x : tuple of Wave
+        What varies of the shift along y and along x.
+    """
+
+    orders: tuple[str, ...]
+    offset_px: tuple[float, float]
+    along_y: tuple[Wave, ...]
+    along_x: tuple[Wave, ...]
+
+    @property
+    def reach_px(self) -> int:
+        """Input pixels that the resampling looks to each side: the largest shift and half an interpolation, twice."""
+        largest = max(
+            abs(offset) + sum(abs(wave.amplitude_px) for wave in waves)
+            for offset, waves in zip(self.offset_px, (self.along_y, self.along_x), strict=True)
+        )
+        return 2 * (math.ceil(largest) + INTERPOLATION_REACH_PX)
 
 
 @attrs.frozen
@@ -156,6 +203,10 @@ class Degradation:
         Thickness of the section in output pixels where that blurred, else 0.
     identity : bool
         True where nothing was done but an unavoidable downsampling.
+    scan_factor : int
+        Pixels of the scan, along one axis, whose mean is one input pixel: noise and rounding of the scan shrink by it.
+    resampling : Resampling or None
+        Registration after the scan.
     """
 
     scale: int
@@ -173,6 +224,8 @@ class Degradation:
     storage: Storage = Storage()
     second: SecondPass | None = None
     identity: bool = False
+    scan_factor: int = 1
+    resampling: Resampling | None = None
 
     @property
     def defocus(self) -> bool:
@@ -180,22 +233,38 @@ class Degradation:
         return self.kind in ("defocus", "thickness")
 
     @property
+    def scan_noise(self) -> Noise:
+        """Noise on the input grid, before any resampling: the mean of n x n pixels divides its deviation by n."""
+        n = self.scan_factor
+        return attrs.evolve(self.noise, gain=self.noise.gain / n**2, read=self.noise.read / n)
+
+    @property
     def effective_kernel(self) -> Kernel:
-        """Kernel of both passes together, (k, k): what an estimator should find."""
-        if self.second is None:
-            return self.kernel
-        return compose(self.kernel, self.second.kernel, dilation=self.scale)
+        """Kernel of all passes together, (k, k): what an estimator should read.
+
+        A resampling counts with its mean over all sub-pixel phases.
+        """
+        kernel = self.kernel
+        if self.resampling is not None:
+            kernel = compose(kernel, mean_kernel(self.resampling.orders), dilation=self.scale)
+        if self.second is not None:
+            kernel = compose(kernel, self.second.kernel, dilation=self.scale)
+        return kernel
 
     @property
     def effective_noise(self) -> tuple[float, float]:
-        """Noise gain and read noise of both passes together.
+        """Noise gain and read noise of all passes together.
 
-        The second kernel w averages the first noise: its variance shrinks by sum(w^2), which is exact for
+        What follows the first noise averages it by a kernel w: its variance shrinks by sum(w^2), which is exact for
         white noise and a little too much for the correlated share.
         """
-        gain, variance = self.noise.gain, self.noise.read**2
+        scan = self.scan_noise
+        gain, variance = scan.gain, scan.read**2
+        if self.resampling is not None:
+            kept = _noise_kept(mean_kernel(self.resampling.orders))
+            gain, variance = gain * kept, variance * kept
         if self.second is not None:
-            kept = float(np.sum(np.asarray(self.second.kernel, np.float64) ** 2))
+            kept = _noise_kept(self.second.kernel)
             gain = gain * kept + self.second.noise.gain
             variance = variance * kept + self.second.noise.read**2
         return gain, float(np.sqrt(variance))
@@ -215,6 +284,11 @@ class Degradation:
         values["sigma_px"] = equivalent_sigma(self.effective_kernel)
         values["effective_noise_gain"], values["effective_read_noise"] = self.effective_noise
         return values
+
+
+def _noise_kept(kernel: Kernel) -> float:
+    """Return the share of white noise's variance that an averaging kernel leaves."""
+    return float(np.sum(np.asarray(kernel, np.float64) ** 2))
 
 
 def _plain(_: type, __: Any, value: Any) -> Any:

@@ -27,6 +27,9 @@ BEGUN_NAME = "degrade.begun.json"
 STORE_NAME = "lq.ome.zarr"
 """The degraded whole section."""
 
+GIVEN = frozenset({"blur", "noise"})
+"""Settings that a request names only where they are given."""
+
 PATCH_FOLDERS = ("lq", "hq")
 _SIDECAR_NAME = STORE_NAME + ".bigrestore"
 _PATCH = re.compile(r"\d{6,}\.png")
@@ -175,15 +178,16 @@ class PairsFolder:
 def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     """Refuse to go on with pairs that were begun under other settings.
 
-    Settings that only one of the two knows are passed over: a folder may be of another version.
+    Settings that only one of the two knows are passed over, because a folder may be of another version; but not those
+    that are there only where they are given.
 
     Raises
     ------
     OutputExistsError
         Naming what differs, with both values.
     """
-    shared = (begun.keys() & wanted.keys()) - {"version"}
-    then, now = (_flat({name: facts[name] for name in shared}) for facts in (begun, wanted))
+    shared = ((begun.keys() & wanted.keys()) | GIVEN) - {"version"}
+    then, now = (_flat({name: facts[name] for name in shared & facts.keys()}) for facts in (begun, wanted))
     differing = sorted(
         name for name in then.keys() | now.keys() if then.get(name, "not set") != now.get(name, "not set")
     )

@@ -19,9 +19,11 @@ from bigrestore.degrade.degradation import (
     Illumination,
     Lines,
     Noise,
+    Resampling,
     SecondPass,
     Stain,
     Storage,
+    Wave,
     psi_targets,
 )
 from bigrestore.degrade.kernels import (
@@ -37,7 +39,8 @@ from bigrestore.degrade.kernels import (
     plateau,
     thickness,
 )
-from bigrestore.degrade.schema import NoiseTable, Range, Recipe, SecondPassTable, StorageTable
+from bigrestore.degrade.schema import Recipe
+from bigrestore.degrade.tables import NoiseTable, Range, SecondPassTable, StorageTable
 
 __all__ = ["Degradation", "Range", "Recipe", "draw", "draw_blur", "psi_targets"]
 
@@ -84,6 +87,9 @@ def _choose(weights: dict[str, float], rng: np.random.Generator) -> str:
 
 
 def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradation:
+    if recipe.mix:
+        names = {str(i): part.weight for i, part in enumerate(recipe.mix)}
+        return _draw_one(recipe.mix[int(_choose(names, rng))].recipe, scale, rng)
     size = kernel_size(scale)
     filter_name = _choose(recipe.downsampling.kinds, rng) if scale > 1 else "none"
     if _happens(recipe.identity_probability, rng):
@@ -107,6 +113,8 @@ def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradati
         noise=_draw_noise(recipe.noise, rng),
         storage=_draw_storage(recipe.storage, rng),
         second=_draw_second(recipe.second_pass, rng),
+        scan_factor=int(_choose(recipe.scanning.factors, rng)),
+        resampling=_draw_resampling(recipe, rng),
     )
 
 
@@ -300,4 +308,34 @@ def _draw_second(table: SecondPassTable, rng: np.random.Generator) -> SecondPass
         kernel=gaussian(SECOND_KERNEL_SIZE, table.sigma_px.draw(rng)),
         noise=_draw_noise(table.noise, rng),
         storage=_draw_storage(table.storage, rng),
+    )
+
+
+WAVES = 2
+"""Waves of a registration's shift along each axis."""
+
+STEEPEST_PERIOD = 100.0
+"""Least period of a wave, in shifts: a steeper shift folds tissue rather than registers it."""
+
+
+def _draw_resampling(recipe: Recipe, rng: np.random.Generator) -> Resampling | None:
+    """Draw the passes of a registration and its shift: two waves along each axis and a constant."""
+    table = recipe.resampling
+    if not _happens(table.probability, rng):
+        return None
+    orders = tuple(_choose(table.orders, rng) for _ in range(int(_choose(table.passes, rng))))
+    amplitude = table.amplitude_px.draw(rng)
+    constant = amplitude / 4
+    waves = [_draw_wave(recipe, (amplitude - constant) / WAVES, amplitude, rng) for _ in range(2 * WAVES)]
+    offset = (float(rng.uniform(-constant, constant)), float(rng.uniform(-constant, constant)))
+    return Resampling(orders, offset, tuple(waves[:WAVES]), tuple(waves[WAVES:]))
+
+
+def _draw_wave(recipe: Recipe, amplitude_px: float, shift_px: float, rng: np.random.Generator) -> Wave:
+    """Draw one wave of a shift that is `shift_px` at its largest."""
+    return Wave(
+        amplitude_px=amplitude_px,
+        period_px=max(recipe.resampling.period_px.draw(rng), STEEPEST_PERIOD * shift_px),
+        angle_rad=float(rng.uniform(0.0, 2.0 * math.pi)),
+        phase_rad=float(rng.uniform(0.0, 2.0 * math.pi)),
     )

@@ -3,7 +3,7 @@
 Training draws new degradations for every step, so this is written for speed: all patches of a batch go
 through each step together, and a step that only some of them take runs on those. Chance comes from one
 `torch.Generator`. The order of the steps is that of nature: stain, blur and sampling by the lens and the
-camera, light and lines of the scanner, damage of the glass, noise, storage, and sometimes a second,
+camera, light and lines of the scanner, damage of the glass, noise, registration, storage, and sometimes a second,
 weaker pass. Light is applied on the input grid: it changes so slowly that it passes through the blur
 unchanged, and the input grid is up to sixteen times smaller.
 """
@@ -69,10 +69,12 @@ def degrade_batch(
     _check(clean, degradations, scale)
     stained = _stain(clean[:, 0], degradations)
     target = stained[:, margin:-margin, margin:-margin]
-    work = _blur(stained, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
+    seen = _displace(stained, degradations, scale)
+    work = _blur(seen, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
     work = _light_and_lines(work, degradations, generator)
     work, valid = _damage(work, degradations)
-    work = _noise(work, [d.noise for d in degradations], generator)
+    work = _noise(work, [d.scan_noise for d in degradations], generator)
+    work = _register(work, degradations)
     work = _store(work, [d.storage for d in degradations])
     work = _second_pass(work, degradations, generator)
     inner = (slice(None), slice(FRAME_PX, FRAME_PX + height), slice(FRAME_PX, FRAME_PX + width))
@@ -152,6 +154,38 @@ def _correlate(images: Tensor, kernels: Sequence[Kernel], scale: int, height: in
 
 def _positions(count: int, device: torch.device) -> Tensor:
     return torch.arange(count, dtype=torch.float64, device=device) - FRAME_PX
+
+
+def _displace(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> Tensor:
+    """Move tissue to where the scanner saw it, so that its registration brings it back."""
+    if all(d.resampling is None for d in degradations):
+        return clean
+    margin = margin_px(scale)
+    ys, xs = (
+        (torch.arange(side, dtype=torch.float64, device=clean.device) - margin + 0.5) / scale - 0.5
+        for side in clean.shape[-2:]
+    )
+    seen = []
+    for image, degradation in zip(clean, degradations, strict=True):
+        if degradation.resampling is not None:
+            _, (along_y, along_x) = steps.registration_shifts(degradation.resampling, ys, xs)
+            image = steps.displaced(image, (along_y * scale, along_x * scale))
+        seen.append(image)
+    return torch.stack(seen)
+
+
+def _register(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
+    """Resample scans so that they are in register with the clean images."""
+    if all(d.resampling is None for d in degradations):
+        return images
+    ys, xs = (_positions(side, images.device) for side in images.shape[-2:])
+    brought = []
+    for image, degradation in zip(images, degradations, strict=True):
+        if degradation.resampling is not None:
+            shift, _ = steps.registration_shifts(degradation.resampling, ys, xs)
+            image = steps.registered(image, shift, degradation.resampling.orders)
+        brought.append(image)
+    return torch.stack(brought)
 
 
 def _light_and_lines(

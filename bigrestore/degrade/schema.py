@@ -1,9 +1,8 @@
 """What a recipe may say, and the sentence when it says something else.
 
-A recipe is a TOML file with one table per step of the degradation. Each table is a small class here, so
-that the file, the defaults, the checks and the documentation cannot drift apart. A number that is drawn
-is a `Range`; a step that does not always happen has a `probability`. Anything unknown, upside down or
-out of bounds is refused with the name of the key.
+A recipe is a TOML file with one table per step of the degradation (`bigrestore.degrade.tables`), so that the file, the
+defaults, the checks and the documentation cannot drift apart; or a mixture of other recipes. Anything unknown,
+upside down or out of bounds is refused with the name of the key.
 """
 
 from __future__ import annotations
@@ -12,175 +11,35 @@ import math
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 
+from bigrestore.degrade.interpolators import ORDERS
 from bigrestore.degrade.kernels import DOWNSAMPLING_FILTERS
+from bigrestore.degrade.tables import (
+    BLUR_KINDS,
+    DAMAGE_KINDS,
+    LARGEST_SHIFT_PX,
+    BandingTable,
+    BlurTable,
+    DamageTable,
+    DownsamplingTable,
+    IlluminationTable,
+    LinesTable,
+    NoiseTable,
+    Range,
+    ResamplingTable,
+    ScanningTable,
+    SecondPassTable,
+    StainTable,
+    StorageTable,
+    ThicknessTable,
+)
 from bigrestore.errors import InputMissingError, UsageError
-
-BLUR_KINDS = ("gaussian", "anisotropic", "generalised", "plateau", "defocus", "motion", "thickness")
-DAMAGE_KINDS = ("stripe", "scratch", "dust", "fold")
-
-
-@attrs.frozen
-class Range:
-    """A number to be drawn.
-
-    Attributes
-    ----------
-    low, high : float
-        Bounds, both inside.
-    law : str
-        `uniform`, or `log` for a number whose logarithm is uniform.
-    focus : (float, float) or None
-        A part of the range that is drawn more often ...
-    focus_share : float
-        ... with this probability, by the same law; otherwise the whole range.
-    """
-
-    low: float
-    high: float
-    law: str = "uniform"
-    focus: tuple[float, float] | None = None
-    focus_share: float = 0.5
-
-    def draw(self, rng: np.random.Generator) -> float:
-        """Draw one number."""
-        low, high = self.low, self.high
-        if self.focus is not None and rng.random() < self.focus_share:
-            low, high = self.focus
-        if self.law == "log":
-            return float(math.exp(rng.uniform(math.log(low), math.log(high))))
-        return float(rng.uniform(low, high))
-
-
-@attrs.frozen
-class StainTable:
-    """Gain and density of the stain, on both sides of a pair."""
-
-    probability: float = 0.0
-    gain: Range = Range(0.92, 1.04)
-    density: Range = Range(0.75, 1.2)
-
-
-@attrs.frozen
-class IlluminationTable:
-    """Uneven light; the period is in input pixels."""
-
-    probability: float = 0.0
-    amplitude: Range = Range(0.0, 0.08)
-    period_px: Range = Range(256.0, 2048.0, "log")
-
-
-@attrs.frozen
-class SigmaTable:
-    """Sigma of the Gaussian-like blurs in output pixels, by scale."""
-
-    x1: Range = Range(0.3, 2.5)
-    x2: Range = Range(0.4, 3.5)
-    x4: Range = Range(0.6, 4.5)
-
-
-@attrs.frozen
-class BlurTable:
-    """Blur: the weight of each kind and its parameters; lengths in output pixels.
-
-    `shape` is the exponent of the generalised Gaussian, `plateau_shape` that of the plateau. A second,
-    independent blur of the other kinds is composed with the first with probability `compose_probability`.
-    """
-
-    probability: float = 0.0
-    kinds: dict[str, float] = attrs.field(factory=lambda: {"gaussian": 1.0})
-    sigma_px: SigmaTable = SigmaTable()
-    shape: Range = Range(0.5, 4.0, "log")
-    plateau_shape: Range = Range(1.0, 2.0)
-    defocus_radius_px: Range = Range(0.5, 4.0)
-    motion_length_px: Range = Range(2.0, 12.0)
-    compose_probability: float = 0.0
-
-
-@attrs.frozen
-class ThicknessTable:
-    """Blur by the thickness of the section: the mean of defocus disks over its depth.
-
-    A plane at distance z from the focus makes a disk of radius z * tan(asin(NA / n)); `focus` is where the
-    focal plane lies between the two faces, 0..1.
-    """
-
-    thickness_um: Range = Range(2.0, 20.0)
-    pixel_um: Range = Range(0.5, 2.0, "log")
-    numerical_aperture: Range = Range(0.2, 0.5)
-    refractive_index: float = 1.5
-    focus: Range = Range(0.0, 1.0)
-
-
-@attrs.frozen
-class DownsamplingTable:
-    """The weight of each downsampling filter; without a meaning at x1."""
-
-    kinds: dict[str, float] = attrs.field(factory=lambda: {"area": 1.0})
-
-
-@attrs.frozen
-class LinesTable:
-    """Jitter and gain of rows; pixels of the input grid."""
-
-    probability: float = 0.0
-    jitter_px: Range = Range(0.0, 0.4)
-    memory: Range = Range(0.5, 0.9)
-    row_gain: Range = Range(0.0, 0.01)
-
-
-@attrs.frozen
-class BandingTable:
-    """Periodic bands; the period is in input pixels."""
-
-    probability: float = 0.0
-    amplitude: Range = Range(0.005, 0.04)
-    period_px: Range = Range(6.0, 96.0, "log")
-
-
-@attrs.frozen
-class DamageTable:
-    """Places without tissue information: how many, of which kind, how wide (input pixels)."""
-
-    probability: float = 0.0
-    count: Range = Range(1.0, 4.0)
-    kinds: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(DAMAGE_KINDS, 1.0))
-    width_px: Range = Range(1.0, 12.0, "log")
-
-
-@attrs.frozen
-class NoiseTable:
-    """Noise of variance gain * x + read^2, x in 0..1; `read_255` is in grey levels of 8 bits."""
-
-    probability: float = 0.0
-    gain: Range = Range(1e-5, 4e-3, "log")
-    read_255: Range = Range(0.3, 6.0, "log")
-    correlated_share: Range = Range(1 / 3, 1 / 3)
-
-
-@attrs.frozen
-class StorageTable:
-    """Rounding to 8 bits and JPEG compression."""
-
-    eight_bit_probability: float = 0.0
-    jpeg_probability: float = 0.0
-    jpeg_quality: Range = Range(40.0, 95.0)
-
-
-@attrs.frozen
-class SecondPassTable:
-    """The second, weaker pass: a small Gaussian (input pixels), noise and storage of its own."""
-
-    probability: float = 0.0
-    sigma_px: Range = Range(0.2, 0.7)
-    noise: NoiseTable = NoiseTable()
-    storage: StorageTable = StorageTable()
 
 
 @attrs.frozen
@@ -194,25 +53,30 @@ class Recipe:
     identity_probability : float
         Share of pairs that are not degraded at all (but for the downsampling), with the clean image as
         target: do no harm.
+    mix : tuple of MixPart
+        Other recipes of which each pair is drawn; such a recipe has no table of its own.
     """
 
     name: str
     identity_probability: float = 0.0
-    stain: StainTable = StainTable()
-    illumination: IlluminationTable = IlluminationTable()
-    blur: BlurTable = BlurTable()
-    thickness: ThicknessTable = ThicknessTable()
-    downsampling: DownsamplingTable = DownsamplingTable()
-    lines: LinesTable = LinesTable()
-    banding: BandingTable = BandingTable()
-    damage: DamageTable = DamageTable()
-    noise: NoiseTable = NoiseTable()
-    storage: StorageTable = StorageTable()
-    second_pass: SecondPassTable = SecondPassTable()
+    stain: StainTable = attrs.field(factory=StainTable)
+    illumination: IlluminationTable = attrs.field(factory=IlluminationTable)
+    blur: BlurTable = attrs.field(factory=BlurTable)
+    thickness: ThicknessTable = attrs.field(factory=ThicknessTable)
+    downsampling: DownsamplingTable = attrs.field(factory=DownsamplingTable)
+    lines: LinesTable = attrs.field(factory=LinesTable)
+    banding: BandingTable = attrs.field(factory=BandingTable)
+    damage: DamageTable = attrs.field(factory=DamageTable)
+    noise: NoiseTable = attrs.field(factory=NoiseTable)
+    storage: StorageTable = attrs.field(factory=StorageTable)
+    second_pass: SecondPassTable = attrs.field(factory=SecondPassTable)
+    scanning: ScanningTable = attrs.field(factory=ScanningTable)
+    resampling: ResamplingTable = attrs.field(factory=ResamplingTable)
+    mix: tuple[MixPart, ...] = ()
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Recipe:
-        """Read a shipped recipe by name (`default`, `bigbrain20`) or any TOML file by path.
+        """Read a shipped recipe by name (`default`, `bigbrain`) or any TOML file by path.
 
         Raises
         ------
@@ -221,21 +85,7 @@ class Recipe:
         UsageError
             If the file is no TOML or says something that a recipe cannot say.
         """
-        shipped = shipped_recipes()
-        path = Path(name_or_path)
-        if str(name_or_path) in shipped:
-            text, where = shipped[str(name_or_path)], str(name_or_path)
-        elif path.is_file():
-            text, where = _read_text(path), str(path)
-        else:
-            raise InputMissingError(
-                f"The recipe {str(name_or_path)!r} is neither a file nor one of {', '.join(sorted(shipped))}."
-            )
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"The recipe {where} is not valid TOML ({error}); correct the file.") from error
-        return cls.from_dict({"name": path.stem, **values}, where)
+        return cls.from_dict(*_loaded(str(name_or_path), ()))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -247,12 +97,73 @@ class Recipe:
         """Return nested plain values that `from_dict` takes."""
         return attrs.asdict(self)
 
+    def always_degrading(self) -> Recipe:
+        """Return the recipe without its share of undegraded pairs."""
+        parts = tuple(attrs.evolve(part, recipe=part.recipe.always_degrading()) for part in self.mix)
+        return attrs.evolve(self, identity_probability=0.0, mix=parts)
+
+
+@attrs.frozen
+class MixPart:
+    """A recipe in a mixture, and how often it is drawn, relative to the others."""
+
+    weight: float
+    recipe: Recipe
+
+
+OLD_NAMES = {"bigbrain20": "bigbrain"}
+"""Names that shipped recipes had before."""
+
 
 def shipped_recipes() -> dict[str, str]:
     """Return the text of every recipe in the package, by name."""
     folder = resources.files("bigrestore.degrade") / "recipes"
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
     return {entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8") for entry in files}
+
+
+def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    """Return the values of a recipe and what it is called; the recipes of a mixture are put in their places.
+
+    `above` names the recipes that mix this one.
+    """
+    shipped, path = shipped_recipes(), Path(name)
+    chosen = OLD_NAMES.get(name, name)
+    if chosen in shipped:
+        text, where = shipped[chosen], chosen
+    elif path.is_file():
+        text, where = _read_text(path), str(path)
+    else:
+        raise InputMissingError(
+            f"The recipe {name!r} is neither a file nor one of {', '.join(sorted(shipped))}."
+        )
+    identity = where if chosen in shipped else str(path.resolve())
+    if identity in above:
+        raise UsageError(f"The recipe {where} mixes itself; take it out of its [mix].")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The recipe {where} is not valid TOML ({error}); correct the file.") from error
+    if "mix" in values:
+        values["mix"] = _parts(values, where, path.parent, (*above, identity))
+    return {"name": path.stem, **values}, where
+
+
+def _parts(values: dict[str, Any], where: str, folder: Path, above: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the parts of a mixture, files relative to `folder`, as `Recipe.from_dict` takes them."""
+    others = sorted(set(values) - {"name", "mix"})
+    if others:
+        raise UsageError(
+            f"In {where}, the key {others[0]!r} stands beside [mix]; a mixture has no table of its own."
+        )
+    weights = values["mix"]
+    if not isinstance(weights, dict) or not weights:
+        raise UsageError(f"In {where}: mix, a table of recipes and weights is expected, not {weights!r}.")
+    parts = []
+    for name, weight in weights.items():
+        near = folder / name
+        parts.append({"weight": weight, "recipe": _loaded(str(near) if near.is_file() else name, above)[0]})
+    return parts
 
 
 def _read_text(path: Path) -> str:
@@ -301,6 +212,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float:
         return _number(value, where)
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"In {where}, a list of recipes is expected, not {value!r}.")
+        return tuple(_build(typing.get_args(hint)[0], part, where) for part in value)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2:
             raise UsageError(f"In {where}, two numbers are expected, not {value!r}.")
@@ -327,7 +242,15 @@ def _check_range(drawn: Range, where: str) -> None:
         raise UsageError(f"In {where}, the focus {list(drawn.focus)} must lie inside the range and ascend.")
 
 
-_KINDS = {BlurTable: BLUR_KINDS, DownsamplingTable: DOWNSAMPLING_FILTERS, DamageTable: DAMAGE_KINDS}
+_KNOWN: dict[tuple[Any, str], Sequence[str]] = {
+    (BlurTable, "kinds"): BLUR_KINDS,
+    (DownsamplingTable, "kinds"): DOWNSAMPLING_FILTERS,
+    (DamageTable, "kinds"): DAMAGE_KINDS,
+    (ScanningTable, "factors"): ("1", "2", "4"),
+    (ResamplingTable, "passes"): ("1", "2"),
+    (ResamplingTable, "orders"): ORDERS,
+}
+"""What may be named in a table of weights."""
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "gain": (0.0, 2.0),
@@ -353,6 +276,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "width_px": (0.5, 64.0),
     "read_255": (0.0, 64.0),
     "correlated_share": (0.0, 1.0),
+    "amplitude_px": (0.0, LARGEST_SHIFT_PX),
     "jpeg_quality": (1.0, 100.0),
     "sigma_px": (0.05, 1.5),
 }
@@ -362,10 +286,13 @@ def _check(cls: Any, key: str, value: Any, where: str) -> None:
     """Refuse probabilities outside 0..1, unknown kinds and numbers outside what the step can do."""
     if key.endswith(("probability", "focus_share")) and not 0.0 <= value <= 1.0:
         raise UsageError(f"In {where}, the probability {value:g} is outside 0..1; give a share of one.")
-    if key == "kinds":
-        unknown = sorted(set(value) - set(_KINDS[cls]))
+    if cls is MixPart and key == "weight" and not 0.0 < value < math.inf:
+        raise UsageError(f"In {where}, the weight {value:g} is not above zero; leave the recipe out instead.")
+    known = _KNOWN.get((cls, key))
+    if known is not None:
+        unknown = sorted(set(value) - set(known))
         if unknown:
-            raise UsageError(f"In {where}, {unknown[0]!r} is unknown; known are {', '.join(_KINDS[cls])}.")
+            raise UsageError(f"In {where}, {unknown[0]!r} is unknown; known are {', '.join(known)}.")
         if min(value.values()) < 0.0 or sum(value.values()) <= 0.0:
             raise UsageError(f"In {where}, the weights must not be negative and not all zero.")
     if cls is Range or key not in _BOUNDS or (attrs.has(type(value)) and not isinstance(value, Range)):

@@ -72,13 +72,15 @@ class SectionDegrader:
     def halo_px(self) -> int:
         """What a pixel depends on around its tile, in clean pixels.
 
-        From the last step back: the second kernel, the JPEG block that it touches, the shift of a line,
-        and the first kernel with the half pixel of the downsampling.
+        From the last step back: the second kernel, the JPEG block that it touches, the registration and the
+        displacement that it undoes, the shift of a line, and the first kernel with the half pixel of the downsampling.
         """
         second = 0 if self.degradation.second is None else int(self.degradation.second.kernel.shape[0]) // 2
         after = -(-second // BLOCK_PX) * BLOCK_PX + (_LINE_CONTEXT_PX if self.degradation.lines else 0)
         blur = int(self.degradation.kernel.shape[0]) // 2 + self.degradation.scale // 2
-        reach = after * self.degradation.scale + blur
+        resampling = self.degradation.resampling
+        moved = 0 if resampling is None else resampling.reach_px
+        reach = (after + moved) * self.degradation.scale + blur
         return -(-reach // self.alignment_px) * self.alignment_px
 
     @property
@@ -129,7 +131,7 @@ class SectionDegrader:
     def _degrade(self, clean: Tensor, z: int, y0: int, x0: int) -> Tensor:
         """Degrade one tile whose first degraded pixel is (y0, x0)."""
         plan = self.degradation
-        image = correlate_exactly(clean, plan.kernel, plan.scale)
+        image = correlate_exactly(self._seen(clean, y0, x0), plan.kernel, plan.scale)
         ys = torch.arange(y0, y0 + image.shape[0], dtype=torch.float64)
         xs = torch.arange(x0, x0 + image.shape[1], dtype=torch.float64)
         if plan.illumination is not None:
@@ -143,11 +145,27 @@ class SectionDegrader:
             rows = (ys - damage.y * (self.height / plan.scale)).float()
             columns = (xs - damage.x * (self.width / plan.scale)).float()
             image, _ = steps.damaged(image, damage, rows, columns)
-        image = _store(self._noise(image, plan.noise, z, y0, x0, 0), plan.storage)
+        image = self._noise(image, plan.scan_noise, z, y0, x0, 0)
+        if plan.resampling is not None:
+            shift, _ = steps.registration_shifts(plan.resampling, ys, xs)
+            image = steps.registered(image, shift, plan.resampling.orders)
+        image = _store(image, plan.storage)
         if plan.second is not None:
             image = correlate_exactly(image, plan.second.kernel, 1)
             image = _store(self._noise(image, plan.second.noise, z, y0, x0, _SECOND), plan.second.storage)
         return image.clamp(0.0, 1.0)
+
+    def _seen(self, clean: Tensor, y0: int, x0: int) -> Tensor:
+        """Return the clean tile where the scanner saw the tissue; (y0, x0) is its first degraded pixel."""
+        resampling, scale = self.degradation.resampling, self.degradation.scale
+        if resampling is None:
+            return clean
+        ys, xs = (
+            (torch.arange(first * scale, first * scale + side, dtype=torch.float64) + 0.5) / scale - 0.5
+            for first, side in zip((y0, x0), clean.shape, strict=True)
+        )
+        _, (along_y, along_x) = steps.registration_shifts(resampling, ys, xs)
+        return steps.displaced(clean, (along_y * scale, along_x * scale))
 
     def _lines(self, image: Tensor, lines: Lines, z: int, y0: int) -> Tensor:
         """Shift and scale rows by processes that run over the absolute rows."""

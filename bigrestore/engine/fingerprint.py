@@ -111,6 +111,7 @@ def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> N
     if not names:
         return
     flags = {name.removeprefix("settings.") for name in names if name.startswith("settings.")}
+    flags |= {"kernel"} if "blur" in flags else set()
     names = [name for name in names if not (name.startswith("method.") and name.split(".")[1] in flags)]
     parts = list(dict.fromkeys(_difference(name, stored.get(name), now.get(name)) for name in names))
     more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""

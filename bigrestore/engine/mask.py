@@ -1,7 +1,7 @@
 """Which pixels the method restores, and which pass through interpolated.
 
-Histology is half glass. Background that is flat at the section's background level is interpolated and never
-shown to the method. Each cell of an absolute 64-pixel lattice is judged by its own pixels and thresholds of the
+Histology is half glass. Background that is flat at the section's background level, and quiet, is interpolated and
+never shown to the method. Each cell of an absolute 64-pixel lattice is judged by its own pixels and thresholds of the
 whole section, tissue grows by one cell in every direction, and the border between the two is feathered
 over one cell; so a pixel's weight depends on nothing but its place, and neither blocks nor tiles can be seen
 in the result.
@@ -28,6 +28,9 @@ from bigrestore.profile import Profile
 
 CELL_PX = 64
 """Side of a cell of the background lattice, in input pixels."""
+
+QUIET_BACKGROUND = 2.5 / 255
+"""Background with more noise than this is restored like tissue: clean tissue on noisy glass would show its border."""
 
 MARGIN_PX = 3 * CELL_PX
 """Input pixels around a box that its weights depend on: one cell to grow, one to feather, one to align."""
@@ -128,7 +131,8 @@ def flat_cells(grey: Floats, level: float, sigma: float) -> NDArray[np.bool_]:
 
     A cell is background where none of its pixels leaves the level by more than 6 sigma and two grey levels of 8
     bits, and none of its 8 x 8 means by more than half a sigma (four times a mean's own) and one grey level; or
-    where it is constant, as the black that scanners fill in.
+    where it is constant, as the black that scanners fill in. Where the background is noisy (`QUIET_BACKGROUND`) only
+    constant cells are.
 
     Parameters
     ----------
@@ -154,7 +158,8 @@ def flat_cells(grey: Floats, level: float, sigma: float) -> NDArray[np.bool_]:
     reach = 6 * sigma + 2 / 255
     near = (lowest >= level - reach) & (highest <= level + reach)
     drift = per_cell(np.abs(means - np.float32(level)), np.maximum)
-    return np.asarray((near & (drift <= 0.5 * sigma + 1 / 255)) | (lowest == highest))
+    flat = near & (drift <= 0.5 * sigma + 1 / 255) & (sigma <= QUIET_BACKGROUND)
+    return np.asarray(flat | (lowest == highest))
 
 
 def _cell_span(start_px: int, stop_px: int, size_px: int) -> tuple[int, int]:

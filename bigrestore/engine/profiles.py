@@ -12,6 +12,7 @@ from bigrestore.io.section import Section
 from bigrestore.io.versions import UNREADABLE, noting_reads
 from bigrestore.methods.base import Method
 from bigrestore.profile import Profile, describe, profile_section
+from bigrestore.profile_words import sentence
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ class Profiles:
         if any(read.pixels == UNREADABLE for read in reads):
             version = ""  # of a section with holes; once they are mended its profile stays nevertheless
         self.seconds += time.perf_counter() - started
-        log.info("Section %d: %s", z, describe(profile))
+        said = sentence(profile.statistics, int(self._method.scale))
+        log.info("Section %d: %s", z, f"{said}. {describe(profile)}" if said else describe(profile))
         self._versions[z] = version
         if path is not None:
             write_sealed(path, profile.to_json() | {VERSION: version})

@@ -19,13 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigrestore.degrade.given import blur_kernel, centred
 from bigrestore.degrade.kernels import equivalent_sigma, narrowed
 from bigrestore.errors import InputError, InputMissingError, UsageError
+from bigrestore.flags import Blur
 from bigrestore.methods.base import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.nn import trust
 from bigrestore.nn.checkpoint import Model, load_model
-from bigrestore.nn.code import compose_psi
-from bigrestore.nn.estimator import degradations_of, estimate_section
+from bigrestore.nn.code import Degradations, compose_psi
+from bigrestore.nn.estimator import degradations_of, estimate_section, see
 from bigrestore.nn.redegrade import KERNEL_PX, redegrade
 from bigrestore.nn.restorer import Conditions, Restored
 
@@ -59,7 +61,9 @@ class NetworkMethod:
     lock : bool
         Whether the guards that compare with the input act.
     kernel : ndarray, (k, k), optional
-        Blur kernel on the output grid, odd k, that replaces the estimated one.
+        Blur kernel on the output grid, odd k, that replaces the estimated one; it is moved to where kernels stand.
+    read_noise : float, optional
+        Standard deviation of the noise, 0..1, that replaces the estimated one.
     """
 
     name = "network"
@@ -75,6 +79,7 @@ class NetworkMethod:
         seed: int = 0,
         lock: bool = True,
         kernel: NDArray[np.float32] | None = None,
+        read_noise: float | None = None,
     ) -> None:
         if realness is None:
             realness = model.realness
@@ -99,7 +104,10 @@ class NetworkMethod:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.realness, self.seed, self.lock = realness, seed, lock
-        self.kernel = None if kernel is None else fit_kernel(kernel, KERNEL_PX[self.scale])
+        self.kernel = (
+            None if kernel is None else fit_kernel(centred(kernel, self.scale), KERNEL_PX[self.scale])
+        )
+        self.read_noise = read_noise
         self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._local = threading.local()
 
@@ -129,6 +137,7 @@ class NetworkMethod:
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the method in plans, fingerprints and provenance."""
+        noise = {} if self.read_noise is None else {"noise": f"given, {255 * self.read_noise:g} of 255"}
         return {
             "name": self.name,
             "model": self.model.name,
@@ -143,7 +152,7 @@ class NetworkMethod:
             "device": self.device.type,
             "precision": self.precision,
             "kernel": "estimated" if self.kernel is None else f"given, sha256 {_digest(self.kernel)}",
-        }
+        } | noise
 
     @torch.inference_mode()
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
@@ -159,15 +168,13 @@ class NetworkMethod:
         size = KERNEL_PX[self.scale]
         if len(windows) == 0:
             kernel = basis.mean.unflatten(0, (size, size))
-            psi, gain, read = torch.zeros(24), 0.0, 0.0
+            psi, gain, read = torch.zeros(24), 0.0, self.read_noise or 0.0
             if self.kernel is not None:
                 kernel = torch.from_numpy(self.kernel)
-            return SectionStatistics(
-                kernel.cpu().numpy(), psi.numpy(), gain, read, {"windows": 0, "likeness": 0.0}
-            )
-        known = degradations_of(estimate_section(self._net.estimator, basis, self._see(windows)))
-        if self.kernel is not None:
-            known = attrs.evolve(known, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
+            unread = {"windows": 0, "likeness": 0.0} | self._given()
+            return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
+        estimate = estimate_section(self._net.estimator, self._see(windows))
+        known = self._told(degradations_of(estimate, self.scale))
         found = known.kernel[0].cpu().numpy()
         sigma, widest = float(equivalent_sigma(found)), trust.SEEN_SIGMA_PX[self.scale]
         kernel_array = narrowed(found, widest)
@@ -187,7 +194,7 @@ class NetworkMethod:
                 widest,
                 lowered,
             )
-        details = {
+        details: dict[str, Any] = {
             "windows": len(windows),
             "sigma_px": round(sigma, 4),
             "likeness": alike,
@@ -195,10 +202,30 @@ class NetworkMethod:
             "read_noise": float(known.read_noise[0]),
             "jpeg_quality": round(float(known.jpeg_quality[0]), 1),
             "banding": round(float(known.banding[0]), 4),
-        }
+        } | self._given()
+        if self.kernel is None:
+            # A change of the blur changes the whole kernel's width by its share of it.
+            share = self.scale * float(estimate.sigma[0]) / max(sigma, 1e-3)
+            error = self.scale * min(share, 1.0) * float(estimate.sigma_error[0])
+            details["sigma_error_px"] = round(error, 4)
         return SectionStatistics(
             kernel_array, psi.cpu().numpy(), details["noise_gain"], details["read_noise"], details
         )
+
+    def _told(self, read: Degradations) -> Degradations:
+        """Return what was read of one section with the given kernel and noise in place of the estimated ones."""
+        if self.kernel is not None:
+            read = attrs.evolve(read, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
+        if self.read_noise is not None:
+            given = torch.full_like(read.read_noise, self.read_noise)
+            read = attrs.evolve(read, noise_gain=torch.zeros_like(read.noise_gain), read_noise=given)
+        return read
+
+    def _given(self) -> dict[str, str]:
+        """Return the detail that names what was given and not read; empty where nothing was."""
+        names = {"blur": self.kernel, "noise": self.read_noise}
+        given = ", ".join(name for name, value in names.items() if value is not None)
+        return {"given": given} if given else {}
 
     @torch.inference_mode()
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
@@ -252,7 +279,6 @@ class NetworkMethod:
     def _see(self, windows: NDArray[np.float32]) -> Tensor:
         """Return what the estimator sees of each window, a few windows at a time."""
         parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
-        see = self._net.estimator.see
         return torch.cat([see(torch.from_numpy(part)[:, None].to(self.device)) for part in parts])
 
     def _stream(self) -> torch.cuda.Stream:
@@ -300,16 +326,33 @@ def load_network(
     seed: int,
     lock: bool,
     kernel: Path | None,
+    blur: Blur | None = None,
+    noise: float | None = None,
 ) -> NetworkMethod:
-    """Load a model by name or path and make it a method; see `NetworkMethod` for the options."""
+    """Load a model by name or path and make it a method.
+
+    The options are those of `NetworkMethod`, but `blur` as in `bigrestore.degrade.given.blur_kernel`, in place of a
+    kernel, and `noise` of 255.
+
+    Raises
+    ------
+    UsageError
+        Where an option is refused; a blur, for instance, that is wider than those of the training.
+    """
+    loaded = load_model(model, scale)
+    told = None if kernel is None else read_kernel(kernel)
+    if blur is not None:
+        reason = f"models for x{loaded.scale} are trained on at most"
+        told = blur_kernel(blur, loaded.scale, trust.SEEN_SIGMA_PX[loaded.scale], reason)
     return NetworkMethod(
-        load_model(model, scale),
+        loaded,
         realness=realness,
         device=device,
         precision=precision,
         seed=seed,
         lock=lock,
-        kernel=None if kernel is None else read_kernel(kernel),
+        kernel=told,
+        read_noise=None if noise is None else noise / 255,
     )
 
 

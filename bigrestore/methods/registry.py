@@ -28,6 +28,8 @@ def _network(settings: RunSettings) -> Method:
         seed=settings.seed,
         lock=settings.lock,
         kernel=Path(settings.kernel) if settings.kernel else None,
+        blur=settings.blur,
+        noise=settings.noise,
     )
 
 
@@ -69,7 +71,7 @@ def create_method(settings: RunSettings) -> Method:
 
 def _refuse_network_flags(settings: RunSettings) -> None:
     """Say that a flag of the network was given to a method that would ignore it."""
-    for name in ("model", "kernel"):
+    for name in ("model", "kernel", "blur", "noise"):
         if getattr(settings, name) is not None:
             raise UsageError(f"--{name} means nothing to --method {settings.method}; leave it out.")
     for name in ("realness_map", "maps"):

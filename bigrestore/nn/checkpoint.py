@@ -28,9 +28,13 @@ from bigrestore.nn.halo import TOLERANCE
 from bigrestore.nn.presets import PRESETS, get_preset
 from bigrestore.nn.restorer import Restorer
 
-FORMAT = "bigrestore-restorer/1"
+FORMAT = "bigrestore-restorer/2"
+OLD_FORMAT = "bigrestore-restorer/1"
+"""Models whose estimator read pixels; it did not see blur without noise, and it is gone."""
 METADATA_KEY = "bigrestore"
 LARGEST_BYTES = 4 << 30
+ZERO_WHERE_MISSING = ("prior.coupling.nodes", "prior.coupling.pixels")
+"""Weights that older models do not hold: at zero they change nothing."""
 
 
 @attrs.frozen(eq=False)
@@ -147,10 +151,12 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
             f"give --scale {info['scale']} or choose another model"
         )
     restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
+    weights = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    zeros = {
+        name: torch.zeros_like(t) for name, t in restorer.state_dict().items() if name in ZERO_WHERE_MISSING
+    }
     try:
-        restorer.load_state_dict(
-            {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-        )
+        restorer.load_state_dict(zeros | weights)
     except RuntimeError as error:
         raise ModelError(
             f"the model {path} does not hold the weights of its preset; fetch it again ({error})"
@@ -181,6 +187,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"the model {path} cannot be read ({error})") from error
+    if isinstance(info, dict) and info.get("format") == OLD_FORMAT:
+        raise ModelError(
+            f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
+            "shipped model, or train it again"
+        )
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
     if hash_tensors(tensors) != info.get("sha256"):

@@ -4,13 +4,14 @@ All grids of the generator but the extra ones are counted in input pixels, and s
 detail from regional grey. So the prior of x1 is, level by level, the coarse part of the prior of x2: detail of
 x2 averaged over 2 x 2 pixels is detail of x1. What is new at x2 is the extra level. It starts with a head of
 zeros, so that the prior taken over makes at once what it made before, enlarged; the head of the level that
-was last, which made several pixels of a node, makes their mean.
+was last, which made several pixels of a node, makes their mean as the coupling leaves it. The coupling of the new
+level starts as a new one does.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bigrestore.errors import UsageError
 from bigrestore.nn.prior import CODES_PER_LEVEL, Generator, SynthesisLevel
@@ -50,7 +51,7 @@ def take_over(prior: Generator, trained: Generator) -> None:
         state = theirs.state_dict()
         if index == last:
             for name in ("grey.weight", "grey_bias"):
-                state[name] = state[name].mean(0, keepdim=True)
+                state[name] = _mean_phase(state[name], trained)
         mine.load_state_dict(state)
     for level in prior.levels[last + 1 :]:
         assert isinstance(level, SynthesisLevel)
@@ -59,6 +60,14 @@ def take_over(prior: Generator, trained: Generator) -> None:
     for delta in prior.deltas.deltas[CODES_PER_LEVEL * (last + 1) :]:
         for parameter in delta.parameters():
             nn.init.zeros_(parameter)
+
+
+def _mean_phase(head: Tensor, trained: Generator) -> Tensor:
+    """Return the mean over the first axis, the pixels of a node, of the last head as the coupling leaves it."""
+    if trained.coupling is None:
+        return head
+    shares = trained.coupling.shares_of_mean()
+    return torch.einsum("p,p...->...", shares, head)[None]
 
 
 def _widths(prior: Generator) -> list[int]:

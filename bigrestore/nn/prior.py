@@ -14,7 +14,9 @@ again was 3.4 dB below the interpolation after 700 steps of training, and its te
 It has the U-Net's levels, bottleneck to first grid, one more for x2 and two more for x4, and the last
 level's head shuffles unshuffle x unshuffle pixels out of every node. So all grids of a preset that folds its
 input by 2 are twice as coarse as the output they serve: x1 ends at half the input's resolution, x2 at the
-input's, x4 at twice the input's, and the finest level, where the time goes, costs a quarter.
+input's, x4 at twice the input's, and the finest level, where the time goes, costs a quarter. The pixels of a node come
+out of a 1x1 head, each on its own; what does not fit together is a pattern of period 2 px over the whole image. So
+two small convolutions fit them to each other (`PhaseCoupling`).
 
 StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
 """
@@ -38,6 +40,8 @@ DETAIL_GAIN = 0.05
 """Fixed factor of the output: brings the untrained generator to the amplitude of detail in tissue."""
 EXTRA_CHANNELS_MIN = 16
 CODES_PER_LEVEL = 2
+COUPLING_TAPS = 3
+"""Side of the coupling's two kernels: they reach one node and one output pixel further."""
 FIRST_SHARE = 0.1
 """Share of every level before the bridge is trained: little, so that training starts near the fidelity output."""
 
@@ -101,6 +105,48 @@ class SynthesisLevel(nn.Module):
         return h, self.grey(h, codes[1]) + self.grey_bias
 
 
+class PhaseCoupling(nn.Module):
+    """Shuffle out the pixels of a node, each made with a look at its neighbours.
+
+    Before the shuffle a convolution over the nodes fits the pixels of a node to each other and to those of the nodes
+    around; after it a filter over the pixels, the same for all of them, can take away what is left at Nyquist wherever
+    it comes from. Both add to their input and start at zero: a model without them is one of zero weights, to the bit.
+
+    Parameters
+    ----------
+    unshuffle : int
+        Pixels of a node along each axis.
+    """
+
+    def __init__(self, unshuffle: int) -> None:
+        super().__init__()
+        phases = unshuffle**2
+        self.unshuffle = unshuffle
+        self.nodes = nn.Parameter(torch.zeros(phases, phases, COUPLING_TAPS, COUPLING_TAPS))
+        self.pixels = nn.Parameter(torch.zeros(1, 1, COUPLING_TAPS, COUPLING_TAPS))
+
+    def forward(self, grey: Tensor) -> Tensor:
+        """Map (N, unshuffle^2, H, W) to (N, 1, H * unshuffle, W * unshuffle), float32."""
+        with torch.autocast(grey.device.type, enabled=False):
+            nodes = _added_convolution(grey.float(), self.nodes)
+            return _added_convolution(F.pixel_shuffle(nodes, self.unshuffle), self.pixels)
+
+    def shares_of_mean(self) -> Tensor:
+        """Return what each pixel of a node adds to the mean of the output, (unshuffle^2,), where each is constant."""
+        nodes, pixels = (weight * _gain(weight) for weight in (self.nodes, self.pixels))
+        return (1 + pixels.sum()) * (1 + nodes.sum((0, 2, 3))) / len(nodes)
+
+
+def _added_convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x plus its convolution by a kernel of an equalised learning rate."""
+    return x + F.conv2d(x, weight * _gain(weight), padding=weight.shape[-1] // 2)
+
+
+def _gain(weight: Tensor) -> float:
+    """Return what weights of an equalised learning rate are multiplied with: 1 / sqrt(fan-in)."""
+    return 1.0 / math.sqrt(weight[0].numel())
+
+
 class Generator(nn.Module):
     """The prior.
 
@@ -145,6 +191,7 @@ class Generator(nn.Module):
             SynthesisLevel(below, width, latent, guide, head)
             for below, width, guide, head in zip([widths[0], *widths], widths, guides, heads, strict=False)
         )
+        self.coupling = PhaseCoupling(unshuffle) if unshuffle > 1 else None
 
     def forward(
         self,
@@ -206,8 +253,8 @@ class Generator(nn.Module):
         return torch.sigmoid(spread(self.shares[index](guide).float(), size))
 
     def _add_grey(self, coarse: Tensor | None, fresh: Tensor) -> Tensor:
-        """Shuffle a head's pixels out (more than one at the last level only) and add the coarser sum."""
-        grey = F.pixel_shuffle(fresh, self.unshuffle) if fresh.shape[1] > 1 else fresh
+        """Couple and shuffle out a head's pixels (more than one at the last level only) and add the coarser sum."""
+        grey = self.coupling(fresh) if self.coupling is not None and fresh.shape[1] > 1 else fresh
         return grey if coarse is None else grey + spread(coarse, (grey.shape[2], grey.shape[3]))
 
     def _nodes(self, origin: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Restorer(nn.Module):
             raise UsageError(f"the network restores at scale 1, 2 or 4, not {scale}")
         self.preset, self.scale = preset, scale
         self.basis = KernelBasis(scale)
-        self.estimator = DegradationEstimator(scale)
+        self.estimator = DegradationEstimator()
         self.unet = UNet(preset, scale)
         self.latent_head = LatentHead(preset.channels[-1], preset.latent) if with_prior else None
         self.prior = (

@@ -1,7 +1,7 @@
 """The power spectrum of a window in polar bins: where blur and noise are plainest to see.
 
 A blur multiplies the spectrum of tissue by a curve that depends on its width, and noise fills it up to a
-floor; tissue's own spectrum falls along a rather steady power law. Twenty rings by six directions hold
+floor; tissue's own spectrum falls along a rather steady power law. Twenty-four rings by six directions hold
 what a blur kernel's width, shape and direction do, whatever the size of the window.
 """
 
@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-RINGS = 20
+RINGS = 24
 DIRECTIONS = 6
 FEATURES = RINGS * DIRECTIONS
 RADIUS_FIRST, RADIUS_LAST = 0.03, 0.6
@@ -31,7 +31,7 @@ def polar_spectrum(windows: Tensor, valid: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor, (N, 120), float32
+    Tensor, (N, 144), float32
         log10 of the mean power per bin (white noise of variance v gives log10 v), plus 4, halved: about
         -2 .. 2. Rings from coarse to fine, six directions each.
     """
@@ -54,7 +54,7 @@ def _taper(height: int, width: int) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _bins(height: int, width: int) -> Tensor:
-    """Return the share of every coefficient of a half-plane transform in every bin, (coefficients, 120).
+    """Return the share of every coefficient of a half-plane transform in every bin, (coefficients, 144).
 
     Triangular in radius and in direction, each bin normalised to a mean; a bin that no coefficient falls into
     takes its ring's mean.

@@ -34,7 +34,8 @@ class Report:
         `reason` (empty where valid), `reason_before` for pairs, and the figures with their twins `NAME_before`.
     facts : dict
         Provenance: `image`, `before`, `reference` (names), `engine` (what the engine says of itself), `tile_px`,
-        `value_range`, `scale`, `voxel_size_um`, `sampling`, `method`, `model`, `versions`. `lower_better` gives the
+        `value_range`, `scale`, `voxel_size_um`, `sampling`, `method`, `model`, `versions`. `read` has what a run read of
+        each section (`bigrestore.profile_words.reading`). `lower_better` gives the
         direction of foreign metrics, `thumbnail_z` the section of the thumbnails (the middle one if it is not
         there), `origin_px` the (y, x) output pixel of their first pixel (0, 0 if it is not there).
     thumbnails : dict of ndarray, (h, w), uint8

@@ -30,6 +30,7 @@ from bigrestore.train.options import DTYPES, StageOptions
 from bigrestore.train.pairs import PairSource, patch_size
 from bigrestore.train.prior import PriorStage, critic_for
 from bigrestore.train.schedule import LoopSettings
+from bigrestore.train.tilt import FOR_READING, FOR_RESTORING, TiltSettings
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +99,10 @@ def build_stage(
     if name in ("bridge", "polish"):
         return _bridge_stage(name, images, model, info, options, settings)
     if name == "estimator":
-        pairs = _pairs(
-            images, model, options, estimator.WINDOW_PX, estimator.HELD_OUT, estimator.HELD_OUT_TOGETHER
-        )
+        sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
+        pairs = _pairs(images, 1, options, *sizes, tilt=FOR_READING)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
-    pairs = _pairs(images, model, options, fidelity.PATCH_PX, fidelity.HELD_OUT)
+    pairs = _pairs(images, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT, tilt=FOR_RESTORING)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
@@ -132,7 +132,7 @@ def _bridge_stage(
     options: StageOptions,
     settings: LoopSettings,
 ) -> tuple[BridgeStage, PairSource]:
-    pairs = _pairs(images, model, options, bridge.PATCH_PX, bridge.HELD_OUT)
+    pairs = _pairs(images, model.scale, options, bridge.PATCH_PX, bridge.HELD_OUT)
     held_out = _details(images, model, options).measured(prior.MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
@@ -150,19 +150,27 @@ def _bridge_stage(
 
 
 def _pairs(
-    images: Images, model: Restorer, options: StageOptions, input_px: int, held_out: int, together: int = 1
+    images: Images,
+    scale: int,
+    options: StageOptions,
+    input_px: int,
+    held_out: int,
+    together: int = 1,
+    *,
+    tilt: TiltSettings | None = None,
 ) -> PairSource:
     train_images, held_out_images = images
-    side = patch_size(input_px, model.scale)
+    side = patch_size(input_px, scale)
     return PairSource(
-        PatchSource(train_images, side, model.scale),
-        _held_out_source(train_images, held_out_images, side, model.scale),
+        PatchSource(train_images, side),
+        _held_out_source(train_images, held_out_images, side),
         Recipe.load(options.recipe),
-        model.scale,
+        scale,
         seed=options.seed,
         device=torch.device(options.device),
         held_out_count=held_out,
         together=together,
+        tilt=tilt,
     )
 
 
@@ -170,8 +178,8 @@ def _details(images: Images, model: Restorer, options: StageOptions) -> DetailSo
     train_images, held_out_images = images
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
-        PatchSource(train_images, side, scale),
-        _held_out_source(train_images, held_out_images, side, scale, augment=True),
+        PatchSource(train_images, side),
+        _held_out_source(train_images, held_out_images, side, augment=True),
         scale,
         seed=options.seed,
         device=torch.device(options.device),
@@ -179,13 +187,13 @@ def _details(images: Images, model: Restorer, options: StageOptions) -> DetailSo
 
 
 def _held_out_source(
-    train_images: list[GreyImage], held_out: list[GreyImage], side: int, scale: int, *, augment: bool = False
+    train_images: list[GreyImage], held_out: list[GreyImage], side: int, *, augment: bool = False
 ) -> PatchSource:
     """Return the source of the held-out windows; where none of their images holds one, of those trained on."""
     try:
-        return PatchSource(held_out, side, scale, augment=augment)
+        return PatchSource(held_out, side, augment=augment)
     except InputError as error:
         log.warning(
             "No held-out image can be used (%s); the running figures are of images trained on.", error
         )
-        return PatchSource(train_images, side, scale, augment=augment)
+        return PatchSource(train_images, side, augment=augment)

@@ -34,14 +34,14 @@ ELECTRON_MICROSCOPY = "em_"
 GROUP_WEIGHTS: Mapping[str, float] = {
     "human_cortex_cellbody_inm1": 1.6,
     "brain_section_dab_mouse": 2.5,
-    "brain_nissl_rat": 1.8,
+    "brain_nissl_rat": 0.9,
     "brain_section_he_mouse": 0.7,
     "histology_he": 0.9,
     "histology_purple_dsb2018": 0.5,
     "brightfield_grey_cytology_dsb2018": 0.4,
     "em_neural_drosophila_sstem": 0.15,
     "em_neural_mouse_tem": 0.15,
-    "em_neural_rat_sem": 0.2,
+    "em_neural_rat_sem": 0.15,
 }
 """How often a group is drawn, relative to the others; a group that is not listed has weight 1."""
 
@@ -49,10 +49,12 @@ SCALE_WEIGHTS: Mapping[float, float] = {1.0: 0.32, 0.75: 0.24, 0.5: 0.22, 0.35: 
 """Area-downscaling factors, and how often each is drawn; small ones hold few different windows."""
 
 GROUP_SCALE_WEIGHTS: Mapping[str, Mapping[float, float]] = {
-    # Compressed at capture: crisp only after averaging.
-    "brain_nissl_rat": {0.5: 0.4, 0.25: 0.6},
-    "histology_he": {1.0: 0.15, 0.75: 0.2, 0.5: 0.4, 0.35: 0.15, 0.25: 0.1},
-    "histology_purple_dsb2018": {1.0: 0.2, 0.75: 0.3, 0.5: 0.5},
+    # Compressed at capture: at larger factors what is left at the highest frequencies is rounding, not tissue.
+    "brain_nissl_rat": {0.25: 0.4, 0.2: 0.3, 0.16: 0.2, 0.125: 0.1},
+    # Grain over soft outlines: sharp by its spectrum, but not by its content.
+    "em_neural_rat_sem": {0.5: 0.7, 0.35: 0.3},
+    "histology_he": {0.75: 0.2, 0.5: 0.45, 0.35: 0.2, 0.25: 0.15},
+    "histology_purple_dsb2018": {0.75: 0.4, 0.5: 0.4, 0.35: 0.2},
 }
 """Groups that are drawn at other factors than `SCALE_WEIGHTS`."""
 
@@ -61,6 +63,9 @@ TISSUE_TARGET = (195 / 255, 202 / 255)
 
 REMAP_SLOPE = (0.4, 1.6)
 """Least and greatest contrast gain of the remap: noise must not be blown up with the tissue."""
+
+FEW_WINDOWS = 300
+"""A group with fewer windows is drawn less, in proportion: a handful would be learned by heart."""
 
 NAMED_FILES = 3
 """Files that a refusal names."""
@@ -100,9 +105,6 @@ class PatchSource:
         A folder of images (files in a folder `val` below it are left out), files, or a packed `.npz`.
     patch_px : int
         Side of a patch in pixels of the output grid, all margins included.
-    scale : int
-        Scale of the network in training. At x2 and x4 the target must hold detail that the input lost, so
-        the sharpness asked of a window grows by a tenth per doubling.
     augment : bool
         Dihedral transforms and the contrast remap; off for validation windows.
     group_weights, scale_weights, group_scale_weights : mapping, optional
@@ -115,7 +117,7 @@ class PatchSource:
     Raises
     ------
     UsageError
-        A size, scale, weight or probability is out of range.
+        A size, weight or probability is out of range.
     InputError
         No image is left with a window of this size that holds enough sharp tissue.
     """
@@ -124,7 +126,6 @@ class PatchSource:
         self,
         source: Path | str | Sequence[Path | str] | Sequence[GreyImage],
         patch_px: int,
-        scale: int = 1,
         *,
         augment: bool = True,
         group_weights: Mapping[str, float] | None = None,
@@ -135,12 +136,9 @@ class PatchSource:
     ) -> None:
         if patch_px < 16:
             raise UsageError(f"patch_px is {patch_px}; give a patch of at least 16 pixels.")
-        if scale not in (1, 2, 4):
-            raise UsageError(f"scale is {scale}; a network has the scale 1, 2 or 4.")
         if not 0 <= remap_probability <= 1:
             raise UsageError(f"remap_probability is {remap_probability}; give a probability within 0..1.")
         self.patch_px = patch_px
-        self.scale = scale
         self.augment = augment
         self.remap_probability = remap_probability
         self._group_weights = dict(GROUP_WEIGHTS if group_weights is None else group_weights)
@@ -149,8 +147,7 @@ class PatchSource:
         for name, weight in self._group_weights.items():
             if not weight >= 0:
                 raise UsageError(f"The weight of the group {name} is {weight}; give 0 or more.")
-        base = rule or WindowRule()
-        self._rule = attrs.evolve(base, sharpness=base.sharpness * (1 + 0.1 * np.log2(scale)))
+        self._rule = rule or WindowRule()
         images = _as_images(source)
         self._levels = [level for image in images for level in self._levels_of(image)]
         self._probability = self._probabilities()
@@ -251,11 +248,14 @@ class PatchSource:
         for level in self._levels:
             windows[level.group, level.factor] += len(level.origins)
         factors: dict[str, float] = defaultdict(float)
+        held: Counter[str] = Counter()
         for group, factor in windows:
             factors[group] += self._factor_weight(group, factor)
+            held[group] += windows[group, factor]
         weights = np.array(
             [
                 self._group_weights.get(level.group, 1.0)
+                * min(1.0, held[level.group] / FEW_WINDOWS)
                 * self._factor_weight(level.group, level.factor)
                 / factors[level.group]
                 * len(level.origins)

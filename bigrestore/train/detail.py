@@ -4,12 +4,13 @@ The windows are those that pairs are made of, on the grid of the output, without
 so that what the prior learns is what it will be asked for: texture, and never regional grey. The window is larger
 than the patch by the reach of L and by the shift below.
 
-Augmentation is for the critic, which would learn a few hundred megapixels by heart: symmetries of the square, a
-shift (a smaller patch is cut at a drawn place, so that nothing is padded) and contrast and grey. Real and
-made patches go through the same, so that what it does is never a sign of either, and each of the three leaves
-two fifths of the patches as they are: were all of them turned and shifted, a generator that makes everything lean to one
-side, or in step with its own grid, would never be found out (Karras et al., "Training Generative Adversarial
-Networks with Limited Data", NeurIPS 2020).
+Augmentation is for the critic, which would learn a few hundred megapixels by heart: symmetries of the square,
+contrast and grey. Real and made patches go through the same, so that what it does is never a sign of either, and each
+of the two leaves two fifths of the patches as they are: were all of them turned, a generator that makes everything lean
+to one side would never be found out (Karras et al., "Training Generative Adversarial Networks with Limited Data", NeurIPS
+2020). All patches are shifted (a smaller one is cut at a drawn place, so that nothing is padded): a critic that sees
+patches at one phase of the generator's grid, which is its own too, knows that phase only. What repeats with the grid
+within a patch is seen at every phase.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bigrestore.train.data import PatchSource, step_rng
@@ -30,7 +32,7 @@ DETAIL_REACH = 3.0
 PATCH_PX = 64
 """Side of the patches that are judged, output pixels."""
 SHIFT_PX = 8
-"""What is drawn is larger than a patch by this."""
+"""What is drawn is larger than a patch by this: a multiple of unshuffle * scale, so that all phases are drawn alike."""
 AUGMENTED_SHARE = 0.6
 CONTRAST_DEVIATION = 0.2
 GREY_DEVIATION = 0.01
@@ -104,7 +106,7 @@ class DetailSource:
 
 
 def augment(detail: Tensor, rng: np.random.Generator) -> Tensor:
-    """Shift, turn, and change contrast and grey of three fifths of the patches each, differentiably.
+    """Shift all patches, turn three fifths, and change contrast and grey of three fifths, differentiably.
 
     Parameters
     ----------
@@ -116,16 +118,14 @@ def augment(detail: Tensor, rng: np.random.Generator) -> Tensor:
     Returns
     -------
     Tensor, (N, 1, 64, 64)
-        What is not shifted is the middle.
     """
     count = len(detail)
-    shifted, turned, changed = rng.random((3, count)) < AUGMENTED_SHARE
-    places = np.where(shifted[:, None], rng.integers(0, SHIFT_PX + 1, (count, 2)), SHIFT_PX // 2)
+    turned, changed = rng.random((2, count)) < AUGMENTED_SHARE
+    shifted = cut_patches(detail, rng.integers(0, SHIFT_PX, (count, 2)), PATCH_PX)
     turns = np.where(turned, rng.integers(0, 8, count), 0)
     patches = []
-    for one, (y, x), turn in zip(detail, places, turns, strict=True):
-        patch = one[..., y : y + PATCH_PX, x : x + PATCH_PX]
-        patch = patch.mT if turn & 1 else patch
+    for one, turn in zip(shifted, turns, strict=True):
+        patch = one.mT if turn & 1 else one
         patches.append(patch.flip([axis for axis, bit in ((1, 2), (2, 4)) if turn & bit]))
     contrast = np.where(changed, np.exp(rng.normal(0, CONTRAST_DEVIATION, count)), 1.0)
     grey = np.where(changed, rng.normal(0, GREY_DEVIATION, count), 0.0)
@@ -133,6 +133,12 @@ def augment(detail: Tensor, rng: np.random.Generator) -> Tensor:
         torch.from_numpy(values).to(detail)[:, None, None, None] for values in (contrast, grey)
     )
     return torch.addcmul(offsets, torch.stack(patches), factors)
+
+
+def cut_patches(images: Tensor, corners: NDArray[np.int64], side: int) -> Tensor:
+    """Cut one patch of (side, side) out of each image (N, C, H, W), at its own corner (y, x) of (N, 2)."""
+    pairs = zip(images, corners.tolist(), strict=True)
+    return torch.stack([image[..., y : y + side, x : x + side] for image, (y, x) in pairs])
 
 
 def square_batch(batch: int) -> int:

@@ -1,13 +1,16 @@
-"""Stage 0: the degradation estimator learns to read blur and noise off windows of tissue.
+"""Stage 0: the degradation estimator learns to read blur and noise off the statistics of windows.
 
-Everything is drawn on the fly: a clean window, a degradation whose every number is known, and the
-estimator's answer is held to those numbers. Kernels are compared as images, as codes, and by what they do
-to the clean window. Mostly several windows of one image under one degradation are judged together, as those of
-a section are; single ones too, because the fidelity stage asks about single windows.
+Everything is drawn on the fly: windows of one clean image, one degradation whose every number is known, and the
+estimator's answer is held to those numbers. Making a degraded window costs a hundred times more than judging it, so
+what is seen of the windows of each step goes into a pool, and a step learns from many sets of the pool, each with the
+contrast and the orientation that chance gives it. Kernels are compared by their transfer functions, which is what
+they do to an image, and by their width; a width that is too large counts more than one that is too small, because
+undoing a blur that is not there spoils more than leaving one that is.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +21,40 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigrestore.nn.checkpoint import save_model
-from bigrestore.nn.code import (
-    Degradations,
-    gain_to_code,
-    jpeg_to_code,
-    read_to_code,
-)
-from bigrestore.nn.estimator import Estimate
-from bigrestore.nn.redegrade import redegrade
+from bigrestore.nn.code import Degradations, gain_to_code, jpeg_to_code, read_to_code
+from bigrestore.nn.estimator import GREYS, JUDGED, SEEN, Estimate, see
+from bigrestore.nn.kernel_family import widths
+from bigrestore.nn.redegrade import KERNEL_PX
 from bigrestore.nn.restorer import Restorer
 from bigrestore.train.data import step_rng
 from bigrestore.train.losses import kernel_l1
-from bigrestore.train.pairs import Pairs, PairSource
+from bigrestore.train.pairs import Pairs, PairSource, sample_kernels
+from bigrestore.train.seen import Truth, turned, with_contrast
 
-WINDOW_PX = 96
-BATCH = 32
-SETS = {1: 0.25, 4: 0.35, 8: 0.25, 16: 0.15}
-"""How many windows of one section are judged together, and how often."""
-SET_STREAM = 3
-HELD_OUT, HELD_OUT_TOGETHER = 96, 4
+WINDOW_PX = 128
+TOGETHER = 6
+"""Windows that are made of one image under one degradation."""
+BATCH = 48
+"""Windows made per step."""
+JUDGED_SETS = 96
+"""Sets of the pool that a step learns from."""
+POOL_SETS = 8192
+FIRST_STEPS = 8
+"""Steps of windows in the pool before the first step learns."""
+COUNTS = (1, 2, 4, 6)
+"""How many windows of a set are judged together, each as often."""
+CHOICE_STREAM = 3
+HELD_OUT = 96
 BASIS_KERNELS = 6000
-SCALAR_WEIGHTS = (2.0, 2.0, 1.0, 0.5, 0.5, 0.3, 0.5, 0.3)
+TRANSFER_PX = 32
+SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `bigrestore.nn.estimator.SCALARS`: noise and JPEG steer the network most."""
+TOO_WIDE = 2.0
+"""Weight of a width that is too large, against 1 for one that is too small."""
+WIDTH_PX, WIDTH_SHARE, WIDTH_LIMIT = 0.1, 0.1, 3.0
+"""An error of the width counts in units of 0.1 px plus a tenth of it, and no more than three of them."""
+COVERED = 0.68
+"""Share of the widths that lie within the stated error."""
 
 
 class EstimatorStage:
@@ -50,9 +65,9 @@ class EstimatorStage:
     model : Restorer
         Its estimator is trained and its kernel basis fitted (unless it was fitted before).
     pairs : PairSource
-        Where pairs come from.
+        Where pairs come from, at x1 whatever the scale of the model; its held-out pairs come in sets of `TOGETHER`.
     batch : int
-        Windows per step.
+        Windows made per step.
     """
 
     name = "estimator"
@@ -60,7 +75,16 @@ class EstimatorStage:
     def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = BATCH) -> None:
         self.model, self.pairs, self.batch = model, pairs, batch
         if not bool(model.basis.components.any()):
-            model.basis.fit(pairs.sample_kernels(BASIS_KERNELS))
+            model.basis.fit(sample_kernels(pairs.recipe, model.scale, BASIS_KERNELS))
+        self.sets = max(1, batch // TOGETHER)
+        size = KERNEL_PX[1]
+        device = pairs.device
+        self.pool = torch.zeros(POOL_SETS, TOGETHER, SEEN, dtype=torch.float16, device=device)
+        self.kernels = torch.zeros(POOL_SETS, size, size, dtype=torch.float16, device=device)
+        self.scalars = torch.zeros(POOL_SETS, len(SCALAR_WEIGHTS), device=device)
+        self.held = 0
+        held_out = pairs.held_out()
+        self.held_out = self._seen(held_out), self._truth(held_out)
 
     def modules(self) -> nn.Module:
         """Return what is trained."""
@@ -69,74 +93,122 @@ class EstimatorStage:
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of one step, the total first."""
         del progress
-        rng = step_rng(self.pairs.seed, step, SET_STREAM)
-        sizes = [size for size in SETS if self.batch % size == 0]
-        odds = np.array([SETS[size] for size in sizes])
-        together = int(rng.choice(sizes, p=odds / odds.sum()))
-        pairs = self.pairs.at(step, self.batch, together)
-        return self._losses(self.model.estimator(pairs.degraded, pairs.valid, together), pairs, together)
+        if self.held == 0:
+            for first in range(1, FIRST_STEPS):
+                self._make(-first)
+            self.model.estimator.fit_inputs(self.pool[: self.held].flatten(0, 1).float())
+        self._make(step)
+        rng = step_rng(self.pairs.seed, step, CHOICE_STREAM)
+        filled = min(self.held, POOL_SETS)
+        chosen = torch.from_numpy(rng.integers(0, filled, JUDGED_SETS)).to(self.pool.device)
+        count = int(rng.choice(COUNTS))
+        seen = self.pool[chosen][:, torch.from_numpy(rng.permutation(TOGETHER)[:count])].float()
+        truth = Truth(self.kernels[chosen].float(), self.scalars[chosen])
+        seen, truth = turned(seen, truth, int(rng.integers(8)))
+        seen, truth = with_contrast(seen, truth, rng)
+        return self._losses(self.model.estimator.merge(seen), truth, seen)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return errors on the held-out files: kernel width, noise at mid-grey, losses."""
-        pairs = self.pairs.held_out()
-        estimate = self.model.estimator(pairs.degraded, pairs.valid, HELD_OUT_TOGETHER)
-        losses = self._losses(estimate, pairs, HELD_OUT_TOGETHER)
-        true, found = _widths(pairs.known.kernel[::HELD_OUT_TOGETHER]), _widths(estimate.kernel)
-        blurred = true > 0.5
-        error = ((found - true).abs() / true)[blurred]
-        figures = {name: float(value) for name, value in losses.items()}
-        return {"sigma_error": float(error.median()) if len(error) else float("nan"), **figures}
+        """Return errors on the held-out files: the width's median error, how often it is covered, losses."""
+        seen, truth = self.held_out
+        estimate = self.model.estimator.merge(seen)
+        losses = self._losses(estimate, truth, seen)
+        apart = (widths(estimate.kernel(1)) - widths(truth.kernel)).abs()
+        return {
+            "sigma_error_px": float(apart.median()),
+            "covered": float((apart <= estimate.sigma_error).float().mean()),
+            **{name: float(value) for name, value in losses.items()},
+        }
 
     def sheet(self) -> NDArray[np.uint8] | None:
-        """Return true kernels over estimated ones, held-out windows side by side."""
-        pairs = self.pairs.held_out()
+        """Return true kernels over estimated ones, held-out sets side by side."""
+        seen, truth = self.held_out
         with torch.no_grad():
-            found = self.model.estimator(pairs.degraded, pairs.valid, HELD_OUT_TOGETHER).kernel
-        true = pairs.known.kernel[::HELD_OUT_TOGETHER]
+            estimated = self.model.estimator.merge(seen).kernel(1)
         rows = []
-        for kernels in (true, found):
-            bright = kernels / true.amax((1, 2), keepdim=True)
+        for kernels in (truth.kernel[:24], estimated[:24]):
+            bright = kernels / truth.kernel[:24].amax((1, 2), keepdim=True)
             rows.append(torch.cat([*bright], dim=1))
         picture = torch.cat(rows).clamp(0, 1).repeat_interleave(4, 0).repeat_interleave(4, 1)
         return (picture.cpu().numpy() * 255).astype(np.uint8)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs beside the trained module."""
-        return {"basis": self.model.basis.state_dict()}
+        filled = min(self.held, POOL_SETS)
+        pool = {
+            "seen": self.pool[:filled],
+            "kernels": self.kernels[:filled],
+            "scalars": self.scalars[:filled],
+        }
+        return {"basis": self.model.basis.state_dict(), "held": self.held, "pool": pool}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self.model.basis.load_state_dict(state["basis"])
+        self.held = int(state["held"])
+        filled = min(self.held, POOL_SETS)
+        self.pool[:filled] = state["pool"]["seen"]
+        self.kernels[:filled] = state["pool"]["kernels"]
+        self.scalars[:filled] = state["pool"]["scalars"]
 
     def export(self, path: Path) -> None:
         """Write the model; its U-Net is what it was before."""
         save_model(path, self.model, {"halo_px": self.model.alignment_px})
 
-    def _losses(self, estimate: Estimate, pairs: Pairs, together: int) -> dict[str, Tensor]:
-        known, scale = first_of_sets(pairs.known, together), self.model.scale
-        codes, true_codes = self.model.basis.encode(estimate.kernel), self.model.basis.encode(known.kernel)
-        scalars, target = scalar_codes(known), pairs.target[::together]
-        weights = torch.tensor(SCALAR_WEIGHTS, device=scalars.device)
-        grey = (pairs.degraded * pairs.valid).sum((1, 2, 3)) / pairs.valid.sum((1, 2, 3)).clamp_min(1)
-        grey = grey.view(-1, together).mean(1)
+    @torch.no_grad()
+    def _make(self, step: int) -> None:
+        """Put what is seen of the windows of a step into the pool, in the place of the oldest."""
+        pairs = self.pairs.at(abs(step), self.sets * TOGETHER, TOGETHER)
+        truth = self._truth(pairs)
+        at = (self.held + torch.arange(self.sets, device=self.pool.device)) % POOL_SETS
+        self.pool[at] = self._seen(pairs).half()
+        self.kernels[at], self.scalars[at] = truth.kernel.half(), truth.scalars
+        self.held += self.sets
+
+    @torch.no_grad()
+    def _seen(self, pairs: Pairs) -> Tensor:
+        return see(pairs.degraded, pairs.valid).view(-1, TOGETHER, SEEN)
+
+    def _truth(self, pairs: Pairs) -> Truth:
+        known = first_of_sets(pairs.known, TOGETHER)
+        return Truth(known.kernel, scalar_codes(known))
+
+    def _losses(self, estimate: Estimate, truth: Truth, seen: Tensor) -> dict[str, Tensor]:
+        grey = mean_grey(seen)
+        weights = torch.tensor(SCALAR_WEIGHTS, device=seen.device)
+        true_sigma, kernel = widths(truth.kernel), estimate.kernel(1)
+        apart = widths(kernel) - true_sigma
+        unit = (apart / (WIDTH_PX + WIDTH_SHARE * true_sigma)).clamp(-WIDTH_LIMIT, WIDTH_LIMIT)
         parts = {
-            "kernel": kernel_l1(estimate.kernel, known.kernel),
-            "code": (codes - true_codes).abs().mean(),
-            "scalars": ((estimate.scalars - scalars).abs() * weights).mean(),
-            "noise": (_log_noise(estimate.scalars, grey) - _log_noise(scalars, grey)).abs().mean(),
-            "redegrade": (redegrade(target, estimate.kernel, scale) - redegrade(target, known.kernel, scale))
-            .abs()
-            .mean(),
+            "transfer": (transfer(kernel) - transfer(truth.kernel)).abs().mean(),
+            "kernel": kernel_l1(kernel, truth.kernel),
+            "width": torch.where(unit > 0, TOO_WIDE * unit, -unit).mean(),
+            "error": _quantile_loss(apart.detach().abs(), estimate.sigma_error),
+            "scalars": ((estimate.scalars - truth.scalars).abs() * weights).mean(),
+            "noise": (_log_noise(estimate.scalars, grey) - _log_noise(truth.scalars, grey)).abs().mean(),
         }
         total = (
-            parts["kernel"]
-            + 0.1 * parts["code"]
+            10 * parts["transfer"]
+            + parts["kernel"]
+            + 0.3 * parts["width"]
+            + 0.1 * parts["error"]
             + parts["scalars"]
             + 0.5 * parts["noise"]
-            + 0.5 * parts["redegrade"]
         )
         return {"loss": total, **parts}
+
+
+def transfer(kernels: Tensor) -> Tensor:
+    """Return the transfer functions of kernels, (N, k, k), on a half plane; complex."""
+    side = max(TRANSFER_PX, kernels.shape[-1])
+    plane: Tensor = torch.fft.rfft2(kernels, s=(side, side))
+    return plane
+
+
+def mean_grey(seen: Tensor) -> Tensor:
+    """Return the mean grey of sets of windows, (N,), from what is seen of them, (N, K, SEEN)."""
+    return seen[..., JUDGED - GREYS].mean(1)
 
 
 def first_of_sets(known: Degradations, together: int) -> Degradations:
@@ -162,6 +234,12 @@ def scalar_codes(known: Degradations) -> Tensor:
     )
 
 
+def _quantile_loss(errors: Tensor, stated: Tensor) -> Tensor:
+    """Return the pinball loss of the logarithms, least where `COVERED` of the errors lie below what is stated."""
+    above = torch.log(errors.clamp_min(1e-3)) - torch.log(stated)
+    return torch.maximum(COVERED * above, (COVERED - 1) * above).mean()
+
+
 def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
     """Return log10 of the noise at a grey value (N,), from scalar codes (N, 8).
 
@@ -169,13 +247,4 @@ def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
     low when it may be the other, and so their sum would be.
     """
     gain, read = 10 ** (2 * codes[:, 0].clamp(-1.5, 1) - 4), 10 ** (codes[:, 1].clamp(-1.5, 1) - 2)
-    return 0.5 * torch.log10(gain * grey + read.square())
-
-
-def _widths(kernels: Tensor) -> Tensor:
-    """Return the root mean second moment per axis of kernels (N, k, k), in pixels."""
-    size = kernels.shape[-1]
-    at = torch.arange(size, device=kernels.device, dtype=kernels.dtype)
-    along_y, along_x = kernels.sum(2), kernels.sum(1)
-    variances = [(p * at**2).sum(1) - (p * at).sum(1) ** 2 for p in (along_y, along_x)]
-    return torch.sqrt((0.5 * (variances[0] + variances[1])).clamp_min(1e-12))
+    return 0.5 * torch.log10(gain * grey + read.square() + math.pow(10, -8))

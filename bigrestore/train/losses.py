@@ -20,6 +20,11 @@ CHARBONNIER_EPSILON = 1e-3
 PYRAMID_LEVELS = 3
 ARTIFACT_PX = 7
 BANDWIDTHS = (0.5, 1.0, 2.0, 4.0)
+NYQUIST_REACH = 2
+"""Bins about Nyquist along both axes that are the corner of the spectrum."""
+NYQUIST_NEAR, NYQUIST_FAR = 6, 25
+"""First bin beside Nyquist that it is compared with, and the first that it is not."""
+POWER_FLOOR = 1e-9
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -184,6 +189,97 @@ def feature_l1(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 def hinge_critic_loss(real: Tensor, made: Tensor) -> Tensor:
     """Return the critic's hinge loss from its judgements of real and made (Lim and Ye, "Geometric GAN", 2017)."""
     return (1 - real).clamp_min(0).mean() + (1 + made).clamp_min(0).mean()
+
+
+def nyquist_lines(patches: Tensor, together: int = 1) -> Tensor:
+    """Return the power of patches at Nyquist over the power 6 to 24 bins away, as log10.
+
+    A generator that shuffles several pixels out of a node leaves a pattern of period 2 px where these do not fit
+    together. Power is that of Hann-weighted patches without their mean, averaged over the patches before the ratio
+    is taken.
+
+    Parameters
+    ----------
+    patches : Tensor, (N, 1, H, W)
+        Sides of at least 50; an odd last row or column is left out.
+    together : int
+        How many patches in a row are averaged before the transform, N at least. Where all begin at one phase of the
+        generator's grid, its fixed pattern stays while texture falls by `together`: patterns far below the
+        texture of one patch show.
+
+    Returns
+    -------
+    Tensor, (3,), float32
+        Along x (fx = 0.5), mean of the ratio over all fy at least 6 bins off Nyquist; along y; and along both: the
+        5 x 5 bins about fx = fy = 0.5.
+
+    Raises
+    ------
+    UsageError
+        The patches are smaller than 50 pixels.
+    """
+    power = _power_from_nyquist(patches, together)
+    beside = slice(NYQUIST_NEAR, NYQUIST_FAR)
+    both_sides = torch.cat([power[beside], power[1 - NYQUIST_FAR : 1 - NYQUIST_NEAR]])
+    off_y, off_x = slice(NYQUIST_NEAR, 1 - NYQUIST_NEAR), slice(NYQUIST_NEAR, None)
+    corner = torch.cat([power[: NYQUIST_REACH + 1], power[-NYQUIST_REACH:]])[:, : NYQUIST_REACH + 1]
+    ratios = (
+        (power[off_y, 0] / power[off_y, beside].mean(1)).mean(),
+        (power[0, off_x] / both_sides[:, off_x].mean(0)).mean(),
+        corner.mean() / both_sides[:, beside].mean(),
+    )
+    return torch.log10(torch.stack(ratios))
+
+
+def _power_from_nyquist(patches: Tensor, together: int) -> Tensor:
+    """Return the mean power, (H, W / 2 + 1): rows from fy = 0.5 on, around; columns from fx = 0.5 down to 0."""
+    height, width = (side - side % 2 for side in patches.shape[-2:])
+    if min(height, width) < 2 * NYQUIST_FAR:
+        raise UsageError(
+            f"Lines at Nyquist are measured on patches of at least {2 * NYQUIST_FAR} pixels, not {height} x {width}; "
+            "take a larger patch."
+        )
+    count = len(patches) - len(patches) % together
+    images = patches[:count, 0, :height, :width].float()
+    sets = images.reshape(-1, together, height, width).mean(1)
+    taper = torch.outer(*(torch.hann_window(side, device=sets.device) for side in (height, width)))
+    spectrum = torch.fft.rfft2((sets - sets.mean((1, 2), keepdim=True)) * taper)
+    power: Tensor = (spectrum.real.square() + spectrum.imag.square()).mean(0) + POWER_FLOOR
+    return power.roll(-(height // 2), 0).flip(1)
+
+
+def nyquist_penalty(made: Tensor, real: Tensor) -> Tensor:
+    """Return the mean squared excess of the lines at Nyquist of made patches over those of real ones, 0 below.
+
+    The excess is one of log10 of power: 1 is 10 dB. Both patch by patch and of the mean of all made patches, which
+    must begin at one phase of the generator's grid: a pattern of a tenth of a grey level of 8 bits is drowned by
+    the texture of a patch of 64 px, but not by that of a section.
+
+    Parameters
+    ----------
+    made, real : Tensor, (N, 1, H, W)
+        Patches of one size, at least 50 pixels; no gradient passes into `real`.
+    """
+    with torch.no_grad():
+        wanted = nyquist_lines(real)
+    excess = torch.cat([nyquist_lines(made, together) - wanted for together in {1, len(made)}])
+    return excess.clamp_min(0).square().mean()
+
+
+def nyquist_db(made: Tensor, wanted: Tensor, together: int) -> float:
+    """Return by how many dB the strongest line at Nyquist of made patches exceeds that of real ones.
+
+    Parameters
+    ----------
+    made : Tensor, (N, 1, H, W)
+        All begin at one phase of the generator's grid.
+    wanted : Tensor, (3,)
+        `nyquist_lines` of real patches.
+    together : int
+        How many made patches are averaged; all where there are fewer.
+    """
+    lines = nyquist_lines(made, min(together, len(made)))
+    return 10 * float((lines - wanted).max())
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

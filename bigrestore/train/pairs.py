@@ -2,10 +2,6 @@
 
 The pairs of a step depend only on (seed, step), so a resumed training sees the ones it would have seen.
 Held-out pairs come from files that are never trained on, under degradations that are drawn once.
-
-A share of the clean windows is softened a little before anything else, as a lens or a camera would: clean
-images of this field differ in how sharp they are, and a network that has only seen the sharpest takes every
-soft original for a blurred one and sharpens what was never lost.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bigrestore.degrade.degradation import Degradation, psi_targets
 from bigrestore.degrade.recipe import draw
@@ -22,13 +17,10 @@ from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.nn.code import Degradations
 from bigrestore.train.data import PatchSource, step_generator, step_rng
+from bigrestore.train.tilt import TiltSettings, tilted
 
 HELD_OUT_SEED = 7_654_321
 KERNEL_SEED = 1_234_567
-SOFT_SHARE = 0.4
-SOFT_SIGMA_PX = (0.4, 1.2)
-"""Share of the clean windows that are softened, and by how much, in output pixels."""
-SOFT_REACH_PX = 4
 
 
 @attrs.frozen(eq=False)
@@ -73,6 +65,8 @@ class PairSource:
         Number of held-out pairs.
     together : int
         How many held-out pairs in a row are of one image and one degradation.
+    tilt : TiltSettings, optional
+        How clean windows are given slopes that their tissue has not; None: they stay as they are.
     """
 
     def __init__(
@@ -86,7 +80,9 @@ class PairSource:
         device: torch.device,
         held_out_count: int = 32,
         together: int = 1,
+        tilt: TiltSettings | None = None,
     ) -> None:
+        self.tilt = tilt
         self.train, self.recipe, self.scale, self.seed, self.device = train, recipe, scale, seed, device
         self._held_out = self._make(held_out, HELD_OUT_SEED, 0, held_out_count, together)
 
@@ -98,14 +94,11 @@ class PairSource:
         """Return the held-out pairs, always the same."""
         return self._held_out
 
-    def sample_kernels(self, count: int) -> Tensor:
-        """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
-        drawn = draw(self.recipe, self.scale, count, np.random.default_rng(KERNEL_SEED))
-        return psi_targets(drawn)["kernel"]
-
     def _make(self, source: PatchSource, seed: int, step: int, count: int, together: int) -> Pairs:
         rng = step_rng(seed, step)
-        clean = soften(source.draw(count, rng, self.device, together), rng, together)
+        clean = source.draw(count, rng, self.device, together)
+        if self.tilt is not None:
+            clean = tilted(clean, rng, self.tilt, together)
         drawn = [
             one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
         ]
@@ -114,22 +107,9 @@ class PairSource:
         return Pairs(degraded, valid, target, known_of(drawn, self.device), drawn)
 
 
-def soften(clean: Tensor, rng: np.random.Generator, together: int = 1) -> Tensor:
-    """Blur a drawn share of windows, (N, 1, H, W), by Gaussians of drawn width; the border repeats.
-
-    `together` windows in a row are blurred alike.
-    """
-    sets = len(clean) // together
-    sigma = rng.uniform(*SOFT_SIGMA_PX, sets)
-    sigma[rng.random(sets) >= SOFT_SHARE] = 1e-3
-    at = torch.arange(-SOFT_REACH_PX, SOFT_REACH_PX + 1, device=clean.device, dtype=clean.dtype)
-    widths = torch.from_numpy(np.repeat(sigma, together)).to(clean)[:, None]
-    taps = torch.exp(-0.5 * (at / widths) ** 2)
-    taps = (taps / taps.sum(1, keepdim=True))[:, None, None]
-    reach = SOFT_REACH_PX
-    rows = F.pad(clean.transpose(0, 1), (reach, reach, reach, reach), mode="replicate")
-    rows = F.conv2d(rows, taps, groups=len(clean))
-    return F.conv2d(rows, taps.mT, groups=len(clean)).transpose(0, 1).contiguous()
+def sample_kernels(recipe: Recipe, scale: int, count: int) -> Tensor:
+    """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
+    return psi_targets(draw(recipe, scale, count, np.random.default_rng(KERNEL_SEED)))["kernel"]
 
 
 def patch_size(input_px: int, scale: int) -> int:

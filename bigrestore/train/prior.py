@@ -3,7 +3,8 @@
 A GAN as in StyleGAN2: non-saturating loss, lazy R1, a weight average that is what is measured and shipped.
 Latent codes are windows of an endless random field, and so is what the generator makes: fields of several
 patches are made at once and cut, and their rim, where convolutions saw zeros instead of tissue, is left
-out, so that nothing but the texture can tell the critic what is real. The U-Net and the bridge take no part.
+out, so that nothing but the texture can tell the critic what is real. The U-Net and the bridge take no part. What is too
+faint for the critic, a pattern in step with the grid that adds up over a section, has a penalty of its own.
 
 Two players circle around their goal and need not be nearest to it at the end. So from half of the schedule on the
 averaged weights with the smallest distance from held-out tissue are kept, and those are shipped.
@@ -43,6 +44,7 @@ from bigrestore.train.copying import TISSUE_GREY, WindowIndex, nearest_sheet
 from bigrestore.train.data import step_rng
 from bigrestore.train.detail import PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
 from bigrestore.train.frechet import frechet_distance, texture_features
+from bigrestore.train.losses import nyquist_db, nyquist_lines, nyquist_penalty
 from bigrestore.train.sheet import compose_sheet
 
 BATCH = 16
@@ -53,6 +55,8 @@ MEASURED_SEED = 1_357_911
 MEASURED, INDEXED = 768, 3072
 """Patches that the figures are taken of, and training windows that are looked through for copies."""
 SHOWN = 16
+NYQUIST = 0.05
+"""Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
 KEEP_FROM = 0.5
 """Share of the schedule before which no weights are kept: early ones may fit the figure, but know few textures."""
 
@@ -120,7 +124,7 @@ class PriorStage:
             "frechet_floor": frechet_distance(trained_on, self._held_out),
             "copy_floor": float(self._index.nearest(held_out[:256])[0].mean()),
         }
-        self._deviation = float(held_out.std())
+        self._deviation, self._lines = float(held_out.std()), nyquist_lines(held_out)
 
     @property
     def _prior(self) -> Generator:
@@ -137,17 +141,20 @@ class PriorStage:
         self._progress = progress
         rng = step_rng(self.seed, step, CHANCE_STREAM)
         made = torch.cat([*self._made(step)])
-        real = augment(self.details.at(step, self.batch), rng)
-        parts = self._teach(step, progress, real, augment(made.detach(), rng))
+        real = self.details.at(step, self.batch)
+        parts = self._teach(step, progress, augment(real, rng), augment(made.detach(), rng))
         with self.adversary.fixed():
             loss = logistic_generator_loss(self._judge(augment(made, rng)))
-        return {"loss": loss, **parts, "deviation": made.detach().std()}
+        nyquist = nyquist_penalty(made, real)
+        parts |= {"nyquist": nyquist.detach(), "deviation": made.detach().std()}
+        return {"loss": loss + NYQUIST * nyquist, **parts}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Return distances of samples from held-out tissue, with the distance of training windows beside.
 
-        `frechet` is of the present weights, `frechet_kept` of those that are kept.
+        `frechet` is of the present weights, `frechet_kept` of those that are kept; `nyquist_db` is the excess of the
+        strongest line at Nyquist of the present weights.
         """
         made = self.samples(self._measured)
         distance = frechet_distance(texture_features(made), self._held_out)
@@ -161,6 +168,7 @@ class PriorStage:
             "copy": float(self._index.nearest(made[:256])[0].mean()),
             "copy_floor": self._floors["copy_floor"],
             "deviation_ratio": float(made.std()) / self._deviation,
+            "nyquist_db": nyquist_db(made, self._lines, SHOWN),
         }
 
     @torch.no_grad()

@@ -22,8 +22,8 @@ from tests.bench.metrics import Figure, figure_table, write_json
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-MODULES = ("startup", "quality", "precision", "tiling", "speed", "scores", "realness")
-NEED_IMAGES = ("quality", "precision", "realness")
+MODULES = ("startup", "quality", "twin", "precision", "tiling", "speed", "scores", "realness")
+NEED_IMAGES = ("quality", "twin", "precision", "realness")
 
 
 def startup(options: argparse.Namespace) -> list[Figure]:
@@ -36,6 +36,13 @@ def startup(options: argparse.Namespace) -> list[Figure]:
 def quality(options: argparse.Namespace) -> list[Figure]:
     """Restore the images of val/ by whole runs, and by the classical methods that know the kernel."""
     from tests.bench.quality import measure
+
+    return measure(options.model_x1, options.model_x2, crop_px=options.crop, device=options.device)
+
+
+def twin(options: argparse.Namespace) -> list[Figure]:
+    """Restore images that are soft as BigBrain's are, and read the blur over a grid of blur, noise and tissue."""
+    from tests.bench.twin.__main__ import measure
 
     return measure(options.model_x1, options.model_x2, crop_px=options.crop, device=options.device)
 
@@ -92,6 +99,7 @@ def realness(options: argparse.Namespace) -> list[Figure]:
 MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
     "startup": startup,
     "quality": quality,
+    "twin": twin,
     "precision": precision,
     "tiling": tiling,
     "speed": speed,

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bigrestore.methods.base import Method
 from tests.bench.metrics import RESULTS
 
@@ -24,6 +27,7 @@ def load_method(
     realness: float | None = None,
     device: str = "cpu",
     precision: str = "fp32",
+    kernel: NDArray[np.floating] | None = None,
 ) -> Method:
     """Return a method ready to run.
 
@@ -37,18 +41,18 @@ def load_method(
         Share of the prior's detail, 0..1; None: what the model states.
     device, precision : str
         As on the command line of `bigrestore run`.
+    kernel : ndarray, (k, k), optional
+        Blur kernel on the output grid, odd k, that replaces the estimated one.
     """
-    from bigrestore.methods.network import load_network
+    from bigrestore.methods.network import NetworkMethod
+    from bigrestore.nn.checkpoint import load_model
 
-    return load_network(
-        model_file(name, scale or 1) if name.startswith(UNTRAINED) else name,
-        scale=scale,
+    return NetworkMethod(
+        load_model(model_file(name, scale or 1), scale),
         realness=realness,
         device=device,
         precision=precision,
-        seed=0,
-        lock=True,
-        kernel=None,
+        kernel=None if kernel is None else kernel.astype(np.float32),
     )
 
 

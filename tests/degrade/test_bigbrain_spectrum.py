@@ -1,4 +1,4 @@
-"""The recipe `bigbrain20` must make sharp sections look like BigBrain's to a Fourier transform."""
+"""The recipe `bigbrain` must make sharp sections look like BigBrain's to a Fourier transform."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ def example() -> ModuleType:
 
 def test_rings_weigh_white_noise_alike(example: ModuleType) -> None:
     rng = np.random.default_rng(0)
-    power = np.mean([example.ring_power(rng.standard_normal((256, 256))) for _ in range(8)], axis=0)
+    power = np.mean([example.ring_power(rng.standard_normal((128, 128))) for _ in range(32)], axis=0)
     assert np.abs(10 * np.log10(power[2:] / power[8])).max() < 0.4
 
 
 @pytest.mark.skipif("BIGRESTORE_DATA" not in os.environ, reason="needs BIGRESTORE_DATA")
-def test_the_roll_off_is_that_of_bigbrain(example: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_roll_off_is_that_of_bigbrain(example: ModuleType, scale: int, tmp_path: Path) -> None:
     folder = Path(os.environ["BIGRESTORE_DATA"])
-    clean, degraded = example.spectra(folder, Recipe.load("bigbrain20"), every=3)
+    every = {1: 3, 2: 1, 4: 1}[scale]
+    clean, degraded = example.spectra(folder, Recipe.load("bigbrain"), every=every, scale=scale)
     bigbrain = np.array(example.BIGBRAIN_DB) - example.BIGBRAIN_DB[0]
     difference = example.relative_db(degraded) - bigbrain
-    assert np.abs(difference[: example.COMPARED]).max() < 3.0
-    falling = np.diff(example.relative_db(degraded))
-    assert falling[-2] < -2.0, "no floor of noise between 0.39 and 0.45"
-    assert falling[-1] < -0.5, "nor up to 0.48"
-    assert np.abs(example.relative_db(clean) - bigbrain)[: example.COMPARED].max() > 8.0, "the recipe did it"
+    assert np.abs(difference).max() < 3.0
+    assert np.abs(example.relative_db(clean) - bigbrain).max() > 8.0, "the recipe did it"
     example.plot(clean, degraded, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000

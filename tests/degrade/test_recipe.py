@@ -12,7 +12,8 @@ import pytest
 
 from bigrestore.degrade.kernels import kernel_size
 from bigrestore.degrade.recipe import draw
-from bigrestore.degrade.schema import Range, Recipe, shipped_recipes
+from bigrestore.degrade.schema import Recipe, shipped_recipes
+from bigrestore.degrade.tables import Range
 from bigrestore.errors import InputMissingError, UsageError
 
 
@@ -21,7 +22,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_the_shipped_recipes_load_and_draw_at_every_scale() -> None:
-    assert {"default", "bigbrain20"} <= set(shipped_recipes())
+    assert {"default", "bigbrain", "optics"} == set(shipped_recipes())
     for name in shipped_recipes():
         recipe = Recipe.load(name)
         assert recipe.name == name
@@ -39,11 +40,11 @@ def test_everything_drawn_can_be_written_down() -> None:
         assert json.loads(text)["kernel"] == degradation.kernel.tolist()
 
 
-def test_the_default_recipe_keeps_to_its_shares_and_bounds() -> None:
-    drawn = draw(Recipe.load("default"), 1, 1500, rng(9))
+def test_the_optics_keep_to_their_shares_and_bounds() -> None:
+    drawn = draw(Recipe.load("optics"), 1, 1500, rng(9))
     shares = {
         "identity": (0.1, [d.identity for d in drawn]),
-        "blur": (0.675, [d.kind != "none" for d in drawn]),
+        "blur": (0.72, [d.kind != "none" for d in drawn]),
         "jpeg": (0.27, [d.storage.jpeg_quality > 0 for d in drawn]),
         "damage": (0.09, [bool(d.damage) for d in drawn]),
         "second": (0.225, [d.second is not None for d in drawn]),
@@ -51,12 +52,57 @@ def test_the_default_recipe_keeps_to_its_shares_and_bounds() -> None:
     for name, (share, happened) in shares.items():
         assert np.mean(happened) == pytest.approx(share, abs=0.04), name
     noisy = [d.noise for d in drawn if not d.identity]
-    assert all(1e-5 <= n.gain <= 4e-3 and 0.3 <= n.read * 255 <= 10.0 + 1e-9 for n in noisy)
+    assert all(1e-6 <= n.gain <= 4e-3 and 0.02 <= n.read * 255 <= 10.0 + 1e-9 for n in noisy)
+    assert np.mean([n.read * 255 < 0.5 for n in noisy]) == pytest.approx(0.3, abs=0.06)
     assert np.mean([n.correlated_share for n in noisy]) == pytest.approx(1 / 3, abs=0.03)
     assert all(40 <= d.storage.jpeg_quality <= 95 for d in drawn if d.storage.jpeg_quality)
     assert all(d.lines.jitter_px <= 0.4 for d in drawn if d.lines)
     kinds = Counter(d.kind for d in drawn)
-    assert set(kinds) == {"none", *Recipe.load("default").blur.kinds}
+    assert set(kinds) == {"none", *Recipe.load("optics").blur.kinds}
+
+
+def test_the_default_is_a_third_of_bigbrain_and_two_of_optics() -> None:
+    drawn = draw(Recipe.load("default"), 2, 1200, rng(3))
+    registered = [d for d in drawn if d.resampling is not None]
+    assert len(registered) / len(drawn) == pytest.approx(1 / 3, abs=0.04)
+    assert {d.scan_factor for d in registered} == {1, 2, 4}
+    assert all(d.scan_factor == 1 for d in drawn if d.resampling is None)
+
+
+def test_a_mixture_reads_recipes_beside_it_and_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "calm.toml").write_text("identity_probability = 1.0\n")
+    mixture = tmp_path / "mine.toml"
+    mixture.write_text('[mix]\n"calm.toml" = 3\nbigbrain = 1\n')
+    recipe = Recipe.load(mixture)
+    assert [part.recipe.name for part in recipe.mix] == ["calm", "bigbrain"]
+    drawn = draw(recipe, 1, 400, rng(1))
+    assert np.mean([d.identity for d in drawn]) == pytest.approx(0.75, abs=0.06)
+    assert not any(d.identity for d in draw(recipe.always_degrading(), 1, 50, rng(1)))
+
+
+def test_a_mixture_that_cannot_be_drawn_is_a_sentence(tmp_path: Path) -> None:
+    itself, other = tmp_path / "a.toml", tmp_path / "b.toml"
+    itself.write_text('[mix]\n"b.toml" = 1\n')
+    other.write_text('[mix]\n"a.toml" = 1\nbigbrain = 1\n')
+    for file, text, sentence in (
+        (itself, None, "mixes itself; take it out"),
+        (other, "[mix]\nbigbrain = 0\n", "weight 0 is not above zero"),
+        (other, "[mix]\nbigbrain = -1\n", "weight -1 is not above zero"),
+        (other, "[mix]\n", "a table of recipes and weights is expected"),
+        (other, "mix = 3\n", "a table of recipes and weights is expected"),
+        (other, "[mix]\nbigbrain = 1\n[noise]\nprobability = 1\n", "'noise' stands beside"),
+    ):
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(UsageError, match=sentence):
+            Recipe.load(file)
+    other.write_text("[mix]\nnonesuch = 1\n")
+    with pytest.raises(InputMissingError, match="nonesuch"):
+        Recipe.load(other)
+
+
+def test_the_old_name_of_a_shipped_recipe_is_accepted() -> None:
+    assert Recipe.load("bigbrain20") == Recipe.load("bigbrain")
 
 
 def test_an_identity_is_untouched() -> None:
@@ -110,6 +156,10 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"lines": {"jitter_px": [0, 3]}}, "0 to 3 leaves what is possible"),
     ({"blur": {"sigma_px": {"x1": [0.0, 1.0]}}}, "x1, 0 to 1 leaves what is possible"),
     ({"thickness": {"refractive_index": 0.5}}, "refractive_index, 0.5 to 0.5 leaves"),
+    ({"resampling": {"amplitude_px": [1, 9]}}, "1 to 9 leaves what is possible, 0 to 3"),
+    ({"resampling": {"orders": {"nearest": 1}}}, "'nearest' is unknown; known are linear"),
+    ({"resampling": {"passes": {"3": 1}}}, "'3' is unknown; known are 1, 2"),
+    ({"scanning": {"factors": {"8": 1}}}, "'8' is unknown; known are 1, 2, 4"),
     ({"name": 5}, "a text is expected, not 5"),
 ]
 
@@ -129,7 +179,7 @@ def test_a_recipe_without_a_name_takes_that_of_its_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_broken_file_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="neither a file nor one of bigbrain20, default"):
+    with pytest.raises(InputMissingError, match="neither a file nor one of bigbrain, default, optics"):
         Recipe.load("nonesuch")
     broken = tmp_path / "broken.toml"
     broken.write_text("[blur\n")

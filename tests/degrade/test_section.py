@@ -16,8 +16,10 @@ from bigrestore.degrade.degradation import (
     Illumination,
     Lines,
     Noise,
+    Resampling,
     SecondPass,
     Storage,
+    Wave,
     nothing,
 )
 from bigrestore.degrade.kernels import fold_downsampling, gaussian, kernel_size
@@ -46,6 +48,13 @@ def everything(scale: int) -> Degradation:
         noise=Noise(1e-3, 3 / 255, 0.4),
         storage=Storage(8, 70, (3, 1)),
         second=SecondPass(gaussian(7, 0.6), Noise(1e-4, 1 / 255, 0.3), Storage(8, 85)),
+        scan_factor=2,
+        resampling=Resampling(
+            ("linear", "cubic"),
+            (0.4, -0.7),
+            (Wave(1.1, 310.0, 0.3, 1.0), Wave(1.2, 400.0, 2.0, 0.1)),
+            (Wave(1.0, 350.0, 4.0, 2.0), Wave(1.2, 330.0, 5.0, 0.7)),
+        ),
     )
 
 

@@ -33,6 +33,8 @@ FULL = {
     "noise": {"probability": 1.0},
     "storage": {"eight_bit_probability": 1.0, "jpeg_probability": 1.0},
     "second_pass": {"probability": 1.0, "storage": {"jpeg_probability": 1.0}},
+    "scanning": {"factors": {"2": 1.0}},
+    "resampling": {"probability": 1.0, "amplitude_px": 3.0, "period_px": 300.0},
 }
 
 
@@ -169,7 +171,7 @@ def test_the_command_line_degrades_a_whole_section(tmp_path: Path, monkeypatch: 
     source = save(tmp_path / "c.zarr", pixels(64, 80))
     out = tmp_path / "out"
     result = CliRunner().invoke(
-        app, [str(source), str(out), "--scale", "2", "--whole", "--recipe", "bigbrain20"]
+        app, [str(source), str(out), "--scale", "2", "--whole", "--recipe", "bigbrain"]
     )
     assert result.exit_code == 0, result.output
     assert open_section(out / "lq.ome.zarr").shape == (1, 32, 40)

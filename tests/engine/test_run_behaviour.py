@@ -99,6 +99,14 @@ def test_background_is_interpolated_and_no_tissue_is(
     assert method.calls < everything.calls
 
 
+def test_noisy_glass_is_restored_like_tissue(tmp_path: Path, tissue: np.ndarray) -> None:
+    slide = glass(tissue, 4.0)
+    method = Fir()
+    go(save_zarr(tmp_path / "in.zarr", slide), tmp_path / "out.zarr", method, mask="auto")
+    whole = method.whole(slide.astype(np.float32) / np.float32(255)) * np.float32(255)
+    np.testing.assert_array_equal(level0(tmp_path / "out.zarr"), np.rint(whole).astype(np.uint8))
+
+
 def test_background_does_not_depend_on_the_cut(tmp_path: Path, tissue: np.ndarray) -> None:
     source = save_zarr(tmp_path / "in.zarr", glass(tissue, 2.0))
     stores = []

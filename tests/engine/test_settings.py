@@ -79,6 +79,21 @@ from bigrestore.settings import RunSettings, ScoreSettings, load_config
         ("roi", (None, (0, 10), (0, 10.5))),
         ("roi", ((0, 1), None, (0, 10))),
         ("roi", np.zeros((3, 2), int)),
+        ("blur", -0.1),
+        ("blur", "wide"),
+        ("blur", "0.6,0.4"),
+        ("blur", "0.6,-0.4,0"),
+        ("blur", math.nan),
+        ("blur", "nan"),
+        ("blur", (0.6, 0.4, math.inf)),
+        ("blur", True),
+        ("blur", ()),
+        ("blur", ["0.6"]),
+        ("noise", -1),
+        ("noise", 64.5),
+        ("noise", math.nan),
+        ("noise", "3"),
+        ("noise", True),
         ("report", "yes"),
         ("report_sample", 0),
         ("fail_if", ""),
@@ -118,6 +133,23 @@ def test_numbers_of_numpy_are_numbers() -> None:
     score = ScoreSettings(sample=np.int64(7), tile_size=np.int32(96), metrics=["niqe"])
     assert (score.sample, score.tile_size, score.metrics) == (7, 96, ("niqe",))
     assert RunSettings(roi=[[0, 10], [np.int32(2), 5]]).roi == (None, (0, 10), (2, 5))
+
+
+def test_a_blur_is_one_sigma_or_two_and_an_angle() -> None:
+    for value in (0.6, "0.6", [0.6], np.float64(0.6), (0.6, 0.6, 45)):
+        assert RunSettings(blur=value).blur == (0.6, 0.6, 0.0)  # type: ignore[arg-type]
+    for value in ("0.6, 0.4, 210", [0.6, 0.4, 30], (0.6, np.float64(0.4), -150)):
+        assert RunSettings(blur=value).blur == (0.6, 0.4, 30.0)  # type: ignore[arg-type]
+    assert RunSettings(noise=np.float32(3)).noise == 3
+    with pytest.raises(UsageError, match="--blur and --kernel"):
+        RunSettings(blur=(0.6, 0.6, 0.0), kernel="k.npy")
+
+
+def test_blur_and_noise_are_facts_only_where_they_are_given() -> None:
+    facts = RunSettings().pixel_facts()
+    assert not {"blur", "noise"} & facts.keys()
+    given = RunSettings(blur=(0.6, 0.4, 30.0), noise=0.0).pixel_facts()
+    assert given == facts | {"blur": [0.6, 0.4, 30.0], "noise": 0.0}
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:12", "mps"])
@@ -206,7 +238,15 @@ def test_what_changes_pixels_changes_the_facts_and_nothing_else_does() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": "tiny"}, {"realness": 0.5}, {"kernel": "k.npy"}, {"device": "cuda"}, {"precision": "bf16"}],
+    [
+        {"model": "tiny"},
+        {"realness": 0.5},
+        {"kernel": "k.npy"},
+        {"blur": 0},
+        {"noise": 0},
+        {"device": "cuda"},
+        {"precision": "bf16"},
+    ],
 )
 def test_flags_that_mean_nothing_to_an_interpolation_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

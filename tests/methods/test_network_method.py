@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, shift
 
-from bigrestore.degrade.kernels import equivalent_sigma, gaussian
+from bigrestore.degrade.kernels import equivalent_sigma, fold_downsampling, gaussian
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.methods import network
 from bigrestore.methods.base import TileBatch
@@ -59,6 +59,35 @@ def test_a_given_kernel_replaces_the_estimate() -> None:
     for count in (0, 3):
         statistics = make(kernel=kernel).analyse(windows(count))
         assert equivalent_sigma(statistics.kernel) == pytest.approx(equivalent_sigma(kernel), abs=1e-3)
+
+
+def test_given_noise_replaces_the_estimate_and_the_rest_is_still_read() -> None:
+    read, told = (
+        make().analyse(windows(3)),
+        make(read_noise=3 / 255, kernel=gaussian(21, 2.0)).analyse(windows(3)),
+    )
+    assert (told.noise_gain, told.read_noise) == pytest.approx((0.0, 3 / 255))
+    assert told.details["jpeg_quality"] == read.details["jpeg_quality"]
+    assert told.details["given"] == "blur, noise"
+    assert "given" not in read.details
+    np.testing.assert_array_equal(told.psi[12:], read.psi[12:])
+    assert np.abs(told.psi[:10] - read.psi[:10]).max() > 0.01, "the kernel is told"
+    assert np.abs(told.psi[10:12] - read.psi[10:12]).min() > 0.01, "the noise is told"
+    unseen = make(read_noise=3 / 255).analyse(windows(0))
+    assert (unseen.read_noise, unseen.details["given"]) == (3 / 255, "noise")
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_kernel_beside_its_place_moves_no_output(scale: int, caplog: pytest.LogCaptureFixture) -> None:
+    kernel = gaussian(21, 1.2) if scale == 1 else fold_downsampling(gaussian(21, 1.2), "area", 2)
+    beside = shift(np.pad(kernel, 2), (0.4, -0.7), order=5)
+    made, moved = (make(scale, kernel=np.clip(each, 0, None)) for each in (kernel, beside))
+    assert "off its place by +0.40 rows and -0.70 columns" in caplog.text
+    found = [restored(method, 3) for method in (made, moved)]
+    unmoved = make(scale, kernel=kernel)
+    unmoved.kernel = fit_kernel(beside / beside.sum(), 21)
+    assert np.abs(found[0] - found[1]).max() < 5e-4
+    assert np.abs(found[0] - restored(unmoved, 3)).max() > 5e-3, "what was moved is seen"
 
 
 def restored(method: NetworkMethod, windows_seen: int) -> np.ndarray:
@@ -131,6 +160,11 @@ def test_another_kernel_is_another_run() -> None:
     said = {str(make(kernel=gaussian(9, sigma)).describe()["kernel"]) for sigma in (1.2, 1.2, 1.3)}
     assert len(said) == 2
     assert make().describe()["kernel"] == "estimated"
+    assert "noise" not in make().describe()
+    assert [make(read_noise=level / 255).describe()["noise"] for level in (0, 3)] == [
+        "given, 0 of 255",
+        "given, 3 of 255",
+    ]
 
 
 def test_realness_is_refused_without_a_prior_and_out_of_range() -> None:

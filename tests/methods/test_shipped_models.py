@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from bigrestore.errors import UsageError
 from bigrestore.methods.base import TileBatch
 from bigrestore.methods.network import NetworkMethod
 from bigrestore.nn.checkpoint import load_model, read_checkpoint, shipped_models
@@ -15,8 +16,9 @@ from bigrestore.nn.redegrade import redegrade
 from bigrestore.train.frechet import texture_features
 from bigrestore.train.prior import sample_patches
 
-WITH_PRIOR = [name for name, path in shipped_models().items() if read_checkpoint(path)[0]["prior"]]
-pytestmark = pytest.mark.skipif(not WITH_PRIOR, reason="no shipped model has a prior")
+INFO = {name: read_checkpoint(path)[0] for name, path in shipped_models().items()}
+WITH_PRIOR = [name for name, info in INFO.items() if info["prior"]]
+JOINED = [name for name in WITH_PRIOR if "halo_prior_px" in INFO[name]]
 
 
 def prior_of(name: str) -> Generator:
@@ -35,7 +37,7 @@ def test_samples_of_the_prior_alone_are_detail_and_of_many_kinds(name: str) -> N
     assert float(texture_features(patches).std(0).mean()) > 0.1, "patches differ in contrast and grain"
 
 
-@pytest.mark.parametrize("name", WITH_PRIOR)
+@pytest.mark.parametrize("name", JOINED)
 def test_the_bridge_has_not_made_the_prior_forget_tissue(name: str) -> None:
     training = load_model(name).info["training"]
     before = training["bridge"]["figures"]["frechet_prior_before"]
@@ -43,7 +45,7 @@ def test_the_bridge_has_not_made_the_prior_forget_tissue(name: str) -> None:
     assert last <= 1.2 * before
 
 
-@pytest.mark.parametrize("name", WITH_PRIOR)
+@pytest.mark.parametrize("name", JOINED)
 def test_the_realness_that_a_model_states_is_the_one_that_its_card_measured(name: str) -> None:
     stated = load_model(name).realness
     card = shipped_models()[name].with_suffix(".md").read_text(encoding="utf-8")
@@ -67,12 +69,19 @@ def blurred_section(kind: str) -> np.ndarray:
     return np.asarray(np.rint(255 * noisy.clip(0, 1)) / 255, np.float32)
 
 
+@pytest.mark.parametrize("name", [name for name in WITH_PRIOR if name not in JOINED])
+def test_a_prior_that_is_not_joined_is_not_used(name: str) -> None:
+    assert load_model(name).realness == 0
+    with pytest.raises(UsageError, match="not joined to its U-Net"):
+        NetworkMethod(load_model(name), realness=0.1, device="cpu")
+
+
 @pytest.mark.parametrize("kind", ["white edge", "light"])
 @pytest.mark.parametrize("name", list(shipped_models()))
 def test_regional_grey_is_held_where_much_is_clipped(name: str, kind: str) -> None:
     x = blurred_section(kind)
     tiles = x.reshape(4, 128, 4, 128).swapaxes(1, 2).reshape(16, 128, 128)
-    for realness in (0.0, 1.0):
+    for realness in (0.0, 1.0) if name in JOINED else (0.0,):
         method = NetworkMethod(load_model(name), realness=realness, device="cpu", precision="fp32")
         statistics = method.analyse(tiles)
         y = method.restore(TileBatch(x[None], None, np.zeros((1, 2), np.int64), 0), statistics).pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ import torch
 from safetensors.torch import save_file
 
 from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
-from bigrestore.nn.checkpoint import load_model, read_checkpoint, save_model, shipped_models, update_info
+from bigrestore.nn.checkpoint import (
+    METADATA_KEY,
+    ZERO_WHERE_MISSING,
+    hash_tensors,
+    load_model,
+    read_checkpoint,
+    save_model,
+    shipped_models,
+    update_info,
+)
 from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
 
@@ -30,6 +40,39 @@ def test_what_is_saved_comes_back(saved: Path) -> None:
     assert model.info["training"] == {"note": "none"}
     for name, tensor in model.restorer.state_dict().items():
         torch.testing.assert_close(tensor, original.state_dict()[name].half().float(), atol=1e-6, rtol=0)
+
+
+def resaved_without(path: Path, *left_out: str) -> None:
+    """Write a checkpoint again without some tensors, its hash put right."""
+    info, tensors = read_checkpoint(path)
+    kept = {name: tensor for name, tensor in tensors.items() if name not in left_out}
+    assert len(kept) == len(tensors) - len(left_out)
+    info["sha256"] = hash_tensors(kept)
+    save_file(kept, path, metadata={METADATA_KEY: json.dumps(info)})
+
+
+def test_a_model_of_before_the_coupling_makes_what_it_made(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, written = tmp_path / "old.safetensors", Restorer(get_preset("nano"), 2, with_prior=True)
+    save_model(path, written, {"halo_px": 96})
+    names = {name for name in written.state_dict() if ".coupling." in name}
+    assert names == set(ZERO_WHERE_MISSING)
+    resaved_without(path, *names)
+    prior = load_model(path).restorer.prior
+    assert prior is not None
+    origin, codes = torch.zeros(1, 2, dtype=torch.int64), torch.randn(1, 48, 3, 3)
+    with torch.no_grad():
+        made = prior(codes, None, 0, 0, origin)
+        prior.coupling = torch.nn.PixelShuffle(2)  # type: ignore[assignment]
+        assert torch.equal(made, prior(codes, None, 0, 0, origin))
+
+
+def test_any_other_missing_weight_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "torn.safetensors"
+    save_model(path, Restorer(get_preset("nano"), 2, with_prior=True), {"halo_px": 96})
+    resaved_without(path, "prior.levels.0.grey_bias")
+    with pytest.raises(ModelError, match="does not hold the weights"):
+        load_model(path)
 
 
 def test_saving_twice_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:

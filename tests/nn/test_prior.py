@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bigrestore.errors import UsageError
 from bigrestore.nn.latent import LATENT_LAYER, sample_z_field
 from bigrestore.nn.noise import hashed_normal_fields
 from bigrestore.nn.presets import PRESETS
-from bigrestore.nn.prior import EXTRA_CHANNELS_MIN, FIRST_SHARE, Generator
+from bigrestore.nn.prior import EXTRA_CHANNELS_MIN, FIRST_SHARE, Generator, PhaseCoupling
 from bigrestore.nn.unet import LINEAR_GUESSES, UNet
 
 CHANNELS, LATENT, ALIGNMENT = (8, 12, 16, 20), 12, 16
@@ -18,7 +18,7 @@ ZERO = torch.zeros(1, 2, dtype=torch.int64)
 
 
 def make(scale: int = 1, unshuffle: int = 2, channels: tuple[int, ...] = CHANNELS) -> Generator:
-    """Build a small generator as wild as a trained one: noise on, bridges, shares and deltas away from zero."""
+    """Build a small generator as wild as a trained one: noise on, bridges, shares, deltas, coupling away from zero."""
     torch.manual_seed(0)
     generator = Generator(channels, LATENT, scale, unshuffle)
     with torch.no_grad():
@@ -27,7 +27,8 @@ def make(scale: int = 1, unshuffle: int = 2, channels: tuple[int, ...] = CHANNEL
             if level.bridge is not None:
                 for parameter in level.bridge.second.parameters():  # type: ignore[union-attr]
                     parameter.normal_(std=0.2)
-        for parameter in [*generator.deltas.parameters(), *generator.shares.parameters()]:
+        wild = [generator.deltas, generator.shares, generator.coupling]
+        for parameter in [p for module in wild if module is not None for p in module.parameters()]:
             parameter.normal_()
     return generator
 
@@ -210,13 +211,56 @@ def test_gradients_reach_every_parameter(scale: int) -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@torch.inference_mode()
+def test_a_new_coupling_is_the_plain_shuffle_to_the_bit(scale: int) -> None:
+    generator = make(scale)
+    assert generator.coupling is not None
+    w_field, features = draw_w(generator, 3, 3), draw_features(3, 3)
+    coupled = generator(w_field, features, 0, 0, ZERO)
+    generator.coupling = PhaseCoupling(2)
+    fresh = generator(w_field, features, 0, 0, ZERO)
+    generator.coupling = nn.PixelShuffle(2)  # type: ignore[assignment]
+    plain = generator(w_field, features, 0, 0, ZERO)
+    assert torch.equal(fresh, plain)
+    assert (coupled - plain).abs().max() > 0.01
+
+
+@torch.inference_mode()
+def test_the_coupling_reaches_one_node_and_one_pixel_further() -> None:
+    coupling = make().coupling
+    assert coupling is not None
+    node = torch.zeros(1, 4, 9, 9)
+    node[0, :, 4, 4] = 1
+    rows = coupling(node)[0, 0].abs().sum(1).nonzero().flatten().tolist()
+    assert (rows[0], rows[-1]) == (8 - 3, 9 + 3), "rows 8 and 9 are the node's own"
+
+
+@torch.inference_mode()
+def test_a_generator_without_a_shuffle_has_no_coupling() -> None:
+    assert make(2, unshuffle=1).coupling is None
+
+
+@torch.inference_mode()
+def test_the_coupling_can_take_a_checkerboard_away() -> None:
+    coupling = PhaseCoupling(2)
+    texture, checkerboard = torch.randn(1, 1, 32, 32), torch.tensor([1.0, -1.0, -1.0, 1.0])
+    low_pass = torch.tensor([1.0, 2.0, 1.0]) / 4
+    coupling.pixels[0, 0] = torch.outer(low_pass, low_pass)
+    coupling.pixels[0, 0, 1, 1] -= 1
+    coupling.pixels.mul_(3)
+    heads = nn.functional.pixel_unshuffle(texture, 2)
+    with_pattern = coupling(heads + checkerboard[:, None, None])
+    torch.testing.assert_close(with_pattern[..., 1:-1, 1:-1], coupling(heads)[..., 1:-1, 1:-1])
+
+
 def test_a_new_generator_learns_its_noise_and_its_bridges() -> None:
     torch.manual_seed(0)
     generator = Generator(CHANNELS, LATENT, 1, 2)
     detail = generator(draw_w(generator, 3, 3), draw_features(3, 3), 0, 0, ZERO)
     (detail * torch.randn_like(detail)).sum().backward()
     for name, parameter in generator.named_parameters():
-        if "noise_strength" in name or "bridge.second" in name or "deltas" in name:
+        if any(part in name for part in ("noise_strength", "bridge.second", "deltas", "coupling")):
             assert parameter.grad is not None, name
             assert parameter.grad.abs().max() > 0, name
 

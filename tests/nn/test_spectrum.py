@@ -35,7 +35,7 @@ def test_a_gaussian_blur_falls_by_its_transfer_function() -> None:
     windows = white(128, 0.15, 24)
     blurred = redegrade(windows, torch.from_numpy(gaussian(21, 1.2)), 1)
     fall = (decades(blurred) - decades(windows))[4]
-    radius = 0.03 + 4 * 0.57 / 19
+    radius = 0.03 + 4 * 0.57 / 23
     expected = -2 * (torch.pi * radius * 1.2) ** 2 * 2 / torch.log(torch.tensor(10.0))
     assert float((fall.mean() - expected).abs()) < 0.1
 

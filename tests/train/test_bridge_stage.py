@@ -25,6 +25,7 @@ from bigrestore.nn.redegrade import KERNEL_PX
 from bigrestore.train import bridge, halo, prior
 from bigrestore.train.bridge import BridgeStage
 from bigrestore.train.card import STAGES
+from bigrestore.train.detail import cut_patches
 from bigrestore.train.losses import code_discrepancy, feature_l1, hinge_critic_loss, local_artifact_l1
 from bigrestore.train.prior import PriorStage
 from bigrestore.train.stages import StageOptions, train_stage
@@ -73,6 +74,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.split(".")[0] for name in moved} == {"latent_head", "prior"}
     assert any(".bridge." in name for name in moved)
+    assert {"prior.coupling.nodes", "prior.coupling.pixels"} <= moved
     assert "prior.levels.0.first.weight" in moved, "after seven tenths of the schedule the prior learns too"
     info = load_model(bridged).info
     assert set(info["training"]) == {"estimator", "fidelity", "prior", "bridge"}
@@ -82,7 +84,8 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     assert load_model(bridged).halo_for(0.0) == info["halo_px"]
     assert load_model(bridged).halo_for(1.0) == info["halo_prior_px"]
     figures = info["training"]["bridge"]["figures"]
-    names = {f"{figure}_{y}" for figure in ("gain", "sharpness", "frechet") for y in ("y0", "y1")}
+    kinds = ("gain", "sharpness", "frechet", "nyquist_db")
+    names = {f"{kind}_{y}" for kind in kinds for y in ("y0", "y1")}
     assert set(figures) == names | {"frechet_prior", "frechet_prior_before"}
     before = load_model(bridged).info["training"]["prior"]["figures"]["frechet_kept"]
     assert figures["frechet_prior_before"] == pytest.approx(before, rel=0.02), "float16 lies between the two"
@@ -134,6 +137,53 @@ def test_the_prior_is_frozen_for_seven_tenths_of_the_way(
     train_stage("bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, start=prior_model))
     assert [moves for moves, _ in seen.values()] == [False] * 7 + [True] * 3
     assert all(head for _, head in seen.values())
+
+
+def test_the_critic_sees_every_phase_of_the_grid_and_both_sides_at_one_place(
+    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, np.ndarray]] = []
+
+    def watched(images: Tensor, corners: np.ndarray, side: int) -> Tensor:
+        seen.append((images, corners))
+        return cut_patches(images, corners, side)
+
+    monkeypatch.setattr(bridge, "cut_patches", watched)
+    train_stage("bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, start=prior_model))
+    assert len(seen) == 3 * 10, "made, real and what is interpolated, of ten steps"
+    for step in range(10):
+        assert len({corners.tobytes() for _, corners in seen[3 * step : 3 * step + 3]}) == 1
+    corners = np.concatenate([corners for _, corners in seen])
+    assert {(y, x) for y, x in (corners % 2).tolist()} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert np.abs(corners - bridge.RIM_PX).max() <= 1
+
+
+def test_all_losses_count_by_their_weights(
+    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, seen = BridgeStage.step, []
+
+    def watched(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
+        losses = step(self, number, progress)
+        seen.append({name: float(loss.detach()) for name, loss in losses.items()})
+        return losses
+
+    monkeypatch.setattr(BridgeStage, "step", watched)
+    train_stage(
+        "bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, steps=3, start=prior_model)
+    )
+    weights = {
+        "charbonnier": bridge.CHARBONNIER,
+        "hinge": bridge.ADVERSARIAL,
+        "features": bridge.FEATURES,
+        "artifact": bridge.ARTIFACT,
+        "mmd": bridge.DISCREPANCY,
+        "nyquist": bridge.NYQUIST,
+    }
+    for losses in seen:
+        assert all(losses[name] != 0 for name in weights)
+        total = sum(weight * losses[name] for name, weight in weights.items())
+        assert losses["loss"] == pytest.approx(total, rel=1e-5)
 
 
 def test_a_prior_frozen_to_the_end_keeps_its_bits(

@@ -27,9 +27,10 @@ CORTEX, MOUSE, NISSL = "human_cortex_cellbody_inm1", "brain_section_dab_mouse", 
 
 
 def tissue(height: int = 192, width: int = 256, seed: int = 0, level: float = 0.6) -> NDArray[Any]:
-    """Sharp texture around a grey level, uint8."""
-    rng = np.random.default_rng(seed)
-    return np.clip(255 * (level + 0.12 * rng.standard_normal((height, width))), 0, 255).astype(np.uint8)
+    """Sharp texture around a grey level, uint8, whose power falls by some 9 dB."""
+    white = np.random.default_rng(seed).standard_normal((height, width))
+    texture = gaussian(white, 0.5)
+    return np.clip(255 * (level + 0.12 * texture / texture.std()), 0, 255).astype(np.uint8)
 
 
 def gaussian(image: NDArray[Any], sigma: float) -> NDArray[Any]:
@@ -76,7 +77,7 @@ def test_unaugmented_patches_are_windows_of_the_image() -> None:
 
 def test_every_symmetry_is_drawn() -> None:
     ramp = np.add.outer(2 * np.arange(64), np.arange(64)).astype(np.uint8)
-    rule = WindowRule(tissue=0, contrast=0, sharpness=0)
+    rule = WindowRule(tissue=0, contrast=0, fall_db=99, flat_db=-99)
     source = PatchSource(
         [GreyImage("a.png", ramp)], 64, scale_weights={1.0: 1.0}, rule=rule, remap_probability=0
     )
@@ -100,9 +101,15 @@ def test_groups_are_drawn_by_their_weights() -> None:
 
 def test_a_group_may_have_scales_of_its_own() -> None:
     big = [GreyImage(f"{NISSL}__0.png", tissue(400, 400))]
-    source = PatchSource(big, 64, group_scale_weights={NISSL: {0.5: 1.0, 0.25: 1.0}})
+    source = PatchSource(big, 64, group_scale_weights={NISSL: {0.5: 1.0, 0.35: 1.0}})
     factors = Counter(level.factor for level in source._levels)
-    assert set(factors) == {0.5, 0.25}
+    assert set(factors) == {0.5, 0.35}
+
+
+def test_a_handful_of_windows_is_drawn_less() -> None:
+    many = [*images(MOUSE, count=4), GreyImage(f"{CORTEX}__0.png", tissue(70, 70))]
+    source = PatchSource(many, 64, group_weights={CORTEX: 1.0, MOUSE: 1.0}, scale_weights={1.0: 1.0})
+    assert 0 < source.groups[CORTEX] < 0.05
 
 
 def test_empty_background_is_not_drawn() -> None:
@@ -152,10 +159,10 @@ def test_few_windows_are_said(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"patch_px": 3}, {"scale": 3}, {"remap_probability": 2.0}, {"group_weights": {"a": -1.0}}]
+    "wrong", [{"patch_px": 3}, {"remap_probability": 2.0}, {"group_weights": {"a": -1.0}}]
 )
 def test_absurd_arguments_are_sentences(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"give|has the scale"):
+    with pytest.raises(UsageError, match="give"):
         PatchSource(images(CORTEX), **({"patch_px": 64} | wrong))
     with pytest.raises(UsageError, match="at least one"):
         PatchSource(images(CORTEX), 64).draw(0, np.random.default_rng(0))

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigrestore.errors import UsageError
-from bigrestore.train.losses import charbonnier, fft_amplitude_l1, kernel_l1, pyramid_l1
+from bigrestore.train.losses import (
+    charbonnier,
+    fft_amplitude_l1,
+    kernel_l1,
+    nyquist_db,
+    nyquist_lines,
+    nyquist_penalty,
+    pyramid_l1,
+)
 
 IMAGE_LOSSES = [charbonnier, pyramid_l1, fft_amplitude_l1]
 
@@ -90,3 +98,62 @@ def test_kernel_loss_does_not_depend_on_kernel_size() -> None:
         mask = torch.tensor([1.0, 0.0, 0.0])
         half = torch.stack([other[0], one[0], one[0]])
         assert float(kernel_l1(half, one, mask)) == pytest.approx(0.2, rel=1e-5)
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def every_second(side: int) -> torch.Tensor:
+    """Return +1 and -1 in turn."""
+    return 1.0 - 2.0 * (torch.arange(side) % 2)
+
+
+@pytest.mark.parametrize(("count", "side"), [(16, 64), (4, 160), (8, 81)])
+def test_white_noise_has_no_lines_at_nyquist(count: int, side: int) -> None:
+    made, real = (0.03 * normal(seed, count, 1, side, side) for seed in (0, 1))
+    assert 10 * nyquist_lines(made).abs().max() < 2
+    assert float(nyquist_penalty(made, real)) < 0.06
+
+
+@pytest.mark.parametrize("kind", ["columns", "rows", "checkerboard"])
+def test_each_line_is_seen_where_it_is_and_goes_down_its_gradient(kind: str) -> None:
+    real, waves, stripes = 0.03 * normal(0, 8, 1, 64, 64), torch.sin(torch.arange(64) / 3.0), every_second(64)
+    pattern = {
+        "columns": torch.outer(waves, stripes),
+        "rows": torch.outer(stripes, waves),
+        "checkerboard": torch.outer(stripes, stripes),
+    }[kind]
+    strength = torch.tensor(0.02, requires_grad=True)
+    made = 0.03 * normal(1, 8, 1, 64, 64) + strength * pattern
+    loss = nyquist_penalty(made, real)
+    loss.backward()
+    assert float(loss.detach()) > 0.15
+    assert strength.grad is not None
+    assert float(strength.grad) > 0, "a weaker pattern costs less"
+    above = nyquist_lines(made.detach()) - nyquist_lines(real)
+    assert ["columns", "rows", "checkerboard"][int(above.argmax())] == kind
+    turned = nyquist_lines(made.detach().mT)[[1, 0, 2]]
+    torch.testing.assert_close(turned, nyquist_lines(made.detach()), rtol=0, atol=0.1)
+
+
+def test_a_faint_pattern_in_step_with_the_grid_is_seen_in_the_mean_of_the_patches() -> None:
+    real, texture = (0.03 * normal(seed, 64, 1, 64, 64) for seed in (0, 1))
+    pattern = 0.5 / 255 * torch.outer(every_second(64), every_second(64))
+    wanted = nyquist_lines(real)
+    assert nyquist_db(texture + pattern, wanted, 1) < 4
+    assert nyquist_db(texture + pattern, wanted, 16) > 10
+    assert nyquist_db(texture, wanted, 16) < 3
+    assert float(nyquist_penalty(texture + pattern, real)) > 0.2
+    assert float(nyquist_penalty((texture + pattern)[:1], real)) < 0.1
+
+
+def test_patches_that_are_flat_or_too_small_for_lines() -> None:
+    flat = torch.full((2, 1, 64, 64), 0.5, requires_grad=True)
+    loss = nyquist_penalty(flat, flat.detach())
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()
+    with pytest.raises(UsageError, match="at least 50 pixels, not 48 x 64"):
+        nyquist_lines(torch.zeros(1, 1, 48, 64))

@@ -176,7 +176,7 @@ def test_the_command_trains(tissue: Path, tmp_path: Path) -> None:
 
 def test_windows_of_a_set_are_of_one_image_and_one_degradation(tissue: Path) -> None:
     training, held_out = split_by_section(load_images(tissue))
-    sources = [PatchSource(images, patch_size(64, 1), 1) for images in (training, held_out)]
+    sources = [PatchSource(images, patch_size(64, 1)) for images in (training, held_out)]
     pairs = PairSource(
         *sources, Recipe.load("default"), 1, seed=0, device=torch.device("cpu"), held_out_count=8, together=4
     )

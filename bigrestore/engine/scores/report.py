@@ -29,6 +29,7 @@ from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
 from bigrestore.geometry import Box
 from bigrestore.io.section import open_section
+from bigrestore.profile_words import reading
 from bigrestore.score.grid import Place
 from bigrestore.score.tiles import FAILED, Row, missing_rows
 from bigrestore.settings import RunSettings
@@ -131,7 +132,7 @@ class RunReport:
 
         rows, native = self._collect(progress, flag)
         columns = self._with_run_figures(rows)
-        facts = self._facts() | {"blobs": self._blobs(columns)}
+        facts = self._facts() | {"blobs": self._blobs(columns)} | self._readings()
         if native is not None:
             facts["before_native"] = summarise(to_table(native), resamples=1)
         region = self._plan.grid.region
@@ -253,6 +254,13 @@ class RunReport:
                 pixels += height * width
         found, unsupported = (sum(total[index] for total in blocks.values()) for index in (0, 1))
         return {"found": found, "unsupported": unsupported, "pixels": pixels, "blocks": blocks}
+
+    def _readings(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what was read of each section, under `read`; nothing where the method reads nothing."""
+        region, profiles = self._plan.grid.region, self._job.profiles
+        scale = int(self._plan.grid.scale)
+        found = [reading(profiles.of(z).statistics, z, scale) for z in range(region.z0, region.z1)]
+        return {"read": found} if any(each["says"] for each in found) else {}
 
     def _sums(self, stat: str) -> dict[tuple[int, int, int], list[float]]:
         """Return the sums of a statistic over the blocks that a tile lies in."""

@@ -18,7 +18,7 @@ from bigrestore.engine.owned import REPORT_FILES
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.scores.report_place import remove_files
 from bigrestore.engine.scores.start import score_plan
-from bigrestore.engine.scores.table import blob_rows, score_rows
+from bigrestore.engine.scores.table import blob_rows, reading_rows, score_rows
 from bigrestore.engine.summary import ReportResult
 from bigrestore.errors import output_error
 from bigrestore.methods.base import Method
@@ -89,7 +89,8 @@ def report_result(
     folder: Path, summary: dict[str, Any], failures: list[str], settings: RunSettings
 ) -> ReportResult:
     """Return what a run says of its report: the figures for people, what failed, and what `--fail-if` came to."""
-    rows = score_rows(summary, SHOWN) + blob_rows(summary["facts"])
+    facts = summary["facts"]
+    rows = reading_rows(facts) + score_rows(summary, SHOWN) + blob_rows(facts)
     return ReportResult(str(folder), rows, failures, failed_check(summary, settings))
 
 

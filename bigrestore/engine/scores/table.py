@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bigrestore.profile_words import of_sections
 from bigrestore.score.tiles import PLACE, Row
 
 Columns = dict[str, list[Any]]
@@ -73,6 +74,12 @@ def blob_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{blobs['unsupported']:,} of {blobs['found']:,} without support in the input ({share:.2%})",
         )
     ]
+
+
+def reading_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was read of the sections of a run as a line for people; nothing where nothing was."""
+    said = of_sections(facts.get("read", ()))
+    return [("read", said)] if said else []
 
 
 def _figure(entry: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ NAMES = {
     "versions": "Versions",
     "failures": "What failed",
 }
-HIDDEN = {"lower_better", "thumbnail_z", "origin_px", "before_native", "blobs"}
+HIDDEN = {"lower_better", "thumbnail_z", "origin_px", "before_native", "blobs", "read"}
 EVERY_TILE = "Every tile of the grid was looked at; none was left out by sampling."
 
 

@@ -24,6 +24,7 @@ from bigrestore.score.page.markup import (
     plural,
     signed,
     table,
+    text_cell,
 )
 from bigrestore.score.page.material import Material
 
@@ -204,9 +205,11 @@ def _table(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
     if len(sections) > MOST_ROWS:
         first = sorted(sections, key=lambda entry: (-abs(marked.get(entry["z"], 0.0)), entry["z"]))
         shown = sorted(first[:MOST_ROWS], key=lambda entry: entry["z"])
+    read = {each["z"]: each["says"] for each in material.facts.get("read", ())}
     headings = [Cell("z"), Cell("Tiles"), Cell("Valid"), Cell("Mean grey, %"), Cell("Jump, %")]
     for column in columns:
         headings += [Cell(escape(column.label))] + ([Cell("change")] if material.twin(column) else [])
+    headings += [Cell("What was read", numeric=False)] if read else []
     rows = []
     for entry in shown:
         row = [number_cell(float(entry[name]), 0) for name in ("z", "tiles", "valid")]
@@ -221,6 +224,7 @@ def _table(material: Material, sections: Sequence[Mapping[str, Any]]) -> str:
             row.append(number_cell((figures["image"] or [None] * 3)[1], digits))
             if material.twin(column):
                 row.append(number_cell((figures.get("change") or [None] * 3)[1], digits, change=True))
+        row += [text_cell(read.get(entry["z"], ""))] if read else []
         rows.append(row)
     capped = (
         f" (the {count(MOST_ROWS)} with the largest jumps, of {count(len(sections))})"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bigrestore.profile_words import of_sections
 from bigrestore.score.columns import COLUMNS, Column
 from bigrestore.score.page.markup import count, escape, listed, number, percent, plural, short_name, signed
 from bigrestore.score.page.material import Material
@@ -163,7 +164,7 @@ def _single_sentence(material: Material, column: Column) -> str:
 def _beside(material: Material) -> list[str]:
     """Return the sentences on what the scores cannot see."""
     lines = _smoothing(material) if material.pair else []
-    return [*_failures(material), *lines, *_restored(material), *_jumps(material)]
+    return [*_failures(material), *_read(material), *lines, *_restored(material), *_jumps(material)]
 
 
 def _failures(material: Material) -> list[str]:
@@ -174,6 +175,16 @@ def _failures(material: Material) -> list[str]:
     return [
         f'<span class="mark worse">failed</span> {plural(failed, "tile")} could not be scored; see the end.'
     ]
+
+
+def _read(material: Material) -> list[str]:
+    """Say what the run read of its sections, by which it restored them."""
+    readings = material.facts.get("read", ())
+    said = of_sections(readings)
+    if not said:
+        return []
+    where = "; each is in the table of the sections" if len(readings) > 1 else ""
+    return [f"What was read of the input: {escape(said)}{where}."]
 
 
 def _smoothing(material: Material) -> list[str]:
