@@ -11,7 +11,7 @@ import numbers
 import re
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -25,6 +25,9 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 MAPS = ("residual", "invented", "uncertainty")
 """What may be written beside the image, in the order in which it is."""
+
+FULL = "full"
+"""In the place of two values: the range of the type is meant."""
 
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
 CLUSTERS = ("slurm", "pbs", "lsf")
@@ -47,6 +50,7 @@ LONGEST_SHOWN = 80
 
 VoxelSize = tuple[float | None, float | None, float | None]
 Span = tuple[int, int]
+ValueRange = tuple[float, float] | Literal["full"]
 Blur = tuple[float, float, float]
 """Sigma along a direction and across it in input pixels, and the direction in degrees from +x towards +y."""
 
@@ -179,13 +183,28 @@ def check_overlap(_: object, attribute: attrs.Attribute[Any], value: Any) -> Non
         refuse(attribute, value, f"it takes an even number of output pixels from 0 to {BLOCK_PX}")
 
 
+def to_range(value: object) -> object:
+    """Turn two numbers, also as words of a command line, into a pair; one word that stands twice is one."""
+    plain = to_plain(value)
+    if not (isinstance(plain, tuple) and len(plain) == 2 and all(isinstance(item, str) for item in plain)):
+        return plain
+    try:
+        return plain[0] if plain[0] == plain[1] == FULL else tuple(map(float, plain))
+    except ValueError:
+        return plain
+
+
 def check_range(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Take two rising numbers, or None."""
-    if value is None:
+    """Take two rising numbers, `full`, or None."""
+    if value is None or (isinstance(value, str) and value == FULL):
         return
     good = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
     if not good:
-        refuse(attribute, value, "it takes two numbers, the value of black and the larger value of white")
+        refuse(
+            attribute,
+            value,
+            "it takes two numbers, the value of black and the larger value of white, or full for the range of the type",
+        )
 
 
 def check_voxels(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:

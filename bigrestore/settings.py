@@ -26,6 +26,7 @@ from bigrestore.flags import (
     SCALES,
     Blur,
     Span,
+    ValueRange,
     VoxelSize,
     check_block,
     check_blur,
@@ -53,6 +54,7 @@ from bigrestore.flags import (
     to_options,
     to_path_text,
     to_plain,
+    to_range,
     to_roi,
     to_voxels,
     whole,
@@ -97,8 +99,8 @@ class RunSettings:
         auto, cpu, cuda, cuda:N or mps, and one of `PRECISIONS`.
     voxel_size : tuple of 3, optional
         Micrometres (z, y, x), None where unknown; overrides what the input says.
-    input_range : tuple of 2, optional
-        Values of black and white, for input that does not use the range of its type.
+    input_range : tuple of 2 or "full", optional
+        Values of black and white, for input that does not use the range of its type; "full": it does, dark as it is.
     roi : tuple of 3, optional
         (z, y, x) spans in output pixels of the whole run; z may be None.
     level : int
@@ -128,7 +130,8 @@ class RunSettings:
     finalize : bool
         Make a whole output of blocks that are done, no more.
     check_all : bool
-        Read back every finished block of a run that is gone on with, not only those whose files changed.
+        Read back every finished block of a run that is gone on with, not only those whose files changed; blocks that were
+        made of other pixels than the input has now are done again.
     storage_options : dict, optional
         What fsspec needs to reach an input or output behind a URL: keys, endpoints; never logged or stored.
     stage : str, optional
@@ -178,9 +181,7 @@ class RunSettings:
     device: str = attrs.field(default="auto", validator=check_device)
     precision: str = attrs.field(default="auto", validator=one_of(PRECISIONS))
     voxel_size: VoxelSize | None = attrs.field(default=None, converter=to_voxels, validator=check_voxels)
-    input_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_plain, validator=check_range
-    )
+    input_range: ValueRange | None = attrs.field(default=None, converter=to_range, validator=check_range)
     roi: tuple[Span | None, Span, Span] | None = attrs.field(
         default=None, converter=to_roi, validator=check_roi
     )
@@ -319,7 +320,7 @@ class ScoreSettings:
         Pyramid level of the image.
     voxel_size : tuple of 3, optional
         Micrometres (z, y, x) of the image; overrides what the file says.
-    input_range, before_range, reference_range : tuple of 2, optional
+    input_range, before_range, reference_range : tuple of 2 or "full", optional
         Values of black and white of each image; the first also holds for the others where they have its type.
     any_placement : bool
         Compare although voxel sizes or offsets say that the images show different places.
@@ -358,15 +359,9 @@ class ScoreSettings:
         default=0, converter=to_plain, validator=whole(0, 32, "pyramid levels", optional=False)
     )
     voxel_size: VoxelSize | None = attrs.field(default=None, converter=to_voxels, validator=check_voxels)
-    input_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_plain, validator=check_range
-    )
-    before_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_plain, validator=check_range
-    )
-    reference_range: tuple[float, float] | None = attrs.field(
-        default=None, converter=to_plain, validator=check_range
-    )
+    input_range: ValueRange | None = attrs.field(default=None, converter=to_range, validator=check_range)
+    before_range: ValueRange | None = attrs.field(default=None, converter=to_range, validator=check_range)
+    reference_range: ValueRange | None = attrs.field(default=None, converter=to_range, validator=check_range)
     any_placement: bool = attrs.field(default=False, validator=yes_or_no)
     fail_if: str | None = attrs.field(default=None, validator=check_condition)
     csv: bool = attrs.field(default=False, validator=yes_or_no)

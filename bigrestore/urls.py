@@ -14,7 +14,17 @@ from typing import Any
 
 from bigrestore.errors import UsageError
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://)([^/\s@'\"]+@)?([^\s?'\"#]*)([?#][^\s'\"]*)?", re.IGNORECASE)
+_URL = re.compile(
+    r"""
+    ([a-z][a-z0-9+.-]*://)
+    (?: [^/\s?#]*@                      # user and password, which may hold an @ themselves
+      | [^/\s?#@'"\[]* :                # or, where what follows is no port, a / or a ? as well
+        (?! \d{1,5} (?![^/?#\s'")\],;]) ) [^\s'"]*@ )?
+    ([^\s?'"#]*)                       # host and path
+    (?: [?#][^\s'"]* )?                # query, in which signatures stand
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 
 OPTIONS_FLAG = "--storage-options"
 
@@ -43,7 +53,7 @@ def local_path(text: str, command: str) -> Path:
 
 def without_secrets(text: str) -> str:
     """Return a text whose URLs have neither user and password nor query, in which signatures stand."""
-    return _URL.sub(lambda found: found[1] + found[3], text)
+    return _URL.sub(lambda match: match[1] + match[2], text)
 
 
 def shown_arguments(arguments: Sequence[str]) -> list[str]:
@@ -55,7 +65,9 @@ def shown_arguments(arguments: Sequence[str]) -> list[str]:
         elif argument.startswith(f"{OPTIONS_FLAG}="):
             shown.append(f"{OPTIONS_FLAG}=...")
         else:
-            shown.append(without_secrets(argument))
+            # A password may hold what ends a URL in a text.
+            whole = re.sub(r"[\s'\"]", "_", argument) if is_remote(argument) else argument
+            shown.append(without_secrets(whole))
     return shown
 
 

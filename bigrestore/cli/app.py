@@ -34,14 +34,35 @@ from bigrestore.urls import without_secrets
 log = logging.getLogger(__name__)
 
 
+FULL, RANGE_FLAGS = "full", ("--input-range", "--before-range", "--reference-range")
+
+
 class _Commands(typer.core.TyperGroup):
     """The commands; one of two words goes before the one of its first word."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return name, command and remaining arguments."""
+        args = _two_words(args)
         name = " ".join(args[:2])
         command = self.get_command(ctx, name) if len(args) > 1 else None
         return super().resolve_command(ctx, args) if command is None else (name, command, args[2:])
+
+
+def _two_words(args: list[str]) -> list[str]:
+    """Return arguments with `full` twice after a flag that takes two values, since it stands for both."""
+    words = []
+    for at, word in enumerate(args):
+        words.append(word)
+        flag = (
+            word.removesuffix(f"={FULL}")
+            if word.endswith(f"={FULL}")
+            else args[at - 1]
+            if word == FULL and at
+            else ""
+        )
+        if flag in RANGE_FLAGS:
+            words.append(FULL)
+    return words
 
 
 app = typer.Typer(

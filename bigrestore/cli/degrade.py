@@ -28,8 +28,11 @@ Noise = Annotated[
 Patch = Annotated[int, typer.Option("--patch-size", help="Side of the degraded patches in pixels.")]
 Level = Annotated[int, typer.Option(help="Pyramid level of the input to take for clean.")]
 InputRange = Annotated[
-    tuple[float, float] | None,
-    typer.Option(help="Values of black and white, where the input does not use the range of its type."),
+    tuple[str, str] | None,
+    typer.Option(
+        help="Values of black and white, where the input does not use the range of its type; or full: it does.",
+        metavar="LO HI|full",
+    ),
 ]
 Show = Annotated[str, typer.Option("--progress", help="auto, bar, lines or none.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a whole section that was stopped.")]
@@ -63,6 +66,7 @@ def degrade(
 
     from bigrestore.cli.log import configure_logging
     from bigrestore.degrade.api import degrade as make_pairs
+    from bigrestore.settings import RunSettings
 
     configure_logging(verbose=verbose, quiet=quiet)
     console = Console(stderr=True)
@@ -82,7 +86,7 @@ def degrade(
                 noise=noise,
                 patch_px=patch_size,
                 level=level,
-                input_range=input_range,
+                input_range=RunSettings(input_range=input_range).input_range,
                 overwrite=overwrite,
                 resume=resume,
                 progress=progress,

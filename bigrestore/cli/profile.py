@@ -34,7 +34,8 @@ Noise = Annotated[
     typer.Option(help="Known noise, standard deviation of 255; else estimated.", metavar="LEVELS"),
 ]
 InputRange = Annotated[
-    tuple[float, float] | None, typer.Option(help="Values of black and white.", metavar="LO HI")
+    tuple[str, str] | None,
+    typer.Option(help="Values of black and white, or full: those of the type.", metavar="LO HI|full"),
 ]
 Output = Annotated[
     Path | None,
@@ -77,12 +78,14 @@ def profile(
         },
         None,
     )
+    from bigrestore.io.range_check import check_range
     from bigrestore.io.section import open_section
     from bigrestore.methods.registry import create_method
     from bigrestore.profile import profile_windows, sample_section
     from bigrestore.profile_words import sentence
 
     section = open_section(input, level=settings.level, input_range=settings.input_range)
+    check_range(section, settings.input_range)
     if z >= section.depth:
         raise UsageError(f"--z is {z}, but {input} has {section.depth} section(s); choose one below that.")
     if output is not None:
@@ -109,7 +112,7 @@ def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: i
     from bigrestore.profile_figure import PICTURES, draw
 
     if output.suffix.lower() not in PICTURES:
-        with whole_file(output) as partial:
+        with whole_file(output, follow=True) as partial:
             partial.write_text(document + "\n", encoding="utf-8")
         return
     if not len(seen.windows):
@@ -117,7 +120,7 @@ def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: i
         raise InputError(
             f"{name} has no tissue, so there is no spectrum to draw; choose another section by --z."
         )
-    with whole_file(output) as partial:
+    with whole_file(output, follow=True) as partial:
         draw(partial, output.suffix.lower()[1:], seen.windows, profile.statistics, scale, title)
 
 

@@ -95,7 +95,8 @@ Deterministic = Annotated[
 ]
 VoxelSize = Annotated[Text, _option("Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", panel=WHAT)]
 InputRange = Annotated[
-    tuple[float, float] | None, _option("Values of black and white.", metavar="LO HI", panel=WHAT)
+    tuple[str, str] | None,
+    _option("Values of black and white, or full: those of the type.", metavar="LO HI|full", panel=WHAT),
 ]
 Roi = Annotated[Text, _option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT)]
 Level = Annotated[Number, _option("Pyramid level of the input.  [0]", panel=WHAT)]
@@ -105,7 +106,12 @@ Resume = Annotated[
 ]
 Overwrite = Annotated[bool | None, _option("Replace an existing output.", "--overwrite", panel=WHERE)]
 CheckAll = Annotated[
-    bool | None, _option("With --resume: read back every finished block.", "--check-all", panel=WHERE)
+    bool | None,
+    _option(
+        "With --resume: read all blocks back, redo those of another input.",
+        "--check-all",
+        panel=WHERE,
+    ),
 ]
 Workers = Annotated[Number, _option("Processes, or jobs of --cluster.  [1]", panel=WHO)]
 Scheduler = Annotated[Text, _option("Address of a dask scheduler.", metavar="tcp://HOST:PORT", panel=WHO)]
@@ -238,10 +244,11 @@ def _estimated(
 ) -> None:
     """Do a dry run."""
     from bigrestore.engine.dry import estimate
-    from bigrestore.engine.remote_output import local_output
+    from bigrestore.engine.remote_output import settle_output
 
-    place = local_output(output, settings)
-    _show_estimate(estimate(input, place, settings, guarded=guarded), as_json=as_json)
+    place, destination = settle_output(input, output, settings)
+    estimated = estimate(input, place, settings, guarded=guarded, destination=destination)
+    _show_estimate(estimated, as_json=as_json)
 
 
 def _show_estimate(found: Estimate, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ def _option(help_text: str, *names: str, metavar: str | None = None, panel: str 
     return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
 
 
-Range = tuple[float, float] | None
+Range = tuple[str, str] | None
 Image = Annotated[
     str, typer.Argument(metavar="IMAGE", help="File, store, folder or pattern of section files.")
 ]
@@ -32,9 +32,11 @@ Before = Annotated[
 Reference = Annotated[
     str | None, _option("Clean image: PSNR, SSIM, MS-SSIM.", metavar="IMAGE", panel=COMPARE)
 ]
-BeforeRange = Annotated[Range, _option("Values of black and white before.", metavar="LO HI", panel=COMPARE)]
+BeforeRange = Annotated[
+    Range, _option("Values of black and white before.", metavar="LO HI|full", panel=COMPARE)
+]
 ReferenceRange = Annotated[
-    Range, _option("Values of black and white of the reference.", metavar="LO HI", panel=COMPARE)
+    Range, _option("Values of black and white of the reference.", metavar="LO HI|full", panel=COMPARE)
 ]
 AnyPlacement = Annotated[
     bool, _option("Compare though voxel sizes or offsets differ.", "--any-placement", panel=COMPARE)
@@ -51,7 +53,7 @@ Sample = Annotated[
 Seed = Annotated[int | None, _option("Seed of the sample.  [0]", panel=HOW)]
 Level = Annotated[int | None, _option("Pyramid level of IMAGE.  [0]", panel=HOW)]
 VoxelSize = Annotated[str | None, _option("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", panel=HOW)]
-InputRange = Annotated[Range, _option("Values of black and white of IMAGE.", metavar="LO HI", panel=HOW)]
+InputRange = Annotated[Range, _option("Values of black and white of IMAGE.", metavar="LO HI|full", panel=HOW)]
 StorageOptions = Annotated[
     str | None,
     _option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=HOW),
@@ -147,8 +149,10 @@ def fit_niqe(
 
     configure_logging(verbose=verbose, quiet=quiet)
     from bigrestore.engine.scores.fit import fit_niqe_model
+    from bigrestore.settings import ScoreSettings
 
-    model = fit_niqe_model(good, output, input_range=input_range, overwrite=overwrite)
+    stated = ScoreSettings.from_mapping({"input_range": input_range}, "The command line").input_range
+    model = fit_niqe_model(good, output, input_range=stated, overwrite=overwrite)
     if not quiet:
         facts = [(name.replace("_", " "), str(value)) for name, value in model.facts.items()]
         print_rows([("model", str(output)), ("sha256", model.sha256), *facts])

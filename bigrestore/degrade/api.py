@@ -29,7 +29,7 @@ from bigrestore.degrade.scanner import degrade_batch, margin_px
 from bigrestore.degrade.schema import Recipe
 from bigrestore.degrade.section import SectionDegrader
 from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
-from bigrestore.flags import PROGRESS
+from bigrestore.flags import PROGRESS, ValueRange
 from bigrestore.pixels import luma, to_unit
 from bigrestore.settings import RunSettings
 
@@ -63,7 +63,7 @@ def degrade(
     noise: float | None = None,
     patch_px: int = 128,
     level: int = 0,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: str = "tqdm",
@@ -98,7 +98,7 @@ def degrade(
         Side of the degraded patches in pixels.
     level : int
         Pyramid level of the input to take for clean.
-    input_range : (float, float), optional
+    input_range : (float, float) or "full", optional
         Values of black and white of an input that does not use the range of its type.
     overwrite : bool
         Replace what a former call made in `outdir`; nothing else is removed.
@@ -126,6 +126,7 @@ def degrade(
         If `outdir` cannot be written, or what `overwrite` would replace was not made by this function.
     """
     from bigrestore.engine.output import check_place, source_paths
+    from bigrestore.io.range_check import check_range
     from bigrestore.io.section import open_section
 
     _check(scale, count, whole, seed, patch_px)
@@ -134,6 +135,7 @@ def degrade(
     given.kernel(scale)  # refused here, before anything is opened
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     section = open_section(input, level=level, input_range=input_range)
+    check_range(section, input_range)
     if count is not None:
         _check_size(section, scale, patch_px)
     folder = Path(outdir)

@@ -83,12 +83,19 @@ class PairsFolder:
         return False
 
     def finish(self) -> None:
-        """Remove what only an unfinished folder needs: the engine's journal, which holds times, and the request."""
+        """Remove what only an unfinished folder needs: the engine's journal, which holds times, and the request.
+
+        A journal beside which somebody put something of theirs stays.
+        """
+        from bigrestore.engine.journal import Journal
+
         try:
             strays = [
                 path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")
             ]
-            for path in (self.root / _SIDECAR_NAME, self.root / BEGUN_NAME, *strays):
+            journal = Journal(self.root / STORE_NAME)
+            kept = [] if journal.foreign or journal.added else [journal.root]
+            for path in (*kept, self.root / BEGUN_NAME, *strays):
                 remove_tree(path)
         except OSError as error:
             raise output_error(self.root, error) from error
@@ -120,7 +127,9 @@ class PairsFolder:
         owned = _owned(bool(self.request["whole"]))
         self._note(owned | made)  # before the first file goes, so that a kill leaves nobody's files
         self.table.unlink(missing_ok=True)
-        for name in sorted(made - {TABLE_NAME, BEGUN_NAME}):
+        if made & {STORE_NAME, _SIDECAR_NAME}:
+            _settle_store(self.root, remove=True)
+        for name in sorted(made - {TABLE_NAME, BEGUN_NAME, STORE_NAME, _SIDECAR_NAME}):
             remove_tree(self.root / name)
         self._note(owned)
 
@@ -158,6 +167,8 @@ class PairsFolder:
         foreign += [self.root / name for name in sorted(names) if (self.root / name).is_symlink()]
         for name in sorted(made & set(PATCH_FOLDERS)):
             foreign += sorted(p for p in (self.root / name).iterdir() if not _PATCH.fullmatch(p.name))
+        if made & {STORE_NAME, _SIDECAR_NAME}:
+            _settle_store(self.root, remove=False)
         if foreign:
             raise OutputError(
                 f"{foreign[0]} was not made by degrade and is not removed; move it away, or give another folder."
@@ -200,6 +211,21 @@ def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pa
 def _owned(whole: bool) -> set[str]:
     """Return the names that a call owns beside the table and the note of its beginning."""
     return {STORE_NAME, _SIDECAR_NAME} if whole else {*PATCH_FOLDERS}
+
+
+def _settle_store(root: Path, *, remove: bool) -> None:
+    """Refuse a whole section with something in it or beside it that no run wrote, or remove it."""
+    from bigrestore.engine.journal import Journal
+    from bigrestore.engine.output import remove_former, settle_existing
+
+    store = root / STORE_NAME
+    journal = Journal(store)
+    if remove:
+        remove_former(store, journal)
+        if journal.root.is_dir():
+            journal.root.rmdir()
+    else:
+        settle_existing(store, journal, resume=False, overwrite=True)
 
 
 def _begun_by_the_engine(root: Path) -> bool:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -25,6 +27,7 @@ from bigrestore.engine.scores.tallies import Seams, TileSums, add_residual
 from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.geometry import Block, Box, Grid, Tile
 from bigrestore.io.section import Section
+from bigrestore.io.versions import Read, noting_reads
 from bigrestore.methods.base import RESIDUAL_STEP_PX, Method, TileBatch
 from bigrestore.pixels import LUMA, Floats, from_unit, interpolate, luma, pad_far, to_unit
 from bigrestore.profile import Profile
@@ -116,14 +119,20 @@ class BlockWork:
         section, grid = job.section, job.grid
         self.job, self.block = job, block
         self.read: Box = grid.read_box(block.box, max(MARGIN_PX, INTERPOLATION_PX))
-        self.pixels: NDArray[Any] = section.read(
-            block.z, self.read.y0, self.read.y1, self.read.x0, self.read.x1
-        )
+        self.reads: dict[str, list[Read]] = {}
+        with self._noting("input"):
+            self.pixels: NDArray[Any] = section.read(
+                block.z, self.read.y0, self.read.y1, self.read.x0, self.read.x1
+            )
         self.profile: Profile = job.profiles.of(block.z)
-        self.weights: Weights = job.masker.weights(block.z, block.box, self.read, self.pixels, self.profile)
+        with self._noting("mask"):
+            self.weights: Weights = job.masker.weights(
+                block.z, block.box, self.read, self.pixels, self.profile
+            )
         shape = (block.box.height, block.box.width, 3)[: 2 + (section.channels == 3)]
         self.output: NDArray[Any] = np.empty(shape, section.dtype)
-        self.share = None if job.realness is None else job.realness.read(block.z, self.read)
+        with self._noting("realness map"):
+            self.share = None if job.realness is None else job.realness.read(block.z, self.read)
         fades = not job.method.exact or grid.y.overlap_px > 0
         self.fader = Fader(grid, block.box) if fades else None
         self.map_faders = [Fader(grid, block.box) for _ in job.maps] if fades else []
@@ -137,6 +146,14 @@ class BlockWork:
         self.reason = ""
         self._open = len(self.batches)
         self._lock = threading.Lock()
+
+    @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Keep what is read while the context lasts, for the block's record."""
+        with noting_reads() as reads:
+            yield
+        if reads:
+            self.reads[what] = reads
 
     def _batches(self) -> list[list[Tile]]:
         """Group the tiles: neighbours of one size that the method sees, and each that it does not see alone."""

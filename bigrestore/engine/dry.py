@@ -11,14 +11,16 @@ import attrs
 import numpy as np
 
 from bigrestore.engine.block import BlockWork
+from bigrestore.engine.input_check import require_input_of
 from bigrestore.engine.maps import images
 from bigrestore.engine.mask import NoMask
 from bigrestore.engine.plan import on_gpu
-from bigrestore.engine.prepared import Inputs, Prepared, prepare
+from bigrestore.engine.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.engine.progress import clock
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.scores.start import score_plan
 from bigrestore.io.placement import pyramid_shapes
+from bigrestore.io.range_check import check_range
 from bigrestore.io.store_spec import StoreSpec
 from bigrestore.settings import RunSettings
 
@@ -129,6 +131,7 @@ def estimate(
     settings: RunSettings,
     *,
     guarded: Mapping[str, Path] | None = None,
+    destination: Destination | None = None,
 ) -> Estimate:
     """Resolve a run, restore one tile of it, and write nothing; what the run would refuse is refused.
 
@@ -137,7 +140,10 @@ def estimate(
     BigrestoreError
         Of the kind of what is wrong with input, model, settings or output.
     """
-    ready = prepare(inputs, output, settings, guarded=guarded)
+    ready = prepare(inputs, output, settings, guarded=guarded, destination=destination)
+    check_range(ready.section, settings.input_range)
+    if ready.going_on:
+        require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
     total_tiles = work.tiles * work.sections

@@ -16,7 +16,8 @@ from typing import Any
 import bigrestore
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import OutputExistsError
-from bigrestore.io.section import UNREADABLE, Section
+from bigrestore.io.section import Section
+from bigrestore.io.versions import UNREADABLE
 from bigrestore.methods.base import Method
 from bigrestore.settings import RunSettings
 
@@ -25,6 +26,9 @@ OF_THE_FILES = ("files", "bytes", "files_blake2b")
 
 KNOWN_BY = ("kind", "shape", "dtype", "level", "windows_blake2b")
 """Facts by which an image is known again in the provenance."""
+
+DESTINATION = "output.destination"
+"""Fact of an output that is made in a stage: where it is copied to."""
 
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
@@ -119,6 +123,8 @@ def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> N
 
 def _difference(name: str, then: Any, now: Any) -> str:
     """Return one difference in words: flags as they are given, and no checksums, which tell nobody anything."""
+    if name == DESTINATION:
+        return f"the destination ({then or 'its own place'} then, {now or 'its own place'} now)"
     group, _, fact = name.partition(".")
     flags = {
         "settings": f"--{fact.replace('_', '-')}",

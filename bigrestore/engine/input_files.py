@@ -1,18 +1,17 @@
 """Whether the files of an input are still those that a run was begun with.
 
 The pixels that a fingerprint samples cannot show a change elsewhere, and a modification time alone cannot tell a
-change from a copy: whoever moves a section to another disk in the middle of a run gives every file a new time.
-So three things are noted, from which to decide: the sizes of the files, which differ after nearly every change
-of compressed pixels; their times, of which a copy changes all and an edit some; and, where the files are small
-enough to be read in a moment, a checksum of all that they hold, which settles it.
+change from a copy: whoever moves a section to another disk in the middle of a run gives every file a new time. So the
+sizes of the files are noted, which differ after nearly every change of compressed pixels, and, where the files are small
+enough to be read in a moment, a checksum of all that they hold.
 
-A chunked store may have millions of files. Some thousands are looked at, spread evenly over its folders.
+A chunked store may have millions of files. Some thousands are looked at, spread evenly over its folders. This is a first
+look, before a run is gone on with; what its blocks were made of is compared block by block (`input_check`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +20,6 @@ from typing import Any
 from bigrestore.engine.noted import STORE_FILES
 from bigrestore.io.places import Place
 from bigrestore.io.section import Section
-
-log = logging.getLogger(__name__)
 
 MOST_FILES = 4096
 """Files that are looked at."""
@@ -72,14 +69,6 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
         return f"{_plain(other[0])} has another size"
     if then.get("blake2b") is not None:
         return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
-    later = [name for name in before if before[name][1] != after[name][1]]
-    if later and len(later) < len(before):
-        return f"{_plain(later[0])} was written since, and {len(before) - len(later)} other file(s) were not"
-    if later:
-        log.warning(
-            "The files of the input have other times than when the run was begun, but the same sizes and sampled "
-            "pixels; they are taken for a copy."
-        )
     return ""
 
 
@@ -108,9 +97,20 @@ def _spread(root: Place) -> list[Place]:
         for folder in folders:
             with os.scandir(folder) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
-                    (below if entry.is_dir() else files).append(Path(entry.path))
+                    if entry.is_dir(follow_symlinks=False):  # a link may lead in a circle
+                        below.append(Path(entry.path))
+                    elif _is_file(entry):
+                        files.append(Path(entry.path))
         folders = _some(below)
     return list(_some(files))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Tell a file, or a link to one, from pipes and devices, which never end, and from links that lead nowhere."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _some(paths: list[Path]) -> list[Path]:

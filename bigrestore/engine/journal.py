@@ -16,64 +16,34 @@ Of every file of the output is noted how to know it again (`noted`).
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import attrs
 
 from bigrestore.engine.lock import LOCK_NAME, hold, let_go, sign
 from bigrestore.engine.noted import Noted, files_of, is_as_noted, is_readable_metadata, note_of, size_and_time
+from bigrestore.engine.owned import (
+    BLOCK,
+    PASSING_STORE,
+    PLAN,
+    SIDECAR_FOLDERS,
+    Outline,
+    beside_names,
+    remove_named,
+    strangers,
+)
+from bigrestore.engine.records import BlockRecord, read_record
 from bigrestore.errors import OutputError, output_error
-from bigrestore.files import read_sealed, remove_tree, write_sealed
+from bigrestore.files import PARTIAL, read_sealed, remove_strays, write_sealed
 
 log = logging.getLogger(__name__)
 
-PLAN = "plan.json"
-"""Name of the stored plan, by which the folder is known for a journal."""
-
-SIDECAR_NAMES = {
-    *(PLAN, "run.json", "files.json", "report.json", LOCK_NAME),
-    *("journal", "profiles", "scores", "report", "store.ome.zarr"),
-}
-"""What a run writes beside its output."""
-
-REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
-"""The files of a report, a run's in the folder `report`, or one that was asked for elsewhere."""
-
-Status = Literal["done", "empty", "failed"]
-
 POLL_SECONDS = 0.2
 """How often a block that another process has in hand is looked at."""
-
-
-@attrs.frozen
-class BlockRecord:
-    """What became of a block.
-
-    Attributes
-    ----------
-    name : str
-        The block's name.
-    status : str
-        `done`; `empty`: wholly background, interpolated without the method; `failed`.
-    files : dict
-        Files that the block owns and what is noted of each (`Noted`), by path relative to the store.
-    stats : dict
-        JSON-able figures: mean before and after, residual, seconds, tiles, tiles cut after running out of memory.
-    reason : str
-        Why it failed, one sentence; empty otherwise.
-    input_fault : bool
-        Whether it failed because the input cannot be read there.
-    """
-
-    name: str
-    status: Status
-    files: dict[str, Noted] = attrs.field(factory=dict)
-    stats: dict[str, Any] = attrs.field(factory=dict)
-    reason: str = ""
-    input_fault: bool = False
 
 
 class Journal:
@@ -87,6 +57,7 @@ class Journal:
 
     def __init__(self, output: Path) -> None:
         self.root = sidecar(output)
+        self._output = output
         self._records = self.root / "journal"
         self._held: dict[str, IO[str]] = {}
 
@@ -96,13 +67,28 @@ class Journal:
         Raises
         ------
         OutputError
-            Where the place cannot be written.
+            Where the place cannot be written, or one of them is a link.
         """
+        self.refuse_links()
         try:
             self._records.mkdir(parents=True, exist_ok=True)
             (self.root / "profiles").mkdir(exist_ok=True)
         except OSError as error:
             raise output_error(self.root, error) from error
+
+    def refuse_links(self) -> None:
+        """Refuse to write into a folder that is a link, which may lead to what is no run's.
+
+        Raises
+        ------
+        OutputError
+            Naming it.
+        """
+        for name in (*SIDECAR_FOLDERS, PASSING_STORE):
+            if (self.root / name).is_symlink():
+                raise OutputError(
+                    f"{self.root / name} is a link, behind which nothing is written; move it away and start again."
+                )
 
     @property
     def plan(self) -> dict[str, Any] | None:
@@ -122,55 +108,59 @@ class Journal:
         return (self.root / PLAN).exists() and self._records.is_dir() and not self.begun
 
     @property
+    def outline(self) -> Outline:
+        """From which the names of the files of the store follow: as the plan says, else by the store's own metadata."""
+        planned = Outline.from_json((self.plan or {}).get("writes"))
+        passing = self.root / PASSING_STORE
+        return planned or Outline.of_store(passing if passing.is_dir() else self._output)
+
+    @property
     def foreign(self) -> bool:
         """Whether the folder's place is taken by something that is no journal of a run, and not even empty."""
         if not self.root.is_symlink() and not self.root.exists():
             return False
         if self.root.is_symlink() or not self.root.is_dir():
             return True
-        return not (self.begun or self.plan_damaged) and any(
-            path.name != LOCK_NAME and not path.name.endswith(".partial")
+        if self.begun or self.plan_damaged:
+            return False
+        return any(
+            path.is_symlink() or not (path.is_dir() or re.fullmatch(f".*{PARTIAL}", path.name))
             for path in self.root.rglob("*")
-            if not path.is_dir()
+            if path != self.root / LOCK_NAME  # which is looked at when it is opened
         )
 
     @property
     def added(self) -> Path | None:
-        """Something in the folder, or among the files of its report, that no run wrote; None where there is nothing."""
-        for folder, known in ((self.root, SIDECAR_NAMES), (self.root / "report", {*REPORT_FILES})):
-            paths = sorted(folder.iterdir()) if folder.is_dir() else []
-            for path in paths:
-                if path.name not in known and not path.name.endswith(".partial"):
-                    return path
-        return self.root / PLAN if (self.root / PLAN).is_dir() else None
+        """Something in the folder that no run wrote; None where there is nothing."""
+        return next(strangers(self.root, *beside_names(self.outline)), None) if self.root.is_dir() else None
 
     @property
     def altered(self) -> list[Path]:
         """Files of the folder, besides the plan and the records of blocks, that are not as they were written."""
         named = [self.root / name for name in ("run.json", "files.json", "report.json")]
-        paths = [*(path for path in named if path.exists()), *sorted(self._profiles())]
+        paths = [*(path for path in named if path.exists()), *self.profile_files()]
         return [path for path in paths if read_sealed(path) is None]
 
     def clear(self) -> None:
-        """Remove all that the folder holds but the lock, by which this run keeps others out.
+        """Remove all that a run wrote into the folder but the lock, by which this run keeps others out.
 
         Raises
         ------
         OutputError
-            Where it may not be removed, or is no journal.
+            Where it may not be removed, is no journal, or holds something else.
         """
-        if self.foreign:
+        strange = self.root if self.foreign else self.added
+        if strange is not None:
             raise OutputError(
-                f"{self.root} is no journal of a run and is not removed; move it away, or choose another output."
+                f"{strange} is no journal's and is not removed; move it away, or choose another output."
             )
         if not self.root.exists():
             return
-        # The plan goes last: by it the folder is known for a journal, should this process die on the way.
-        paths = sorted(self.root.iterdir(), key=lambda path: path.name == PLAN)
+        is_file, is_folder = beside_names(self.outline)
         try:
-            for path in paths:
-                if path.name != LOCK_NAME:
-                    remove_tree(path)
+            # The plan goes last: by it the folder is known for a journal, should this process die on the way.
+            remove_named(self.root, lambda name: name not in (PLAN, LOCK_NAME) and is_file(name), is_folder)
+            (self.root / PLAN).unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.root, error) from error
 
@@ -196,9 +186,19 @@ class Journal:
         OutputError
             Where they may not be removed.
         """
+        self.forget(path.stem for path in self.record_files())
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the records of some blocks.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
         try:
-            for path in self._records.iterdir():
-                path.unlink()
+            for name in names:
+                self._path(name).unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self._records, error) from error
 
@@ -246,7 +246,7 @@ class Journal:
                     return None
                 time.sleep(POLL_SECONDS)
             self._held[name] = held
-            record = _record(self._path(name)) if waited else None
+            record = read_record(self._path(name)) if waited else None
             if record is not None and record.status != "failed":
                 self._release(name)
                 return record
@@ -294,7 +294,7 @@ class Journal:
     def in_hand(self) -> list[str]:
         """Return the blocks that a living process has in hand, by name."""
         found = []
-        for marker in sorted(self._records.glob("*.inflight")):
+        for marker in self.markers():
             held = hold(marker)
             if held is None:
                 found.append(marker.stem)
@@ -318,7 +318,10 @@ class Journal:
         """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
         known = {name: noted for record in self.records() for name, noted in record.files.items()}
         found: dict[str, Noted] = {}
+        outline = self.outline
         for name, path in files_of(output):
+            if name != "." and not outline.is_file(name):
+                continue  # somebody else's
             noted = known.get(name)
             same = noted is not None and noted[:2] == size_and_time(path)
             found[name] = noted if same and noted is not None else note_of(path)
@@ -343,7 +346,7 @@ class Journal:
         """Return a block's record, None where there is none, it is torn, or the block is in flight."""
         if self._marker(name).exists():
             return None
-        return _record(self._path(name))
+        return read_record(self._path(name))
 
     def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
         """Return the record of a block that need not be done again.
@@ -363,29 +366,58 @@ class Journal:
 
     def records(self) -> Iterator[BlockRecord]:
         """Yield all records, by name."""
-        for path in sorted(self._records.glob("*.json")):
-            record = _record(path)
+        for path in self.record_files():
+            record = read_record(path)
             if record is not None:
                 yield record
 
+    def record_files(self) -> list[Path]:
+        """Return the files of all records, by name."""
+        return sorted(self._files(".json"))
+
     def sweep(self, store: Path) -> None:
-        """Remove what an interrupted write left: `*.partial` files of the folder and of the store.
+        """Remove what interrupted writes of this run left: partial files of the folder, of the store and of a TIFF.
 
         Only a run that holds the output alone may, because those of others are at work.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
         """
-        for folder in (self.root, store):
-            for stray in folder.rglob("*.partial"):
-                stray.unlink(missing_ok=True)
+        beside, stored = beside_names(self.outline)[0], self.outline.is_file
+        try:
+            for folder, known in ((self.root, beside), (store, stored)):
+                for stray in folder.rglob("*.partial"):
+                    if known(stray.relative_to(folder).as_posix()):
+                        stray.unlink(missing_ok=True)
+            remove_strays(self._output)
+        except OSError as error:
+            raise output_error(self.root, error) from error
         self.drop_altered_profiles()
 
     def drop_altered_profiles(self) -> None:
         """Remove profiles that are not as they were written; whoever needs one makes it anew."""
-        for path in self._profiles():
+        for path in self.profile_files():
             if read_sealed(path) is None:
-                remove_tree(path)
+                path.unlink(missing_ok=True)
 
-    def _profiles(self) -> Iterator[Path]:
-        return (self.root / "profiles").glob("*.json")
+    def profile_files(self) -> list[Path]:
+        """Return the files of all profiles, by section."""
+        folder = self.root / "profiles"
+        return sorted(path for path in folder.glob("*.json") if re.fullmatch(r"z\d{5,}\.json", path.name))
+
+    def markers(self) -> list[Path]:
+        """Return the marks of blocks that are in hand, or were in that of a process that died."""
+        return sorted(self._files(".inflight"))
+
+    def _files(self, suffix: str) -> Iterator[Path]:
+        """Yield the files of blocks of one kind; others may have put their own beside them."""
+        return (
+            path
+            for path in self._records.glob(f"*{suffix}")
+            if re.fullmatch(BLOCK, path.name[: -len(suffix)])
+        )
 
     def _path(self, name: str) -> Path:
         return self._records / f"{name}.json"
@@ -397,10 +429,3 @@ class Journal:
 def sidecar(output: Path) -> Path:
     """Return the folder beside an output that holds journal, profiles, plan and timings."""
     return output.with_name(output.name + ".bigrestore")
-
-
-def _record(path: Path) -> BlockRecord | None:
-    try:
-        return BlockRecord(**(read_sealed(path) or {}))
-    except TypeError:
-        return None

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigrestore.engine.journal import PLAN, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import writer
 from bigrestore.engine.noted import is_as_noted, is_readable_metadata
+from bigrestore.engine.owned import PLAN
 from bigrestore.io.faults import Fault
 
 
@@ -68,7 +69,7 @@ def _record_faults(journal: Journal, output: Path, plan: dict[str, object]) -> I
     """Yield what is wrong with the records of blocks, and with the files that they name."""
     whole = 0
     tiff = output.is_file()  # the store that it was streamed from is gone
-    for path in sorted((journal.root / "journal").glob("*.json")):
+    for path in journal.record_files():
         record = journal.record(path.stem)
         if record is None:
             yield Fault("record.altered", str(path), "a record with its checksum", "a torn or an altered one")

@@ -7,6 +7,8 @@ array hold it jointly, and shut out whoever wants it alone. Below that each bloc
 (`Journal.begin`), so that two that were given the same block do not meet in its files. A file says host and
 process, for the sentence that the other one is refused by.
 
+The file is never opened through a link: whoever can write beside an output could name any file of whoever runs there.
+
 Where a file system has no such locks, the file is all there is: a process of this host that still lives
 is believed, anything else is taken for left over, and the log says so. A file system that is mounted to be read only
 needs no lock: nothing is written there, and a run that is finished can still be asked for.
@@ -21,13 +23,14 @@ import json
 import logging
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
-from bigrestore.errors import OutputExistsError, output_error
+from bigrestore.errors import OutputError, OutputExistsError, output_error
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +113,10 @@ def hold(path: Path, *, joint: bool = False) -> IO[str] | None:
     Raises
     ------
     OSError
-        Where the file cannot be opened.
+        Where the file cannot be opened; an OutputError where it is a link or no file.
     """
     while True:
-        file = path.open("a+")
+        file = _open(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if joint else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
@@ -183,7 +186,7 @@ def writer(folder: Path) -> tuple[bool, str]:
         Where the lock may not be read.
     """
     try:
-        with (folder / LOCK_NAME).open("r") as file:
+        with _open(folder / LOCK_NAME, os.O_RDONLY) as file:
             found = holder(file)
             try:
                 fcntl.flock(file, (fcntl.LOCK_EX if found.get("joint") else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -194,13 +197,38 @@ def writer(folder: Path) -> tuple[bool, str]:
         return False, ""
 
 
+def _open(path: Path, flags: int) -> IO[str]:
+    """Open a file that says who holds it, and nothing else: no link, no pipe, no second name of another file.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be opened; an OutputError where it is something else.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe or a socket
+            raise _no_lock(path) from error
+        raise
+    seen = os.fstat(handle)
+    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
+        os.close(handle)
+        raise _no_lock(path)
+    return os.fdopen(handle, "r" if flags == os.O_RDONLY else "r+")
+
+
+def _no_lock(path: Path) -> OutputError:
+    return OutputError(f"{path} is a link, or no file, and is not written to; move it away and start again.")
+
+
 def _hold_or_refuse(path: Path, output: Path, *, joint: bool) -> IO[str] | None:
     """Return the locked file; None where nothing can be written, and so nobody need be kept out."""
     try:
         file = hold(path, joint=joint)
         if file is not None:
             return file
-        with path.open() as other:
+        with _open(path, os.O_RDONLY) as other:
             found = holder(other)
     except FileNotFoundError:
         found = {}  # it went meanwhile; whoever starts this run again will be let in

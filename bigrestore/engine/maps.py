@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from bigrestore.engine.owned import Outline
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import UsageError
 from bigrestore.io.store_spec import MAPS_GROUP, StoreSpec
@@ -55,6 +56,13 @@ def images(store: Path, plan: Plan) -> list[Image]:
     spec = attrs.evolve(plan.spec, dtype=np.dtype(np.float32), channels=1) if plan.maps else plan.spec
     found = [Image(name, store / MAPS_GROUP / name, spec) for name in plan.maps]
     return [*found, Image("", store, plan.spec)]
+
+
+def outline_of(plan: Plan) -> Outline:
+    """Return from which the names of all files of a run's store follow."""
+    root = Path()
+    paths = {image.path.as_posix() if image.name else "": image.spec for image in images(root, plan)}
+    return Outline.of_specs(paths)
 
 
 def require_maps(settings: RunSettings, method: Method) -> None:

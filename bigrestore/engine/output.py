@@ -2,8 +2,8 @@
 
 Nothing is removed that no run of this program made: a mistyped path is the most expensive flag there is. A
 store says by its attribute that it is ours, a TIFF by its annotation, and both by the plan in the folder beside
-them; and a store that holds anything besides its levels has become somebody else's too. All is decided before
-anything is created or removed, so that a run that is refused leaves everything as it was.
+them; and which files in them are ours, their names say (`owned`). Where there is anything else, nothing is removed. All
+is decided before anything is created or removed, so that a run that is refused leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from pathlib import Path
 
 import attrs
 
-from bigrestore.engine.journal import PLAN, Journal, sidecar
+from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.maps import Image, images
 from bigrestore.engine.noted import STORE_FILES, is_readable_metadata
+from bigrestore.engine.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.engine.plan import Plan
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
-from bigrestore.files import remove_tree
-from bigrestore.flags import MAPS
+from bigrestore.files import remove_strays
 from bigrestore.io.faults import DECODE_ERRORS
 from bigrestore.io.ome_zarr import create_group, create_store, mark_unfinished, open_level
 from bigrestore.io.section import Section
-from bigrestore.io.store_spec import MAPS_GROUP
+from bigrestore.io.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP
 from bigrestore.io.tree_store import open_node
 from bigrestore.io.trees import ZipTree
 
 TIFF_NAMES = (".tif", ".tiff")
+
+BIGTIFF = b"II+\0"
+"""How a TIFF begins that a run writes."""
 
 
 def output_path(output: str | os.PathLike[str]) -> Path:
@@ -148,14 +151,19 @@ class Standing:
         return self.foreign or self.added
 
 
-def look_at(output: Path, journal: Journal) -> Standing:
-    """Say what is at the place of an output; nothing is written or removed."""
+def look_at(output: Path, journal: Journal, *, going_on: bool = False) -> Standing:
+    """Say what is at the place of an output; nothing is written or removed.
+
+    `going_on` says that nothing is to be removed, so that what was added is not looked for.
+    """
     begun = journal.begun
     there = output.exists() or output.is_symlink()
     if journal.foreign:
         return Standing(there, False, f"{journal.root} is no journal of a run", "")
-    foreign = _foreign(output, begun) if there else ""
-    added = "" if foreign else (_added(output) if there else "") or _added_beside(journal)
+    foreign = _foreign(output, journal) if there else ""
+    added = ""
+    if not foreign and not (going_on and begun):
+        added = _added(output, journal.outline) or _added_beside(journal)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
@@ -185,13 +193,13 @@ def settle_existing(
     OutputError
         Where it is not a run's to remove, or the place cannot be written.
     """
-    found = look_at(output, journal)
+    found = look_at(output, journal, going_on=resume)
     if not found.exists and not found.obstacle:
         require_writable(output)
         return False
     if resume and found.begun and not found.foreign:
         return True
-    if found.foreign or (found.added and overwrite):
+    if found.foreign or (found.added and (overwrite or not found.exists)):
         wanted = " and is not removed" if overwrite else ""
         kind = OutputError if overwrite else OutputExistsError
         raise kind(f"{found.obstacle}{wanted}; move it away, or choose another output.")
@@ -227,12 +235,24 @@ def remove_former(output: Path, journal: Journal) -> None:
     found = look_at(output, journal)
     if found.obstacle:
         raise OutputError(f"{found.obstacle} and is not removed; move it away, or choose another output.")
+    outline = journal.outline
     try:
-        if output.exists():
-            remove_tree(output)
+        if output.is_dir():
+            _mark_unfinished(output, outline)
+            remove_named(output, outline.is_file, outline.is_folder)
+        else:
+            output.unlink(missing_ok=True)
+        remove_strays(output)
     except OSError as error:
         raise output_error(output, error) from error
     journal.clear()
+
+
+def _mark_unfinished(store: Path, outline: Outline) -> None:
+    """Mark the images of a store that is to be removed, so that none of them looks whole meanwhile."""
+    for path in outline.images:
+        if can_be_opened(store / path):
+            mark_unfinished(store / path)
 
 
 def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
@@ -257,11 +277,13 @@ def _prepare_image(image: Image, *, going_on: bool) -> None:
     """Create one image of a store, or mark it as unfinished."""
     try:
         if going_on and image.path.exists():
-            if can_be_opened(image.path):
+            refuse_links(image.path, image.path / "0", image.path / "0/c")
+            metadata = [image.path / "0" / name for name in ARRAY_FILES[image.spec.fmt]]
+            if can_be_opened(image.path) and all(file.is_file() for file in metadata):
                 mark_unfinished(image.path)
                 return
-            for folder in (image.path, image.path / "0"):
-                for name in STORE_FILES:
+            for folder, names in ((image.path, GROUP_FILES), (image.path / "0", ARRAY_FILES)):
+                for name in names[image.spec.fmt]:
                     (folder / name).unlink(missing_ok=True)
         image.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -272,10 +294,11 @@ def _prepare_image(image: Image, *, going_on: bool) -> None:
 def _prepare_maps_group(store: Path, plan: Plan) -> None:
     """Make the group in which the maps lie, where it is missing or damaged."""
     group = store / MAPS_GROUP
+    refuse_links(group)
     if not plan.maps or any(is_readable_metadata(group / name) for name in ("zarr.json", ".zgroup")):
         return
     try:
-        for name in STORE_FILES:
+        for name in GROUP_FILES[plan.spec.fmt]:
             (group / name).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(group, error) from error
@@ -293,9 +316,25 @@ def can_be_opened(store: Path) -> bool:
     return True
 
 
-def _foreign(output: Path, begun: bool) -> str:
+def refuse_links(*folders: Path) -> None:
+    """Refuse to write behind a link in a store, which may lead to what is no run's.
+
+    Raises
+    ------
+    OutputError
+        Naming it.
+    """
+    for folder in folders:
+        if folder.is_symlink():
+            raise OutputError(
+                f"{folder} is a link, behind which nothing is written; move it away and start again."
+            )
+
+
+def _foreign(output: Path, journal: Journal) -> str:
     """Return what makes an existing output somebody else's; empty where a run made it, or it is an empty folder."""
     if output.is_file():
+        begun = journal.begun
         if output.suffix.lower() in TIFF_NAMES and _is_our_tiff(output, unreadable=begun):
             return ""
         if output.suffix.lower() == ".zip" and _is_our_zip(output, unreadable=begun):
@@ -305,44 +344,32 @@ def _foreign(output: Path, begun: bool) -> str:
     if not output.is_dir():
         return f"{output} is neither an image store nor a TIFF"
     names = {path.name for path in output.iterdir()}
-    if not names or _is_our_store(output, unmarked=begun and not _added(output)):
+    ours = _is_our_store(output)
+    # Metadata that are damaged or say nothing are a run's where its plan lies beside, and nothing else is there.
+    if not names or ours or (ours is None and journal.begun and not _added(output, journal.outline)):
         return ""
     kind = "a store" if names.intersection(STORE_FILES) else "a folder"
     return f"{output} is {kind} that no run of this program made"
 
 
-def _added(output: Path) -> str:
-    """Return what an output holds besides the levels and metadata that a run writes; empty where it is nothing."""
+def _added(output: Path, outline: Outline) -> str:
+    """Return what an output holds besides what a run writes; empty where it is nothing."""
     if not output.is_dir():
         return ""
-    names = sorted(path.name for path in output.iterdir())
-    strange = [name for name in names if not (name.isdecimal() or name in STORE_FILES)]
-    if MAPS_GROUP in strange and _only_maps(output / MAPS_GROUP):
-        strange.remove(MAPS_GROUP)
-    return f"{output} holds {strange[0]!r} besides what a run wrote" if strange else ""
-
-
-def _only_maps(folder: Path) -> bool:
-    """Tell whether a folder holds nothing but maps as a run writes them."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    inside = [path for path in folder.iterdir() if path.name not in STORE_FILES]
-    return all(
-        path.name in MAPS and path.is_dir() and not path.is_symlink() and not _added(path) for path in inside
-    )
+    return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
 
 
 def _added_beside(journal: Journal) -> str:
     """Return what the folder beside an output holds besides what a run writes; empty where it is nothing."""
-    strange = journal.added
-    return f"{strange.parent} holds {strange.name!r} besides what a run wrote" if strange else ""
+    return _besides(journal.added)
 
 
-def _is_our_store(store: Path, *, unmarked: bool) -> bool:
-    """Tell whether a store has the attribute that every run leaves, finished or not.
+def _besides(strange: Path | None) -> str:
+    return "" if strange is None else f"{strange.parent} holds {strange.name!r} besides what a run wrote"
 
-    Where a plan lies beside the store, `unmarked`, metadata that are damaged or say nothing are taken for a run's.
-    """
+
+def _is_our_store(store: Path) -> bool | None:
+    """Tell whether a store has the attribute that every run leaves; None where its metadata are damaged or empty."""
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
@@ -355,15 +382,15 @@ def _is_our_store(store: Path, *, unmarked: bool) -> bool:
         if isinstance(attributes, dict) and "bigrestore" in attributes:
             return True
         seen = seen or bool(attributes)
-    return unmarked and not seen
+    return False if seen else None
 
 
 def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
-    """Tell whether a zip file holds a store with the attribute that every run leaves."""
+    """Tell whether a zip file holds a store with the attribute that every run leaves; `unreadable` is one cut off."""
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
-        return unreadable
+        return unreadable and _begins(path, b"PK")
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
@@ -376,8 +403,14 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
             if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
                 return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
-        return unreadable
+        return unreadable and _begins(path, BIGTIFF)
     return 'Namespace="bigrestore"' in text
+
+
+def _begins(path: Path, head: bytes) -> bool:
+    """Tell whether a file begins as what a run writes does, or is empty."""
+    with path.open("rb") as file:
+        return head.startswith(file.read(len(head)))
 
 
 def require_writable(output: Path) -> None:

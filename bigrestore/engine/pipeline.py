@@ -23,10 +23,12 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import BlockWork, Job
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.maps import images
 from bigrestore.engine.noted import STORE_FILES, note_of
+from bigrestore.engine.output import refuse_links
 from bigrestore.engine.plan import Plan
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.retry import persist
 from bigrestore.engine.scores.blocks import RunScores
@@ -160,6 +162,7 @@ class Pipeline:
     def _begin(self, block: Block) -> bool:
         """Open a block; return whether it is to be done, and not finished by another process meanwhile."""
         files = self._files(block)
+        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
         self._open[block.name] = files
         record = persist(
             lambda: self._journal.begin(block.name, files, self.stopping),
@@ -239,7 +242,8 @@ class Pipeline:
         except OSError as error:
             raise output_error(self._store, error) from error
         stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
-        return BlockRecord(block.name, "empty" if work.empty else "done", noted, stats)
+        reads = {what: [read.to_json() for read in windows] for what, windows in work.reads.items()}
+        return BlockRecord(block.name, "empty" if work.empty else "done", noted, stats, reads=reads)
 
     def stopping(self) -> bool:
         """Return whether no further block is to be begun."""

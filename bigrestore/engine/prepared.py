@@ -17,12 +17,13 @@ from typing import Any
 import attrs
 
 from bigrestore.engine.block import Job
-from bigrestore.engine.fingerprint import differing, fingerprint, left_open, require_same
+from bigrestore.engine.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same
 from bigrestore.engine.input_files import files_seen, what_changed
 from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.maps import require_maps
 from bigrestore.engine.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.engine.output import check_place, output_path, settle_existing, source_paths
+from bigrestore.engine.owned import PASSING_STORE
 from bigrestore.engine.plan import Plan, make_plan
 from bigrestore.engine.profiles import Profiles
 from bigrestore.engine.realness import RealnessMap
@@ -37,6 +38,22 @@ from bigrestore.settings import RunSettings
 log = logging.getLogger(__name__)
 
 Inputs = str | Path | Sequence[str | Path]
+
+
+@attrs.frozen
+class Destination:
+    """Where an output that is made in a stage is copied to; part of what identifies its run.
+
+    Attributes
+    ----------
+    url : str
+        Without secrets.
+    replaces : str
+        Name of the run whose output is there and is to be replaced; empty where there is none.
+    """
+
+    url: str
+    replaces: str = ""
 
 
 @attrs.frozen(eq=False)
@@ -67,6 +84,8 @@ class Prepared:
         What is noted of the files of input, mask and realness map.
     realness : RealnessMap or None
         The user's map of realness.
+    destination : Destination or None
+        Where the output is copied to; None where it stays.
     """
 
     inputs: str | Path | list[str | Path]
@@ -82,6 +101,7 @@ class Prepared:
     identity: dict[str, Any]
     files: dict[str, Any]
     realness: RealnessMap | None = None
+    destination: Destination | None = None
 
     def job(self, folder: Path | None) -> Job:
         """Return what the blocks share; profiles are kept in `folder`."""
@@ -106,6 +126,7 @@ def prepare(
     *,
     method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
+    destination: Destination | None = None,
 ) -> Prepared:
     """Open input and method, resolve the plan and settle what is at the place; nothing is written or removed.
 
@@ -121,6 +142,8 @@ def prepare(
         Used in place of the one that the settings name.
     guarded : mapping, optional
         Further files that the output must not touch, by what they are called.
+    destination : Destination, optional
+        Where the output is copied to.
 
     Raises
     ------
@@ -129,17 +152,7 @@ def prepare(
     """
     inputs, path = _as_inputs(inputs), output_path(output)
     journal = Journal(path)
-    section = open_section(
-        inputs,
-        level=settings.level,
-        voxel_size_um=settings.voxel_size,
-        input_range=settings.input_range,
-        storage_options=settings.storage_options,
-    )
-    if section.channels == 3:
-        log.info(
-            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
-        )
+    section = _opened(inputs, settings)
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
@@ -153,6 +166,8 @@ def prepare(
     known = _maps_read(settings, masker, realness, path)
     prints = {what: found.fingerprint() for what, found in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    if destination is not None:
+        identity[DESTINATION] = destination.url
     files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
     return Prepared(
         inputs=inputs,
@@ -162,13 +177,30 @@ def prepare(
         plan=plan,
         masker=masker,
         output=path,
-        store=sidecar(path) / "store.ome.zarr" if plan.passing_store else path,
+        store=sidecar(path) / PASSING_STORE if plan.passing_store else path,
         journal=journal,
         going_on=_goes_on(path, journal, settings, stored, identity, files),
         identity=identity,
         files=files,
         realness=realness,
+        destination=destination,
     )
+
+
+def _opened(inputs: str | Path | list[str | Path], settings: RunSettings) -> Section:
+    """Open the input as the settings say."""
+    section = open_section(
+        inputs,
+        level=settings.level,
+        voxel_size_um=settings.voxel_size,
+        input_range=settings.input_range,
+        storage_options=settings.storage_options,
+    )
+    if section.channels == 3:
+        log.info(
+            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
+        )
+    return section
 
 
 def _maps_read(
@@ -230,14 +262,14 @@ def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path,
     """Refuse to go on where a file of the input or the mask was written since the run was begun.
 
     An input that could not be read everywhere is meant to be mended. It may be another one then, as long as the
-    sampled pixels are those that they were; which was asked before.
+    sampled pixels are those that they were, which was asked before, and those that blocks were made of, which is next.
     """
     for what, seen in now.items():
         changed = what_changed(then.get(what, {}), seen)
         if changed and what == "input" and any(record.input_fault for record in journal.records()):
             log.warning(
                 "The input of %s was changed since it was begun (%s), which is taken for the repair of what could not be "
-                "read; blocks that are done stay as they are.",
+                "read; blocks that are done stay as they are where they were made of the same pixels.",
                 output,
                 changed,
             )

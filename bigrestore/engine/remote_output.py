@@ -5,23 +5,28 @@ give, and a store that grows there for days would look whole to whoever opens it
 folder, the stage, where a run is gone on with as any other; then the files go to the URL, the metadata of the maps and
 of the root last, so that a copy that was broken off does not open. A copy that is begun again sends only what is not
 there yet. The stage is kept: it is the user's to remove.
+
+The list of what is sent goes ahead (`remote_manifest`). What lies at the URL and is on no list is somebody else's: then
+nothing is touched.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.engine.journal import sidecar
+from bigrestore.engine.journal import Journal, sidecar
 from bigrestore.engine.noted import STORE_FILES
-from bigrestore.engine.prepared import Inputs
+from bigrestore.engine.owned import REPORT_FILES
+from bigrestore.engine.prepared import Destination, Inputs
+from bigrestore.engine.remote_manifest import MANIFEST, Manifest, Sent, etag_of
+from bigrestore.engine.remote_places import meeting
 from bigrestore.engine.retry import persist
 from bigrestore.engine.run import execute
 from bigrestore.engine.signals import StopFlag, listen
@@ -36,10 +41,15 @@ from bigrestore.urls import is_remote, without_secrets
 
 log = logging.getLogger(__name__)
 
-BESIDE = ("run.json", "report")
+BESIDE = ("run.json", *(f"report/{name}" for name in REPORT_FILES))
 """What of the folder beside an output is copied, too."""
 
+AWAY = "move it away, or choose another output"
+
 Found = TypeVar("Found")
+
+Listing = dict[str, dict[str, Any]]
+"""Objects by their whole names, with what the store says of each."""
 
 
 def execute_to(
@@ -56,11 +66,11 @@ def execute_to(
     BigrestoreError
         Of the kind of what is wrong.
     """
-    if not is_remote(output):
-        return execute(inputs, local_output(output, settings), settings, guarded=guarded)
+    place, destination = settle_output(inputs, output, settings)
+    summary = execute(inputs, place, settings, guarded=guarded, destination=destination)
+    if destination is None:
+        return summary
     target = RemoteOutput.at(str(output), settings)
-    target.require_room(settings)
-    summary = execute(inputs, target.stage, settings, guarded=guarded)
     if settings.init_only or settings.shard or summary.failed:
         log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
         return summary
@@ -70,21 +80,26 @@ def execute_to(
     return attrs.evolve(summary, copied_to=target.url)
 
 
-def local_output(output: str | Path, settings: RunSettings) -> str | Path:
-    """Return where a run writes: the output itself, or the stage of a URL.
+def settle_output(
+    inputs: Inputs, output: str | Path, settings: RunSettings
+) -> tuple[str | Path, Destination | None]:
+    """Return where a run writes, the output itself or the stage of a URL, and what it is copied to then.
 
     Raises
     ------
     BigrestoreError
-        Where the URL is none that is written, or a stage is given to an output that needs none.
+        Where the URL is none that is written, is read as well, or holds what this run may not replace; or a stage is
+        given to an output that needs none.
     """
     if is_remote(output):
-        return RemoteOutput.at(str(output), settings).stage
+        target = RemoteOutput.at(str(output), settings)
+        target.refuse_inputs(inputs, settings)
+        return target.stage, Destination(target.url, target.settle(settings))
     if settings.stage is not None:
         raise UsageError(
             f"--stage is {settings.stage}, but the output {output} is a path and is written at once; leave it out."
         )
-    return output
+    return output, None
 
 
 @attrs.frozen
@@ -129,25 +144,55 @@ class RemoteOutput:
             )
         return cls(shown, Path(settings.stage or ".") / place.name, place.path, place._system)
 
-    def require_room(self, settings: RunSettings) -> None:
+    def refuse_inputs(self, inputs: Inputs, settings: RunSettings) -> None:
+        """Refuse a place at which, in which or around which something lies that the run reads.
+
+        Raises
+        ------
+        OutputError
+            Naming the two.
+        """
+        given = [inputs] if isinstance(inputs, str | Path) else inputs
+        read: list[tuple[str, object]] = [("input", item) for item in given]
+        read += [("mask", settings.mask), ("realness map", settings.realness_map)]
+        options = (
+            self._system.storage_options if settings.storage_options is None else settings.storage_options
+        )
+        conflict = meeting(self.url, read, dict(options))
+        if conflict is not None:
+            what, url = conflict
+            raise OutputError(
+                f"The output {self.url} is the {what} {url}, lies in it or holds it; choose another output."
+            )
+
+    def settle(self, settings: RunSettings) -> str:
         """Refuse a place where something is that this run may not replace.
+
+        Returns
+        -------
+        str
+            Name of the run whose output is to be replaced; empty where there is none.
 
         Raises
         ------
         OutputExistsError, OutputError
             With the way out.
         """
-        there = self._listing(self._path)
-        if not there or (settings.goes_on and sidecar(self.stage).is_dir()):
-            return
-        if not self._is_ours(there):
-            raise OutputExistsError(
-                f"{self.url} holds something that no run of this program made; choose another output."
-            )
+        there = self._there()
+        if not there:
+            return ""
+        manifest = self._manifest(there)
+        plan = Journal(self.stage).plan or {}
+        if settings.goes_on and manifest.run == plan.get("run"):
+            return str(plan.get("replaces", ""))  # what is left to do decides whether anything is in its way
+        self._refuse_others(manifest, there)
+        if settings.goes_on and manifest.run == plan.get("replaces"):
+            return manifest.run
         if not settings.overwrite:
             raise OutputExistsError(
                 f"{self.url} exists; replace it by --overwrite, or choose another output."
             )
+        return manifest.run
 
     def send(self, flag: StopFlag) -> tuple[int, int]:
         """Copy what is not there yet, and remove what is there and belongs to a former output.
@@ -159,74 +204,149 @@ class RemoteOutput:
 
         Raises
         ------
+        OutputExistsError
+            Where something is there that no run of this program sent.
         OutputError
             Where the place refuses, or does not hold afterwards what was sent.
         """
-        there = self._listing(self._path) | self._listing(f"{self._path}.bigrestore")
+        there, plan = self._there(), Journal(self.stage).plan or {}
+        before = self._manifest(there) if there else Manifest("", {})
+        if there and before.run not in (plan.get("run"), plan.get("replaces")):
+            raise OutputExistsError(
+                f"{self.url} was written by another run meanwhile; choose another output."
+            )
         files = dict(self._files())
-        wrong = [name for name, file in files.items() if not _same(file, there.get(name))]
-        former = [name for name in there if name not in files]
+        notes = {name: Sent.of(file) for name, file in files.items()}
+        known = before.files if before.run == plan.get("run") else {}
+        todo = [name for name, note in notes.items() if not _is_there(note, known.get(name), there.get(name))]
+        former = [name for name in there if name not in notes and before.names(name)]
+        edited = [name for name in todo if name in there and not before.knows(name, there[name])]
+        if set(todo) == set(edited) and not former and all(name.endswith(STORE_FILES) for name in edited):
+            return 0, len(notes)  # metadata that somebody edited stay as they are
+        self._refuse_others(before, there)
+        after = Manifest(str(plan["run"]), notes, {**before.former, **before.files})
+        self._send(after, files, todo, former, flag)
+        return len(todo), len(notes) - len(todo)
+
+    def _send(
+        self,
+        manifest: Manifest,
+        files: Mapping[str, Path],
+        todo: list[str],
+        former: list[str],
+        flag: StopFlag,
+    ) -> None:
+        """Put the list, take away what opens the image, remove, put, and complete the list."""
+        self._put_manifest(manifest)
         roots = [name for name in files if name in self._roots()]
-        if set(wrong) - set(roots) or former:
-            for name in [
-                name for name in reversed(roots) if name in there
-            ]:  # until all is there none must open
-                self._try(lambda name=name: self._system.rm_file(name), name)
-            wrong = [*(name for name in wrong if name not in roots), *roots]
+        if set(todo) - set(roots) or former:
+            for name in reversed(roots):  # until all is there none must open
+                if name in manifest.former:
+                    self._remove(name)
+            todo = [*(name for name in todo if name not in roots), *roots]
         for name in former:
-            self._try(lambda name=name: self._system.rm_file(name), name)
-        for name in wrong:
+            self._remove(name)
+        for name in todo:
             flag.raise_if_set(f"copy the rest to {self.url} by --resume")
-            self._try(lambda name=name: self._system.put_file(str(files[name]), name), name)
-        self._check(files)
-        return len(wrong), len(files) - len(wrong)
+            self._try(partial(self._system.put_file, str(files[name]), name), name)
+        there = self._there()
+        self._check(files, there)
+        if self._manifest(there).run != manifest.run:
+            raise OutputError(
+                f"{self.url} is written by another run as well; let one of them end, and verify it."
+            )
+        sent = {name: attrs.evolve(note, etag=etag_of(there[name])) for name, note in manifest.files.items()}
+        self._put_manifest(Manifest(manifest.run, sent))
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         """Yield the files of the output by what they are called at the URL, metadata of the maps and of the root last."""
         if self.stage.is_file():
             yield self._path, self.stage
         else:
-            found = sorted(path for path in self.stage.rglob("*") if path.is_file())
-            maps = self.stage / MAPS_GROUP
+            outline, maps = Journal(self.stage).outline, self.stage / MAPS_GROUP
+            paths = [
+                path
+                for path in self.stage.rglob("*")
+                if outline.is_file(path.relative_to(self.stage).as_posix()) and _is_plain(path)
+            ]
             for path in sorted(
-                found, key=lambda path: (path.parent == self.stage, path.parent.parent == maps)
+                paths, key=lambda path: (path.parent == self.stage, path.parent.parent == maps, path)
             ):
                 yield f"{self._path}/{path.relative_to(self.stage).as_posix()}", path
-        beside = sidecar(self.stage)
         for name in BESIDE:
-            for path in sorted([beside / name, *(beside / name).rglob("*")]):
-                if path.is_file():
-                    yield f"{self._path}.bigrestore/{path.relative_to(beside).as_posix()}", path
+            path = sidecar(self.stage) / name
+            if _is_plain(path):
+                yield f"{self._path}.bigrestore/{name}", path
 
     def _roots(self) -> set[str]:
         """Return the files without which neither the image nor a map of it opens."""
         images = [self._path, *(f"{self._path}/{MAPS_GROUP}/{name}" for name in MAPS)]
         return {self._path, *(f"{image}/{name}" for image in images for name in STORE_FILES)}
 
-    def _is_ours(self, there: Mapping[str, dict[str, Any]]) -> bool:
-        """Tell whether what is there has the attribute of a run, or is one file beside which a run's record lies."""
-        for name in ("zarr.json", ".zattrs"):
-            path = f"{self._path}/{name}"
-            if path in there:
-                try:
-                    found = json.loads(self._try(lambda path=path: self._system.cat_file(path), path))
-                except ValueError:
-                    return False
-                said = (
-                    found.get("attributes", {}) if name == "zarr.json" and isinstance(found, dict) else found
+    def _refuse_others(self, manifest: Manifest, there: Listing) -> None:
+        """Refuse a place with something that is on no list, or is not as it was sent."""
+        for name, facts in sorted(there.items()):
+            if name != self._manifest_name and not manifest.knows(name, facts):
+                what = (
+                    "is not as a run sent it"
+                    if manifest.names(name)
+                    else "was sent by no run of this program"
                 )
-                return isinstance(said, dict) and "bigrestore" in said
-        return f"{self._path}.bigrestore/run.json" in self._listing(f"{self._path}.bigrestore")
+                raise OutputExistsError(f"{self._shown(name)} {what}, and nothing there is touched; {AWAY}.")
 
-    def _listing(self, path: str) -> dict[str, dict[str, Any]]:
-        """Return what is at a path, and in it, by its whole name."""
+    def _manifest(self, there: Listing) -> Manifest:
+        """Return the list of what a run sent; where there is none, all that is there is somebody else's."""
+        if self._manifest_name in there:
+            text = self._try(lambda: self._system.cat_file(self._manifest_name), self._manifest_name)
+            manifest = Manifest.parse(bytes(text))
+            if manifest is not None:
+                return manifest
+        raise OutputExistsError(
+            f"{self.url} holds something that no run of this program made, or without its list "
+            f"({self._shown(self._manifest_name)}), such as {self._shown(min(there))}; {AWAY}."
+        )
+
+    def _put_manifest(self, manifest: Manifest) -> None:
+        name = self._manifest_name
+        self._try(lambda: self._system.pipe_file(name, manifest.text()), name)
+
+    def _remove(self, name: str) -> None:
+        def remove() -> None:
+            try:
+                self._system.rm_file(name)
+            except FileNotFoundError:
+                log.debug("%s is gone already.", name)
+
+        self._try(remove, name)
+
+    @property
+    def _manifest_name(self) -> str:
+        return f"{self._path}.bigrestore/{MANIFEST}"
+
+    def _shown(self, name: str) -> str:
+        """Return the URL of an object."""
+        return self.url + name.removeprefix(self._path)
+
+    def _there(self) -> Listing:
+        """Return what is at the place, in it and beside it."""
+        objects: Listing = {}
+        for path in (self._path, f"{self._path}.bigrestore"):
+            objects |= self._try(partial(self._listing, path), path)
+        return objects
+
+    def _listing(self, path: str) -> Listing:
+        """Return what is at a path, and in it: an object store may have both."""
         self._system.invalidate_cache()
-        found: dict[str, dict[str, Any]] = self._try(lambda: self._system.find(path, detail=True), path)
-        return found
+        objects: Listing = self._system.find(path, detail=True)
+        self._system.invalidate_cache()
+        try:
+            own = self._system.info(path)
+        except FileNotFoundError:
+            return objects
+        return objects | ({path: own} if own["type"] == "file" else {})
 
-    def _check(self, files: Mapping[str, Path]) -> None:
+    def _check(self, files: Mapping[str, Path], there: Listing) -> None:
         """Compare what is there with what was sent."""
-        there = self._listing(self._path) | self._listing(f"{self._path}.bigrestore")
         for name, file in files.items():
             size = there.get(name, {}).get("size")
             if size != file.stat().st_size:
@@ -234,7 +354,7 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Any, name: str) -> Any:
+    def _try(self, request: Callable[[], Found], name: str) -> Found:
         """Ask the server, again where it may be back; its errors become sentences without secrets."""
         try:
             return persist(request, name)
@@ -247,9 +367,14 @@ class RemoteOutput:
             ) from None  # what the libraries say further holds the request, and so the key
 
 
-def _same(file: Path, there: Mapping[str, Any] | None) -> bool:
-    """Tell whether a file is there as it is here: of its size, and of its MD5 where the place says one as its ETag."""
-    if there is None or there.get("size") != file.stat().st_size:
+def _is_there(note: Sent, sent: Sent | None, there: Mapping[str, Any] | None) -> bool:
+    """Tell whether an object is as the file that it is to be; `sent` is what this run noted when it sent it."""
+    if there is None:
         return False
-    with file.open("rb") as stream:
-        return str(there.get("ETag", "")).strip('"') == hashlib.file_digest(stream, "md5").hexdigest()
+    same = sent is not None and (sent.size, sent.md5) == (note.size, note.md5)
+    return note.is_at(there) or (same and sent is not None and sent.is_at(there))
+
+
+def _is_plain(path: Path) -> bool:
+    """Tell whether a path is a file, and not a link to one."""
+    return path.is_file() and not path.is_symlink()

@@ -16,14 +16,16 @@ from pathlib import Path
 import attrs
 
 from bigrestore.engine.block import Job
-from bigrestore.engine.finalize import finalize, note_run
+from bigrestore.engine.finalize import UNFINISHED, finalize, note_run
 from bigrestore.engine.fingerprint import provenance
-from bigrestore.engine.journal import BlockRecord
+from bigrestore.engine.input_check import require_input_of, require_steady_input
 from bigrestore.engine.maps import described, images
 from bigrestore.engine.output import can_be_opened
+from bigrestore.engine.owned import remove_named
 from bigrestore.engine.pipeline import Pipeline
-from bigrestore.engine.prepared import Inputs, Prepared, prepare
+from bigrestore.engine.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.engine.progress import Progress, make_progress
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import give_threads_back, one_thread_per_tile
 from bigrestore.engine.scores.blocks import RunScores
 from bigrestore.engine.scores.report import RunReport, make_report
@@ -34,12 +36,14 @@ from bigrestore.engine.start import begin, join, take
 from bigrestore.engine.summary import RunSummary
 from bigrestore.engine.workers.shards import has_workers, make_crew, own_blocks
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
-from bigrestore.files import remove_tree
 from bigrestore.geometry import Block
+from bigrestore.io.range_check import check_range
 from bigrestore.methods.base import Method
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
+
+COMPARING = "nothing was done yet, go on by --resume"
 
 
 @attrs.define
@@ -70,6 +74,7 @@ def execute(
     method: Method | None = None,
     progress: Progress | None = None,
     guarded: Mapping[str, Path] | None = None,
+    destination: Destination | None = None,
 ) -> RunSummary:
     """Run a method over a section or volume, or carry out the step of it that the settings ask for.
 
@@ -87,6 +92,8 @@ def execute(
         Used in place of the one that the settings name.
     guarded : mapping, optional
         Further files that the output must not touch, by what they are called.
+    destination : Destination, optional
+        Where the output is copied to when it is whole.
 
     Returns
     -------
@@ -107,9 +114,13 @@ def execute(
     with contextlib.ExitStack() as held:
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
-            ready = prepare(inputs, output, settings, method=method, guarded=guarded)
+            ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
+            check_range(ready.section, settings.input_range)
             held.enter_context(take(ready))
-        if ready.going_on and (finished := _finished(ready)) is not None:
+            again = ready.going_on and require_input_of(
+                ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)
+            )
+        if ready.going_on and not again and (finished := _finished(ready)) is not None:
             log.info("%s is finished already.", ready.output)
             if ready.settings.shard or ready.settings.init_only:
                 return finished
@@ -159,6 +170,8 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
         _require_all(ready, records)
         written = any(record.status != "failed" for record in records)
         if written:
+            with clock.phase("finalize"):
+                require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
             with clock.phase("finalize"):
                 said = provenance(ready.plan, ready.section, ready.method, settings, ready.identity)
                 said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
@@ -218,9 +231,10 @@ def _report(
 
 
 def _remove_passing_store(ready: Prepared) -> None:
-    """Remove the store that a TIFF or a zip file was made of."""
+    """Remove the store that a TIFF or a zip file was made of; what somebody put into it stays."""
+    outline = ready.journal.outline
     try:
-        remove_tree(ready.store)
+        remove_named(ready.store, outline.is_file, outline.is_folder)
     except OSError as error:
         raise output_error(ready.store, error) from error
 
@@ -310,11 +324,15 @@ def _blocks(
     return state["pixels"] / 1e6, state["done"] - before
 
 
+def _own_names(ready: Prepared) -> Iterator[str]:
+    """Yield the names of the blocks of this run, or of its part of them."""
+    grid = ready.plan.grid
+    return (grid.block_at(index).name for index in own_blocks(grid, ready.settings.shard_of))
+
+
 def _records(ready: Prepared) -> list[BlockRecord]:
     """Return the records of the blocks of this run, or of its part of them."""
-    grid = ready.plan.grid
-    names = (grid.block_at(index).name for index in own_blocks(grid, ready.settings.shard_of))
-    return [record for name in names if (record := ready.journal.record(name)) is not None]
+    return [record for name in _own_names(ready) if (record := ready.journal.record(name)) is not None]
 
 
 def _summary(

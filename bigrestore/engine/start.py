@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bigrestore.engine.journal import PLAN, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import joint_writer, sole_writer
-from bigrestore.engine.maps import images
+from bigrestore.engine.maps import images, outline_of
 from bigrestore.engine.output import can_be_opened, prepare_store, remove_former, settle_existing
+from bigrestore.engine.owned import PLAN
 from bigrestore.engine.prepared import Prepared
 from bigrestore.engine.scores.report_state import forget_report
 from bigrestore.errors import OutputError, OutputExistsError, output_error
@@ -44,6 +46,7 @@ def take(ready: Prepared) -> Iterator[None]:
     made = _make_folders(journal.root)
     try:
         with hold(journal.root, ready.output):
+            journal.refuse_links()
             if not ready.going_on:
                 settle_existing(  # another run may have been quicker
                     ready.output,
@@ -91,6 +94,9 @@ def begin(ready: Prepared) -> None:
             "files": ready.files,
         }
         facts |= {"blocks": ready.plan.grid.block_total, "shape": list(ready.plan.grid.shape)}
+        facts |= {"writes": outline_of(ready.plan).to_json()}
+        if ready.destination is not None:
+            facts |= {"run": secrets.token_hex(16), "replaces": ready.destination.replaces}
         journal.write(PLAN, facts | {"in_parts": ready.settings.init_only})
     prepare_store(ready.store, ready.plan, going_on=ready.going_on)
 
@@ -129,6 +135,7 @@ def join(ready: Prepared) -> None:
             f"The store {ready.store} is missing, or its metadata are damaged; make it again by --init-only with the "
             "same settings."
         )
+    ready.journal.create()
     ready.journal.reopen()
     forget_report(ready.journal)
     prepare_store(ready.store, ready.plan, going_on=True)

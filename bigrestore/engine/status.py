@@ -13,10 +13,12 @@ from typing import Any
 
 import attrs
 
-from bigrestore.engine.journal import PLAN, BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import writer
 from bigrestore.engine.output import output_path
+from bigrestore.engine.owned import PLAN
 from bigrestore.engine.progress import clock
+from bigrestore.engine.records import BlockRecord
 from bigrestore.errors import InputError, InputMissingError
 
 RECENT = 100
@@ -187,12 +189,12 @@ def _reasons(records: list[BlockRecord]) -> dict[str, str]:
 
 def _in_hand(journal: Journal) -> int:
     """Return how many blocks are marked as at work."""
-    return sum(1 for _ in (journal.root / "journal").glob("*.inflight"))
+    return len(journal.markers())
 
 
 def _rate(journal: Journal) -> tuple[float | None, float | None]:
     """Return blocks per second by the times of the last records, and how long ago the last was."""
-    times = sorted(path.stat().st_mtime for path in (journal.root / "journal").glob("*.json"))
+    times = sorted(path.stat().st_mtime for path in journal.record_files())
     if not times:
         return None, None
     recent = times[-RECENT:]

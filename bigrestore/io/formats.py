@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.fresh import open_fresh
 from bigrestore.io.levels import Found
 from bigrestore.io.places import Place, RemoteFile, place_of, require_there
 from bigrestore.io.trees import RemoteTree
@@ -156,6 +157,12 @@ def _stack(paths: Sequence[Place], source: str, *, labels: bool, ordered: bool =
 
 
 def find_file(path: Place, *, labels: bool = False) -> Found:
+    """Open a single file by its first bytes; it is opened anew where it is written to while it is read."""
+    open_it = partial(_find_file, path, labels)
+    return open_fresh(path, open_it) if isinstance(path, Path) and not path.is_dir() else open_it()
+
+
+def _find_file(path: Place, labels: bool) -> Found:
     """Open a single file by its first bytes."""
     if not path.exists():
         raise InputMissingError(f"{path} does not exist; check the path.")

@@ -27,23 +27,31 @@ Kind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
 Window = Callable[[int, int, int, int, int], NDArray[Any]]
 """`read(z, y0, y1, x0, x1)` gives (h, w) or (h, w, 3) in the storage dtype, thread-safe."""
 
+Versions = Callable[..., list[str]]
+"""`version(z, y0, y1, x0, x1, fresh=...)` gives the versions of the files under a window (`io.versions`)."""
+
 Triple = tuple[float | None, float | None, float | None]
 """One number per axis (z, y, x); None where it is unknown."""
 
 UNKNOWN: Triple = (None, None, None)
 
+_SAY_RANGE = "and say by --input-range LO HI what black and white are"
+_TO_UINT16 = (
+    "convert it to uint16, as it is where no value is negative and else less its smallest value, "
+    + _SAY_RANGE
+)
 _WAY_OUT = {
     "float64": "convert it to float32",
     "float16": "convert it to float32",
     "complex64": "take its magnitude as float32",
     "complex128": "take its magnitude as float32",
     "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
-    "int8": "shift it to uint8",
-    "int16": "shift it to uint16",
-    "int32": "convert it to uint16 or float32",
-    "uint32": "convert it to uint16 or float32",
-    "int64": "convert it to uint16 or float32",
-    "uint64": "convert it to uint16 or float32",
+    "int8": "add 128 and convert it to uint8",
+    "int16": _TO_UINT16,
+    "int32": _TO_UINT16 + ", or to float32 where 16 bits do not hold it",
+    "int64": _TO_UINT16 + ", or to float32 where 16 bits do not hold it",
+    "uint32": f"convert it to uint16 where 16 bits hold it, else to float32, {_SAY_RANGE}",
+    "uint64": f"convert it to uint16 where 16 bits hold it, else to float32, {_SAY_RANGE}",
 }
 
 
@@ -61,6 +69,8 @@ class Level:
         `read(z, y0, y1, x0, x1)`; the window lies inside `shape`, which the caller has checked.
     voxel_size_um, translation_um : tuple of float or None
         Per axis (z, y, x) in micrometres; the translation is that of the first voxel's centre.
+    version : callable, optional
+        Gives the versions of the files under a window; None: those of all files of the image count.
     """
 
     shape: tuple[int, int, int]
@@ -68,6 +78,7 @@ class Level:
     read: Window
     voxel_size_um: Triple = UNKNOWN
     translation_um: Triple = UNKNOWN
+    version: Versions | None = None
 
 
 @attrs.frozen(eq=False)

@@ -38,7 +38,9 @@ def find_nifti(path: Path, *, labels: bool = False) -> Found:
     except ImportError as err:
         raise InputError(f"{path} is NIfTI, which needs nibabel: pip install 'bigrestore[formats]'.") from err
     try:
-        image: Any = nibabel.load(path)
+        image: Any = nibabel.load(
+            path, mmap=False
+        )  # a map of a file that is cut off meanwhile kills the process
         header = image.header
         slope, offset = float(image.dataobj.slope), float(image.dataobj.inter)  # the header forgets them
     except PermissionError:

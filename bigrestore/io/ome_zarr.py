@@ -14,6 +14,7 @@ the same bytes.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from zarr.core.array_spec import ArrayConfigParams
 from bigrestore.errors import InputError, OutputError, output_error
 from bigrestore.io.faults import short
 from bigrestore.io.placement import dataset_transforms, pyramid_factors, pyramid_shapes
-from bigrestore.io.store_spec import StoreSpec
+from bigrestore.io.store_spec import ARRAY_FILES, StoreSpec
 
 ZarrArray = zarr.Array[Any]
 
@@ -103,17 +104,22 @@ def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
         raise output_error(path, err) from err
 
 
-def create_level(path: str | Path, spec: StoreSpec, level: int, *, overwrite: bool = False) -> ZarrArray:
+def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool = False) -> ZarrArray:
     """Make the empty array of one level.
+
+    `again` says that a former one may be there: its metadata are written anew, and its chunks stay until they are. What
+    somebody put beside them stays as well.
 
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        When the place cannot be written, or a folder of a former level is a link.
     """
     shape = pyramid_shapes(spec)[level]
     sharded = spec.fmt == "0.5"
     try:
+        if again:
+            _clear_metadata(Path(path) / str(level), spec)
         return zarr.create_array(
             store=Path(path),
             name=str(level),
@@ -126,11 +132,23 @@ def create_level(path: str | Path, spec: StoreSpec, level: int, *, overwrite: bo
             zarr_format=_zarr_format(spec),
             dimension_names=list(spec.axes) if sharded else None,
             chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
-            overwrite=overwrite,
+            overwrite=False,
             config=CONFIG,
         )
     except OSError as err:
         raise output_error(path, err) from err
+
+
+def _clear_metadata(level: Path, spec: StoreSpec) -> None:
+    """Remove the metadata of a level that is made again, unless something in it leads elsewhere."""
+    folders = [level, *(Path(folder) / name for folder, names, _ in os.walk(level) for name in names)]
+    for folder in folders:
+        if folder.is_symlink():
+            raise OutputError(
+                f"{folder} is a link, behind which nothing is written; move it away and start again."
+            )
+    for name in ARRAY_FILES[spec.fmt]:
+        (level / name).unlink(missing_ok=True)
 
 
 def _zarr_format(spec: StoreSpec) -> Literal[2, 3]:

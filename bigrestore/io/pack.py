@@ -40,7 +40,10 @@ def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = 
         Where it cannot be written; `DiskFullError` where there is no space left.
     """
     names = sorted(_names(store), key=lambda name: (name not in _METADATA, name))
-    with whole_file(packed) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
+    with (
+        whole_file(packed) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file,
+    ):
         for name in names:
             if check is not None:
                 check()

@@ -1,9 +1,10 @@
 """Inputs behind a URL: files that are read in ranges, from http(s), s3 and whatever else fsspec reaches.
 
 A remote file answers to the few methods of `pathlib.Path` that the readers use, so that a TIFF on a server is read
-tile by tile as one on the disk is. Three things differ. A server may be slow or gone for a moment: every request has a
+tile by tile as one on the disk is. Four things differ. A server may be slow or gone for a moment: every request has a
 time limit and is repeated. A server may not know ranges and send the whole file, which must not be taken for the part:
-such a file is held whole where it is small, and refused where it is not. And a URL may hold a password or a signature:
+such a file is held whole where it is small, and refused where it is not. A file may be replaced while it is read: the
+version that was seen first is the one that every further part must be of. And a URL may hold a password or a signature:
 what is shown, logged and stored is the URL without them, and options (keys, tokens) are never shown at all.
 """
 
@@ -24,6 +25,7 @@ import attrs
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.remote_requests import ask, request_errors, short, with_limits
 from bigrestore.io.span import Span, too_large
+from bigrestore.io.web import Version, s3_range, web_range, web_version
 from bigrestore.urls import is_remote, parse_options, without_secrets
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,13 @@ class Stat:
         self.st_mtime_ns = int.from_bytes(hashlib.blake2b(tag.encode(), digest_size=6).digest(), "big")
 
 
+@attrs.define
+class _Pin:
+    """The version of a file that was seen first; every further answer must be of it."""
+
+    version: Version | None = None
+
+
 @attrs.frozen(eq=True, hash=True, repr=False)
 class RemoteFile:
     """A file, or a folder, behind a URL.
@@ -74,6 +83,7 @@ class RemoteFile:
     url: str
     path: str
     _system: Any = attrs.field(eq=False, hash=False)
+    _pin: _Pin = attrs.field(factory=_Pin, eq=False, hash=False, init=False)
 
     @classmethod
     def at(cls, url: str, options: Mapping[str, Any]) -> RemoteFile:
@@ -150,30 +160,87 @@ class RemoteFile:
     def exists(self) -> bool:
         """Tell whether there is such a file."""
         try:
-            return bool(ask(self, lambda: self._system.info(self.path), web=self._is_web)["type"] == "file")
+            return ask(self, self._ask_version) is not None
         except FileNotFoundError:
             return False
 
     def stat(self) -> Stat:
-        """Return size and version.
+        """Return size and version, which every further part of the file must be of.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        InputError
+            When the server does not say how large the file is, or it was replaced since it was seen first.
+        """
+        version = ask(self, self._ask_version)
+        if version is None or version.size is None:
+            raise InputError(f"{self} has no length that its server states; copy it to a disk first.")
+        self._require_version(version)
+        return Stat(version.size, version.tag)
+
+    def version(self, *, fresh: bool = False) -> str:
+        """Return what identifies the version of the file that was read, or, `fresh`, that is there now.
+
+        Returns
+        -------
+        str
+            Size and ETag or time; empty where there is no such file.
 
         Raises
         ------
         InputError
-            When the server does not say how large the file is.
+            When the server cannot be asked.
         """
-        facts = ask(self, lambda: self._system.info(self.path), web=self._is_web)
-        if facts.get("size") is None:
-            raise InputError(f"{self} has no length that its server states; copy it to a disk first.")
-        tags = (str(facts.get(name)) for name in ("ETag", "etag", "LastModified", "mtime") if facts.get(name))
-        return Stat(int(facts["size"]), next(tags, ""))
+        version = None if fresh else self._pin.version
+        if version is None or version.size is None:
+            try:
+                version = ask(self, self._ask_version)
+            except FileNotFoundError:
+                version = None
+        return "" if version is None else f"{version.size} {version.tag}"
+
+    def _ask_version(self) -> Version | None:
+        """Ask for size and tag; None where it is a folder."""
+        from fsspec.asyn import sync
+
+        if self._is_web:
+            version: Version = sync(self._system.loop, web_version, self._system, self.path)
+            return version
+        self._system.invalidate_cache(self.path)
+        facts = self._system.info(self.path)
+        if facts["type"] != "file":
+            return None
+        tags = (
+            str(facts[name]).strip('"')
+            for name in ("ETag", "etag", "LastModified", "mtime")
+            if facts.get(name)
+        )
+        return Version(facts.get("size"), next(tags, ""))
+
+    def _require_version(self, version: Version) -> None:
+        """Keep the first version that is seen, and refuse any other one.
+
+        Raises
+        ------
+        InputError
+            When the file was replaced.
+        """
+        pinned = self._pin.version
+        if pinned is None or (pinned.size is None and pinned.agrees(version)):
+            self._pin.version = version
+        elif not pinned.agrees(version):
+            raise InputError(
+                f"{self} was replaced on its server while it was read; wait until it is whole there, and start again."
+            )
 
     def children(self) -> list[str] | None:
         """Return the names in the folder; None where the server does not list them."""
         if self._is_web:
             return None
         try:
-            found = ask(self, lambda: self._system.ls(self.path, detail=False), web=self._is_web)
+            found = ask(self, lambda: self._system.ls(self.path, detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
@@ -190,7 +257,7 @@ class RemoteFile:
             raise InputError(
                 f"{self} is a pattern, and a web server does not list its files; name them one by one."
             )
-        found = ask(self, lambda: self._system.glob(self.path), web=self._is_web)
+        found = ask(self, lambda: self._system.glob(self.path))
         scheme = urlsplit(self.url).scheme
         return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
 
@@ -222,7 +289,7 @@ class RemoteFile:
             return b""
         held = _whole.get(self)
         if held is None:
-            found = bytes(ask(self, lambda: self._cat(first, first + asked), web=self._is_web))
+            found = bytes(ask(self, lambda: self._cat(first, first + asked)))
         else:
             found = held[first : first + asked]
         if len(found) > asked:
@@ -233,9 +300,15 @@ class RemoteFile:
 
     def _cat(self, first: int, stop: int) -> bytes:
         """Ask for a range; one that begins behind the end is empty."""
+        from fsspec.asyn import sync
+
         try:
             if self._is_web:
                 return self._get(first, stop)
+            if "s3" in self._system.protocol:
+                answer = sync(self._system.loop, s3_range, self._system, self.path, first, stop)
+                self._require_version(answer.version)
+                return bytes(answer.body)
             found: bytes = self._system.cat_file(self.path, start=first, end=stop)
         except request_errors() as error:
             if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
@@ -247,17 +320,19 @@ class RemoteFile:
         """Ask a web server for a range; where it sends the whole file instead, hold that, if it is small enough."""
         from fsspec.asyn import sync
 
-        partial, found = sync(self._system.loop, _fetch, self._system, self.path, first, stop)
-        if partial or (first == 0 and len(found) <= stop):
-            return bytes(found)
-        if len(found) > WHOLE_BYTES:
+        answer = sync(self._system.loop, web_range, self._system, self.path, first, stop, WHOLE_BYTES)
+        self._require_version(answer.version)
+        body = answer.body
+        if answer.partial or (first == 0 and len(body) <= stop):
+            return bytes(body)
+        if len(body) > WHOLE_BYTES:
             raise _no_parts(self)
         log.info("The server of %s does not send parts of files; it is held whole.", self)
         with _whole_lock:
-            _whole[self] = found
+            _whole[self] = body
             while sum(map(len, _whole.values())) > WHOLE_BYTES:
                 del _whole[next(iter(_whole))]
-        return bytes(found[first:stop])
+        return bytes(body[first:stop])
 
     def read_bytes(self) -> bytes:
         """Return the whole file."""
@@ -271,34 +346,6 @@ class RemoteFile:
         """Return a file object that reads ranges as they are needed."""
         assert mode == "rb"
         return io.BufferedReader(_Ranges(self), WINDOW_BYTES)
-
-
-async def _fetch(system: Any, path: str, first: int, stop: int) -> tuple[bool, bytes]:
-    """Get a range of a file from a web server, or the file, as far as it is needed to tell that it is too large.
-
-    Returns
-    -------
-    partial : bool
-        Whether it is the range.
-    found : bytes
-        What came.
-    """
-    options = dict(system.kwargs)
-    asked = {"Range": f"bytes={first}-{stop - 1}", "Accept-Encoding": "identity"}
-    options["headers"] = {**options.get("headers", {}), **asked}
-    session = await system.set_session()
-    async with session.get(system.encode_url(path), **options) as answer:
-        if answer.status == 404:
-            raise FileNotFoundError(path)
-        answer.raise_for_status()
-        partial = answer.status == 206
-        most = stop - first if partial else WHOLE_BYTES
-        found = bytearray()
-        async for part in answer.content.iter_chunked(1 << 20):
-            found += part
-            if len(found) > most:
-                break
-    return partial, bytes(found)
 
 
 def _no_parts(place: RemoteFile) -> InputError:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.io.levels import Window
-from bigrestore.io.ome_zarr import ZarrArray, create_level, open_level, read_block, write_block
+from bigrestore.io.ome_zarr import ZarrArray, create_level, open_level, read_block, shard_paths, write_block
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
 from bigrestore.io.store_spec import StoreSpec
@@ -56,11 +56,12 @@ def build_pyramid(
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="pyramid") as pool:
         for level, units in enumerate(plans, start=1):
             source = open_level(path, level - 1, mode="r")
-            target = create_level(path, spec, level, overwrite=True)
+            target = create_level(path, spec, level, again=True)
             step_z = factors[level][0] // factors[level - 1][0]
 
             read = partial(read_block, source, spec.axes)
-            build = partial(_build_shard, read, target, shapes[level - 1], step_z, spec.chunk_px)
+            files = partial(shard_paths, path, spec, level)
+            build = partial(_build_shard, read, target, files, shapes[level - 1], step_z, spec.chunk_px)
             for _ in pool.map(build, units):
                 done += 1
                 if progress is not None:
@@ -77,14 +78,24 @@ def _units(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
 
 
 def _build_shard(
-    read: Window, target: ZarrArray, shape: tuple[int, int, int], step_z: int, rows_px: int, unit: Unit
+    read: Window,
+    target: ZarrArray,
+    files: Callable[..., list[Path]],
+    shape: tuple[int, int, int],
+    step_z: int,
+    rows_px: int,
+    unit: Unit,
 ) -> None:
-    """Reduce one shard from the level before, in rows of chunks, and write it whole."""
+    """Reduce one shard from the level before, in rows of chunks, and write it whole in the place of a former one."""
     z, y0, y1, x0, x1 = unit
     rows = [
         reduced_window(read, shape, step_z, (z, y, min(y + rows_px, y1), x0, x1))
         for y in range(y0, y1, rows_px)
     ]
+    for file in files(
+        z, y0, x0, y1 - y0, x1 - x0
+    ):  # at the far edge zarr would read it, which may be damaged
+        file.unlink(missing_ok=True)
     write_block(target, z, y0, x0, np.concatenate(rows))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from bigrestore.errors import InputError
+from bigrestore.io.web import WrongAnswerError
 from bigrestore.urls import without_secrets
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ WAITS_SECONDS = (0.5, 2.0)
 """Waits before a request is repeated."""
 
 
-def ask(place: object, request: Callable[[], T], *, web: bool) -> T:
+def ask(place: object, request: Callable[[], T]) -> T:
     """Ask a server, again where it did not answer; its errors become sentences without secrets.
 
     Parameters
@@ -35,8 +36,6 @@ def ask(place: object, request: Callable[[], T], *, web: bool) -> T:
         What is asked for, as a sentence shows it.
     request : callable
         Asks.
-    web : bool
-        Whether the server is one of the web, whose library hides why it could not be reached.
 
     Raises
     ------
@@ -50,12 +49,12 @@ def ask(place: object, request: Callable[[], T], *, web: bool) -> T:
             return request()
         except InputError:
             raise
-        except request_errors() as raised:
-            error = _cause(raised) if web else raised
+        except request_errors() as error:
             if isinstance(error, FileNotFoundError):
                 raise
             status, kind = getattr(error, "status", 0), type(error).__name__
-            lasting = isinstance(error, PermissionError) or 400 <= status < 500 or "Credential" in kind
+            lasting = isinstance(error, PermissionError | WrongAnswerError) or 400 <= status < 500
+            lasting = lasting or "Credential" in kind
             if lasting or wait is None:
                 raise InputError(
                     f"{place} cannot be read ({short(error)}); check the URL, the network and --storage-options."
@@ -63,14 +62,6 @@ def ask(place: object, request: Callable[[], T], *, web: bool) -> T:
             log.info("%s did not answer (%s); it is asked again.", place, short(error))
             time.sleep(wait)
     raise AssertionError
-
-
-def _cause(error: Exception) -> Exception:
-    """Return what a request failed of: fsspec takes a web server that cannot be reached for a missing file."""
-    cause = error.__cause__
-    status = getattr(cause, "status", 0)
-    hidden = isinstance(error, FileNotFoundError) and isinstance(cause, request_errors())
-    return cause if hidden and isinstance(cause, Exception) and not 400 <= status < 500 else error
 
 
 def with_limits(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tell a measured resolution from the default of a program.
+"""Tell a measured resolution from the default of a program, and merge it with the one that the user states.
 
 Image files carry dots per inch whether anybody measured them or not: 72, 96 and 300 are what cameras,
 screens and printers write. A pixel of 85 um that nobody measured is worse than an unknown one, so the
@@ -6,6 +6,12 @@ defaults count as unknown, and so does what no microscope or scanner of sections
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bigrestore.errors import UsageError
+from bigrestore.io.levels import Triple
 
 DEFAULT_DPI = (1, 72, 75, 96, 100, 120, 144, 150, 180, 200, 240, 300, 350, 400, 600, 1200)
 """Dots per inch that programs write when they know nothing."""
@@ -29,3 +35,24 @@ def plausible_um(per_unit: float, unit_um: float) -> float | None:
     if not SMALLEST_UM <= size <= LARGEST_UM or any(abs(dpi - default) < 0.02 for default in DEFAULT_DPI):
         return None
     return size
+
+
+def merged_voxel_size(stated: Triple, asked: float | Sequence[float | None] | None) -> Triple:
+    """Merge the voxel size that the file states with the one that the user gives."""
+    if asked is None:
+        return stated
+    values = list(asked) if isinstance(asked, Sequence) else [float(asked), float(asked)]
+    if len(values) not in (1, 2, 3):
+        raise UsageError(
+            f"the voxel size has {len(values)} numbers; give one, (y, x) or (z, y, x) in micrometres."
+        )
+    if len(values) == 1:
+        values = values * 2
+    values = [None] * (3 - len(values)) + values
+    for value in values:
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(
+                f"the voxel size {value:g} um is not positive; give --voxel-size in micrometres."
+            )
+    z, y, x = (old if new is None else float(new) for old, new in zip(stated, values, strict=True))
+    return z, y, x

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import BigrestoreError, InputError, UsageError
+from bigrestore.flags import FULL, ValueRange
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
 from bigrestore.io.places import Place
 from bigrestore.io.reduce import area_thumbnail
+from bigrestore.io.resolution import merged_voxel_size
+from bigrestore.io.versions import (
+    STEADY_WAITS_SECONDS,
+    UNREADABLE,
+    Read,
+    Window,
+    checksum_of,
+    file_version,
+    joined,
+    noted_reads,
+)
 from bigrestore.urls import without_secrets
 
 if TYPE_CHECKING:
     import dask.array
-
-UNREADABLE = "unreadable"
-"""Stands for the checksum of a window that cannot be read; such a window is equal to any other one."""
 
 SAMPLED_WINDOWS = 9
 """Windows whose checksum goes into a fingerprint."""
@@ -126,6 +136,61 @@ class Section:
             When the file is damaged there, or a float32 pixel is not finite.
         """
         self._check_window(z, y0, y1, x0, x1)
+        notes = noted_reads()
+        if notes is None:
+            return self._pixels(z, y0, y1, x0, x1)
+        return self._steady_pixels((z, y0, y1, x0, x1), notes)
+
+    def _steady_pixels(self, window: Window, notes: list[Read]) -> NDArray[Any]:
+        """Read a window whose files do not change meanwhile, and note it; a file that is being written is waited for."""
+        for wait in (*STEADY_WAITS_SECONDS, None):
+            before = self._version_before(*window)
+            pixels, error = None, None
+            try:
+                pixels = self._pixels(*window)
+            except InputError as raised:
+                error = raised
+            version = before if error is not None and not before else self.version(*window)
+            if before in ("", version):
+                notes.append(Read(window, version, UNREADABLE if pixels is None else checksum_of(pixels)))
+                if pixels is None:
+                    assert error is not None
+                    raise error
+                return pixels
+            if wait is not None:
+                time.sleep(wait)
+        z, y0, y1, x0, x1 = window
+        raise InputError(
+            f"{self.source} was written to while it was read at z={z}, y={y0}:{y1}, x={x0}:{x1}; start again when it is "
+            "whole."
+        )
+
+    def version(self, z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> str:
+        """Return what identifies the version of the files under a window.
+
+        Parameters
+        ----------
+        z, y0, y1, x0, x1 : int
+            As of `read`.
+        fresh : bool
+            What is there now; else, behind a URL, what was read.
+
+        Raises
+        ------
+        InputError
+            When a server cannot be asked.
+        """
+        level = self._pyramid[self.level]
+        if level.version is not None:
+            return joined(level.version(z, y0, y1, x0, x1, fresh=fresh))
+        return joined(file_version(file, fresh=fresh) for file in self.files)
+
+    def _version_before(self, *window: int) -> str:
+        """Return the version before a window is read; empty behind a URL, where each answer is held against the first."""
+        return self.version(*window) if all(isinstance(file, Path) for file in self.files) else ""
+
+    def _pixels(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window that lies inside."""
         where = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
         try:
             raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
@@ -261,7 +326,7 @@ def open_section(
     *,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Section:
     """Open an image, a store, or a stack of section files, reading nothing but headers.
@@ -276,8 +341,8 @@ def open_section(
     voxel_size_um : float, (y, x) or (z, y, x), optional
         Voxel size in micrometres of the level that is read; overrides what the file says. None inside a
         sequence keeps the file's value.
-    input_range : (lo, hi), optional
-        Storage values that stand for black and white; default is the dtype's range, 0..1 for float32.
+    input_range : (lo, hi) or "full", optional
+        Storage values that stand for black and white; default, and "full", is the dtype's range, 0..1 for float32.
     storage_options : mapping, optional
         What fsspec needs to reach a URL: keys, endpoints. None: the JSON object in the environment variable
         BIGRESTORE_STORAGE_OPTIONS, where there is one.
@@ -314,7 +379,7 @@ def section_of(
     source: str,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
 ) -> Section:
     """Present what a reader understood as a section; the arguments are those of `open_section`."""
     chosen = found.levels[level]
@@ -327,7 +392,7 @@ def section_of(
         channels=found.channels,
         dtype=found.dtype,
         value_range=_value_range(found.dtype, input_range),
-        voxel_size_um=_voxel_size(chosen.voxel_size_um, voxel_size_um),
+        voxel_size_um=merged_voxel_size(chosen.voxel_size_um, voxel_size_um),
         translation_um=chosen.translation_um,
         axes=found.axes,
         is_volume=found.is_volume,
@@ -341,9 +406,9 @@ def section_of(
     )
 
 
-def _value_range(dtype: np.dtype[Any], asked: tuple[float, float] | None) -> tuple[float, float]:
+def _value_range(dtype: np.dtype[Any], asked: ValueRange | None) -> tuple[float, float]:
     """Return the storage values of black and white, from the user or from the dtype."""
-    if asked is None:
+    if asked is None or asked == FULL:
         return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
     low, high = (float(value) for value in asked)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -351,27 +416,6 @@ def _value_range(dtype: np.dtype[Any], asked: tuple[float, float] | None) -> tup
             f"the input range {low:g} to {high:g} is empty; give --input-range LO HI with LO below HI."
         )
     return low, high
-
-
-def _voxel_size(stated: Triple, asked: float | Sequence[float | None] | None) -> Triple:
-    """Merge the voxel size that the file states with the one that the user gives."""
-    if asked is None:
-        return stated
-    values = list(asked) if isinstance(asked, Sequence) else [float(asked), float(asked)]
-    if len(values) not in (1, 2, 3):
-        raise UsageError(
-            f"the voxel size has {len(values)} numbers; give one, (y, x) or (z, y, x) in micrometres."
-        )
-    if len(values) == 1:
-        values = values * 2
-    values = [None] * (3 - len(values)) + values
-    for value in values:
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(
-                f"the voxel size {value:g} um is not positive; give --voxel-size in micrometres."
-            )
-    z, y, x = (old if new is None else float(new) for old, new in zip(stated, values, strict=True))
-    return z, y, x
 
 
 def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int) -> None:

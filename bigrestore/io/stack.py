@@ -20,6 +20,7 @@ from bigrestore.errors import InputError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import Found, Level
 from bigrestore.io.places import Place
+from bigrestore.io.versions import file_version
 
 KEPT_OPEN = 2
 """Files that stay decoded: the one in work and its neighbour."""
@@ -105,7 +106,10 @@ def _as_volume(
             found = opened.get(z, lambda: find_file(files[z]), 1)
             return found.levels[index].read(0, y0, y1, x0, x1)
 
-        return attrs.evolve(flat, shape=(len(files), *flat.shape[1:]), read=read)
+        def version(z: int, *_: int, fresh: bool = False) -> list[str]:
+            return [file_version(files[z], fresh=fresh)]
+
+        return attrs.evolve(flat, shape=(len(files), *flat.shape[1:]), read=read, version=version)
 
     return attrs.evolve(
         first,

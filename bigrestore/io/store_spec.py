@@ -14,6 +14,10 @@ from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
 MAPS_GROUP = "maps"
 """Group of a store in which the maps of a run lie, each an image of its own."""
 
+GROUP_FILES = {"0.5": ("zarr.json",), "0.4": (".zgroup", ".zattrs")}
+ARRAY_FILES = {"0.5": ("zarr.json",), "0.4": (".zarray", ".zattrs")}
+"""Metadata files of a group and of an array that are written, by the version of OME-Zarr."""
+
 
 def _output_dtype(value: Any) -> np.dtype[Any]:
     """Return the native dtype of an output, refusing what is not stored."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bigrestore.errors import output_error
+from bigrestore.files import whole_file
 from bigrestore.io.ome_zarr import ZarrArray, open_level, read_block
 from bigrestore.io.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.reduce import halve
@@ -65,16 +64,8 @@ def write_pyramidal_tiff(
     OutputError
         When the file cannot be written; `DiskFullError` where there is no space left.
     """
-    target = Path(out_path)
-    partial = target.with_name(target.name + ".partial")
-    try:
+    with whole_file(Path(out_path)) as partial:
         _write(Path(store_path), partial, spec, provenance, workers, check)
-        partial.replace(target)
-    except OSError as err:
-        raise output_error(target, err) from err
-    finally:
-        with suppress(OSError):  # gone where all went well; what a lost disk refuses is swept by the next run
-            partial.unlink(missing_ok=True)
 
 
 def _write(

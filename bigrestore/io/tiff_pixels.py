@@ -2,7 +2,7 @@
 
 tifffile decodes single segments; which of them lie under a window, and which are kept, is decided here. The file is
 opened for each segment and no handle is kept, so that thousands of sections can be described at once and any
-number of threads read without a lock. Pages that are stored uncompressed and in one piece are mapped.
+number of threads read without a lock. Of pages that are stored uncompressed and in one piece only the rows are read.
 """
 
 from __future__ import annotations
@@ -91,18 +91,34 @@ class Plane:
 
     def _read_page(self, page: Page, window: tuple[int, int, int, int]) -> NDArray[Any]:
         """Read a window of a page as (h, w, samples)."""
-        y0, y1, x0, x1 = window
         if page.mapped is not None and isinstance(self.path, Path):
-            shape = (self.samples, *self.shape) if self.planar else (*self.shape, self.samples)
-            whole = np.memmap(self.path, self.dtype, "r", page.mapped, shape)
-            part = np.array(whole[:, y0:y1, x0:x1] if self.planar else whole[y0:y1, x0:x1])
-            return np.moveaxis(part, 0, -1) if self.planar else part
+            return self._read_rows(self.path, page.mapped, window)
         if not self.planar:
             return self._read_segments(page, window, 0)
         planes = [
             self._read_segments(page, window, plane) for plane in range(min(self.samples, self.channels))
         ]
         return np.concatenate(planes, axis=-1)
+
+    def _read_rows(self, path: Path, start: int, window: tuple[int, int, int, int]) -> NDArray[Any]:
+        """Read a window of a page that is stored in one piece, as (h, w, samples), row by row.
+
+        Not by a map of the file, which kills the process where somebody shortens the file.
+        """
+        y0, y1, x0, x1 = window
+        planes, depth = (self.samples, 1) if self.planar else (1, self.samples)
+        pixels = np.empty((planes, y1 - y0, x1 - x0, depth), self.dtype)
+        width = depth * self.dtype.itemsize
+        with path.open("rb", buffering=0) as file:
+            for plane in range(planes):
+                for row in range(y0, y1):
+                    file.seek(start + ((plane * self.shape[0] + row) * self.shape[1] + x0) * width)
+                    if file.readinto(pixels[plane, row - y0].view(np.uint8).data) != (x1 - x0) * width:
+                        raise InputError(
+                            f"{self.path} ends inside row {row}; it was cut off, so copy it again."
+                        )
+        native = pixels.astype(self.dtype.newbyteorder("="), copy=False)
+        return np.moveaxis(native[..., 0], 0, -1) if self.planar else native[0]
 
     def _read_segments(self, page: Page, window: tuple[int, int, int, int], plane: int) -> NDArray[Any]:
         """Put a window together from the tiles or strips under it."""

@@ -14,6 +14,8 @@ import stat
 import struct
 import threading
 import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +24,16 @@ from bigrestore.errors import InputError
 from bigrestore.io.limits import DEFLATE_RATIO
 from bigrestore.io.places import Place, RemoteFile
 from bigrestore.io.span import Span, too_large
+from bigrestore.io.versions import file_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
 """Where git-annex keeps what its links name."""
+
+ASKED_AT_ONCE = 16
+"""Files behind a URL whose versions are asked for at once."""
+
+MOST_KNOWN = 65_536
+"""Files behind a URL whose versions are remembered."""
 
 MOST_ENTRIES = 4_000_000
 """Files in a zip file; its directory is held whole."""
@@ -51,6 +60,10 @@ class Tree(Protocol):
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names of files and folders in a folder; None where they cannot be listed."""
+        ...
+
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return what identifies the versions of files, as they were read, or, `fresh`, as they are now."""
         ...
 
 
@@ -112,6 +125,10 @@ class LocalTree:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return what identifies the versions of files: size, time and inode."""
+        return [file_version(self._root / name) for name in names]
+
     def _is_within(self, path: Path) -> bool:
         """Tell whether a path lies in the folder once its links are followed."""
         real = path.resolve()
@@ -133,7 +150,7 @@ class ZipTree:
     """
 
     def __init__(self, place: Place) -> None:
-        self._shown = str(place)
+        self._shown, self._place = str(place), place
         self._file = place.open("rb")
         self._lock = threading.Lock()
         try:
@@ -194,6 +211,10 @@ class ZipTree:
             {name[len(start) :].split("/", 1)[0] for name in self._entries if name.startswith(start)}
         )
 
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return the version of the zip file, which is that of all that is in it."""
+        return [file_version(self._place, fresh=fresh)]
+
 
 class RemoteTree:
     """The files under a URL.
@@ -206,10 +227,12 @@ class RemoteTree:
 
     def __init__(self, root: RemoteFile) -> None:
         self._root = root
+        # The same object for all ranges of a file, since it knows of which version they must be.
+        self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
 
     def read(self, name: str, span: Span, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        return (self._root / name).read_span(span, most)
+        return self._file(name).read_span(span, most)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is such a file."""
@@ -218,3 +241,10 @@ class RemoteTree:
     def names(self, folder: str) -> list[str] | None:
         """Return the names in a folder; None where the server does not list them."""
         return (self._root / folder).children()
+
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return what the server calls the versions of files; it is asked for several at once."""
+        if not fresh:
+            return [file_version(self._file(name)) for name in names]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            return list(pool.map(lambda name: file_version(self._root / name, fresh=True), names))

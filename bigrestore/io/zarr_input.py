@@ -7,8 +7,9 @@ uint16 is RGB; anything else has no meaning for a grey restoration and is refuse
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, 
 from bigrestore.io.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.ome_zarr import is_unfinished
 from bigrestore.io.places import Place
-from bigrestore.io.tree_store import open_node
+from bigrestore.io.tree_store import TreeStore, open_node
 from bigrestore.io.trees import LocalTree, RemoteTree, Tree, ZipTree
 from bigrestore.urls import without_secrets
 
@@ -70,6 +71,16 @@ class AxisMap:
         pixels = np.asarray(array[selection])
         kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
         return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
+
+    def chunk_keys(self, array: Any, z: int, y0: int, y1: int, x0: int, x1: int) -> Iterator[str]:
+        """Yield the names of the files (chunks, or shards) under a window, below the array."""
+        spans = {"z": (z, z + 1), "y": (y0, y1), "x": (x0, x1), "c": (0, 3 if self.rgb else 1), "t": (0, 1)}
+        units = array.shards or array.chunks
+        ranges = [
+            range(spans[axis][0] // unit, -(-spans[axis][1] // unit))
+            for axis, unit in zip(self.axes, units, strict=True)
+        ]
+        return (array.metadata.encode_chunk_key(place) for place in itertools.product(*ranges))
 
 
 def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> AxisMap:
@@ -302,10 +313,19 @@ def _level(array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, tran
     """Wrap one array as a level."""
     chunk = dict(zip(mapping.axes, array.chunks, strict=True))
 
+    store = array.store
+    assert isinstance(store, TreeStore)
+    folder = f"{array.path}/" if array.path else ""
+    metadata = folder + ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
+
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         return mapping.read(array, z, y0, y1, x0, x1)
 
-    return Level(mapping.zyx, (chunk["y"], chunk["x"]), read, voxel_size_um, translation_um)
+    def version(z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> list[str]:
+        keys = [f"{folder}{key}" for key in mapping.chunk_keys(array, z, y0, y1, x0, x1)]
+        return store.tree.versions([metadata, *keys], fresh=fresh)
+
+    return Level(mapping.zyx, (chunk["y"], chunk["x"]), read, voxel_size_um, translation_um, version)
 
 
 def _array_details(array: zarr.Array[Any]) -> dict[str, Any]:

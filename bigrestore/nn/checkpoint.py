@@ -234,7 +234,7 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    with whole_file(path) as partial:
+    with whole_file(path, follow=True) as partial:
         try:
             save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
         except SafetensorError as error:

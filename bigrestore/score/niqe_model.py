@@ -77,7 +77,7 @@ def save_niqe_model(path: Path, model: NiqeModel) -> None:
         If the file cannot be written.
     """
     head = {"format": FORMAT, "name": model.name, "sha256": model.sha256, "facts": model.facts}
-    with whole_file(path) as partial, partial.open("wb") as stream:
+    with whole_file(path, follow=True) as partial, partial.open("wb") as stream:
         np.savez(
             stream,
             mean=model.mean,

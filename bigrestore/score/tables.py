@@ -99,7 +99,7 @@ def read_tiles(path: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file so that it is there whole or not at all.
+    """Write a file so that it is there whole or not at all; a link in its place is replaced, not followed.
 
     Raises
     ------

@@ -175,3 +175,22 @@ def test_the_command_line_degrades_a_whole_section(tmp_path: Path, monkeypatch: 
     )
     assert result.exit_code == 0, result.output
     assert open_section(out / "lq.ome.zarr").shape == (1, 32, 40)
+
+
+@pytest.mark.parametrize(
+    "added", ["lq.ome.zarr/labels/a", "lq.ome.zarr/0/notes.txt", "lq.ome.zarr.bigrestore/mine"]
+)
+def test_overwrite_spares_what_was_added_to_a_whole_section(tmp_path: Path, added: str) -> None:
+    source = save(tmp_path / "in.zarr", pixels(300, 300))
+    out = tmp_path / "pairs"
+    degrade(source, out, whole=True, scale=2, seed=1)
+    mine = out / added
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("years of work")
+    with pytest.raises(OutputError):
+        degrade(source, out, whole=True, scale=2, seed=1, overwrite=True)
+    assert mine.read_text() == "years of work"
+    mine.unlink()
+    if mine.parent.name in ("labels", "lq.ome.zarr.bigrestore"):
+        mine.parent.rmdir()
+    degrade(source, out, whole=True, scale=2, seed=2, overwrite=True)

@@ -284,3 +284,11 @@ def test_files_of_a_large_store_are_sampled_evenly(tmp_path: Path, monkeypatch: 
     found = input_files._spread(tmp_path)
     assert len(found) == 10
     assert {path.parent.name for path in found} == {str(row) for row in range(6)}
+
+
+def test_a_file_of_metadata_that_a_killed_run_did_not_write_is_written(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out.zarr"
+    go(source, out, Fir(), format="0.4", init_only=True)
+    (out / "0/.zattrs").unlink()
+    go(source, out, Fir(), format="0.4", resume=True)
+    assert (out / "0/.zattrs").is_file()

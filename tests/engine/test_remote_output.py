@@ -7,54 +7,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bucket_toys import BESIDE, URL, content, empty, files_of, names, run, small_section
 from engine_toys import save_zarr
 from prior_toys import model_file
 
 from bigrestore.engine import remote_output, retry
-from bigrestore.engine.remote_output import RemoteOutput, execute_to
+from bigrestore.engine.remote_output import RemoteOutput
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError, UsageError
 from bigrestore.io.section import open_section
 from bigrestore.settings import RunSettings
 
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries behind s3 warn of themselves
-URL = "s3://brain/deep/out.ome.zarr"
 
 
 @pytest.fixture(autouse=True)
 def emptied(bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "WAITS_SECONDS", (0.01, 0.01))
-    for name in names(bucket):
-        bucket["client"].delete_object(Bucket="brain", Key=name)
-
-
-def names(bucket: dict[str, Any]) -> list[str]:
-    found = bucket["client"].list_objects_v2(Bucket="brain").get("Contents", [])
-    return [entry["Key"] for entry in found]
-
-
-def content(bucket: dict[str, Any], name: str) -> bytes:
-    body: bytes = bucket["client"].get_object(Bucket="brain", Key=name)["Body"].read()
-    return body
+    empty(bucket)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    pixels = np.random.default_rng(2).integers(0, 255, (600, 520), dtype=np.uint8)
-    return save_zarr(tmp_path / "in.zarr", pixels)
-
-
-def run(source: Path, output: str | Path, bucket: dict[str, Any], **settings: Any) -> Any:
-    asked = {"method": "catmull-rom", "block_size": 480, "mask": "none", "progress": "none", "threads": 1}
-    asked |= {"report": False, "storage_options": bucket["options"]} | settings
-    return execute_to(source, output, RunSettings(**asked))
-
-
-def files_of(stage: Path) -> dict[str, bytes]:
-    return {
-        f"deep/{path.relative_to(stage.parent).as_posix()}": path.read_bytes()
-        for path in stage.rglob("*")
-        if path.is_file()
-    }
+    return save_zarr(tmp_path / "in.zarr", small_section())
 
 
 def test_what_lies_in_the_bucket_is_what_was_made(
@@ -66,7 +40,7 @@ def test_what_lies_in_the_bucket_is_what_was_made(
     made = files_of(tmp_path / "stage" / "out.ome.zarr")
     there = {name: content(bucket, name) for name in names(bucket)}
     assert {name: there[name] for name in made} == made
-    assert set(there) - set(made) == {"deep/out.ome.zarr.bigrestore/run.json"}
+    assert set(there) - set(made) == BESIDE
     section = open_section(URL, storage_options=bucket["options"])
     np.testing.assert_array_equal(
         section.read(0, 0, 600, 0, 520), open_section(source).read(0, 0, 600, 0, 520)
@@ -81,20 +55,19 @@ def test_a_copy_that_was_broken_off_does_not_open_and_is_gone_on_with(
     raise_if_set = remote_output.StopFlag.raise_if_set
 
     def stop_at_the_third(self: Any, way_out: str) -> None:
-        sent.append(way_out)
-        if len(sent) == 3 and "copy the rest" in way_out:
+        sent.extend(["copy"] if "copy the rest" in way_out else [])
+        if len(sent) == 3:
             raise StoppedError(f"stopped; {way_out}")
         raise_if_set(self, way_out)
 
     target = RemoteOutput.at(URL, RunSettings(stage=stage, storage_options=bucket["options"]))
-    run(source, stage / "out.ome.zarr", bucket)
     with monkeypatch.context() as patch:
         patch.setattr(remote_output.StopFlag, "raise_if_set", stop_at_the_third)
         with pytest.raises(
             StoppedError, match=r"copy the rest to s3://brain/deep/out\.ome\.zarr by --resume"
         ):
-            target.send(remote_output.StopFlag())
-    assert len(names(bucket)) == 2
+            run(source, URL, bucket, stage=stage)
+    assert len(names(bucket)) == 3, "the list of all that is to come, and two of it"
     assert "deep/out.ome.zarr/zarr.json" not in names(bucket)
     summary = run(source, URL, bucket, stage=stage, resume=True)
     assert summary.blocks_restored == 0
@@ -157,7 +130,7 @@ def test_an_output_that_is_there_is_replaced_only_when_it_is_asked_for(
     run(source, URL, bucket, stage=tmp_path / "two", overwrite=True)
     made = files_of(tmp_path / "two" / "out.ome.zarr")
     assert before > set(made)
-    assert set(names(bucket)) - {"deep/out.ome.zarr.bigrestore/run.json"} == set(made)
+    assert set(names(bucket)) - BESIDE == set(made)
 
 
 def test_what_no_run_made_is_never_replaced(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:

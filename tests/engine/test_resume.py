@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.noted import note_of
+from bigrestore.engine.records import BlockRecord
 from bigrestore.errors import OutputExistsError, StoppedError
 from bigrestore.methods.base import TileBatch
 
 TILES_PER_BLOCK = 9
+BLOCK = "z00000-y0000-x0000"
 
 
 def stop_at(call: int, number: int = signal.SIGTERM) -> Fir:
@@ -155,12 +157,12 @@ def test_begin_drops_record_and_shards_before_anything_is_written(tmp_path: Path
     book.create()
     shard = tmp_path / "shard"
     shard.write_bytes(b"12345")
-    book.complete(BlockRecord("z0", "done", {"shard": note_of(shard)}))
-    assert book.intact("z0", tmp_path) is not None
-    book.begin("z0", [shard])
+    book.complete(BlockRecord(BLOCK, "done", {"shard": note_of(shard)}))
+    assert book.intact(BLOCK, tmp_path) is not None
+    book.begin(BLOCK, [shard])
     assert not shard.exists()
-    assert book.record("z0") is None
-    assert journal(tmp_path / "out.zarr") == ["z0.inflight"]
-    book.complete(BlockRecord("z0", "failed", reason="no"))
-    assert book.intact("z0", tmp_path) is None
-    assert [record.name for record in book.records()] == ["z0"]
+    assert book.record(BLOCK) is None
+    assert journal(tmp_path / "out.zarr") == [f"{BLOCK}.inflight"]
+    book.complete(BlockRecord(BLOCK, "failed", reason="no"))
+    assert book.intact(BLOCK, tmp_path) is None
+    assert [record.name for record in book.records()] == [BLOCK]

@@ -17,10 +17,11 @@ from engine_toys import Fir, go, save_zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.lock import joint_writer, sole_writer
 from bigrestore.engine.noted import note_of
 from bigrestore.engine.plan import choose_threads
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import share_of
 from bigrestore.engine.run import execute
 from bigrestore.engine.workers.shards import own_blocks
@@ -29,6 +30,8 @@ from bigrestore.files import read_sealed, write_sealed
 from bigrestore.flags import parse_shard
 from bigrestore.geometry import Grid
 from bigrestore.settings import RunSettings
+
+BLOCK = "z00000-y0000-x0000"
 
 
 @pytest.fixture
@@ -172,22 +175,22 @@ def test_a_block_in_hand_elsewhere_is_waited_for_and_not_done_again(tmp_path: Pa
     shard = tmp_path / "shard"
     shard.write_bytes(b"12345")
     found: list[Any] = []
-    assert first.begin("z0", []) is None
-    assert second.in_hand() == ["z0"]
-    waiting = threading.Thread(target=lambda: found.append(second.begin("z0", [shard])))
+    assert first.begin(BLOCK, []) is None
+    assert second.in_hand() == [BLOCK]
+    waiting = threading.Thread(target=lambda: found.append(second.begin(BLOCK, [shard])))
     waiting.start()
     time.sleep(0.5)
     assert shard.exists(), "nobody touches what another one has in hand"
-    second.abandon("z0", [shard])
+    second.abandon(BLOCK, [shard])
     assert shard.exists()
-    first.complete(BlockRecord("z0", "done", {"shard": note_of(shard)}))
+    first.complete(BlockRecord(BLOCK, "done", {"shard": note_of(shard)}))
     waiting.join(10)
     assert found[0].status == "done"
     assert shard.exists()
     assert not marks(tmp_path / "out.zarr")
-    assert second.begin("z0", [shard]) is None, "asked for anew it is begun anew"
+    assert second.begin(BLOCK, [shard]) is None, "asked for anew it is begun anew"
     assert not shard.exists()
-    second.abandon("z0", [shard])
+    second.abandon(BLOCK, [shard])
 
 
 def test_overwriting_waits_for_workers_that_outlived_their_run(tmp_path: Path, source: Path) -> None:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from bigrestore.engine.output import check_place, require_writable
 from bigrestore.engine.scores.images import Source
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.flags import ValueRange
 from bigrestore.geometry import Box
+from bigrestore.io.range_check import check_range
 from bigrestore.io.section import open_section
 from bigrestore.profile import find_background
 from bigrestore.score.fit_niqe import fit_niqe
@@ -29,7 +31,7 @@ def fit_niqe_model(
     images: Sequence[str | Path],
     output: str | Path,
     *,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
     tile_px: int = TILE_PX,
     overwrite: bool = False,
 ) -> NiqeModel:
@@ -41,7 +43,7 @@ def fit_niqe_model(
         Sections or volumes whose tissue is as good as restored tissue should be.
     output : str or Path
         File to write, `.npz`.
-    input_range : tuple of float, optional
+    input_range : tuple of float or "full", optional
         Values of black and white, where the images do not use the range of their type.
     tile_px : int
         Side of the tiles that are read; those that are no tissue are left out.
@@ -92,12 +94,11 @@ def _settle(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> Non
         ) from error
 
 
-def _tiles(
-    images: Sequence[str | Path], input_range: tuple[float, float] | None, tile_px: int
-) -> Iterator[Named]:
+def _tiles(images: Sequence[str | Path], input_range: ValueRange | None, tile_px: int) -> Iterator[Named]:
     """Yield the tiles of tissue, each with the section that it belongs to; small sections come whole."""
     for name in images:
         section = open_section(name, input_range=input_range)
+        check_range(section, input_range)
         source = Source(section)
         side = min(tile_px, section.height, section.width)
         grid = TileGrid(0, section.depth, Box(0, section.height, 0, section.width), side)

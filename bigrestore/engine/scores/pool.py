@@ -7,17 +7,14 @@ process that died fails the strip in hand and is started anew for the next.
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import bigrestore
+from bigrestore.engine.children import python_command, python_environment
 from bigrestore.errors import BigrestoreError
 from bigrestore.score.tiles import EngineSpec, Row, Strip, score_strip
 
@@ -81,12 +78,11 @@ class _Remote:
     """A process that scores."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        home = str(Path(bigrestore.__file__).resolve().parents[1])
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "bigrestore.score.worker"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            python_command("bigrestore.score.worker"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=python_environment({"OMP_NUM_THREADS": "1"}),
         )
         self._send(spec)
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import bigrestore
 from bigrestore.engine.block import Job
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.progress import Progress
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.scores.blocks import LATE, RunScores
 from bigrestore.engine.scores.images import Images, Source, score_places
 from bigrestore.engine.scores.report_state import REPORT, note_report, report_result

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bigrestore.engine.journal import REPORT_FILES
 from bigrestore.engine.output import require_writable
+from bigrestore.engine.owned import REPORT_FILES
 from bigrestore.errors import OutputError, OutputExistsError, output_error
 
 GENERATOR = '<meta name="generator" content="bigrestore">'
@@ -51,19 +51,19 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def remove_files(folder: Path) -> None:
-    """Remove the files of a report, and the folder where nothing else is in it.
+    """Remove the files of a report, and the folder where nothing else is in it; nothing behind a link.
 
     Raises
     ------
     OutputError
         Where they may not be removed.
     """
-    if not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir():
         return
     try:
         for name in REPORT_FILES:
             (folder / name).unlink(missing_ok=True)
-        if not folder.is_symlink() and not any(folder.iterdir()):
+        if not any(folder.iterdir()):
             folder.rmdir()
     except OSError as error:
         raise output_error(folder, error) from error

@@ -12,8 +12,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from bigrestore.engine.journal import REPORT_FILES, Journal
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.noted import Noted, is_as_noted, note_of
+from bigrestore.engine.owned import REPORT_FILES
 from bigrestore.engine.plan import Plan
 from bigrestore.engine.scores.report_place import remove_files
 from bigrestore.engine.scores.start import score_plan

@@ -25,10 +25,11 @@ from typing import Any
 
 import attrs
 
-from bigrestore.engine.journal import BlockRecord
+from bigrestore.engine.children import SAFE_PATH
 from bigrestore.engine.pipeline import GRACE_SECONDS, Done, block_files
 from bigrestore.engine.plan import Plan, on_gpu
 from bigrestore.engine.prepared import Prepared
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.workers.crew import as_error
 from bigrestore.engine.workers.worker import Feed, Order, Worker
@@ -237,7 +238,9 @@ def _start_jobs(settings: RunSettings, plan: Plan) -> Any:
     memory = dask.config.get(f"jobqueue.{name}.memory", None)
     estimate = f"{int(plan.memory_bytes * MEMORY_RESERVE) >> 20}MiB"
     try:
-        cluster = kinds[name](cores=cores, processes=1, memory=memory or estimate)
+        cluster = kinds[name](
+            cores=cores, processes=1, memory=memory or estimate, job_script_prologue=_prologue(name)
+        )
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"--cluster is {name}, but dask-jobqueue refuses its configuration ({error}); correct it in the file "
@@ -253,6 +256,16 @@ def _start_jobs(settings: RunSettings, plan: Plan) -> Any:
         memory or estimate,
     )
     return cluster
+
+
+def _prologue(name: str) -> list[str]:
+    """Return what a job does before its worker starts: what dask's configuration says, and no Python of its folder."""
+    import dask.config
+
+    configured = [
+        dask.config.get(f"jobqueue.{name}.{key}", None) for key in ("job-script-prologue", "env-extra")
+    ]
+    return [*(next(filter(None, configured), [])), f"export {SAFE_PATH}=1"]
 
 
 def _not_installed(settings: RunSettings) -> UsageError:

@@ -16,22 +16,21 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import attrs
 
-import bigrestore
 from bigrestore import errors
-from bigrestore.engine.journal import BlockRecord, Journal
+from bigrestore.engine.children import python_command, python_environment
+from bigrestore.engine.journal import Journal
 from bigrestore.engine.pipeline import GRACE_SECONDS, Done, block_files
 from bigrestore.engine.plan import on_gpu
 from bigrestore.engine.prepared import Prepared
+from bigrestore.engine.records import BlockRecord
 from bigrestore.engine.resources import affinity, out_of_memory_kills, share_of
 from bigrestore.engine.signals import StopFlag
 from bigrestore.engine.workers.worker import Order
@@ -230,13 +229,11 @@ class _Process:
     ) -> None:
         self.index, self.has, self.ready, self.ended = index, list[int](), False, False
         self._events, self._kills = events, out_of_memory_kills()
-        home = str(Path(bigrestore.__file__).resolve().parents[1])
-        paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bigrestore.engine.workers.main"],
+            python_command("bigrestore.engine.workers.main"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": paths} | environment,
+            env=python_environment(environment),
             text=True,
             encoding="utf-8",
         )

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from bigrestore.engine.journal import BlockRecord
+    from bigrestore.engine.records import BlockRecord
     from bigrestore.engine.signals import StopFlag
     from bigrestore.engine.workers.worker import Feed, Order
     from bigrestore.geometry import Block

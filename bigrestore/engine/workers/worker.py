@@ -18,7 +18,7 @@ import attrs
 
 from bigrestore.engine.fingerprint import digest
 from bigrestore.engine.pipeline import Done, Pipeline
-from bigrestore.engine.prepared import Inputs, Prepared, prepare
+from bigrestore.engine.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.engine.scores.start import start_scores
 from bigrestore.engine.signals import StopFlag
 from bigrestore.errors import OutputExistsError
@@ -49,12 +49,15 @@ class Order:
         By name, as `RunSettings.from_mapping` takes them.
     digest : str
         Of the fingerprint of the run.
+    destination : str
+        Where the output is copied to; empty where it stays.
     """
 
     inputs: str | list[str]
     output: str
     settings: dict[str, Any]
     digest: str
+    destination: str = ""
 
     @classmethod
     def of(cls, ready: Prepared, threads: int | None) -> Order:
@@ -68,6 +71,7 @@ class Order:
             str(ready.output.absolute()),
             settings,
             digest(ready.identity),
+            "" if ready.destination is None else ready.destination.url,
         )
 
 
@@ -115,7 +119,8 @@ class Worker:
 
     def __init__(self, order: Order) -> None:
         settings = RunSettings.from_mapping(order.settings, "The order of a worker")
-        self.ready = prepare(order.inputs, order.output, settings)
+        destination = Destination(order.destination) if order.destination else None
+        self.ready = prepare(order.inputs, order.output, settings, destination=destination)
         if not self.ready.going_on or digest(self.ready.identity) != order.digest:
             raise OutputExistsError(
                 f"The output {order.output} was begun anew by another run since this worker was called; start the "

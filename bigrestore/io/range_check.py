@@ -1,0 +1,170 @@
+"""Whether an image uses the range of values that it is taken to have.
+
+Cameras store 10, 12 or 14 bits in 16. Taken for values up to 65535 such a section is nearly black: blur and noise are
+estimated wrong, and what comes out is spoilt. The range is never guessed from the pixels, since a dark section is dark;
+but where even the brightest pixel that was looked at lies far below white, or bright ones beyond it, somebody has to say
+what is meant.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.flags import FULL, ValueRange
+from bigrestore.io.section import SAMPLED_PX, SAMPLED_WINDOWS, Section
+
+log = logging.getLogger(__name__)
+
+CAMERA_BITS = (8, 10, 12, 14)
+"""What cameras and scanners use of 16 bits."""
+
+FAR_BELOW = 4
+"""Values below so many a part of white use at most 14 of 16 bits."""
+
+THUMBNAIL_PX = 1024
+
+FEW_VALUES = 16
+"""Images of fewer grey values than this may have empty low bits by chance."""
+
+CLIPPED_SHARE = 0.001
+"""Share of sampled pixels beyond the stated range that is worth a warning."""
+
+
+@attrs.define
+class _Seen:
+    """What sampled windows hold: the largest value, the bits that are set in any value, and some of the values."""
+
+    largest: float = -np.inf
+    bits: int = 0
+    values: set[int] = attrs.field(factory=set)
+
+    def add(self, window: NDArray[Any]) -> None:
+        """Look at one window."""
+        self.largest = max(self.largest, float(window.max()))
+        if window.dtype.kind == "u":
+            self.bits |= int(np.bitwise_or.reduce(window, axis=None))
+            if len(self.values) < FEW_VALUES:
+                self.values.update(np.unique(window)[:FEW_VALUES].tolist())
+
+    @property
+    def empty_bits(self) -> int:
+        """Low bits that are 0 in all values."""
+        return max(0, (self.bits & -self.bits).bit_length() - 1)
+
+
+def check_range(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
+    """Refuse an image that does not use the range of its type where no other one was stated.
+
+    Parameters
+    ----------
+    section : Section
+        The image.
+    asked : (lo, hi) or "full", optional
+        What was stated; None: nothing, so that the range of the type is taken.
+    flag : str
+        By which it is stated, for the message.
+
+    Raises
+    ------
+    InputError
+        Naming the largest value that was seen, and the likely range.
+    """
+    if asked == FULL or (asked is None and section.dtype == np.uint8):
+        return
+    if asked is not None:
+        _warn_of_clipping(section, flag)
+        return
+    seen, white = _Seen(), section.value_range[1]
+    for window in _windows(section, _depths(section)):
+        seen.add(window)
+        if seen.largest * 2 > white and seen.empty_bits < 2:
+            return
+    if 0 < seen.largest * FAR_BELOW <= white:
+        brightest = max(seen.largest, _brightest_mean(section, white / FAR_BELOW))
+        if brightest * FAR_BELOW <= white:
+            raise _refusal(section, brightest, flag)
+    elif 0 < seen.largest * 2 <= white:
+        log.warning(
+            "%s: the largest sampled value is %g, and %g is taken for white; where white is less, say so by %s.",
+            *(section.source, seen.largest, white, flag),
+        )
+    if section.dtype == np.uint16 and seen.empty_bits > 1 and len(seen.values) >= FEW_VALUES:
+        log.warning(
+            "%s uses %d of 16 bits: the low %d are 0 wherever it was looked at, as where a camera aligns its values to the "
+            "left; they are right as they are.",
+            *(section.source, 16 - seen.empty_bits, seen.empty_bits),
+        )
+
+
+def _warn_of_clipping(section: Section, flag: str) -> None:
+    """Warn where many pixels lie beyond the range that was stated; floats are compared with it when they are profiled."""
+    low, high = section.value_range
+    pixels, beyond = 0, 0
+    for window in _windows(section, _depths(section)[:1]):
+        pixels += window.size
+        beyond += int(((window < low) | (window > high)).sum())
+    if beyond > CLIPPED_SHARE * pixels:
+        log.warning(
+            "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
+            *(section.source, 100 * beyond / pixels, flag, low, high),
+        )
+
+
+def _refusal(section: Section, largest: float, flag: str) -> InputError:
+    """Return the sentence with the likely range."""
+    white = section.value_range[1]
+    seen = f"{section.source} is {section.dtype.name}, but the largest sampled value is {largest:g} and {white:g} is white"
+    if section.dtype.kind == "f":
+        return InputError(
+            f"{seen}; say what black and white are by {flag} LO HI, or that it is really that dark by {flag} full."
+        )
+    stated = section.details.get("bits")
+    bits = (
+        stated
+        if isinstance(stated, int) and 8 < stated < 16
+        else next(n for n in CAMERA_BITS if largest < 2**n)
+    )
+    return InputError(
+        f"{seen}, so it likely holds the {bits} bits of a camera: give {flag} 0 {2**bits - 1}, or {flag} full where it is "
+        "really that dark."
+    )
+
+
+def _windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
+    """Yield windows on a lattice over some sections; those that cannot be read are passed over."""
+    for z in depths:
+        for at in range(SAMPLED_WINDOWS):
+            y = max(0, section.height - SAMPLED_PX) * (at // 3) // 2
+            x = max(0, section.width - SAMPLED_PX) * (at % 3) // 2
+            try:
+                yield section.read(
+                    z, y, min(y + SAMPLED_PX, section.height), x, min(x + SAMPLED_PX, section.width)
+                )
+            except InputError:
+                log.debug("%s cannot be read at z %d, y %d, x %d.", section.source, z, y, x)
+
+
+def _brightest_mean(section: Section, enough: float) -> float:
+    """Return the largest mean of a small picture of some sections; it stops where there is enough."""
+    brightest = -np.inf
+    for z in _depths(section):
+        try:
+            brightest = max(brightest, float(section.lowres(z, THUMBNAIL_PX)[0].max()))
+        except InputError:
+            log.debug("%s cannot be read everywhere in section %d.", section.source, z)
+        if brightest > enough:
+            break
+    return brightest
+
+
+def _depths(section: Section) -> list[int]:
+    """Return the sections that are looked at: the middle one, and some evenly spread."""
+    last = section.depth - 1
+    return list(dict.fromkeys([last // 2, 0, last // 4, 3 * last // 4, last]))
