@@ -106,14 +106,24 @@ class Sample:
     ----------
     windows : ndarray, (n, 128, 128), float32
         Grey values of tissue, 0..1; n may be 0.
-    background, background_sigma, tissue_share
+    background, background_sigma
         As in `Profile`.
+    tissue : ndarray, (h, w), bool
+        Where the thumbnail shows tissue.
+    factor : float
+        Section pixels per pixel of the thumbnail.
     """
 
     windows: Floats
     background: float | None
     background_sigma: float
-    tissue_share: float
+    tissue: NDArray[np.bool_]
+    factor: float
+
+    @property
+    def tissue_share(self) -> float:
+        """Return the share of the section that is tissue, 0..1."""
+        return float(self.tissue.mean())
 
 
 def profile_section(section: Section, z: int, method: Method) -> Profile:
@@ -163,7 +173,7 @@ def sample_section(section: Section, z: int) -> Sample:
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
-    return Sample(stack, level, sigma, float(tissue.mean()))
+    return Sample(stack, level, sigma, tissue, factor)
 
 
 def find_background(section: Section, z: int) -> tuple[float | None, float]:

@@ -17,6 +17,7 @@ import typer
 import typer.core
 
 from bigrestore import __version__
+from bigrestore.cli.adapt import adapt
 from bigrestore.cli.degrade import degrade
 from bigrestore.cli.doctor import doctor
 from bigrestore.cli.info import info
@@ -82,6 +83,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "profile": profile,
     "degrade": degrade,
+    "adapt": adapt,
     "status": status,
     "doctor": doctor,
 }

@@ -19,6 +19,7 @@ from bigrestore.nn.restorer import Restorer
 from bigrestore.train import adversary, bridge, detail, estimator, fidelity, prior
 from bigrestore.train.adversary import Adversary
 from bigrestore.train.bridge import BridgeStage, conditional_critic_for
+from bigrestore.train.card import sources_of
 from bigrestore.train.data import PatchSource
 from bigrestore.train.detail import DetailSource
 from bigrestore.train.estimator import EstimatorStage
@@ -64,13 +65,50 @@ PLANS = {
 STARTS_FROM = {"fidelity": "estimator", "prior": "fidelity", "bridge": "prior", "polish": "bridge"}
 """What a stage needs to have been trained before it."""
 
-Images = tuple[list[GreyImage], list[GreyImage]]
-"""Images to train on, and held-out ones."""
+
+@attrs.frozen(eq=False)
+class Material:
+    """What a training learns from: images, what may happen to them, and how they are drawn.
+
+    Attributes
+    ----------
+    name : str
+        What a resume must share, such as the name of a folder.
+    training, held_out : list of GreyImage
+        Images to train on, and those of the running figures.
+    recipe : Recipe
+        What may happen to them.
+    recipe_name : str
+        What logs and the card call it.
+    draws : mapping
+        Further arguments of `PatchSource`.
+    sources : str, optional
+        Markdown for the card: where the images come from.
+    read_tilt, restored_tilt : TiltSettings, optional
+        How the clean windows of the estimator and those of the U-Net are given slopes that their tissue has not.
+    """
+
+    name: str
+    training: list[GreyImage]
+    held_out: list[GreyImage]
+    recipe: Recipe
+    recipe_name: str
+    draws: Mapping[str, Any] = attrs.field(factory=dict)
+    sources: str | None = None
+    read_tilt: TiltSettings | None = FOR_READING
+    restored_tilt: TiltSettings | None = FOR_RESTORING
+
+
+def read_material(data: Path, recipe: str) -> Material:
+    """Read a folder of clean images, or a packed .npz, and hold some files out."""
+    loaded = Recipe.load(recipe)
+    training, held_out = split_by_section(load_images(data))
+    return Material(data.name, training, held_out, loaded, recipe, sources=sources_of(data))
 
 
 def build_stage(
     name: str,
-    data: Path,
+    material: Material,
     model: Restorer,
     info: dict[str, Any],
     options: StageOptions,
@@ -82,8 +120,8 @@ def build_stage(
     ----------
     name : str
         Of the stage.
-    data : Path
-        Folder of clean images, or a packed .npz.
+    material : Material
+        What it learns from.
     model : Restorer
         What is trained, on its device.
     info : dict
@@ -93,24 +131,31 @@ def build_stage(
     settings : LoopSettings
         How the loop will step it.
     """
-    images = split_by_section(load_images(data))
     if name == "prior":
-        return _prior_stage(images, model, info, options, settings)
+        return _prior_stage(material, model, info, options, settings)
     if name in ("bridge", "polish"):
-        return _bridge_stage(name, images, model, info, options, settings)
+        return _bridge_stage(name, material, model, info, options, settings)
     if name == "estimator":
         sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
-        pairs = _pairs(images, 1, options, *sizes, tilt=FOR_READING)
+        pairs = _pairs(material, 1, options, *sizes, tilt=material.read_tilt)
         return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
-    pairs = _pairs(images, model.scale, options, fidelity.PATCH_PX, fidelity.HELD_OUT, tilt=FOR_RESTORING)
+    return fidelity_stage(material, model, options)
+
+
+def fidelity_stage(
+    material: Material, model: Restorer, options: StageOptions
+) -> tuple[FidelityStage, PairSource]:
+    """Return the stage of the U-Net and where its data come from; the arguments are those of `build_stage`."""
+    sizes = fidelity.PATCH_PX, fidelity.HELD_OUT
+    pairs = _pairs(material, model.scale, options, *sizes, tilt=material.restored_tilt)
     batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
 
 def _prior_stage(
-    images: Images, model: Restorer, info: dict[str, Any], options: StageOptions, settings: LoopSettings
+    material: Material, model: Restorer, info: dict[str, Any], options: StageOptions, settings: LoopSettings
 ) -> tuple[PriorStage, DetailSource]:
-    details = _details(images, model, options)
+    details = _details(material, model, options)
     critic = critic_for(model, options.seed).to(options.device)
     stage = PriorStage(
         model,
@@ -126,14 +171,14 @@ def _prior_stage(
 
 def _bridge_stage(
     name: str,
-    images: Images,
+    material: Material,
     model: Restorer,
     info: dict[str, Any],
     options: StageOptions,
     settings: LoopSettings,
 ) -> tuple[BridgeStage, PairSource]:
-    pairs = _pairs(images, model.scale, options, bridge.PATCH_PX, bridge.HELD_OUT)
-    held_out = _details(images, model, options).measured(prior.MEASURED, held_out=True)
+    pairs = _pairs(material, model.scale, options, bridge.PATCH_PX, bridge.HELD_OUT)
+    held_out = _details(material, model, options).measured(prior.MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
         model,
@@ -150,7 +195,7 @@ def _bridge_stage(
 
 
 def _pairs(
-    images: Images,
+    material: Material,
     scale: int,
     options: StageOptions,
     input_px: int,
@@ -159,12 +204,11 @@ def _pairs(
     *,
     tilt: TiltSettings | None = None,
 ) -> PairSource:
-    train_images, held_out_images = images
     side = patch_size(input_px, scale)
     return PairSource(
-        PatchSource(train_images, side),
-        _held_out_source(train_images, held_out_images, side),
-        Recipe.load(options.recipe),
+        PatchSource(material.training, side, **material.draws),
+        _held_out_source(material, side),
+        material.recipe,
         scale,
         seed=options.seed,
         device=torch.device(options.device),
@@ -174,26 +218,23 @@ def _pairs(
     )
 
 
-def _details(images: Images, model: Restorer, options: StageOptions) -> DetailSource:
-    train_images, held_out_images = images
+def _details(material: Material, model: Restorer, options: StageOptions) -> DetailSource:
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
-        PatchSource(train_images, side),
-        _held_out_source(train_images, held_out_images, side, augment=True),
+        PatchSource(material.training, side, **material.draws),
+        _held_out_source(material, side, augment=True),
         scale,
         seed=options.seed,
         device=torch.device(options.device),
     )
 
 
-def _held_out_source(
-    train_images: list[GreyImage], held_out: list[GreyImage], side: int, *, augment: bool = False
-) -> PatchSource:
+def _held_out_source(material: Material, side: int, *, augment: bool = False) -> PatchSource:
     """Return the source of the held-out windows; where none of their images holds one, of those trained on."""
     try:
-        return PatchSource(held_out, side, augment=augment)
+        return PatchSource(material.held_out, side, augment=augment, **material.draws)
     except InputError as error:
         log.warning(
             "No held-out image can be used (%s); the running figures are of images trained on.", error
         )
-        return PatchSource(train_images, side, augment=augment)
+        return PatchSource(material.training, side, augment=augment, **material.draws)

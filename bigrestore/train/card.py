@@ -18,10 +18,15 @@ SOURCES_NAME = "SOURCES.md"
 _SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
-def write_card(model: Path, info: dict[str, Any], data: Path) -> Path:
-    """Write the card of a model beside it, `.md`, and return its path."""
+def sources_of(data: Path) -> str | None:
+    """Return what a folder of images says of where they come from; None where it says nothing."""
     sources = data / SOURCES_NAME
-    text = model_card(model.stem, info, sources.read_text(encoding="utf-8") if sources.is_file() else None)
+    return sources.read_text(encoding="utf-8") if sources.is_file() else None
+
+
+def write_card(model: Path, info: dict[str, Any], sources: str | None) -> Path:
+    """Write the card of a model beside it, `.md`, and return its path."""
+    text = model_card(model.stem, info, sources)
     path = model.with_suffix(".md")
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -49,6 +54,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         "",
         f"sha256 of the tensors: `{info['sha256']}`",
     ]
+    lines += _adaptation_lines(info["adapted"]) if "adapted" in info else []
     training = info.get("training", {})
     for stage, record in sorted(training.items(), key=lambda item: STAGES.index(item[0])):
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
@@ -89,6 +95,30 @@ def _realness(info: dict[str, Any]) -> str:
     return (
         f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
     )
+
+
+def _adaptation_lines(record: dict[str, Any]) -> list[str]:
+    """Return on what a model was adapted, and from which model."""
+    lines = [
+        "",
+        "## Adaptation",
+        "",
+        f"Adapted from `{record['start']}`, sha256 `{record['start_sha256']}`, to the sections below.",
+        *(["", record["realness"]] if "realness" in record else []),
+        "",
+        "| section | pixels | sharp windows by downscaling | what was read of it |",
+        "|---|---|---|---|",
+    ]
+    for section in record["sections"]:
+        factors = ", ".join(f"x {factor}: {count}" for factor, count in section["factors"].items())
+        height, width = section["size"]
+        lines.append(
+            f"| {section['name']} | {width} x {height} | {factors or 'none, left out'} | {section['read']} |"
+        )
+    if record["gains"]:
+        lines += ["", "| gain over interpolation on windows of them, dB | start | adapted |", "|---|---|---|"]
+        lines += [f"| {name} | {before:g} | {after:g} |" for name, (before, after) in record["gains"].items()]
+    return lines
 
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:

@@ -235,7 +235,7 @@ class PatchSource:
             if min(image.pixels.shape) * factor < self.patch_px:
                 continue
             pixels = area_downscale(image.pixels, factor)
-            maps = cell_maps(pixels)
+            maps = cell_maps(pixels, image.noise_variance * factor**2)
             height, width = pixels.shape
             origins = window_origins(maps, (height, width), self.patch_px, self._rule)
             if len(origins):

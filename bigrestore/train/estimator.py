@@ -96,7 +96,8 @@ class EstimatorStage:
         if self.held == 0:
             for first in range(1, FIRST_STEPS):
                 self._make(-first)
-            self.model.estimator.fit_inputs(self.pool[: self.held].flatten(0, 1).float())
+            if not bool(self.model.estimator.mean.any()):
+                self.model.estimator.fit_inputs(self.pool[: self.held].flatten(0, 1).float())
         self._make(step)
         rng = step_rng(self.pairs.seed, step, CHOICE_STREAM)
         filled = min(self.held, POOL_SETS)

@@ -49,10 +49,13 @@ class GreyImage:
         File name without folder; the part before `__` is its group.
     pixels : ndarray, (h, w), uint8 or uint16
         Grey values over the whole storage range.
+    noise_variance : float
+        Variance of its white noise, grey values 0..1, as far as it is known.
     """
 
     name: str
     pixels: NDArray[Any]
+    noise_variance: float = 0.0
 
     @property
     def group(self) -> str:

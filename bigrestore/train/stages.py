@@ -24,7 +24,16 @@ from bigrestore.nn.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.nn.grow import take_over
 from bigrestore.nn.presets import get_preset
 from bigrestore.nn.restorer import Restorer
-from bigrestore.train.assembly import PLANS, STARTS_FROM, AnyStage, Source, build_stage
+from bigrestore.train.assembly import (
+    PLANS,
+    STARTS_FROM,
+    AnyStage,
+    Material,
+    Source,
+    StagePlan,
+    build_stage,
+    read_material,
+)
 from bigrestore.train.card import write_card
 from bigrestore.train.loop import train
 from bigrestore.train.options import StageOptions
@@ -39,19 +48,23 @@ LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machi
 NO_RECIPE = "none: clean windows"
 
 
-def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> TrainResult:
+def train_stage(
+    name: str, data: Path | Material, output: Path, options: StageOptions, plan: StagePlan | None = None
+) -> TrainResult:
     """Train one stage and write the model.
 
     Parameters
     ----------
     name : str
         "estimator", "fidelity", "prior", "bridge" or "polish".
-    data : Path
-        Folder of clean images, or a packed .npz.
+    data : Path or Material
+        Folder of clean images, or a packed .npz; or what was made of images already.
     output : Path
         Model file to write.
     options : StageOptions
         The rest.
+    plan : StagePlan, optional
+        In place of the stage's own.
 
     Returns
     -------
@@ -71,8 +84,9 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
     device = torch.device(options.device)
     model, info = _starting_model(name, output, options)
     model.to(device)
-    settings = _loop_settings(name, data, output, options)
-    stage, source = build_stage(name, data, model, info, options, settings)
+    material = data if isinstance(data, Material) else read_material(data, options.recipe)
+    settings = _loop_settings(name, material, output, options, plan or PLANS[name])
+    stage, source = build_stage(name, material, model, info, options, settings)
     try:
         result = train(stage, settings, output)
     except (MemoryError, RuntimeError) as error:
@@ -84,10 +98,10 @@ def train_stage(name: str, data: Path, output: Path, options: StageOptions) -> T
         ) from error
     if result.status == "done":
         before = _still_true(name, info.get("training", {}))
-        record = _record(stage, source, options, result)
+        record = _record(stage, source, material.recipe_name, options, result)
         record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
         update_info(output, {"training": {**before, name: record}})
-        card = write_card(output, read_checkpoint(output)[0], data)
+        card = write_card(output, read_checkpoint(output)[0], material.sources)
         log.info("wrote %s and its card %s", output, card)
     return result
 
@@ -150,7 +164,9 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
     return model
 
 
-def _record(stage: AnyStage, source: Source, options: StageOptions, result: TrainResult) -> dict[str, Any]:
+def _record(
+    stage: AnyStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
+) -> dict[str, Any]:
     """Return what the model card says of the training."""
     return {
         "seconds": round(result.elapsed_s),
@@ -158,7 +174,7 @@ def _record(stage: AnyStage, source: Source, options: StageOptions, result: Trai
         "batch": stage.batch,
         "threads": torch.get_num_threads(),
         "precision": options.precision,
-        "recipe": options.recipe if isinstance(source, PairSource) else NO_RECIPE,
+        "recipe": recipe if isinstance(source, PairSource) else NO_RECIPE,
         "seed": options.seed,
         "rate": options.rate,
         "machine": hardware(source.device),
@@ -188,20 +204,22 @@ def _digest(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _loop_settings(name: str, data: Path, output: Path, options: StageOptions) -> LoopSettings:
+def _loop_settings(
+    name: str, material: Material, output: Path, options: StageOptions, plan: StagePlan
+) -> LoopSettings:
     return LoopSettings(
         directory=output.with_name(output.name + ".train") / name,
         steps=options.steps,
         minutes=options.minutes,
         rate=options.rate,
-        **attrs.asdict(PLANS[name], recurse=False),
+        **attrs.asdict(plan, recurse=False),
         seed=options.seed,
         resume=options.resume,
         facts={
-            "data": data.name,
+            "data": material.name,
             "preset": options.preset,
             "scale": options.scale,
-            "recipe": f"{options.recipe} ({_digest(Recipe.load(options.recipe))})",
+            "recipe": f"{material.recipe_name} ({_digest(material.recipe)})",
             "batch": options.batch,
             "precision": options.precision,
         },

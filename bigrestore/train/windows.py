@@ -142,13 +142,15 @@ def local_mean(image: Tensor, side: int) -> Tensor:
     return avg_pool2d(image, side, stride=1, padding=side // 2, count_include_pad=False)
 
 
-def cell_maps(pixels: NDArray[Any]) -> CellMaps:
+def cell_maps(pixels: NDArray[Any], noise_variance: float = 0.0) -> CellMaps:
     """Measure tissue and sharpness in every cell of an image.
 
     Parameters
     ----------
     pixels : ndarray, (h, w), uint8 or uint16
         At least one cell of 7 x 7 pixels.
+    noise_variance : float
+        Variance of the image's white noise, grey values 0..1, which counts as no power of the tissue.
 
     Returns
     -------
@@ -169,7 +171,7 @@ def cell_maps(pixels: NDArray[Any]) -> CellMaps:
     low_end, high_end = np.percentile(to_float(sample), (0.5, 99.5))
     median = float(np.median(cells[tissue])) if tissue.any() else background
     levels = GreyLevels(background, median, max(float(high_end - low_end), 1e-3))
-    low, high = ring_powers(image[0, 0])
+    low, high = (_without_noise(power, noise_variance) for power in ring_powers(image[0, 0]))
     return CellMaps(tissue.astype(np.float32), fine[0, 0].numpy(), low, high, levels)
 
 
@@ -202,6 +204,14 @@ def ring_powers(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]
     return np.stack(lines[0]), np.stack(lines[1])
 
 
+def _without_noise(power: NDArray[np.float32], variance: float) -> NDArray[np.float32]:
+    """Return the power of patches without that of white noise; none where noise is more than half of it."""
+    if not variance:
+        return power
+    noise = np.float32(variance * (np.hanning(SPECTRUM_PX) ** 2).sum() ** 2)
+    return np.where(power > 2 * noise, power - noise, np.float32(0))
+
+
 def _window_means(cells: NDArray[np.float32], size: int) -> NDArray[np.float64]:
     """Return the mean of every size x size block of cells, by an integral image."""
     sums = np.pad(cells.astype(np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -225,6 +235,25 @@ def _window_falls(maps: CellMaps, shape: tuple[int, ...], patch_px: int) -> NDAr
         for n, limit in zip(shape, ratio.shape, strict=True)
     )
     return np.asarray(ratio[rows[:, None], columns[None]])
+
+
+def falls_at(maps: CellMaps, origins: NDArray[np.int32], patch_px: int) -> NDArray[np.float64]:
+    """Return the fall of power, dB, of the windows at some origins, (n,).
+
+    Parameters
+    ----------
+    maps : CellMaps
+        Of the image.
+    origins : ndarray, (n, 2)
+        As `window_origins` lists them for windows of `patch_px` pixels.
+    patch_px : int
+        Side of the windows.
+    """
+    size = max(1, patch_px // CELL_PX)
+    shape = tuple(n - size + 1 for n in maps.tissue.shape)
+    rows, columns = (origins // CELL_PX).T
+    falls: NDArray[np.float64] = _window_falls(maps, shape, patch_px)[rows, columns]
+    return falls
 
 
 def window_origins(

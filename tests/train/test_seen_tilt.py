@@ -91,6 +91,14 @@ def test_a_set_is_tilted_alike_and_its_mean_stays() -> None:
     torch.testing.assert_close(made.mean((1, 2, 3)), image.mean((1, 2, 3)), atol=2e-3, rtol=0)
 
 
+def test_a_share_of_the_sets_keeps_its_slope() -> None:
+    clean = windows(40, 160)
+    for share, least, most in ((0.25, 24, 36), (1.0, 0, 0)):
+        made = tilted(clean, np.random.default_rng(0), TiltSettings(share=share))
+        kept = torch.isclose(made, clean, atol=1e-4).flatten(1).all(1)
+        assert least <= int(kept.sum()) <= most
+
+
 def test_a_knee_keeps_to_the_standard() -> None:
     image = windows(24, 160, exponent=0.5)
     made = tilted(image, np.random.default_rng(3), TiltSettings(share=0, knee_share=1))
