@@ -56,10 +56,10 @@ def adapt(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a model on your own sections: sharp targets are the sections themselves, reduced."""
-    from bigrestore.adapt.adaptation import MINUTES, AdaptOptions
-    from bigrestore.adapt.adaptation import adapt as run_adaptation
-    from bigrestore.train.options import StageOptions
-    from bigrestore.train.signals import stopping_at_once
+    from bigrestore.training.adaptation.adaptation import MINUTES, AdaptOptions
+    from bigrestore.training.adaptation.adaptation import adapt as run_adaptation
+    from bigrestore.training.loop.options import StageOptions
+    from bigrestore.training.loop.signals import stopping_at_once
 
     configure_logging(verbose=verbose, quiet=quiet)
     chosen, computed = training_device(device, precision)

@@ -10,8 +10,8 @@ import typer
 from bigrestore.cli.log import configure_logging
 
 if TYPE_CHECKING:
-    from bigrestore.train.options import StageOptions
-    from bigrestore.train.schedule import TrainResult
+    from bigrestore.training.loop.options import StageOptions
+    from bigrestore.training.loop.schedule import TrainResult
 
 train_app = typer.Typer(
     no_args_is_help=True, help="Train the network: estimator, fidelity, prior, bridge, polish, in this order."
@@ -168,8 +168,8 @@ def polish(
 
 def _options(asked: dict[str, Any]) -> StageOptions:
     """Return the options of a stage; a recipe that is none is better known before the images are read than after."""
-    from bigrestore.degrade.schema import Recipe
-    from bigrestore.train.options import StageOptions
+    from bigrestore.degradation.schema import Recipe
+    from bigrestore.training.loop.options import StageOptions
 
     device, precision = training_device(asked["device"], asked["precision"])
     Recipe.load(asked.get("recipe", "default"))
@@ -178,7 +178,7 @@ def _options(asked: dict[str, Any]) -> StageOptions:
 
 def training_device(device: str, precision: str) -> tuple[str, str]:
     """Return the device and the precision that a training uses for what was asked for."""
-    from bigrestore.methods.network import choose_device, choose_precision
+    from bigrestore.model.network import choose_device, choose_precision
 
     chosen = choose_device(device)
     computed = choose_precision(precision, chosen)
@@ -189,9 +189,9 @@ def training_device(device: str, precision: str) -> tuple[str, str]:
 
 def _train(stage: str, asked: dict[str, Any]) -> None:
     """Train one stage."""
-    from bigrestore.train.options import check_place
-    from bigrestore.train.signals import stopping_at_once
-    from bigrestore.train.stages import train_stage
+    from bigrestore.training.loop.options import check_place
+    from bigrestore.training.loop.signals import stopping_at_once
+    from bigrestore.training.stages.stage import train_stage
 
     data, output, verbose, quiet = (asked.pop(name) for name in ("data", "output", "verbose", "quiet"))
     configure_logging(verbose=verbose, quiet=quiet)
