@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tests.adapt.conftest import texture
+from tests.adaptation.conftest import texture
 
 from bigrestore.errors import InputError, InputMissingError, ModelError, OutputExistsError, UsageError
 from bigrestore.model.nets.checkpoint import load_model, save_model, update_info

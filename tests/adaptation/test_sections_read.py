@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from tests.adapt.conftest import texture
+from tests.adaptation.conftest import texture
 
 from bigrestore.errors import InputError, UsageError
 from bigrestore.model.nets.checkpoint import load_model

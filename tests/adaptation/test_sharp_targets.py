@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from tests.adapt.conftest import blurred, texture
+from tests.adaptation.conftest import blurred, texture
 
 from bigrestore.core.kernels import gaussian
 from bigrestore.training.adaptation.reading import Reading, noise_after, sharpened
