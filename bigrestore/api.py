@@ -1,17 +1,22 @@
-"""Restoring from Python: what `bigrestore run` does, with a progress bar for notebooks."""
+"""Restoring from Python: what `bigrestore run` does, with a progress bar for notebooks.
+
+Here the run and its report meet: the run takes any sinks, and the report is one of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
+from bigrestore.run.sinks import Sink
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
 
 
-def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
+def restore(inputs: Inputs, output: str | Path, *, sinks: Sequence[Sink] = (), **settings: Any) -> RunSummary:
     """Restore a section or volume.
 
     Parameters
@@ -20,6 +25,8 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
         A file, a store, a folder or pattern of section files, or the files.
     output : str or Path
         An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff; an s3 URL is copied to in the end.
+    sinks : sequence of Sink
+        Objects to follow the run besides the report; see `bigrestore.run.sinks.Sink`.
     **settings
         The flags of `bigrestore run` with underscores (see `bigrestore.settings.RunSettings`); `progress` is
         "tqdm" unless given.
@@ -42,6 +49,21 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
     resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings, "restore()")
-    summary = execute_to(inputs, output, resolved)
+    summary = execute_to(inputs, output, resolved, sinks=[*report_sinks(resolved), *sinks])
     summary.raise_if_failed()
     return summary
+
+
+def report_sinks(settings: RunSettings) -> list[Sink]:
+    """Return the report as a sink of a run, in a list that is empty under --no-report.
+
+    Raises
+    ------
+    UsageError
+        Where `--fail-if` cannot be read.
+    """
+    if not settings.report:
+        return []
+    from bigrestore.report.sink import ReportSink
+
+    return [ReportSink(settings)]

@@ -297,10 +297,6 @@ def check_options(_: object, attribute: attrs.Attribute[Any], value: object) -> 
 def check_condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take a condition on scores, or None."""
     text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)
-    if value is not None:
-        from bigrestore.report.table.condition import Condition
-
-        Condition.parse(value)
 
 
 def parse_roi(text: str) -> tuple[Span | None, Span, Span]:

@@ -229,10 +229,11 @@ def run(
 
 def _restored(input: str, output: str, settings: RunSettings, guarded: dict[str, Path]) -> RunSummary:
     """Restore; the framework knows the exit code of Ctrl-C, but not the way out."""
+    from bigrestore.api import report_sinks
     from bigrestore.run.output.remote import execute_to
 
     try:
-        return execute_to(input, output, settings, guarded=guarded)
+        return execute_to(input, output, settings, guarded=guarded, sinks=report_sinks(settings))
     except KeyboardInterrupt as error:
         way_out = f"; {error}" if str(error) else ""
         typer.echo(f"bigrestore: Stopped by Ctrl-C{way_out}.", err=True)
@@ -243,11 +244,13 @@ def _estimated(
     input: str, output: str, settings: RunSettings, guarded: dict[str, Path], *, as_json: bool
 ) -> None:
     """Do a dry run."""
+    from bigrestore.api import report_sinks
     from bigrestore.run.output.remote import settle_output
     from bigrestore.run.view.dry_run import estimate
 
+    sinks = report_sinks(settings)
     place, destination = settle_output(input, output, settings)
-    estimated = estimate(input, place, settings, guarded=guarded, destination=destination)
+    estimated = estimate(input, place, settings, guarded=guarded, destination=destination, sinks=sinks)
     _show_estimate(estimated, as_json=as_json)
 
 

@@ -32,6 +32,7 @@ from bigrestore.report.metrics.enlarge import source_box
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.table.grid import Place, TileGrid, bounding_box, draw_sample, strips
 from bigrestore.report.table.tiles import Pixels, Row, Strip, column_names, missing_rows
+from bigrestore.run.sinks import BlockSink
 from bigrestore.run.tile.block import BlockWork
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class _Open:
     left: int
 
 
-class RunScores:
+class RunScores(BlockSink):
     """Takes blocks, keeps their rows.
 
     Parameters
@@ -187,6 +188,10 @@ class RunScores:
         with self._idle:
             while self._open and not stopping():
                 self._idle.wait(POLL_SECONDS)
+
+    def close(self) -> None:
+        """End the threads and processes."""
+        self.pool.close()
 
     def wanted(self, kind: str, z: int, background: tuple[float | None, float]) -> frozenset[Place] | None:
         """Return the tiles of section z that are in the sample, None where all are.

@@ -33,7 +33,7 @@ from bigrestore.report.images import Images, Source, score_places, tissue_seen
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.place import settle_folder
 from bigrestore.report.pool import ScorePool
-from bigrestore.report.start import known_values
+from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import Place, TileGrid, draw_sample
 from bigrestore.report.table.tiles import EngineSpec, Row, column_names
@@ -141,6 +141,7 @@ def execute_score(
 ) -> ScoreSummary:
     """Score an image as settings ask for; see `score`, which raises where the condition is true."""
     shown = progress or make_progress(settings.progress, settings.log_format)
+    condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
     with listen() as flag:
         images = _open(image, before, reference, settings)
         folder = None if output is None else _settle(Path(output), image, before, reference, settings)
@@ -148,7 +149,7 @@ def execute_score(
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
         try:
-            work = _Scoring(images, settings, pool, shown, flag)
+            work = _Scoring(images, settings, condition, pool, shown, flag)
             return work.run(folder)
         finally:
             pool.close()
@@ -192,16 +193,22 @@ class _Scoring:
     """One scoring: its images, its workers, and what is found."""
 
     def __init__(
-        self, images: Images, settings: ScoreSettings, pool: ScorePool, progress: Progress, flag: StopFlag
+        self,
+        images: Images,
+        settings: ScoreSettings,
+        condition: Condition | None,
+        pool: ScorePool,
+        progress: Progress,
+        flag: StopFlag,
     ) -> None:
         self._images, self._settings, self._pool = images, settings, pool
         self._progress, self._flag = progress, flag
         self._pair, self._truth = images.before is not None, images.reference is not None
         self._names = column_names(pool.engine.metrics, pair=self._pair, reference=self._truth)
         self._known: dict[int, tuple[float | None, float]] = {}
-        self._condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
-        if self._condition is not None:
-            self._condition.require(known_values(self._names))
+        self._condition = condition
+        if condition is not None:
+            condition.require(known_values(self._names))
 
     def run(self, folder: Path | None) -> ScoreSummary:
         """Score, summarise and write."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bigrestore.errors import OutputError, OutputExistsError, output_error
+from bigrestore.errors import OutputError, OutputExistsError
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.place import require_writable
 
@@ -48,25 +48,6 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(
             f"The folder {folder} holds a report already ({names}); replace it by --overwrite, or name another by -o."
         )
-
-
-def remove_files(folder: Path) -> None:
-    """Remove the files of a report, and the folder where nothing else is in it; nothing behind a link.
-
-    Raises
-    ------
-    OutputError
-        Where they may not be removed.
-    """
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    try:
-        for name in REPORT_FILES:
-            (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    except OSError as error:
-        raise output_error(folder, error) from error
 
 
 def _is_ours(path: Path) -> bool:

@@ -12,24 +12,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from bigrestore.errors import output_error
-from bigrestore.model.method import Method
 from bigrestore.report.columns_of_tiles import blob_rows, reading_rows, score_rows
-from bigrestore.report.place import remove_files
-from bigrestore.report.start import score_plan
 from bigrestore.report.table.condition import Condition, condition_values
-from bigrestore.run.output.owned import REPORT_FILES
-from bigrestore.run.plan import Plan
+from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
 from bigrestore.run.state.checksums import Noted, is_as_noted, note_of
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
-
-REPORT = "report"
-"""Folder of the report, beside the journal."""
-
-NOTE = "report.json"
-"""What is noted of it, in the journal's folder."""
 
 SHOWN = ("niqe", "brisque", "piqe", "sharpness", "noise", "residual", "invented")
 """Figures of the summary that the command line prints."""
@@ -44,36 +33,19 @@ def note_report(journal: Journal, sample: int | None, failures: list[str]) -> No
         Where the note cannot be written.
     """
     noted = {path.name: note_of(path) for path in _files(journal.root / REPORT)}
-    journal.write(NOTE, {"files": noted, "sample": sample, "failures": failures})
+    journal.write(REPORT_NOTE, {"files": noted, "sample": sample, "failures": failures})
 
 
-def forget_report(journal: Journal) -> None:
-    """Take away the note and the files of a report that is to be made anew, or that is no longer the output's.
-
-    Raises
-    ------
-    OutputError
-        Where they may not be removed.
-    """
-    try:
-        (journal.root / NOTE).unlink(missing_ok=True)
-    except OSError as error:
-        raise output_error(journal.root, error) from error
-    remove_files(journal.root / REPORT)
-
-
-def former_report(journal: Journal, plan: Plan, method: Method, settings: RunSettings) -> ReportResult | None:
-    """Return the report that a finished run left, with the condition checked against it.
+def former_report(journal: Journal, settings: RunSettings) -> ReportResult | None:
+    """Return the report of a finished run, with the condition checked against it.
 
     Returns
     -------
     ReportResult or None
-        An empty one where no report is wanted; None where one is to be made: there is none, a file of it is
-        missing or damaged, tiles could not be scored, or another sample is asked for.
+        None where one is to be made: there is none, a file of it is missing or damaged, tiles could not be scored, or
+        another sample is asked for.
     """
-    if score_plan(plan, method, settings) is None:
-        return ReportResult()
-    noted, folder = journal.read(NOTE), journal.root / REPORT
+    noted, folder = journal.read(REPORT_NOTE), journal.root / REPORT
     if noted is None or not _as_noted(folder, noted["files"]) or noted.get("failures"):
         return None
     if settings.report_sample not in (None, noted.get("sample")):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -20,15 +20,12 @@ from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.io.access.range_check import check_range
 from bigrestore.model.method import Method
-from bigrestore.report.blocks import RunScores
-from bigrestore.report.of_run import RunReport, make_report
-from bigrestore.report.start import closing_scores, start_scores
-from bigrestore.report.state import forget_report, former_report
 from bigrestore.run.finalize import UNFINISHED, finalize, note_run
 from bigrestore.run.output.owned import remove_named
 from bigrestore.run.output.place import can_be_opened
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.sinks import BlockSink, Sink, factories, opened
 from bigrestore.run.start import begin, join, take
 from bigrestore.run.state.fingerprint import provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
@@ -75,6 +72,7 @@ def execute(
     progress: Progress | None = None,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> RunSummary:
     """Run a method over a section or volume, or carry out the step of it that the settings ask for.
 
@@ -94,6 +92,8 @@ def execute(
         Further files that the output must not touch, by what they are called.
     destination : Destination, optional
         Where the output is copied to when it is whole.
+    sinks : sequence of Sink
+        Take the blocks, and finish when the output is whole; the report is one.
 
     Returns
     -------
@@ -106,15 +106,25 @@ def execute(
         Of the kind of what is wrong; StoppedError or KeyboardInterrupt where a signal stopped the run.
     """
     clock = Clock()
-    if method is not None and has_workers(settings):
-        raise UsageError(
-            "Workers make the method anew from its name; hand in no method, or ask for no workers."
-        )
+    if has_workers(settings):
+        if method is not None:
+            raise UsageError(
+                "Workers make the method anew from its name; hand in no method, or ask for no workers."
+            )
+        factories(sinks)
     shown = progress or make_progress(settings.progress, settings.log_format)
     with contextlib.ExitStack() as held:
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
-            ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
+            ready = prepare(
+                inputs,
+                output,
+                settings,
+                method=method,
+                guarded=guarded,
+                destination=destination,
+                sinks=sinks,
+            )
             check_range(ready.section, settings.input_range)
             held.enter_context(take(ready))
             again = ready.going_on and require_input_of(
@@ -125,7 +135,7 @@ def execute(
             if ready.settings.shard or ready.settings.init_only:
                 return finished
             ready.journal.drop_altered_profiles()
-            return _with_report(ready, finished, clock, shown, flag)
+            return _resumed(ready, finished, clock, shown, flag)
         job = _begun(ready, clock)
         log.info("%s", describe(ready))
         if settings.init_only:
@@ -155,13 +165,13 @@ def _begun(ready: Prepared, clock: Clock) -> Job:
 def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: StopFlag) -> RunSummary:
     """Carry out the blocks, or finalize, or both."""
     settings = ready.settings
-    with closing_scores(start_scores(job, ready.plan, settings, ready.journal)) as scores:
+    with opened(ready.sinks, ready, job) as takers:
         megapixels, restored = 0.0, 0
         if not settings.finalize:
             with clock.phase("blocks"):
-                megapixels, restored = _blocks(ready, job, scores, flag, shown)
-                if settings.shard and scores is not None:
-                    scores.wait(lambda: bool(flag))
+                megapixels, restored = _blocks(ready, job, takers, flag, shown)
+                for taker in takers if settings.shard else ():
+                    taker.wait(lambda: bool(flag))
             again = "start it again" if settings.shard else "go on with it by --resume"
             flag.raise_if_set(f"{again}; {restored} block(s) were finished")
         records = _records(ready)
@@ -177,9 +187,12 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
                 said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
                 finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
         summary = _summary(ready, records, clock, megapixels, restored)
-        _conclude(ready, summary, scored=scores is not None)
-        if scores is not None and written:
-            summary = _report(ready, job, scores, summary, clock, shown, flag)
+        if not summary.failed:
+            ready.journal.note_files(ready.output)
+        reports = any(taker.reports for taker in takers)
+        note_run(ready.journal, summary.to_json(), finished=not summary.failed, scored=reports)
+        if written:
+            summary = _finish(ready, takers, summary, clock, shown, flag)
         if ready.plan.passing_store and not summary.failed:
             _remove_passing_store(ready)
     return summary
@@ -202,30 +215,23 @@ def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
         )
 
 
-def _conclude(ready: Prepared, summary: RunSummary, *, scored: bool) -> None:
-    """Note what the run did, and what the finished output consists of; what follows can no longer cost it."""
-    finished = not summary.failed
-    if finished:
-        ready.journal.note_files(ready.output)
-    note_run(ready.journal, summary.to_json(), finished=finished, scored=scored)
-
-
-def _report(
+def _finish(
     ready: Prepared,
-    job: Job,
-    scores: RunScores,
+    takers: list[BlockSink],
     summary: RunSummary,
     clock: Clock,
     progress: Progress,
     flag: StopFlag,
 ) -> RunSummary:
-    """Make the report of an output that is whole, and note it; return the summary with it."""
+    """Let the sinks finish a whole output; return the summary with what they add, and note it."""
+    if not takers:
+        return summary
+    records = _records(ready)
     with clock.phase("report"):
-        image = ready.store if ready.store.exists() else ready.output  # a TIFF's store is removed at the end
-        made = RunReport(scores, job, ready.plan, image, ready.output, _records(ready))
-        found = make_report(made, ready.journal, ready.settings, progress, flag)
-    summary = attrs.evolve(summary, report=found, seconds=summary.seconds | clock.rounded())
-    if found.folder:
+        for taker in takers:
+            summary = taker.finish(summary, records, progress, flag)
+    summary = attrs.evolve(summary, seconds=summary.seconds | clock.rounded())
+    if summary.report.folder:
         note_run(ready.journal, summary.to_json(), finished=not summary.failed, scored=True)
     return summary
 
@@ -278,25 +284,28 @@ def _intact(ready: Prepared, block: Block) -> BlockRecord | None:
     return ready.journal.intact(block.name, ready.store, thorough=ready.settings.check_all)
 
 
-def _with_report(
+def _resumed(
     ready: Prepared, summary: RunSummary, clock: Clock, progress: Progress, flag: StopFlag
 ) -> RunSummary:
-    """Return the summary of a finished run with its report, which is made where it is missing."""
-    former = former_report(ready.journal, ready.plan, ready.method, ready.settings)
-    if former is not None:
-        return attrs.evolve(summary, report=former)
-    log.info("Its report is missing, or was made otherwise, and is made now.")
+    """Return the summary of a finished run; a sink without its former result, such as a lost report, finishes again."""
+    missing = []
+    for sink in ready.sinks:
+        former = sink.resume(ready, summary)
+        if former is None:
+            missing.append(sink)
+        else:
+            summary = former
+    if not missing:
+        return summary
     ready.journal.sweep(ready.store)
     ready.journal.create()
-    forget_report(ready.journal)
     job = ready.job(ready.journal.root / "profiles")
-    with closing_scores(start_scores(job, ready.plan, ready.settings, ready.journal)) as scores:
-        assert scores is not None  # what needs no report has one already
-        return _report(ready, job, scores, summary, clock, progress, flag)
+    with opened(missing, ready, job) as takers:
+        return _finish(ready, takers, summary, clock, progress, flag)
 
 
 def _blocks(
-    ready: Prepared, job: Job, scores: RunScores | None, flag: StopFlag, progress: Progress
+    ready: Prepared, job: Job, takers: list[BlockSink], flag: StopFlag, progress: Progress
 ) -> tuple[float, int]:
     """Carry out the blocks that are not done; return output megapixels and blocks of this run."""
     grid = ready.plan.grid
@@ -317,7 +326,7 @@ def _blocks(
         if wanted and has_workers(ready.settings):
             make_crew(ready).run(wanted, flag, done)
         else:
-            pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, scores)
+            pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
             pipeline.run(map(grid.block_at, wanted), flag, done)
     finally:
         progress.close()

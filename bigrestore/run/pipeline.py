@@ -16,7 +16,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import persist
 from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
-from bigrestore.report.blocks import RunScores
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
+from bigrestore.run.sinks import BlockSink
 from bigrestore.run.state.checksums import STORE_FILES, note_of
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
@@ -65,15 +65,15 @@ class Pipeline:
         The output store, created.
     journal : Journal
         Takes a record for each block.
-    scores : RunScores, optional
-        Takes the pixels of each block once it is written; None: no report is made.
+    sinks : sequence of BlockSink
+        Take each block once it is written.
     """
 
     def __init__(
-        self, job: Job, plan: Plan, store: Path, journal: Journal, scores: RunScores | None = None
+        self, job: Job, plan: Plan, store: Path, journal: Journal, sinks: Sequence[BlockSink] = ()
     ) -> None:
         self._job, self._plan, self._store, self._journal = job, plan, store, journal
-        self._scores = scores
+        self._sinks = sinks
         self._images = images(store, plan)
         self._arrays = [open_level(image.path, 0) for image in self._images]
         self._slots = threading.Semaphore(plan.blocks_in_flight)
@@ -176,8 +176,8 @@ class Pipeline:
             return False
         if self.stopping():
             return False
-        if self._scores is not None:
-            self._scores.forget(block)
+        for sink in self._sinks:
+            sink.forget(block)
         return True
 
     def _read_one(self, block: Block) -> None:
@@ -250,13 +250,13 @@ class Pipeline:
         return self._stop.is_set() or bool(self._flag)
 
     def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
-        """Record a block, hand it to the scores and let the next one be read."""
+        """Record a block, hand it to the sinks and let the next one be read."""
         persist(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
         self._open.pop(block.name, None)
         if work is not None:
-            work.maps.clear()  # a block that waits to be scored holds its pixels only
-        if self._scores is not None and work is not None and record.status != "failed":
-            self._scores.take(work, self.stopping)
+            work.maps.clear()  # a block that waits for its sinks holds its pixels only
+            for sink in self._sinks if record.status != "failed" else ():
+                sink.take(work, self.stopping)
         self._slots.release()
         self._records.put((record, block))
 

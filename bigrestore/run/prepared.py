@@ -20,12 +20,11 @@ from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method
-from bigrestore.report.metrics.validity import TILE_PX
-from bigrestore.report.start import check_condition
 from bigrestore.run.output.owned import PASSING_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
 from bigrestore.run.plan import Plan, make_plan
 from bigrestore.run.profile.kept import Profiles
+from bigrestore.run.sinks import Sink
 from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same
 from bigrestore.run.state.input_files import files_seen, what_changed
 from bigrestore.run.state.journal import Journal, sidecar
@@ -86,6 +85,8 @@ class Prepared:
         The user's map of realness.
     destination : Destination or None
         Where the output is copied to; None where it stays.
+    sinks : tuple of Sink
+        Followers of the run.
     """
 
     inputs: str | Path | list[str | Path]
@@ -102,9 +103,11 @@ class Prepared:
     files: dict[str, Any]
     realness: RealnessMap | None = None
     destination: Destination | None = None
+    sinks: tuple[Sink, ...] = ()
 
     def job(self, folder: Path | None) -> Job:
         """Return what the blocks share; profiles are kept in `folder`."""
+        tally_px = max((sink.tally_px for sink in self.sinks), default=0)
         return Job(
             section=self.section,
             method=self.method,
@@ -113,7 +116,7 @@ class Prepared:
             profiles=Profiles(self.section, self.method, folder),
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
-            score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
+            score_tile_px=tally_px if self.plan.grid.scale.denominator == 1 else 0,
             maps=self.plan.maps,
             realness=self.realness,
         )
@@ -127,6 +130,7 @@ def prepare(
     method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> Prepared:
     """Open input and method, resolve the plan and settle what is at the place; nothing is written or removed.
 
@@ -144,6 +148,8 @@ def prepare(
         Further files that the output must not touch, by what they are called.
     destination : Destination, optional
         Where the output is copied to.
+    sinks : sequence of Sink
+        Followers of the run.
 
     Raises
     ------
@@ -155,7 +161,6 @@ def prepare(
     section = _opened(inputs, settings)
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
-    check_condition(settings)
     realness = _realness(section, settings, path)
     method = method or _method(settings, realness)
     require_maps(settings, method)
@@ -184,6 +189,7 @@ def prepare(
         files=files,
         realness=realness,
         destination=destination,
+        sinks=tuple(sinks),
     )
 
 

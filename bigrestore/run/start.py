@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.errors import OutputError, OutputExistsError, output_error
-from bigrestore.report.state import forget_report
-from bigrestore.run.output.owned import PLAN
+from bigrestore.run.output.owned import PLAN, remove_report
 from bigrestore.run.output.place import can_be_opened, prepare_store, remove_former, settle_existing
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.journal import Journal
@@ -107,7 +106,7 @@ def _go_on(ready: Prepared) -> None:
     journal.create()
     journal.sweep(ready.store)
     journal.reopen()
-    forget_report(journal)
+    remove_report(journal.root)
     if not ready.store.exists():
         journal.forget_blocks()
 
@@ -137,5 +136,5 @@ def join(ready: Prepared) -> None:
         )
     ready.journal.create()
     ready.journal.reopen()
-    forget_report(ready.journal)
+    remove_report(ready.journal.root)
     prepare_store(ready.store, ready.plan, going_on=True)

@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import PARTIAL
+from bigrestore.errors import output_error
 from bigrestore.flags import MAPS
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
@@ -29,6 +30,12 @@ PLAN = "plan.json"
 
 PASSING_STORE = "store.ome.zarr"
 """Store in that folder that a TIFF or a zip file is made of."""
+
+REPORT = "report"
+"""Folder of the report, in that folder."""
+
+REPORT_NOTE = "report.json"
+"""Checksums of the report's files, there too; written last."""
 
 REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
 """The files of a report, a run's in the folder `report`, or one that was asked for elsewhere."""
@@ -256,3 +263,26 @@ def remove_named(root: Path, is_file: Named, is_folder: Named) -> None:
             kept.add(Path(folder))
         else:
             Path(folder).rmdir()
+
+
+def remove_report(sidecar: Path) -> None:
+    """Remove the report of an output that changes: its note, its files, and its folder where nothing else is in it.
+
+    Nothing behind a link is removed.
+
+    Raises
+    ------
+    OutputError
+        Where they may not be removed.
+    """
+    folder = sidecar / REPORT
+    try:
+        (sidecar / REPORT_NOTE).unlink(missing_ok=True)
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        for name in REPORT_FILES:
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise output_error(sidecar, error) from error

@@ -13,7 +13,7 @@ nothing is touched.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
 from bigrestore.run.output.remote_places import meeting
 from bigrestore.run.prepared import Destination, Inputs
+from bigrestore.run.sinks import Sink
 from bigrestore.run.state.checksums import STORE_FILES
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
@@ -58,6 +59,7 @@ def execute_to(
     settings: RunSettings,
     *,
     guarded: Mapping[str, Path] | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> RunSummary:
     """Run as `execute` does; where the output is a URL, in the stage, and copy what is whole.
 
@@ -67,7 +69,7 @@ def execute_to(
         Of the kind of what is wrong.
     """
     place, destination = settle_output(inputs, output, settings)
-    summary = execute(inputs, place, settings, guarded=guarded, destination=destination)
+    summary = execute(inputs, place, settings, guarded=guarded, destination=destination, sinks=sinks)
     if destination is None:
         return summary
     target = RemoteOutput.at(str(output), settings)

@@ -24,13 +24,13 @@ from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.io.access.versions import Read, noting_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch
-from bigrestore.report.tallies import Seams, TileSums, add_residual
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
 from bigrestore.run.tile.blend import Fader
 from bigrestore.run.tile.maps import rounded
 from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights
 from bigrestore.run.tile.realness import RealnessMap
+from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,14 @@ from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.io.access.range_check import check_range
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.report.start import score_plan
-from bigrestore.run.plan import on_gpu
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.sinks import Sink
 from bigrestore.run.state.input_check import require_input_of
 from bigrestore.run.tile.block import BlockWork
 from bigrestore.run.tile.maps import images
 from bigrestore.run.tile.mask import NoMask
 from bigrestore.run.view.progress import clock
 from bigrestore.settings import RunSettings
-
-SCORE_SECONDS_PER_TILE = 0.06
-"""Processor time of one score tile, before and after, with all its columns: measured, with some reserve."""
 
 
 @attrs.frozen
@@ -132,6 +128,7 @@ def estimate(
     *,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> Estimate:
     """Resolve a run, restore one tile of it, and write nothing; what the run would refuse is refused.
 
@@ -140,7 +137,7 @@ def estimate(
     BigrestoreError
         Of the kind of what is wrong with input, model, settings or output.
     """
-    ready = prepare(inputs, output, settings, guarded=guarded, destination=destination)
+    ready = prepare(inputs, output, settings, guarded=guarded, destination=destination, sinks=sinks)
     check_range(ready.section, settings.input_range)
     if ready.going_on:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
@@ -150,8 +147,7 @@ def estimate(
     levels = pyramid_shapes(plan.spec)
     item = section.dtype.itemsize * section.channels
     rate = work.largest_tile_px / seconds
-    scores = score_plan(plan, ready.method, settings)
-    score_tiles = 0 if scores is None else scores.sample or scores.grid.count
+    added = [sink.estimate(ready) for sink in sinks]
     return Estimate(
         source=section.source,
         output=str(output),
@@ -177,17 +173,10 @@ def estimate(
         workers=plan.workers,
         choice=plan.choice,
         tile_seconds=round(seconds, 4),
-        seconds=round(work.makespan_px(plan.tiles_at_once) / rate + _score_seconds(score_tiles, ready), 2),
-        score_tiles=score_tiles,
+        seconds=round(work.makespan_px(plan.tiles_at_once) / rate + sum(each.seconds for each in added), 2),
+        score_tiles=sum(each.tiles for each in added),
         maps=plan.maps,
     )
-
-
-def _score_seconds(score_tiles: int, ready: Prepared) -> float:
-    """Return what scoring adds to the wall time; beside a GPU other processors do it meanwhile."""
-    if on_gpu(ready.method):
-        return 0.0
-    return score_tiles * SCORE_SECONDS_PER_TILE / ready.plan.tiles_at_once
 
 
 def _time_tile(ready: Prepared) -> float:

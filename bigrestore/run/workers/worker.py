@@ -8,6 +8,7 @@ output; whoever gave the order holds it, and each block in hand is held by the j
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 from collections.abc import Callable, Iterator
@@ -18,9 +19,9 @@ import attrs
 
 from bigrestore.core.geometry import Block, Grid
 from bigrestore.errors import OutputExistsError
-from bigrestore.report.start import start_scores
 from bigrestore.run.pipeline import Done, Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.sinks import factories, make_sink, opened
 from bigrestore.run.state.fingerprint import digest
 from bigrestore.run.stop import StopFlag
 from bigrestore.settings import RunSettings
@@ -51,6 +52,8 @@ class Order:
         Of the fingerprint of the run.
     destination : str
         Where the output is copied to; empty where it stays.
+    sinks : list of str
+        Their factories.
     """
 
     inputs: str | list[str]
@@ -58,6 +61,7 @@ class Order:
     settings: dict[str, Any]
     digest: str
     destination: str = ""
+    sinks: list[str] = attrs.field(factory=list)
 
     @classmethod
     def of(cls, ready: Prepared, threads: int | None) -> Order:
@@ -72,6 +76,7 @@ class Order:
             settings,
             digest(ready.identity),
             "" if ready.destination is None else ready.destination.url,
+            factories(ready.sinks),
         )
 
 
@@ -120,31 +125,30 @@ class Worker:
     def __init__(self, order: Order) -> None:
         settings = RunSettings.from_mapping(order.settings, "The order of a worker")
         destination = Destination(order.destination) if order.destination else None
-        self.ready = prepare(order.inputs, order.output, settings, destination=destination)
+        sinks = [make_sink(factory, settings) for factory in order.sinks]
+        self.ready = prepare(order.inputs, order.output, settings, destination=destination, sinks=sinks)
         if not self.ready.going_on or digest(self.ready.identity) != order.digest:
             raise OutputExistsError(
                 f"The output {order.output} was begun anew by another run since this worker was called; start the "
                 "run again."
             )
         job = self.ready.job(self.ready.journal.root / "profiles")
-        self._scores = start_scores(job, self.ready.plan, settings, self.ready.journal)
-        self._pipeline = Pipeline(job, self.ready.plan, self.ready.store, self.ready.journal, self._scores)
+        self._opened = contextlib.ExitStack()
+        self._sinks = self._opened.enter_context(opened(sinks, self.ready, job))
+        self._pipeline = Pipeline(job, self.ready.plan, self.ready.store, self.ready.journal, self._sinks)
 
     def run(self, feed: Feed, flag: StopFlag, done: Done) -> None:
-        """Carry out the blocks of a feed until it ends, and keep their scores; or until the flag is set.
+        """Carry out the blocks of a feed until it ends, and wait for the sinks; or until the flag is set.
 
         Raises
         ------
         OutputError
             Where the output cannot be written.
         """
-        try:
+        with self._opened:
             self._pipeline.run(feed.blocks(self.ready.plan.grid, self._pipeline.stopping), flag, done)
-            if self._scores is not None:
-                self._scores.wait(lambda: bool(flag))
-        finally:
-            if self._scores is not None:
-                self._scores.pool.close()
+            for sink in self._sinks:
+                sink.wait(lambda: bool(flag))
 
 
 def _inputs(inputs: Inputs) -> str | list[str]:
