@@ -1,4 +1,4 @@
-"""Restoring from Python: what `bigrestore run` does, with a progress bar for notebooks.
+"""Restoring from Python: as `bigrestore run`, with a progress bar for notebooks.
 
 Here the run and its report meet: the run takes any sinks, and the report is one of them.
 """
@@ -55,7 +55,7 @@ def restore(inputs: Inputs, output: str | Path, *, sinks: Sequence[Sink] = (), *
 
 
 def report_sinks(settings: RunSettings) -> list[Sink]:
-    """Return the report as a sink of a run, in a list that is empty under --no-report.
+    """Return the report as the only sink of a run; no sink under --no-report.
 
     Raises
     ------

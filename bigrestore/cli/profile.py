@@ -109,7 +109,7 @@ def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: i
     """Write a profile as JSON, or draw it where the file is a picture by its name."""
     from bigrestore.core.files import whole_file
     from bigrestore.errors import InputError
-    from bigrestore.run.profile.figure import PICTURES, draw
+    from bigrestore.run.profile.figure import PICTURES, draw_profile
 
     if output.suffix.lower() not in PICTURES:
         with whole_file(output, follow=True) as partial:
@@ -121,7 +121,7 @@ def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: i
             f"{name} has no tissue, so there is no spectrum to draw; choose another section by --z."
         )
     with whole_file(output, follow=True) as partial:
-        draw(partial, output.suffix.lower()[1:], seen.windows, profile.statistics, scale, title)
+        draw_profile(partial, output.suffix.lower()[1:], seen.windows, profile.statistics, scale, title)
 
 
 def _require_place(

@@ -10,7 +10,7 @@ import typer
 from bigrestore.cli.table import print_rows
 
 if TYPE_CHECKING:
-    from bigrestore.run.view.dry_run import Estimate
+    from bigrestore.run.view.dry_run import RunEstimate
     from bigrestore.run.view.summary import RunSummary
     from bigrestore.settings import RunSettings
 
@@ -254,7 +254,7 @@ def _estimated(
     _show_estimate(estimated, as_json=as_json)
 
 
-def _show_estimate(found: Estimate, *, as_json: bool) -> None:
+def _show_estimate(found: RunEstimate, *, as_json: bool) -> None:
     """Print a dry run as a table or as JSON."""
     import json
 

@@ -1,4 +1,4 @@
-"""The report of a run: rows of all blocks put together, what is missing scored, table, summary and page written.
+"""The report of a run: rows of all blocks collected, missing ones scored, table, summary and page written.
 
 It comes last, when the store is whole. Whatever goes wrong here is said and costs the report, never the output.
 """
@@ -21,9 +21,9 @@ from bigrestore.core.geometry import Box
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
 from bigrestore.io.section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
-from bigrestore.report.columns_of_tiles import Columns, extend, to_columns, to_table
 from bigrestore.report.images import Images, Source, score_places
 from bigrestore.report.pool import ScorePool
+from bigrestore.report.rows import Columns, extend, to_columns, to_table
 from bigrestore.report.state import note_report, report_result
 from bigrestore.report.table.grid import Place
 from bigrestore.report.table.tiles import FAILED, Row, missing_rows
@@ -38,7 +38,7 @@ from bigrestore.run.view.summary import ReportResult, RunSummary
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = "the output is written, make its report by --resume"
+REPORT_UNFINISHED = "the output is written, make its report by --resume"
 
 
 class RunReport(RunScores):
@@ -98,7 +98,7 @@ class RunReport(RunScores):
         return attrs.evolve(summary, report=report_result(folder, figures, list(self.failures), settings))
 
     def _failed(self, error: Exception) -> ReportResult:
-        """Return the result of a report that could not be made."""
+        """Return the result of a failed report."""
         why = _why(error)
         kind = type(error) if isinstance(error, BigrestoreError) else BigrestoreError
         sentence = (
@@ -123,12 +123,12 @@ class RunReport(RunScores):
         return Images(Source(image, first), self._source, None, int(self._grid.scale))
 
     def write(self, folder: Path, progress: Progress, flag: StopFlag) -> dict[str, Any]:
-        """Score what is missing and write the report; return its summary.
+        """Score the missing tiles and write the report; return its summary.
 
         Raises
         ------
         BigrestoreError
-            Of the kind of what is wrong.
+            By its kind.
         StoppedError, KeyboardInterrupt
             Where a signal set the flag.
         """
@@ -144,13 +144,13 @@ class RunReport(RunScores):
         z = facts["thumbnail_z"] = (region.z0 + region.z1) // 2
         thumbnails, px = self._images.thumbnails(z)
         report = Report(to_table(columns), facts, thumbnails, px, self._images.picture)
-        flag.raise_if_set(UNFINISHED)
+        flag.raise_if_set(REPORT_UNFINISHED)
         return write_report(report, folder)
 
     def _collect(self, progress: Progress, flag: StopFlag) -> tuple[Columns, Columns | None]:
-        """Return the rows of the output, and of the input on its own grid where that is another."""
+        """Return the rows of the output, and of the input on its own grid if it differs."""
         self.wait(lambda: bool(flag))
-        flag.raise_if_set(UNFINISHED)
+        flag.raise_if_set(REPORT_UNFINISHED)
         kinds = ["rows"] + (["native"] if self.plan.native is not None else [])
         columns: dict[str, Columns] = {kind: {name: [] for name in self.names(kind)} for kind in kinds}
         whole = [name for name, record in self._records.items() if record.status != "failed"]
@@ -174,7 +174,7 @@ class RunReport(RunScores):
         return columns["rows"], columns.get("native")
 
     def _settle(self, kind: str, columns: Columns) -> list[Place]:
-        """Drop rows that are not wanted, add those of failed blocks; return the tiles that are still missing."""
+        """Drop unwanted rows, add those of failed blocks; return the missing tiles."""
         plan = self.plan
         grid = plan.grid if kind == "rows" else plan.native
         assert grid is not None
@@ -191,7 +191,7 @@ class RunReport(RunScores):
                 index = have.get((z, place.row, place.column))
                 if index is not None:
                     keep.append(index)
-                elif any(_scaled(place, scale).intersect(box).pixels for box in boxes):
+                elif any(_output_box(place, scale).intersect(box).pixels for box in boxes):
                     lost.append(place)
                 else:
                     missing.append(place)
@@ -210,12 +210,12 @@ class RunReport(RunScores):
         progress: Progress,
         flag: StopFlag,
     ) -> None:
-        """Score tiles from the finished output; of those that are kept, the second columns, none has failed."""
+        """Score tiles from the finished output; the second columns, kept for later, get no failed tile."""
         images = self._images if kind == "rows" else Images(self._source)
         names = self.names(kind)
 
         def taken(group: list[Place], future: Future[list[Row]]) -> None:
-            flag.raise_if_set(UNFINISHED)
+            flag.raise_if_set(REPORT_UNFINISHED)
             rows = to_columns(self.rows_of(future, kind, group), names)
             extend(columns[0], rows)
             extend(columns[1], rows, [i for i, reason in enumerate(rows["reason"]) if reason != FAILED])
@@ -225,22 +225,22 @@ class RunReport(RunScores):
         score_places(images, places, self._background, self.pool, taken)
 
     def _with_run_figures(self, columns: Columns) -> Columns:
-        """Add the figures that the method's own words gave: residual and seams, from the records of blocks."""
-        found = dict(columns)
+        """Add the figures from the records of blocks: residual and seams."""
+        figures = dict(columns)
         keys = list(zip(columns["z"], columns["row"], columns["column"], strict=True))
         for figure, stat in (("residual", "residuals"), ("seam", "seams")):
             sums = self._sums(stat)
             if sums:
-                found[figure] = [
+                figures[figure] = [
                     math.nan if reason else _root_ratio(*sums.get(key, (0.0, 0.0)))
                     for key, reason in zip(keys, columns["reason"], strict=True)
                 ]
-        return found
+        return figures
 
     def _blobs(self, columns: Columns) -> dict[str, Any]:
         """Return the blobs of the scored tiles, those without support in the input, and both by block.
 
-        A tile belongs to the block that its first pixel lies in; `pixels` is where blobs were looked for.
+        A tile belongs to the block of its first pixel; `pixels` is the area searched for blobs.
         """
         blocks: dict[str, list[int]] = {}
         pixels = 0
@@ -253,31 +253,31 @@ class RunReport(RunScores):
                 total = blocks.setdefault(block.name, [0, 0])
                 total[:] = (total[0] + int(counts[0]), total[1] + int(counts[1]))
                 pixels += height * width
-        found, unsupported = (sum(total[index] for total in blocks.values()) for index in (0, 1))
-        return {"found": found, "unsupported": unsupported, "pixels": pixels, "blocks": blocks}
+        all_blobs, unsupported = (sum(total[index] for total in blocks.values()) for index in (0, 1))
+        return {"found": all_blobs, "unsupported": unsupported, "pixels": pixels, "blocks": blocks}
 
     def _readings(self) -> dict[str, list[dict[str, Any]]]:
-        """Return what was read of each section, under `read`; nothing where the method reads nothing."""
+        """Return the reading of each section, under `read`; nothing for a method without readings."""
         region, profiles = self._grid.region, self._job.profiles
         scale = int(self._grid.scale)
-        found = [reading(profiles.of(z).statistics, z, scale) for z in range(region.z0, region.z1)]
-        return {"read": found} if any(each["says"] for each in found) else {}
+        readings = [reading(profiles.of(z).statistics, z, scale) for z in range(region.z0, region.z1)]
+        return {"read": readings} if any(each["says"] for each in readings) else {}
 
     def _sums(self, stat: str) -> dict[tuple[int, int, int], list[float]]:
-        """Return the sums of a statistic over the blocks that a tile lies in."""
-        found: dict[tuple[int, int, int], list[float]] = {}
+        """Return the sums of a statistic over all blocks of a tile."""
+        sums: dict[tuple[int, int, int], list[float]] = {}
         for block in self._grid.blocks():
             record = self._records.get(block.name)
             parts: Mapping[str, list[float]] = record.stats.get(stat, {}) if record is not None else {}
             for name, values in parts.items():
                 row, column = map(int, name.split(","))
-                total = found.setdefault((block.z, row, column), [0.0] * len(values))
+                total = sums.setdefault((block.z, row, column), [0.0] * len(values))
                 for index, value in enumerate(values):
                     total[index] += value
-        return found
+        return sums
 
     def _facts(self) -> dict[str, Any]:
-        """Return the provenance: what was compared, by which engine, how; no time and no host."""
+        """Return the provenance: images, engine and sampling; no time and no host."""
         plan, section = self.plan, self._job.section
         region, said = self._grid.region, self._job.method.describe()
         return {
@@ -307,7 +307,7 @@ class RunReport(RunScores):
 
 
 def _why(error: Exception) -> str:
-    """Return an error as part of a sentence; its kind is named where it is none of ours."""
+    """Return an error as part of a sentence; a foreign error's kind is named."""
     said = " ".join(str(error).split()).rstrip(".")
     return said if isinstance(error, BigrestoreError) and said else f"{type(error).__name__}: {said}"
 
@@ -323,16 +323,16 @@ def sampling_fact(sample: int | None, total: int, seed: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that the figures depend on."""
+    """Return the versions behind the figures."""
     return {"bigrestore": bigrestore.__version__} | {name: version(name) for name in ("numpy", "scipy")}
 
 
 def _root_ratio(square: float, over: float) -> float:
-    """Return the root of a sum of squares over another sum, NaN where there is nothing to divide by."""
+    """Return the root of a sum of squares over another sum, NaN over 0."""
     return math.sqrt(square / over) if over > 0 else math.nan
 
 
-def _scaled(place: Place, scale: int) -> Box:
+def _output_box(place: Place, scale: int) -> Box:
     """Return the output pixels of a tile of the input's grid."""
     box = place.box
     return Box(box.y0 * scale, box.y1 * scale, box.x0 * scale, box.x1 * scale)

@@ -1,8 +1,8 @@
-"""The report as a sink of a run: which tiles are scored, and by what, decided before the first block.
+"""The report as a sink of a run: tiles and engine, decided before the first block.
 
 `bigrestore.api.report_sinks` hands it to a run. The dry run counts its tiles, a condition on unknown figures is refused
-at once, and a finished run is asked for its former report. Beside a GPU the scores have processes of their own, so that
-the network never waits for them.
+at once, and a finished run is asked for its former report. Beside a GPU the scores have processes of their own, so the
+network never waits for them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LARGEST_GPU = 16_384
 PROCESSORS_OF_THE_NETWORK = 2
 """Beside a GPU, processors that are left to the threads that feed it."""
 
-SECONDS_PER_TILE = 0.06
+SCORE_SECONDS_PER_TILE = 0.06
 """Processor time of one score tile, before and after, with all its columns: measured, with some reserve."""
 
 
@@ -74,7 +74,7 @@ class ReportSink(Sink):
         if chosen is None:
             return SinkEstimate()
         tiles = chosen.sample or chosen.grid.count
-        seconds = 0.0 if on_gpu(ready.method) else tiles * SECONDS_PER_TILE / ready.plan.tiles_at_once
+        seconds = 0.0 if on_gpu(ready.method) else tiles * SCORE_SECONDS_PER_TILE / ready.plan.tiles_at_once
         return SinkEstimate(tiles, seconds)
 
     def resume(self, ready: Prepared, summary: RunSummary) -> RunSummary | None:
@@ -108,7 +108,7 @@ class ReportSink(Sink):
         )
 
     def _plan(self, ready: Prepared) -> ScorePlan | None:
-        """Return the tiles to score; None for a degradation, whose tiles have none of the input's beside them."""
+        """Return the tiles to score; None for a degradation, whose tiles have no counterpart in the input."""
         if ready.plan.grid.scale.denominator != 1:
             return None
         largest = LARGEST_GPU if on_gpu(ready.method) else LARGEST

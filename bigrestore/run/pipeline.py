@@ -1,13 +1,12 @@
 """The blocks phase: one thread reads ahead, several restore, one writes behind, the caller watches.
 
-Tiles flow from block to block through one queue, so that no core idles while the last tile of a block is
-finished or a block is compressed. The number of blocks in flight is bounded, and with it the memory. The caller's
-thread does nothing but take in finished blocks and look for signals, which Python delivers to it alone.
+Tiles of all blocks flow through one queue, so no core idles at the end of a block or during its compression. The number
+of blocks in flight is bounded, and with it the memory. The caller's thread only takes in finished blocks and looks for
+signals, which Python delivers to it alone.
 
-A block that fails is recorded and the rest goes on; its files were unlinked when it was begun, so it keeps
-the fill value. An output that cannot be written is another matter: the next block would fail of the same full
-disk, so the run stops at the first, and what was finished is kept for the run that goes on. Errors that pass, such as
-those of a network file system whose server restarts, are waited for (`bigrestore.core.retry`).
+A failed block is recorded and the rest goes on; its files were unlinked at its beginning, so it keeps the fill value.
+An output beyond writing stops the run at once: the next block would meet the same full disk. Finished blocks are kept
+for the resumed run. Transient errors, such as a file server's restart, are waited for (`bigrestore.core.retry`).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from bigrestore.run.tile.maps import images
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
+RECORD_POLL_SECONDS = 0.1
 GRACE_SECONDS = 8.0
 """How long a stopped run waits for the tiles at work; a scheduler kills soon after it warned."""
 
@@ -101,14 +100,21 @@ class Pipeline:
         """
         self._flag = flag
         threads_before = one_thread_per_tile()
-        threads = [self._thread("reader", self._read, blocks)]
-        threads += [self._thread(f"tile-{n}", self._restore) for n in range(self._plan.threads)]
-        threads.append(self._thread("writer", self._write))
+        tasks: dict[str, Callable[..., None]] = {"reader": self._read}
+        tasks |= {f"tile-{number}": self._restore for number in range(self._plan.threads)}
+        tasks |= {"writer": self._write}
+        threads = []
+        for name, task in tasks.items():
+            arguments = (task, blocks) if task == self._read else (task,)
+            threads.append(
+                threading.Thread(target=self._guarded, args=arguments, name=f"bigrestore-{name}", daemon=True)
+            )
+            threads[-1].start()
         taken = 0
         try:
             while not flag and not self._crash and not (self._all_begun.is_set() and taken == self._begun):
                 try:
-                    record, block = self._records.get(timeout=POLL_SECONDS)
+                    record, block = self._records.get(timeout=RECORD_POLL_SECONDS)
                 except queue.Empty:
                     continue
                 taken += 1
@@ -121,20 +127,16 @@ class Pipeline:
         if self._crash:
             raise self._crash[0]
 
-    def _thread(self, name: str, target: Callable[..., None], *args: Any) -> threading.Thread:
-        def guarded() -> None:
-            try:
-                target(*args)
-            except BaseException as error:  # handed to the caller's thread, which raises it
-                self._crash.append(error)
-                log.debug("Thread %s ended.", name, exc_info=True)
-
-        thread = threading.Thread(target=guarded, name=f"bigrestore-{name}", daemon=True)
-        thread.start()
-        return thread
+    def _guarded(self, task: Callable[..., None], *args: Any) -> None:
+        """Carry out the task of a thread; its error is raised in the caller's."""
+        try:
+            task(*args)
+        except BaseException as error:
+            self._crash.append(error)
+            log.debug("Thread %s ended.", threading.current_thread().name, exc_info=True)
 
     def _shut_down(self, threads: list[threading.Thread]) -> None:
-        """Stop all threads and forget the blocks that were begun and not finished."""
+        """Stop all threads and abandon the blocks in progress."""
         self._stop.set()
         self._slots.release(len(threads))
         for _ in threads:
@@ -181,7 +183,7 @@ class Pipeline:
         return True
 
     def _read_one(self, block: Block) -> None:
-        """Read a block and queue its tiles; one that cannot be read has failed."""
+        """Read a block and queue its tiles; an unreadable one has failed."""
         try:
             work = persist(lambda: BlockWork(self._job, block), f"Block {block.name}", self.stopping)
         except OutputError:  # a profile that cannot be stored
@@ -189,7 +191,7 @@ class Pipeline:
         except Exception as error:
             log.debug("Block %s cannot be read.", block.name, exc_info=True)
             fault = isinstance(error, InputError)
-            self._close(BlockRecord(block.name, "failed", reason=_sentence(error), input_fault=fault), block)
+            self._close(BlockRecord(block.name, "failed", reason=_reason(error), input_fault=fault), block)
             return
         for tiles in work.batches:
             self._tiles.put(_TileJob(work, tiles))
@@ -204,7 +206,7 @@ class Pipeline:
                     work.restore(job.tiles)
                 except Exception as error:
                     log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
-                    work.fail(_sentence(error))
+                    work.fail(_reason(error))
             if work.close_batch():
                 self._finished.put(work)
 
@@ -225,13 +227,13 @@ class Pipeline:
                     raise output_error(self._store, error) from error
                 except Exception as error:
                     log.debug("Block %s cannot be written.", block.name, exc_info=True)
-                    work.fail(_sentence(error))
+                    work.fail(_reason(error))
             self._close(self._record(work, started), block, work)
             if self.stopping():
                 return
 
     def _record(self, work: BlockWork, started: float) -> BlockRecord:
-        """Return the record of a block that is written or has failed; of one that failed no file is left."""
+        """Return the record of a written or failed block; a failed one keeps no file."""
         block, files = work.block, self._files(work.block)
         try:
             if work.reason:
@@ -278,7 +280,7 @@ class Pipeline:
 
 
 def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
-    """Return the files of the store that a block owns."""
+    """Return a block's files in the store."""
     region, box = plan.grid.region, block.box
     place = (block.z - region.z0, box.y0 - region.box.y0, box.x0 - region.box.x0)
     return [
@@ -288,7 +290,7 @@ def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
     ]
 
 
-def _sentence(error: Exception) -> str:
-    """Return an exception as one line; the kind is named where the message alone would not be a sentence."""
+def _reason(error: Exception) -> str:
+    """Return an exception as one line; its kind is named unless the message is a sentence of ours."""
     text = " ".join(str(error).split()).rstrip(".")
     return text if isinstance(error, BigrestoreError) and text else f"{type(error).__name__}: {text}"

@@ -1,8 +1,8 @@
-"""The plan of a run: what the settings, the method, the input and the machine come to, resolved once.
+"""The plan of a run: settings, method, input and machine, resolved once.
 
-It is stored beside the output before the first block, and a run that goes on obeys it: the tile size that was
-chosen for one machine's memory holds on the next. Its facts, with hashes of model and input, are the run's
-fingerprint; a run is resumed only under the same one, and what differs is named.
+It is stored beside the output before the first block, and a resumed run obeys it: a tile size chosen for one machine's
+memory holds on the next. Its facts, with hashes of model and input, are the run's fingerprint; a run resumes only under
+the same one, and differences are named.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Plan:
     threads : int
         Tiles in flight, of each worker.
     workers : int
-        Processes of this machine that carry out blocks.
+        Processes of this machine for the blocks.
     choice : str
         Why so many threads, in words.
     batch_size : int
@@ -73,11 +73,11 @@ class Plan:
     zipped : bool
         Whether the output is a zip file of a store.
     tiff : bool
-        Whether the output is an OME-TIFF, made of a store beside it that is removed.
+        Whether the output is an OME-TIFF, made of a temporary store beside it.
     memory_bytes : int
         Estimated peak memory, of all workers together.
     maps : tuple of str
-        Maps that are written beside the image.
+        Maps written beside the image.
     """
 
     grid: Grid
@@ -98,13 +98,13 @@ class Plan:
         return self.threads * self.workers
 
     @property
-    def passing_store(self) -> bool:
-        """Whether the output is one file, made of a store beside it that is removed."""
+    def temporary_store(self) -> bool:
+        """Whether the output is one file, made of a temporary store beside it."""
         return self.tiff or self.zipped
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The part of the plan that changes bytes, JSON-able."""
+        """The part of the plan with an effect on bytes, JSON-able."""
         return {
             "tile_px": self.grid.y.tile_px,
             "overlap_px": self.grid.y.overlap_px,
@@ -181,7 +181,7 @@ def make_plan(
         blocks_in_flight=in_flight,
         tiff=tiff,
         zipped=zipped,
-        memory_bytes=workers * _memory(section, method, grid, threads * batch, in_flight, settings),
+        memory_bytes=workers * _peak_bytes(section, method, grid, threads * batch, in_flight, settings),
         maps=settings.maps,
     )
 
@@ -189,8 +189,8 @@ def make_plan(
 def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, str]:
     """Return the tiles in flight of each worker, and why so many.
 
-    One thread per tile and several tiles in flight beat several threads on one tile. Workers share the processors out
-    among them, so that together they have one thread for each; on a GPU two tiles overlap copying and computing.
+    One thread per tile and several tiles in flight beat several threads on one tile. Workers share the processors, one
+    thread for each; on a GPU two tiles overlap copying and computing.
     """
     if asked:
         return asked, "as --threads asks for"
@@ -205,12 +205,12 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
 
 
 def on_gpu(method: Method) -> bool:
-    """Return whether a method says that it computes on something else than the CPU."""
+    """Return whether a method computes on another device than the CPU."""
     return str(method.describe().get("device", "cpu")).split(":")[0] != "cpu"
 
 
 def _with_tile(grid: Grid, tile_px: int) -> Grid:
-    """Return the grid with a tile size, which must be able to hold the overlap."""
+    """Return the grid with a tile size; refuse one too small for the overlap."""
     if grid.y.overlap_px * 2 > tile_px:
         raise UsageError(
             f"--overlap is {grid.y.overlap_px} output pixels and the tile {tile_px}; an overlap is half a tile at "
@@ -222,7 +222,7 @@ def _with_tile(grid: Grid, tile_px: int) -> Grid:
 
 
 def _check_block(block_px: int, unit: Fraction) -> None:
-    """Refuse a block that is no multiple of the method's alignment on the output grid."""
+    """Refuse a block size other than a multiple of the method's alignment."""
     if unit.denominator != 1 or block_px % unit:
         raise UsageError(
             f"--block-size is {block_px} output pixels, but the method works in steps of {unit}; give a multiple "
@@ -246,7 +246,7 @@ def _region(settings: RunSettings, section: Section, grid: Grid) -> Region:
 
 
 def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device: str) -> int:
-    """Choose the tile size from what the method states and the memory that this process may use.
+    """Choose the tile size from the method's stated costs and the available memory.
 
     `planned` tiles share the time, and at most `in_flight` are in memory at once.
     """
@@ -264,7 +264,7 @@ def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device:
 
 
 def _device_memory_bytes(method: Method, device: str) -> int:
-    """Return the memory that tiles compete for: that of the GPU that was asked for where the method runs on one."""
+    """Return the memory shared by tiles in flight: the GPU's for a method on one, else this process's."""
     if str(method.describe().get("device", "cpu")).startswith("cuda"):
         import torch
 
@@ -299,7 +299,7 @@ def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Lite
 
 
 def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> StoreSpec:
-    """Return what the store holds and where it lies in the world."""
+    """Return the store's contents and its place in the world."""
     box, first_z = grid.region.box, grid.region.z0
     size, start = scaled_placement(
         section.voxel_size_um, section.translation_um, float(grid.scale), (first_z, box.y0, box.x0)
@@ -316,10 +316,10 @@ def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> Sto
     )
 
 
-def _memory(
+def _peak_bytes(
     section: Section, method: Method, grid: Grid, tiles: int, blocks: int, settings: RunSettings
 ) -> int:
-    """Estimate the peak: tiles and scores at work, blocks in flight with what they read, what the reader holds."""
+    """Estimate the peak: tiles and scores at work, blocks in flight with their input, and the reader's own memory."""
     per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX
     side_y, side_x = (min(grid.y.block_px, extent) for extent in grid.shape[1:])
     read = (side_y / grid.scale + 2 * grid.y.halo_px) * (side_x / grid.scale + 2 * grid.x.halo_px)

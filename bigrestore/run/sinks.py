@@ -1,8 +1,8 @@
-"""What a run hands on: each written block, and what it came to.
+"""What a run hands on: each written block, and its summary at the end.
 
 A run restores; it knows no scores and no report. Whoever wants its blocks hands in a sink, as `bigrestore.api` does
 with the report's. Each process of the run opens the sink for itself: the first one the object handed in, a worker the
-object that the sink's `factory` makes there.
+product of the sink's `factory`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class BlockSink:
-    """Takes the blocks of one process; override what you need.
+    """Takes the blocks of one process; override any method.
 
-    An error raised in `forget` or `take` stops the run, which `--resume` continues.
+    An error raised in `forget` or `take` stops the run; `--resume` continues it.
 
     Attributes
     ----------
@@ -41,10 +41,10 @@ class BlockSink:
     reports: bool = False
 
     def forget(self, block: Block) -> None:
-        """Drop all that is kept of a block: it is restored anew. Called in the reading thread."""
+        """Drop everything kept of a block: it is restored anew. Called in the reading thread."""
 
     def take(self, work: BlockWork, stopping: Callable[[], bool]) -> None:
-        """Take a block that is written; never one that failed. Called in the writing thread.
+        """Take a written block; never a failed one. Called in the writing thread.
 
         Parameters
         ----------
@@ -104,14 +104,14 @@ class Sink(BlockSink):
         `module:attribute` to be called with the settings of the run in each worker, for a sink there. A sink without
         one refuses workers.
     tally_px : int
-        Side of the tiles, in output pixels, that residuals and seams are summed over in the records; 0: none.
+        Side of the tiles, in output pixels, for sums of residuals and seams in the records; 0: none.
     """
 
     factory: str = ""
     tally_px: int = 0
 
     def open(self, ready: Prepared, job: Job) -> BlockSink | None:
-        """Return the taker of this process's blocks; None where this run has nothing for it."""
+        """Return the taker of this process's blocks; None to take none."""
         return self
 
     def resume(self, ready: Prepared, summary: RunSummary) -> RunSummary | None:
@@ -119,12 +119,12 @@ class Sink(BlockSink):
         return summary
 
     def estimate(self, ready: Prepared) -> SinkEstimate:
-        """Return what a dry run says of this sink."""
+        """Return this sink's part of a dry run."""
         return SinkEstimate()
 
 
 @contextlib.contextmanager
-def opened(sinks: Iterable[Sink], ready: Prepared, job: Job) -> Iterator[list[BlockSink]]:
+def open_sinks(sinks: Iterable[Sink], ready: Prepared, job: Job) -> Iterator[list[BlockSink]]:
     """Open sinks for this process, and close them whatever happens."""
     with contextlib.ExitStack() as held:
         takers = []

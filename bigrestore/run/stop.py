@@ -27,7 +27,7 @@ class StopFlag:
         return self.signal_number is not None
 
     def raise_if_set(self, way_out: str) -> None:
-        """Raise what the signal means: KeyboardInterrupt for Ctrl-C, else StoppedError with the way out."""
+        """Raise after a signal: KeyboardInterrupt for Ctrl-C, else StoppedError with the remedy."""
         if self.signal_number is None:
             return
         if self.signal_number == signal.SIGINT:
@@ -38,7 +38,7 @@ class StopFlag:
 
 @contextmanager
 def listen() -> Iterator[StopFlag]:
-    """Give a flag that the stopping signals set while the context lasts."""
+    """Give a flag set by the stopping signals."""
     flag = StopFlag()
 
     def note(number: int, _: FrameType | None) -> None:

@@ -28,9 +28,9 @@ from bigrestore.core.files import PARTIAL, read_sealed, remove_strays, write_sea
 from bigrestore.errors import OutputError, output_error
 from bigrestore.run.output.owned import (
     BLOCK,
-    PASSING_STORE,
     PLAN,
     SIDECAR_FOLDERS,
+    TEMPORARY_STORE,
     Outline,
     beside_names,
     remove_named,
@@ -91,7 +91,7 @@ class Journal:
         OutputError
             Naming it.
         """
-        for name in (*SIDECAR_FOLDERS, PASSING_STORE):
+        for name in (*SIDECAR_FOLDERS, TEMPORARY_STORE):
             if (self.root / name).is_symlink():
                 raise OutputError(
                     f"{self.root / name} is a link, behind which nothing is written; move it away and start again."
@@ -118,7 +118,7 @@ class Journal:
     def outline(self) -> Outline:
         """From which the names of the files of the store follow: as the plan says, else by the store's own metadata."""
         planned = Outline.from_json((self.plan or {}).get("writes"))
-        passing = self.root / PASSING_STORE
+        passing = self.root / TEMPORARY_STORE
         return planned or Outline.of_store(passing if passing.is_dir() else self._output)
 
     @property

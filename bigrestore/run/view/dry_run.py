@@ -1,4 +1,4 @@
-"""A dry run: everything that can be said of a run before it, and the time from one tile that is really restored."""
+"""A dry run: every fact known before a run, and a time estimate from one restored tile."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from bigrestore.run.state.input_check import require_input_of
 from bigrestore.run.tile.block import BlockWork
 from bigrestore.run.tile.maps import images
 from bigrestore.run.tile.mask import NoMask
-from bigrestore.run.view.progress import clock
+from bigrestore.run.view.progress import clock_text
 from bigrestore.settings import RunSettings
 
 
 @attrs.frozen
-class Estimate:
+class RunEstimate:
     """What a run would do.
 
     Attributes
@@ -59,11 +59,11 @@ class Estimate:
     choice : str
         Why so many threads.
     tile_seconds, seconds : float
-        Of the tile that was timed, and of the blocks phase.
+        Of the timed tile, and of the blocks phase.
     maps : tuple of str
         Maps beside the image; counted in `bytes_out` and `files`.
     score_tiles : int
-        Tiles of the report, before and after; 0 where none is made.
+        Tiles of the report, before and after; 0 without one.
     """
 
     source: str
@@ -112,7 +112,7 @@ class Estimate:
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
             ("threads", f"{self._at_work()}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
-            ("wall time", f"{clock(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
+            ("wall time", f"{clock_text(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
         ]
 
     def _at_work(self) -> str:
@@ -129,17 +129,17 @@ def estimate(
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
     sinks: Sequence[Sink] = (),
-) -> Estimate:
-    """Resolve a run, restore one tile of it, and write nothing; what the run would refuse is refused.
+) -> RunEstimate:
+    """Resolve a run, restore one tile of it, and write nothing; all refusals of the run apply.
 
     Raises
     ------
     BigrestoreError
-        Of the kind of what is wrong with input, model, settings or output.
+        By its kind, for input, model, settings or output.
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination, sinks=sinks)
     check_range(ready.section, settings.input_range)
-    if ready.going_on:
+    if ready.resuming:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
@@ -148,7 +148,7 @@ def estimate(
     item = section.dtype.itemsize * section.channels
     rate = work.largest_tile_px / seconds
     added = [sink.estimate(ready) for sink in sinks]
-    return Estimate(
+    return RunEstimate(
         source=section.source,
         output=str(output),
         shape_in=section.shape,
@@ -166,7 +166,7 @@ def estimate(
         bytes_in=int(work.output_px * work.sections / plan.grid.scale**2) * item,
         bytes_out=sum(int(np.prod(shape)) for shape in levels) * (item + 4 * len(plan.maps)),
         files=1
-        if plan.passing_store
+        if plan.temporary_store
         else sum(_files(image.spec, shape) for image in images(ready.store, plan) for shape in levels),
         memory_bytes=plan.memory_bytes,
         threads=plan.threads,
@@ -180,7 +180,7 @@ def estimate(
 
 
 def _time_tile(ready: Prepared) -> float:
-    """Restore the largest tile of the middle block as a run would; return the seconds that it took."""
+    """Restore the largest tile of the middle block as in a run; return its seconds."""
     grid = ready.plan.grid
     z, rows, columns = grid.block_counts
     block = grid.block(grid.region.z0 + z // 2, rows // 2, columns // 2)

@@ -21,7 +21,7 @@ from bigrestore.core.geometry import Block, Grid
 from bigrestore.errors import OutputExistsError
 from bigrestore.run.pipeline import Done, Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
-from bigrestore.run.sinks import factories, make_sink, opened
+from bigrestore.run.sinks import factories, make_sink, open_sinks
 from bigrestore.run.state.fingerprint import digest
 from bigrestore.run.stop import StopFlag
 from bigrestore.settings import RunSettings
@@ -127,14 +127,14 @@ class Worker:
         destination = Destination(order.destination) if order.destination else None
         sinks = [make_sink(factory, settings) for factory in order.sinks]
         self.ready = prepare(order.inputs, order.output, settings, destination=destination, sinks=sinks)
-        if not self.ready.going_on or digest(self.ready.identity) != order.digest:
+        if not self.ready.resuming or digest(self.ready.identity) != order.digest:
             raise OutputExistsError(
                 f"The output {order.output} was begun anew by another run since this worker was called; start the "
                 "run again."
             )
         job = self.ready.job(self.ready.journal.root / "profiles")
         self._opened = contextlib.ExitStack()
-        self._sinks = self._opened.enter_context(opened(sinks, self.ready, job))
+        self._sinks = self._opened.enter_context(open_sinks(sinks, self.ready, job))
         self._pipeline = Pipeline(job, self.ready.plan, self.ready.store, self.ready.journal, self._sinks)
 
     def run(self, feed: Feed, flag: StopFlag, done: Done) -> None:

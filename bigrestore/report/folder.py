@@ -1,7 +1,7 @@
-"""The folder of a report: which files are a report's, and what that is there may be replaced.
+"""The folder of a report: its files, and whether existing ones may be replaced.
 
-People name `-o results` and have a `summary.json` of their own in it. So a file is replaced only where it says by itself
-that it was written here, and all is decided before anything is scored. Nothing else in the folder is touched.
+People name `-o results` and have a `summary.json` of their own in it. So only a file with our mark in it is replaced,
+and all is decided before any score. Nothing else in the folder is touched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEAD_BYTES = 4096
 
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written, or holds a report that may not be replaced.
+    """Refuse an unwritable folder, or one holding a report not to be replaced.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Tell whether a file of a report's name says that it is one."""
+    """Tell whether a file of a report's name bears our mark."""
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet
@@ -60,8 +60,8 @@ def _is_ours(path: Path) -> bool:
 
             return METADATA_KEY in (pyarrow.parquet.read_schema(path).metadata or {})
         if path.suffix == ".json":
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return "bigrestore" in found["facts"]["versions"]
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return "bigrestore" in document["facts"]["versions"]
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES).decode(errors="replace")
     except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors are ValueErrors
