@@ -241,7 +241,7 @@ def _remove_temporary_store(ready: Prepared) -> None:
 
 def describe_run(ready: Prepared) -> str:
     """Return a resolved run as one line."""
-    plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe_run()
+    plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe()
     prior = f" at realness {method['realness']:g}" if method.get("realness") else ""
     return (
         f"{ready.section.source}: {plan.grid.shape} (z, y, x) at x{plan.grid.scale}{prior}, {plan.grid.block_total} blocks, "
@@ -351,7 +351,7 @@ def _records(ready: Prepared) -> list[BlockRecord]:
 def _summary(
     ready: Prepared, records: list[BlockRecord], clock: Clock, megapixels: float = 0.0, restored: int = 0
 ) -> RunSummary:
-    said, settings = ready.method.describe_run(), ready.settings
+    said, settings = ready.method.describe(), ready.settings
     failed = [record for record in records if record.status == "failed"]
     return RunSummary(
         output=ready.output,
