@@ -116,7 +116,7 @@ def check_placement(image: Section, other: Section, scale: int) -> None:
         Naming the axis and the two values.
     """
     sizes, starts = scaled_placement(other.voxel_size_um, other.translation_um, scale)
-    way_out = "correct the metadata, or compare all the same by --any-placement"
+    remedy = "correct the metadata, or compare all the same by --any-placement"
     for index, axis in enumerate("zyx"):
         own, expected = image.voxel_size_um[index], sizes[index]
         if own is None or expected is None:
@@ -124,7 +124,7 @@ def check_placement(image: Section, other: Section, scale: int) -> None:
         if abs(own - expected) > VOXEL_TOLERANCE * expected:
             raise UsageError(
                 f"{image.source} has a voxel size of {own:g} um along {axis}, but {other.source} means "
-                f"{expected:g} um at x{scale}; {way_out}."
+                f"{expected:g} um at x{scale}; {remedy}."
             )
         start, wanted = image.translation_um[index], starts[index]
         if start is None or wanted is None:
@@ -132,7 +132,7 @@ def check_placement(image: Section, other: Section, scale: int) -> None:
         if abs(start - wanted) > OFFSET_TOLERANCE_PX * own:
             raise UsageError(
                 f"{image.source} begins at {start:g} um along {axis}, but {other.source} means {wanted:g} um; "
-                f"{way_out}."
+                f"{remedy}."
             )
 
 
@@ -181,14 +181,14 @@ def check_score_tile(image: Section, settings: ScoreSettings) -> None:
     side, smallest = settings.tile_size, min(image.height, image.width)
     if side > smallest:
         largest = smallest // 96 * 96
-        way_out = (
+        remedy = (
             f"give --tile-size {largest}"
             if largest
             else "even --tile-size 96, the smallest, does not fit, so give a larger image"
         )
         raise UsageError(
             f"a tile has {side} x {side} pixels and {image.source} only {image.height} x {image.width}, so there is "
-            f"no whole tile; {way_out}."
+            f"no whole tile; {remedy}."
         )
     if side != 480:
         log.warning(

@@ -182,7 +182,11 @@ class RunReport(RunScores):
             key: i for i, key in enumerate(zip(columns["z"], columns["row"], columns["column"], strict=True))
         }
         scale = 1 if kind == "rows" else plan.scale
-        failed = [block for block in self._grid.blocks() if self._status(block.name) in ("failed", "missing")]
+        failed = [
+            block
+            for block in self._grid.blocks()
+            if (record := self._records.get(block.name)) is None or record.status == "failed"
+        ]
         keep, missing, lost = [], [], []
         for z in range(grid.z0, grid.z1):
             wanted = self.wanted(kind, z, self._background(z))
@@ -296,10 +300,6 @@ class RunReport(RunScores):
             "versions": versions(),
             "failures": list(self.failures),
         }
-
-    def _status(self, name: str) -> str:
-        record = self._records.get(name)
-        return "missing" if record is None else record.status
 
     def _background(self, z: int) -> tuple[float | None, float]:
         known = self._job.profiles.of(z)

@@ -67,11 +67,11 @@ def blob_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     blobs = facts.get("blobs")
     if not blobs or not blobs["found"]:
         return []
-    share = blobs["unsupported"] / blobs["found"]
+    unsupported_share = blobs["unsupported"] / blobs["found"]
     return [
         (
             "blobs",
-            f"{blobs['unsupported']:,} of {blobs['found']:,} without support in the input ({share:.2%})",
+            f"{blobs['unsupported']:,} of {blobs['found']:,} without support in the input ({unsupported_share:.2%})",
         )
     ]
 

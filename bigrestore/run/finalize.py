@@ -55,7 +55,7 @@ def finalize(
     Raises
     ------
     StoppedError, KeyboardInterrupt
-        Where a signal set the flag; what is done is done again by the run that goes on.
+        Where a signal set the flag; the resumed run does it again.
     """
 
     def advance(done: int, total: int) -> None:

@@ -128,7 +128,7 @@ def make_plan(
     output : Path
         Its name decides between store and TIFF.
     stored : dict, optional
-        `Plan.facts` of the run that is gone on with; stands in for what the settings leave open.
+        `Plan.facts` of the run to resume; stands in for settings left open.
 
     Raises
     ------
@@ -163,7 +163,8 @@ def make_plan(
         planned = settings.threads or (threads if on_gpu(method) else available_cpus())
         tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
     grid = _with_tile(grid, tile)
-    in_flight = 2 + -(-threads * batch // max(1, grid.work.tiles // _blocks_per_section(grid)))
+    tiles_per_block = max(1, grid.work.tiles // (grid.block_counts[1] * grid.block_counts[2]))
+    in_flight = 2 + -(-threads * batch // tiles_per_block)
     fmt, tiff = _format(settings, section, output)
     if tiff and settings.maps:
         raise UsageError(
@@ -199,9 +200,9 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
     cpus = processors()
     if workers == 1:
         return cpus.count, f"one for each of {cpus.reason}"
-    share = max(1, cpus.count // workers)
+    threads = max(1, cpus.count // workers)
     few = "; there are fewer processors than workers" if workers > cpus.count else ""
-    return share, f"{workers} workers share {cpus.reason}{few}"
+    return threads, f"{workers} workers share {cpus.reason}{few}"
 
 
 def on_gpu(method: Method) -> bool:
@@ -271,10 +272,6 @@ def _device_memory_bytes(method: Method, device: str) -> int:
         asked = torch.device(device if device.startswith("cuda") else "cuda")
         return int(torch.cuda.get_device_properties(asked).total_memory)
     return memory_limit_bytes()
-
-
-def _blocks_per_section(grid: Grid) -> int:
-    return grid.block_counts[1] * grid.block_counts[2]
 
 
 def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Literal["0.4", "0.5"], bool]:

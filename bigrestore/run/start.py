@@ -79,7 +79,7 @@ def begin(ready: Prepared) -> None:
     """
     journal = ready.journal
     if ready.resuming:
-        _go_on(ready)
+        _resume(ready)
     else:
         _require_left(journal)
         if ready.settings.overwrite:
@@ -98,7 +98,7 @@ def begin(ready: Prepared) -> None:
     prepare_store(ready.store, ready.plan, resuming=ready.resuming)
 
 
-def _go_on(ready: Prepared) -> None:
+def _resume(ready: Prepared) -> None:
     """Mark a finished run as unfinished, and sweep up after a killed one."""
     journal = ready.journal
     journal.create()

@@ -178,12 +178,12 @@ def settle_existing(
     resume, overwrite : bool
         What was asked for.
     same_settings : bool
-        Whether the run that is there could be gone on with; only named as a way out where it could.
+        Whether the run there may be resumed; only then named as a remedy.
 
     Returns
     -------
     bool
-        True where the run goes on with what is there.
+        True to resume the existing run.
 
     Raises
     ------

@@ -132,7 +132,7 @@ class BlockWork:
         shape = (block.box.height, block.box.width, 3)[: 2 + (section.channels == 3)]
         self.output: NDArray[Any] = np.empty(shape, section.dtype)
         with self._noting("realness map"):
-            self.share = None if job.realness is None else job.realness.read(block.z, self.read)
+            self.realness = None if job.realness is None else job.realness.read(block.z, self.read)
         fades = not job.method.exact or grid.y.overlap_px > 0
         self.fader = Fader(grid, block.box) if fades else None
         self.map_faders = [Fader(grid, block.box) for _ in job.maps] if fades else []
@@ -370,11 +370,11 @@ class BlockWork:
             if valid is not None and self.weights.valid is not None:
                 valid[index] = pad_far(self.weights.valid[place], height, width)
         origins = np.array([(tile.read.y0, tile.read.x0) for tile in tiles], np.int64)
-        share = None
-        if self.share is not None:
-            parts = (pad_far(self.share[tile.read.slices(self.read)], height, width) for tile in tiles)
-            share = np.stack(list(parts))
-        return TileBatch(pixels, valid, origins, self.block.z, share, self.job.maps)
+        realness = None
+        if self.realness is not None:
+            parts = (pad_far(self.realness[tile.read.slices(self.read)], height, width) for tile in tiles)
+            realness = np.stack(list(parts))
+        return TileBatch(pixels, valid, origins, self.block.z, realness, self.job.maps)
 
     def _count(self, tile: Tile, residual: Floats, pixels: Floats) -> None:
         """Add the residual in a tile's core to the block's sums, and to those of the score tiles."""

@@ -191,15 +191,15 @@ def _cell_positions(
     """Return for output pixels the two neighbouring cells, and the weight of the second."""
     at = (np.arange(start, stop) + 0.5) / float(scale) / CELL_PX - 0.5 - first_cell
     before = np.floor(at)
-    share = (at - before).astype(np.float32)
+    weight = (at - before).astype(np.float32)
     index = before.astype(np.intp)
-    return np.clip(index, 0, count - 1), np.clip(index + 1, 0, count - 1), share
+    return np.clip(index, 0, count - 1), np.clip(index + 1, 0, count - 1), weight
 
 
-def _mix_cells(values: Floats, before: NDArray[np.intp], behind: NDArray[np.intp], share: Floats) -> Floats:
+def _mix_cells(values: Floats, before: NDArray[np.intp], behind: NDArray[np.intp], weight: Floats) -> Floats:
     """Interpolate along the first axis; equal neighbours give their own value exactly."""
     first = values[before]
-    return np.asarray(first + share[:, None] * (values[behind] - first))
+    return np.asarray(first + weight[:, None] * (values[behind] - first))
 
 
 @attrs.frozen(eq=False)

@@ -195,8 +195,8 @@ def _time_tile(ready: Prepared) -> float:
         seconds = time.perf_counter() - started
     finally:
         give_threads_back(before)
-    share = batch[0].padded_height * batch[0].padded_width / grid.work.largest_tile_px
-    return max(1e-6, seconds / share)
+    part_of_largest = batch[0].padded_height * batch[0].padded_width / grid.work.largest_tile_px
+    return max(1e-6, seconds / part_of_largest)
 
 
 def _files(spec: StoreSpec, shape: tuple[int, int, int]) -> int:

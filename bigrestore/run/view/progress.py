@@ -81,12 +81,12 @@ class Meter:
 
     def line(self) -> str:
         """Return the state as one plain line."""
-        share = 100 * self.done / self.total if self.total else 100.0
+        percent = 100 * self.done / self.total if self.total else 100.0
         unit = UNITS.get(self.phase, "steps")
         held = device_bytes()
         device = "" if held is None else f" gpu {held / 2**30:.1f}G"
         return (
-            f"{_now()} {self.phase} {self.done}/{self.total} {unit} {share:.1f}% "
+            f"{_now()} {self.phase} {self.done}/{self.total} {unit} {percent:.1f}% "
             f"{self.mpx_per_second:.1f} MPx/s eta {clock_text(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G{device}"
         )
 

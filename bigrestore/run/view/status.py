@@ -81,11 +81,11 @@ class RunStatus:
         """Return the state as names and values for people."""
         known = self.done + self.empty
         total = "?" if self.total is None else str(self.total)
-        share = f" ({100 * known / self.total:.1f}%)" if self.total else ""
+        percent = f" ({100 * known / self.total:.1f}%)" if self.total else ""
         rows = [
             ("output", self.output),
             ("state", f"{self.state}{f', by {self.holder}' if self.holder else ''}"),
-            ("blocks", f"{known} of {total}{share}: {self.done} restored, {self.empty} background"),
+            ("blocks", f"{known} of {total}{percent}: {self.done} restored, {self.empty} background"),
             ("failed", str(self.failed)),
             ("in hand", str(self.in_hand)),
         ]
