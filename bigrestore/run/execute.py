@@ -84,10 +84,8 @@ def execute(
         A store, or a TIFF by its name.
     settings : RunSettings
         All flags.
-    method : Method, optional
-        Used instead of the settings' own; a degradation, for instance. It has no workers.
-    progress : Progress, optional
-        Used instead of the settings' own.
+    method, progress : Method, Progress, optional
+        Used instead of the settings' own. Such a method, a degradation for instance, has no workers.
     guarded : mapping, optional
         Further files to keep the output off, by their role.
     destination : Destination, optional
@@ -106,12 +104,7 @@ def execute(
         By its kind; StoppedError or KeyboardInterrupt after a signal.
     """
     clock = Clock()
-    if has_workers(settings):
-        if method is not None:
-            raise UsageError(
-                "Workers make the method anew from its name; hand in no method, or ask for no workers."
-            )
-        factories(sinks)
+    _check_workers(settings, method, sinks)
     shown = progress or make_progress(settings.progress, settings.log_format)
     with contextlib.ExitStack() as held:
         flag = held.enter_context(listen())
@@ -133,7 +126,6 @@ def execute(
         if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
             return _resumed(ready, finished, clock, shown, flag)
         job = _begun(ready, clock)
-        log.info("%s", describe_run(ready))
         if settings.init_only:
             return _summary(ready, [], clock)
         takers = held.enter_context(open_sinks(ready.sinks, ready, job))
@@ -143,8 +135,19 @@ def execute(
         return _finalized(ready, takers, written, clock, shown, flag)
 
 
+def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence[Sink]) -> None:
+    """Refuse objects that workers cannot make anew."""
+    if not has_workers(settings):
+        return
+    if method is not None:
+        raise UsageError(
+            "Workers make the method anew from its name; hand in no method, or ask for no workers."
+        )
+    factories(sinks)
+
+
 def _begun(ready: Prepared, clock: Clock) -> Job:
-    """Profile the first section, begin or join the run, and return its job."""
+    """Profile the first section, begin or join the run, and log and return it."""
     folder = ready.journal.root / "profiles"
     job = ready.job(folder if ready.resuming else None)
     with clock.phase("profile"):
@@ -159,6 +162,7 @@ def _begun(ready: Prepared, clock: Clock) -> Job:
         else:
             begin(ready)
         job.profiles.keep_in(folder)
+    log.info("%s", describe_run(ready))
     return job
 
 
