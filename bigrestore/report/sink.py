@@ -21,7 +21,7 @@ from bigrestore.report.state import former_report
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.tiles import EngineSpec, column_names
 from bigrestore.run.output.owned import remove_report
-from bigrestore.run.plan import SCORE_BLOCKS, on_gpu
+from bigrestore.run.plan import on_gpu
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.sinks import Sink, SinkEstimate
 from bigrestore.run.state.fingerprint import digest
@@ -30,6 +30,12 @@ from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
+
+SCORE_BYTES = 64 << 20
+"""Memory of one strip of score tiles while it is scored, before and after."""
+
+SCORE_BLOCKS = {False: 2, True: 4}
+"""Blocks held while they are scored, on a CPU and beside a GPU."""
 
 LARGEST = 65_536
 """Score tiles (15 gigapixels) above which a run scores a stratified sample of as many, unless told otherwise."""
@@ -60,6 +66,7 @@ class ReportSink(Sink):
 
     factory = "bigrestore.report.sink:ReportSink"
     tally_px = TILE_PX
+    bytes_per_tile = SCORE_BYTES
 
     def __init__(self, settings: RunSettings) -> None:
         self._settings = settings
@@ -67,6 +74,10 @@ class ReportSink(Sink):
             metrics = EngineSpec().create().metrics
             names = column_names(metrics, pair=True, reference=False, extra=("residual", "seam"))
             Condition.parse(settings.fail_if).require(known_values(names))
+
+    def blocks_held(self, *, gpu: bool) -> int:
+        """Return the blocks held while they are scored."""
+        return SCORE_BLOCKS[gpu]
 
     def estimate(self, ready: Prepared) -> SinkEstimate:
         """Return the score tiles and their wall time; beside a GPU other processors score meanwhile."""

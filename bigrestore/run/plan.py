@@ -7,6 +7,7 @@ the same one, and differences are named.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.model.method import Method, StatesCost
+from bigrestore.run.sinks import Sink
 from bigrestore.settings import RunSettings
 
 SECONDS_PER_TILE = 5.0
@@ -36,12 +38,6 @@ BYTES_PER_PX = 1200
 
 FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
-
-SCORE_BYTES = 64 << 20
-"""What one strip of score tiles takes while it is scored, before and after."""
-
-SCORE_BLOCKS = {False: 2, True: 4}
-"""Blocks that are held while they are scored, on a CPU and beside a GPU."""
 
 ZIP_NAME = ".zarr.zip"
 """The end of the name of an output that is packed into a zip file."""
@@ -117,7 +113,12 @@ class Plan:
 
 
 def make_plan(
-    section: Section, method: Method, settings: RunSettings, output: Path, stored: dict[str, Any] | None
+    section: Section,
+    method: Method,
+    settings: RunSettings,
+    output: Path,
+    stored: dict[str, Any] | None,
+    sinks: Sequence[Sink] = (),
 ) -> Plan:
     """Resolve a run.
 
@@ -129,6 +130,8 @@ def make_plan(
         Its name decides between store and TIFF.
     stored : dict, optional
         `Plan.facts` of the run to resume; stands in for settings left open.
+    sinks : sequence of Sink
+        Followers of the run, for their memory.
 
     Raises
     ------
@@ -182,7 +185,8 @@ def make_plan(
         blocks_in_flight=in_flight,
         tiff=tiff,
         zipped=zipped,
-        memory_bytes=workers * _peak_bytes(section, method, grid, threads * batch, in_flight, settings),
+        memory_bytes=workers
+        * _peak_bytes(section, method, grid, threads * batch, in_flight, settings, sinks),
         maps=settings.maps,
     )
 
@@ -314,19 +318,25 @@ def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> Sto
 
 
 def _peak_bytes(
-    section: Section, method: Method, grid: Grid, tiles: int, blocks: int, settings: RunSettings
+    section: Section,
+    method: Method,
+    grid: Grid,
+    tiles: int,
+    blocks: int,
+    settings: RunSettings,
+    sinks: Sequence[Sink],
 ) -> int:
-    """Estimate the peak: tiles and scores at work, blocks in flight with their input, and the reader's own memory."""
+    """Estimate the peak: tiles at work, blocks in flight with their input, the sinks, and the reader's own memory."""
     per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX
     side_y, side_x = (min(grid.y.block_px, extent) for extent in grid.shape[1:])
     read = (side_y / grid.scale + 2 * grid.y.halo_px) * (side_x / grid.scale + 2 * grid.x.halo_px)
     item = section.dtype.itemsize * section.channels
-    maps, scores = len(settings.maps), settings.report
+    maps = len(settings.maps)
     out = side_y * side_x * (item + (0 if method.exact else 4) + 4 * maps)
     shares = 0 if settings.realness_map is None else 4 * read
     gpu = on_gpu(method)
-    blocks = min(blocks + (SCORE_BLOCKS[gpu] if scores else 0), grid.block_total)
+    blocks = min(blocks + sum(sink.blocks_held(gpu=gpu) for sink in sinks), grid.block_total)
     per_px += int(4 * maps * grid.scale**2)
     at_work = tiles * grid.work.largest_tile_px * per_px if not gpu else 0
-    at_work += tiles * SCORE_BYTES if scores else 0
+    at_work += tiles * sum(sink.bytes_per_tile for sink in sinks)
     return int(BASE_BYTES + at_work + blocks * (read * item + shares + out) + section.resident_bytes)

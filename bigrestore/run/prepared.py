@@ -165,7 +165,8 @@ def prepare(
     require_maps(settings, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
-    plan = make_plan(section, method, settings, path, stored["plan"] if stored and resumable else None)
+    former = stored["plan"] if stored and resumable else None
+    plan = make_plan(section, method, settings, path, former, sinks)
     masker = _masker(section, method, settings)
     known = _maps_read(settings, masker, realness, path)
     prints = {what: image.fingerprint() for what, image in known.items()}

@@ -104,15 +104,23 @@ class Sink(BlockSink):
         `module:attribute` to be called with the settings of the run in each worker, for a sink there. A sink without
         one refuses workers.
     tally_px : int
-        Side of the tiles, in output pixels, for sums of residuals and seams in the records; 0: none.
+        Side of the tiles, in output pixels, for sums of residuals and seams in the records; 0: none. Of several sinks the
+        largest holds.
+    bytes_per_tile : int
+        Memory at work for each tile in flight.
     """
 
     factory: str = ""
     tally_px: int = 0
+    bytes_per_tile: int = 0
 
     def open(self, ready: Prepared, job: Job) -> BlockSink | None:
         """Return the taker of this process's blocks; None to take none."""
         return self
+
+    def blocks_held(self, *, gpu: bool) -> int:
+        """Return the blocks kept in memory after they are written, at most."""
+        return 0
 
     def resume(self, ready: Prepared, summary: RunSummary) -> RunSummary | None:
         """Return the summary of a finished run with the former result; None to have `finish` called again."""

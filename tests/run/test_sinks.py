@@ -178,10 +178,13 @@ def test_the_command_loads_no_scoring_module_without_a_report(tmp_path: Path, so
 
 
 def test_a_dry_run_counts_the_tiles_of_its_sinks(tmp_path: Path, source: Path) -> None:
+    from bigrestore.report.sink import SCORE_BYTES
+
     settings = RunSettings(**QUICK)
     with_report = estimate(source, tmp_path / "out.zarr", settings, sinks=report_sinks(settings))
     without = estimate(source, tmp_path / "out.zarr", settings)
     assert (with_report.score_tiles, without.score_tiles) == (2, 0)
+    assert with_report.memory_bytes > without.memory_bytes + SCORE_BYTES
 
 
 def test_the_sums_for_scores_are_kept_for_a_sink_that_asks(tmp_path: Path, source: Path) -> None:
