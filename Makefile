@@ -26,7 +26,7 @@ test: $(STAMP)  ## run the test suite, in JOBS=2 processes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
-	$(IQA_VENV)/bin/python -m pytest tests/score -m pyiqa
+	$(IQA_VENV)/bin/python -m pytest tests/report -m pyiqa
 
 test-faults: $(STAMP)  ## kill runs and workers, fill disks, try hostile inputs: under 15 minutes
 	@for script in $(FAULTS); do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \

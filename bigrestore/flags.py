@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import attrs
 
+from bigrestore.core.geometry import BLOCK_PX, CHUNK_PX
+from bigrestore.core.urls import parse_options
 from bigrestore.errors import UsageError
-from bigrestore.geometry import BLOCK_PX, CHUNK_PX
-from bigrestore.urls import parse_options
 
 SCALES = (1, 2, 4)
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
@@ -298,7 +298,7 @@ def check_condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> N
     """Take a condition on scores, or None."""
     text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)
     if value is not None:
-        from bigrestore.score.condition import Condition
+        from bigrestore.report.table.condition import Condition
 
         Condition.parse(value)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.geometry import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.flags import (
     FORMATS,
@@ -60,7 +61,6 @@ from bigrestore.flags import (
     whole,
     yes_or_no,
 )
-from bigrestore.geometry import BLOCK_PX, CHUNK_PX
 
 
 @attrs.frozen(kw_only=True)

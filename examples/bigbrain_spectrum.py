@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.degrade.recipe import Recipe, draw
-from bigrestore.degrade.scanner import degrade_batch, margin_px
+from bigrestore.degradation.recipe import Recipe, draw
+from bigrestore.degradation.scanner import degrade_batch, margin_px
 
 FREQUENCIES = (0.141, 0.203, 0.266, 0.328, 0.391, 0.453, 0.484)
 """Cycles per pixel: centres of rings that are 1/32 wide."""

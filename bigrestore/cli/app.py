@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from bigrestore import __version__
+from bigrestore._version import __version__
+from bigrestore.cli.adapt import adapt
 from bigrestore.cli.degrade import degrade
 from bigrestore.cli.doctor import doctor
 from bigrestore.cli.info import info
@@ -28,8 +29,8 @@ from bigrestore.cli.score import FIT_NAME, fit_niqe, score
 from bigrestore.cli.status import status
 from bigrestore.cli.train import train_app
 from bigrestore.cli.verify import verify
+from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError
-from bigrestore.urls import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "profile": profile,
     "degrade": degrade,
+    "adapt": adapt,
     "status": status,
     "doctor": doctor,
 }

@@ -65,7 +65,7 @@ def degrade(
     from rich.progress import Progress
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.degrade.api import degrade as make_pairs
+    from bigrestore.degradation.api import degrade as make_pairs
     from bigrestore.settings import RunSettings
 
     configure_logging(verbose=verbose, quiet=quiet)

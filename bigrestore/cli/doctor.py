@@ -27,8 +27,8 @@ def doctor(
     import attrs
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.engine.doctor import examine
     from bigrestore.errors import CheckFailedError, UsageError
+    from bigrestore.run.view.doctor import examine
 
     configure_logging(verbose=verbose, quiet=True)
     if not folder.is_dir():

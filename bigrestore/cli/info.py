@@ -27,8 +27,8 @@ def info(
     import json
 
     from bigrestore.cli.log import configure_logging
+    from bigrestore.core.urls import parse_options
     from bigrestore.io.section import open_section
-    from bigrestore.urls import parse_options
 
     configure_logging(verbose=verbose, quiet=False)
     options = None if storage_options is None else parse_options(storage_options)

@@ -53,7 +53,7 @@ class Discreet(logging.Filter):
         """Change the record where it holds a URL."""
         text = record.getMessage()
         if "://" in text:
-            from bigrestore.urls import without_secrets
+            from bigrestore.core.urls import without_secrets
 
             record.msg, record.args = without_secrets(text), ()
         return True

@@ -23,7 +23,7 @@ def list_models(verbose: Verbose = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from bigrestore.nn.checkpoint import read_checkpoint, shipped_models
+    from bigrestore.model.nets.checkpoint import read_checkpoint, shipped_models
 
     table = Table("model", "preset", "scale", "halo px", "prior", "realness", "parameters")
     for name, path in shipped_models().items():
@@ -39,7 +39,7 @@ def list_models(verbose: Verbose = False) -> None:
 def path(name: Name, verbose: Verbose = False) -> None:
     """Print the file that a model lies in."""
     configure_logging(verbose=verbose, quiet=False)
-    from bigrestore.nn.checkpoint import find_model
+    from bigrestore.model.nets.checkpoint import find_model
 
     typer.echo(find_model(name, None))
 
@@ -54,7 +54,7 @@ def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from bigrestore.nn.checkpoint import find_model, read_checkpoint
+    from bigrestore.model.nets.checkpoint import find_model, read_checkpoint
 
     file = find_model(name, None)
     info, _ = read_checkpoint(file)
@@ -71,7 +71,7 @@ def show(name: Name, as_json: Json = False, verbose: Verbose = False) -> None:
 def verify(name: Name, verbose: Verbose = False) -> None:
     """Check a model's hash and that its weights fit its preset."""
     configure_logging(verbose=verbose, quiet=False)
-    from bigrestore.nn.checkpoint import load_model
+    from bigrestore.model.nets.checkpoint import load_model
 
     model = load_model(name)
     typer.echo(f"{model.name}: sha256 {model.sha256} is right")

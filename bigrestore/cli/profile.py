@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bigrestore.io.section import Section
-    from bigrestore.profile import Profile, Sample
+    from bigrestore.run.profile.section_profile import Profile, Sample
 
 Input = Annotated[
     str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")
@@ -78,11 +78,11 @@ def profile(
         },
         None,
     )
-    from bigrestore.io.range_check import check_range
+    from bigrestore.io.access.range_check import check_range
     from bigrestore.io.section import open_section
-    from bigrestore.methods.registry import create_method
-    from bigrestore.profile import profile_windows, sample_section
-    from bigrestore.profile_words import sentence
+    from bigrestore.model.registry import create_method
+    from bigrestore.run.profile.section_profile import profile_windows, sample_section
+    from bigrestore.run.profile.words import sentence
 
     section = open_section(input, level=settings.level, input_range=settings.input_range)
     check_range(section, settings.input_range)
@@ -107,9 +107,9 @@ def profile(
 
 def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: int, title: str) -> None:
     """Write a profile as JSON, or draw it where the file is a picture by its name."""
+    from bigrestore.core.files import whole_file
     from bigrestore.errors import InputError
-    from bigrestore.files import whole_file
-    from bigrestore.profile_figure import PICTURES, draw
+    from bigrestore.run.profile.figure import PICTURES, draw
 
     if output.suffix.lower() not in PICTURES:
         with whole_file(output, follow=True) as partial:
@@ -128,8 +128,8 @@ def _require_place(
     output: Path, input: str, section: Section, others: Mapping[str, str | Path | None]
 ) -> None:
     """Refuse a place that cannot be written, or that holds anything that is read, before any work."""
-    from bigrestore.engine.output import check_place, require_writable, source_paths
     from bigrestore.errors import OutputError
+    from bigrestore.run.output.place import check_place, require_writable, source_paths
 
     read = {what: [Path(path)] for what, path in others.items() if path is not None and Path(path).exists()}
     check_place(output, source_paths(input, section), read)
@@ -146,7 +146,7 @@ def _refuse_other_file(output: Path, *, overwrite: bool) -> None:
     import json
 
     from bigrestore.errors import OutputError, OutputExistsError
-    from bigrestore.profile import Profile
+    from bigrestore.run.profile.section_profile import Profile
 
     if not output.exists():
         return

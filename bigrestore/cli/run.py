@@ -10,8 +10,8 @@ import typer
 from bigrestore.cli.table import print_rows
 
 if TYPE_CHECKING:
-    from bigrestore.engine.dry import Estimate
-    from bigrestore.engine.summary import RunSummary
+    from bigrestore.run.view.dry_run import Estimate
+    from bigrestore.run.view.summary import RunSummary
     from bigrestore.settings import RunSettings
 
 Text = str | None
@@ -229,7 +229,7 @@ def run(
 
 def _restored(input: str, output: str, settings: RunSettings, guarded: dict[str, Path]) -> RunSummary:
     """Restore; the framework knows the exit code of Ctrl-C, but not the way out."""
-    from bigrestore.engine.remote_output import execute_to
+    from bigrestore.run.output.remote import execute_to
 
     try:
         return execute_to(input, output, settings, guarded=guarded)
@@ -243,8 +243,8 @@ def _estimated(
     input: str, output: str, settings: RunSettings, guarded: dict[str, Path], *, as_json: bool
 ) -> None:
     """Do a dry run."""
-    from bigrestore.engine.dry import estimate
-    from bigrestore.engine.remote_output import settle_output
+    from bigrestore.run.output.remote import settle_output
+    from bigrestore.run.view.dry_run import estimate
 
     place, destination = settle_output(input, output, settings)
     estimated = estimate(input, place, settings, guarded=guarded, destination=destination)

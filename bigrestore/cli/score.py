@@ -120,7 +120,7 @@ def score(
     given = {name: value for name, value in flags.items() if value is not None}
     settings = ScoreSettings.from_mapping(given, "The command line")
     configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
-    from bigrestore.engine.scores.scoring import execute_score
+    from bigrestore.report.of_images import execute_score
 
     found = execute_score(image, output, settings, before=before, reference=reference)
     if as_json:
@@ -148,7 +148,7 @@ def fit_niqe(
     from bigrestore.cli.log import configure_logging
 
     configure_logging(verbose=verbose, quiet=quiet)
-    from bigrestore.engine.scores.fit import fit_niqe_model
+    from bigrestore.report.fit import fit_niqe_model
     from bigrestore.settings import ScoreSettings
 
     stated = ScoreSettings.from_mapping({"input_range": input_range}, "The command line").input_range

@@ -23,8 +23,8 @@ def status(
     import json
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.engine.status import run_status
-    from bigrestore.urls import local_path
+    from bigrestore.core.urls import local_path
+    from bigrestore.run.view.status import run_status
 
     configure_logging(verbose=verbose, quiet=False)
     found = run_status(local_path(output, "status"))

@@ -10,7 +10,8 @@ import typer
 from bigrestore.cli.log import configure_logging
 
 if TYPE_CHECKING:
-    from bigrestore.train.options import StageOptions
+    from bigrestore.training.loop.options import StageOptions
+    from bigrestore.training.loop.schedule import TrainResult
 
 train_app = typer.Typer(
     no_args_is_help=True, help="Train the network: estimator, fidelity, prior, bridge, polish, in this order."
@@ -167,26 +168,30 @@ def polish(
 
 def _options(asked: dict[str, Any]) -> StageOptions:
     """Return the options of a stage; a recipe that is none is better known before the images are read than after."""
-    from bigrestore.degrade.schema import Recipe
-    from bigrestore.methods.network import choose_device, choose_precision
-    from bigrestore.train.options import StageOptions
+    from bigrestore.degradation.schema import Recipe
+    from bigrestore.training.loop.options import StageOptions
 
-    chosen = choose_device(asked["device"])
-    precision = choose_precision(asked["precision"], chosen)
-    if asked["precision"] == "auto" and precision == "fp16":
-        precision = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
+    device, precision = training_device(asked["device"], asked["precision"])
     Recipe.load(asked.get("recipe", "default"))
-    return StageOptions(**asked | {"device": str(chosen), "precision": precision})
+    return StageOptions(**asked | {"device": device, "precision": precision})
+
+
+def training_device(device: str, precision: str) -> tuple[str, str]:
+    """Return the device and the precision that a training uses for what was asked for."""
+    from bigrestore.model.network import choose_device, choose_precision
+
+    chosen = choose_device(device)
+    computed = choose_precision(precision, chosen)
+    if precision == "auto" and computed == "fp16":
+        computed = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
+    return str(chosen), computed
 
 
 def _train(stage: str, asked: dict[str, Any]) -> None:
-    """Train; a stop ends with 75, Ctrl-C with 130, and both say how to go on."""
-    import signal
-
-    from bigrestore.errors import StoppedError
-    from bigrestore.train.options import check_place
-    from bigrestore.train.signals import stopping_at_once
-    from bigrestore.train.stages import train_stage
+    """Train one stage."""
+    from bigrestore.training.loop.options import check_place
+    from bigrestore.training.loop.signals import stopping_at_once
+    from bigrestore.training.stages.stage import train_stage
 
     data, output, verbose, quiet = (asked.pop(name) for name in ("data", "output", "verbose", "quiet"))
     configure_logging(verbose=verbose, quiet=quiet)
@@ -194,6 +199,15 @@ def _train(stage: str, asked: dict[str, Any]) -> None:
     check_place(stage, output, resume=options.resume)
     with stopping_at_once(f"The training of {output}"):
         result = train_stage(stage, data, output, options)
+    end_training(result, output, quiet=quiet)
+
+
+def end_training(result: TrainResult, output: Path, *, quiet: bool) -> None:
+    """Print how a training ended; a stop ends with 75, Ctrl-C with 130, and both say how to go on."""
+    import signal
+
+    from bigrestore.errors import StoppedError
+
     if result.status != "done":
         by = signal.Signals(result.signal_number or signal.SIGTERM)
         name = "Ctrl-C" if by == signal.SIGINT else by.name

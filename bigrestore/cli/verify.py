@@ -29,10 +29,10 @@ def verify(
     import attrs
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.engine.journal_check import journal_faults, way_out
+    from bigrestore.core.urls import local_path
     from bigrestore.errors import CheckFailedError
-    from bigrestore.io.verify import verify_store
-    from bigrestore.urls import local_path
+    from bigrestore.io.store.verify import verify_store
+    from bigrestore.run.state.journal_check import journal_faults, way_out
 
     configure_logging(verbose=verbose, quiet=False)
     place = local_path(store, "verify")

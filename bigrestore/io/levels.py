@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.limits import require_claim
-from bigrestore.io.places import Place
+from bigrestore.io.access.limits import require_claim
+from bigrestore.io.access.places import Place
 
 log = logging.getLogger(__name__)
 

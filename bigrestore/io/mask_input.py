@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.formats import find
+from bigrestore.io.formats.table import find
 from bigrestore.io.levels import Level
 from bigrestore.io.section import Section, section_of
 

@@ -19,14 +19,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
 from bigrestore.flags import FULL, ValueRange
-from bigrestore.io.lazy import ArrayView
-from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
-from bigrestore.io.places import Place
-from bigrestore.io.reduce import area_thumbnail
-from bigrestore.io.resolution import merged_voxel_size
-from bigrestore.io.versions import (
+from bigrestore.io.access.places import Place
+from bigrestore.io.access.versions import (
     STEADY_WAITS_SECONDS,
     UNREADABLE,
     Read,
@@ -36,7 +33,10 @@ from bigrestore.io.versions import (
     joined,
     noted_reads,
 )
-from bigrestore.urls import without_secrets
+from bigrestore.io.formats.resolution import merged_voxel_size
+from bigrestore.io.lazy import ArrayView
+from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
+from bigrestore.io.store.reduce import area_thumbnail
 
 if TYPE_CHECKING:
     import dask.array
@@ -358,7 +358,7 @@ def open_section(
     UsageError
         When an argument is out of its range.
     """
-    from bigrestore.io.formats import find
+    from bigrestore.io.formats.table import find
 
     found = find(path_or_glob, options=storage_options)
     source = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bigrestore.train.card import put_section
+from bigrestore.training.stages.card import put_section
 from tests.bench import curves
 from tests.bench.curves import MOST_LOSS_DB, CaseResult, control, default_realness
 from tests.bench.metrics import markdown_row

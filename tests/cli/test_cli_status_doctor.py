@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from bigrestore.cli.log import use_format
-from bigrestore.engine import doctor as doctor_module
-from bigrestore.engine import profiles as profiles_module
-from bigrestore.engine import run as run_module
-from bigrestore.engine.doctor import Finding
-from bigrestore.engine.lock import sole_writer
-from bigrestore.engine.status import run_status
-from bigrestore.urls import shown_arguments, without_secrets
+from bigrestore.core.urls import shown_arguments, without_secrets
+from bigrestore.run import execute as run_module
+from bigrestore.run.profile import kept as profiles_module
+from bigrestore.run.state.lock import sole_writer
+from bigrestore.run.view import doctor as doctor_module
+from bigrestore.run.view.doctor import Finding
+from bigrestore.run.view.status import run_status
 
 Call = Callable[..., int]
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from survival import digest, make_input, run, say
 
-from bigrestore.engine.journal import Journal
-from bigrestore.engine.owned import beside_names
+from bigrestore.run.output.owned import beside_names
+from bigrestore.run.state.journal import Journal
 
 SETTINGS = {"roi": (None, (0, 520), (0, 490)), "report": False}
 

@@ -20,8 +20,8 @@ import numpy as np
 import zarr
 from skimage import data
 
-from bigrestore.engine.run import execute
 from bigrestore.errors import BigrestoreError
+from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
 
 SETTINGS: dict[str, Any] = {

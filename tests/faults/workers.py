@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from survival import different, digest, ended, forked, make_input, records, run, say, wait
 
-from bigrestore.engine.lock import joint_writer
+from bigrestore.run.state.lock import joint_writer
 
 Case = Callable[["Bench"], str]
 
@@ -60,7 +60,7 @@ def until(condition: Callable[[], bool], pid: int, seconds: float = 240.0) -> No
 def workers_of(pid: int) -> list[int]:
     """Return the worker processes of a run."""
     children = psutil.Process(pid).children(recursive=True)
-    return [child.pid for child in children if "bigrestore.engine.workers.main" in child.cmdline()]
+    return [child.pid for child in children if "bigrestore.run.workers.main" in child.cmdline()]
 
 
 def by_workers(count: int) -> Case:

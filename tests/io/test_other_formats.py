@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.io import image as image_reader
-from bigrestore.io import stack as stack_reader
+from bigrestore.io.formats import image as image_reader
+from bigrestore.io.formats import stack as stack_reader
 from bigrestore.io.section import open_section
 
 

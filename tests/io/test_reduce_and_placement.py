@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bigrestore.io.levels import level_factor
-from bigrestore.io.placement import dataset_transforms, pyramid_factors, pyramid_shapes, scaled_placement
-from bigrestore.io.reduce import area_thumbnail, block_mean, halve
-from bigrestore.io.store_spec import StoreSpec
+from bigrestore.io.store.placement import (
+    dataset_transforms,
+    pyramid_factors,
+    pyramid_shapes,
+    scaled_placement,
+)
+from bigrestore.io.store.reduce import area_thumbnail, block_mean, halve
+from bigrestore.io.store.store_spec import StoreSpec
 
 
 def half_even(value: Fraction) -> int:
@@ -93,7 +98,7 @@ def test_thumbnail_in_strips_equals_thumbnail_in_one(monkeypatch: pytest.MonkeyP
         return pixels[y0:y1, x0:x1]
 
     whole = area_thumbnail(read, 0, 301, 97, 1, pixels.dtype, 7)
-    monkeypatch.setattr("bigrestore.io.reduce.STRIP_BYTES", 97 * 14)
+    monkeypatch.setattr("bigrestore.io.store.reduce.STRIP_BYTES", 97 * 14)
     largest = 0
     np.testing.assert_array_equal(area_thumbnail(read, 0, 301, 97, 1, pixels.dtype, 7), whole)
     assert largest <= 97 * 14

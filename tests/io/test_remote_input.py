@@ -15,11 +15,11 @@ import zarr
 from loopback import Behaviour, serving
 from PIL import Image
 
+from bigrestore.core.urls import parse_options
 from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.io import places, remote_requests
-from bigrestore.io.places import OPTIONS_VARIABLE
+from bigrestore.io.access import places, remote_requests
+from bigrestore.io.access.places import OPTIONS_VARIABLE
 from bigrestore.io.section import open_section
-from bigrestore.urls import parse_options
 
 pytest.importorskip("aiohttp")
 

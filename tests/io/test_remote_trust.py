@@ -14,11 +14,11 @@ import tifffile
 import zarr
 from loopback import Behaviour, serving
 
+from bigrestore.core.urls import shown_arguments, without_secrets
 from bigrestore.errors import InputError
-from bigrestore.io import remote_requests
+from bigrestore.io.access import remote_requests
+from bigrestore.io.access.web import WrongAnswerError, require_range, s3_range
 from bigrestore.io.section import open_section
-from bigrestore.io.web import WrongAnswerError, require_range, s3_range
-from bigrestore.urls import shown_arguments, without_secrets
 
 pytest.importorskip("aiohttp")
 

@@ -1,0 +1,47 @@
+"""Restoring from Python: what `bigrestore run` does, with a progress bar for notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bigrestore.run.output.remote import execute_to
+from bigrestore.run.prepared import Inputs
+from bigrestore.run.view.summary import RunSummary
+from bigrestore.settings import RunSettings
+
+
+def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
+    """Restore a section or volume.
+
+    Parameters
+    ----------
+    inputs : str, Path or list of them
+        A file, a store, a folder or pattern of section files, or the files.
+    output : str or Path
+        An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff; an s3 URL is copied to in the end.
+    **settings
+        The flags of `bigrestore run` with underscores (see `bigrestore.settings.RunSettings`); `progress` is
+        "tqdm" unless given.
+
+    Returns
+    -------
+    RunSummary
+        Blocks, seconds per phase, tile, redundancy, device, precision.
+
+    Raises
+    ------
+    BlocksFailedError
+        Where blocks failed; the rest is written.
+    BigrestoreError
+        Of the kind of what is wrong, each one sentence.
+
+    Examples
+    --------
+    >>> import bigrestore
+    >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
+    """
+    resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings, "restore()")
+    summary = execute_to(inputs, output, resolved)
+    summary.raise_if_failed()
+    return summary

@@ -1,0 +1,204 @@
+"""Blur and noise that the user states, where they need not be estimated or drawn.
+
+A stated blur is all blur together, in input pixels. At x2 and x4 the averaging of a pixel is part of it: averaging
+s x s output pixels has the variance (s^2 - 1) / 12 output px^2 along every direction, which is taken off before a
+Gaussian is made and folded in again with the downsampling. A kernel from a file may stand anywhere in its square; it is
+moved to where kernels stand, because a kernel beside its place moves the output.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import lru_cache
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass, fourier_shift, shift
+
+from bigrestore.core.kernels import (
+    Kernel,
+    delta,
+    fold_downsampling,
+    kernel_size,
+    matched_gaussian,
+    normalised,
+)
+from bigrestore.degradation.degradation import Degradation, Noise, SecondPass, Storage
+from bigrestore.degradation.recipe import SECOND_KERNEL_SIZE
+from bigrestore.errors import UsageError
+from bigrestore.flags import Blur, check_blur, check_noise, to_blur, to_plain
+
+log = logging.getLogger(__name__)
+
+WARNED_SHIFT_PX = 0.05
+"""Output pixels by which a kernel may stand beside its place without a warning."""
+
+SMALLEST_SHIFT_PX = 0.02
+"""Below, a kernel stays as it is; the widest of a recipe stand so far beside their place, because their tails are cut."""
+
+RINGING = 0.01
+"""Negative taps, relative to the largest, above which a kernel is too sharp to be moved by its Fourier transform."""
+
+
+def averaging_sigma_px(scale: int) -> float:
+    """Return the sigma of averaging scale x scale output pixels, in input pixels: sqrt((s^2 - 1) / 12) / s."""
+    return math.sqrt((scale**2 - 1) / 12) / scale
+
+
+def blur_kernel(blur: Blur, scale: int, widest_px: float, reason: str) -> Kernel:
+    """Return the kernel of a stated blur on the output grid, the averaging of a pixel included.
+
+    Parameters
+    ----------
+    blur : (float, float, float)
+        Sigma along a direction and across it in input pixels, 0 for nothing but the averaging, and the direction in
+        degrees from +x towards +y.
+    scale : int
+        1, 2 or 4.
+    widest_px : float
+        Largest sigma that is taken, in output pixels.
+    reason : str
+        What limits it; the message goes on with the limit.
+
+    Returns
+    -------
+    ndarray, (k, k), float32
+        Its second moments are those of the blur; see `bigrestore.core.kernels.matched_gaussian`.
+
+    Raises
+    ------
+    UsageError
+        Where a sigma is larger than the limit, or smaller than the averaging alone and not 0.
+    """
+    least, most = averaging_sigma_px(scale), widest_px / scale
+    shown = f"{blur[0]:g}" if blur[0] == blur[1] else ",".join(f"{part:g}" for part in blur)
+    if max(blur[:2]) > most:
+        raise UsageError(f"--blur is {shown} in input pixels, but {reason} {most:g}; give {most:g} or less.")
+    if any(0 < sigma < least for sigma in blur[:2]):
+        raise UsageError(
+            f"--blur is {shown} in input pixels, but at x{scale} averaging {scale} x {scale} output pixels alone is "
+            f"{least:.4g}; give {math.ceil(100 * least) / 100:g} or more, or 0 for nothing but the averaging."
+        )
+    along, across = (scale * math.sqrt(max(0.0, sigma**2 - least**2)) for sigma in blur[:2])
+    kernel = matched_gaussian(kernel_size(scale), along, across, math.radians(blur[2]))
+    return kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
+
+
+@lru_cache(maxsize=4)
+def _widest_kernel(blur: Blur, scale: int) -> Kernel:
+    """Return the kernel of a blur that may be as wide as the kernel's square holds, without cutting it off."""
+    side = kernel_size(scale)
+    reason = f"the kernel of {side} x {side} output pixels holds at most"
+    return blur_kernel(blur, scale, side / 6, reason)
+
+
+def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
+    """Return a kernel with its centre of mass where kernels have it: the middle, half a pixel beyond at x2 and x4.
+
+    Parameters
+    ----------
+    kernel : ndarray, (k, k)
+        Non-negative, odd k, on the output grid.
+    scale : int
+        1, 2 or 4.
+
+    Returns
+    -------
+    ndarray, (m, m), float32
+        Larger where it had to be moved; sums to one. A warning is logged where it was more than 0.05 px beside.
+    """
+    place = kernel.shape[0] // 2 + (scale - 1) / 2 - (scale - 1) // 2
+    move = place - np.array(center_of_mass(np.asarray(kernel, np.float64)))
+    farthest = float(np.abs(move).max())
+    if farthest < SMALLEST_SHIFT_PX:
+        return np.asarray(kernel, np.float32)
+    if farthest > WARNED_SHIFT_PX:
+        log.warning(
+            "The given kernel is off its place by %+.2f rows and %+.2f columns of output pixels, which would move the "
+            "output; it is moved there.",
+            *(-move),
+        )
+    padded = np.pad(np.asarray(kernel, np.float64), math.ceil(farthest) + 1)
+    moved = np.fft.ifft2(fourier_shift(np.fft.fft2(padded), move)).real
+    if moved.min() < -RINGING * moved.max():
+        moved = shift(padded, move, order=1)
+    return normalised(moved)
+
+
+@attrs.frozen(kw_only=True)
+class Given:
+    """Blur and noise of every pair, where they are not drawn.
+
+    Attributes
+    ----------
+    blur : tuple of 3, optional
+        As in `blur_kernel`; also one sigma, or as text with commas. None: drawn.
+    noise : float, optional
+        Standard deviation of the noise, of 255. None: drawn.
+
+    Raises
+    ------
+    UsageError
+        One sentence with the flag, its value and what it takes.
+    """
+
+    blur: Blur | None = attrs.field(default=None, converter=to_blur, validator=check_blur)
+    noise: float | None = attrs.field(default=None, converter=to_plain, validator=check_noise)
+
+    def kernel(self, scale: int) -> Kernel | None:
+        """Return the kernel of the blur on the output grid, None where it is drawn.
+
+        Raises
+        ------
+        UsageError
+            Where the blur is too wide for the kernel's square, or narrower than the averaging alone.
+        """
+        return None if self.blur is None else _widest_kernel(self.blur, scale).copy()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is given, JSON-able; empty where nothing is."""
+        asked = {"blur": None if self.blur is None else list(self.blur), "noise": self.noise}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def replace(self, drawn: Degradation) -> Degradation:
+        """Return a degradation with the given blur and noise in place of the drawn ones.
+
+        The kernel is that of the first pass, and neither a registration nor a second pass blurs beside it. The noise comes
+        last, so that nothing averages it.
+        """
+        made = self._noisy(self._blurred(drawn))
+        return attrs.evolve(made, identity=drawn.identity and not self.facts())
+
+    def _blurred(self, drawn: Degradation) -> Degradation:
+        """Put the given blur in place of all that blurs."""
+        kernel, second = self.kernel(drawn.scale), drawn.second
+        if kernel is None or self.blur is None:
+            return drawn
+        if second is not None:
+            second = attrs.evolve(second, kernel=delta(second.kernel.shape[0]))
+        names = ("sigma_along_input_px", "sigma_across_input_px", "angle_deg")
+        return attrs.evolve(
+            drawn,
+            kernel=kernel,
+            kind="gaussian" if any(self.blur[:2]) else "none",
+            blur=dict(zip(names, self.blur, strict=True)),
+            downsampling="none" if drawn.scale == 1 else "area",
+            thickness_px=0.0,
+            resampling=None,
+            second=second,
+        )
+
+    def _noisy(self, drawn: Degradation) -> Degradation:
+        """Put the given noise in place of all noise: after a registration or with a second pass, where there is one."""
+        if self.noise is None:
+            return drawn
+        noise, second = Noise(read=self.noise / 255), drawn.second
+        if second is None and drawn.resampling is None:
+            return attrs.evolve(drawn, noise=noise, scan_factor=1)
+        if second is None:
+            kernel = delta(SECOND_KERNEL_SIZE)
+            second = SecondPass(kernel, noise, Storage(bit_depth=drawn.storage.bit_depth))
+        return attrs.evolve(drawn, noise=Noise(), second=attrs.evolve(second, noise=noise))

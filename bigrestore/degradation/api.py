@@ -1,0 +1,338 @@
+"""Synthetic pairs from a clean section: patches by count, or the whole section through the engine.
+
+Both draw from the same recipe and apply the same steps. Patch number i has a seed of its own, made from
+the command's seed and i, so that it does not change with the number of patches asked for. Nothing in the
+folder depends on the time, the machine or the number of threads: the same command writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bigrestore._version import __version__
+from bigrestore.core.given import Given
+from bigrestore.core.kernels import kernel_size
+from bigrestore.core.pixels import luma, to_unit
+from bigrestore.degradation.degradation import Degradation, Stain
+from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
+from bigrestore.degradation.pairs import Pair, write_pairs
+from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.scanner import degrade_batch, margin_px
+from bigrestore.degradation.schema import Recipe
+from bigrestore.degradation.section import SectionDegrader
+from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
+from bigrestore.flags import PROGRESS, ValueRange
+from bigrestore.settings import RunSettings
+
+if TYPE_CHECKING:
+    from bigrestore.io.section import Section
+
+logger = logging.getLogger(__name__)
+
+MIN_CONTRAST = 0.02
+"""Standard deviation, 0..1, below which a window counts as empty glass."""
+
+TRIES = 20
+"""Windows looked at for one patch before an empty one is accepted."""
+
+TILE_PX = {1: 960, 2: 960, 4: 480}
+"""Side of a tile of a whole section in degraded pixels, by scale."""
+
+Input = str | Path | Sequence[str | Path]
+
+
+def degrade(
+    input: Input,
+    outdir: str | Path,
+    *,
+    scale: int = 1,
+    count: int | None = None,
+    whole: bool = False,
+    seed: int = 0,
+    recipe: str | Path | Recipe = "default",
+    blur: float | str | Sequence[float] | None = None,
+    noise: float | None = None,
+    patch_px: int = 128,
+    level: int = 0,
+    input_range: ValueRange | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: str = "tqdm",
+    on_pair: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Make synthetic pairs of degraded and clean images.
+
+    Parameters
+    ----------
+    input : path, glob or sequence of paths
+        A clean section or volume, in any format that `open_section` reads; RGB counts by its luma.
+    outdir : path
+        Folder to be made: `lq/` and `hq/` with one PNG per patch, or `lq.ome.zarr` for a whole section,
+        and `pairs.parquet`.
+    scale : int
+        Clean pixels per degraded pixel: 1, 2 or 4.
+    count : int, optional
+        Number of patches; exactly one of `count` and `whole`.
+    whole : bool
+        Degrade the whole section with one degradation. The clean side is the input itself, so the stain is
+        left as it is, and the recipe's share of undegraded pairs does not count.
+    seed : int
+        Seed of everything, 0..2**31 - 1.
+    recipe : str, Path or Recipe
+        A shipped recipe's name, a TOML file or a recipe.
+    blur : float, str or (float, float, float), optional
+        All blur of every pair together, in input pixels: one sigma, or sigmas along a direction and across it and the
+        direction in degrees. At x2 and x4 the averaging of a pixel is part of it; 0: nothing but that. None: drawn.
+    noise : float, optional
+        Standard deviation of the noise of every pair, of 255. None: drawn.
+    patch_px : int
+        Side of the degraded patches in pixels.
+    level : int
+        Pyramid level of the input to take for clean.
+    input_range : (float, float) or "full", optional
+        Values of black and white of an input that does not use the range of its type.
+    overwrite : bool
+        Replace what a former call made in `outdir`; nothing else is removed.
+    resume : bool
+        Go on with a whole section after the last block that a stopped call finished; its settings must be the same.
+    progress : str
+        How a whole section's progress is shown: auto, bar, lines, none or tqdm.
+    on_pair : callable, optional
+        Called with (patches done, patches in all) after each patch.
+
+    Returns
+    -------
+    Path
+        The table `pairs.parquet`; it is written last.
+
+    Raises
+    ------
+    UsageError
+        If arguments do not go together, or the section is smaller than a patch.
+    InputError
+        If the input or the recipe cannot be read.
+    OutputExistsError
+        If `outdir` holds something and `overwrite` is not given, or was begun under other settings.
+    OutputError
+        If `outdir` cannot be written, or what `overwrite` would replace was not made by this function.
+    """
+    from bigrestore.io.access.range_check import check_range
+    from bigrestore.io.section import open_section
+    from bigrestore.run.output.place import check_place, source_paths
+
+    _check(scale, count, whole, seed, patch_px)
+    _check_handling(whole, overwrite, resume, progress)
+    given = Given(blur=blur, noise=noise)
+    given.kernel(scale)  # refused here, before anything is opened
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    section = open_section(input, level=level, input_range=input_range)
+    check_range(section, input_range)
+    if count is not None:
+        _check_size(section, scale, patch_px)
+    folder = Path(outdir)
+    check_place(folder, source_paths(input, section))
+    asked = {"recipe": chosen.to_dict(), "seed": seed, "scale": scale, "whole": whole} | given.facts()
+    if count is not None:
+        asked |= {"count": count, "patch_px": patch_px}
+    request = _request(section, asked)
+    place = PairsFolder(folder, request)
+    if place.settle(overwrite=overwrite, resume=resume):
+        logger.info("%s is finished already", folder)
+        return place.table
+    if count is None:
+        pairs = _whole(input, section, folder, chosen, given, scale, seed, resume, progress)
+    else:
+        pairs = _patches(section, folder, chosen, given, scale, seed, count, patch_px, on_pair)
+    try:
+        write_pairs(folder, pairs, request)
+    except OSError as error:
+        raise _unwritable(place.table, error, whole=whole) from error
+    place.finish()
+    logger.info("%d pair(s) at x%d in %s", len(pairs), scale, folder)
+    return place.table
+
+
+def _request(section: Section, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what the pairs are made of and by: what was asked for, the input's pixels and this program."""
+    seen = section.fingerprint()
+    sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
+    return {
+        "version": __version__,
+        **asked,
+        "level": section.level,
+        "value_range": [float(value) for value in section.value_range],
+        "input": {"shape": seen["shape"], "dtype": seen["dtype"], "pixels": sampled},
+    }
+
+
+def _check(scale: int, count: int | None, whole: bool, seed: int, patch_px: int) -> None:
+    kernel_size(scale)
+    if (count is None) == (not whole):
+        raise UsageError(
+            "Give either a number of patches (--count) or the whole section (--whole), not both."
+        )
+    if count is not None and not 1 <= count <= 10_000_000:
+        raise UsageError(f"The number of patches is {count}; give 1 to 10,000,000.")
+    if not 8 <= patch_px <= 4096:
+        raise UsageError(f"The patch size is {patch_px} px; give 8 to 4096.")
+    if not 0 <= seed < 2**31:
+        raise UsageError(f"The seed is {seed}; give a number from 0 to 2147483647.")
+
+
+def _check_handling(whole: bool, overwrite: bool, resume: bool, progress: str) -> None:
+    """Refuse ways of handling what exists, or of showing progress, that mean nothing."""
+    if resume and not whole:
+        raise UsageError("Patches are quickly made anew; resume only a whole section, or give --overwrite.")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other; give one of them.")
+    if progress not in PROGRESS:
+        raise UsageError(f"--progress is {progress!r}; choose one of {', '.join(PROGRESS)}.")
+
+
+def _check_size(section: Section, scale: int, patch_px: int) -> None:
+    side = scale * patch_px + 2 * margin_px(scale)
+    if min(section.height, section.width) < side:
+        raise UsageError(
+            f"{section.source} has {section.height} x {section.width} px, but a patch of {patch_px} px at "
+            f"x{scale} needs {side} px with its margin; give a smaller --patch-size or a larger section."
+        )
+
+
+def _patches(
+    section: Section,
+    folder: Path,
+    recipe: Recipe,
+    given: Given,
+    scale: int,
+    seed: int,
+    count: int,
+    patch_px: int,
+    on_pair: Callable[[int, int], None] | None,
+) -> list[Pair]:
+    """Degrade patches one by one; each is reproducible alone."""
+    if section.channels == 3:
+        logger.info("%s is in colour: its luma is degraded", section.source)
+    try:
+        for name in PATCH_FOLDERS:
+            (folder / name).mkdir()
+    except OSError as error:
+        raise _unwritable(folder / name, error, whole=False) from error
+    digits = max(6, len(str(count - 1)))
+    pairs = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        (drawn,) = draw(recipe, scale, 1, rng)
+        degradation = given.replace(drawn)
+        margin, side = margin_px(scale), scale * patch_px
+        z, y, x, clean = _window(section, side, margin, rng)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        batch = torch.from_numpy(clean)[None, None]
+        degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
+        name = f"{index:0{digits}d}.png"
+        _save(folder / "lq" / name, degraded[0, 0].numpy(), section.dtype)
+        _save(folder / "hq" / name, target[0, 0].numpy(), section.dtype)
+        pairs.append(
+            Pair(f"lq/{name}", f"hq/{name}", z, y + margin, x + margin, side, side, seed, degradation)
+        )
+        if on_pair is not None:
+            on_pair(index + 1, count)
+    return pairs
+
+
+def _window(
+    section: Section, side: int, margin: int, rng: np.random.Generator
+) -> tuple[int, int, int, NDArray[np.float32]]:
+    """Read a window and the margin around it, with tissue in the window, if one of `TRIES` has; grey values 0..1."""
+    whole = side + 2 * margin
+    for _ in range(TRIES):
+        z = int(rng.integers(section.depth))
+        y, x = (int(rng.integers(extent - whole + 1)) for extent in (section.height, section.width))
+        pixels = to_unit(section.read(z, y, y + whole, x, x + whole), section.value_range)
+        clean = np.clip(luma(pixels) if pixels.ndim == 3 else pixels, 0.0, 1.0)
+        if float(clean[margin : margin + side, margin : margin + side].std()) >= MIN_CONTRAST:
+            break
+    return z, y, x, clean
+
+
+def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
+    """Write a lossless PNG: 8 bits for a section of 8 bits, else 16."""
+    from PIL import Image
+
+    levels, kind = (255, np.uint8) if dtype == np.uint8 else (65535, np.uint16)
+    try:
+        Image.fromarray(np.rint(image.astype(np.float64) * levels).astype(kind)).save(path, optimize=False)
+    except OSError as error:
+        raise _unwritable(path, error, whole=False) from error
+
+
+def _unwritable(path: Path, error: OSError, *, whole: bool) -> OutputError:
+    """Return the sentence for a file that cannot be written; patches are not resumed, but made anew."""
+    found = output_error(path, error)
+    if whole or not isinstance(found, DiskFullError):
+        return found
+    return DiskFullError(
+        f"{path} cannot be written, because there is no space left on its disk; free space and start again with "
+        "--overwrite."
+    )
+
+
+def _whole(
+    input: Input,
+    section: Section,
+    folder: Path,
+    recipe: Recipe,
+    given: Given,
+    scale: int,
+    seed: int,
+    resume: bool,
+    progress: str,
+) -> list[Pair]:
+    """Degrade the whole section, or every section of a volume, with one degradation.
+
+    The tile size is fixed, so that the store does not depend on the memory of the machine. The engine's journal
+    stays until the table is written: a call that is killed between the two goes on by it.
+    """
+    from bigrestore.run.execute import execute
+
+    degradation = given.replace(_for_whole(recipe, scale, seed))
+    settings = RunSettings(
+        method="degrade",
+        mask="none",
+        tile_size=TILE_PX[scale],
+        level=section.level,
+        input_range=section.value_range,
+        seed=seed,
+        resume=resume,
+        progress=progress,
+        report=False,
+    )
+    store = folder / STORE_NAME
+    degrader = SectionDegrader(degradation, section.height, section.width, seed)
+    execute(input, store, settings, method=degrader).raise_if_failed()
+    return [
+        Pair(STORE_NAME, section.source, z, 0, 0, section.height, section.width, seed, degradation)
+        for z in range(section.depth)
+    ]
+
+
+def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
+    """Draw the one degradation of a whole section.
+
+    The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an
+    undegraded section, which a recipe may ask for among many pairs, would be no use alone.
+    """
+    (drawn,) = draw(recipe.always_degrading(), scale, 1, np.random.default_rng([seed]))
+    second = drawn.second
+    if second is not None:
+        second = attrs.evolve(second, storage=attrs.evolve(second.storage, jpeg_phase=(0, 0)))
+    storage = attrs.evolve(drawn.storage, jpeg_phase=(0, 0))
+    return attrs.evolve(drawn, stain=Stain(), storage=storage, second=second)

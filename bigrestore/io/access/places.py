@@ -1,0 +1,420 @@
+"""Inputs behind a URL: files that are read in ranges, from http(s), s3 and whatever else fsspec reaches.
+
+A remote file answers to the few methods of `pathlib.Path` that the readers use, so that a TIFF on a server is read
+tile by tile as one on the disk is. Four things differ. A server may be slow or gone for a moment: every request has a
+time limit and is repeated. A server may not know ranges and send the whole file, which must not be taken for the part:
+such a file is held whole where it is small, and refused where it is not. A file may be replaced while it is read: the
+version that was seen first is the one that every further part must be of. And a URL may hold a password or a signature:
+what is shown, logged and stored is the URL without them, and options (keys, tokens) are never shown at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+
+from bigrestore.core.urls import is_remote, parse_options, without_secrets
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.access.remote_requests import ask, request_errors, short, with_limits
+from bigrestore.io.access.span import Span, too_large
+from bigrestore.io.access.web import Version, s3_range, web_range, web_version
+
+log = logging.getLogger(__name__)
+
+OPTIONS_VARIABLE = "BIGRESTORE_STORAGE_OPTIONS"
+"""Environment variable with the options of remote inputs, as JSON, where none are given otherwise."""
+
+WINDOW_BYTES = 1 << 20
+"""What is read ahead of a header."""
+
+WHOLE_BYTES = 256 << 20
+"""What is held at most of files whose servers send no parts, so that each is fetched once."""
+
+_whole: dict[RemoteFile, bytes] = {}
+"""Such files, the one that was fetched last at the end."""
+
+_whole_lock = threading.Lock()
+
+
+class Stat:
+    """Size and a number that changes with the content, as `os.stat` names them.
+
+    Parameters
+    ----------
+    size : int
+        In bytes.
+    tag : str
+        What the server calls this version: its ETag or time of modification.
+    """
+
+    def __init__(self, size: int, tag: str) -> None:
+        self.st_size = size
+        self.st_mtime_ns = int.from_bytes(hashlib.blake2b(tag.encode(), digest_size=6).digest(), "big")
+
+
+@attrs.define
+class _Pin:
+    """The version of a file that was seen first; every further answer must be of it."""
+
+    version: Version | None = None
+
+
+@attrs.frozen(eq=True, hash=True, repr=False)
+class RemoteFile:
+    """A file, or a folder, behind a URL.
+
+    Attributes
+    ----------
+    url : str
+        Without what is secret; what is shown.
+    path : str
+        What its file system calls it.
+    """
+
+    url: str
+    path: str
+    _system: Any = attrs.field(eq=False, hash=False)
+    _pin: _Pin = attrs.field(factory=_Pin, eq=False, hash=False, init=False)
+
+    @classmethod
+    def at(cls, url: str, options: Mapping[str, Any]) -> RemoteFile:
+        """Return the file behind a URL, asking nobody yet.
+
+        Raises
+        ------
+        InputError
+            When what reaches such places is not installed, or does not understand the URL.
+        """
+        from fsspec.core import url_to_fs
+
+        scheme = urlsplit(url).scheme.lower()
+        if "::" in url or scheme in ("", "file", "local", "memory", "reference", "dir", "zip", "tar"):
+            raise InputError(
+                f"{without_secrets(url)} is no place that is read; give a path, or a URL of a server."
+            )
+        try:
+            system, path = url_to_fs(url, **with_limits(scheme, options))
+        except ImportError as error:
+            raise InputError(
+                f"{without_secrets(url)} needs {error.name or 'a package'}: pip install 'bigrestore[remote]'."
+            ) from error
+        except (ValueError, TypeError, OSError) as error:
+            raise InputError(
+                f"{without_secrets(url)} is not understood ({short(error)}); check the URL and --storage-options."
+            ) from error
+        return cls(without_secrets(url).rstrip("/"), str(path).rstrip("/"), system)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"RemoteFile({self.url!r})"
+
+    def __truediv__(self, name: str) -> RemoteFile:
+        if not name:
+            return self
+        parts = urlsplit(self.path)
+        if parts.scheme and parts.query:  # a signed URL: the name belongs before the signature
+            path = urlunsplit(parts._replace(path=f"{parts.path}/{name}"))
+        else:
+            path = f"{self.path}/{name}"
+        return RemoteFile(f"{self.url}/{name}", path, self._system)
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL's path."""
+        return PurePosixPath(urlsplit(self.url).path or self.url).name
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the URL, by which sections are ordered."""
+        return tuple(self.url.split("/"))
+
+    @property
+    def parent(self) -> str:
+        """The URL of the folder."""
+        return self.url.rsplit("/", 1)[0]
+
+    @property
+    def _is_web(self) -> bool:
+        """Whether it lies on a web server, which lists no files."""
+        return "https" in self._system.protocol
+
+    def relative_to(self, other: object) -> str:
+        """Return the name, which is what a section file is called in messages."""
+        return self.name
+
+    def is_dir(self) -> bool:
+        """Tell that this is no folder: what lies in one is asked for by name."""
+        return False
+
+    def exists(self) -> bool:
+        """Tell whether there is such a file."""
+        try:
+            return ask(self, self._ask_version) is not None
+        except FileNotFoundError:
+            return False
+
+    def stat(self) -> Stat:
+        """Return size and version, which every further part of the file must be of.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        InputError
+            When the server does not say how large the file is, or it was replaced since it was seen first.
+        """
+        version = ask(self, self._ask_version)
+        if version is None or version.size is None:
+            raise InputError(f"{self} has no length that its server states; copy it to a disk first.")
+        self._require_version(version)
+        return Stat(version.size, version.tag)
+
+    def version(self, *, fresh: bool = False) -> str:
+        """Return what identifies the version of the file that was read, or, `fresh`, that is there now.
+
+        Returns
+        -------
+        str
+            Size and ETag or time; empty where there is no such file.
+
+        Raises
+        ------
+        InputError
+            When the server cannot be asked.
+        """
+        version = None if fresh else self._pin.version
+        if version is None or version.size is None:
+            try:
+                version = ask(self, self._ask_version)
+            except FileNotFoundError:
+                version = None
+        return "" if version is None else f"{version.size} {version.tag}"
+
+    def _ask_version(self) -> Version | None:
+        """Ask for size and tag; None where it is a folder."""
+        from fsspec.asyn import sync
+
+        if self._is_web:
+            version: Version = sync(self._system.loop, web_version, self._system, self.path)
+            return version
+        self._system.invalidate_cache(self.path)
+        facts = self._system.info(self.path)
+        if facts["type"] != "file":
+            return None
+        tags = (
+            str(facts[name]).strip('"')
+            for name in ("ETag", "etag", "LastModified", "mtime")
+            if facts.get(name)
+        )
+        return Version(facts.get("size"), next(tags, ""))
+
+    def _require_version(self, version: Version) -> None:
+        """Keep the first version that is seen, and refuse any other one.
+
+        Raises
+        ------
+        InputError
+            When the file was replaced.
+        """
+        pinned = self._pin.version
+        if pinned is None or (pinned.size is None and pinned.agrees(version)):
+            self._pin.version = version
+        elif not pinned.agrees(version):
+            raise InputError(
+                f"{self} was replaced on its server while it was read; wait until it is whole there, and start again."
+            )
+
+    def children(self) -> list[str] | None:
+        """Return the names in the folder; None where the server does not list them."""
+        if self._is_web:
+            return None
+        try:
+            found = ask(self, lambda: self._system.ls(self.path, detail=False))
+        except FileNotFoundError:
+            return []
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+    def matches(self) -> list[RemoteFile]:
+        """Return the files that the URL matches as a pattern.
+
+        Raises
+        ------
+        InputError
+            When the server does not list its files.
+        """
+        if self._is_web:
+            raise InputError(
+                f"{self} is a pattern, and a web server does not list its files; name them one by one."
+            )
+        found = ask(self, lambda: self._system.glob(self.path))
+        scheme = urlsplit(self.url).scheme
+        return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
+
+    def read_span(self, span: Span, most: int) -> bytes:
+        """Return the file, or a range of it.
+
+        Parameters
+        ----------
+        span : tuple
+            First byte and the byte after the last; a negative start counts from the end.
+        most : int
+            Bytes that it may have.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        InputError
+            When it holds more, or the server is gone or sends something else.
+        """
+        start, stop = span
+        if start is not None and start < 0:
+            start = max(0, self.stat().st_size + start)
+        first = start or 0
+        asked = most + 1 if stop is None else stop - first
+        if asked > most + 1 or (stop is not None and asked > most):
+            raise too_large(str(self), asked, most)
+        if asked <= 0:
+            return b""
+        held = _whole.get(self)
+        if held is None:
+            found = bytes(ask(self, lambda: self._cat(first, first + asked)))
+        else:
+            found = held[first : first + asked]
+        if len(found) > asked:
+            raise _no_parts(self)
+        if stop is None and len(found) > most:
+            raise too_large(str(self), len(found), most)
+        return found
+
+    def _cat(self, first: int, stop: int) -> bytes:
+        """Ask for a range; one that begins behind the end is empty."""
+        from fsspec.asyn import sync
+
+        try:
+            if self._is_web:
+                return self._get(first, stop)
+            if "s3" in self._system.protocol:
+                answer = sync(self._system.loop, s3_range, self._system, self.path, first, stop)
+                self._require_version(answer.version)
+                return bytes(answer.body)
+            found: bytes = self._system.cat_file(self.path, start=first, end=stop)
+        except request_errors() as error:
+            if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
+                return b""
+            raise
+        return found
+
+    def _get(self, first: int, stop: int) -> bytes:
+        """Ask a web server for a range; where it sends the whole file instead, hold that, if it is small enough."""
+        from fsspec.asyn import sync
+
+        answer = sync(self._system.loop, web_range, self._system, self.path, first, stop, WHOLE_BYTES)
+        self._require_version(answer.version)
+        body = answer.body
+        if answer.partial or (first == 0 and len(body) <= stop):
+            return bytes(body)
+        if len(body) > WHOLE_BYTES:
+            raise _no_parts(self)
+        log.info("The server of %s does not send parts of files; it is held whole.", self)
+        with _whole_lock:
+            _whole[self] = body
+            while sum(map(len, _whole.values())) > WHOLE_BYTES:
+                del _whole[next(iter(_whole))]
+        return bytes(body[first:stop])
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file."""
+        size = self.stat().st_size
+        found = self.read_span((0, size), size)
+        if len(found) < size:
+            raise InputError(f"{self} was cut off on its way ({len(found)} of {size} bytes); start again.")
+        return found
+
+    def open(self, mode: str = "rb") -> io.BufferedReader:
+        """Return a file object that reads ranges as they are needed."""
+        assert mode == "rb"
+        return io.BufferedReader(_Ranges(self), WINDOW_BYTES)
+
+
+def _no_parts(place: RemoteFile) -> InputError:
+    return InputError(
+        f"the server of {place} does not send parts of files, and it is larger than {WHOLE_BYTES >> 20} MiB; download it "
+        "first, and give the copy."
+    )
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file as a raw file object."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        super().__init__()
+        self._file, self._size, self._at = file, file.stat().st_size, 0
+        self.name = str(file)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(22, "a position before the beginning of a file")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._at)
+        if wanted <= 0:
+            return 0
+        found = self._file.read_span((self._at, self._at + wanted), wanted)
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+Place = Path | RemoteFile
+"""Where an input lies."""
+
+
+def place_of(text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None) -> Place:
+    """Return the place that a path or URL names; without options those of the environment hold."""
+    if isinstance(text, RemoteFile):
+        return text
+    if isinstance(text, str) and is_remote(text):
+        found = RemoteFile.at(
+            text, parse_options(os.environ.get(OPTIONS_VARIABLE)) if options is None else options
+        )
+        with _whole_lock:  # what is opened anew may be another version
+            for file in [file for file in _whole if file.url.startswith(found.url)]:
+                del _whole[file]
+        return found
+    return Path(text)
+
+
+def require_there(place: RemoteFile) -> None:
+    """Refuse a remote file that is not there.
+
+    Raises
+    ------
+    InputMissingError
+        Naming it.
+    """
+    if not place.exists():
+        raise InputMissingError(f"{place} does not exist, or may not be read without a key; check the URL.")

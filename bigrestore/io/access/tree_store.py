@@ -1,0 +1,133 @@
+"""A tree of files as a read-only store of zarr, and opening what lies in it.
+
+zarr has stores of its own for folders, zip files and URLs. They read any file whole whatever its size, follow any
+link, and wait for a pipe for ever; this one asks a `Tree`, which does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import zarr
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from bigrestore.io.access.limits import MOST_METADATA_BYTES
+from bigrestore.io.access.span import Span
+from bigrestore.io.access.trees import Tree
+
+
+class TreeStore(Store):
+    """The files of a tree.
+
+    Parameters
+    ----------
+    tree : Tree
+        Where they lie.
+    most : int
+        Bytes that a file, or a range of one, may have at most.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    def __init__(self, tree: Tree, most: int = MOST_METADATA_BYTES) -> None:
+        super().__init__(read_only=True)
+        self.tree, self.most = tree, most
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TreeStore) and other.tree is self.tree and other.most == self.most
+
+    __hash__ = object.__hash__
+
+    def with_read_only(self, read_only: bool = True) -> TreeStore:
+        """Return the store, which is read-only anyhow.
+
+        Raises
+        ------
+        ValueError
+            When it is to be written to.
+        """
+        if not read_only:
+            raise ValueError("a TreeStore can only be read")
+        return self
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return a file or a range of it; None where there is no such file."""
+        try:
+            found = await asyncio.to_thread(self.tree.read, key, _span(byte_range), self.most)
+        except FileNotFoundError:
+            return None
+        return prototype.buffer.from_bytes(found)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return several ranges."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether there is such a file."""
+        return await asyncio.to_thread(self.tree.exists, key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Refuse to write."""
+        raise PermissionError("a TreeStore can only be read")
+
+    async def delete(self, key: str) -> None:
+        """Refuse to remove."""
+        raise PermissionError("a TreeStore can only be read")
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield all files."""
+        async for name in self.list_prefix(""):
+            yield name
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield all files under a folder."""
+        for name in await asyncio.to_thread(self.tree.names, prefix) or []:
+            below = f"{prefix.rstrip('/')}/{name}" if prefix else name
+            if await self.exists(below):
+                yield below
+            else:
+                async for inner in self.list_prefix(below):
+                    yield inner
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names in a folder."""
+        for name in await asyncio.to_thread(self.tree.names, prefix) or []:
+            yield name
+
+
+def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
+    """Open a group or an array of a tree for reading.
+
+    Raises
+    ------
+    Exception
+        Whatever zarr raises where there is none, or its metadata are damaged.
+    """
+    return zarr.open(store=TreeStore(tree), path=path, mode="r")
+
+
+def _span(part: ByteRequest | None) -> Span:
+    """Return a range as zarr asks for it as a start and a stop."""
+    if part is None:
+        return None, None
+    if isinstance(part, RangeByteRequest):
+        return part.start, part.end
+    if isinstance(part, OffsetByteRequest):
+        return part.offset, None
+    assert isinstance(part, SuffixByteRequest)
+    return -part.suffix, None

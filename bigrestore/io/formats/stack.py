@@ -1,0 +1,131 @@
+"""Present section files of one shape as a volume.
+
+The order is the natural one (pm2 before pm10), the third axis is the file. Opening reads the headers of all
+files, so that the first that does not fit is named before hours of work and not after; pixels are read from
+one file at a time, and only the last files in use stay open.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.io.access.places import Place
+from bigrestore.io.access.versions import file_version
+from bigrestore.io.decoded import Decoded
+from bigrestore.io.levels import Found, Level
+
+KEPT_OPEN = 2
+"""Files that stay decoded: the one in work and its neighbour."""
+
+
+def natural_key(path: Place) -> tuple[list[list[tuple[int, int, str]]], str]:
+    """Return a sorting key by which numbers in the names of folders and files count as numbers.
+
+    Two names that read alike, as `a` and `A`, are told apart by the path as it is, so that the order never
+    depends on that in which a directory is listed.
+    """
+    names = [re.split(r"(\d+)", part) for part in path.parts]
+    return [[_token(token) for token in tokens] for tokens in names], str(path)
+
+
+def _token(text: str) -> tuple[int, int, str]:
+    """Return what a piece of a name is sorted by; int() reads decimal digits of any script, and no others."""
+    return (1, int(text), text) if text.isdecimal() else (0, 0, text.lower())
+
+
+def find_stack(
+    paths: Sequence[Place], source: str, find_file: Callable[[Place], Found], *, ordered: bool = False
+) -> Found:
+    """Open section files as the sections of one volume.
+
+    Parameters
+    ----------
+    paths : list of Path
+        The files.
+    source : str
+        What they came from, for messages.
+    find_file : callable
+        Opens one of them.
+    ordered : bool
+        Whether their order is meant; otherwise they are put into natural order.
+
+    Raises
+    ------
+    InputError
+        When there is none, or one differs from the first in shape, channels or dtype.
+    """
+    if not paths:
+        raise InputError(f"{source} is empty; give at least one section file.")
+    files = tuple(paths) if ordered else tuple(sorted(paths, key=natural_key))
+    first, shown = find_file(files[0]), _namer(files)
+    for path in files:
+        found = first if path is files[0] else find_file(path)
+        if found.levels[0].shape[0] != 1:
+            raise InputError(
+                f"{path} is a volume of {found.levels[0].shape[0]} sections itself; open it on its own."
+            )
+        if _facts(found) != _facts(first):
+            raise InputError(
+                f"the sections of {source} differ: {shown(files[0])} is {_facts(first)} and {shown(path)} is "
+                f"{_facts(found)}; a volume takes files of one shape and dtype, so select or pad them first."
+            )
+    return _as_volume(files, first, find_file, shown)
+
+
+def _namer(files: tuple[Place, ...]) -> Callable[[Place], str]:
+    """Return what to call the files: by their names, after the folders in which they differ."""
+    folders = {path.parent for path in files}
+    try:
+        common = Path(os.path.commonpath(folders))
+    except ValueError:  # absolute and relative paths, which share nothing
+        return str
+    return lambda path: str(path.relative_to(common))
+
+
+def _as_volume(
+    files: tuple[Place, ...],
+    first: Found,
+    find_file: Callable[[Place], Found],
+    shown: Callable[[Place], str],
+) -> Found:
+    """Describe the volume that files like `first` make."""
+    opened: Decoded[Found] = Decoded(KEPT_OPEN)
+
+    def level(index: int) -> Level:
+        flat = first.levels[index]
+
+        def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+            found = opened.get(z, lambda: find_file(files[z]), 1)
+            return found.levels[index].read(0, y0, y1, x0, x1)
+
+        def version(z: int, *_: int, fresh: bool = False) -> list[str]:
+            return [file_version(files[z], fresh=fresh)]
+
+        return attrs.evolve(flat, shape=(len(files), *flat.shape[1:]), read=read, version=version)
+
+    return attrs.evolve(
+        first,
+        kind="stack",
+        levels=tuple(level(index) for index in range(len(first.levels))),
+        axes="z" + first.axes.replace("z", ""),
+        is_volume=True,
+        resident_bytes=min(KEPT_OPEN, len(files)) * first.resident_bytes,
+        files=files,
+        details={**first.details, "sections": len(files), "first": shown(files[0]), "last": shown(files[-1])},
+    )
+
+
+def _facts(found: Found) -> str:
+    """Return what must be the same in all sections of a volume."""
+    height, width = found.levels[0].shape[1:]
+    colour = " RGB" if found.channels == 3 else ""
+    levels = f", {len(found.levels)} levels" if len(found.levels) > 1 else ""
+    return f"{height} x {width} (y, x) {found.dtype.name}{colour}{levels}"

@@ -1,0 +1,63 @@
+"""Pack a finished store into one zip file, for places that count files or move them one by one.
+
+The entries are stored, not compressed (the chunks are already, and a reader enters a stored entry in the middle), in
+a fixed order with the root's metadata first and without times, so that the same store gives the same bytes. The file
+is written under a passing name and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bigrestore.core.files import whole_file
+
+COPY_BYTES = 1 << 22
+"""What is copied at a time."""
+
+_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = None) -> None:
+    """Write a store as a zip file, its root at the root of the file.
+
+    Parameters
+    ----------
+    store : Path
+        A finished store; it stays.
+    packed : Path
+        The zip file, which is made or replaced.
+    check : callable, optional
+        Called before each file; what it raises stops the packing and leaves what was there before.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written; `DiskFullError` where there is no space left.
+    """
+    names = sorted(_names(store), key=lambda name: (name not in _METADATA, name))
+    with (
+        whole_file(packed) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file,
+    ):
+        for name in names:
+            if check is not None:
+                check()
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.file_size = (store / name).stat().st_size
+            with (store / name).open("rb") as source, file.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, COPY_BYTES)
+
+
+def _names(store: Path) -> list[str]:
+    """Return the files of a store by their names in it."""
+    return [
+        (Path(folder) / name).relative_to(store).as_posix()
+        for folder, _, names in os.walk(store)
+        for name in names
+    ]

@@ -1,0 +1,187 @@
+"""Write a finished store as one pyramidal OME-TIFF, tile by tile.
+
+BigTIFF with the levels as SubIFDs and deflate-compressed tiles of 512 px, which everything since 1992 can
+decode. Tiles flow from the store through the encoder to the file, so that memory depends on the width of a
+level and not on its height. The file is written beside its place and renamed when it is whole.
+
+A SubIFD belongs to one section, so in a TIFF the pyramid halves y and x only; where the store halves z as
+well, the level is reduced anew from the last level that has all sections.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from bigrestore.core.files import whole_file
+from bigrestore.io.store.ome_zarr import ZarrArray, open_level, read_block
+from bigrestore.io.store.placement import pyramid_factors, pyramid_shapes
+from bigrestore.io.store.reduce import halve
+from bigrestore.io.store.store_spec import StoreSpec
+
+TILE_PX = 512
+"""Side of a tile, in pixels; TIFF wants multiples of 16."""
+
+_NAMESPACE = uuid.UUID("5b0f2a52-1a6c-5d0e-9d5e-0d7f4a3f6c11")
+
+
+def write_pyramidal_tiff(
+    store_path: str | Path,
+    out_path: str | Path,
+    spec: StoreSpec,
+    provenance: Mapping[str, Any],
+    workers: int = 1,
+    check: Callable[[], None] | None = None,
+) -> None:
+    """Stream a finished store into a pyramidal OME-TIFF.
+
+    Identical stores and arguments give identical bytes.
+
+    Parameters
+    ----------
+    store_path : str or Path
+        A store on which `build_pyramid` has ended.
+    out_path : str or Path
+        The TIFF file; an existing one is replaced when the new one is whole.
+    spec : StoreSpec
+        What `create_store` was given.
+    provenance : mapping
+        JSON-able; kept as the annotation `bigrestore` of the OME-XML.
+    workers : int
+        Threads that compress tiles.
+    check : callable, optional
+        Called before each tile; what it raises ends the writing and leaves no partial file.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written; `DiskFullError` where there is no space left.
+    """
+    with whole_file(Path(out_path)) as partial:
+        _write(Path(store_path), partial, spec, provenance, workers, check)
+
+
+def _write(
+    store: Path,
+    partial: Path,
+    spec: StoreSpec,
+    provenance: Mapping[str, Any],
+    workers: int,
+    check: Callable[[], None] | None,
+) -> None:
+    """Write all levels into the partial file."""
+    levels = len(pyramid_shapes(spec))
+    options: dict[str, Any] = {
+        "tile": (TILE_PX, TILE_PX),
+        "compression": "adobe_deflate",
+        "predictor": spec.dtype.kind == "u",
+        "photometric": "rgb" if spec.channels == 3 else "minisblack",
+        "dtype": spec.dtype,
+        "maxworkers": workers,
+    }
+    with tifffile.TiffWriter(partial, bigtiff=True, ome=True) as writer:
+        for level in range(levels):
+            depth = (spec.shape[0],) if spec.is_volume else ()
+            shape = (*depth, *_plane_shape(spec, level), *((3,) if spec.channels == 3 else ()))
+            extra: dict[str, Any] = {"subfiletype": 1, "metadata": None}
+            if level == 0:
+                extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
+            writer.write(
+                _checked(_tiles(store, spec, level), check),
+                shape=shape,
+                **options,
+                **extra,
+                **_resolution(spec, level),
+            )
+
+
+def _checked(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
+    """Yield tiles, looking before each whether the writing is to end."""
+    for tile in tiles:
+        if check is not None:
+            check()
+        yield tile
+
+
+def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:
+    """Return (y, x) of a level."""
+    shape = pyramid_shapes(spec)[level]
+    return shape[1], shape[2]
+
+
+def _tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[Any]]:
+    """Yield the tiles of a level, section by section, row by row, each filled up to the full size."""
+    height, width = _plane_shape(spec, level)
+    whole = [index for index, factors in enumerate(pyramid_factors(spec)) if factors[0] == 1]
+    base = min(level, whole[-1])
+    source = open_level(store, base, mode="r")
+    for z in range(spec.shape[0]):
+        for y0 in range(0, height, TILE_PX):
+            rows = _rows(source, spec, (base, level), z, y0, min(y0 + TILE_PX, height))
+            for x0 in range(0, width, TILE_PX):
+                tile = rows[:, x0 : x0 + TILE_PX]
+                missing = [(0, TILE_PX - tile.shape[0]), (0, TILE_PX - tile.shape[1]), (0, 0)][: tile.ndim]
+                yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
+
+
+def _rows(
+    source: ZarrArray, spec: StoreSpec, levels: tuple[int, int], z: int, y0: int, y1: int
+) -> NDArray[Any]:
+    """Return full rows of a section at one level, from the store or halved from the level before.
+
+    Two halves of at most 512 rows each are joined at every step, so that the memory is a few rows of tiles
+    however many levels lie between.
+    """
+    base, level = levels
+    if level == base:
+        return read_block(source, spec.axes, z, y0, y1, 0, _plane_shape(spec, level)[1])
+    height = _plane_shape(spec, level - 1)[0]
+    middle, stop = min(2 * y0 + TILE_PX, height), min(2 * y1, height)
+    cuts = [(2 * y0, min(middle, stop)), (middle, stop)]
+    fine = np.concatenate([_rows(source, spec, (base, level - 1), z, a, b) for a, b in cuts if a < b])
+    if fine.ndim == 2:
+        return halve(fine[np.newaxis])
+    return np.stack([halve(fine[np.newaxis, ..., channel]) for channel in range(3)], axis=-1)
+
+
+def _metadata(spec: StoreSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tifffile puts into the OME-XML: axes, voxel size, position, provenance, a steady UUID."""
+    text = json.dumps(dict(provenance), sort_keys=True)
+    metadata: dict[str, Any] = {
+        "axes": ("Z" if spec.is_volume else "") + "YX" + ("S" if spec.channels == 3 else ""),
+        "UUID": str(uuid.uuid5(_NAMESPACE, f"{spec!r} {text}")),
+        "Creator": "bigrestore",
+        "MapAnnotation": {"Namespace": "bigrestore", "bigrestore": text},
+    }
+    plane: dict[str, Any] = {}
+    for axis, size, start in zip("ZYX", spec.voxel_size_um, spec.translation_um, strict=True):
+        if size is None:
+            continue
+        metadata[f"PhysicalSize{axis}"] = size
+        metadata[f"PhysicalSize{axis}Unit"] = "\u00b5m"
+        if start is not None:
+            step = size if axis == "Z" else 0.0
+            plane[f"Position{axis}"] = [start + step * z for z in range(spec.shape[0])]
+            plane[f"Position{axis}Unit"] = ["\u00b5m"] * spec.shape[0]
+    if plane:
+        metadata["Plane"] = plane
+    return metadata
+
+
+def _resolution(spec: StoreSpec, level: int) -> dict[str, Any]:
+    """Return the resolution tags of a level, in pixels per centimetre, where both sizes are known."""
+    size_y, size_x = spec.voxel_size_um[1:]
+    if size_y is None or size_x is None:
+        return {}
+    _, factor_y, factor_x = pyramid_factors(spec)[level]
+    return {
+        "resolution": (1e4 / (size_x * factor_x), 1e4 / (size_y * factor_y)),
+        "resolutionunit": "CENTIMETER",
+    }

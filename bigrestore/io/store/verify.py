@@ -1,0 +1,333 @@
+"""Check a written pyramid: everything decodes, and everything that is said twice agrees.
+
+Faults are collected, not raised, each with a stable id, a place, and what was expected there. A store that
+bigrestore wrote is held to what bigrestore promises: every shard is there and every level is exactly the
+mean of the one before. A foreign store may be sparse and may have been reduced in another way, so its levels
+only have to show the same picture.
+
+Version 0.4 has no checksums, so a flipped bit that still decodes shows only where a level then disagrees with
+the one before; in 0.5 every chunk that bigrestore writes has one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.flags import MAPS
+from bigrestore.io.access.tree_store import open_node
+from bigrestore.io.access.trees import Tree
+from bigrestore.io.formats.ome_metadata import MICROMETRES, Multiscale, multiscales_body, parse_multiscales
+from bigrestore.io.formats.table import is_tiff, is_zarr, is_zip
+from bigrestore.io.formats.zarr import AxisMap, map_axes, tree_of
+from bigrestore.io.formats.zarr_bounded import bounded
+from bigrestore.io.levels import level_factor
+from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference, short
+from bigrestore.io.store.ome_zarr import ZarrArray
+from bigrestore.io.store.pyramid import reduced_window
+from bigrestore.io.store.reduce import area_thumbnail
+from bigrestore.io.store.store_spec import MAPS_GROUP
+
+FOREIGN_TOLERANCE = 0.03
+"""Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
+
+MOST_FILES = 2**40
+"""A level of more files than that is no level but a damaged shape."""
+
+WINDOW_PX = 3840
+"""Stores are decoded in windows of about this side."""
+
+
+@attrs.frozen(eq=False)
+class _Level:
+    """One level that could be opened: its array, the meaning of its axes, scale and translation per axis."""
+
+    name: str
+    array: ZarrArray
+    axes: AxisMap
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+    def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window of one section."""
+        return self.axes.read(self.array, z, y0, y1, x0, x1)
+
+
+def verify_store(path: str | Path) -> list[Fault]:
+    """Check an OME-Zarr store, or a pyramidal TIFF, by decoding all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A store or file.
+
+    Returns
+    -------
+    list of Fault
+        Empty where everything is as it should be.
+
+    Raises
+    ------
+    InputMissingError
+        When there is nothing.
+    InputError
+        When it is neither an OME-Zarr image nor a TIFF file, or may not be read.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputMissingError(f"{place} does not exist; check the path.")
+    try:
+        packed = place.is_file() and is_zip(place)
+        known = is_zarr(place) if place.is_dir() else packed or is_tiff(place)
+    except OSError as err:
+        raise InputError(f"{place} may not be read ({err.strerror}); change its permissions.") from err
+    if not known:
+        raise InputError(
+            f"{place} is neither an OME-Zarr store nor a TIFF file, and nothing else is verified; give one of those."
+        )
+    if place.is_file() and not packed:
+        from bigrestore.io.store.verify_tiff import verify_tiff
+
+        return verify_tiff(place)
+    return _verify_group(place)
+
+
+def _verify_group(place: Path) -> list[Fault]:
+    """Check the store at a place where there is one."""
+    try:
+        tree = tree_of(place)
+        root = open_node(tree)
+        attributes = dict(root.attrs)
+    except DECODE_ERRORS as err:
+        return [Fault("store.unreadable", str(place), "an OME-Zarr image", short(err))]
+    if isinstance(root, zarr.Array):
+        raise InputError(
+            f"{place} is a bare Zarr array, of which nothing is known to verify; give the image."
+        )
+    try:
+        multiscale = parse_multiscales(attributes, str(place))
+    except InputError as err:
+        return [Fault("multiscales.damaged", str(place), "multiscales metadata that can be read", short(err))]
+    if multiscale is None and "bigrestore" not in attributes:
+        raise InputError(
+            f"{place} is a Zarr group without multiscales metadata; give an OME-Zarr image, or finish the run that "
+            "writes it by --resume."
+        )
+    if multiscale is None:
+        return [
+            Fault("multiscales.missing", str(place), "multiscales metadata", "none: the run was not finished")
+        ]
+    ours = "bigrestore" in attributes
+    faults = _image_faults(tree, root, attributes, multiscale, ours=ours)
+    for name in _maps_said(attributes):
+        faults += _map_faults(tree, root, f"{MAPS_GROUP}/{name}")
+    return faults
+
+
+def _maps_said(attributes: Mapping[str, Any]) -> list[str]:
+    """Return the maps that a store of ours says it has."""
+    ours = attributes.get("bigrestore")
+    said = ours.get(MAPS_GROUP) if isinstance(ours, Mapping) else None
+    return [name for name in MAPS if isinstance(said, Mapping) and name in said]
+
+
+def _map_faults(tree: Tree, root: zarr.Group, place: str) -> list[Fault]:
+    """Check one map of a store, an image in a group of its own."""
+    try:
+        group = root[place]
+        attributes = dict(group.attrs)
+        multiscale = parse_multiscales(attributes, place)
+    except DECODE_ERRORS as err:
+        return [Fault("map.missing", place, "an OME-Zarr image", short(err))]
+    if multiscale is None or isinstance(group, zarr.Array):
+        return [Fault("map.missing", place, "an OME-Zarr image", "none, or one that is not finished")]
+    datasets = tuple(attrs.evolve(item, path=f"{place}/{item.path}") for item in multiscale.datasets)
+    multiscale = attrs.evolve(multiscale, datasets=datasets)
+    return _image_faults(tree, root, attributes, multiscale, ours=True)
+
+
+def _image_faults(
+    tree: Tree, root: zarr.Group, attributes: Mapping[str, Any], multiscale: Multiscale, *, ours: bool
+) -> list[Fault]:
+    """Check the levels of one image; paths of datasets start from the root."""
+    faults = list(_unit_faults(attributes))
+    levels = list(_open_levels(root, multiscale, faults))
+    for index, level in enumerate(levels):
+        faults += _placement_faults(levels[0], level, ours)
+        if ours and multiscale.version == "0.5":
+            faults += _name_faults(level, multiscale.axes)
+        faults += _decode_faults(tree, level, ours)
+        if index:
+            faults += _agreement_faults(levels[0], levels[index - 1], level, ours)
+    return faults
+
+
+def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield axes whose unit viewers do not understand."""
+    body = multiscales_body(attributes)
+    for index, axis in enumerate(body["multiscales"][0].get("axes") or []):
+        if not isinstance(axis, Mapping) or axis.get("unit") is None or axis.get("type") != "space":
+            continue
+        unit = str(axis["unit"])
+        if unit in MICROMETRES and unit.endswith("meter"):
+            continue
+        if MICROMETRES.get(unit.lower()) == 1.0 or unit.lower() not in (*MICROMETRES, "pixel"):
+            yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", unit)
+
+
+def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_Level]:
+    """Yield the levels that can be opened, and note the others."""
+    for dataset in multiscale.datasets:
+        try:
+            array = root[dataset.path]
+            if not isinstance(array, zarr.Array):
+                raise InputError("a group")
+            axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
+            if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_FILES:
+                raise InputError(f"shape {array.shape} in pieces of {array.shards or array.chunks}")
+            array = bounded(array, dataset.path)
+        except DECODE_ERRORS as err:
+            faults.append(Fault("level.missing", dataset.path, "the array of this level", short(err)))
+            continue
+        yield _Level(dataset.path, array, axes, dataset.scale, dataset.translation)
+
+
+def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
+    """Yield scales that do not fit the shapes, and translations that do not fit the scales."""
+    sizes = zip(level.axes.axes, first.axes.shape, level.axes.shape, strict=True)
+    for index, (axis, whole, reduced) in enumerate(sizes):
+        if axis not in "zyx":
+            continue
+        scale, base = level.scale[index], first.scale[index]
+        if not scale > 0:
+            yield Fault("scale.disagrees", f"{level.name} scale {axis}", "a positive number", f"{scale:g}")
+            continue
+        if not base > 0:
+            continue  # reported at the first level
+        factor = scale / base
+        if not 1e-6 < factor < 1e12:
+            fits = []
+        else:
+            fits = [-(-whole // round(factor))] if ours and factor >= 1 else _rounded(whole / factor)
+        if reduced not in fits:
+            yield Fault(
+                "scale.disagrees",
+                f"{level.name} scale {axis}",
+                f"{base * level_factor(whole, reduced):g}",
+                f"{scale:g}",
+            )
+            continue
+        shift = first.translation[index] + base * (factor - 1) / 2
+        slack = 1e-6 * scale if ours else scale
+        if abs(level.translation[index] - shift) > slack:
+            yield Fault(
+                "translation.disagrees",
+                f"{level.name} translation {axis}",
+                f"{shift:g}",
+                f"{level.translation[index]:g}",
+            )
+
+
+def _rounded(size: float) -> list[int]:
+    """Return the lengths that a foreign tool may have made of a fractional one."""
+    return [int(size), int(size) + 1, round(size), max(1, int(size))]
+
+
+def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
+    """Yield a level whose dimension names are not its axes."""
+    names = getattr(level.array.metadata, "dimension_names", None)
+    if tuple(names or ()) != tuple(axes):
+        yield Fault(
+            "dimension_names.disagree", level.name, ",".join(axes), ",".join(map(str, names or ("none",)))
+        )
+
+
+def _decode_faults(tree: Tree, level: _Level, ours: bool) -> Iterator[Fault]:
+    """Yield shards or chunks that cannot be decoded, and those that bigrestore would have written."""
+    for selection, where in _units(level):
+        if ours and not tree.exists(where):
+            yield Fault(
+                "shard.missing", where, "a file: every block is written, even an empty one", "no file"
+            )
+            continue
+        try:
+            np.asarray(level.array[selection])
+        except DECODE_ERRORS as err:
+            yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
+
+
+def _unit_counts(array: ZarrArray) -> tuple[int, ...]:
+    """Return the number of stored files along each axis."""
+    unit = array.shards or array.chunks
+    return tuple(-(-n // step) for n, step in zip(array.shape, unit, strict=True))
+
+
+def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
+    """Yield each stored file of a level: what it holds, and its path in the store."""
+    array = level.array
+    unit = array.shards or array.chunks
+    for index in np.ndindex(*_unit_counts(array)):
+        selection = tuple(
+            slice(i * step, min((i + 1) * step, n))
+            for i, step, n in zip(index, unit, array.shape, strict=True)
+        )
+        yield selection, f"{level.name}/{array.metadata.encode_chunk_key(tuple(int(i) for i in index))}"
+
+
+def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
+    """Yield places where a level is not what the finer levels say."""
+    if ours:
+        yield from _exact_faults(before, level)
+        return
+    factor = level_factor(first.axes.zyx[2], level.axes.zyx[2])
+    if factor != int(factor) or first.axes.zyx[0] != level.axes.zyx[0]:
+        return
+    z = first.axes.zyx[0] // 2
+    side = max(1, max(level.axes.zyx[1:]) // 128)
+    try:
+        fine, coarse = _thumbnail(first, z, side * int(factor)), _thumbnail(level, z, side)
+    except DECODE_ERRORS:  # already reported as undecodable
+        return
+    height, width = (min(a, b) for a, b in zip(fine.shape[:2], coarse.shape[:2], strict=True))
+    span = 1.0 if level.array.dtype.kind == "f" else float(np.iinfo(level.array.dtype).max)
+    off = np.abs(fine[:height, :width].astype(float) - coarse[:height, :width].astype(float)).mean() / span
+    if off > FOREIGN_TOLERANCE:
+        yield Fault(
+            "level.disagrees",
+            level.name,
+            "the picture of level 0",
+            f"a mean difference of {off:.1%} of the range at z={z}",
+        )
+
+
+def _thumbnail(level: _Level, z: int, step: int) -> NDArray[Any]:
+    """Return a section of a level, reduced by a whole factor."""
+    _, height, width = level.axes.zyx
+    channels = 3 if level.axes.rgb else 1
+    return area_thumbnail(level.read, z, height, width, channels, np.dtype(level.array.dtype), step)
+
+
+def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
+    """Yield windows of a level that are not the mean of the level before."""
+    depth, height, width = level.axes.zyx
+    step_z = 2 if before.axes.zyx[0] > depth else 1
+    for z in range(depth):
+        for y0 in range(0, height, WINDOW_PX // 8):
+            for x0 in range(0, width, WINDOW_PX):
+                y1, x1 = min(y0 + WINDOW_PX // 8, height), min(x0 + WINDOW_PX, width)
+                try:
+                    wanted = reduced_window(before.read, before.axes.zyx, step_z, (z, y0, y1, x0, x1))
+                    found = level.read(z, y0, y1, x0, x1)
+                except DECODE_ERRORS:  # already reported as undecodable
+                    continue
+                if wanted.shape != found.shape:
+                    continue  # already reported as a scale that disagrees with the shape
+                yield from difference(f"{level.name} z={z}", (y0, x0), wanted, found)

@@ -1,0 +1,86 @@
+"""Check a pyramidal TIFF: every tile decodes, the levels' sizes and pixels agree, the unit is stated.
+
+The levels are read as any other input is, tile by tile. A file that bigrestore wrote is held to exact
+means; of a foreign one only its tiles and sizes are checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from bigrestore.io.levels import Found, Level
+from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference, short
+from bigrestore.io.store.reduce import halve
+
+__all__ = ["verify_tiff"]
+
+BAND_PX = 512
+"""Rows of a level that are compared at a time."""
+
+
+def verify_tiff(path: Path) -> list[Fault]:
+    """Return what is wrong with a TIFF file; empty where nothing is.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file that begins as a TIFF does.
+    """
+    from bigrestore.io.formats.table import find_file
+
+    try:
+        found = find_file(path)
+        with tifffile.TiffFile(path) as file:
+            xml = file.ome_metadata or ""
+    except DECODE_ERRORS as err:
+        return [Fault("store.unreadable", str(path), "a TIFF file", short(err))]
+    ours = 'Creator="bigrestore"' in xml
+    faults = []
+    if ours and found.levels[0].voxel_size_um[2] is None and "PhysicalSizeX=" in xml:
+        faults.append(
+            Fault("unit.spelling", "OME-XML PhysicalSizeXUnit", "\u00b5m", "a unit that is not understood")
+        )
+    for index, level in enumerate(found.levels):
+        faults += _tile_faults(index, level)
+        if index and ours:
+            faults += _level_faults(index, found)
+    return faults
+
+
+def _tile_faults(index: int, level: Level) -> Iterator[Fault]:
+    """Yield the tiles or strips of a level that cannot be decoded."""
+    depth, height, width = level.shape
+    step_y, step_x = level.chunk
+    for z in range(depth):
+        for y0 in range(0, height, step_y):
+            for x0 in range(0, width, step_x):
+                try:
+                    level.read(z, y0, min(y0 + step_y, height), x0, min(x0 + step_x, width))
+                except DECODE_ERRORS as err:
+                    where = f"level {index} z={z} y={y0} x={x0}"
+                    yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
+
+
+def _level_faults(index: int, found: Found) -> Iterator[Fault]:
+    """Yield a level whose size or pixels are not those of the level before, halved."""
+    before, level = found.levels[index - 1], found.levels[index]
+    wanted_shape = (before.shape[0], -(-before.shape[1] // 2), -(-before.shape[2] // 2))
+    if level.shape != wanted_shape:
+        yield Fault("level.shape", f"level {index}", str(wanted_shape), str(level.shape))
+        return
+    depth, height, width = level.shape
+    for z in range(depth):
+        for y0 in range(0, height, BAND_PX):
+            y1 = min(y0 + BAND_PX, height)
+            try:
+                fine = before.read(z, 2 * y0, min(2 * y1, before.shape[1]), 0, before.shape[2])
+                coarse = level.read(z, y0, y1, 0, width)
+            except DECODE_ERRORS:  # already reported as undecodable
+                continue
+            planes = fine[..., np.newaxis] if fine.ndim == 2 else fine
+            wanted = np.stack([halve(planes[np.newaxis, ..., c]) for c in range(planes.shape[-1])], axis=-1)
+            yield from difference(f"level {index} z={z}", (y0, 0), wanted.reshape(coarse.shape), coarse)

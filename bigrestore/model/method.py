@@ -1,0 +1,164 @@
+"""What the engine asks of a restoration method, and what the two hand to each other.
+
+The engine knows nothing of networks: it cuts tiles of the geometry that a method states (scale, halo,
+alignment), hands them over with the statistics of their section, and keeps the core of what comes back.
+A method never sees where a tile was cut except through `origins`, and never estimates anything from a
+tile, so that the result does not depend on the tiling.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+PSI_SIZE = 24
+"""Numbers in a degradation code (see `bigrestore.model.nets.code`)."""
+
+RESIDUAL_STEP_PX = 4
+"""Step of the lattice, in input pixels, on which `TileResult.residual` is sampled: a statistic needs no more."""
+
+WINDOW_PX = 128
+"""Side of the square windows, in input pixels, that `Method.analyse` takes."""
+
+
+@attrs.frozen(eq=False)
+class SectionStatistics:
+    """What is known of one section before its first tile is restored.
+
+    Attributes
+    ----------
+    kernel : ndarray, (k, k), float32
+        Blur kernel on the output grid; non-negative, sums to one. Re-degrading is `nn.redegrade.redegrade`.
+    psi : ndarray, (24,), float32
+        Degradation code that conditions the network.
+    noise_gain, read_noise : float
+        The noise has standard deviation sqrt(noise_gain * x + read_noise**2) for x in 0..1.
+    details : dict
+        JSON-able facts for the log, the plan and the provenance (equivalent sigma, windows used, ...).
+    """
+
+    kernel: NDArray[np.float32]
+    psi: NDArray[np.float32]
+    noise_gain: float
+    read_noise: float
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(eq=False)
+class TileBatch:
+    """Tiles of one size, cut from one section.
+
+    Attributes
+    ----------
+    pixels : ndarray, (n, h, w), float32
+        Grey values, 0..1 of the storage range.
+    valid : ndarray, (n, h, w), bool, or None
+        False where the user's mask marks damage that must not be looked at; None: all valid.
+    origins : ndarray, (n, 2), int64
+        Absolute input (y, x) of each tile's first pixel; multiples of the alignment.
+    z : int
+        Index of the section in its volume.
+    realness : ndarray, (n, h, w), float32, or None
+        What the method's realness is multiplied with at each pixel, 0..1; None: 1 everywhere.
+    maps : tuple of str
+        Names of the maps that are wanted besides, each one that the method says it gives (`GivesMaps`).
+    """
+
+    pixels: NDArray[np.float32]
+    valid: NDArray[np.bool_] | None
+    origins: NDArray[np.int64]
+    z: int
+    realness: NDArray[np.float32] | None = None
+    maps: tuple[str, ...] = ()
+
+
+@attrs.frozen(eq=False)
+class TileResult:
+    """What a method makes of a `TileBatch`.
+
+    Attributes
+    ----------
+    pixels : ndarray, (n, h * scale, w * scale), float32
+        Restored grey values, clipped to 0..1.
+    residual : ndarray, (n, ceil(h / 4), ceil(w / 4)), float32, or None
+        x - degrade(y) at every `RESIDUAL_STEP_PX`-th input pixel of both axes, where the method can say it.
+    maps : dict of str to ndarray, (n, h * scale, w * scale), float32
+        The maps that the batch asked for, in the units of `pixels`, none negative.
+    """
+
+    pixels: NDArray[np.float32]
+    residual: NDArray[np.float32] | None = None
+    maps: dict[str, NDArray[np.float32]] = attrs.field(factory=dict)
+
+
+class Method(Protocol):
+    """A restoration method, or anything else that maps tiles to tiles of one fixed scale."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the registry and on the command line."""
+        ...
+
+    @property
+    def scale(self) -> int | Fraction:
+        """Output pixels per input pixel: 1, 2 or 4; `Fraction(1, s)` for a degradation by s."""
+        ...
+
+    @property
+    def halo_px(self) -> int:
+        """Context on each side of a core, in input pixels, a multiple of `alignment_px`.
+
+        It makes a tile equal to the whole section (`exact`) or is enough for cross-fading (not `exact`).
+        """
+        ...
+
+    @property
+    def alignment_px(self) -> int:
+        """Tile origins and sizes are multiples of this, in absolute input pixels."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """True where tiled equals whole; otherwise the engine cross-fades overlapping tiles."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return JSON-able facts that identify the method: name, scale, model, sha256, options."""
+        ...
+
+    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
+        """Return the statistics of a section from its sampled windows, (n, 128, 128), 0..1; n may be 0."""
+        ...
+
+    def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        """Restore tiles; thread-safe: several threads call it at once on one object."""
+        ...
+
+
+@runtime_checkable
+class StatesCost(Protocol):
+    """What a method may say besides, so that the engine can choose the tile size before it ran one."""
+
+    @property
+    def bytes_per_px(self) -> int:
+        """Peak memory of one tile at work, in bytes per input pixel of the tile, halo included."""
+        ...
+
+    @property
+    def px_per_second(self) -> float:
+        """Input pixels per second of one tile at work on this device, roughly; stated, never timed."""
+        ...
+
+
+@runtime_checkable
+class GivesMaps(Protocol):
+    """What a method may give besides its pixels: maps of what it did to them."""
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The maps that it can give, of `bigrestore.flags.MAPS`; `invented` means that it has a prior at work."""
+        ...

@@ -1,0 +1,96 @@
+"""The tiles as the script reads them: a few bytes per tile and figure, in base64.
+
+As JSON text 30,000 tiles with 30 figures are seven megabytes, so each figure is stored in 16 bits between its
+smallest and largest value, which is finer than any number that the page shows. NaN and infinity have codes
+of their own. Names are JSON in which nothing can end the element that holds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.report.page.material import Material
+from bigrestore.report.page.tables import MOST_TILES, tile_columns
+
+NAN_CODE, INFINITY_CODE, LARGEST_CODE = 65535, 65534, 65533
+
+
+def embedded(material: Material) -> str:
+    """Return the JSON text for the element that the script reads; safe inside HTML."""
+    table = material.table
+    document: dict[str, Any] = {
+        "n": int(table["z"].size),
+        "z": _packed(table["z"], "<i4"),
+        "row": _packed(table["row"], "<i4"),
+        "column": _packed(table["column"], "<i4"),
+        "y": _packed(table["y"], "<i4"),
+        "x": _packed(table["x"], "<i4"),
+        "tissue": quantised(table["tissue"]),
+        "shownZ": material.thumbnail_z,
+        "volume": material.sections.size > 1,
+        "pair": material.pair,
+        "mostTiles": MOST_TILES,
+        "reasons": {"image": _reasons(table["reason"])},
+        "metrics": [_metric(material, index) for index in range(len(material.columns))],
+    }
+    if material.pair:
+        document["reasons"]["before"] = _reasons(table["reason_before"])
+    return safe_json(document)
+
+
+def safe_json(document: Any) -> str:
+    """Return JSON in which `<`, `>` and `&` are written as escapes, so that it cannot end its element."""
+    text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def quantised(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Return values in 16 bits between their smallest and largest.
+
+    Returns
+    -------
+    dict
+        `low`, `high` and `codes` in base64 of little-endian 16-bit numbers: code / 65533 of the way from low to
+        high; 65534 is infinity, 65535 is NaN.
+    """
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    codes = np.full(values.shape, NAN_CODE, np.uint16)
+    there = np.isfinite(values)
+    codes[there] = np.rint((values[there] - low) / ((high - low) or 1.0) * LARGEST_CODE).astype(np.uint16)
+    codes[np.isposinf(values)] = INFINITY_CODE
+    return {"low": low, "high": high, "codes": _packed(codes, "<u2")}
+
+
+def _packed(values: NDArray[Any], kind: str) -> str:
+    """Return numbers as base64."""
+    return base64.b64encode(np.ascontiguousarray(values.astype(kind)).tobytes()).decode()
+
+
+def _reasons(reasons: NDArray[Any]) -> dict[str, Any]:
+    """Return the reasons as a list of names and one code per tile; 0 is valid."""
+    names = ["", *sorted({str(reason) for reason in reasons} - {""})]
+    place = {name: index for index, name in enumerate(names)}
+    codes = np.array([place[str(reason)] for reason in reasons], np.uint8)
+    return {"names": names, "codes": _packed(codes, "u1")}
+
+
+def _metric(material: Material, index: int) -> dict[str, Any]:
+    """Return one figure: its name, how it is written, and its values."""
+    column = material.columns[index]
+    shown = {each.name for each in tile_columns(material)}
+    found: dict[str, Any] = {
+        "label": column.label,
+        "direction": column.direction,
+        "decimals": material.decimals[column.name],
+        "inTable": column.name in shown,
+        "image": quantised(material.own_image(column)),
+    }
+    if material.twin(column):
+        found["before"] = quantised(material.own_before(column))
+    return found

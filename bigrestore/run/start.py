@@ -1,0 +1,141 @@
+"""The first step of a run: its output is taken, its plan stored, its store made; or it is joined.
+
+The output is taken before the input is looked at, which may take a while: so two runs on one output meet at once,
+whoever asks hears that one is starting, and a place that cannot be written is refused before any work. A run that is
+refused then leaves nothing behind.
+
+A run, or the step that prepares it for a job array, holds the output alone while it does so. The parts of the array
+then join what is there: they change nothing that another part may be reading, and refuse where something is missing
+that only the first step can make.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bigrestore.errors import OutputError, OutputExistsError, output_error
+from bigrestore.report.state import forget_report
+from bigrestore.run.output.owned import PLAN
+from bigrestore.run.output.place import can_be_opened, prepare_store, remove_former, settle_existing
+from bigrestore.run.prepared import Prepared
+from bigrestore.run.state.journal import Journal
+from bigrestore.run.state.lock import joint_writer, sole_writer
+from bigrestore.run.tile.maps import images, outline_of
+
+
+@contextlib.contextmanager
+def take(ready: Prepared) -> Iterator[None]:
+    """Hold the output of a run while the context lasts: alone, or beside the other parts where it is one of several.
+
+    The folder beside the output is made where there is none, and goes again where nothing was begun in it.
+
+    Raises
+    ------
+    OutputError
+        Where the place cannot be written.
+    OutputExistsError
+        Where somebody else holds it.
+    """
+    journal = ready.journal
+    hold = joint_writer if ready.settings.shard else sole_writer
+    made = _make_folders(journal.root)
+    try:
+        with hold(journal.root, ready.output):
+            journal.refuse_links()
+            if not ready.going_on:
+                settle_existing(  # another run may have been quicker
+                    ready.output,
+                    journal,
+                    resume=False,
+                    overwrite=ready.settings.overwrite,
+                    same_settings=True,
+                )
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # what holds something is kept
+            for folder in made:
+                folder.rmdir()
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and those that it lies in; return the ones that were not there, the innermost first."""
+    made = list(itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return made
+
+
+def begin(ready: Prepared) -> None:
+    """Begin or go on with a run whose output is taken: remove what is to be replaced, store the plan, make the store.
+
+    Raises
+    ------
+    OutputError
+        Where the place cannot be written.
+    """
+    journal = ready.journal
+    if ready.going_on:
+        _go_on(ready)
+    else:
+        _require_left(journal)
+        if ready.settings.overwrite:
+            remove_former(ready.output, journal)
+        journal.create()
+        facts: dict[str, Any] = {
+            "plan": ready.plan.facts,
+            "fingerprint": ready.identity,
+            "files": ready.files,
+        }
+        facts |= {"blocks": ready.plan.grid.block_total, "shape": list(ready.plan.grid.shape)}
+        facts |= {"writes": outline_of(ready.plan).to_json()}
+        if ready.destination is not None:
+            facts |= {"run": secrets.token_hex(16), "replaces": ready.destination.replaces}
+        journal.write(PLAN, facts | {"in_parts": ready.settings.init_only})
+    prepare_store(ready.store, ready.plan, going_on=ready.going_on)
+
+
+def _go_on(ready: Prepared) -> None:
+    """Take back that the run is finished, and sweep up what a killed one left."""
+    journal = ready.journal
+    journal.create()
+    journal.sweep(ready.store)
+    journal.reopen()
+    forget_report(journal)
+    if not ready.store.exists():
+        journal.forget_blocks()
+
+
+def _require_left(journal: Journal) -> None:
+    """Refuse to remove what a worker still writes whose run is gone."""
+    busy = journal.in_hand()
+    if busy:
+        raise OutputExistsError(
+            f"The block {busy[0]} of {journal.root} is still in the hands of a worker of a former run; wait until it is "
+            "done, or stop that worker."
+        )
+
+
+def join(ready: Prepared) -> None:
+    """Join a run that was begun, as one of its parts.
+
+    Raises
+    ------
+    OutputError
+        Where its store is missing or damaged.
+    """
+    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
+        raise OutputError(
+            f"The store {ready.store} is missing, or its metadata are damaged; make it again by --init-only with the "
+            "same settings."
+        )
+    ready.journal.create()
+    ready.journal.reopen()
+    forget_report(ready.journal)
+    prepare_store(ready.store, ready.plan, going_on=True)

@@ -1,0 +1,65 @@
+"""What is noted of a file that was written, and whether a file is still that one.
+
+Size, time of modification and checksum are noted. A file of the size and time that it had is believed to hold what it
+held, unless a thorough look is asked for; any other is read and compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bigrestore.core.files import file_checksum
+
+STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+"""The metadata files of a Zarr store."""
+
+Noted = list[Any]
+"""What is noted of a file: its size in bytes, its time of modification in nanoseconds, its checksum."""
+
+
+def note_of(path: Path) -> Noted:
+    """Return what is noted of a file."""
+    return [*size_and_time(path), file_checksum(path)]
+
+
+def is_as_noted(path: Path, noted: Noted, *, thorough: bool = False) -> bool:
+    """Tell whether a file holds what it held when it was noted; it is read where its time is another one."""
+    try:
+        size, changed = size_and_time(path)
+        if not path.is_file() or size != noted[0]:
+            return False
+        return (changed == noted[1] and not thorough) or file_checksum(path) == noted[2]
+    except (OSError, IndexError):
+        return False
+
+
+def size_and_time(path: Path) -> list[int]:
+    """Return the size of a file in bytes and its time of modification in nanoseconds."""
+    seen = path.stat()
+    return [seen.st_size, seen.st_mtime_ns]
+
+
+def files_of(place: Path) -> Iterator[tuple[str, Path]]:
+    """Yield a file, or all files of a folder, with their paths relative to the place."""
+    if place.is_file():
+        yield ".", place
+        return
+    for folder, _, names in os.walk(place):
+        for name in names:
+            path = Path(folder) / name
+            yield path.relative_to(place).as_posix(), path
+
+
+def is_readable_metadata(path: Path) -> bool:
+    """Tell whether a path is one of the small JSON files of a store and can be read."""
+    if path.name not in STORE_FILES:
+        return False
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,438 @@
+"""The journal: which blocks are done, and what was done in them; the resume state and the report's source.
+
+A unit of work owns whole shard files. Begin: remove its record, mark it in flight, unlink its shards (what is
+rewritten in place can be torn). Complete: write the record beside, rename it into place, remove the
+marker. So a record always stands for files that were written whole after it was last begun, whenever the
+process died, and a block without a record is simply done again.
+
+The mark is a file that is locked by whoever has the block in hand, and the lock goes with its process. So the same
+block can be handed to two processes, one of which was only thought to be dead: the second waits for the first.
+
+The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself, as
+the plan has one and all else that is noted there: damage to any of them is named for what it is.
+Of every file of the output is noted how to know it again (`noted`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+
+from bigrestore.core.files import PARTIAL, read_sealed, remove_strays, write_sealed
+from bigrestore.errors import OutputError, output_error
+from bigrestore.run.output.owned import (
+    BLOCK,
+    PASSING_STORE,
+    PLAN,
+    SIDECAR_FOLDERS,
+    Outline,
+    beside_names,
+    remove_named,
+    strangers,
+)
+from bigrestore.run.state.checksums import (
+    Noted,
+    files_of,
+    is_as_noted,
+    is_readable_metadata,
+    note_of,
+    size_and_time,
+)
+from bigrestore.run.state.lock import LOCK_NAME, hold, let_go, sign
+from bigrestore.run.state.records import BlockRecord, read_record
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+"""How often a block that another process has in hand is looked at."""
+
+
+class Journal:
+    """The sidecar folder of one output.
+
+    Parameters
+    ----------
+    output : Path
+        The output that the folder lies beside; the folder is `OUTPUT.bigrestore`.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.root = sidecar(output)
+        self._output = output
+        self._records = self.root / "journal"
+        self._held: dict[str, IO[str]] = {}
+
+    def create(self) -> None:
+        """Make the folders.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written, or one of them is a link.
+        """
+        self.refuse_links()
+        try:
+            self._records.mkdir(parents=True, exist_ok=True)
+            (self.root / "profiles").mkdir(exist_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def refuse_links(self) -> None:
+        """Refuse to write into a folder that is a link, which may lead to what is no run's.
+
+        Raises
+        ------
+        OutputError
+            Naming it.
+        """
+        for name in (*SIDECAR_FOLDERS, PASSING_STORE):
+            if (self.root / name).is_symlink():
+                raise OutputError(
+                    f"{self.root / name} is a link, behind which nothing is written; move it away and start again."
+                )
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan that a run of this program has stored here; None where there is none, or it is damaged."""
+        plan = self.read(PLAN)
+        whole = plan is not None and all(isinstance(plan.get(name), dict) for name in ("plan", "fingerprint"))
+        return plan if whole else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run of this program has stored its plan here."""
+        return self.plan is not None
+
+    @property
+    def plan_damaged(self) -> bool:
+        """Whether this is the journal of a run whose plan is torn or altered, so that nothing can go on by it."""
+        return (self.root / PLAN).exists() and self._records.is_dir() and not self.begun
+
+    @property
+    def outline(self) -> Outline:
+        """From which the names of the files of the store follow: as the plan says, else by the store's own metadata."""
+        planned = Outline.from_json((self.plan or {}).get("writes"))
+        passing = self.root / PASSING_STORE
+        return planned or Outline.of_store(passing if passing.is_dir() else self._output)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the folder's place is taken by something that is no journal of a run, and not even empty."""
+        if not self.root.is_symlink() and not self.root.exists():
+            return False
+        if self.root.is_symlink() or not self.root.is_dir():
+            return True
+        if self.begun or self.plan_damaged:
+            return False
+        return any(
+            path.is_symlink() or not (path.is_dir() or re.fullmatch(f".*{PARTIAL}", path.name))
+            for path in self.root.rglob("*")
+            if path != self.root / LOCK_NAME  # which is looked at when it is opened
+        )
+
+    @property
+    def added(self) -> Path | None:
+        """Something in the folder that no run wrote; None where there is nothing."""
+        return next(strangers(self.root, *beside_names(self.outline)), None) if self.root.is_dir() else None
+
+    @property
+    def altered(self) -> list[Path]:
+        """Files of the folder, besides the plan and the records of blocks, that are not as they were written."""
+        named = [self.root / name for name in ("run.json", "files.json", "report.json")]
+        paths = [*(path for path in named if path.exists()), *self.profile_files()]
+        return [path for path in paths if read_sealed(path) is None]
+
+    def clear(self) -> None:
+        """Remove all that a run wrote into the folder but the lock, by which this run keeps others out.
+
+        Raises
+        ------
+        OutputError
+            Where it may not be removed, is no journal, or holds something else.
+        """
+        strange = self.root if self.foreign else self.added
+        if strange is not None:
+            raise OutputError(
+                f"{strange} is no journal's and is not removed; move it away, or choose another output."
+            )
+        if not self.root.exists():
+            return
+        is_file, is_folder = beside_names(self.outline)
+        try:
+            # The plan goes last: by it the folder is known for a journal, should this process die on the way.
+            remove_named(self.root, lambda name: name not in (PLAN, LOCK_NAME) and is_file(name), is_folder)
+            (self.root / PLAN).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def reopen(self) -> None:
+        """Take back that the run is finished, before anything of the output is touched.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written.
+        """
+        try:
+            for name in ("run.json", "files.json"):
+                (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def forget_blocks(self) -> None:
+        """Drop the records of all blocks.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
+        self.forget(path.stem for path in self.record_files())
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop the records of some blocks.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
+        try:
+            for name in names:
+                self._path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self._records, error) from error
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a document of the folder, None where there is none, or it is torn or altered."""
+        return read_sealed(self.root / name)
+
+    def write(self, name: str, document: dict[str, Any]) -> None:
+        """Write a document of the folder, whole or not at all; OutputError where it cannot be."""
+        write_sealed(self.root / name, document)
+
+    def begin(
+        self, name: str, files: list[Path], stopping: Callable[[], bool] = lambda: False
+    ) -> BlockRecord | None:
+        """Open a block: mark it as in hand, drop its record, unlink the files that it owns.
+
+        Where another process has it in hand, this one waits until that one is done with it, or dead.
+
+        Parameters
+        ----------
+        name : str
+            The block.
+        files : list of Path
+            What it owns.
+        stopping : callable
+            Asked while it waits; where it says so, the block is not opened.
+
+        Returns
+        -------
+        BlockRecord or None
+            The record of a block that another process finished meanwhile: it is not opened. Else None.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written.
+        """
+        marker, waited = self._marker(name), False
+        try:
+            while (held := self._held.get(name) or hold(marker)) is None:
+                if not waited:
+                    log.info("Block %s is in hand elsewhere; waiting for it.", name)
+                waited = True
+                if stopping():
+                    return None
+                time.sleep(POLL_SECONDS)
+            self._held[name] = held
+            record = read_record(self._path(name)) if waited else None
+            if record is not None and record.status != "failed":
+                self._release(name)
+                return record
+            sign(held)
+            self._path(name).unlink(missing_ok=True)
+            for file in files:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            self._let_others(name)
+            raise output_error(self.root, error) from error
+        return None
+
+    def complete(self, record: BlockRecord) -> None:
+        """Close a block with its record.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written; the block stays open, and is done again by the run that goes on.
+        """
+        write_sealed(self._path(record.name), attrs.asdict(record))
+        self._release(record.name)
+
+    def abandon(self, name: str, files: list[Path]) -> None:
+        """Forget a block that was begun: its files and its marker go, as if it had never been opened.
+
+        A block that another process has in hand is left alone; what a dead one had is forgotten as well. What cannot be
+        removed stays marked, which means the same to the run that goes on.
+        """
+        try:
+            if name not in self._held:
+                held = hold(self._marker(name)) if self._marker(name).exists() else None
+                if held is None:
+                    return
+                self._held[name] = held
+            for file in files:
+                file.unlink(missing_ok=True)
+            self._release(name)
+        except OSError as error:
+            self._let_others(name)
+            log.warning(
+                "Block %s cannot be cleared away (%s); it is done again anyhow.", name, error.strerror
+            )
+
+    def in_hand(self) -> list[str]:
+        """Return the blocks that a living process has in hand, by name."""
+        found = []
+        for marker in self.markers():
+            held = hold(marker)
+            if held is None:
+                found.append(marker.stem)
+            else:
+                held.close()
+        return found
+
+    def _release(self, name: str) -> None:
+        """Remove the mark of a block, and let others have it."""
+        marker, held = self._marker(name), self._held.pop(name, None)
+        if held is not None:
+            let_go(held, marker)
+        marker.unlink(missing_ok=True)
+
+    def _let_others(self, name: str) -> None:
+        """Hold a block no longer; its mark stays, so that it counts as not done."""
+        if (held := self._held.pop(name, None)) is not None:
+            held.close()
+
+    def note_files(self, output: Path) -> None:
+        """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
+        known = {name: noted for record in self.records() for name, noted in record.files.items()}
+        found: dict[str, Noted] = {}
+        outline = self.outline
+        for name, path in files_of(output):
+            if name != "." and not outline.is_file(name):
+                continue  # somebody else's
+            noted = known.get(name)
+            same = noted is not None and noted[:2] == size_and_time(path)
+            found[name] = noted if same and noted is not None else note_of(path)
+        self.write("files.json", {"files": found})
+
+    def damaged(self, output: Path, *, thorough: bool = False) -> list[Path]:
+        """Return the files of a finished output that are not as they were noted; the output where none were.
+
+        Pixels are what they were. Metadata may have been edited since and need only be readable.
+        """
+        noted = (self.read("files.json") or {}).get("files")
+        if not noted:
+            return [output]
+        return [
+            output / name if name != "." else output
+            for name, note in sorted(noted.items())
+            if not is_as_noted(output / name, note, thorough=thorough)
+            and not is_readable_metadata(output / name)
+        ]
+
+    def record(self, name: str) -> BlockRecord | None:
+        """Return a block's record, None where there is none, it is torn, or the block is in flight."""
+        if self._marker(name).exists():
+            return None
+        return read_record(self._path(name))
+
+    def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
+        """Return the record of a block that need not be done again.
+
+        That is one that is done or empty and whose files are as the record says. `thorough` reads them all, where
+        otherwise those are believed that have the size and time that they had.
+        """
+        record = self.record(name)
+        if record is None or record.status == "failed":
+            return None
+        for file, noted in record.files.items():
+            path = store / file
+            if not is_as_noted(path, noted, thorough=thorough):
+                log.warning("Block %s is done again: %s is missing or holds something else.", name, path)
+                return None
+        return record
+
+    def records(self) -> Iterator[BlockRecord]:
+        """Yield all records, by name."""
+        for path in self.record_files():
+            record = read_record(path)
+            if record is not None:
+                yield record
+
+    def record_files(self) -> list[Path]:
+        """Return the files of all records, by name."""
+        return sorted(self._files(".json"))
+
+    def sweep(self, store: Path) -> None:
+        """Remove what interrupted writes of this run left: partial files of the folder, of the store and of a TIFF.
+
+        Only a run that holds the output alone may, because those of others are at work.
+
+        Raises
+        ------
+        OutputError
+            Where they may not be removed.
+        """
+        beside, stored = beside_names(self.outline)[0], self.outline.is_file
+        try:
+            for folder, known in ((self.root, beside), (store, stored)):
+                for stray in folder.rglob("*.partial"):
+                    if known(stray.relative_to(folder).as_posix()):
+                        stray.unlink(missing_ok=True)
+            remove_strays(self._output)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+        self.drop_altered_profiles()
+
+    def drop_altered_profiles(self) -> None:
+        """Remove profiles that are not as they were written; whoever needs one makes it anew."""
+        for path in self.profile_files():
+            if read_sealed(path) is None:
+                path.unlink(missing_ok=True)
+
+    def profile_files(self) -> list[Path]:
+        """Return the files of all profiles, by section."""
+        folder = self.root / "profiles"
+        return sorted(path for path in folder.glob("*.json") if re.fullmatch(r"z\d{5,}\.json", path.name))
+
+    def markers(self) -> list[Path]:
+        """Return the marks of blocks that are in hand, or were in that of a process that died."""
+        return sorted(self._files(".inflight"))
+
+    def _files(self, suffix: str) -> Iterator[Path]:
+        """Yield the files of blocks of one kind; others may have put their own beside them."""
+        return (
+            path
+            for path in self._records.glob(f"*{suffix}")
+            if re.fullmatch(BLOCK, path.name[: -len(suffix)])
+        )
+
+    def _path(self, name: str) -> Path:
+        return self._records / f"{name}.json"
+
+    def _marker(self, name: str) -> Path:
+        return self._records / f"{name}.inflight"
+
+
+def sidecar(output: Path) -> Path:
+    """Return the folder beside an output that holds journal, profiles, plan and timings."""
+    return output.with_name(output.name + ".bigrestore")

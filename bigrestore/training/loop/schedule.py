@@ -1,0 +1,148 @@
+"""How a training runs and how it ended: its schedule, its places, and what a resume must share.
+
+A schedule counts steps, or the minutes that a scheduler grants. Both give a share of the way that is done,
+and the learning rate depends on that share alone, so that a training on a slow machine ends as well annealed
+as one on a fast machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from bigrestore.errors import UsageError
+from bigrestore.training.loop.guard import GuardSettings
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    """Refuse a number that is not above zero."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise UsageError(f"{attribute.name} is {value}; give a number above 0.")
+
+
+@attrs.frozen(kw_only=True)
+class LoopSettings:
+    """How a training runs.
+
+    Attributes
+    ----------
+    directory : Path
+        Where checkpoints, logs and sheets go.
+    steps, minutes : int, float or None
+        Length of the schedule: one of the two.
+    rate, last_rate : float
+        Highest and last learning rate of the cosine.
+    warmup_steps : int
+        Steps of the linear warm-up, at most a tenth of `steps`.
+    seed : int
+        Of everything.
+    betas : (float, float)
+        Of Adam.
+    fan_in_limit : int or None
+        A weight with n inputs learns at `rate` times min(1, fan_in_limit / n): a step in which all inputs of
+        a filter move together then changes its output by no more than the rate times this many inputs.
+        Adam's rate goes with 1 / width in the analysis of Yang et al. ("Tensor Programs V", 2022) as well.
+        None: one rate for all, for networks that are shallow or bounded.
+    rate_factors : mapping of str to float
+        Further factors on the rate, by the name of a parameter: the first pattern (as of a shell) that fits its
+        name counts.
+    average_decay : float
+        Of the averaged weights.
+    checkpoint_s : float
+        Seconds between checkpoints.
+    log_every : int
+        Steps per row of the log.
+    resume : bool
+        Go on from the checkpoint in `directory`, if there is one.
+    facts : mapping
+        JSON-able settings of the stage, which a resume must share: preset, scale, recipe, data, ...
+    """
+
+    directory: Path = attrs.field(converter=Path)
+    steps: int | None = attrs.field(default=None, validator=_positive)
+    minutes: float | None = attrs.field(default=None, validator=_positive)
+    rate: float = attrs.field(default=1e-3, validator=_positive)
+    last_rate: float = attrs.field(default=1e-5, validator=_positive)
+    warmup_steps: int = attrs.field(default=500, validator=_positive)
+    seed: int = 0
+    betas: tuple[float, float] = (0.9, 0.99)
+    fan_in_limit: int | None = attrs.field(default=None, validator=_positive)
+    rate_factors: Mapping[str, float] = attrs.field(factory=dict)
+    average_decay: float = 0.999
+    checkpoint_s: float = attrs.field(default=120.0, validator=_positive)
+    log_every: int = attrs.field(default=20, validator=_positive)
+    resume: bool = False
+    guard: GuardSettings = attrs.field(factory=GuardSettings)
+    facts: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError(
+                "The length of a training is given by steps or by minutes; give exactly one of them."
+            )
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}; give 0 or a positive number.")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that a resume must share, as plain JSON values."""
+        own = attrs.asdict(self, recurse=True)
+        for name in ("directory", "checkpoint_s", "log_every", "resume", "facts"):
+            del own[name]
+        if not self.rate_factors:
+            del own["rate_factors"]
+        plain: dict[str, Any] = json.loads(json.dumps({**dict(self.facts), **own}))
+        return plain
+
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """Return the share of the schedule that is done, 0..1, before a step."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.minutes is not None
+        return min(elapsed_s / (60 * self.minutes), 1.0)
+
+    def rate_factor(self, name: str) -> float:
+        """Return the factor that the patterns give the parameter of a name; 1 where none fits."""
+        fitting = (factor for pattern, factor in self.rate_factors.items() if fnmatchcase(name, pattern))
+        return next(fitting, 1.0)
+
+    def rate_at(self, step: int, progress: float) -> float:
+        """Return the learning rate of a step: linear warm-up times a cosine to the last rate."""
+        last = min(self.last_rate, self.rate)
+        cosine = last + (self.rate - last) * 0.5 * (1 + math.cos(math.pi * progress))
+        warmup = self.warmup_steps if self.steps is None else min(self.warmup_steps, max(1, self.steps // 10))
+        return cosine * min(1.0, (step + 1) / warmup)
+
+
+@attrs.frozen
+class TrainResult:
+    """How a training ended.
+
+    Attributes
+    ----------
+    status : "done" or "stopped"
+        "stopped": by a signal; a checkpoint was written.
+    steps : int
+        Steps made, those before a resume included.
+    elapsed_s : float
+        Seconds of training, those before a resume included.
+    figures : dict
+        Validation figures of the averaged weights at the last checkpoint.
+    skipped, restored : int
+        Steps that the guard left out, and times that it put the weights back.
+    signal_number : int or None
+        What stopped it.
+    """
+
+    status: Literal["done", "stopped"]
+    steps: int
+    elapsed_s: float
+    figures: dict[str, float]
+    skipped: int
+    restored: int
+    signal_number: int | None = None

@@ -1,0 +1,148 @@
+"""The model card: what a checkpoint was made of, how long, on what, and what it reached, in words.
+
+It is written from the checkpoint's own metadata beside every trained model, so that nothing in it is typed
+by hand but what nobody can measure: where the images came from and under which licence. That is read from
+a file `SOURCES.md` in the data folder where there is one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from bigrestore.core.files import whole_file
+
+STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
+SOURCES_NAME = "SOURCES.md"
+_SECTION = re.compile(r"^(?=## )", re.MULTILINE)
+
+
+def sources_of(data: Path) -> str | None:
+    """Return what a folder of images says of where they come from; None where it says nothing."""
+    sources = data / SOURCES_NAME
+    return sources.read_text(encoding="utf-8") if sources.is_file() else None
+
+
+def write_card(model: Path, info: dict[str, Any], sources: str | None) -> Path:
+    """Write the card of a model beside it, `.md`, and return its path."""
+    text = model_card(model.stem, info, sources)
+    path = model.with_suffix(".md")
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path
+
+
+def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> str:
+    """Return the card of a checkpoint as Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    info : dict
+        Metadata of the checkpoint.
+    sources : str, optional
+        Markdown that names the images and their licences.
+    """
+    lines = [
+        f"# {name}",
+        "",
+        f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
+        f"{info['halo_px']} px{_prior_halo(info)}, alignment {info['alignment_px']} px, "
+        f"{'with' if info['prior'] else 'without'} a generative prior{_realness(info)}.",
+        "",
+        f"sha256 of the tensors: `{info['sha256']}`",
+    ]
+    lines += _adaptation_lines(info["adapted"]) if "adapted" in info else []
+    training = info.get("training", {})
+    for stage, record in sorted(training.items(), key=lambda item: STAGES.index(item[0])):
+        lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
+    lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
+    return "\n".join(lines)
+
+
+def put_section(card: Path, title: str, body: str) -> None:
+    """Put a section that was measured after the training into a card, in the place of an older one of its title.
+
+    It comes before `Data`, which ends a card.
+
+    Parameters
+    ----------
+    card : Path
+        A card that `write_card` wrote.
+    title : str
+        Of the section, a heading of the second level.
+    body : str
+        Its Markdown; headings in it are of the third level or lower.
+    """
+    parts = _SECTION.split(card.read_text(encoding="utf-8").rstrip("\n"))
+    kept = [part for part in parts if part.split("\n", 1)[0] != f"## {title}"]
+    at = next((i for i, part in enumerate(kept) if part.split("\n", 1)[0] == "## Data"), len(kept))
+    kept.insert(at, f"## {title}\n\n{body}")
+    text = "\n\n".join(part.strip("\n") for part in kept) + "\n"
+    with whole_file(card) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _prior_halo(info: dict[str, Any]) -> str:
+    """Return what to say of the halo with the prior at work."""
+    return f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
+
+
+def _realness(info: dict[str, Any]) -> str:
+    """Return what to say of the realness that the model states."""
+    return (
+        f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
+    )
+
+
+def _adaptation_lines(record: dict[str, Any]) -> list[str]:
+    """Return on what a model was adapted, and from which model."""
+    lines = [
+        "",
+        "## Adaptation",
+        "",
+        f"Adapted from `{record['start']}`, sha256 `{record['start_sha256']}`, to the sections below.",
+        *(["", record["realness"]] if "realness" in record else []),
+        "",
+        "| section | pixels | sharp windows by downscaling | what was read of it |",
+        "|---|---|---|---|",
+    ]
+    for section in record["sections"]:
+        factors = ", ".join(f"x {factor}: {count}" for factor, count in section["factors"].items())
+        height, width = section["size"]
+        lines.append(
+            f"| {section['name']} | {width} x {height} | {factors or 'none, left out'} | {section['read']} |"
+        )
+    if record["gains"]:
+        lines += ["", "| gain over interpolation on windows of them, dB | start | adapted |", "|---|---|---|"]
+        lines += [f"| {name} | {before:g} | {after:g} |" for name, (before, after) in record["gains"].items()]
+    return lines
+
+
+def _stage_lines(record: dict[str, Any]) -> list[str]:
+    """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
+    shares = ", ".join(
+        f"{group or 'no group'} {100 * share:.1f} %" for group, share in record["groups"].items()
+    )
+    lines = [f"- started from a model trained before: {_effort(old)}" for old in record.get("earlier", [])]
+    lines += [
+        f"- {_effort(record)}",
+        f"- recipe `{record['recipe']}`, seed {record['seed']}, highest rate {record['rate']:g}; "
+        f"{record['steps_skipped']} steps left out and {record['steps_restored']} restorations by the guard",
+        f"- {record['files']} files, drawn by group: {shares}",
+        *([f"- {record['note']}"] if "note" in record else []),
+        "",
+        "| held-out figure | value |",
+        "|---|---|",
+    ]
+    return lines + [f"| {name} | {value:g} |" for name, value in record["figures"].items()]
+
+
+def _effort(record: dict[str, Any]) -> str:
+    """Return how long a training was, and on what."""
+    return (
+        f"{record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
+        f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}"
+    )

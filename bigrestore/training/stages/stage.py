@@ -1,0 +1,226 @@
+"""One stage of training from a folder of images to a checkpoint that can be used.
+
+The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
+(or starts from another by `--start`), `prior` puts a generator into it, `bridge` and `polish` join the two.
+Beside it lies a folder `MODEL.train/STAGE/` with what a resumed training needs and what people look at:
+checkpoints, CSV and TensorBoard logs, sheets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from bigrestore.degradation.schema import Recipe
+from bigrestore.errors import UsageError, out_of_memory
+from bigrestore.model.nets.checkpoint import load_model, read_checkpoint, update_info
+from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.prior.grow import take_over
+from bigrestore.model.nets.restorer import Restorer
+from bigrestore.training.data.pairs import PairSource
+from bigrestore.training.loop.loop import train
+from bigrestore.training.loop.options import StageOptions
+from bigrestore.training.loop.schedule import LoopSettings, TrainResult
+from bigrestore.training.stages.assembly import (
+    PLANS,
+    STARTS_FROM,
+    AnyStage,
+    Material,
+    Source,
+    StagePlan,
+    build_stage,
+    read_material,
+)
+from bigrestore.training.stages.card import write_card
+
+log = logging.getLogger(__name__)
+
+LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machine")
+"""What is kept of a training that another one of the same stage started from."""
+
+NO_RECIPE = "none: clean windows"
+
+
+def train_stage(
+    name: str, data: Path | Material, output: Path, options: StageOptions, plan: StagePlan | None = None
+) -> TrainResult:
+    """Train one stage and write the model.
+
+    Parameters
+    ----------
+    name : str
+        "estimator", "fidelity", "prior", "bridge" or "polish".
+    data : Path or Material
+        Folder of clean images, or a packed .npz; or what was made of images already.
+    output : Path
+        Model file to write.
+    options : StageOptions
+        The rest.
+    plan : StagePlan, optional
+        In place of the stage's own.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    UsageError
+        The options do not go together, or fidelity has no estimator to start from.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"the model {output} must end in .safetensors")
+    if (options.steps is None) == (options.minutes is None):
+        raise UsageError("give the length of the training by one of --steps and --minutes")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model, info = _starting_model(name, output, options)
+    model.to(device)
+    material = data if isinstance(data, Material) else read_material(data, options.recipe)
+    settings = _loop_settings(name, material, output, options, plan or PLANS[name])
+    stage, source = build_stage(name, material, model, info, options, settings)
+    try:
+        result = train(stage, settings, output)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UsageError(
+            f"The training ran out of memory on {options.device} with {stage.batch} pairs a step; take a smaller --batch or "
+            "--preset."
+        ) from error
+    if result.status == "done":
+        before = _still_true(name, info.get("training", {}))
+        record = _record(stage, source, material.recipe_name, options, result)
+        record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
+        update_info(output, {"training": {**before, name: record}})
+        card = write_card(output, read_checkpoint(output)[0], material.sources)
+        log.info("wrote %s and its card %s", output, card)
+    return result
+
+
+def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the records of what a new stage leaves as it is: a new U-Net or prior is not joined to the other."""
+    parted = ("bridge", "polish") if name in ("fidelity", "prior") else ()
+    return {stage: record for stage, record in before.items() if stage not in parted}
+
+
+def hardware(device: torch.device) -> str:
+    """Return the kind of processor that a model was trained on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Restorer, dict[str, Any]]:
+    """Load the model that a stage starts from, or make a new one for the first stage."""
+    start = options.start or (output if output.is_file() else None)
+    if start is None:
+        if name != "estimator":
+            before = STARTS_FROM[name]
+            raise UsageError(
+                f"{name} starts from a model with a trained {before}; run `bigrestore train {before}` with -o {output} "
+                "first, or name one by --start"
+            )
+        torch.manual_seed(options.seed)
+        return Restorer(get_preset(options.preset), options.scale), {}
+    loaded = load_model(start)
+    if loaded.info["preset"] != options.preset or loaded.scale != options.scale:
+        raise UsageError(
+            f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
+            f"{options.scale}; say so by --preset and --scale, or choose another output"
+        )
+    model = (
+        loaded.restorer if name in ("estimator", "fidelity") else _with_prior(name, loaded.restorer, options)
+    )
+    return model.train(), loaded.info
+
+
+def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
+    """Return a restorer with a generator: its own, that of another model, or a new one."""
+    if model.prior is None:
+        if name != "prior" and options.prior is None:
+            raise UsageError(
+                f"{name} starts from a model with a trained prior; run `bigrestore train prior` on it first, or name one "
+                "by --prior"
+            )
+        torch.manual_seed(options.seed)
+        without, model = model, Restorer(model.preset, model.scale, with_prior=True)
+        model.load_state_dict(without.state_dict(), strict=False)
+    if options.prior is not None:
+        other = load_model(options.prior).restorer
+        if other.prior is None or model.prior is None:
+            raise UsageError(
+                f"the model {options.prior} has no prior to take over; choose one that a prior was trained for"
+            )
+        take_over(model.prior, other.prior)
+    return model
+
+
+def _record(
+    stage: AnyStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
+) -> dict[str, Any]:
+    """Return what the model card says of the training."""
+    return {
+        "seconds": round(result.elapsed_s),
+        "steps": result.steps,
+        "batch": stage.batch,
+        "threads": torch.get_num_threads(),
+        "precision": options.precision,
+        "recipe": recipe if isinstance(source, PairSource) else NO_RECIPE,
+        "seed": options.seed,
+        "rate": options.rate,
+        "machine": hardware(source.device),
+        "files": len(source.train.names),
+        "groups": {group: round(share, 3) for group, share in source.train.groups.items()},
+        "figures": {key: round(value, 4) for key, value in result.figures.items()},
+        "steps_skipped": result.skipped,
+        "steps_restored": result.restored,
+    }
+
+
+def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: bool) -> list[dict[str, Any]]:
+    """Return what was trained before of the same stage, oldest first: a model card must not hide it.
+
+    A training that is resumed when it was finished finds its own record, which is no other training's.
+    """
+    if before is None:
+        return []
+    earlier: list[dict[str, Any]] = before.get("earlier", [])
+    if resumed and all(before[key] == record[key] for key in LINEAGE if key != "seconds"):
+        return earlier
+    return [*earlier, {key: before[key] for key in LINEAGE}]
+
+
+def _digest(recipe: Recipe) -> str:
+    """Return eight hexadecimals that tell a recipe from an edited one of the same name."""
+    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _loop_settings(
+    name: str, material: Material, output: Path, options: StageOptions, plan: StagePlan
+) -> LoopSettings:
+    return LoopSettings(
+        directory=output.with_name(output.name + ".train") / name,
+        steps=options.steps,
+        minutes=options.minutes,
+        rate=options.rate,
+        **attrs.asdict(plan, recurse=False),
+        seed=options.seed,
+        resume=options.resume,
+        facts={
+            "data": material.name,
+            "preset": options.preset,
+            "scale": options.scale,
+            "recipe": f"{material.recipe_name} ({_digest(material.recipe)})",
+            "batch": options.batch,
+            "precision": options.precision,
+        },
+    )
