@@ -46,6 +46,8 @@ class BlockSink:
     def take(self, work: BlockWork, stopping: Callable[[], bool]) -> None:
         """Take a written block; never a failed one. Called in the writing thread.
 
+        A resumed run does not hand over the blocks of an earlier one.
+
         Parameters
         ----------
         work : BlockWork
