@@ -107,7 +107,7 @@ def test_the_title_is_name_and_sentence_and_a_volume_names_its_section(
         titles.append(rest[-1])
         path.write_bytes(b"drawn")
 
-    monkeypatch.setattr("bigrestore.run.profile.figure.draw", draw)
+    monkeypatch.setattr("bigrestore.run.profile.figure.draw_profile", draw)
     source = save_zarr(tmp_path / "in.zarr", np.stack([tissue[:256, :256]] * 2))
     assert call("profile", source, "--model", model, "--blur", "0.5", "-o", tmp_path / "p.png", "--z", 1) == 0
     said = capsys.readouterr().out.splitlines()[0].removeprefix("in words").strip()
