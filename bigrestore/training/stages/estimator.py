@@ -30,10 +30,9 @@ from bigrestore.training.data.patches import step_rng
 from bigrestore.training.data.seen import Truth, turned, with_contrast
 from bigrestore.training.stages.losses import kernel_l1
 
-WINDOW_PX = 128
 TOGETHER = 6
 """Windows of one image under one degradation."""
-BATCH = 48
+ESTIMATOR_BATCH = 48
 """Windows made per step."""
 JUDGED_SETS = 96
 """Sets of the pool per step."""
@@ -42,8 +41,8 @@ FIRST_STEPS = 8
 """Steps of windows in the pool before the first step learns."""
 COUNTS = (1, 2, 4, 6)
 """How many windows of a set are judged together, each as often."""
-CHOICE_STREAM = 3
-HELD_OUT = 96
+ESTIMATOR_STREAM = 3
+ESTIMATOR_HELD_OUT = 96
 TRANSFER_PX = 32
 SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `estimator.SCALARS`: noise and JPEG steer the network most."""
@@ -70,7 +69,7 @@ class EstimatorStage:
 
     name = "estimator"
 
-    def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = BATCH) -> None:
+    def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = ESTIMATOR_BATCH) -> None:
         self.model, self.pairs, self.batch = model, pairs, batch
         fit_basis(model, pairs)
         self.sets = max(1, batch // TOGETHER)
@@ -96,7 +95,7 @@ class EstimatorStage:
             if not bool(self.model.estimator.mean.any()):
                 self.model.estimator.fit_inputs(self.pool[: self.held].flatten(0, 1).float())
         self._make(step)
-        rng = step_rng(self.pairs.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.pairs.seed, step, ESTIMATOR_STREAM)
         filled = min(self.held, POOL_SETS)
         chosen = torch.from_numpy(rng.integers(0, filled, JUDGED_SETS)).to(self.pool.device)
         count = int(rng.choice(COUNTS))

@@ -29,18 +29,24 @@ from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_m
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.stages.halo import measure_halo
-from bigrestore.training.stages.losses import charbonnier, fft_amplitude_l1, nyquist_penalty, psnr, pyramid_l1
+from bigrestore.training.stages.losses import (
+    charbonnier,
+    fft_amplitude_l1,
+    nyquist_penalty,
+    psnr_of_each,
+    pyramid_l1,
+)
 
-PATCH_PX = 96
-BATCH = 8
-HELD_OUT = 32
-CHOICE_STREAM = 2
+FIDELITY_PATCH_PX = 96
+FIDELITY_BATCH = 8
+FIDELITY_HELD_OUT = 32
+FIDELITY_STREAM = 2
 MISREAD_SEED = 11
 SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
 """From this share of the training on, errors up to this grey value count by their square. PSNR asks for means; the
 medians of an L1 lose rare detail, such as the crown of an edge in noise."""
-NYQUIST = 0.01
+FIDELITY_NYQUIST = 0.01
 """Weight of the penalty on lines at Nyquist: the head shuffles several pixels out of a node, and they must fit together."""
 LARGEST_ERROR = 0.06
 """Largest mean error of a patch that still counts more, in grey values 0..1."""
@@ -73,7 +79,7 @@ class FidelityStage:
         pairs: PairSource,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = FIDELITY_BATCH,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.pairs, self.seed, self.batch, self.dtype = model, pairs, seed, batch, dtype
@@ -87,7 +93,7 @@ class FidelityStage:
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of one step, the total first."""
         pairs = self.pairs.at(step, self.batch)
-        rng = step_rng(self.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.seed, step, FIDELITY_STREAM)
         valid = shown_masks(pairs, rng)
         psi, filters = drawn_codes(self.model, pairs.known, rng)
         _, y, out = self.model.fidelity(pairs.degraded, valid, psi, filters, self.dtype)
@@ -97,7 +103,7 @@ class FidelityStage:
     def validate(self) -> dict[str, float]:
         """Return the mean PSNR gain over Catmull-Rom on the held-out pairs: told the truth, a misreading, or nothing."""
         pairs = self.pairs.held_out()
-        start = psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
+        start = psnr_of_each(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         figures = {}
         oracle = encode(self.model, pairs.known)
@@ -108,7 +114,9 @@ class FidelityStage:
         ):
             _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
             y = low_frequency_lock(y, pairs.degraded, pairs.valid, pairs.known.kernel, self.model.scale)
-            figures[f"gain_{name}"] = float((psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
+            figures[f"gain_{name}"] = float(
+                (psnr_of_each(y.clamp(0, 1), pairs.target) - start)[changed].mean()
+            )
         return figures
 
     @torch.no_grad()
@@ -166,7 +174,7 @@ class FidelityStage:
             + 0.05 * parts["fft"]
             + 0.5 * parts["redegrade"]
             + 0.01 * parts["laplace"]
-            + NYQUIST * parts["nyquist"]
+            + FIDELITY_NYQUIST * parts["nyquist"]
         )
         if shape_maps is not None:
             parts["shape"] = shape_maps.square().mean()
