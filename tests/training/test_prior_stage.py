@@ -1,4 +1,4 @@
-"""The prior's training: two players that do not touch each other, a resume to the bit, figures that mean something."""
+"""The prior's training: two independent players, a resume to the bit, meaningful figures."""
 
 from __future__ import annotations
 
@@ -340,7 +340,7 @@ def test_a_copy_is_found_in_whatever_turn(details: DetailSource) -> None:
     index = WindowIndex(windows)
     for number in range(8):
         turned = copying.turn(windows[number : number + 1], number)
-        likeness, found = index.nearest(turned)
+        likeness, windows = index.nearest(turned)
         assert float(likeness) > 0.999
-        torch.testing.assert_close(found, turned, atol=1e-3, rtol=0)
+        torch.testing.assert_close(windows, turned, atol=1e-3, rtol=0)
     assert float(index.nearest(torch.randn(4, 1, 64, 64))[0].max()) < 0.9

@@ -130,7 +130,7 @@ def test_ctrl_c_ends_with_130_and_a_schedulers_signal_with_75(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT"])
-def test_every_signal_of_a_scheduler_lets_the_step_in_hand_end(name: str) -> None:
+def test_every_signal_of_a_scheduler_lets_the_current_step_end(name: str) -> None:
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with stop_signals() as stop:
@@ -164,7 +164,7 @@ def test_the_log_says_where_model_and_card_are_and_quiet_does_not(
 
 
 class _FullDisk:
-    """A file on a disk that fills up after some bytes."""
+    """A file on a disk filling up after some bytes."""
 
     def __init__(self, stream: Any, room: int) -> None:
         self._stream, self._room = stream, room

@@ -159,7 +159,10 @@ class FidelityStage:
         log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
         distance = (restored - target).abs().detach() + 1e-3
         parts = {
-            "charbonnier": _closeness(restored, target, progress),
+            # First all but an L1, at last all but a square, of like gradients.
+            "charbonnier": charbonnier(restored, target)
+            if progress < SQUARED_FROM
+            else 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON),
             "unlocked": charbonnier(y, target),
             "pyramid": pyramid_l1(restored, target),
             "fft": fft_amplitude_l1(restored, target),
@@ -191,10 +194,3 @@ def with_bounded_errors(y: Tensor, target: Tensor) -> Tensor:
     apart = y - target
     size = apart.detach().abs().mean((1, 2, 3), keepdim=True)
     return target + apart * (LARGEST_ERROR / size.clamp_min(LARGEST_ERROR))
-
-
-def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
-    """Return the Charbonnier loss: first all but an L1, at last all but a square, of like gradients."""
-    if progress < SQUARED_FROM:
-        return charbonnier(restored, target)
-    return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)
