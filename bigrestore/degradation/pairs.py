@@ -1,10 +1,9 @@
-"""The table beside the images: one row per pair, with everything that was drawn.
+"""The table beside the images: one row per pair, with all drawn numbers.
 
-A method can only be judged, or a training be repeated, by someone who knows what was done to each image.
-`pairs.parquet` says it: the numbers that one selects by are columns of their own, and the column
-`parameters` holds all of them as JSON. The file is written last and renamed into place, so it marks a
-folder that is complete, and it holds no time and no path of the machine, so that the same command
-writes the same bytes.
+Judging a method, or repeating a training, needs the degradation of each image. `pairs.parquet` has columns for the
+numbers to select by, and the column `parameters` with all of them as JSON. The file is written last and renamed into
+place, so it marks a complete folder. It holds no time and no path of the machine: the same command writes the same
+bytes.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from bigrestore.core.files import whole_file
 from bigrestore.degradation.degradation import Degradation
 
 TABLE_NAME = "pairs.parquet"
-METADATA_KEY = "bigrestore"
+PAIRS_METADATA_KEY = "bigrestore"
 
 
 @attrs.frozen(eq=False)
 class Pair:
-    """One pair of images and what lies between them.
+    """One pair of images and its degradation.
 
     Attributes
     ----------
     lq, hq : str
         Degraded and clean image: a path relative to the folder, or for a whole section the input's path.
     z, y, x : int
-        Where the clean image begins in the input, in pixels of the level that was read.
+        First pixel of the clean image in the input, in pixels of the level.
     height, width : int
         Size of the clean image in pixels.
     seed : int
@@ -102,8 +101,12 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
     import pyarrow.parquet as pq
 
     rows = [pair.row() for pair in pairs]
-    table = pa.Table.from_pylist(rows, schema=_schema(rows[0]))
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(facts, sort_keys=True)})
+    # Column types come from the first row's values; kernels are float32.
+    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+    kernel = pa.list_(pa.list_(pa.float32()))
+    schema = pa.schema([(name, kinds.get(type(value), kernel)) for name, value in rows[0].items()])
+    table = pa.Table.from_pylist(rows, schema=schema)
+    table = table.replace_schema_metadata({PAIRS_METADATA_KEY: json.dumps(facts, sort_keys=True)})
     path = folder / TABLE_NAME
     with whole_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -111,12 +114,12 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """Read the facts that `write_pairs` put into a table.
+    """Read the facts of `write_pairs` from a table.
 
     Returns
     -------
     dict or None
-        The facts, `whole` among them; None where there is no such file, or it is not a table of ours.
+        The facts, `whole` among them; None without a file, or for a foreign table.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -126,18 +129,9 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as stream:
             table = pq.read_table(stream, columns=["lq"])
-        facts = json.loads((table.schema.metadata or {})[METADATA_KEY.encode()])
+        facts = json.loads((table.schema.metadata or {})[PAIRS_METADATA_KEY.encode()])
         first = table.column("lq")[0].as_py()
     except (pa.ArrowException, KeyError, IndexError, ValueError):
         return None
     # The first tables did not say what they are of.
     return {"whole": not str(first).startswith("lq/"), **facts} if isinstance(facts, dict) else None
-
-
-def _schema(row: dict[str, Any]) -> Any:
-    """Return the column types: by the first row's values, kernels as float32."""
-    import pyarrow as pa
-
-    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-    kernel = pa.list_(pa.list_(pa.float32()))
-    return pa.schema([(name, kinds.get(type(value), kernel)) for name, value in row.items()])

@@ -1,8 +1,8 @@
 """Drawing degradations from a recipe.
 
-Each number comes from one `numpy.random.Generator`, in a fixed order, so a seed says everything. What
-is drawn here are parameters only; the pixels are changed by `bigrestore.degradation.scanner` (patches) and
-`bigrestore.degradation.section` (whole sections), which take the same `Degradation`.
+Each number comes from one `numpy.random.Generator`, in a fixed order, so the seed fixes everything. Only parameters
+are drawn here; `bigrestore.degradation.scanner` (patches) and `bigrestore.degradation.section` (whole sections) apply
+the same `Degradation` to pixels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from bigrestore.degradation.degradation import (
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.tables import NoiseTable, Range, SecondPassTable, StorageTable
 
-__all__ = ["Degradation", "Range", "Recipe", "draw", "draw_blur", "psi_targets"]
+__all__ = ["Degradation", "Range", "Recipe", "draw_blur", "draw_degradations", "psi_targets"]
 
 SECOND_KERNEL_SIZE = 7
 """Side of the second pass's kernel in input pixels."""
@@ -52,7 +52,7 @@ _WHOLE_LENGTH_PX = 1e6
 Blur = tuple[Kernel, dict[str, float], float]
 
 
-def draw(recipe: Recipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
+def draw_degradations(recipe: Recipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
     """Draw `n` degradations.
 
     Parameters
@@ -95,7 +95,7 @@ def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradati
     if _happens(recipe.identity_probability, rng):
         kernel = delta(size) if scale == 1 else fold_downsampling(delta(size), filter_name, scale)
         return Degradation(scale=scale, kernel=kernel, downsampling=filter_name, identity=True)
-    kind, kernel, parameters, thickness_px = _draw_kernel(recipe, scale, rng)
+    kind, kernel, parameters, thickness_px = _draw_optics(recipe, scale, rng)
     if scale > 1:
         kernel = fold_downsampling(kernel, filter_name, scale)
     return Degradation(
@@ -118,7 +118,7 @@ def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradati
     )
 
 
-def _draw_kernel(
+def _draw_optics(
     recipe: Recipe, scale: int, rng: np.random.Generator
 ) -> tuple[str, Kernel, dict[str, float], float]:
     """Draw the optical blur: kind, kernel on the output grid, parameters, thickness in pixels."""
@@ -267,7 +267,7 @@ def _draw_damage(recipe: Recipe, rng: np.random.Generator) -> tuple[Damage, ...]
 
 
 def _draw_capsule(recipe: Recipe, rng: np.random.Generator) -> Damage:
-    """Draw one damaged place; what its kind does not need is drawn all the same, to keep the order fixed."""
+    """Draw one damaged place; unused numbers are drawn as well, to keep the order fixed."""
     kind = _choose(recipe.damage.kinds, rng)
     y, x, angle, level = (float(value) for value in rng.random(4))
     width = recipe.damage.width_px.draw(rng)
@@ -332,7 +332,7 @@ def _draw_resampling(recipe: Recipe, rng: np.random.Generator) -> Resampling | N
 
 
 def _draw_wave(recipe: Recipe, amplitude_px: float, shift_px: float, rng: np.random.Generator) -> Wave:
-    """Draw one wave of a shift that is `shift_px` at its largest."""
+    """Draw one wave of a shift of `shift_px` at most."""
     return Wave(
         amplitude_px=amplitude_px,
         period_px=max(recipe.resampling.period_px.draw(rng), STEEPEST_PERIOD * shift_px),

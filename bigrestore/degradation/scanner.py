@@ -1,11 +1,10 @@
-"""Degrading a batch of patches on the device where they are.
+"""Degrading a batch of patches on their device.
 
-Training draws new degradations for every step, so this is written for speed: all patches of a batch go
-through each step together, and a step that only some of them take runs on those. Chance comes from one
-`torch.Generator`. The order of the steps is that of nature: stain, blur and sampling by the lens and the
-camera, light and lines of the scanner, damage of the glass, noise, registration, storage, and sometimes a second,
-weaker pass. Light is applied on the input grid: it changes so slowly that it passes through the blur
-unchanged, and the input grid is up to sixteen times smaller.
+Training draws new degradations for every step, so this is written for speed: all patches of a batch go through each
+step together, and a step of some patches runs on those alone. Chance comes from one `torch.Generator`. The order of
+the steps is nature's: stain, blur and sampling by the lens and the camera, light and lines of the scanner, damage of
+the glass, noise, registration, storage, and sometimes a second, weaker pass. Light is applied on the input grid: it
+changes so slowly as to pass the blur unchanged, and the input grid is up to sixteen times smaller.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.kernels import Kernel, kernel_size
+from bigrestore.core.kernels import kernel_size
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Noise, Storage
-from bigrestore.degradation.jpeg import BLOCK_PX, jpeg_round_trip
+from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip
 from bigrestore.errors import UsageError
 
 FRAME_PX = 8
-"""Context around a patch, in input pixels, for what follows the blur: line shifts, JPEG, second kernel."""
+"""Context around a patch, in input pixels, for the steps after the blur: line shifts, JPEG, second kernel."""
 
 _HIDDEN = 0.05
 
@@ -46,7 +45,7 @@ def degrade_batch(
     degradations : sequence of Degradation, (N,)
         What happens to each patch.
     scale : int
-        1, 2 or 4; that of the degradations.
+        1, 2 or 4, as in the degradations.
     generator : torch.Generator
         The only source of chance; on the device of `clean`.
 
@@ -55,7 +54,7 @@ def degrade_batch(
     degraded : Tensor, (N, 1, h, w)
         Degraded patches, 0..1.
     valid : Tensor, (N, 1, h, w)
-        1 where tissue is seen, 0 where damage hides it.
+        1 for visible tissue, 0 for hidden tissue.
     target : Tensor, (N, 1, scale * h, scale * w)
         The clean patches without margin, stained like the degraded ones, never sharpened.
 
@@ -66,22 +65,22 @@ def degrade_batch(
     """
     margin = margin_px(scale)
     height, width = ((side - 2 * margin) // scale for side in clean.shape[-2:])
-    _check(clean, degradations, scale)
+    _check_batch(clean, degradations, scale)
     stained = _stain(clean[:, 0], degradations)
     target = stained[:, margin:-margin, margin:-margin]
     seen = _displace(stained, degradations, scale)
-    work = _blur(seen, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
+    work = _blur_and_sample(seen, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
     work = _light_and_lines(work, degradations, generator)
     work, valid = _damage(work, degradations)
-    work = _noise(work, [d.scan_noise for d in degradations], generator)
+    work = _add_noise(work, [d.scan_noise for d in degradations], generator)
     work = _register(work, degradations)
-    work = _store(work, [d.storage for d in degradations])
+    work = _store_batch(work, [d.storage for d in degradations])
     work = _second_pass(work, degradations, generator)
     inner = (slice(None), slice(FRAME_PX, FRAME_PX + height), slice(FRAME_PX, FRAME_PX + width))
     return work[inner][:, None].contiguous(), valid[inner][:, None].contiguous(), target[:, None].contiguous()
 
 
-def _check(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> None:
+def _check_batch(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> None:
     margin = margin_px(scale)
     if clean.ndim != 4 or clean.shape[1] != 1:
         raise UsageError(f"Clean patches have the shape {tuple(clean.shape)}; give (N, 1, H, W).")
@@ -102,7 +101,7 @@ def _check(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> No
 
 
 def _subset(values: Tensor, chosen: list[int], change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change the chosen patches of a batch; nothing is copied where all or none are chosen."""
+    """Change the chosen patches of a batch; no copies if all or none are chosen."""
     if not chosen:
         return values
     if len(chosen) == values.shape[0]:
@@ -125,7 +124,9 @@ def _stain(clean: Tensor, degradations: Sequence[Degradation]) -> Tensor:
     return torch.addcmul(_column(gains, clean) - slope, clean, slope).clamp_(0.0, 1.0)
 
 
-def _blur(images: Tensor, degradations: Sequence[Degradation], scale: int, height: int, width: int) -> Tensor:
+def _blur_and_sample(
+    images: Tensor, degradations: Sequence[Degradation], scale: int, height: int, width: int
+) -> Tensor:
     """Correlate each patch with its kernel at every `scale`-th pixel; a single tap only picks pixels."""
     start = (scale - 1) // 2
     middle = kernel_size(scale) // 2
@@ -134,30 +135,24 @@ def _blur(images: Tensor, degradations: Sequence[Degradation], scale: int, heigh
     if not blurred:
         return picked
     index = torch.tensor(blurred, device=images.device)
-    source = images if len(blurred) == len(degradations) else images[index]
-    result = _correlate(source, [degradations[i].kernel for i in blurred], scale, height, width)
-    return result if len(blurred) == len(degradations) else picked.index_copy(0, index, result)
-
-
-def _correlate(images: Tensor, kernels: Sequence[Kernel], scale: int, height: int, width: int) -> Tensor:
-    """Correlate each image with its kernel by one grouped convolution, kernels cut to the widest of them."""
-    stacked = np.stack(kernels)
-    middle = stacked.shape[-1] // 2
-    used = np.abs(np.argwhere(stacked > 0.0)[:, 1:] - middle)
-    reach = int(used.max())
+    everything = len(blurred) == len(degradations)
+    # One grouped convolution for all, its kernels cut to the widest of them.
+    kernels = np.stack([degradations[i].kernel for i in blurred])
+    reach = int(np.abs(np.argwhere(kernels > 0.0)[:, 1:] - middle).max())
     inner = slice(middle - reach, middle + reach + 1)
-    weights = torch.from_numpy(np.ascontiguousarray(stacked[:, None, inner, inner])).to(images)
-    start = (scale - 1) // 2 + middle - reach
-    moved = images[None, :, start:, start:]
-    return F.conv2d(moved, weights, stride=scale, groups=len(kernels))[0, :, :height, :width]
+    weights = torch.from_numpy(np.ascontiguousarray(kernels[:, None, inner, inner])).to(images)
+    first = start + middle - reach
+    source = (images if everything else images[index])[None, :, first:, first:]
+    result = F.conv2d(source, weights, stride=scale, groups=len(blurred))[0, :, :height, :width]
+    return result if everything else picked.index_copy(0, index, result)
 
 
-def _positions(count: int, device: torch.device) -> Tensor:
+def _frame_positions(count: int, device: torch.device) -> Tensor:
     return torch.arange(count, dtype=torch.float64, device=device) - FRAME_PX
 
 
 def _displace(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> Tensor:
-    """Move tissue to where the scanner saw it, so that its registration brings it back."""
+    """Move tissue to its place in the scan; the registration brings it back."""
     if all(d.resampling is None for d in degradations):
         return clean
     margin = margin_px(scale)
@@ -175,10 +170,10 @@ def _displace(clean: Tensor, degradations: Sequence[Degradation], scale: int) ->
 
 
 def _register(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
-    """Resample scans so that they are in register with the clean images."""
+    """Resample scans into register with the clean images."""
     if all(d.resampling is None for d in degradations):
         return images
-    ys, xs = (_positions(side, images.device) for side in images.shape[-2:])
+    ys, xs = (_frame_positions(side, images.device) for side in images.shape[-2:])
     brought = []
     for image, degradation in zip(images, degradations, strict=True):
         if degradation.resampling is not None:
@@ -192,7 +187,7 @@ def _light_and_lines(
     images: Tensor, degradations: Sequence[Degradation], generator: torch.Generator
 ) -> Tensor:
     """Apply uneven light, line jitter, row gain and banding."""
-    ys, xs = (_positions(side, images.device) for side in images.shape[-2:])
+    ys, xs = (_frame_positions(side, images.device) for side in images.shape[-2:])
     images = images.clone()
     for image, degradation in zip(images, degradations, strict=True):
         if degradation.illumination is not None:
@@ -225,7 +220,7 @@ def _damage(images: Tensor, degradations: Sequence[Degradation]) -> tuple[Tensor
     """Hide tissue; return the images and the validity of each pixel."""
     valid = torch.ones_like(images)
     height, width = (side - 2 * FRAME_PX for side in images.shape[-2:])
-    ys, xs = (_positions(side, images.device).float() for side in images.shape[-2:])
+    ys, xs = (_frame_positions(side, images.device).float() for side in images.shape[-2:])
     for n, degradation in enumerate(degradations):
         for damage in degradation.damage:
             images[n], cover = steps.damaged(images[n], damage, ys - damage.y * height, xs - damage.x * width)
@@ -233,25 +228,23 @@ def _damage(images: Tensor, degradations: Sequence[Degradation]) -> tuple[Tensor
     return images, valid
 
 
-def _noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
+def _add_noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
     chosen = [i for i, noise in enumerate(noises) if noise.gain > 0.0 or noise.read > 0.0]
-    return _subset(images, chosen, lambda part: _noise_all(part, [noises[i] for i in chosen], generator))
+
+    def add(part: Tensor) -> Tensor:
+        n, height, width = part.shape
+        white = torch.randn(n, height, width, generator=generator, device=part.device)
+        rough = torch.randn(n, height + 4, width + 4, generator=generator, device=part.device)
+        share, gain, read = (
+            _column([getattr(noises[i], name) for i in chosen], part)
+            for name in ("correlated_share", "gain", "read")
+        )
+        return steps.noisy(part, steps.noise_field(white, steps.smooth_noise(rough), share), gain, read)
+
+    return _subset(images, chosen, add)
 
 
-def _noise_all(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
-    n, height, width = images.shape
-    white = torch.randn(n, height, width, generator=generator, device=images.device)
-    rough = torch.randn(n, height + 4, width + 4, generator=generator, device=images.device)
-    share = _column([noise.correlated_share for noise in noises], images)
-    field = steps.noise_field(white, steps.smooth_noise(rough), share)
-    gain, read = (
-        _column([noise.gain for noise in noises], images),
-        _column([noise.read for noise in noises], images),
-    )
-    return steps.noisy(images, field, gain, read)
-
-
-def _store(images: Tensor, storages: Sequence[Storage]) -> Tensor:
+def _store_batch(images: Tensor, storages: Sequence[Storage]) -> Tensor:
     """Round to 8 bits and compress."""
     eight = [i for i, storage in enumerate(storages) if storage.bit_depth == 8]
     images = _subset(images, eight, lambda part: steps.eight_bits(part.clamp(0.0, 1.0)))
@@ -262,7 +255,9 @@ def _store(images: Tensor, storages: Sequence[Storage]) -> Tensor:
 def _jpeg(images: Tensor, storages: Sequence[Storage]) -> Tensor:
     """Compress each patch on a lattice of its own phase, its border replicated to whole blocks."""
     height, width = images.shape[-2:]
-    rows, columns = (-(-(side + BLOCK_PX - 1) // BLOCK_PX) * BLOCK_PX for side in (height, width))
+    rows, columns = (
+        -(-(side + JPEG_BLOCK_PX - 1) // JPEG_BLOCK_PX) * JPEG_BLOCK_PX for side in (height, width)
+    )
     padded = torch.stack(
         [
             F.pad(image[None], (left, columns - width - left, top, rows - height - top), mode="replicate")[0]
@@ -289,7 +284,7 @@ def _second_pass(images: Tensor, degradations: Sequence[Degradation], generator:
         reach = kernels.shape[-1] // 2
         padded = F.pad(part[None], (reach,) * 4, mode="replicate")
         blurred = F.conv2d(padded, kernels[:, None], groups=len(passes))[0]
-        noisy = _noise(blurred, [second.noise for second in passes], generator)
-        return _store(noisy, [second.storage for second in passes])
+        noisy = _add_noise(blurred, [second.noise for second in passes], generator)
+        return _store_batch(noisy, [second.storage for second in passes])
 
     return _subset(images, chosen, again)

@@ -1,8 +1,8 @@
 """What a recipe may say, and the sentence when it says something else.
 
-A recipe is a TOML file with one table per step of the degradation (`bigrestore.degradation.tables`), so that the file, the
-defaults, the checks and the documentation cannot drift apart; or a mixture of other recipes. Anything unknown,
-upside down or out of bounds is refused with the name of the key.
+A recipe is a TOML file with one table per step of the degradation (`bigrestore.degradation.tables`), so file,
+defaults, checks and documentation cannot drift apart; or a mixture of other recipes. Unknown keys, reversed ranges
+and values out of bounds are refused with the name of the key.
 """
 
 from __future__ import annotations
@@ -44,17 +44,16 @@ from bigrestore.errors import InputMissingError, UsageError
 
 @attrs.frozen
 class Recipe:
-    """Everything that a degradation may be: one table per step, in the order of the steps.
+    """All possible degradations: one table per step, in the order of the steps.
 
     Attributes
     ----------
     name : str
         Shown in tables and logs.
     identity_probability : float
-        Share of pairs that are not degraded at all (but for the downsampling), with the clean image as
-        target: do no harm.
+        Share of undegraded pairs (but for the downsampling), with the clean image as target: do no harm.
     mix : tuple of MixPart
-        Other recipes of which each pair is drawn; such a recipe has no table of its own.
+        Other recipes, one drawn for each pair; such a recipe has no table of its own.
     """
 
     name: str
@@ -83,7 +82,7 @@ class Recipe:
         InputMissingError
             If there is neither such a recipe nor such a file.
         UsageError
-            If the file is no TOML or says something that a recipe cannot say.
+            If the file is no TOML or holds an invalid recipe.
         """
         return cls.from_dict(*_loaded(str(name_or_path), ()))
 
@@ -94,7 +93,7 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values that `from_dict` takes."""
+        """Return nested plain values for `from_dict`."""
         return attrs.asdict(self)
 
     def always_degrading(self) -> Recipe:
@@ -112,7 +111,7 @@ class MixPart:
 
 
 OLD_NAMES = {"bigbrain20": "bigbrain"}
-"""Names that shipped recipes had before."""
+"""Former names of shipped recipes."""
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -123,16 +122,20 @@ def shipped_recipes() -> dict[str, str]:
 
 
 def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """Return the values of a recipe and what it is called; the recipes of a mixture are put in their places.
+    """Return the values of a recipe and its name; the recipes of a mixture are inserted.
 
-    `above` names the recipes that mix this one.
+    `above` holds the recipes mixing this one.
     """
     shipped, path = shipped_recipes(), Path(name)
     chosen = OLD_NAMES.get(name, name)
     if chosen in shipped:
         text, where = shipped[chosen], chosen
     elif path.is_file():
-        text, where = _read_text(path), str(path)
+        where = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"The recipe {path} is not a text file in UTF-8; give a TOML file.") from error
     else:
         raise InputMissingError(
             f"The recipe {name!r} is neither a file nor one of {', '.join(sorted(shipped))}."
@@ -145,11 +148,13 @@ def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The recipe {where} is not valid TOML ({error}); correct the file.") from error
     if "mix" in values:
-        values["mix"] = _parts(values, where, path.parent, (*above, identity))
+        values["mix"] = _mix_parts(values, where, path.parent, (*above, identity))
     return {"name": path.stem, **values}, where
 
 
-def _parts(values: dict[str, Any], where: str, folder: Path, above: tuple[str, ...]) -> list[dict[str, Any]]:
+def _mix_parts(
+    values: dict[str, Any], where: str, folder: Path, above: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Return the parts of a mixture, files relative to `folder`, as `Recipe.from_dict` takes them."""
     others = sorted(set(values) - {"name", "mix"})
     if others:
@@ -166,13 +171,6 @@ def _parts(values: dict[str, Any], where: str, folder: Path, above: tuple[str, .
     return parts
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The recipe {path} is not a text file in UTF-8; give a TOML file.") from error
-
-
 def _build(cls: Any, values: Any, where: str) -> Any:
     """Build one table from a dictionary, checking every key and every value."""
     if not isinstance(values, dict):
@@ -182,19 +180,19 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise UsageError(f"In {where}, the key {unknown[0]!r} is unknown; known are {', '.join(fields)}.")
-    built = {key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    built = {key: _converted(hints[key], value, f"{where}: {key}") for key, value in values.items()}
     missing = [n for n, f in fields.items() if f.default is attrs.NOTHING and n not in built]
     if missing:
         raise UsageError(f"In {where}, the key {missing[0]!r} is missing; add it.")
     table = cls(**built)
     for key in built:
-        _check(cls, key, getattr(table, key), f"{where}: {key}")
+        _check_entry(cls, key, getattr(table, key), f"{where}: {key}")
     if cls is Range:
-        _check_range(table, where)
+        _check_order(table, where)
     return table
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _converted(hint: Any, value: Any, where: str) -> Any:
     """Convert one plain value to the type of its field."""
     if isinstance(hint, types.UnionType):
         if value is None:
@@ -211,7 +209,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise UsageError(f"In {where}, a text is expected, not {value!r}.")
         return value
     if hint is float:
-        return _number(value, where)
+        return _finite(value, where)
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[1] is Ellipsis:
         if not isinstance(value, list | tuple):
             raise UsageError(f"In {where}, a list of recipes is expected, not {value!r}.")
@@ -219,19 +217,19 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2:
             raise UsageError(f"In {where}, two numbers are expected, not {value!r}.")
-        return (_number(value[0], where), _number(value[1], where))
+        return (_finite(value[0], where), _finite(value[1], where))
     if not isinstance(value, dict) or not value:
         raise UsageError(f"In {where}, a table of weights is expected, not {value!r}.")
-    return {key: _number(weight, f"{where}: {key}") for key, weight in value.items()}
+    return {key: _finite(weight, f"{where}: {key}") for key, weight in value.items()}
 
 
-def _number(value: Any, where: str) -> float:
+def _finite(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"In {where}, a finite number is expected, not {value!r}.")
     return float(value)
 
 
-def _check_range(drawn: Range, where: str) -> None:
+def _check_order(drawn: Range, where: str) -> None:
     if drawn.low > drawn.high:
         raise UsageError(f"In {where}, low {drawn.low:g} is above high {drawn.high:g}; swap them.")
     if drawn.law not in ("uniform", "log"):
@@ -282,8 +280,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-def _check(cls: Any, key: str, value: Any, where: str) -> None:
-    """Refuse probabilities outside 0..1, unknown kinds and numbers outside what the step can do."""
+def _check_entry(cls: Any, key: str, value: Any, where: str) -> None:
+    """Refuse probabilities outside 0..1, unknown kinds and numbers beyond the step's limits."""
     if key.endswith(("probability", "focus_share")) and not 0.0 <= value <= 1.0:
         raise UsageError(f"In {where}, the probability {value:g} is outside 0..1; give a share of one.")
     if cls is MixPart and key == "weight" and not 0.0 < value < math.inf:

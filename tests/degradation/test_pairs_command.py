@@ -1,4 +1,4 @@
-"""Pairs on disk: what the table says must be what was done, and the same command must write the same bytes."""
+"""Pairs on disk: the table holds the true degradations, and the same command writes the same bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_more_patches_leave_the_first_ones_as_they_were(section: Path, tmp_path:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_the_table_tells_the_kernel_that_was_applied(section: Path, tmp_path: Path, scale: int) -> None:
+def test_the_table_holds_the_applied_kernel(section: Path, tmp_path: Path, scale: int) -> None:
     recipe = Recipe.from_dict({"name": "blur", "blur": {"probability": 1.0}})
     table = pq.read_table(
         degrade(section, tmp_path / "out", scale=scale, count=3, recipe=recipe, patch_px=32)

@@ -24,14 +24,14 @@ from bigrestore.degradation.degradation import (
     Wave,
     nothing,
 )
-from bigrestore.degradation.recipe import Recipe, draw
+from bigrestore.degradation.recipe import Recipe, draw_degradations
 from bigrestore.degradation.section import SectionDegrader, correlate_exactly
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.redegrade import redegrade
 
 
 def everything(scale: int) -> Degradation:
-    """Return a degradation in which every step happens."""
+    """Return a degradation of all steps."""
     kernel = gaussian(kernel_size(scale), 1.8 * scale**0.5, 0.9, 0.4)
     return Degradation(
         scale=scale,
@@ -59,7 +59,7 @@ def everything(scale: int) -> Degradation:
 
 
 def run(clean: np.ndarray, degrader: SectionDegrader, tile_px: int, z: int = 0) -> np.ndarray:
-    """Do what the engine does: cut aligned tiles with clipped halos, replicate the far edge, keep the cores."""
+    """Work like the engine: cut aligned tiles with clipped halos, replicate the far edge, keep the cores."""
     grid = Grid.build(
         (1, *clean.shape),
         scale=degrader.scale,
@@ -101,7 +101,9 @@ def test_tiled_equals_whole_to_the_bit(scale: int, tile_px: int) -> None:
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_whatever_is_drawn_has_no_seam(scale: int) -> None:
     clean = section(150 * scale, 130 * scale)
-    for index, drawn in enumerate(draw(Recipe.load("default"), scale, 6, np.random.default_rng(scale))):
+    for index, drawn in enumerate(
+        draw_degradations(Recipe.load("default"), scale, 6, np.random.default_rng(scale))
+    ):
         degrader = SectionDegrader(drawn, *clean.shape, seed=index)
         assert np.array_equal(run(clean, degrader, 48), run(clean, degrader, 480))
 

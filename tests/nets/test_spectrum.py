@@ -1,4 +1,4 @@
-"""The polar spectrum says how strong, how blurred and in which direction a window's texture is."""
+"""The polar spectrum shows strength, blur and direction of a window's texture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from bigrestore.core.kernels import gaussian
-from bigrestore.model.nets.reading.spectrum import DIRECTIONS, FEATURES, RINGS, polar_spectrum
+from bigrestore.model.nets.reading.spectrum import (
+    DIRECTIONS,
+    SPECTRUM_FEATURES,
+    SPECTRUM_RINGS,
+    polar_spectrum,
+)
 from bigrestore.model.nets.redegrade import redegrade
 
 
@@ -18,17 +23,17 @@ def white(side: int, sigma: float = 0.1, count: int = 8) -> Tensor:
 def decades(windows: Tensor) -> Tensor:
     """Return log10 of the binned power, mean over windows, (rings, directions)."""
     features = polar_spectrum(windows, torch.ones_like(windows))
-    assert features.shape == (len(windows), FEATURES)
-    return (2 * features - 4).mean(0).view(RINGS, DIRECTIONS)
+    assert features.shape == (len(windows), SPECTRUM_FEATURES)
+    return (2 * features - 4).mean(0).view(SPECTRUM_RINGS, DIRECTIONS)
 
 
 @pytest.mark.parametrize("side", [64, 96, 128])
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
 def test_white_noise_is_flat_at_its_variance_for_any_window(side: int, sigma: float) -> None:
-    found = decades(white(side, sigma))
+    rings = decades(white(side, sigma))
     expected = 2 * torch.log10(torch.tensor(sigma))
-    assert float((found.mean() - expected).abs()) < 0.08
-    assert float((found[6:] - expected).abs().max()) < 0.25
+    assert float((rings.mean() - expected).abs()) < 0.08
+    assert float((rings[6:] - expected).abs().max()) < 0.25
 
 
 def test_a_gaussian_blur_falls_by_its_transfer_function() -> None:
@@ -43,8 +48,8 @@ def test_a_gaussian_blur_falls_by_its_transfer_function() -> None:
 def test_direction_is_told() -> None:
     windows = white(128, 0.15, 8)
     along_x = redegrade(windows, torch.from_numpy(gaussian(21, 0.3, 2.5)), 1)
-    found = decades(along_x)[8]
-    assert float(found[DIRECTIONS // 2] - found[0]) > 1.0
+    rings = decades(along_x)[8]
+    assert float(rings[DIRECTIONS // 2] - rings[0]) > 1.0
 
 
 def test_masked_pixels_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the stages share: images to train on, and a model that the first two stages have made."""
+"""Shared by the tests of the stages: training images, and a model of the first two stages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fidelity_model(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nano model for x1 that two steps of each of the first two stages have made."""
+    """A nano model for x1, two steps each of the first two stages."""
     from bigrestore.training.stages.stage import StageOptions, train_stage
 
     output = tmp_path_factory.mktemp("model") / "nano.safetensors"

@@ -6,20 +6,22 @@ import numpy as np
 import torch
 
 from bigrestore.degradation.degradation import psi_targets
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
+from bigrestore.model.nets.prior_gate import SEEN_SIGMA_PX
 from bigrestore.model.nets.reading.kernel_family import widths
-from bigrestore.model.nets.trust import SEEN_SIGMA_PX
 from bigrestore.training.data.codes import limited, misread, misread_kernels
 from bigrestore.training.data.pairs import known_of
 from bigrestore.training.stages.fidelity import LARGEST_ERROR, with_bounded_errors
 
 
 def kernels(scale: int, count: int = 200) -> torch.Tensor:
-    return psi_targets(draw(Recipe.load("default"), scale, count, np.random.default_rng(0)))["kernel"]
+    return psi_targets(draw_degradations(Recipe.load("default"), scale, count, np.random.default_rng(0)))[
+        "kernel"
+    ]
 
 
-def test_a_misread_kernel_has_the_width_that_was_asked_for() -> None:
+def test_a_misread_kernel_has_the_wanted_width() -> None:
     for scale in (1, 2):
         true = kernels(scale)
         sigma = widths(true)
@@ -52,8 +54,10 @@ def test_no_kernel_is_told_wider_than_a_run_tells() -> None:
         torch.testing.assert_close(told.sum((1, 2)), torch.ones(len(told)), atol=1e-4, rtol=0)
 
 
-def test_a_misreading_errs_as_said_and_keeps_what_it_does_not_read() -> None:
-    known = known_of(draw(Recipe.load("optics"), 1, 800, np.random.default_rng(2)), torch.device("cpu"))
+def test_a_misreading_errs_as_stated_and_keeps_the_rest() -> None:
+    known = known_of(
+        draw_degradations(Recipe.load("optics"), 1, 800, np.random.default_rng(2)), torch.device("cpu")
+    )
     wrong = misread(known, 1, np.random.default_rng(3))
     noisy = known.read_noise > 0
     ratio = torch.log(wrong.read_noise[noisy] / known.read_noise[noisy])

@@ -1,9 +1,9 @@
-"""Reading the images that networks are trained on, and splitting them by section.
+"""Reading training images, and splitting them by section.
 
-Training runs on machines that have little more than torch, numpy, pillow and tifffile, so nothing here knows
-of the lazy section reader. Training images are small enough to be held in memory whole, as uint8 or uint16
-grey; colour becomes luma, because the network is grey. What is held out for validation are whole files: two
-windows of one section look alike, and a figure on them would flatter the network.
+Training machines have little more than torch, numpy, pillow and tifffile, so this module avoids the lazy section
+reader. Training images fit into memory whole, as uint8 or uint16 grey; colour becomes luma for the grey network.
+Validation holds out whole files: two windows of one section look alike, and a figure on them would flatter the
+network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 IMAGE_SUFFIXES = TIFF_SUFFIXES | {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 VALIDATION_FOLDER = "val"
 TRAINING_SUFFIX = ".safetensors.train"
-"""End of the folders in which trainings keep their sheets: pictures of held-out images, never to be trained on."""
+"""End of the names of training folders. Their sheets show held-out images and are never trained on."""
 
 HOLD_OUT_EVERY = 12
 
@@ -64,7 +63,7 @@ class GreyImage:
 
 
 def group_of(name: str) -> str:
-    """Return the group that a file name belongs to: the part before the first `__`, else ''."""
+    """Return the group of a file name: the part before the first `__`, else ''."""
     head, mark, _ = name.partition("__")
     return head if mark else ""
 
@@ -72,8 +71,8 @@ def group_of(name: str) -> str:
 def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
     """List the training files below a folder, or of a list of files and folders, in a stable order.
 
-    Files in a folder named `val` are left out, unless that folder itself, or a file in it, was asked for:
-    a data folder with `train` and `val` side by side gives what is in `train`.
+    Files in a folder named `val` are left out, unless this folder or a file in it was asked for: a data folder with
+    `train` and `val` side by side gives `train`.
 
     Raises
     ------
@@ -83,24 +82,24 @@ def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
         There is no image (PNG, JPEG, TIFF, BMP, WebP) and no packed `.npz` file.
     """
     given = [source] if isinstance(source, str | Path) else list(source)
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in map(Path, given):
         if not entry.exists():
             raise InputMissingError(
                 f"The training data {entry} does not exist; give a folder of images or files."
             )
-        found.extend(_below(entry) if entry.is_dir() else [entry])
-    found = sorted(dict.fromkeys(found), key=lambda path: (path.name, str(path)))
-    if not found:
+        files.extend(_below(entry) if entry.is_dir() else [entry])
+    files = sorted(dict.fromkeys(files), key=lambda path: (path.name, str(path)))
+    if not files:
         where = ", ".join(map(str, given)) or "an empty list"
         raise InputError(
             f"There is no image in {where}; training takes PNG, JPEG, TIFF, BMP, WebP or a packed .npz file."
         )
-    return found
+    return files
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield the image files below a folder that are not in a validation folder, or a training's own, under it."""
+    """Yield the image files below a folder, without validation folders and training folders under it."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
@@ -146,12 +145,12 @@ def split_by_section(images: Sequence[GreyImage]) -> tuple[list[GreyImage], list
 
 
 def load_images(source: Path | str | Sequence[Path | str]) -> list[GreyImage]:
-    """Read every image that `find_images` lists, as grey arrays in memory.
+    """Read every image listed by `find_images` into memory, as grey arrays.
 
     Raises
     ------
     InputError
-        A file cannot be decoded, or its pixels are of a kind that training does not take.
+        A file cannot be decoded, or its kind of pixels is unknown.
     """
     images: list[GreyImage] = []
     for path in find_images(source):
@@ -187,31 +186,24 @@ def read_grey(path: Path) -> list[NDArray[Any]]:
         raise InputError(
             f"The training image {path} cannot be read ({error}); repair or remove it."
         ) from error
-    return [_to_storage(page, path) for page in _pages(np.asarray(raw), path)]
+    return [_to_storage(page, path) for page in _grey_pages(np.asarray(raw), path)]
 
 
 def _read_pillow(path: Path) -> NDArray[Any]:
     """Decode one file with pillow, as (h, w) or (h, w, 3 or 4)."""
-    with _unlimited_size(), Image.open(path) as image:
-        if image.mode in {"L", "RGB", "RGBA", "I;16", "I;16B", "F", "I"}:
-            return np.asarray(image)
-        if image.mode in {"1", "CMYK", "YCbCr", "LAB", "HSV"}:
-            return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
-        return np.asarray(image.convert("RGBA"))
-
-
-@contextmanager
-def _unlimited_size() -> Iterator[None]:
-    """Let pillow decode whole sections, which are larger than it takes for an attack."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # whole sections exceed pillow's limit
     try:
-        yield
+        with Image.open(path) as image:
+            if image.mode in {"L", "RGB", "RGBA", "I;16", "I;16B", "F", "I"}:
+                return np.asarray(image)
+            if image.mode in {"1", "CMYK", "YCbCr", "LAB", "HSV"}:
+                return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
+            return np.asarray(image.convert("RGBA"))
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _pages(raw: NDArray[Any], path: Path) -> list[NDArray[Any]]:
+def _grey_pages(raw: NDArray[Any], path: Path) -> list[NDArray[Any]]:
     """Return the 2-D grey pages of a decoded array, colour reduced to luma."""
     raw = raw.squeeze()
     if raw.ndim >= 3 and raw.shape[-1] in {3, 4}:
@@ -287,7 +279,7 @@ def pack(source: Path | str | Sequence[Path | str], output: Path | str) -> int:
 
 
 def _unpack(path: Path) -> Iterable[GreyImage]:
-    """Read the images of a file that `pack` wrote."""
+    """Read the images of a file written by `pack`."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = [str(name) for name in archive["names"]]

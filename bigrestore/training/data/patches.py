@@ -1,11 +1,10 @@
 """Where training patches come from: windows of clean sections, drawn by group, scale and worth.
 
-There is little cell-body stain among free images, so what there is must be used well: the stain nearest
-to BigBrain is drawn most, everything is also seen downscaled (a section of 1 um per pixel becomes one of
-4), and half of the patches get BigBrain's grey levels (background white, tissue median near 198 of 255).
-Dark stays on light: a network that has seen inverted tissue learns less about tissue. All choices that
-need looking at pixels are made once, when the images are loaded; a draw is then a look-up, and it depends
-on nothing but the random generator handed in, so that the data of step i depend only on (seed, i).
+Free images with a cell-body stain are few and must be used well. The stain nearest to BigBrain is drawn most,
+everything is also seen downscaled (a section of 1 um per pixel becomes one of 4), and half of the patches get
+BigBrain's grey levels (background white, tissue median near 198 of 255). Dark stays on light: a network trained on
+inverted tissue learns less about tissue. Choices by pixel values are made once, at loading; a draw is then a look-up
+and depends only on the random generator handed in: the data of step i depend only on (seed, i).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from bigrestore.training.data.windows import GreyLevels, WindowRule, area_downsc
 log = logging.getLogger(__name__)
 
 ELECTRON_MICROSCOPY = "em_"
-"""Groups whose names start so keep their grey levels: there is no white background to map."""
+"""Groups with these prefixes keep their grey levels: they have no white background to map."""
 
 GROUP_WEIGHTS: Mapping[str, float] = {
     "human_cortex_cellbody_inm1": 1.6,
@@ -43,7 +42,7 @@ GROUP_WEIGHTS: Mapping[str, float] = {
     "em_neural_mouse_tem": 0.15,
     "em_neural_rat_sem": 0.15,
 }
-"""How often a group is drawn, relative to the others; a group that is not listed has weight 1."""
+"""Relative frequency of each group; an unlisted group has weight 1."""
 
 SCALE_WEIGHTS: Mapping[float, float] = {1.0: 0.32, 0.75: 0.24, 0.5: 0.22, 0.35: 0.12, 0.25: 0.10}
 """Area-downscaling factors, and how often each is drawn; small ones hold few different windows."""
@@ -56,7 +55,7 @@ GROUP_SCALE_WEIGHTS: Mapping[str, Mapping[float, float]] = {
     "histology_he": {0.75: 0.2, 0.5: 0.45, 0.35: 0.2, 0.25: 0.15},
     "histology_purple_dsb2018": {0.75: 0.4, 0.5: 0.4, 0.35: 0.2},
 }
-"""Groups that are drawn at other factors than `SCALE_WEIGHTS`."""
+"""Groups drawn at other factors than `SCALE_WEIGHTS`."""
 
 TISSUE_TARGET = (195 / 255, 202 / 255)
 """BigBrain's median tissue grey; its background is 1."""
@@ -68,7 +67,7 @@ FEW_WINDOWS = 300
 """A group with fewer windows is drawn less, in proportion: a handful would be learned by heart."""
 
 NAMED_FILES = 3
-"""Files that a refusal names."""
+"""Most files named in a refusal."""
 
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
@@ -85,7 +84,7 @@ def step_generator(
 
 
 @attrs.frozen(eq=False)
-class _Level:
+class _ScaledImage:
     """One image at one downscaling factor, with the origins of its windows and its draw weight."""
 
     name: str
@@ -94,6 +93,12 @@ class _Level:
     pixels: NDArray[Any]
     origins: NDArray[np.int32]
     levels: GreyLevels
+
+    @property
+    def remappable(self) -> bool:
+        """Whether the image shows dark tissue on a light background, as far as its levels tell."""
+        light = self.levels.background > 0.5 and self.levels.tissue > 0.3 * self.levels.background
+        return light and not group_of(self.name).startswith(ELECTRON_MICROSCOPY)
 
 
 class PatchSource:
@@ -110,7 +115,7 @@ class PatchSource:
     group_weights, scale_weights, group_scale_weights : mapping, optional
         In place of the tables of this module.
     remap_probability : float
-        Share of the patches that get BigBrain's grey levels.
+        Share of the patches with BigBrain's grey levels.
     rule : WindowRule, optional
         What a window must have.
 
@@ -119,7 +124,7 @@ class PatchSource:
     UsageError
         A size, weight or probability is out of range.
     InputError
-        No image is left with a window of this size that holds enough sharp tissue.
+        No image has a window of this size with enough sharp tissue.
     """
 
     def __init__(
@@ -156,7 +161,7 @@ class PatchSource:
 
     @property
     def groups(self) -> dict[str, float]:
-        """Return the probability of each group that can be drawn."""
+        """Return the probability of each usable group."""
         total: dict[str, float] = defaultdict(float)
         for level, probability in zip(self._levels, self._probability, strict=True):
             total[level.group] += float(probability)
@@ -164,7 +169,7 @@ class PatchSource:
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the files that patches come from."""
+        """Return the names of the files in use."""
         return sorted({level.name for level in self._levels})
 
     @property
@@ -207,18 +212,14 @@ class PatchSource:
         picked = [self._levels[min(int(i), len(self._levels) - 1)] for i in chosen]
         crops = [self._crop(level, w, int(t)) for level, w, t in zip(picked, where, turns, strict=True)]
         tones = [
-            remap_curve(level.levels, median) if remapped and _can_remap(level) else None
+            remap_curve(level.levels, median) if remapped and level.remappable else None
             for level, remapped, median in zip(picked, remap, target, strict=True)
         ]
         if torch.device(device).type == "cpu":
             return _finish_on_cpu(crops, tones)
         return _finish_on_device(crops, tones, torch.device(device))
 
-    def at(self, step: int, n: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
-        """Draw the patches of one training step; they depend only on (seed, step)."""
-        return self.draw(n, step_rng(seed, step), device)
-
-    def _crop(self, level: _Level, where: float, turn: int) -> NDArray[Any]:
+    def _crop(self, level: _ScaledImage, where: float, turn: int) -> NDArray[Any]:
         """Cut one window and turn it by one of the eight symmetries of the square."""
         y, x = level.origins[int(where * len(level.origins))]
         crop = level.pixels[y : y + self.patch_px, x : x + self.patch_px]
@@ -226,7 +227,7 @@ class PatchSource:
             crop = crop.T
         return crop[:: -1 if turn & 2 else 1, :: -1 if turn & 4 else 1]
 
-    def _levels_of(self, image: GreyImage) -> list[_Level]:
+    def _levels_of(self, image: GreyImage) -> list[_ScaledImage]:
         """Downscale one image by the factors of its group and find the windows at each."""
         if self._group_weights.get(image.group, 1.0) == 0:
             return []
@@ -239,7 +240,7 @@ class PatchSource:
             height, width = pixels.shape
             origins = window_origins(maps, (height, width), self.patch_px, self._rule)
             if len(origins):
-                levels.append(_Level(image.name, image.group, factor, pixels, origins, maps.levels))
+                levels.append(_ScaledImage(image.name, image.group, factor, pixels, origins, maps.levels))
         return levels
 
     def _probabilities(self) -> NDArray[np.float64]:
@@ -271,7 +272,7 @@ class PatchSource:
         return float(self._group_scales.get(group, self._scale_weights)[factor])
 
     def _report(self, images: Sequence[GreyImage]) -> None:
-        """Say what was loaded, and refuse a set from which nothing can be drawn."""
+        """Log the loaded images, and refuse a set without any usable window."""
         if not self._levels:
             largest = max((min(image.pixels.shape) for image in images), default=0)
             names = sorted({image.name for image in images})
@@ -299,7 +300,7 @@ class PatchSource:
 
 
 def _as_images(source: Path | str | Sequence[Path | str] | Sequence[GreyImage]) -> list[GreyImage]:
-    """Load what is not loaded yet."""
+    """Load the images not loaded yet."""
     if isinstance(source, str | Path):
         return load_images(source)
     images = [entry for entry in source if isinstance(entry, GreyImage)]
@@ -307,14 +308,8 @@ def _as_images(source: Path | str | Sequence[Path | str] | Sequence[GreyImage]) 
     return images + (load_images(paths) if paths or not images else [])
 
 
-def _can_remap(level: _Level) -> bool:
-    """Say whether an image has dark tissue on a light background, as far as its levels tell."""
-    light = level.levels.background > 0.5 and level.levels.tissue > 0.3 * level.levels.background
-    return light and not group_of(level.name).startswith(ELECTRON_MICROSCOPY)
-
-
 def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the piecewise linear grey curve that gives an image BigBrain's levels.
+    """Return the piecewise linear grey curve from an image to BigBrain's levels.
 
     Parameters
     ----------
@@ -326,8 +321,8 @@ def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32],
     Returns
     -------
     inputs, outputs : ndarray, (n,), float32
-        Knots, increasing. The tissue median goes to `median` and the background to 1 where the contrast gain
-        that this needs is within `REMAP_SLOPE`; black stays at or above 0, and order is kept.
+        Knots, increasing. The tissue median goes to `median` and the background to 1 if the contrast gain lies within
+        `REMAP_SLOPE`; black stays at or above 0, and order is kept.
     """
     gap = max(levels.background - levels.tissue, 1e-3)
     slope = float(np.clip((1 - median) / gap, *REMAP_SLOPE))
@@ -339,7 +334,7 @@ def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32],
     return inputs, outputs
 
 
-def _table(
+def _grey_table(
     crop: NDArray[Any], tone: tuple[NDArray[np.float32], NDArray[np.float32]] | None
 ) -> NDArray[np.float32]:
     """Return the grey value of every storage value of a crop's dtype."""
@@ -356,7 +351,7 @@ def _finish_on_cpu(crops: Sequence[NDArray[Any]], tones: _Tones) -> Tensor:
     side = crops[0].shape[0]
     batch = np.empty((len(crops), 1, side, side), dtype=np.float32)
     for out, crop, tone in zip(batch, crops, tones, strict=True):
-        np.take(_table(crop, tone), crop, out=out[0], mode="clip")
+        np.take(_grey_table(crop, tone), crop, out=out[0], mode="clip")
     return torch.from_numpy(batch)
 
 
@@ -365,7 +360,9 @@ def _finish_on_device(crops: Sequence[NDArray[Any]], tones: _Tones, device: torc
     if any(crop.dtype != np.uint8 for crop in crops):
         return _finish_on_cpu(crops, tones).to(device)
     values = torch.from_numpy(np.stack(crops))
-    tables = torch.from_numpy(np.stack([_table(crop, tone) for crop, tone in zip(crops, tones, strict=True)]))
+    tables = torch.from_numpy(
+        np.stack([_grey_table(crop, tone) for crop, tone in zip(crops, tones, strict=True)])
+    )
     if device.type == "cuda":
         values, tables = values.pin_memory(), tables.pin_memory()
     flat = values.to(device, non_blocking=True).flatten(1).long()

@@ -1,9 +1,8 @@
-"""The running average of the weights, which is what is validated and shipped.
+"""The running average of the weights; it is validated and shipped.
 
-The average smooths away the noise of the last hundred or so steps. Early on it must forget faster, or it
-would still be full of the random start: the decay at update t is min(decay, (1 + t) / (10 + t)). Only weights
-that have just been measured on a batch and found sound are handed to `update` (see `train.guard`), so a step
-that is undone never leaves a trace in the average.
+The average smooths the noise of the last hundred or so steps. Early on it must forget the random start faster: the
+decay at update t is min(decay, (1 + t) / (10 + t)). Only weights of sound loss are averaged (see
+`bigrestore.training.loop.guard`), so an undone step leaves no trace.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bigrestore.errors import UsageError
 
@@ -37,11 +37,11 @@ class WeightAverage:
         self._parameters = list(parameters)
         self._average = [p.detach().float().clone() for p in self._parameters]
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take the present weights into the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._average, [p.detach().float() for p in self._parameters], 1 - decay)
+        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        follow(self._average, [p.detach().float() for p in self._parameters], None)
         self.updates += 1
 
     @torch.no_grad()

@@ -1,24 +1,24 @@
-"""The guard against single steps that throw a network off.
+"""The guard against single steps throwing a network off.
 
-Adam divides by the root of a running mean of squared gradients, so a weight moves by up to the full rate
-whatever the size of the gradient. Usually it moves by a tenth of that, in directions that cancel. When all
-weights of a filter agree, because one batch has a monstrous gradient or because the error is one that all
-of them can cure (the brightness of the whole patch), the filter's output moves by the rate times its number
-of inputs times their mean, in every layer at once, and a network without norm layers multiplies that up:
-measured, from a shift of 0.07 to one of 12 grey ranges in one step, in float32 as in bfloat16. The rates by
-fan-in of `train.loop` take away the cause; this is the net below it:
+Adam divides by the root of a running mean of squared gradients, so a weight moves by up to the full rate for any size
+of the gradient. Usually it moves by a tenth, in directions that cancel. Sometimes all weights of a filter agree: one
+batch has a monstrous gradient, or all of them can fix the same error (the brightness of the whole patch). Then the
+filter's output moves by the rate times its number of inputs times their mean, in every layer at once, and a network
+without norm layers multiplies this: measured, from a shift of 0.07 to one of 12 grey ranges in one step, in float32
+as in bfloat16. The rates by fan-in of `bigrestore.training.loop.loop` remove the cause; this is the net below:
 
-1. gradients are clipped at a multiple of a running quantile of their own norm (a fixed clip is no help
-   where the usual norm is far below it);
-2. a step whose loss or gradient is not finite, or whose loss has jumped, is not made;
-3. where the jump is there on the next batch too, it is the weights and not the batch: weights and optimiser
-   go back to the last snapshot, which is of weights whose loss was found sound *before* the copy was taken,
-   and go on at half the rate. When even those weights show the jump, the loss itself has changed (a new
-   term, another stage of a schedule), and the guard learns the new level instead of undoing for ever.
+1. Gradients are clipped at a multiple of a running quantile of their own norm. A fixed clip is no help far above the
+   usual norm.
+2. A step of infinite or undefined loss or gradient, or of a jump in the loss, is skipped.
+3. A jump on the next batch too comes from the weights, not from the batch: weights and optimiser go back to the last
+   snapshot, taken *after* its loss was found sound, and continue at half the rate. If even these weights show the
+   jump, the loss itself has changed (a new term, another stage of a schedule), and the guard learns the new level
+   instead of undoing for ever.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections import deque
@@ -37,6 +37,9 @@ from bigrestore.errors import DivergedError
 
 log = logging.getLogger(__name__)
 
+_NUMBERS = ("bad_in_a_row", "suspect", "skipped", "restored", "clipped", "rate_factor")
+"""Attributes of a guard in a checkpoint, beside its queues."""
+
 
 class Verdict(Enum):
     """What to do with a step once its loss is known."""
@@ -53,14 +56,13 @@ class GuardSettings:
     Attributes
     ----------
     window : int
-        Steps over which losses and gradient norms are remembered.
+        Remembered steps, for losses and gradient norms.
     minimum : int
         Steps before a loss can count as a jump and before clipping is relative.
     jump_deviations : float
-        Robust standard deviations (1.4826 times the median absolute deviation) above the running median that
-        make a jump.
+        Robust standard deviations (1.4826 times the median absolute deviation) of a jump above the running median.
     jump_share : float
-        The deviation is taken as at least this share of the median, so that a very even loss is no trap.
+        Least deviation, as a share of the median: a very even loss is no trap.
     clip_quantile, clip_factor : float
         Gradients are clipped at `clip_factor` times this quantile of their recent norms.
     first_clip : float
@@ -68,9 +70,9 @@ class GuardSettings:
     snapshot_every : int
         Steps between snapshots.
     skips_to_restore : int
-        Unusable steps in a row after which the last snapshot is restored.
+        Skipped steps in a row before the last snapshot is restored.
     restores_to_fail : int
-        Restorations within `window` steps after which training is given up.
+        Restorations within `window` steps before training is given up.
     """
 
     window: int = 200
@@ -100,10 +102,14 @@ class StepGuard:
     Attributes
     ----------
     rate_factor : float
-        What the learning rate is to be multiplied with: halved at every restoration, since weights that were
-        put back and meet the same rate are thrown off again, and doubled over about 700 sound steps up to 1.
+        Factor on the learning rate: halved at every restoration, because restored weights would be thrown off again
+        at the same rate, and doubled over about 700 sound steps up to 1.
     skipped, restored, clipped : int
-        Steps not made, restorations, and steps whose gradient was shortened, since the start of training.
+        Skipped steps, restorations, and steps of a clipped gradient, since the start of training.
+    bad_in_a_row : int
+        Skipped steps since the last made one.
+    suspect : bool
+        The last loss was a jump.
     """
 
     def __init__(
@@ -122,14 +128,14 @@ class StepGuard:
         self._losses: deque[float] = deque(maxlen=self.settings.window)
         self._norms: deque[float] = deque(maxlen=self.settings.window)
         self._restore_steps: deque[int] = deque(maxlen=self.settings.restores_to_fail)
-        self._bad_in_a_row = 0
-        self._suspect = False
+        self.bad_in_a_row = 0
+        self.suspect = False
         self._fresh_from_snapshot = False
         self._snapshot: tuple[list[Tensor], list[dict[str, Any]]] | None = None
         self._snapshot_step = -1
 
     def judge(self, step: int, loss: float) -> Verdict:
-        """Say what to do with a step, given the loss of the present weights on its batch.
+        """Decide on a step by the loss of the present weights on its batch.
 
         Parameters
         ----------
@@ -149,8 +155,8 @@ class StepGuard:
         DivergedError
             The network was put back too often within few steps.
         """
-        if self._bad_in_a_row >= self.settings.skips_to_restore:
-            return self._put_back(step, f"{self._bad_in_a_row} steps in a row could not be made")
+        if self.bad_in_a_row >= self.settings.skips_to_restore:
+            return self._put_back(step, f"{self.bad_in_a_row} steps in a row could not be made")
         if not math.isfinite(loss):
             return self._bad(step, "its loss is not a number" if math.isnan(loss) else "its loss is infinite")
         if not self._is_jump(loss):
@@ -163,9 +169,9 @@ class StepGuard:
             self._losses.clear()
             self._accept(loss)
             return Verdict.GO
-        if self._suspect:
+        if self.suspect:
             return self._put_back(step, f"the loss rose to {loss:.4g} on two batches in a row")
-        self._suspect = True
+        self.suspect = True
         self.skipped += 1
         log.info("step %d left out: the loss jumped to %.4g", step, loss)
         return Verdict.SKIP
@@ -176,21 +182,19 @@ class StepGuard:
         Returns
         -------
         float or None
-            Norm of all gradients before clipping; None where it is not finite, and then no step may be made.
+            Norm of all gradients before clipping; None if it is not finite: skip the step.
         """
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        total = get_total_norm(gradients)
+        clipped = [p for p in self._parameters if p.grad is not None]
+        total = get_total_norm([p.grad for p in clipped if p.grad is not None])
         norm = float(total)
         if not math.isfinite(norm):
             self._bad(step, "its gradient is not finite")
             return None
-        self._bad_in_a_row = 0
+        self.bad_in_a_row = 0
         limit = self.limit
         if norm > limit:
             self.clipped += 1
-            clip_grads_with_norm_(
-                [p for p in self._parameters if p.grad is not None], max_norm=limit, total_norm=total
-            )
+            clip_grads_with_norm_(clipped, max_norm=limit, total_norm=total)
         # What is remembered is capped too: one monstrous norm would otherwise raise the quantile for long,
         # but a lasting rise still raises it, by up to a factor of two per window.
         self._norms.append(min(norm, 2 * limit) if len(self._norms) >= self.settings.minimum else norm)
@@ -198,7 +202,7 @@ class StepGuard:
 
     @property
     def limit(self) -> float:
-        """Return the gradient norm above which the next step is clipped."""
+        """Return the gradient norm for clipping the next step."""
         if len(self._norms) < self.settings.minimum:
             return self.settings.first_clip
         return self.settings.clip_factor * float(np.quantile(self._norms, self.settings.clip_quantile))
@@ -209,8 +213,8 @@ class StepGuard:
         if self._snapshot is not None and step - self._snapshot_step < self.settings.snapshot_every:
             return
         weights = [p.detach().clone() for p in self._parameters]
-        moments = [_copy_state(self._optimiser.state.get(p, {})) for p in self._parameters]
-        self._snapshot = (weights, moments)
+        moments = [self._optimiser.state.get(p, {}) for p in self._parameters]
+        self._snapshot = (weights, copy.deepcopy(moments))
         self._snapshot_step = step
 
     @torch.no_grad()
@@ -228,38 +232,29 @@ class StepGuard:
             self._optimiser.state.clear()
             return False
         weights, moments = self._snapshot
-        for parameter, saved, state in zip(self._parameters, weights, moments, strict=True):
+        for parameter, saved, state in zip(self._parameters, weights, copy.deepcopy(moments), strict=True):
             parameter.copy_(saved)
-            self._optimiser.state[parameter] = _copy_state(state)
-            if not state:
-                del self._optimiser.state[parameter]
+            self._optimiser.state.pop(parameter, None)
+            if state:
+                self._optimiser.state[parameter] = state
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the guard remembers, without its snapshot: numbers only."""
+        """Return the guard's memory without its snapshot: numbers only."""
         return {
             "losses": list(self._losses),
             "norms": list(self._norms),
             "restore_steps": list(self._restore_steps),
-            "bad_in_a_row": self._bad_in_a_row,
-            "suspect": self._suspect,
-            "skipped": self.skipped,
-            "restored": self.restored,
-            "clipped": self.clipped,
-            "rate_factor": self.rate_factor,
+            **{name: getattr(self, name) for name in _NUMBERS},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what another guard remembered; the next sound step takes a new snapshot."""
+        """Load the memory of another guard; the next sound step takes a new snapshot."""
         self._losses = deque(state["losses"], maxlen=self.settings.window)
         self._norms = deque(state["norms"], maxlen=self.settings.window)
         self._restore_steps = deque(state["restore_steps"], maxlen=self.settings.restores_to_fail)
-        self._bad_in_a_row = int(state["bad_in_a_row"])
-        self._suspect = bool(state["suspect"])
-        self.skipped = int(state["skipped"])
-        self.restored = int(state["restored"])
-        self.clipped = int(state["clipped"])
-        self.rate_factor = float(state["rate_factor"])
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
         self._snapshot = None
 
     def _is_jump(self, loss: float) -> bool:
@@ -276,12 +271,12 @@ class StepGuard:
         """Note a sound step."""
         self._losses.append(loss)
         self.rate_factor = min(1.0, 1.001 * self.rate_factor)
-        self._suspect = False
+        self.suspect = False
         self._fresh_from_snapshot = False
 
     def _bad(self, step: int, why: str) -> Verdict:
-        """Note a step that cannot be made."""
-        self._bad_in_a_row += 1
+        """Count a skipped step."""
+        self.bad_in_a_row += 1
         self.skipped += 1
         log.warning("step %d left out: %s", step, why)
         return Verdict.SKIP
@@ -297,13 +292,8 @@ class StepGuard:
             )
         self.restored += 1
         self.rate_factor *= 0.5
-        self._bad_in_a_row = 0
-        self._suspect = False
+        self.bad_in_a_row = 0
+        self.suspect = False
         self._fresh_from_snapshot = True
         log.warning("step %d: %s; weights and optimiser go back to step %d", step, why, self._snapshot_step)
         return Verdict.RESTORE
-
-
-def _copy_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the optimiser state of one parameter."""
-    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}

@@ -1,7 +1,7 @@
 """What a training is asked for, looked at before anything is loaded.
 
-Reading a folder of sections takes minutes and a training takes hours: an absurd number, a place that the
-model cannot go to, or a card that would cover a text of the user's own must be a sentence at once.
+Reading a folder of sections takes minutes and a training takes hours: an absurd number, an unwritable model file, or
+a card in the place of a user's own text must be a sentence at once.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.training.loop.resume import refuse_existing
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """What the networks may compute in; everything else is float32."""
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    """Refuse a number that is not finite and above zero; None is no number and passes."""
-    if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
+    """Refuse a number not finite and above zero; None passes."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value > 0):
         raise UsageError(f"--{attribute.name} is {value}; give a number above 0.")
 
 
 def whole_number(least: int, most: int) -> Validator:
-    """Return a validator that takes whole numbers of a range, and None."""
+    """Return a validator for whole numbers of a range, and None."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -43,8 +44,8 @@ def whole_number(least: int, most: int) -> Validator:
     return check
 
 
-def one_of(*known: object) -> Validator:
-    """Return a validator that takes certain values only."""
+def known_value(*known: object) -> Validator:
+    """Return a validator for certain values."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if isinstance(value, bool) or value not in known:
@@ -60,21 +61,21 @@ class StageOptions:
     Attributes
     ----------
     preset : str
-        Name of a preset; only where the model is new.
+        Name of a preset, for a new model.
     scale : int
-        1, 2 or 4; only where the model is new.
+        1, 2 or 4, for a new model.
     steps, minutes : int or None, float or None
         Length of the training; exactly one is given.
     device : str
         "cpu", "cuda", "cuda:1", "mps".
     precision : str
-        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
+        Precision of the networks, "fp32" or "bf16"; everything else is float32.
     recipe : str
         Name or path of a degradation recipe.
     start : Path or None
         Checkpoint to start from instead of the output itself.
     prior : Path or None
-        Checkpoint whose generator to begin with, of the same or a smaller scale.
+        Checkpoint with the generator to begin with, of the same or a smaller scale.
     seed, batch, threads : int
         Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
     rate : float
@@ -83,12 +84,12 @@ class StageOptions:
         Go on from the last training checkpoint.
     """
 
-    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
-    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
+    preset: str = attrs.field(default="tiny", validator=known_value(*PRESETS))
+    scale: int = attrs.field(default=1, validator=known_value(*KERNEL_PX))
     steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
     minutes: float | None = attrs.field(default=None, validator=above_zero)
     device: str = "cpu"
-    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
+    precision: str = attrs.field(default="fp32", validator=known_value(*TRAINING_DTYPES))
     recipe: str = "default"
     start: Path | None = None
     prior: Path | None = None
@@ -99,8 +100,8 @@ class StageOptions:
     resume: bool = False
 
 
-def check_place(stage: str, output: Path, *, resume: bool) -> None:
-    """Refuse a model file that could not be written at the end, or whose training would cover something else.
+def check_model_place(stage: str, output: Path, *, resume: bool) -> None:
+    """Refuse an unwritable model file, or a training in the place of something else.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def check_place(stage: str, output: Path, *, resume: bool) -> None:
     output : Path
         Model file to be written; its card goes beside it, and its training into `OUTPUT.train/STAGE`.
     resume : bool
-        Whether a training that is there is gone on with.
+        Continue an existing training.
 
     Raises
     ------
@@ -136,12 +137,8 @@ def check_place(stage: str, output: Path, *, resume: bool) -> None:
 
 
 def _is_card(path: Path) -> bool:
-    """Say whether a text is a model card, by the line that every card has."""
+    """Tell whether a text is a model card, by a line of every card."""
     try:
         return "\nsha256 of the tensors: `" in path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

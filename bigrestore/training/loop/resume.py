@@ -1,9 +1,9 @@
-"""Training checkpoints: what a killed training goes on from.
+"""Training checkpoints, for resuming a killed training.
 
-A checkpoint appears under its name only when it is whole: it is written beside, flushed to the disk and
-renamed. The last two are kept, and loading takes the newest that passes the checksums of its own container,
-so that a disk that lied about a flush costs two minutes and not the training. They hold tensors, numbers,
-strings, lists and dictionaries only, and are read without unpickling anything else.
+A checkpoint appears under its name only when complete: it is written beside, flushed to the disk and renamed. The
+last two are kept. Loading takes the newest with valid checksums, so a disk with a false flush costs two minutes and
+not the training. Checkpoints hold tensors, numbers, strings, lists and dictionaries only, and nothing else is
+unpickled.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _NAME = re.compile(r"checkpoint-(\d{9})\.pt")
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in a directory, oldest first."""
-    found = [path for path in directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: path.name)
+    paths = [path for path in directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: path.name)
 
 
 def refuse_existing(directory: Path) -> None:
-    """Refuse to begin where a training is already.
+    """Refuse to begin over an existing training.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Pat
     except (OSError, RuntimeError) as error:
         if partial.is_file():
             partial.unlink()
-        raise _unwritable(path, error) from error
+        raise _checkpoint_error(path, error) from error
     return path
 
 
-def _unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
-    """Return the sentence for a checkpoint that cannot be written: why, and what there is to go on from."""
+def _checkpoint_error(path: Path, error: OSError | RuntimeError) -> OutputError:
+    """Return the error for an unwritable checkpoint: the reason, and the checkpoint to resume from."""
     # torch tells of its own container only; what the operating system said is the context of that.
     cause = error if isinstance(error, OSError) else error.__context__
     reason = str(error).partition("\n")[0]
@@ -97,7 +97,7 @@ def _unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Flush a rename to the disk, where directories can be opened."""
+    """Flush a rename to the disk, on systems with openable directories."""
     if os.name != "posix":
         return
     handle = os.open(directory, os.O_RDONLY)
@@ -113,7 +113,7 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
     Returns
     -------
     dict or None
-        The state that `save_checkpoint` was given; None where there is no checkpoint at all.
+        The state given to `save_checkpoint`; None without any checkpoint.
 
     Raises
     ------
@@ -122,14 +122,22 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
     """
     paths = list_checkpoints(directory)
     for path in reversed(paths):
-        fault = _fault(path)
-        if fault is None:
-            try:
+        try:
+            with zipfile.ZipFile(path) as container:
+                broken = container.testzip()
+            if broken is None:
                 state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-                fault = str(error).partition("\n")[0]
-            else:
                 return state
+            fault = f"checksum of {broken} does not agree"
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+        ) as error:
+            fault = str(error).partition("\n")[0]
         log.warning("the checkpoint %s is damaged (%s); trying the one before it", path, fault)
     if paths:
         raise InputError(
@@ -139,18 +147,8 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
     return None
 
 
-def _fault(path: Path) -> str | None:
-    """Say what is wrong with the container of a checkpoint; its members carry checksums."""
-    try:
-        with zipfile.ZipFile(path) as container:
-            broken = container.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        return str(error)
-    return None if broken is None else f"checksum of {broken} does not agree"
-
-
 def check_settings(saved: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:
-    """Refuse to resume a training that was started with other settings.
+    """Refuse to resume a training under other settings.
 
     Raises
     ------

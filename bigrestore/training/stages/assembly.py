@@ -15,6 +15,7 @@ import torch
 
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError
+from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data import detail
 from bigrestore.training.data.detail import DetailSource
@@ -25,7 +26,7 @@ from bigrestore.training.data.tilt import FOR_READING, FOR_RESTORING, TiltSettin
 from bigrestore.training.loop import adversary
 from bigrestore.training.loop.adversary import Adversary
 from bigrestore.training.loop.guard import GuardSettings
-from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages import bridge, estimator, fidelity, prior
 from bigrestore.training.stages.bridge import BridgeStage, conditional_critic_for
@@ -138,9 +139,9 @@ def build_stage(
     if name in ("bridge", "polish"):
         return _bridge_stage(name, material, model, info, options, settings)
     if name == "estimator":
-        sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
+        sizes = WINDOW_PX, estimator.ESTIMATOR_HELD_OUT, estimator.TOGETHER
         pairs = _pairs(material, 1, options, *sizes, tilt=material.read_tilt)
-        return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
+        return EstimatorStage(model, pairs, batch=options.batch or estimator.ESTIMATOR_BATCH), pairs
     return fidelity_stage(material, model, options)
 
 
@@ -148,9 +149,9 @@ def fidelity_stage(
     material: Material, model: Restorer, options: StageOptions
 ) -> tuple[FidelityStage, PairSource]:
     """Return the stage of the U-Net and where its data come from; the arguments are those of `build_stage`."""
-    sizes = fidelity.PATCH_PX, fidelity.HELD_OUT
+    sizes = fidelity.FIDELITY_PATCH_PX, fidelity.FIDELITY_HELD_OUT
     pairs = _pairs(material, model.scale, options, *sizes, tilt=material.restored_tilt)
-    batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
+    batch, dtype = options.batch or fidelity.FIDELITY_BATCH, TRAINING_DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
 
 
@@ -164,8 +165,8 @@ def _prior_stage(
         details,
         Adversary(critic, settings.rate_at),
         seed=options.seed,
-        batch=options.batch or prior.BATCH,
-        dtype=DTYPES[options.precision],
+        batch=options.batch or prior.PRIOR_BATCH,
+        dtype=TRAINING_DTYPES[options.precision],
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )
     return stage, details
@@ -179,7 +180,7 @@ def _bridge_stage(
     options: StageOptions,
     settings: LoopSettings,
 ) -> tuple[BridgeStage, PairSource]:
-    pairs = _pairs(material, model.scale, options, bridge.PATCH_PX, bridge.HELD_OUT)
+    pairs = _pairs(material, model.scale, options, bridge.BRIDGE_PATCH_PX, bridge.BRIDGE_HELD_OUT)
     held_out = _details(material, model, options).measured(prior.MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
@@ -188,8 +189,8 @@ def _bridge_stage(
         Adversary(critic, settings.rate_at),
         texture_features(held_out),
         seed=options.seed,
-        batch=options.batch or bridge.BATCH,
-        dtype=DTYPES[options.precision],
+        batch=options.batch or bridge.BRIDGE_BATCH,
+        dtype=TRAINING_DTYPES[options.precision],
         frozen_share=bridge.FROZEN_SHARE if name == "bridge" else 0.0,
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )

@@ -1,17 +1,17 @@
-"""Stages 3 and 4: the prior learns to say what the data say, and the data to speak the prior's language.
+"""Stages 3 and 4: join the prior to the U-Net.
 
-Trained are the latent head, which reads codes off the U-Net's bottleneck, the channel-split transforms and the
-shares, which let the U-Net's features into the generator, and late, slowly, the generator itself: frozen for
-the first 70 % of `bridge`, then at a hundredth of the rate that it was trained at, so that it does not forget
-tissue; in `polish` all at a small rate. The U-Net and the estimator never move. Realness 0 is to the bit what
-fidelity training made, so nothing here has a loss on y0.
+Trained are the latent head (reads codes off the U-Net's bottleneck), the channel-split transforms and the shares (let
+the U-Net's features into the generator), and late, slowly, the generator itself: frozen for the first 70 % of
+`bridge`, then at a hundredth of its former rate, so it does not forget tissue; in `polish` all at a small rate. The
+U-Net and the estimator never move. Realness 0 stays the result of fidelity training to the bit, so nothing here has a
+loss on y0.
 
-The output y1 = y0 + generator is held to the target by a Charbonnier and the local-artifact loss, to the
-look of tissue under this input by a conditional critic (hinge) and its features, and its codes to the prior's by
-their maximum mean discrepancy. What it has more than the target of a pattern of period 2 px, too faint for the critic, is
-penalised. As in fidelity training both sides are looked at after the low-frequency lock: a critic would tell them apart
-by a shading that nothing in the input tells. Only the interior of a patch is judged: at its rim the generator has no
-halo. The critic sees it from a drawn phase of the generator's grid on.
+Losses on the output y1 = y0 + generator: a Charbonnier and the local-artifact loss to the target, a conditional
+critic (hinge) and its features for the look of tissue under this input, and the maximum mean discrepancy of its codes
+to the prior's. A pattern of period 2 px beyond the target's, too faint for the critic, is penalised. As in fidelity
+training both sides are compared after the low-frequency lock: a critic would tell them apart by a shading absent from
+the input. Only the interior of a patch is judged: at its rim the generator has no halo. The critic sees it from a
+drawn phase of the generator's grid on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.errors import UsageError
@@ -36,9 +37,8 @@ from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNetOutput
-from bigrestore.training.data.codes import drawn_codes, encode, read, shown_masks
-from bigrestore.training.data.detail import DETAIL_SIGMA_PX, cut_patches, low_pass
-from bigrestore.training.data.detail import PATCH_PX as DETAIL_PX
+from bigrestore.training.data.codes import drawn_codes, encode, estimate_codes, shown_masks
+from bigrestore.training.data.detail import DETAIL_PATCH_PX, DETAIL_SIGMA_PX, cut_patches, low_pass
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
@@ -54,16 +54,16 @@ from bigrestore.training.stages.losses import (
     nyquist_db,
     nyquist_lines,
     nyquist_penalty,
-    psnr,
+    psnr_of_each,
 )
 from bigrestore.training.stages.prior import sample_patches
 
-PATCH_PX, RIM_PX = 112, 16
-"""Side of the patches, and of the rim that is not judged, input pixels."""
-BATCH = 4
-HELD_OUT = 40
+BRIDGE_PATCH_PX, RIM_PX = 112, 16
+"""Side of the patches, and of the unjudged rim, input pixels."""
+BRIDGE_BATCH = 4
+BRIDGE_HELD_OUT = 40
 FROZEN_SHARE = 0.7
-"""Share of the schedule of `bridge` for which the prior stays as it was trained."""
+"""Share of the schedule of `bridge` with a frozen prior."""
 RATE_FACTORS = {
     "latent_head.*": 4.0,
     "*.bridge.*": 1.0,
@@ -71,20 +71,21 @@ RATE_FACTORS = {
     "*.coupling.*": 4.0,
     "prior.*": 0.04,
 }
-"""Relative to the rate of 5e-4 of the transforms. The weights of the head and of the coupling have an equalised learning
-rate, which asks for the prior's 2e-3; the prior goes on at a hundredth of that. At a tenth its unconditional samples
-drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of an hour."""
-CHOICE_STREAM, CODE_STREAM = 7, 8
+"""Relative to the rate of 5e-4 of the transforms. The weights of the head and of the coupling have an equalised
+learning rate and need the prior's 2e-3; the prior continues at a hundredth of it. At a tenth its unconditional
+samples drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of
+an hour."""
+BRIDGE_STREAM, CODE_STREAM = 7, 8
 AVERAGE_DECAY = 0.999
 CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 1.0, 1.0, 0.1, 0.05
-"""Weights of the losses. The gradient of the lines at Nyquist is several times that of the features where they stand out by
-20 dB, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
-SHOWN = 8
+"""Weights of the losses. The gradient of lines at Nyquist standing out by 20 dB is several times that of the
+features, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
+BRIDGE_SHOWN = 8
 
 
 def is_bridge(name: str) -> bool:
-    """Return whether a parameter of the generator joins it to the U-Net, or its phases: what all of `bridge` trains."""
+    """Return whether a parameter of the generator joins it to the U-Net, or its phases; `bridge` trains these."""
     return name.startswith(("shares.", "coupling.")) or ".bridge." in name
 
 
@@ -95,7 +96,7 @@ class Outputs:
     Attributes
     ----------
     base, y0, y1, target : Tensor, (N, 1, H, W)
-        Interpolation, output at realness 0 and 1, and what it should be.
+        Interpolation, output at realness 0 and 1, and target.
     w_field : Tensor, (N, L, h, w)
         Latent codes.
     """
@@ -108,12 +109,12 @@ class Outputs:
 
 
 class BridgeStage:
-    """What the training loop asks for, for what lies between a trained U-Net and a trained prior.
+    """The stage between a trained U-Net and a trained prior, for the training loop.
 
     Parameters
     ----------
     model : Restorer
-        With a U-Net and a prior that were trained.
+        With a trained U-Net and a trained prior.
     pairs : PairSource
         Where pairs come from.
     adversary : Adversary
@@ -125,9 +126,9 @@ class BridgeStage:
     dtype : torch.dtype
         What U-Net, generator and critic compute in.
     frozen_share : float
-        Share of the schedule for which the prior is frozen: 0.7 for `bridge`, 0 for `polish`.
+        Share of the schedule with a frozen prior: 0.7 for `bridge`, 0 for `polish`.
     kept : mapping
-        Metadata of the model that it keeps: the halo at realness 0.
+        Metadata kept from the model: the halo at realness 0.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class BridgeStage:
         reference: Tensor,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = BRIDGE_BATCH,
         dtype: torch.dtype = torch.float32,
         frozen_share: float = FROZEN_SHARE,
         kept: Mapping[str, Any] | None = None,
@@ -155,20 +156,22 @@ class BridgeStage:
         self._trained = nn.ModuleDict({"latent_head": self._head, "prior": self._prior})
         self._trained.requires_grad_(True)
         self._averaged = copy.deepcopy(self._trained).requires_grad_(False)
+        self._follow = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
         self._before = self._alone()
         self._own = [p for name, p in self._prior.named_parameters() if not is_bridge(name)]
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained modules."""
         return self._trained
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Teach the critic, then return the losses, the total first."""
-        self._follow()
+        # The running average, the judge of artifacts, follows the weights.
+        self._follow(list(self._averaged.parameters()), list(self._trained.parameters()), None)
         for parameter in self._own:
             parameter.requires_grad_(progress >= self._frozen_share)
         pairs = self.pairs.at(step, self.batch)
-        rng = step_rng(self.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.seed, step, BRIDGE_STREAM)
         valid = shown_masks(pairs, rng)
         codes = drawn_codes(self.model, pairs.known, rng)
         with torch.no_grad():
@@ -182,7 +185,10 @@ class BridgeStage:
             for side in (y1, averaged, pairs.target)
         ]
         y1, averaged, target = (self._interior(side) for side in locked)
-        corners = self._corners(rng)
+        # Windows of the critic begin about the interior's corner, at every phase of the grid alike.
+        phases = self.model.preset.unshuffle * self.model.scale
+        first = RIM_PX * self.model.scale - phases // 2
+        corners = first + rng.integers(0, phases, (self.batch, 2))
         shown = (cut_patches(side, corners, y1.shape[-1]) for side in (locked[0], locked[2], base))
         parts = self._judged(*shown, step=step, progress=progress)
         parts["nyquist"] = nyquist_penalty(y1, target)
@@ -203,20 +209,20 @@ class BridgeStage:
     def validate(self) -> dict[str, float]:
         """Return gains, sharpness, lines at Nyquist and distances from the targets of y0 and y1, and of free samples."""
         pairs = self.pairs.held_out()
-        made = [self._held_out(start) for start in range(0, len(pairs.target), SHOWN)]
+        made = [self._held_out(start) for start in range(0, len(pairs.target), BRIDGE_SHOWN)]
         target = self._interior(pairs.target)
         enlarged = catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1)
-        start = psnr(self._interior(enlarged), target)
+        start = psnr_of_each(self._interior(enlarged), target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         texture, sharpness, lines = self._texture(pairs.target), _sharpness(target), nyquist_lines(target)
         figures = {}
         for name in ("y0", "y1"):
             y = torch.cat([getattr(outputs, name) for outputs in made]).clamp(0, 1)
             inner = self._interior(y)
-            figures[f"gain_{name}"] = float((psnr(inner, target) - start)[changed].mean())
+            figures[f"gain_{name}"] = float((psnr_of_each(inner, target) - start)[changed].mean())
             figures[f"sharpness_{name}"] = float(_sharpness(inner) / sharpness)
             figures[f"frechet_{name}"] = frechet_distance(self._texture(y), texture)
-            figures[f"nyquist_db_{name}"] = nyquist_db(inner, lines, SHOWN)
+            figures[f"nyquist_db_{name}"] = nyquist_db(inner, lines, BRIDGE_SHOWN)
         return {**figures, "frechet_prior": self._alone(), "frechet_prior_before": self._before}
 
     def _alone(self) -> float:
@@ -229,12 +235,17 @@ class BridgeStage:
         """Return held-out pairs, one a column: interpolated, realness 0, realness 1, target."""
         outputs = self._held_out(0)
         pairs = self.pairs.held_out()
-        rows = (catmull_rom(pairs.degraded[:SHOWN], self.model.scale), outputs.y0, outputs.y1, outputs.target)
+        rows = (
+            catmull_rom(pairs.degraded[:BRIDGE_SHOWN], self.model.scale),
+            outputs.y0,
+            outputs.y1,
+            outputs.target,
+        )
         picture = torch.cat([torch.cat([*row[:, 0]], dim=1) for row in rows]).clamp(0, 1)
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained modules."""
+        """Return the state beside the trained modules for a checkpoint."""
         rest = {
             name: tensor
             for name, tensor in self.model.state_dict().items()
@@ -243,7 +254,7 @@ class BridgeStage:
         return {"adversary": self.adversary.state(), "averaged": self._averaged.state_dict(), "model": rest}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.adversary.load_state(state["adversary"])
         self._averaged.load_state_dict(state["averaged"])
         self.model.load_state_dict(state["model"], strict=False)
@@ -255,12 +266,6 @@ class BridgeStage:
             self.model, self.pairs.held_out().degraded, realness=1.0, from_px=least
         )
         save_model(path, self.model, {**self._kept, "halo_prior_px": halo_px, "halo_prior_errors": errors})
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Let the running average, which judges artifacts, follow the weights."""
-        for average, weights in zip(self._averaged.parameters(), self._trained.parameters(), strict=True):
-            average.lerp_(weights, 1 - AVERAGE_DECAY)
 
     def _detailed(
         self, modules: nn.ModuleDict, y0: Tensor, out: UNetOutput, z: int, origins: Tensor
@@ -276,15 +281,10 @@ class BridgeStage:
         rim = RIM_PX * self.model.scale
         return image[..., rim:-rim, rim:-rim]
 
-    def _corners(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw where the critic's windows begin, (batch, 2): about the interior's corner, at every phase alike."""
-        phases = self.model.preset.unshuffle * self.model.scale
-        return RIM_PX * self.model.scale - phases // 2 + rng.integers(0, phases, (self.batch, 2))
-
     def _judged(
         self, y1: Tensor, target: Tensor, base: Tensor, *, step: int, progress: float
     ) -> dict[str, Tensor]:
-        """Make the critic's step, and return what it then thinks of y1."""
+        """Make the critic's step, and return its new judgement of y1."""
         critic = self.adversary.critic
         with torch.autocast(base.device.type, self.dtype, enabled=self.dtype != torch.float32):
             judged_real, judged_made = critic(target, base)[0], critic(y1.detach(), base)[0]
@@ -311,12 +311,12 @@ class BridgeStage:
         return code_discrepancy(codes[chosen], wanted)
 
     def _held_out(self, start: int) -> Outputs:
-        """Return what the network makes of eight held-out pairs under codes that it reads itself."""
+        """Return the outputs for eight held-out pairs under codes of the model's own estimates."""
         everything = self.pairs.held_out()
-        part = slice(start, start + SHOWN)
+        part = slice(start, start + BRIDGE_SHOWN)
         degraded, valid = everything.degraded[part], everything.valid[part]
         kernel, target = everything.known.kernel[part], everything.target[part]
-        psi, filters = encode(self.model, read(self.model, degraded, valid))
+        psi, filters = encode(self.model, estimate_codes(self.model, degraded, valid))
         base, y0, out = self.model.fidelity(degraded, valid, psi, filters, self.dtype)
         origins = torch.zeros(len(degraded), 2, dtype=torch.int64)
         y1, w_field = self._detailed(self._trained, y0, out, start, origins)
@@ -327,13 +327,13 @@ class BridgeStage:
         """Return the features of the detail of images, four windows of the interior of each."""
         smooth = low_pass(images, DETAIL_SIGMA_PX * self.model.scale)
         detail = self._interior(images - smooth)
-        size = min(DETAIL_PX, detail.shape[-1])
+        size = min(DETAIL_PATCH_PX, detail.shape[-1])
         ends = (slice(0, size), slice(detail.shape[-1] - size, None))
         return texture_features(torch.cat([detail[..., y, x] for y in ends for x in ends]))
 
 
 def _sharpness(images: Tensor) -> Tensor:
-    """Return the root mean square of the finest band: what a pixel differs by from its 3x3 mean."""
+    """Return the root mean square of the finest band: the difference of a pixel from its 3x3 mean."""
     return (images - local_mean(images, 3)).square().mean().sqrt()
 
 

@@ -1,13 +1,11 @@
-"""The model card: what a checkpoint was made of, how long, on what, and what it reached, in words.
+"""The model card: parts, length, data and figures of a training, in words.
 
-It is written from the checkpoint's own metadata beside every trained model, so that nothing in it is typed
-by hand but what nobody can measure: where the images came from and under which licence. That is read from
-a file `SOURCES.md` in the data folder where there is one.
+It is written from the checkpoint's own metadata beside every trained model; only unmeasurable facts are typed by
+hand: origin and licence of the images. They come from an optional file `SOURCES.md` in the data folder.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,10 @@ from bigrestore.core.files import whole_file
 
 STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
 SOURCES_NAME = "SOURCES.md"
-_SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
 def sources_of(data: Path) -> str | None:
-    """Return what a folder of images says of where they come from; None where it says nothing."""
+    """Return the text on the origin of a folder's images, or None."""
     sources = data / SOURCES_NAME
     return sources.read_text(encoding="utf-8") if sources.is_file() else None
 
@@ -43,14 +40,18 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     info : dict
         Metadata of the checkpoint.
     sources : str, optional
-        Markdown that names the images and their licences.
+        Markdown with the images and their licences.
     """
+    with_prior = f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
+    realness = (
+        f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
+    )
     lines = [
         f"# {name}",
         "",
         f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
-        f"{info['halo_px']} px{_prior_halo(info)}, alignment {info['alignment_px']} px, "
-        f"{'with' if info['prior'] else 'without'} a generative prior{_realness(info)}.",
+        f"{info['halo_px']} px{with_prior}, alignment {info['alignment_px']} px, "
+        f"{'with' if info['prior'] else 'without'} a generative prior{realness}.",
         "",
         f"sha256 of the tensors: `{info['sha256']}`",
     ]
@@ -62,43 +63,8 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     return "\n".join(lines)
 
 
-def put_section(card: Path, title: str, body: str) -> None:
-    """Put a section that was measured after the training into a card, in the place of an older one of its title.
-
-    It comes before `Data`, which ends a card.
-
-    Parameters
-    ----------
-    card : Path
-        A card that `write_card` wrote.
-    title : str
-        Of the section, a heading of the second level.
-    body : str
-        Its Markdown; headings in it are of the third level or lower.
-    """
-    parts = _SECTION.split(card.read_text(encoding="utf-8").rstrip("\n"))
-    kept = [part for part in parts if part.split("\n", 1)[0] != f"## {title}"]
-    at = next((i for i, part in enumerate(kept) if part.split("\n", 1)[0] == "## Data"), len(kept))
-    kept.insert(at, f"## {title}\n\n{body}")
-    text = "\n\n".join(part.strip("\n") for part in kept) + "\n"
-    with whole_file(card) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def _prior_halo(info: dict[str, Any]) -> str:
-    """Return what to say of the halo with the prior at work."""
-    return f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
-
-
-def _realness(info: dict[str, Any]) -> str:
-    """Return what to say of the realness that the model states."""
-    return (
-        f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
-    )
-
-
 def _adaptation_lines(record: dict[str, Any]) -> list[str]:
-    """Return on what a model was adapted, and from which model."""
+    """Return the sections and the start of an adaptation."""
     lines = [
         "",
         "## Adaptation",
@@ -122,7 +88,7 @@ def _adaptation_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:
-    """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
+    """Return the facts of a stage: time, machine, settings, data shares, held-out figures."""
     shares = ", ".join(
         f"{group or 'no group'} {100 * share:.1f} %" for group, share in record["groups"].items()
     )
@@ -141,7 +107,7 @@ def _stage_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _effort(record: dict[str, Any]) -> str:
-    """Return how long a training was, and on what."""
+    """Return length, settings and machine of a training."""
     return (
         f"{record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
         f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}"

@@ -1,9 +1,9 @@
-"""Is the prior copying its training data? Each sample beside the training window that is most like it.
+"""Is the prior copying its training data? Compares each sample with its nearest training window.
 
-Patches are compared by what the eye takes for a copy: their coarse form, averaged over 4 x 4 pixels, of mean
-zero and unit length, so that the correlation counts, over all eight symmetries of the square. What is near
-is relative: the mean best correlation of the samples is given beside that of held-out patches, which cannot
-be copies. Samples that are nearer to the training windows than held-out tissue is are a sign of copying.
+Patches are compared like copies by eye: in coarse form, averaged over 4 x 4 pixels, of zero mean and unit length, by
+correlation over all eight symmetries of the square. Nearness is relative: the mean best correlation of the samples
+stands beside that of held-out patches, which cannot be copies. Samples nearer to the training windows than held-out
+tissue are a sign of copying.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from bigrestore.training.loop.sheet import compose_sheet
 
-CELL_PX = 4
-TISSUE_GREY = 0.7
-"""Grey on which detail is shown, in its true contrast."""
+COARSE_PX = 4
+SHOWN_GREY = 0.7
+"""Grey background of shown detail, in its true contrast."""
 
 
 class WindowIndex:
@@ -35,7 +35,7 @@ class WindowIndex:
         self._forms = coarse_form(windows.cpu())
 
     def nearest(self, detail: Tensor) -> tuple[Tensor, Tensor]:
-        """Return for each patch the window that is most like it in any of the eight symmetries.
+        """Return for each patch the nearest window in any of the eight symmetries.
 
         Parameters
         ----------
@@ -53,15 +53,15 @@ class WindowIndex:
         likeness = likeness.view(8, len(detail), -1)
         best, which = likeness.transpose(0, 1).flatten(1).max(dim=1)
         count = len(self._windows)
-        found = [
+        windows = [
             turn_back(self._windows[int(i) % count][None].float(), int(i) // count)[0] for i in which.tolist()
         ]
-        return best, torch.stack(found)
+        return best, torch.stack(windows)
 
 
 def coarse_form(detail: Tensor) -> Tensor:
     """Return (N, d): patches averaged over cells of 4 x 4 pixels, less their mean, of unit length."""
-    form = F.avg_pool2d(detail.float(), CELL_PX).flatten(1)
+    form = F.avg_pool2d(detail.float(), COARSE_PX).flatten(1)
     form = form - form.mean(1, keepdim=True)
     return F.normalize(form, dim=1)
 
@@ -81,7 +81,7 @@ def turn_back(patches: Tensor, index: int) -> Tensor:
 def nearest_sheet(samples: Tensor, neighbours: Tensor, columns: int = 4) -> NDArray[np.uint8]:
     """Return a picture of samples, each with its nearest window on its right, `columns` pairs in a row."""
     images = [
-        (TISSUE_GREY + detail[0]).numpy(force=True)
+        (SHOWN_GREY + detail[0]).numpy(force=True)
         for pair in zip(samples.cpu(), neighbours, strict=True)
         for detail in pair
     ]

@@ -1,13 +1,13 @@
 """Stage 1: the U-Net and the interpolation learn to undo a known degradation.
 
-The code psi that conditions the network is the truth, a misreading, or dropped (`train.codes`): the network learns to
-use good knowledge, to bear the errors of a reading, and to work without any.
+The network's code psi is the truth, a misestimate, or dropped (`bigrestore.training.data.codes`): it learns to use
+good knowledge, to bear the errors of an estimate, and to work without any.
 
-The losses look at output and target after the low-frequency lock, which will act on every output: regional
-grey is the input's business, and the shading and banding of a scan, which nothing in it tells, would
-otherwise be a quarter of the loss and push all weights of the network into one direction. A tenth of the
-loss looks before the lock, so that the network does not lean on it. The rim of a patch counts like the rest:
-convolutions pad with zeros there, as they do at the border of a section, where no halo hides it.
+The losses compare output and target after the low-frequency lock, part of every restoration: regional grey is the
+input's business. Shading and banding of a scan, unknowable from the input, would otherwise be a quarter of the loss
+and push all weights of the network into one direction. A tenth of the loss looks before the lock, so the network does
+not lean on it. The rim of a patch counts like the rest: convolutions pad with zeros there, as at the border of a
+section, without a halo to hide it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,27 @@ from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_m
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.stages.halo import measure_halo
-from bigrestore.training.stages.losses import charbonnier, fft_amplitude_l1, nyquist_penalty, psnr, pyramid_l1
+from bigrestore.training.stages.losses import (
+    charbonnier,
+    fft_amplitude_l1,
+    nyquist_penalty,
+    psnr_of_each,
+    pyramid_l1,
+)
 
-PATCH_PX = 96
-BATCH = 8
-HELD_OUT = 32
-CHOICE_STREAM = 2
+FIDELITY_PATCH_PX = 96
+FIDELITY_BATCH = 8
+FIDELITY_HELD_OUT = 32
+FIDELITY_STREAM = 2
 MISREAD_SEED = 11
 SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
-"""From this share of the training on, errors up to this grey value count by their square: PSNR asks for means, and the
-medians that an L1 leads to lose what is rare, such as the crown of an edge that noise hides."""
-NYQUIST = 0.01
+"""From this share of the training on, errors up to this grey value count by their square. PSNR asks for means; the
+medians of an L1 lose rare detail, such as the crown of an edge in noise."""
+FIDELITY_NYQUIST = 0.01
 """Weight of the penalty on lines at Nyquist: the head shuffles several pixels out of a node, and they must fit together."""
 LARGEST_ERROR = 0.06
-"""Mean error of a patch, in grey values 0..1, beyond which it counts no more."""
+"""Largest mean error of a patch that still counts more, in grey values 0..1."""
 LOG_SCALE_RANGE = (-7.0, 2.0)
 """The Laplace scale is kept above a quarter of a grey level of 8 bits: one perfect patch had a loss of 1e8."""
 
@@ -73,7 +79,7 @@ class FidelityStage:
         pairs: PairSource,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = FIDELITY_BATCH,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.pairs, self.seed, self.batch, self.dtype = model, pairs, seed, batch, dtype
@@ -81,13 +87,13 @@ class FidelityStage:
         model.estimator.requires_grad_(False)
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained module."""
         return self.model.unet
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of one step, the total first."""
         pairs = self.pairs.at(step, self.batch)
-        rng = step_rng(self.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.seed, step, FIDELITY_STREAM)
         valid = shown_masks(pairs, rng)
         psi, filters = drawn_codes(self.model, pairs.known, rng)
         _, y, out = self.model.fidelity(pairs.degraded, valid, psi, filters, self.dtype)
@@ -97,7 +103,7 @@ class FidelityStage:
     def validate(self) -> dict[str, float]:
         """Return the mean PSNR gain over Catmull-Rom on the held-out pairs: told the truth, a misreading, or nothing."""
         pairs = self.pairs.held_out()
-        start = psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
+        start = psnr_of_each(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         figures = {}
         oracle = encode(self.model, pairs.known)
@@ -108,7 +114,9 @@ class FidelityStage:
         ):
             _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
             y = low_frequency_lock(y, pairs.degraded, pairs.valid, pairs.known.kernel, self.model.scale)
-            figures[f"gain_{name}"] = float((psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
+            figures[f"gain_{name}"] = float(
+                (psnr_of_each(y.clamp(0, 1), pairs.target) - start)[changed].mean()
+            )
         return figures
 
     @torch.no_grad()
@@ -122,11 +130,11 @@ class FidelityStage:
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained module."""
+        """Return the state beside the trained module for a checkpoint."""
         return {"basis": self.model.basis.state_dict(), "estimator": self.model.estimator.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.model.basis.load_state_dict(state["basis"])
         self.model.estimator.load_state_dict(state["estimator"])
 
@@ -136,7 +144,7 @@ class FidelityStage:
         save_model(path, self.model, {"halo_px": halo_px, "halo_errors": errors})
 
     def _misread(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return codes and filters of the held-out pairs with errors that are always the same."""
+        """Return codes and filters of the held-out pairs with fixed errors."""
         return encode(self.model, misread(pairs.known, self.model.scale, np.random.default_rng(MISREAD_SEED)))
 
     def _losses(
@@ -151,7 +159,10 @@ class FidelityStage:
         log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
         distance = (restored - target).abs().detach() + 1e-3
         parts = {
-            "charbonnier": _closeness(restored, target, progress),
+            # First all but an L1, at last all but a square, of like gradients.
+            "charbonnier": charbonnier(restored, target)
+            if progress < SQUARED_FROM
+            else 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON),
             "unlocked": charbonnier(y, target),
             "pyramid": pyramid_l1(restored, target),
             "fft": fft_amplitude_l1(restored, target),
@@ -166,7 +177,7 @@ class FidelityStage:
             + 0.05 * parts["fft"]
             + 0.5 * parts["redegrade"]
             + 0.01 * parts["laplace"]
-            + NYQUIST * parts["nyquist"]
+            + FIDELITY_NYQUIST * parts["nyquist"]
         )
         if shape_maps is not None:
             parts["shape"] = shape_maps.square().mean()
@@ -175,18 +186,11 @@ class FidelityStage:
 
 
 def with_bounded_errors(y: Tensor, target: Tensor) -> Tensor:
-    """Return outputs, (N, 1, H, W), whose mean error is scaled down to `LARGEST_ERROR` where it is larger.
+    """Return outputs, (N, 1, H, W), their mean error scaled down to at most `LARGEST_ERROR`.
 
-    A wide kernel that is misread makes ringing of tens of grey levels. One such patch would outweigh the batch, and
-    the guard would leave the step out; but a network must learn to distrust what it is told there.
+    A misestimated wide kernel makes ringing of tens of grey levels. One such patch would outweigh the batch, and the
+    guard would skip the step; but the network must learn to distrust its code there.
     """
     apart = y - target
     size = apart.detach().abs().mean((1, 2, 3), keepdim=True)
     return target + apart * (LARGEST_ERROR / size.clamp_min(LARGEST_ERROR))
-
-
-def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
-    """Return the Charbonnier loss: first all but an L1, at last all but a square, of like gradients."""
-    if progress < SQUARED_FROM:
-        return charbonnier(restored, target)
-    return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)

@@ -1,10 +1,10 @@
-"""Stage 2: the generator learns what the detail of tissue looks like, from clean windows and chance alone.
+"""Stage 2: the generator learns the detail of tissue from clean windows and chance alone.
 
-A GAN as in StyleGAN2: non-saturating loss, lazy R1, a weight average that is what is measured and shipped.
-Latent codes are windows of an endless random field, and so is what the generator makes: fields of several
-patches are made at once and cut, and their rim, where convolutions saw zeros instead of tissue, is left
-out, so that nothing but the texture can tell the critic what is real. The U-Net and the bridge take no part. What is too
-faint for the critic, a pattern in step with the grid that adds up over a section, has a penalty of its own.
+A GAN as in StyleGAN2: non-saturating loss, lazy R1, a weight average for figures and shipping. Latent codes are
+windows of an endless random field, and so is the output: fields of several patches are made at once and cut. Their
+rim is dropped, because convolutions saw zeros instead of tissue there: only texture may tell the critic real from
+made. The U-Net and the bridge take no part. A pattern in step with the grid, too faint for the critic but adding up
+over a section, has a penalty of its own.
 
 Two players circle around their goal and need not be nearest to it at the end. So from half of the schedule on the
 averaged weights with the smallest distance from held-out tissue are kept, and those are shipped.
@@ -32,7 +32,7 @@ from bigrestore.model.nets.prior.discriminator import DETAIL_CONTRAST, PatchDisc
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import sample_z_field
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.training.data.detail import PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
+from bigrestore.training.data.detail import DETAIL_PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.adversary import (
     R1_EVERY,
@@ -43,27 +43,27 @@ from bigrestore.training.loop.adversary import (
     r1_penalty,
 )
 from bigrestore.training.loop.sheet import compose_sheet
-from bigrestore.training.stages.copying import TISSUE_GREY, WindowIndex, nearest_sheet
+from bigrestore.training.stages.copying import SHOWN_GREY, WindowIndex, nearest_sheet
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.losses import nyquist_db, nyquist_lines, nyquist_penalty
 
-BATCH = 16
+PRIOR_BATCH = 16
 RIM_NODES = 3
-"""Bottleneck nodes around a made field that are thrown away: two convolutions on that grid, and the finer ones."""
+"""Bottleneck nodes dropped around a made field: two convolutions on this grid, and the finer ones."""
 CHANCE_STREAM = 6
-MEASURED_SEED = 1_357_911
+SAMPLE_SEED = 1_357_911
 MEASURED, INDEXED = 768, 3072
-"""Patches that the figures are taken of, and training windows that are looked through for copies."""
-SHOWN = 16
-NYQUIST = 0.05
+"""Patches for the figures, and training windows searched for copies."""
+PRIOR_SHOWN = 16
+PRIOR_NYQUIST = 0.05
 """Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
 KEEP_FROM = 0.5
-"""Share of the schedule before which no weights are kept: early ones may fit the figure, but know few textures."""
+"""Share of the schedule before any weights are kept: early ones may fit the figure, but know few textures."""
 
 
 @attrs.frozen(eq=False)
 class Best:
-    """The averaged weights of the generator that came nearest to held-out tissue, and their distance."""
+    """The averaged weights of the generator nearest to held-out tissue, and their distance."""
 
     distance: float
     weights: dict[str, Tensor]
@@ -81,15 +81,15 @@ class PriorStage:
     adversary : Adversary
         A `PatchDiscriminator` and its optimiser.
     seed : int
-        Seed of what the generator makes.
+        Seed of codes and noise.
     batch : int
         Patches per step.
     dtype : torch.dtype
         What both networks compute in; R1 is float32.
     kept : mapping
-        Metadata of the model that it keeps: its halo.
+        Metadata kept from the model: its halo.
     measured, indexed : int
-        Patches that the figures are taken of, and windows looked through for copies.
+        Patches for the figures, and windows searched for copies.
     """
 
     name = "prior"
@@ -101,7 +101,7 @@ class PriorStage:
         adversary: Adversary,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = PRIOR_BATCH,
         dtype: torch.dtype = torch.float32,
         kept: Mapping[str, Any] | None = None,
         measured: int = MEASURED,
@@ -111,12 +111,12 @@ class PriorStage:
         self.seed, self.batch, self.dtype = seed, batch, dtype
         self._kept, self._measured = dict(kept or {}), measured
         self._progress, self._best = 0.0, Best(math.inf, {})
-        self._gamma = r1_gamma(PATCH_PX, batch)
+        self._gamma = r1_gamma(DETAIL_PATCH_PX, batch)
         for level in self._prior.levels:
             if level.bridge is not None:
                 level.bridge.requires_grad_(False)
         windows = details.measured(indexed, held_out=False)
-        self._index, self._real = WindowIndex(windows), windows[:SHOWN]
+        self._index, self._real = WindowIndex(windows), windows[:PRIOR_SHOWN]
         held_out = details.measured(measured, held_out=True)
         self._held_out = texture_features(held_out)
         trained_on = texture_features(details.measured(measured, held_out=False, stream=1))
@@ -133,7 +133,7 @@ class PriorStage:
         return self.model.prior
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained module."""
         return self._prior
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -147,14 +147,14 @@ class PriorStage:
             loss = logistic_generator_loss(self._judge(augment(made, rng)))
         nyquist = nyquist_penalty(made, real)
         parts |= {"nyquist": nyquist.detach(), "deviation": made.detach().std()}
-        return {"loss": loss + NYQUIST * nyquist, **parts}
+        return {"loss": loss + PRIOR_NYQUIST * nyquist, **parts}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Return distances of samples from held-out tissue, with the distance of training windows beside.
 
-        `frechet` is of the present weights, `frechet_kept` of those that are kept; `nyquist_db` is the excess of the
-        strongest line at Nyquist of the present weights.
+        `frechet` and `nyquist_db`, the excess of the strongest line at Nyquist, are of the present weights;
+        `frechet_kept` is of the kept ones.
         """
         made = self.samples(self._measured)
         distance = frechet_distance(texture_features(made), self._held_out)
@@ -168,36 +168,36 @@ class PriorStage:
             "copy": float(self._index.nearest(made[:256])[0].mean()),
             "copy_floor": self._floors["copy_floor"],
             "deviation_ratio": float(made.std()) / self._deviation,
-            "nyquist_db": nyquist_db(made, self._lines, SHOWN),
+            "nyquist_db": nyquist_db(made, self._lines, PRIOR_SHOWN),
         }
 
     @torch.no_grad()
     def sheet(self) -> dict[str, NDArray[np.uint8]]:
         """Return pictures: a made field beside real windows, and samples beside the windows nearest to them."""
-        field = self.samples(SHOWN)
+        field = self.samples(PRIOR_SHOWN)
         squares = [_mosaic(patches) for patches in (field, self._real)]
         neighbours = self._index.nearest(field)[1]
         return {
-            "samples": compose_sheet([[TISSUE_GREY + square for square in squares]]),
+            "samples": compose_sheet([[SHOWN_GREY + square for square in squares]]),
             "nearest": nearest_sheet(field, neighbours),
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained module: the other player, and the rest of the model."""
+        """Return the state beside the trained module for a checkpoint: the critic, and the rest of the model."""
         rest = {
             name: tensor for name, tensor in self.model.state_dict().items() if not name.startswith("prior.")
         }
         return {"adversary": self.adversary.state(), "model": rest, "best": attrs.asdict(self._best)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.adversary.load_state(state["adversary"])
         self.model.load_state_dict(state["model"], strict=False)
         if "best" in state:
             self._best = Best(**state["best"])
 
     def export(self, path: Path) -> None:
-        """Write the model with the weights that were kept."""
+        """Write the model with the kept weights."""
         if self._best.weights:
             self._prior.load_state_dict(self._best.weights)
         save_model(path, self.model, self._kept)
@@ -213,7 +213,7 @@ class PriorStage:
         fields = self.batch // side**2
         for number in range(fields):
             field = make_field(self._prior, side, self.seed, step * fields + number, dtype=self.dtype)
-            yield cut_field(field, self._prior, side, SHIFT_PX // 2, PATCH_PX + SHIFT_PX)
+            yield cut_field(field, self._prior, side, SHIFT_PX // 2, DETAIL_PATCH_PX + SHIFT_PX)
 
     def _teach(self, step: int, progress: float, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         """Make the critic's step."""
@@ -237,16 +237,16 @@ class PriorStage:
 def critic_for(model: Restorer, seed: int) -> PatchDiscriminator:
     """Return a fresh critic of the size of a restorer's generator."""
     torch.manual_seed(seed + 1)
-    return PatchDiscriminator(model.preset.channels, model.preset.unshuffle, PATCH_PX)
+    return PatchDiscriminator(model.preset.channels, model.preset.unshuffle, DETAIL_PATCH_PX)
 
 
 @torch.no_grad()
 def sample_patches(prior: Generator, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return patches that a prior makes alone, (count, 1, 64, 64), always of the same codes and noise."""
+    """Return patches made by a prior alone, (count, 1, 64, 64), always of the same codes and noise."""
     patches: list[Tensor] = []
-    for number in range(-(-count // SHOWN)):
-        field = make_field(prior, 4, MEASURED_SEED, number, dtype=dtype)
-        patches.append(cut_field(field, prior, 4, 0, PATCH_PX))
+    for number in range(-(-count // PRIOR_SHOWN)):
+        field = make_field(prior, 4, SAMPLE_SEED, number, dtype=dtype)
+        patches.append(cut_field(field, prior, 4, 0, DETAIL_PATCH_PX))
     return torch.cat(patches)[:count]
 
 
@@ -270,7 +270,7 @@ def make_field(
     Tensor, (1, 1, F, F), float32
     """
     device = prior.vector.device
-    per_patch = math.ceil(PATCH_PX / (prior.alignment_px * prior.scale))
+    per_patch = math.ceil(DETAIL_PATCH_PX / (prior.alignment_px * prior.scale))
     nodes, origin = per_patch * side + 2 * RIM_NODES, torch.zeros(1, 2, dtype=torch.int64)
     z_field = sample_z_field(prior.mapping.latent, nodes, nodes, seed, number, origin, device)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -284,14 +284,14 @@ def cut_field(field: Tensor, prior: Generator, side: int, offset: int, patch_px:
     `offset`, below the pitch of the bottleneck, moves all of them towards the upper left.
     """
     start = RIM_NODES * prior.alignment_px * prior.scale - offset
-    extent = PATCH_PX * (side - 1) + patch_px
+    extent = DETAIL_PATCH_PX * (side - 1) + patch_px
     interior = field[..., start : start + extent, start : start + extent]
-    patches = interior.unfold(2, patch_px, PATCH_PX).unfold(3, patch_px, PATCH_PX)
+    patches = interior.unfold(2, patch_px, DETAIL_PATCH_PX).unfold(3, patch_px, DETAIL_PATCH_PX)
     return patches.reshape(side * side, 1, patch_px, patch_px)
 
 
 def _mosaic(patches: Tensor) -> NDArray[np.float32]:
     """Lay 16 patches out in a square, in their order."""
-    rows = [torch.cat([*patches[start : start + 4, 0]], dim=1) for start in range(0, SHOWN, 4)]
+    rows = [torch.cat([*patches[start : start + 4, 0]], dim=1) for start in range(0, PRIOR_SHOWN, 4)]
     mosaic: NDArray[np.float32] = torch.cat(rows).numpy(force=True)
     return mosaic

@@ -207,7 +207,7 @@ def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: 
     return [*earlier, {key: before[key] for key in LINEAGE}]
 
 
-def _digest(recipe: Recipe) -> str:
+def _recipe_digest(recipe: Recipe) -> str:
     """Return eight hexadecimals that tell a recipe from an edited one of the same name."""
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
@@ -227,7 +227,7 @@ def _loop_settings(
             "data": material.name,
             "preset": options.preset,
             "scale": options.scale,
-            "recipe": f"{material.recipe_name} ({_digest(material.recipe)})",
+            "recipe": f"{material.recipe_name} ({_recipe_digest(material.recipe)})",
             "batch": options.batch,
             "precision": options.precision,
         },

@@ -11,8 +11,14 @@ from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 from torch import Tensor
 
 from bigrestore.core.kernels import delta, fold_downsampling, gaussian
-from bigrestore.model.nets import trust as module
-from bigrestore.model.nets.trust import REACH_PX, band_filters, expected_ratios, likeness, trust
+from bigrestore.model.nets import prior_gate as module
+from bigrestore.model.nets.prior_gate import (
+    GATE_REACH_PX,
+    band_filters,
+    expected_ratios,
+    likeness,
+    prior_gate,
+)
 
 NOISE = 2 / 255
 
@@ -34,7 +40,7 @@ def noisy(image: np.ndarray, sigma: float = NOISE, seed: int = 1) -> Tensor:
 def factor(x: Tensor, blur: float, valid: Tensor | None = None, read_noise: float = NOISE) -> np.ndarray:
     kernel = torch.from_numpy(gaussian(21, blur) if blur else delta(21))
     valid = torch.ones_like(x) if valid is None else valid
-    return trust(x, valid, kernel, 0.0, read_noise, 1)[0, 0].numpy()
+    return prior_gate(x, valid, kernel, 0.0, read_noise, 1)[0, 0].numpy()
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0, 1.5])
@@ -42,15 +48,15 @@ def test_out_of_focus_is_told_from_in_focus(blur: float) -> None:
     sharp = gaussian_filter(texture(512), blur) if blur else texture(512)
     half = sharp.copy()
     half[:, 256:] = gaussian_filter(sharp, 3)[:, 256:]
-    found = factor(noisy(half), blur)
-    assert np.quantile(found[:, :220], 0.01) > 0.7
-    assert np.median(found[:, 300:]) < 0.1
-    assert found[:, 300:].mean() < 0.2
+    gate = factor(noisy(half), blur)
+    assert np.quantile(gate[:, :220], 0.01) > 0.7
+    assert np.median(gate[:, 300:]) < 0.1
+    assert gate[:, 300:].mean() < 0.2
 
 
 @pytest.mark.parametrize(("blur", "levels"), [(1.0, 2), (1.0, 4), (1.0, 8), (1.5, 4), (1.5, 8)])
 def test_the_more_out_of_focus_the_less_whatever_the_noise(blur: float, levels: float) -> None:
-    """Under noise the fine energy of a strong blur cannot be seen, which is no sign of being in focus."""
+    """Noise hides the fine energy of a strong blur: no sign of focus."""
     sharp, noise = gaussian_filter(texture(384), blur), levels / 255
     means = [
         float(factor(noisy(gaussian_filter(sharp, further), noise), blur, read_noise=noise).mean())
@@ -63,8 +69,8 @@ def test_the_more_out_of_focus_the_less_whatever_the_noise(blur: float, levels: 
 
 @pytest.mark.parametrize("sigma", [0.0, 1 / 255, 6 / 255])
 def test_where_there_is_only_noise_there_is_nothing_to_be_real_about(sigma: float) -> None:
-    found = factor(noisy(np.full((256, 256), 0.8), sigma), 1.3, read_noise=sigma)
-    assert found.max() < 0.2
+    gate = factor(noisy(np.full((256, 256), 0.8), sigma), 1.3, read_noise=sigma)
+    assert gate.max() < 0.2
 
 
 def test_heavy_noise_alone_does_not_mean_out_of_focus() -> None:
@@ -79,13 +85,13 @@ def test_damage_gets_nothing_around_it_little_and_is_not_looked_at() -> None:
     valid[..., 100:117, 90:150] = 0
     x = noisy(sharp)
     spoilt = torch.where(valid == 1, x, torch.ones_like(x))
-    found = factor(x, 0.0, valid)
-    assert not found[100:117, 90:150].any()
-    assert found[:80].min() > 0.7
-    along = found[117:140, 120]
+    gate = factor(x, 0.0, valid)
+    assert not gate[100:117, 90:150].any()
+    assert gate[:80].min() > 0.7
+    along = gate[117:140, 120]
     assert (np.diff(along[:10]) > -1e-6).all(), "it rises over a few pixels"
     assert 0 < along[2] < 0.6
-    np.testing.assert_allclose(found, factor(spoilt, 0.0, valid), atol=1e-5)
+    np.testing.assert_allclose(gate, factor(spoilt, 0.0, valid), atol=1e-5)
     assert not factor(x, 0.0, torch.zeros_like(valid)).any()
 
 
@@ -98,10 +104,10 @@ def test_nothing_beyond_the_reach_is_seen(scale: int, damaged: bool) -> None:
     if damaged:
         valid[..., 150:155, 100:250] = 0
     core = slice(144, 176)
-    window = slice(144 - REACH_PX, 176 + REACH_PX)
+    window = slice(144 - GATE_REACH_PX, 176 + GATE_REACH_PX)
     other[..., window, window] = x[..., window, window]
     one, two = (
-        trust(image, valid, kernel, 1e-4, NOISE, scale)[
+        prior_gate(image, valid, kernel, 1e-4, NOISE, scale)[
             ..., core.start * scale : core.stop * scale, core.start * scale : core.stop * scale
         ]
         for image in (x, other)
