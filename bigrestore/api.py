@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
 from bigrestore.run.view.summary import RunSummary
-from bigrestore.settings import RunSettings
+from bigrestore.settings import RunKeywords, RunSettings
 
 
-def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
+def restore(inputs: Inputs, output: str | Path, **settings: Unpack[RunKeywords]) -> RunSummary:
     """Restore a section or volume.
 
     Parameters
@@ -41,7 +41,7 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
     >>> import bigrestore
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
-    resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings, "restore()")
+    resolved = RunSettings.from_mapping({"progress": "tqdm", **settings}, "restore()")
     summary = execute_to(inputs, output, resolved)
     summary.raise_if_failed()
     return summary

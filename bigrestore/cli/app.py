@@ -10,32 +10,31 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from bigrestore._version import __version__
-from bigrestore.cli.adapt import adapt
 from bigrestore.cli.degrade import degrade
 from bigrestore.cli.doctor import doctor
+from bigrestore.cli.from_settings import Command, add_command
 from bigrestore.cli.info import info
 from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
+from bigrestore.cli.outputs import status, verify
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe, score
-from bigrestore.cli.status import status
-from bigrestore.cli.train import train_app
-from bigrestore.cli.verify import verify
+from bigrestore.cli.train import adapt, train_app
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError
+from bigrestore.settings.values import FULL
 
 log = logging.getLogger(__name__)
 
 
-FULL, RANGE_FLAGS = "full", ("--input-range", "--before-range", "--reference-range")
+RANGE_FLAGS = ("--input-range", "--before-range", "--reference-range")
 
 
 class _Commands(typer.core.TyperGroup):
@@ -75,7 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Command[Any]] = {
     "run": run,
     "score": score,
     FIT_NAME: fit_niqe,
@@ -87,8 +86,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status,
     "doctor": doctor,
 }
-for name, command in COMMANDS.items():
-    app.command(name=name)(command)
+for command_name, function in COMMANDS.items():
+    add_command(app, command_name, function)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
+from bigrestore.settings.looking import InfoArguments
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
 
 
-def info(
-    file: Annotated[
-        str, typer.Argument(help="A file, store, directory or quoted pattern.", show_default=False)
-    ],
-    level: Annotated[int, typer.Option(help="Level of the pyramid to describe.")] = 0,
-    storage_options: Annotated[
-        str | None, typer.Option(help="JSON object, or @FILE: keys and endpoints of a remote FILE.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
-) -> None:
+@arguments_command(InfoArguments)
+def info(asked: InfoArguments) -> None:
     """Print the shape, voxel size, levels and storage of a file, store or stack of sections."""
     import json
 
@@ -30,10 +23,10 @@ def info(
     from bigrestore.core.urls import parse_options
     from bigrestore.io.section import open_section
 
-    configure_logging(verbose=verbose, quiet=False)
-    options = None if storage_options is None else parse_options(storage_options)
-    facts = _facts(open_section(file, level=level, storage_options=options))
-    if as_json:
+    configure_logging(verbose=asked.verbose, quiet=False)
+    options = None if asked.storage_options is None else parse_options(asked.storage_options)
+    facts = _facts(open_section(asked.file, level=asked.level, storage_options=options))
+    if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
     print_rows((name.replace("_", " "), _text(name, value)) for name, value in facts.items())

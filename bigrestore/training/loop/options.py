@@ -1,106 +1,25 @@
-"""What a training is asked for, looked at before anything is loaded.
+"""The place of a trained model, checked before anything is loaded.
 
-Reading a folder of sections takes minutes and a training takes hours: an absurd number, a place that the
-model cannot go to, or a card that would cover a text of the user's own must be a sentence at once.
+Reading a folder of sections takes minutes and a training takes hours. A place that cannot be written, or a card that
+would cover a text of the user's own, is refused at once.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import attrs
 import torch
 
-from bigrestore.errors import OutputError, OutputExistsError, UsageError
-from bigrestore.model.nets.presets import PRESETS
-from bigrestore.model.nets.redegrade import KERNEL_PX
+from bigrestore.errors import OutputError, OutputExistsError
 from bigrestore.training.loop.resume import refuse_existing
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """What the networks may compute in; everything else is float32."""
 
-Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    """Refuse a number that is not finite and above zero; None is no number and passes."""
-    if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
-        raise UsageError(f"--{attribute.name} is {value}; give a number above 0.")
-
-
-def whole_number(least: int, most: int) -> Validator:
-    """Return a validator that takes whole numbers of a range, and None."""
-
-    def check(_: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and least <= value <= most):
-            raise UsageError(f"--{attribute.name} is {value}; give a whole number from {least} to {most}.")
-
-    return check
-
-
-def one_of(*known: object) -> Validator:
-    """Return a validator that takes certain values only."""
-
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if isinstance(value, bool) or value not in known:
-            raise UsageError(f"--{attribute.name} is {value}; choose one of {', '.join(map(str, known))}.")
-
-    return check
-
-
-@attrs.frozen
-class StageOptions:
-    """What the command line says of a stage.
-
-    Attributes
-    ----------
-    preset : str
-        Name of a preset; only where the model is new.
-    scale : int
-        1, 2 or 4; only where the model is new.
-    steps, minutes : int or None, float or None
-        Length of the training; exactly one is given.
-    device : str
-        "cpu", "cuda", "cuda:1", "mps".
-    precision : str
-        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
-    recipe : str
-        Name or path of a degradation recipe.
-    start : Path or None
-        Checkpoint to start from instead of the output itself.
-    prior : Path or None
-        Checkpoint whose generator to begin with, of the same or a smaller scale.
-    seed, batch, threads : int
-        Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
-    rate : float
-        Peak learning rate.
-    resume : bool
-        Go on from the last training checkpoint.
-    """
-
-    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
-    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
-    steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
-    minutes: float | None = attrs.field(default=None, validator=above_zero)
-    device: str = "cpu"
-    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
-    recipe: str = "default"
-    start: Path | None = None
-    prior: Path | None = None
-    seed: int = attrs.field(default=0, validator=whole_number(0, 2**31 - 1))
-    batch: int = attrs.field(default=0, validator=whole_number(0, 65_536))
-    threads: int = attrs.field(default=0, validator=whole_number(0, 1024))
-    rate: float = attrs.field(default=8e-4, validator=above_zero)
-    resume: bool = False
-
 
 def check_place(stage: str, output: Path, *, resume: bool) -> None:
-    """Refuse a model file that could not be written at the end, or whose training would cover something else.
+    """Refuse a model file that cannot be written, or whose training or card would cover something else.
 
     Parameters
     ----------
@@ -109,7 +28,7 @@ def check_place(stage: str, output: Path, *, resume: bool) -> None:
     output : Path
         Model file to be written; its card goes beside it, and its training into `OUTPUT.train/STAGE`.
     resume : bool
-        Whether a training that is there is gone on with.
+        Whether an existing training is continued.
 
     Raises
     ------
@@ -136,12 +55,8 @@ def check_place(stage: str, output: Path, *, resume: bool) -> None:
 
 
 def _is_card(path: Path) -> bool:
-    """Say whether a text is a model card, by the line that every card has."""
+    """Return whether a text is a model card, by the line with the checksum."""
     try:
         return "\nsha256 of the tensors: `" in path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
