@@ -1,4 +1,4 @@
-"""Restoring from Python: what `bigrestore run` does, with a progress bar for notebooks."""
+"""Restoring from Python: `bigrestore run` with a progress bar for notebooks."""
 
 from __future__ import annotations
 

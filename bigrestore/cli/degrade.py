@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bigrestore.cli.from_settings import Fields, Given, Part, command
+from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 
 if TYPE_CHECKING:
     from bigrestore.settings.degrade import DegradeArguments
 
 
-def _fields() -> Fields[DegradeArguments]:
+def _degrade_fields() -> Fields[DegradeArguments]:
     from bigrestore.settings.degrade import DegradeArguments, DegradeSettings
 
     return Fields(DegradeArguments, Part(DegradeSettings))
 
 
-@command(_fields)
-def degrade(asked: DegradeArguments, given: Given) -> None:
+@command(_degrade_fields)
+def degrade(asked: DegradeArguments, given: GivenFlags) -> None:
     """Make pairs of degraded and clean images, with a table of everything that was drawn."""
     from rich.console import Console
     from rich.progress import Progress
@@ -30,7 +30,7 @@ def degrade(asked: DegradeArguments, given: Given) -> None:
 
     configure_logging(verbose=asked.verbose, quiet=asked.quiet)
     settings = DegradeSettings.resolve(given, None)
-    keywords: Given = {"progress": settings.progress, **given}
+    keywords: GivenFlags = {"progress": settings.progress, **given}
     console = Console(stderr=True)
     shown = settings.progress == "bar" or (settings.progress == "auto" and console.is_terminal)
     try:

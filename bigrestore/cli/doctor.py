@@ -1,4 +1,4 @@
-"""`bigrestore doctor`: whether this machine can do a run, and what to do where it cannot."""
+"""`bigrestore doctor`: whether this machine can do a run, and remedies if not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def doctor(asked: DoctorArguments) -> None:
         typer.echo(json.dumps([attrs.asdict(finding) for finding in findings], indent=1))
     else:
         print_rows(
-            (finding.name, f"{finding.verdict:5} {finding.value}{_way_out(finding.way_out)}")
+            (finding.name, f"{finding.verdict:5} {finding.value}{_in_brackets(finding.way_out)}")
             for finding in findings
         )
     faults = [finding for finding in findings if finding.verdict == "fault"]
@@ -45,5 +45,5 @@ def doctor(asked: DoctorArguments) -> None:
         )
 
 
-def _way_out(text: str) -> str:
+def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""

@@ -1,8 +1,8 @@
 """A Typer command out of settings: each field becomes an argument or an option.
 
 Typer reads the signature and the annotations of a function. Both are made here from the fields of attrs classes, so
-that an option is said once, in `bigrestore.settings`. A flag not given stays None here, so that the configuration's
-value, or the class's default, holds.
+an option is said once, in `bigrestore.settings`. A flag not given stays None here: the configuration's value, or the
+class's default, holds.
 
 The fields are loaded only for the command in use: `bigrestore --help` shows twenty commands and needs none of them.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import attrs
 
 Arguments = TypeVar("Arguments", bound="attrs.AttrsInstance")
-Given = dict[str, Any]
+GivenFlags = dict[str, Any]
 """Names and values of the settings given on the command line, and the command's own defaults."""
 
 
@@ -33,9 +33,9 @@ class Part(NamedTuple):
     settings : type
         The attrs class.
     only : sequence of str, optional
-        Fields that the command offers; None: all.
+        Fields offered; None: all.
     left_out : sequence of str
-        Fields that it does not offer.
+        Fields not offered.
     defaults : mapping
         Defaults of the command in place of the class's; handed on as if given.
     shown : mapping
@@ -55,11 +55,11 @@ class Part(NamedTuple):
         """Yield the parameters of the command's function."""
         import attrs
 
-        from bigrestore.settings.option import METADATA_KEY
+        from bigrestore.settings.option import OPTION_KEY
 
         for field in attrs.fields(self.settings):
             offered = self.only is None or field.name in self.only
-            if METADATA_KEY in field.metadata and offered and field.name not in self.left_out:
+            if OPTION_KEY in field.metadata and offered and field.name not in self.left_out:
                 yield self._parameter(field)
 
     def _parameter(self, field: attrs.Attribute[Any]) -> inspect.Parameter:
@@ -100,8 +100,8 @@ class Fields(Generic[Arguments]):
         listed = [p for part in (*self.parts, Part(self.arguments)) for p in part.parameters()]
         return sorted(listed, key=lambda parameter: parameter.kind)
 
-    def read(self, words: Mapping[str, Any]) -> tuple[Arguments, Given]:
-        """Return the arguments, and the settings that were given."""
+    def read(self, words: Mapping[str, Any]) -> tuple[Arguments, GivenFlags]:
+        """Return the arguments and the given settings."""
         given = {name: value for name, value in words.items() if value is not None}
         own = {p.name for p in Part(self.arguments).parameters()}
         settings = {name: value for part in self.parts for name, value in part.defaults.items()}
@@ -110,14 +110,14 @@ class Fields(Generic[Arguments]):
 
 
 class Command(Generic[Arguments]):
-    """A function of a command as Typer takes it: its signature is that of its fields.
+    """The function of a command as Typer takes it, with a signature made of fields.
 
     Parameters
     ----------
     load : callable
         Imports the settings and returns the fields.
     body : callable
-        Takes the arguments and the settings that were given.
+        Takes the arguments and the given settings.
     help : str, optional
         Help of the command; None: the docstring of the body.
     """
@@ -125,7 +125,7 @@ class Command(Generic[Arguments]):
     def __init__(
         self,
         load: Callable[[], Fields[Arguments]],
-        body: Callable[[Arguments, Given], None],
+        body: Callable[[Arguments, GivenFlags], None],
         help: str | None = None,
     ) -> None:
         self.load, self._body = load, body
@@ -140,21 +140,21 @@ class Command(Generic[Arguments]):
         return {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
     def __call__(self, **words: Any) -> None:
-        """Run the command with the words that Typer read."""
+        """Run the command with the words read by Typer."""
         self._body(*self.load().read(words))
 
 
 def command(
     load: Callable[[], Fields[Arguments]],
-) -> Callable[[Callable[[Arguments, Given], None]], Command[Arguments]]:
-    """Make a command of a function that takes arguments and given settings."""
+) -> Callable[[Callable[[Arguments, GivenFlags], None]], Command[Arguments]]:
+    """Make a command of a function of arguments and given settings."""
     return lambda body: Command(load, body)
 
 
 def arguments_command(
     arguments: type[Arguments],
 ) -> Callable[[Callable[[Arguments], None]], Command[Arguments]]:
-    """Make a command of a function that takes arguments alone."""
+    """Make a command of a function of arguments alone."""
 
     def decorate(body: Callable[[Arguments], None]) -> Command[Arguments]:
         made = Command(lambda: Fields(arguments), lambda asked, _: body(asked), body.__doc__)
@@ -165,7 +165,7 @@ def arguments_command(
 
 
 class LazyCommand(typer.core.TyperCommand):
-    """A command of Typer that is built when its parameters are first asked for."""
+    """A command of Typer, built when its parameters are first asked for."""
 
     source: Command[Any]
 
@@ -183,7 +183,7 @@ class LazyCommand(typer.core.TyperCommand):
 
     @params.setter
     def params(self, value: list[Any]) -> None:
-        """Ignore the empty list that Typer sets."""
+        """Ignore the empty list set by Typer."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the function of the command."""
@@ -194,7 +194,7 @@ def add_command(app: typer.Typer, name: str, source: Command[Any]) -> None:
     """Add a command to a Typer application without loading its fields."""
 
     def nothing() -> None:
-        """Stand in for the function that the command is built of later."""
+        """Stand in for the function of the command, built later."""
 
     kind = type("LazyCommand", (LazyCommand,), {"source": source})
     app.command(name, cls=kind, help=source.__doc__)(nothing)

@@ -1,4 +1,4 @@
-"""`bigrestore info FILE`: print what was understood of an input, before anything is done with it."""
+"""`bigrestore info FILE`: print how an input is understood."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def info(asked: InfoArguments) -> None:
 
     configure_logging(verbose=asked.verbose, quiet=False)
     options = None if asked.storage_options is None else parse_options(asked.storage_options)
-    facts = _facts(open_section(asked.file, level=asked.level, storage_options=options))
+    facts = _section_facts(open_section(asked.file, level=asked.level, storage_options=options))
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    print_rows((name.replace("_", " "), _text(name, value)) for name, value in facts.items())
+    print_rows((name.replace("_", " "), _fact_text(name, value)) for name, value in facts.items())
 
 
-def _facts(section: Section) -> dict[str, Any]:
-    """Return everything that is known of a section, JSON-able."""
+def _section_facts(section: Section) -> dict[str, Any]:
+    """Return all facts of a section, JSON-able."""
     details = dict(section.details)
     return {
         "source": section.source,
@@ -57,7 +57,7 @@ def _facts(section: Section) -> dict[str, Any]:
     }
 
 
-def _text(name: str, value: Any) -> str:
+def _fact_text(name: str, value: Any) -> str:
     """Return a fact for people: sizes in units, unknown spelled out."""
     if name in ("voxel_size_um", "translation_um"):
         text = ", ".join(

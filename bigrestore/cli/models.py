@@ -1,4 +1,4 @@
-"""`bigrestore models`: the checkpoints that come with the package, and what is in one."""
+"""`bigrestore models`: the checkpoints of the package, and the contents of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bigrestore status OUTPUT` and `bigrestore verify STORE`: what became of an output on the disk.
+"""`bigrestore status OUTPUT` and `bigrestore verify STORE`: the state of an output on the disk.
 
 `status` reads the journal of a run, while it runs or after it. `verify` decodes every chunk and compares everything
 stated twice. OME-Zarr 0.4 and TIFF hold no checksums: a flipped bit in them may decode without an error. It shows if a

@@ -1,4 +1,4 @@
-"""`bigrestore profile`: what a run would know of a section before its first tile."""
+"""`bigrestore profile`: the knowledge of a run before its first tile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bigrestore.cli.from_settings import Fields, Given, Part, command
+from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.log import configure_logging
 from bigrestore.cli.table import print_rows
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from bigrestore.settings.looking import ProfileArguments
 
 
-def _fields() -> Fields[ProfileArguments]:
+def _profile_fields() -> Fields[ProfileArguments]:
     from bigrestore.settings.looking import PROFILE_SETTINGS, ProfileArguments
     from bigrestore.settings.run import RunSettings
 
     return Fields(ProfileArguments, Part(RunSettings, only=PROFILE_SETTINGS, panels=False))
 
 
-@command(_fields)
-def profile(asked: ProfileArguments, given: Given) -> None:
+@command(_profile_fields)
+def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     """Print what is read of a section, and what a run would do: background, tissue, blur kernel, noise."""
     import json
 
@@ -59,15 +59,17 @@ def profile(asked: ProfileArguments, given: Given) -> None:
     if asked.output is not None:
         name = section.source.rstrip("/").rsplit("/", 1)[-1]
         title = f"{name}, section {asked.z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
-        _write(asked.output, document, sample, seen, settings.scale, title)
+        _write_profile(asked.output, document, sample, seen, settings.scale, title)
     if asked.as_json:
         typer.echo(document)
         return
     print_rows([("in words", said), *seen.rows()])
 
 
-def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: int, title: str) -> None:
-    """Write a profile as JSON, or draw it where the file is a picture by its name."""
+def _write_profile(
+    output: Path, document: str, seen: Sample, profile: Profile, scale: int, title: str
+) -> None:
+    """Write a profile as JSON, or draw it into a file named as a picture."""
     from bigrestore.core.files import whole_file
     from bigrestore.errors import InputError
     from bigrestore.run.profile.figure import PICTURES, draw
@@ -88,7 +90,7 @@ def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: i
 def _require_place(
     output: Path, input: str, section: Section, others: Mapping[str, str | Path | None]
 ) -> None:
-    """Refuse a place that cannot be written, or that holds anything that is read, before any work."""
+    """Refuse a place that cannot be written or holds an input, before any work."""
     from bigrestore.errors import OutputError
     from bigrestore.run.output.place import check_place, require_writable, source_paths
 
@@ -103,7 +105,7 @@ def _require_place(
 
 
 def _refuse_other_file(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what is no profile, such as a picture; a profile of before is replaced without being asked."""
+    """Refuse to replace anything but a profile without --overwrite."""
     import json
 
     from bigrestore.errors import OutputError, OutputExistsError

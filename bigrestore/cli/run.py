@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bigrestore.cli.from_settings import Fields, Given, Part, command
+from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.table import print_rows
 
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from bigrestore.settings.run import RunArguments, RunSettings
 
 
-def _fields() -> Fields[RunArguments]:
+def _run_fields() -> Fields[RunArguments]:
     from bigrestore.settings.run import RunArguments, RunSettings
 
     return Fields(RunArguments, Part(RunSettings))
 
 
-@command(_fields)
-def run(asked: RunArguments, given: Given) -> None:
+@command(_run_fields)
+def run(asked: RunArguments, given: GivenFlags) -> None:
     """Restore INPUT into OUTPUT, block by block, and build its pyramid.
 
     Exit codes: 0 done, 2 usage, 3 input, 4 output refused, 5 finished with failed blocks, 6 --fail-if is true,
@@ -59,7 +59,7 @@ def _restore(asked: RunArguments, settings: RunSettings) -> RunSummary:
 
 
 def _estimate(asked: RunArguments, settings: RunSettings) -> None:
-    """Print what a run would do, as a table or as JSON."""
+    """Print the dry run as a table or as JSON."""
     from bigrestore.run.output.remote import settle_output
     from bigrestore.run.view.dry_run import estimate
 

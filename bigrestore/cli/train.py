@@ -1,7 +1,6 @@
 """`bigrestore train STAGE DATA -o MODEL` and `bigrestore adapt`: the network's training, on a laptop or a GPU.
 
-The train commands differ in their help, their rate and the options that mean nothing to the stage; all are made from
-one table.
+The train commands come from one table: help, rate, and the options left out.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from bigrestore.cli.from_settings import Command, Fields, Given, Part, add_command, command
+from bigrestore.cli.from_settings import Command, Fields, GivenFlags, Part, add_command, command
 from bigrestore.cli.log import configure_logging
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class TrainCommand(NamedTuple):
     rate : float
         Highest learning rate by default.
     left_out : tuple of str
-        Options that mean nothing to the stage.
+        Options without a meaning for the stage.
     """
 
     help: str
@@ -70,7 +69,7 @@ train_app = typer.Typer(
 
 
 def train_command(stage: str, about: TrainCommand) -> Command[TrainArguments]:
-    """Return the command that trains a stage."""
+    """Return the command of a stage."""
 
     def load() -> Fields[TrainArguments]:
         from bigrestore.settings.train import StageOptions, TrainArguments
@@ -78,7 +77,7 @@ def train_command(stage: str, about: TrainCommand) -> Command[TrainArguments]:
         defaults = AUTO | {"rate": about.rate}
         return Fields(TrainArguments, Part(StageOptions, left_out=about.left_out, defaults=defaults))
 
-    def train(asked: TrainArguments, given: Given) -> None:
+    def train(asked: TrainArguments, given: GivenFlags) -> None:
         from bigrestore.degradation.schema import Recipe
         from bigrestore.settings.train import StageOptions
         from bigrestore.training.loop.options import check_place
@@ -118,7 +117,7 @@ def _adapt_fields() -> Fields[AdaptArguments]:
 
 
 @command(_adapt_fields)
-def adapt(asked: AdaptArguments, given: Given) -> None:
+def adapt(asked: AdaptArguments, given: GivenFlags) -> None:
     """Fine-tune a model on your own sections: sharp targets are the sections themselves, reduced."""
     from bigrestore.settings.train import ADAPT_MINUTES, ADAPT_TRAINING, AdaptOptions, StageOptions
     from bigrestore.training.adaptation.adaptation import adapt as run_adaptation
@@ -135,8 +134,8 @@ def adapt(asked: AdaptArguments, given: Given) -> None:
     end_training(result, asked.output, quiet=asked.quiet)
 
 
-def resolve_device(given: Given) -> Given:
-    """Return settings of a training with the device and the precision that it uses."""
+def resolve_device(given: GivenFlags) -> GivenFlags:
+    """Return settings of a training with `auto` resolved to a device and a precision."""
     from bigrestore.model.network import choose_device, choose_precision
 
     chosen = choose_device(given["device"])

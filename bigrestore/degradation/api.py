@@ -42,7 +42,7 @@ MIN_CONTRAST = 0.02
 TRIES = 20
 """Windows looked at for one patch before an empty one is accepted."""
 
-TILE_PX = {1: 960, 2: 960, 4: 480}
+WHOLE_TILE_PX = {1: 960, 2: 960, 4: 480}
 """Side of a tile of a whole section in degraded pixels, by scale."""
 
 Input = str | Path | Sequence[str | Path]
@@ -112,14 +112,14 @@ def degrade(
     try:
         write_pairs(folder, pairs, request)
     except OSError as error:
-        raise _unwritable(place.table, error, whole=resolved.whole) from error
+        raise _output_refusal(place.table, error, whole=resolved.whole) from error
     place.finish()
     logger.info("%d pair(s) at x%d in %s", len(pairs), resolved.scale, folder)
     return place.table
 
 
 def _request(section: Section, recipe: Recipe, given: Given, settings: DegradeSettings) -> dict[str, Any]:
-    """Return what makes the pairs: recipe and settings, the input's pixels and this program."""
+    """Return all that makes the pairs: recipe and settings, the input's pixels and this program."""
     seen = section.fingerprint()
     sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
     counted = {} if settings.whole else {"count": settings.count, "patch_px": settings.patch_px}
@@ -163,7 +163,7 @@ def _patches(
         for name in PATCH_FOLDERS:
             (folder / name).mkdir()
     except OSError as error:
-        raise _unwritable(folder / name, error, whole=False) from error
+        raise _output_refusal(folder / name, error, whole=False) from error
     digits = max(6, len(str(count - 1)))
     pairs = []
     for index in range(count):
@@ -171,7 +171,7 @@ def _patches(
         (drawn,) = draw(recipe, scale, 1, rng)
         degradation = given.replace(drawn)
         margin, side = margin_px(scale), scale * settings.patch_px
-        z, y, x, clean = _window(section, side, margin, rng)
+        z, y, x, clean = _clean_window(section, side, margin, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = torch.from_numpy(clean)[None, None]
         degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
@@ -188,7 +188,7 @@ def _patches(
     return pairs
 
 
-def _window(
+def _clean_window(
     section: Section, side: int, margin: int, rng: np.random.Generator
 ) -> tuple[int, int, int, NDArray[np.float32]]:
     """Read a window and the margin around it, with tissue in the window, if one of `TRIES` has; grey values 0..1."""
@@ -211,11 +211,11 @@ def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
     try:
         Image.fromarray(np.rint(image.astype(np.float64) * levels).astype(kind)).save(path, optimize=False)
     except OSError as error:
-        raise _unwritable(path, error, whole=False) from error
+        raise _output_refusal(path, error, whole=False) from error
 
 
-def _unwritable(path: Path, error: OSError, *, whole: bool) -> OutputError:
-    """Return the sentence for a file that cannot be written; patches are not resumed, but made anew."""
+def _output_refusal(path: Path, error: OSError, *, whole: bool) -> OutputError:
+    """Return the error for an unwritable file; patches are not resumed, but made anew."""
     refusal = output_error(path, error)
     if whole or not isinstance(refusal, DiskFullError):
         return refusal
@@ -245,7 +245,7 @@ def _whole(
     run = RunSettings(
         method="degrade",
         mask="none",
-        tile_size=TILE_PX[scale],
+        tile_size=WHOLE_TILE_PX[scale],
         level=section.level,
         input_range=section.value_range,
         seed=seed,

@@ -1,7 +1,7 @@
-"""Checks of single values: each refusal is one sentence with the flag, its value and what it takes.
+"""Checks of single values: each refusal is one sentence with the flag, its value and the remedy.
 
-A check runs where the flag's name is still known, so that an absurd number is answered at once instead of by a stack
-of frames an hour later.
+A check runs while the flag's name is still known: an absurd number is answered at once instead of by a stack of
+frames an hour later.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ LARGEST_NOISE = 64
 
 LARGEST_SEED = 2**31 - 1
 
-Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+FieldCheck = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def refuse(attribute: attrs.Attribute[Any], value: object, remedy: str) -> None:
-    """Raise the sentence that names flag, value and remedy."""
+    """Raise the sentence with flag, value and remedy."""
     raise UsageError(f"{flag(attribute)} is {shown(value)}; {remedy}.")
 
 
-def one_of(choices: tuple[Any, ...]) -> Check:
+def one_of(choices: tuple[Any, ...]) -> FieldCheck:
     """Return a check for a choice."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -56,8 +56,8 @@ def one_of(choices: tuple[Any, ...]) -> Check:
     return check
 
 
-def whole_number(smallest: int, largest: int, unit: str = "", *, optional: bool = True) -> Check:
-    """Return a check that takes whole numbers of a range, and None if that is optional."""
+def whole_number(smallest: int, largest: int, unit: str = "", *, optional: bool = True) -> FieldCheck:
+    """Return a check that takes whole numbers of a range, and None if optional."""
     counted = f" of {unit}" if unit else ""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -84,8 +84,8 @@ def yes_or_no(_: object, attribute: attrs.Attribute[Any], value: object) -> None
         refuse(attribute, value, "it takes true or false, without quotation marks")
 
 
-def text(takes: str, *, optional: bool = False) -> Check:
-    """Return a check that takes words, and None if that is optional."""
+def text(takes: str, *, optional: bool = False) -> FieldCheck:
+    """Return a check that takes words, and None if optional."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value is None and optional:

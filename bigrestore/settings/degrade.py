@@ -1,4 +1,4 @@
-"""`degrade`: what synthetic pairs are asked for, each option once."""
+"""`degrade`: the options of synthetic pairs, each said once."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class DegradeSettings(Settings):
-    """The settings of `degrade`, as asked for; the help of each field says what it means.
+    """The settings of `degrade`, as asked for; each field has its meaning as help.
 
     Raises
     ------
     UsageError
-        One sentence with the flag, its value and what it takes.
+        One sentence with the flag, its value and the remedy.
     """
 
     scale: int = attrs.field(

@@ -1,7 +1,7 @@
 """The settings as keywords of Python, typed as a caller gives them.
 
 A type checker refuses `restore(..., scael=2)` by these. Names and types follow the settings classes: the field's own
-type, or the one that its converter takes. A test holds the two against each other.
+type, or the input type of its converter. A test holds the two against each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands take that look at something: `info`, `profile`, `status`, `verify`, `doctor` and `models`."""
+"""The options of the commands for a look: `info`, `profile`, `status`, `verify`, `doctor` and `models`."""
 
 from __future__ import annotations
 

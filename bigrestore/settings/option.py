@@ -1,7 +1,7 @@
 """What the command line shows of a setting: help, flags, panel, and how its words are read.
 
 A setting is one field of an attrs class. Type, default, converter and check are attrs' own; the rest of the option is
-this metadata, so that flags, TOML names and Python keywords all come from the one field.
+this metadata: flags, TOML names and Python keywords all come from the one field.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 import attrs
 
-METADATA_KEY = "option"
+OPTION_KEY = "option"
 
 HOW, WHAT, WHERE = "How", "What is restored", "Existing output"
 WHO, SAYS, COMPARE = "By whom", "What is said", "What it is compared with"
 
 WORD_TYPES = {"bool": bool, "int": int, "float": float, "Path": Path, "list[str]": list[str]}
-"""Types that the command line reads its words as; every other field takes a text and converts it itself."""
+"""Types of words on the command line; every other field takes a text and converts it itself."""
 
 
 @attrs.frozen
@@ -31,11 +31,11 @@ class Option:
     flags : tuple of str
         As typed, such as `--lock/--no-lock`; empty: the field's name with dashes.
     panel : str, optional
-        Heading of the help under which the option stands.
+        Heading of the option in the help.
     metavar : str, optional
         Placeholder of the value in the help.
     default : str, optional
-        Words for a default that the field's value does not say, such as "chosen".
+        Words for the default in place of the field's value, such as "chosen".
     reads : type, optional
         Type of the words; None: by the field's own type.
     positional : bool
@@ -59,13 +59,13 @@ def option(
     default: str | None = None,
     reads: Any = None,
 ) -> dict[str, Option]:
-    """Return the metadata of a field that is an option; see `Option`."""
-    return {METADATA_KEY: Option(help, flags, panel, metavar, default, reads)}
+    """Return the metadata of an option; see `Option`."""
+    return {OPTION_KEY: Option(help, flags, panel, metavar, default, reads)}
 
 
 def argument(help: str, metavar: str | None = None) -> dict[str, Option]:
-    """Return the metadata of a field that is a positional argument."""
-    return {METADATA_KEY: Option(help, metavar=metavar, positional=True)}
+    """Return the metadata of a positional argument."""
+    return {OPTION_KEY: Option(help, metavar=metavar, positional=True)}
 
 
 def verbose_option(panel: str | None = None) -> dict[str, Option]:
@@ -80,13 +80,13 @@ def quiet_option(panel: str | None = None) -> dict[str, Option]:
 
 def option_of(attribute: attrs.Attribute[Any]) -> Option:
     """Return how the command line shows and reads a field."""
-    stated: Option = attribute.metadata[METADATA_KEY]
+    stated: Option = attribute.metadata[OPTION_KEY]
     return stated
 
 
 def flags_of(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
     """Return the flags of a field as Typer takes them."""
-    stated: Option | None = attribute.metadata.get(METADATA_KEY)
+    stated: Option | None = attribute.metadata.get(OPTION_KEY)
     flags = () if stated is None else stated.flags
     return flags or ("--" + attribute.name.replace("_", "-"),)
 
@@ -102,7 +102,7 @@ def is_required(attribute: attrs.Attribute[Any]) -> bool:
 
 
 def words_type(attribute: attrs.Attribute[Any]) -> Any:
-    """Return the type that the command line reads the words of a field as."""
+    """Return the type of a field's words on the command line."""
     return option_of(attribute).reads or WORD_TYPES.get(str(attribute.type).removesuffix(" | None"), str)
 
 

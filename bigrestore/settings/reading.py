@@ -1,7 +1,7 @@
 """Settings from names and values: keywords of Python, a TOML file, or flags over a TOML file.
 
-Names may be spelt with `-` or `_`. A name that is no setting is refused together with the ones there are, and with
-the one that was probably meant.
+Names may be spelt with `-` or `_`. An unknown name is refused, with all names
+and the one probably meant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bigrestore.errors import InputMissingError, UsageError
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Base of the settings that are read by name."""
+    """Base of the settings read by name."""
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> Self:
@@ -43,7 +43,7 @@ class Settings:
 
     @classmethod
     def resolve(cls, flags: Mapping[str, Any], config: Path | None) -> Self:
-        """Merge flags over a TOML file over the defaults; a flag that is None was not given."""
+        """Merge flags over a TOML file over the defaults; None: the flag was not given."""
         values = load_config(config) if config is not None else {}
         values |= {name: value for name, value in flags.items() if value is not None}
         return cls.from_mapping(values, f"The configuration {config}" if config else "The command line")

@@ -1,8 +1,8 @@
-"""`run`: what a restoration is asked for, each option once.
+"""`run`: the options of a restoration, each said once.
 
-`RunSettings` is what the command line, a TOML file and Python's `restore()` all end in. The plan turns it into tile
-size, device and threads. Only part of it changes pixels: `pixel_facts` goes into the fingerprint of the output, by
-which a run is resumed.
+The command line, a TOML file and Python's `restore()` all end in `RunSettings`. The plan turns it into tile size,
+device and threads. Only part of it changes pixels: `pixel_facts` goes into the fingerprint of the output, checked
+when a run is resumed.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ from bigrestore.settings.values import (
 
 @attrs.frozen(kw_only=True)
 class RunSettings(Settings):
-    """The settings of `run`, as asked for; the help of each field says what it means.
+    """The settings of `run`, as asked for; each field has its meaning as help.
 
     Raises
     ------
     UsageError
-        One sentence with the flag, its value and what it takes.
+        One sentence with the flag, its value and the remedy.
     """
 
     model: str | None = attrs.field(
@@ -359,7 +359,7 @@ class RunSettings(Settings):
         self._check_steps()
 
     def _check_steps(self) -> None:
-        """Refuse steps and workers that exclude each other."""
+        """Refuse contradictory steps and workers."""
         steps = {"--init-only": self.init_only, "--shard": self.shard, "--finalize": self.finalize}
         asked = [flag for flag, value in steps.items() if value]
         if len(asked) > 1:
@@ -402,7 +402,7 @@ class RunSettings(Settings):
 
 
 def _as_lists(value: Any) -> Any:
-    """Turn tuples into lists, as JSON would, so that a stored fact equals a fresh one."""
+    """Turn tuples into lists, as JSON would: a stored fact equals a fresh one."""
     return [_as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 

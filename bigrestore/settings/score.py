@@ -1,4 +1,4 @@
-"""`score`: what a scoring of images is asked for, each option once."""
+"""`score`: the options of a scoring of images, each said once."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ RANGE_METAVAR = "LO HI|full"
 
 @attrs.frozen(kw_only=True)
 class ScoreSettings(Settings):
-    """The settings of `score`, as asked for; the help of each field says what it means.
+    """The settings of `score`, as asked for; each field has its meaning as help.
 
     Scores of tiles of different sizes are not compared. `input_range` also holds for the other images of its type.
 
     Raises
     ------
     UsageError
-        One sentence with the flag, its value and what it takes.
+        One sentence with the flag, its value and the remedy.
     """
 
     before_range: ValueRange | None = attrs.field(

@@ -1,4 +1,4 @@
-"""`train` and `adapt`: what a training is asked for, each option once.
+"""`train` and `adapt`: the options of a training, each said once.
 
 Reading a folder of sections takes minutes and a training takes hours, so an absurd number is refused before anything
 is loaded.
@@ -30,14 +30,14 @@ ADAPT_RATE = 2e-4
 
 @attrs.frozen
 class StageOptions:
-    """The settings of one stage of training, as asked for; the help of each field says what it means.
+    """The settings of one stage of training, as asked for; each field has its meaning as help.
 
-    `device` and `precision` are what the training uses; "auto" is for the command line to resolve.
+    `device` and `precision` are resolved; "auto" is for the command line.
 
     Raises
     ------
     UsageError
-        One sentence with the flag, its value and what it takes.
+        One sentence with the flag, its value and the remedy.
     """
 
     preset: str = attrs.field(
@@ -110,7 +110,7 @@ class TrainArguments:
 
 @attrs.frozen
 class AdaptOptions:
-    """The settings of an adaptation, as asked for; the help of each field says what it means.
+    """The settings of an adaptation, as asked for; each field has its meaning as help.
 
     Attributes
     ----------

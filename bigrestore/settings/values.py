@@ -1,7 +1,7 @@
 """What options take: choices, types, and conversions of single values.
 
-A conversion turns what a command line, a TOML file or a caller of the library gives into one kind of value. It leaves
-alone whatever it does not know, so that the field's check can refuse it by the flag's name.
+A conversion turns the words of a command line, a TOML file or a caller of the library into one kind of value. It
+leaves alone anything unknown, for the field's check to refuse by the flag's name.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import bigrestore
 from bigrestore.cli.app import app
-from bigrestore.cli.from_settings import Command, Fields, Given, Part, command
+from bigrestore.cli.from_settings import Command, Fields, GivenFlags, Part, command
 from bigrestore.cli.train import TRAIN_COMMANDS
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import UsageError
@@ -70,11 +70,11 @@ class ToyArguments:
 
 
 @pytest.fixture
-def toy() -> tuple[typer.Typer, list[tuple[ToyArguments, Given]]]:
-    calls: list[tuple[ToyArguments, Given]] = []
+def toy() -> tuple[typer.Typer, list[tuple[ToyArguments, GivenFlags]]]:
+    calls: list[tuple[ToyArguments, GivenFlags]] = []
 
     @command(lambda: Fields(ToyArguments, Part(ToySettings, defaults={"speed": 1})))
-    def go(asked: ToyArguments, given: Given) -> None:
+    def go(asked: ToyArguments, given: GivenFlags) -> None:
         """Go there."""
         calls.append((asked, given))
 
