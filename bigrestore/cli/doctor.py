@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
-from bigrestore.settings.looking import DoctorArguments
+
+if TYPE_CHECKING:
+    from bigrestore.settings.looking import DoctorArguments
 
 
-@arguments_command(DoctorArguments)
+@arguments_command("DoctorArguments")
 def doctor(asked: DoctorArguments) -> None:
     """Print versions, device, memory, disks and their speed, and restore one tile.
 

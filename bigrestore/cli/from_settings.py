@@ -152,12 +152,17 @@ def command(
 
 
 def arguments_command(
-    arguments: type[Arguments],
+    name: str,
 ) -> Callable[[Callable[[Arguments], None]], Command[Arguments]]:
-    """Make a command of a function of arguments alone."""
+    """Make a command of a function of arguments alone; `name` is their class in `bigrestore.settings.looking`."""
+
+    def load() -> Fields[Arguments]:
+        from bigrestore.settings import looking
+
+        return Fields(getattr(looking, name))
 
     def decorate(body: Callable[[Arguments], None]) -> Command[Arguments]:
-        made = Command(lambda: Fields(arguments), lambda asked, _: body(asked), body.__doc__)
+        made: Command[Arguments] = Command(load, lambda asked, _: body(asked), body.__doc__)
         made.__name__ = body.__name__
         return made
 

@@ -8,13 +8,13 @@ import typer
 
 from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
-from bigrestore.settings.looking import InfoArguments
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
+    from bigrestore.settings.looking import InfoArguments
 
 
-@arguments_command(InfoArguments)
+@arguments_command("InfoArguments")
 def info(asked: InfoArguments) -> None:
     """Print the shape, voxel size, levels and storage of a file, store or stack of sections."""
     import json

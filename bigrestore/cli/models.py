@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from bigrestore.cli.from_settings import Command, add_command, arguments_command
 from bigrestore.cli.log import configure_logging
-from bigrestore.settings.looking import ModelArguments, ModelCardArguments, ModelListArguments
+
+if TYPE_CHECKING:
+    from bigrestore.settings.looking import ModelArguments, ModelCardArguments, ModelListArguments
 
 models_app = typer.Typer(no_args_is_help=True, help="List the shipped models, or show what is in one.")
 
 
-@arguments_command(ModelListArguments)
+@arguments_command("ModelListArguments")
 def list_models(asked: ModelListArguments) -> None:
     """List the shipped models: name, preset, scale, halo, prior and realness by default, parameters."""
     configure_logging(verbose=asked.verbose, quiet=False)
@@ -33,7 +35,7 @@ def list_models(asked: ModelListArguments) -> None:
     Console().print(table)
 
 
-@arguments_command(ModelArguments)
+@arguments_command("ModelArguments")
 def model_path(asked: ModelArguments) -> None:
     """Print the file that a model lies in."""
     configure_logging(verbose=asked.verbose, quiet=False)
@@ -42,7 +44,7 @@ def model_path(asked: ModelArguments) -> None:
     typer.echo(find_model(asked.name, None))
 
 
-@arguments_command(ModelCardArguments)
+@arguments_command("ModelCardArguments")
 def show_model(asked: ModelCardArguments) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
     configure_logging(verbose=asked.verbose, quiet=False)
@@ -65,7 +67,7 @@ def show_model(asked: ModelCardArguments) -> None:
         typer.echo(card.read_text(encoding="utf-8"), nl=False)
 
 
-@arguments_command(ModelArguments)
+@arguments_command("ModelArguments")
 def verify_model(asked: ModelArguments) -> None:
     """Check a model's hash and that its weights fit its preset."""
     configure_logging(verbose=asked.verbose, quiet=False)

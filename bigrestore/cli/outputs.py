@@ -7,14 +7,18 @@ level differs from the mean of the one before, or if the run's journal lies besi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
-from bigrestore.settings.looking import StatusArguments, VerifyArguments
+
+if TYPE_CHECKING:
+    from bigrestore.settings.looking import StatusArguments, VerifyArguments
 
 
-@arguments_command(StatusArguments)
+@arguments_command("StatusArguments")
 def status(asked: StatusArguments) -> None:
     """Print how many blocks of a run are done, failed and background, how fast it is and how long it takes still.
 
@@ -34,7 +38,7 @@ def status(asked: StatusArguments) -> None:
         print_rows(progress.rows())
 
 
-@arguments_command(VerifyArguments)
+@arguments_command("VerifyArguments")
 def verify(asked: VerifyArguments) -> None:
     """Decode every chunk of every level and check that scales, units and levels agree.
 
