@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
 from bigrestore.run.sinks import Sink
 from bigrestore.run.view.summary import RunSummary
-from bigrestore.settings import RunSettings
+from bigrestore.settings import RunKeywords, RunSettings
 
 
-def restore(inputs: Inputs, output: str | Path, *, sinks: Sequence[Sink] = (), **settings: Any) -> RunSummary:
+def restore(
+    inputs: Inputs, output: str | Path, *, sinks: Sequence[Sink] = (), **settings: Unpack[RunKeywords]
+) -> RunSummary:
     """Restore a section or volume.
 
     Parameters
@@ -48,7 +50,7 @@ def restore(inputs: Inputs, output: str | Path, *, sinks: Sequence[Sink] = (), *
     >>> import bigrestore
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
-    resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings, "restore()")
+    resolved = RunSettings.from_mapping({"progress": "tqdm", **settings}, "restore()")
     summary = execute_to(inputs, output, resolved, sinks=[*report_sinks(resolved), *sinks])
     summary.raise_if_failed()
     return summary

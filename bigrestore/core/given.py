@@ -29,7 +29,8 @@ from bigrestore.core.kernels import (
 from bigrestore.degradation.degradation import Degradation, Noise, SecondPass, Storage
 from bigrestore.degradation.recipe import SECOND_KERNEL_SIZE
 from bigrestore.errors import UsageError
-from bigrestore.flags import Blur, check_blur, check_noise, to_blur, to_plain
+from bigrestore.settings.checks import check_blur, check_noise
+from bigrestore.settings.values import Blur, to_blur, to_plain
 
 log = logging.getLogger(__name__)
 

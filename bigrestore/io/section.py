@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
-from bigrestore.flags import FULL, ValueRange
 from bigrestore.io.access.places import Place
 from bigrestore.io.access.versions import (
     STEADY_WAITS_SECONDS,
@@ -37,6 +36,7 @@ from bigrestore.io.formats.resolution import merged_voxel_size
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
 from bigrestore.io.store.reduce import area_thumbnail
+from bigrestore.settings.values import FULL, ValueRange
 
 if TYPE_CHECKING:
     import dask.array

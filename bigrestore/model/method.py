@@ -160,5 +160,5 @@ class GivesMaps(Protocol):
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """The maps that it can give, of `bigrestore.flags.MAPS`; `invented` means that it has a prior at work."""
+        """The maps that it can give, of `bigrestore.settings.values.MAPS`; `invented` means that it has a prior at work."""
         ...

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.errors import UsageError
-from bigrestore.flags import SCALES
 from bigrestore.io.access.range_check import check_range
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
+from bigrestore.settings.values import SCALES
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
-from bigrestore.flags import ValueRange
 from bigrestore.io.access.range_check import check_range
 from bigrestore.io.section import open_section
 from bigrestore.report.images import Source
@@ -21,6 +20,7 @@ from bigrestore.report.metrics.validity import TILE_PX, tissue_share, why_invali
 from bigrestore.report.table.grid import TileGrid
 from bigrestore.run.output.place import check_place, require_writable
 from bigrestore.run.profile.section_profile import find_background
+from bigrestore.settings.values import ValueRange
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 import numpy as np
@@ -41,7 +41,7 @@ from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.progress import Progress, make_progress
-from bigrestore.settings import ScoreSettings
+from bigrestore.settings import ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def score(
     *,
     before: ImagePaths | None = None,
     reference: ImagePaths | None = None,
-    **settings: Any,
+    **settings: Unpack[ScoreKeywords],
 ) -> ScoreSummary:
     """Score an image, tile by tile.
 

@@ -29,8 +29,8 @@ from bigrestore.degradation.degradation import nothing
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
-from bigrestore.flags import Blur
 from bigrestore.model.nets.redegrade import redegrade
+from bigrestore.settings.values import Blur
 
 
 def made(blur: Blur | float, scale: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_store_is_the_section_degraded_in_one_piece(
     tmp_path: Path, scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(api.DEGRADE_TILE_PX, scale, 64)
+    monkeypatch.setitem(api.WHOLE_TILE_PX, scale, 64)
     clean = pixels(168 * scale, 200 * scale)
     recipe = Recipe.from_dict(FULL)
     table = degrade(

@@ -13,9 +13,10 @@ import pytest
 from engine_toys import Fir
 
 from bigrestore.errors import InputMissingError, UsageError
-from bigrestore.flags import parse_roi, parse_voxel_size
 from bigrestore.model.registry import create_method
-from bigrestore.settings import RunSettings, ScoreSettings, load_config
+from bigrestore.settings import RunSettings, ScoreSettings
+from bigrestore.settings.reading import load_config
+from bigrestore.settings.values import parse_roi, parse_voxel_size
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.core.geometry import Grid
 from bigrestore.core.resources import share_of
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
-from bigrestore.flags import parse_shard
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
 from bigrestore.run.state.checksums import note_of
@@ -30,6 +29,7 @@ from bigrestore.run.state.lock import joint_writer, sole_writer
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.workers.shards import own_blocks
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import parse_shard
 
 BLOCK = "z00000-y0000-x0000"
 

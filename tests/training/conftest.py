@@ -26,8 +26,9 @@ def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fidelity_model(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nano model for x1, two steps each of the first two stages."""
-    from bigrestore.training.stages.stage import StageOptions, train_stage
+    """A nano model for x1 that two steps of each of the first two stages have made."""
+    from bigrestore.settings.train import StageOptions
+    from bigrestore.training.stages.stage import train_stage
 
     output = tmp_path_factory.mktemp("model") / "nano.safetensors"
     options = StageOptions(preset="nano", scale=1, steps=2, batch=2, threads=1)

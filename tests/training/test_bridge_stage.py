@@ -22,6 +22,7 @@ from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.network import NetworkMethod
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.detail import cut_patches
 from bigrestore.training.stages import bridge, halo, prior
 from bigrestore.training.stages.bridge import BridgeStage
@@ -33,7 +34,7 @@ from bigrestore.training.stages.losses import (
     local_artifact_l1,
 )
 from bigrestore.training.stages.prior import PriorStage
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(preset="nano", steps=10, batch=2, threads=1, rate=5e-4)

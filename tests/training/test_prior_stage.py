@@ -19,6 +19,7 @@ from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.grow import take_over
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data import detail
 from bigrestore.training.data.detail import (
     DetailSource,
@@ -36,7 +37,7 @@ from bigrestore.training.stages import stage as stages
 from bigrestore.training.stages.copying import WindowIndex
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.prior import PriorStage, critic_for, cut_field, make_field
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(preset="nano", steps=3, batch=4, threads=1, rate=2e-3)

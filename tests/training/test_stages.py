@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.model.nets.checkpoint import load_model
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.images import load_images, split_by_section
 from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.stages.estimator import EstimatorStage
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 

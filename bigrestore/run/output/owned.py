@@ -19,11 +19,11 @@ import attrs
 
 from bigrestore.core.files import PARTIAL
 from bigrestore.errors import output_error
-from bigrestore.flags import MAPS
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, StoreSpec
 from bigrestore.run.state.lock import LOCK_NAME
+from bigrestore.settings.values import MAPS
 
 PLAN = "plan.json"
 """Name of the stored plan, by which the folder beside an output is known for a journal."""

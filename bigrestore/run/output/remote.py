@@ -23,7 +23,6 @@ import attrs
 from bigrestore.core.retry import persist
 from bigrestore.core.urls import is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
-from bigrestore.flags import MAPS
 from bigrestore.io.access.places import RemoteFile, place_of
 from bigrestore.io.access.remote_requests import request_errors, short
 from bigrestore.io.store.store_spec import MAPS_GROUP
@@ -38,6 +37,7 @@ from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import MAPS
 
 log = logging.getLogger(__name__)
 

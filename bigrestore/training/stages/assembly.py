@@ -17,6 +17,7 @@ from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError
 from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data import detail
 from bigrestore.training.data.detail import DetailSource
 from bigrestore.training.data.images import GreyImage, load_images, split_by_section
@@ -26,7 +27,7 @@ from bigrestore.training.data.tilt import FOR_READING, FOR_RESTORING, TiltSettin
 from bigrestore.training.loop import adversary
 from bigrestore.training.loop.adversary import Adversary
 from bigrestore.training.loop.guard import GuardSettings
-from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages import bridge, estimator, fidelity, prior
 from bigrestore.training.stages.bridge import BridgeStage, conditional_critic_for

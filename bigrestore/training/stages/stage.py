@@ -25,9 +25,9 @@ from bigrestore.model.nets.grow import grow_restorer
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.prior.grow import take_over
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.loop.loop import train
-from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.stages.assembly import (
     PLANS,
