@@ -96,7 +96,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         Where it cannot be written; what was there before stays.
     """
     with whole_file(path) as partial:
-        partial.write_text(_text(document))
+        partial.write_text(_json_text(document))
 
 
 SEAL = "crc32"
@@ -116,7 +116,7 @@ def write_sealed(path: Path, document: dict[str, Any]) -> None:
 
 def sealed_text(document: dict[str, Any]) -> str:
     """Return what `write_sealed` writes."""
-    return _text(document | {SEAL: _checksum(document)})
+    return _json_text(document | {SEAL: _checksum(document)})
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
@@ -147,7 +147,7 @@ def file_checksum(path: Path) -> str:
     return f"{total:08x}"
 
 
-def _text(document: dict[str, Any]) -> str:
+def _json_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, sort_keys=True)
 
 

@@ -301,8 +301,8 @@ class Grid:
 
     def quarter(self, tile: Tile) -> list[Tile]:
         """Cut a tile into up to four on the alignment; a tile that cannot be cut comes back alone."""
-        rows = _halves(tile.keep.y0, tile.keep.y1, self.y.unit_px)
-        columns = _halves(tile.keep.x0, tile.keep.x1, self.x.unit_px)
+        rows = _halved_range(tile.keep.y0, tile.keep.y1, self.y.unit_px)
+        columns = _halved_range(tile.keep.x0, tile.keep.x1, self.x.unit_px)
         return [self.tile(tile.row, tile.column, Box(*y, *x)) for y in rows for x in columns]
 
     def read_box(self, box: Box, margin_px: int = 0) -> Box:
@@ -376,7 +376,7 @@ class Work:
         return max(even, self.largest_tile_px * -(-tiles // threads) if tiles < 4 * threads else 0)
 
 
-def _halves(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
+def _halved_range(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
     """Cut an output span in two at a multiple of the unit near its middle."""
     middle = (start + stop) // 2 // unit * unit
     return [(start, middle), (middle, stop)] if start < middle < stop else [(start, stop)]

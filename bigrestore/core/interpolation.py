@@ -106,7 +106,7 @@ def rational_auto(x: Tensor, scale: float, noise_sigma: float) -> Tensor:
     return 0.5 * (rows_first + columns_first)
 
 
-def enlarge(factor: Tensor, scale: int) -> Tensor:
+def enlarge_maps(factor: Tensor, scale: int) -> Tensor:
     """Bring a map on the input grid, (N, 1, H, W), to the output grid: bilinear, pixel centres aligned."""
     if scale == 1:
         return factor
@@ -169,7 +169,7 @@ def _integer_scale(
     """Evaluate every interval at the same `scale` positions and interleave them: no gather, exact phases."""
     positions = sorted(((u + 0.5) / scale - 0.5) % 1.0 for u in range(scale))
     phases = torch.stack(
-        [_evaluate(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1
+        [_interpolant(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1
     )
     inside_first = scale - sum(1 for u in range(scale) if (u + 0.5) / scale < 0.5)
     return phases.flatten(-2)[..., inside_first : inside_first + width * scale]
@@ -186,10 +186,10 @@ def _any_scale(
     index = (interval.long() + 1).clamp(0, width)
     f0, step, left, both = (part.index_select(-1, index) for part in parts[:4])
     rho = None if parts[4] is None else parts[4].index_select(-1, index)
-    return _evaluate((f0, step, left, both, rho), t, torch.logit(t))
+    return _interpolant((f0, step, left, both, rho), t, torch.logit(t))
 
 
-def _evaluate(
+def _interpolant(
     parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], t: Tensor | float, logit_t: Tensor | float
 ) -> Tensor:
     """Return R(t) = f0 + t D + t (1 - t) [left - w1 (left + right)], left = d0 - D, right = d1 - D."""

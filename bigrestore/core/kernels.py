@@ -22,7 +22,7 @@ from scipy.ndimage import affine_transform, center_of_mass
 from bigrestore.errors import UsageError
 
 Kernel = NDArray[np.float32]
-_Float = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 
 KERNEL_SIZE = {1: 21, 2: 21, 4: 41}
 """Side of the effective kernel in output pixels, by scale."""
@@ -50,7 +50,7 @@ def kernel_size(scale: int) -> int:
     return KERNEL_SIZE[scale]
 
 
-def normalised(kernel: NDArray[np.floating]) -> Kernel:
+def normalised_kernel(kernel: NDArray[np.floating]) -> Kernel:
     """Clip negative values, drop taps below a millionth of the peak, divide by the sum; return float32.
 
     A tap that small changes no grey level, and without it most kernels are a fraction of their square.
@@ -107,13 +107,13 @@ def delta(size: int) -> Kernel:
     return kernel
 
 
-def _axis(size: int) -> _Float:
+def _centred_positions(size: int) -> _Doubles:
     return np.arange(size, dtype=np.float64) - size // 2
 
 
-def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) -> _Float:
+def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) -> _Doubles:
     """Return the squared distance from the centre in units of the sigmas, x turned by the angle."""
-    y, x = _axis(size)[:, None], _axis(size)[None, :]
+    y, x = _centred_positions(size)[:, None], _centred_positions(size)[None, :]
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
     along, across = cosine * x + sine * y, cosine * y - sine * x
     return np.asarray((along / sigma_x) ** 2 + (across / sigma_y) ** 2)
@@ -122,7 +122,7 @@ def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) ->
 def gaussian(size: int, sigma_y_px: float, sigma_x_px: float | None = None, angle_rad: float = 0.0) -> Kernel:
     """Return a Gaussian sampled at pixel centres; isotropic where only one sigma is given."""
     sigma_x = sigma_y_px if sigma_x_px is None else sigma_x_px
-    return normalised(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
+    return normalised_kernel(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
 
 
 def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, angle_rad: float) -> Kernel:
@@ -159,10 +159,10 @@ def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, a
         for axis in (0, 1):
             enough = excess(narrowest, axis) >= 0
             sigmas[axis] = narrowest if enough else float(brentq(excess, narrowest, widest, args=(axis,)))
-    return normalised(_integrated_gaussian(size, sigmas[0], sigmas[1], angle_rad))
+    return normalised_kernel(_integrated_gaussian(size, sigmas[0], sigmas[1], angle_rad))
 
 
-def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, angle_rad: float) -> _Float:
+def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, angle_rad: float) -> _Doubles:
     """Return a Gaussian summed over the sub-samples of each pixel; its sum is one."""
     position = (np.arange(size * _SUBSAMPLES) + 0.5) / _SUBSAMPLES - size / 2
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
@@ -173,9 +173,9 @@ def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, ang
     return np.asarray(pixels / pixels.sum())
 
 
-def _moments_along(kernel: _Float, angle_rad: float) -> tuple[float, float]:
+def _moments_along(kernel: _Doubles, angle_rad: float) -> tuple[float, float]:
     """Return the second moments along and across a direction, about the middle."""
-    y, x = _axis(kernel.shape[0])[:, None], _axis(kernel.shape[0])
+    y, x = _centred_positions(kernel.shape[0])[:, None], _centred_positions(kernel.shape[0])
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
     along, across = cosine * x + sine * y, cosine * y - sine * x
     return float((kernel * along**2).sum()), float((kernel * across**2).sum())
@@ -186,16 +186,16 @@ def generalised_gaussian(
 ) -> Kernel:
     """Return exp(-(d^2)^shape / 2): pointed for a shape below one, flat-topped above, Gaussian at one."""
     distance = _mahalanobis(size, sigma_y_px, sigma_x_px, angle_rad)
-    return normalised(np.exp(-0.5 * distance**shape))
+    return normalised_kernel(np.exp(-0.5 * distance**shape))
 
 
 def plateau(size: int, sigma_y_px: float, sigma_x_px: float, angle_rad: float, shape: float) -> Kernel:
     """Return 1 / (1 + (d^2)^shape): a plateau with the long tails of stray light."""
     distance = _mahalanobis(size, sigma_y_px, sigma_x_px, angle_rad)
-    return normalised(1.0 / (1.0 + distance**shape))
+    return normalised_kernel(1.0 / (1.0 + distance**shape))
 
 
-def _radial(size: int, reach_px: float, profile: Callable[[_Float], _Float]) -> Kernel:
+def _radial(size: int, reach_px: float, profile: Callable[[_Doubles], _Doubles]) -> Kernel:
     """Integrate a radial profile over each pixel within `reach_px` by sub-sampling."""
     radius = min(size // 2, math.ceil(reach_px + 0.5))
     count = (2 * radius + 1) * _SUBSAMPLES
@@ -205,7 +205,7 @@ def _radial(size: int, reach_px: float, profile: Callable[[_Float], _Float]) -> 
     kernel = np.zeros((size, size))
     inside = slice(size // 2 - radius, size // 2 + radius + 1)
     kernel[inside, inside] = pixels
-    return normalised(kernel)
+    return normalised_kernel(kernel)
 
 
 def defocus(size: int, radius_px: float) -> Kernel:
@@ -228,7 +228,7 @@ def thickness(size: int, below_px: float, above_px: float) -> Kernel:
     weighs as much as its share of the depth, which is proportional to its R.
     """
 
-    def profile(distance: _Float) -> _Float:
+    def profile(distance: _Doubles) -> _Doubles:
         total = np.zeros_like(distance)
         for radius in (below_px, above_px):
             if radius > 0.0:
@@ -254,10 +254,10 @@ def motion(size: int, length_px: float, angle_rad: float) -> Kernel:
     np.add.at(kernel, (row, column + 1), (1 - down) * right)
     np.add.at(kernel, (row + 1, column), down * (1 - right))
     np.add.at(kernel, (row + 1, column + 1), down * right)
-    return normalised(kernel)
+    return normalised_kernel(kernel)
 
 
-def _cubic(distance: _Float) -> _Float:
+def _keys_cubic(distance: _Doubles) -> _Doubles:
     """Keys' cubic convolution kernel with a = -1/2 (Keys 1981), of support 2."""
     d = np.abs(distance)
     inner = (1.5 * d - 2.5) * d * d + 1.0
@@ -265,7 +265,7 @@ def _cubic(distance: _Float) -> _Float:
     return np.where(d <= 1.0, inner, np.where(d < 2.0, outer, 0.0))
 
 
-def downsampling_taps(name: str, scale: int) -> tuple[_Float, int]:
+def downsampling_taps(name: str, scale: int) -> tuple[_Doubles, int]:
     """Return the taps of a downsampling filter along one axis and the offset of the first.
 
     Parameters
@@ -299,7 +299,7 @@ def downsampling_taps(name: str, scale: int) -> tuple[_Float, int]:
         return (np.full(2, 0.5), 0) if centre else (np.ones(1), 0)
     if name == "bicubic":
         first = -2 * scale + 1
-        taps = np.clip(_cubic((np.arange(first, 2 * scale + 1) - centre) / scale), 0.0, None)
+        taps = np.clip(_keys_cubic((np.arange(first, 2 * scale + 1) - centre) / scale), 0.0, None)
         return taps / taps.sum(), first
     raise UsageError(f"The downsampling {name!r} is unknown; known are {', '.join(DOWNSAMPLING_FILTERS)}.")
 
@@ -313,10 +313,10 @@ def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Ke
         for offset, weight in enumerate(taps, start=first):
             total += weight * _shifted(folded, offset, axis)
         folded = total
-    return normalised(folded)
+    return normalised_kernel(folded)
 
 
-def _shifted(array: _Float, offset: int, axis: int) -> _Float:
+def _shifted(array: _Doubles, offset: int, axis: int) -> _Doubles:
     """Shift an array along an axis and fill with zeros."""
     if offset == 0:
         return array
@@ -354,7 +354,7 @@ def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation:
     for row, column in np.argwhere(np.asarray(second) > 0.0):
         moved = _shifted(base, int(row - middle) * dilation, 0)
         total += float(second[row, column]) * _shifted(moved, int(column - middle) * dilation, 1)
-    return normalised(total)
+    return normalised_kernel(total)
 
 
 def fitted(kernel: NDArray[np.floating], size: int) -> Kernel:
@@ -365,4 +365,4 @@ def fitted(kernel: NDArray[np.floating], size: int) -> Kernel:
     source = slice(side // 2 - keep, side // 2 + keep + 1)
     goal = slice(size // 2 - keep, size // 2 + keep + 1)
     fitted_kernel[goal, goal] = np.asarray(kernel, np.float64)[source, source]
-    return normalised(fitted_kernel)
+    return normalised_kernel(fitted_kernel)

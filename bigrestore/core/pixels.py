@@ -68,7 +68,7 @@ def interpolate(pixels: Floats, scale: Fraction) -> Floats:
         return pixels
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     if scale < 1:
-        found = _area_mean(planes, scale.denominator)
+        found = _mean_of_cells(planes, scale.denominator)
     else:
         import torch
 
@@ -80,7 +80,7 @@ def interpolate(pixels: Floats, scale: Fraction) -> Floats:
     return found[0] if pixels.ndim == 2 else np.moveaxis(found, 0, -1)
 
 
-def _area_mean(planes: Floats, step: int) -> Floats:
+def _mean_of_cells(planes: Floats, step: int) -> Floats:
     """Return the means over step x step pixels; the last are over the pixels that there are."""
     down, right = -planes.shape[1] % step, -planes.shape[2] % step
     padded = np.pad(planes, [(0, 0), (0, down), (0, right)], mode="edge")

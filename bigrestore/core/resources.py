@@ -88,7 +88,7 @@ def memory_limit_bytes() -> int:
     limits = [int(psutil.virtual_memory().total)]
     for folder in _groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(folder / name).strip()
+            text = _text_of(folder / name).strip()
             if text.isdigit() and int(text) > 0:
                 limits.append(int(text))
     node, per_cpu = (os.environ.get(f"SLURM_MEM_PER_{unit}", "") for unit in ("NODE", "CPU"))
@@ -102,7 +102,7 @@ def memory_limit_bytes() -> int:
 def _groups(controller: str) -> list[Path]:
     """Return the folders of this process's control groups, from the root down; every one of them limits."""
     found = [CGROUP, CGROUP / controller]
-    for line in _read(OWN_CGROUP).splitlines():
+    for line in _text_of(OWN_CGROUP).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, name = rest.partition(":")
         if number != "0" and controller not in controllers.split(","):
@@ -115,10 +115,10 @@ def _groups(controller: str) -> list[Path]:
 
 def _cpu_quota(folder: Path) -> int | None:
     """Return the processors that a control group's quota comes to, None where it has none."""
-    quota, *period = _read(folder / "cpu.max").split() or [""]
+    quota, *period = _text_of(folder / "cpu.max").split() or [""]
     if not period:
-        quota = _read(folder / "cpu.cfs_quota_us").strip()
-        period = _read(folder / "cpu.cfs_period_us").split()
+        quota = _text_of(folder / "cpu.cfs_quota_us").strip()
+        period = _text_of(folder / "cpu.cfs_period_us").split()
     if not (quota.isdigit() and int(quota) > 0 and period and period[0].isdigit() and int(period[0]) > 0):
         return None
     return max(1, round(int(quota) / int(period[0])))
@@ -138,7 +138,7 @@ def out_of_memory_kills() -> int:
     """Return how many processes the kernel has killed in this process's control groups because memory ran out."""
     found = 0
     for folder in _groups("memory"):
-        for line in _read(folder / "memory.events").splitlines():
+        for line in _text_of(folder / "memory.events").splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill" and count.isdigit():
                 found = max(found, int(count))
@@ -165,7 +165,7 @@ def give_threads_back(before: int | None) -> None:
         torch.set_num_threads(before)
 
 
-def _read(path: Path) -> str:
+def _text_of(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 
-WAITS_SECONDS = (0.5, 2.0, 8.0)
+RETRY_WAITS_SECONDS = (0.5, 2.0, 8.0)
 """Pauses before each further try. A server that fails over is back within some seconds; whoever reads a sector that is
 dead loses ten seconds for a block that takes longer than that to restore."""
 
@@ -62,8 +62,10 @@ def transient(error: BaseException) -> bool:
     )
 
 
-def persist(work: Callable[[], Found], what: str, stopping: Callable[[], bool] = lambda: False) -> Found:
-    """Do something that may meet a transient error, again after each of `WAITS_SECONDS`.
+def retry_transient(
+    work: Callable[[], Outcome], what: str, stopping: Callable[[], bool] = lambda: False
+) -> Outcome:
+    """Do something that may meet a transient error, again after each of `RETRY_WAITS_SECONDS`.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def persist(work: Callable[[], Found], what: str, stopping: Callable[[], bool] =
     Exception
         What `work` raised last, or first where that is not transient.
     """
-    for seconds in WAITS_SECONDS:
+    for seconds in RETRY_WAITS_SECONDS:
         try:
             return work()
         except Exception as error:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-class Decoded(Generic[T]):
+class Decoded(Generic[Item]):
     """A thread-safe cache that makes each thing once and holds at most `budget` of cost.
 
     The thing made last is always kept, even if it alone exceeds the budget.
@@ -31,9 +31,9 @@ class Decoded(Generic[T]):
         self._budget = budget
         self._spent = 0
         self._lock = threading.Lock()
-        self._items: OrderedDict[Hashable, tuple[Future[T], int]] = OrderedDict()
+        self._items: OrderedDict[Hashable, tuple[Future[Item], int]] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], T], cost: int) -> T:
+    def get(self, key: Hashable, make: Callable[[], Item], cost: int) -> Item:
         """Return the thing under `key`, making it if nobody has.
 
         Raises
@@ -44,7 +44,7 @@ class Decoded(Generic[T]):
         with self._lock:
             held = self._items.get(key)
             if held is None:
-                future: Future[T] = Future()
+                future: Future[Item] = Future()
                 self._items[key] = (future, cost)
                 self._spent += cost
                 self._let_go()

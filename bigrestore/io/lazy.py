@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.io.levels import Window
+from bigrestore.io.levels import WindowReader
 
 Picked = tuple[range, Any]
 """What an axis is read at, and the key that numpy applies to what was read."""
@@ -35,7 +35,7 @@ class ArrayView:
     """
 
     def __init__(
-        self, read: Window, shape: tuple[int, int, int], channels: int, dtype: np.dtype[Any]
+        self, read: WindowReader, shape: tuple[int, int, int], channels: int, dtype: np.dtype[Any]
     ) -> None:
         self._read = read
         self.shape: tuple[int, ...] = shape if channels == 1 else (*shape, channels)
@@ -62,9 +62,9 @@ class ArrayView:
             rest.append(inner)
             if span is not None:
                 spans.append(span)
-        return np.asarray(self._read_spans(spans)[tuple(rest)])
+        return np.asarray(self._read_ranges(spans)[tuple(rest)])
 
-    def _read_spans(self, spans: list[range]) -> NDArray[Any]:
+    def _read_ranges(self, spans: list[range]) -> NDArray[Any]:
         """Read the sections and the window in which every axis has the given positions."""
         depths, rows, columns = spans[:3]
         window = [

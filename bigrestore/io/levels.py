@@ -1,6 +1,6 @@
 """What every reader hands to `open_section`: levels that can be read window by window, and their facts.
 
-A format is a function that returns a `Found`. All formats present their pixels in the same way, one
+A format is a function that returns a `OpenedImage`. All formats present their pixels in the same way, one
 section `z` at a time as (y, x) or (y, x, 3), so that the engine, the profile and the thumbnails never ask
 what kind of file is behind a section. A `Level` reads no more than the window needs.
 """
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_claim
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
+ImageKind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
 """The kinds of input, as `info` prints them."""
 
-Window = Callable[[int, int, int, int, int], NDArray[Any]]
+WindowReader = Callable[[int, int, int, int, int], NDArray[Any]]
 """`read(z, y0, y1, x0, x1)` gives (h, w) or (h, w, 3) in the storage dtype, thread-safe."""
 
 Versions = Callable[..., list[str]]
@@ -75,14 +75,14 @@ class Level:
 
     shape: tuple[int, int, int]
     chunk: tuple[int, int]
-    read: Window
+    read: WindowReader
     voxel_size_um: Triple = UNKNOWN
     translation_um: Triple = UNKNOWN
     version: Versions | None = None
 
 
 @attrs.frozen(eq=False)
-class Found:
+class OpenedImage:
     """Everything that a reader understood of an input.
 
     Attributes
@@ -110,7 +110,7 @@ class Found:
         JSON-able facts for `info` and the log.
     """
 
-    kind: Kind
+    kind: ImageKind
     levels: tuple[Level, ...]
     channels: int
     dtype: np.dtype[Any]
@@ -118,7 +118,7 @@ class Found:
     is_volume: bool
     format_version: str | None = None
     resident_bytes: int = 0
-    files: tuple[Place, ...] = ()
+    files: tuple[InputPath, ...] = ()
     details: dict[str, Any] = attrs.field(factory=dict)
 
 

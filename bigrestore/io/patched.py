@@ -51,7 +51,7 @@ class PatchedSection(Section):
         """Read a window in quarters, on the lattice of the smallest windows."""
         shape = (y1 - y0, x1 - x0, 3)[: 2 + (self.channels == 3)]
         whole = np.full(shape, self.value_range[0]).astype(self.dtype)
-        rows, columns = _halves(y0, y1), _halves(x0, x1)
+        rows, columns = _halved_on_lattice(y0, y1), _halved_on_lattice(x0, x1)
         if len(rows) * len(columns) == 1:
             return whole
         for top, bottom in rows:
@@ -61,7 +61,7 @@ class PatchedSection(Section):
         return whole
 
 
-def _halves(start: int, stop: int) -> list[tuple[int, int]]:
+def _halved_on_lattice(start: int, stop: int) -> list[tuple[int, int]]:
     """Cut a span in two on the lattice; a span that lies within one cell comes back whole."""
     middle = (start + stop) // 2 // LEAST_PX * LEAST_PX
     if middle <= start:

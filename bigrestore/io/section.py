@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
 from bigrestore.flags import FULL, ValueRange
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import (
     STEADY_WAITS_SECONDS,
     UNREADABLE,
@@ -31,11 +31,11 @@ from bigrestore.io.access.versions import (
     checksum_of,
     file_version,
     joined,
-    noted_reads,
+    recorded_reads,
 )
 from bigrestore.io.formats.resolution import merged_voxel_size
 from bigrestore.io.lazy import ArrayView
-from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
+from bigrestore.io.levels import ImageKind, Level, OpenedImage, Triple, level_factor
 from bigrestore.io.store.reduce import area_thumbnail
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Section:
     """
 
     source: str
-    kind: Kind
+    kind: ImageKind
     depth: int
     height: int
     width: int
@@ -104,7 +104,7 @@ class Section:
     level: int
     levels: tuple[tuple[int, int, int], ...]
     resident_bytes: int
-    files: tuple[Place, ...] = attrs.field(repr=False)
+    files: tuple[InputPath, ...] = attrs.field(repr=False)
     details: dict[str, Any] = attrs.field(repr=False)
     _pyramid: tuple[Level, ...] = attrs.field(repr=False)
 
@@ -136,7 +136,7 @@ class Section:
             When the file is damaged there, or a float32 pixel is not finite.
         """
         self._check_window(z, y0, y1, x0, x1)
-        notes = noted_reads()
+        notes = recorded_reads()
         if notes is None:
             return self._pixels(z, y0, y1, x0, x1)
         return self._steady_pixels((z, y0, y1, x0, x1), notes)
@@ -358,9 +358,9 @@ def open_section(
     UsageError
         When an argument is out of its range.
     """
-    from bigrestore.io.formats.table import find
+    from bigrestore.io.formats.table import open_input
 
-    found = find(path_or_glob, options=storage_options)
+    found = open_input(path_or_glob, options=storage_options)
     source = (
         without_secrets(str(path_or_glob))
         if isinstance(path_or_glob, str | Path)
@@ -375,7 +375,7 @@ def open_section(
 
 
 def section_of(
-    found: Found,
+    found: OpenedImage,
     source: str,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.access.versions import file_version
-from bigrestore.io.levels import Found
+from bigrestore.io.levels import OpenedImage
 
 log = logging.getLogger(__name__)
 
 
-def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
+def open_fresh(path: Path, open_it: Callable[[], OpenedImage]) -> OpenedImage:
     """Open a file whose windows are read as the file is at that moment.
 
     Parameters
@@ -36,7 +36,7 @@ def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
 
     Returns
     -------
-    Found
+    OpenedImage
         Reading a window raises an InputError where the file is no longer an image of that shape.
     """
     version = file_version(path)  # before it is opened: what is written after that is seen
@@ -52,9 +52,11 @@ def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
 class _File:
     """A file as it was opened last."""
 
-    def __init__(self, path: Path, version: str, opened: Found, reopen: Callable[[], Found]) -> None:
+    def __init__(
+        self, path: Path, version: str, opened: OpenedImage, reopen: Callable[[], OpenedImage]
+    ) -> None:
         self._path, self._version, self._opened, self._reopen = path, version, opened, reopen
-        self._facts = _facts(opened)
+        self._fixed_facts = _fixed_facts(opened)
         self._lock = threading.Lock()
 
     def read(self, index: int, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -65,14 +67,14 @@ class _File:
         """Return the version of the file, which is that of all its windows."""
         return [file_version(self._path)]
 
-    def _current(self) -> Found:
+    def _current(self) -> OpenedImage:
         """Return the file as it is, opened anew where it changed."""
         version = file_version(self._path)
         with self._lock:
             if version != self._version:
                 log.warning("%s was written to since it was opened; it is opened anew.", self._path)
                 opened = self._reopen()
-                if _facts(opened) != self._facts:
+                if _fixed_facts(opened) != self._fixed_facts:
                     raise InputError(
                         f"{self._path} was replaced by another image while it was read; put it back, or start anew."
                     )
@@ -80,6 +82,6 @@ class _File:
             return self._opened
 
 
-def _facts(opened: Found) -> Any:
+def _fixed_facts(opened: OpenedImage) -> Any:
     """Return what must be the same of a file that is opened anew."""
     return [level.shape for level in opened.levels], opened.channels, opened.dtype

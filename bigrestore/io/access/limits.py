@@ -71,6 +71,13 @@ def require_chunk(nbytes: int, source: str) -> None:
         )
 
 
+def too_large(shown: str, size: int, most: int) -> InputError:
+    """Return the error for a file of more bytes than it can need."""
+    return InputError(
+        f"{shown} has {size} bytes, where {most} at most can be needed; it is damaged, so copy or write it again."
+    )
+
+
 def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = False) -> None:
     """Refuse what is decoded whole when it needs more memory than there is, or is packed as no image is.
 

@@ -24,8 +24,8 @@ import attrs
 
 from bigrestore.core.urls import is_remote, parse_options, without_secrets
 from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.access.limits import too_large
 from bigrestore.io.access.remote_requests import ask, request_errors, short, with_limits
-from bigrestore.io.access.span import Span, too_large
 from bigrestore.io.access.web import Version, s3_range, web_range, web_version
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,9 @@ WINDOW_BYTES = 1 << 20
 
 WHOLE_BYTES = 256 << 20
 """What is held at most of files whose servers send no parts, so that each is fetched once."""
+
+ByteRange = tuple[int | None, int | None]
+"""First byte and the byte after the last; a negative start counts from the end, None is the end itself."""
 
 _whole: dict[RemoteFile, bytes] = {}
 """Such files, the one that was fetched last at the end."""
@@ -261,7 +264,7 @@ class RemoteFile:
         scheme = urlsplit(self.url).scheme
         return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
 
-    def read_span(self, span: Span, most: int) -> bytes:
+    def read_range(self, span: ByteRange, most: int) -> bytes:
         """Return the file, or a range of it.
 
         Parameters
@@ -337,7 +340,7 @@ class RemoteFile:
     def read_bytes(self) -> bytes:
         """Return the whole file."""
         size = self.stat().st_size
-        found = self.read_span((0, size), size)
+        found = self.read_range((0, size), size)
         if len(found) < size:
             raise InputError(f"{self} was cut off on its way ({len(found)} of {size} bytes); start again.")
         return found
@@ -383,17 +386,19 @@ class _Ranges(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._at)
         if wanted <= 0:
             return 0
-        found = self._file.read_span((self._at, self._at + wanted), wanted)
+        found = self._file.read_range((self._at, self._at + wanted), wanted)
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)
 
 
-Place = Path | RemoteFile
+InputPath = Path | RemoteFile
 """Where an input lies."""
 
 
-def place_of(text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None) -> Place:
+def input_path(
+    text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None
+) -> InputPath:
     """Return the place that a path or URL names; without options those of the environment hold."""
     if isinstance(text, RemoteFile):
         return text

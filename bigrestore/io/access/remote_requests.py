@@ -18,16 +18,16 @@ from bigrestore.io.access.web import WrongAnswerError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 """How long a server is waited for: until it answers, and between two parts of an answer."""
 
-WAITS_SECONDS = (0.5, 2.0)
+REQUEST_WAITS_SECONDS = (0.5, 2.0)
 """Waits before a request is repeated."""
 
 
-def ask(place: object, request: Callable[[], T]) -> T:
+def ask(place: object, request: Callable[[], Result]) -> Result:
     """Ask a server, again where it did not answer; its errors become sentences without secrets.
 
     Parameters
@@ -44,7 +44,7 @@ def ask(place: object, request: Callable[[], T]) -> T:
     InputError
         It cannot be read.
     """
-    for wait in (*WAITS_SECONDS, None):
+    for wait in (*REQUEST_WAITS_SECONDS, None):
         try:
             return request()
         except InputError:

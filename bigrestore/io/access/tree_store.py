@@ -21,7 +21,7 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from bigrestore.io.access.limits import MOST_METADATA_BYTES
-from bigrestore.io.access.span import Span
+from bigrestore.io.access.places import ByteRange
 from bigrestore.io.access.trees import Tree
 
 
@@ -121,7 +121,7 @@ def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
     return zarr.open(store=TreeStore(tree), path=path, mode="r")
 
 
-def _span(part: ByteRequest | None) -> Span:
+def _span(part: ByteRequest | None) -> ByteRange:
     """Return a range as zarr asks for it as a start and a stop."""
     if part is None:
         return None, None

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Protocol
 
 from bigrestore.errors import InputError
-from bigrestore.io.access.limits import DEFLATE_RATIO
-from bigrestore.io.access.places import Place, RemoteFile
-from bigrestore.io.access.span import Span, too_large
+from bigrestore.io.access.limits import DEFLATE_RATIO, too_large
+from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile
 from bigrestore.io.access.versions import file_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
@@ -42,7 +41,7 @@ MOST_ENTRIES = 4_000_000
 class Tree(Protocol):
     """Named files that can be read in ranges, by several threads at once."""
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it.
 
         Raises
@@ -67,7 +66,7 @@ class Tree(Protocol):
         ...
 
 
-def _bounds(span: Span, size: int) -> tuple[int, int]:
+def _bounds(span: ByteRange, size: int) -> tuple[int, int]:
     """Return the first byte of a range and the byte after its last, within a file of a size."""
     start, stop = span
     first = 0 if start is None else max(0, size + start) if start < 0 else min(start, size)
@@ -87,7 +86,7 @@ class LocalTree:
         self._shown, self._root = root, root.resolve()
         self._within = lru_cache(maxsize=4096)(self._is_within)
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
         path = self._root / name
         try:
@@ -149,7 +148,7 @@ class ZipTree:
         When it is damaged, or has more entries than a store can.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: InputPath) -> None:
         self._shown, self._place = str(place), place
         self._file = place.open("rb")
         self._lock = threading.Lock()
@@ -178,7 +177,7 @@ class ZipTree:
         at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
         return f"{tops.pop()}/" if not at_root and len(tops) == 1 else ""
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
         entry = self._entries.get(self._prefix + name)
         if entry is None:
@@ -230,9 +229,9 @@ class RemoteTree:
         # The same object for all ranges of a file, since it knows of which version they must be.
         self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        return self._file(name).read_span(span, most)
+        return self._file(name).read_range(span, most)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is such a file."""

@@ -21,7 +21,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 
 Window = tuple[int, int, int, int, int]
 """z, y0, y1, x0, x1 in pixels of the level that is read."""
@@ -65,7 +65,7 @@ class Read:
 
 
 @contextmanager
-def noting_reads() -> Iterator[list[Read]]:
+def recording_reads() -> Iterator[list[Read]]:
     """Give a list to which each window is added that this thread reads of any section while the context lasts."""
     before = getattr(_notes, "reads", None)
     _notes.reads = reads = list[Read]()
@@ -75,13 +75,13 @@ def noting_reads() -> Iterator[list[Read]]:
         _notes.reads = before
 
 
-def noted_reads() -> list[Read] | None:
+def recorded_reads() -> list[Read] | None:
     """Return the list that this thread's reads are to be noted in, None where nobody asked."""
     reads: list[Read] | None = getattr(_notes, "reads", None)
     return reads
 
 
-def file_version(place: Place, *, fresh: bool = False) -> str:
+def file_version(place: InputPath, *, fresh: bool = False) -> str:
     """Return what identifies the version of a file; empty where there is none.
 
     Parameters

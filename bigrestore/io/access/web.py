@@ -83,7 +83,7 @@ async def web_version(system: Any, path: str) -> Version:
     answer = await _follow(system, path, "HEAD", {})
     headers, status = answer.headers, answer.status
     answer.release()
-    if status >= 400 or _size(headers) is None:  # signed URLs allow nothing but GET
+    if status >= 400 or _stated_size(headers) is None:  # signed URLs allow nothing but GET
         answer = await _follow(system, path, "GET", {"Range": "bytes=0-0"})
         headers = answer.headers
         answer.close()
@@ -91,7 +91,7 @@ async def web_version(system: Any, path: str) -> Version:
             raise FileNotFoundError(path)
         if answer.status != 416:  # an empty file has no first byte
             answer.raise_for_status()
-    return Version(_size(headers), _tag(headers))
+    return Version(_stated_size(headers), _version_tag(headers))
 
 
 async def web_range(system: Any, path: str, first: int, stop: int, most: int) -> Answer:
@@ -131,7 +131,7 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
             body += part
             if len(body) > limit:
                 break
-    version = Version(_size(answer.headers), _tag(answer.headers))
+    version = Version(_stated_size(answer.headers), _version_tag(answer.headers))
     if partial:
         require_range(answer.headers.get("Content-Range", ""), first, stop, len(body))
     elif version.size is not None and len(body) < min(version.size, most):
@@ -234,7 +234,7 @@ async def _stranger(system: Any) -> Any:
     return session
 
 
-def _size(headers: Mapping[str, str]) -> int | None:
+def _stated_size(headers: Mapping[str, str]) -> int | None:
     """Return the size of the whole file that the headers of an answer state, None where they do not."""
     match = RANGE.fullmatch(headers.get("Content-Range", ""))
     if match is not None:
@@ -246,6 +246,6 @@ def _size(headers: Mapping[str, str]) -> int | None:
     return int(length) if length.isdecimal() and not packed else None
 
 
-def _tag(headers: Mapping[str, str]) -> str:
+def _version_tag(headers: Mapping[str, str]) -> str:
     """Return what the headers of an answer call the version of the file; empty where they say nothing."""
     return headers.get("ETag") or headers.get("Last-Modified") or ""

@@ -19,10 +19,10 @@ from PIL import Image, UnidentifiedImageError
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.resolution import plausible_um
-from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, require_pixels
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
 """What each Pillow mode is read as: mode, channels, dtype."""
 
 
-def find_image(path: Place, *, labels: bool = False) -> Found:
+def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a PNG or JPEG file by its header.
 
     `labels` says whether it is a mask, which may have one bit per pixel.
@@ -53,7 +53,7 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
     InputError
         When it is damaged, or of a kind that holds no grey or RGB values.
     """
-    with _open(path) as image:
+    with _open_image(path) as image:
         mode, (width, height) = image.mode, image.size
         palette = _palette_channels(image) if mode == "P" else 0
         dpi = image.info.get("dpi")
@@ -78,7 +78,7 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
         log.info("%s has an alpha channel, which is dropped", path)
     require_pixels((height, width), str(path))
     nbytes = height * width * channels * dtype.itemsize
-    _require_honest(path, str(details["format"]), nbytes, labels)
+    _require_possible_size(path, str(details["format"]), nbytes, labels)
     held: Decoded[NDArray[Any]] = Decoded(nbytes)
 
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -87,7 +87,7 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
         )
         return whole[y0:y1, x0:x1]
 
-    return Found(
+    return OpenedImage(
         kind="image",
         levels=(Level((1, height, width), (height, width), read, _voxel_size(dpi)),),
         channels=channels,
@@ -100,7 +100,7 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
     )
 
 
-def _require_honest(path: Place, kind: str, nbytes: int, labels: bool) -> None:
+def _require_possible_size(path: InputPath, kind: str, nbytes: int, labels: bool) -> None:
     """Refuse a size that the file cannot hold, or that takes more memory than there is."""
     size = path.stat().st_size
     if kind == "PNG" and nbytes // 8 > max(BOMB_BYTES, size * DEFLATE_RATIO):  # one bit per pixel at least
@@ -110,7 +110,7 @@ def _require_honest(path: Place, kind: str, nbytes: int, labels: bool) -> None:
     require_unpacked(size, nbytes, str(path), labels=labels)
 
 
-def _open(path: Place) -> Image.Image:
+def _open_image(path: InputPath) -> Image.Image:
     """Open an image without Pillow's limit on its size, which protects web servers."""
     with _PILLOW_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
@@ -125,9 +125,9 @@ def _open(path: Place) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(path: Place, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _decode(path: InputPath, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Decode a whole image, converting strip by strip so that it is held twice at most."""
-    with _open(path) as image:
+    with _open_image(path) as image:
         try:
             image.load()
         except (OSError, SyntaxError, ValueError) as err:
@@ -144,7 +144,7 @@ def _decode(path: Place, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     return pixels
 
 
-def _decode_deep(path: Place, channels: int) -> NDArray[Any]:
+def _decode_deep(path: InputPath, channels: int) -> NDArray[Any]:
     """Decode a PNG of 16 bits per colour, which Pillow would cut down to 8, and drop its alpha."""
     import imagecodecs
 
@@ -163,7 +163,7 @@ def _palette_channels(image: Image.Image) -> int:
     return 1 if (colours == colours[:, :1]).all() else 3
 
 
-def _png_bits(path: Place) -> int:
+def _png_bits(path: InputPath) -> int:
     """Return the bit depth in the header of a PNG file, which Pillow reduces to 8 for colour."""
     with path.open("rb") as file:
         return file.read(25)[24]

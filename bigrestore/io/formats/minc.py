@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.levels import Found, Level, accepted_dtype, require_pixels
+from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ BIGBRAIN_FIRST_MM, BIGBRAIN_STEP_MM = -70.01, 0.02
 """Where BigBrain's coronal section 1 lies along y, and how far it is to the next, in millimetres."""
 
 
-def find_minc(path: Path, *, labels: bool = False) -> Found:
+def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     """Open a MINC2 file: the axes as stored, an axis of length 1 counting as z.
 
     `labels` says whether it is a mask, which may be of any integer type.
@@ -60,7 +60,7 @@ def find_minc(path: Path, *, labels: bool = False) -> Found:
     _require_one_scale(file, path)
     names = _dimension_names(stored, path)
     order = _section_order(names, stored.shape, path)
-    return _describe(path, file, stored, names, order, dtype)
+    return _describe_minc(path, file, stored, names, order, dtype)
 
 
 def _dimension_names(stored: Any, path: Path) -> list[str]:
@@ -97,14 +97,14 @@ def _require_one_scale(file: Any, path: Path) -> None:
             )
 
 
-def _describe(
+def _describe_minc(
     path: Path,
     file: Any,
     stored: Any,
     names: list[str],
     order: tuple[int | None, int, int],
     dtype: np.dtype[Any],
-) -> Found:
+) -> OpenedImage:
     """Describe an open file as one level."""
     z_axis, y_axis, x_axis = order
     details: dict[str, Any] = {"dimorder": ",".join(names), "compression": stored.compression or "none"}
@@ -123,7 +123,7 @@ def _describe(
 
     depth = 1 if z_axis is None else stored.shape[z_axis]
     chunk = stored.chunks or stored.shape
-    return Found(
+    return OpenedImage(
         kind="minc",
         levels=(
             Level(

@@ -17,16 +17,16 @@ import attrs
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.levels import Found, Level
+from bigrestore.io.levels import Level, OpenedImage
 
 KEPT_OPEN = 2
 """Files that stay decoded: the one in work and its neighbour."""
 
 
-def natural_key(path: Place) -> tuple[list[list[tuple[int, int, str]]], str]:
+def natural_key(path: InputPath) -> tuple[list[list[tuple[int, int, str]]], str]:
     """Return a sorting key by which numbers in the names of folders and files count as numbers.
 
     Two names that read alike, as `a` and `A`, are told apart by the path as it is, so that the order never
@@ -41,9 +41,13 @@ def _token(text: str) -> tuple[int, int, str]:
     return (1, int(text), text) if text.isdecimal() else (0, 0, text.lower())
 
 
-def find_stack(
-    paths: Sequence[Place], source: str, find_file: Callable[[Place], Found], *, ordered: bool = False
-) -> Found:
+def open_stack(
+    paths: Sequence[InputPath],
+    source: str,
+    open_file: Callable[[InputPath], OpenedImage],
+    *,
+    ordered: bool = False,
+) -> OpenedImage:
     """Open section files as the sections of one volume.
 
     Parameters
@@ -52,7 +56,7 @@ def find_stack(
         The files.
     source : str
         What they came from, for messages.
-    find_file : callable
+    open_file : callable
         Opens one of them.
     ordered : bool
         Whether their order is meant; otherwise they are put into natural order.
@@ -65,22 +69,22 @@ def find_stack(
     if not paths:
         raise InputError(f"{source} is empty; give at least one section file.")
     files = tuple(paths) if ordered else tuple(sorted(paths, key=natural_key))
-    first, shown = find_file(files[0]), _namer(files)
+    first, shown = open_file(files[0]), _namer(files)
     for path in files:
-        found = first if path is files[0] else find_file(path)
+        found = first if path is files[0] else open_file(path)
         if found.levels[0].shape[0] != 1:
             raise InputError(
                 f"{path} is a volume of {found.levels[0].shape[0]} sections itself; open it on its own."
             )
-        if _facts(found) != _facts(first):
+        if _shape_and_type(found) != _shape_and_type(first):
             raise InputError(
-                f"the sections of {source} differ: {shown(files[0])} is {_facts(first)} and {shown(path)} is "
-                f"{_facts(found)}; a volume takes files of one shape and dtype, so select or pad them first."
+                f"the sections of {source} differ: {shown(files[0])} is {_shape_and_type(first)} and {shown(path)} is "
+                f"{_shape_and_type(found)}; a volume takes files of one shape and dtype, so select or pad them first."
             )
-    return _as_volume(files, first, find_file, shown)
+    return _as_volume(files, first, open_file, shown)
 
 
-def _namer(files: tuple[Place, ...]) -> Callable[[Place], str]:
+def _namer(files: tuple[InputPath, ...]) -> Callable[[InputPath], str]:
     """Return what to call the files: by their names, after the folders in which they differ."""
     folders = {path.parent for path in files}
     try:
@@ -91,19 +95,19 @@ def _namer(files: tuple[Place, ...]) -> Callable[[Place], str]:
 
 
 def _as_volume(
-    files: tuple[Place, ...],
-    first: Found,
-    find_file: Callable[[Place], Found],
-    shown: Callable[[Place], str],
-) -> Found:
+    files: tuple[InputPath, ...],
+    first: OpenedImage,
+    open_file: Callable[[InputPath], OpenedImage],
+    shown: Callable[[InputPath], str],
+) -> OpenedImage:
     """Describe the volume that files like `first` make."""
-    opened: Decoded[Found] = Decoded(KEPT_OPEN)
+    opened: Decoded[OpenedImage] = Decoded(KEPT_OPEN)
 
     def level(index: int) -> Level:
         flat = first.levels[index]
 
         def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
-            found = opened.get(z, lambda: find_file(files[z]), 1)
+            found = opened.get(z, lambda: open_file(files[z]), 1)
             return found.levels[index].read(0, y0, y1, x0, x1)
 
         def version(z: int, *_: int, fresh: bool = False) -> list[str]:
@@ -123,7 +127,7 @@ def _as_volume(
     )
 
 
-def _facts(found: Found) -> str:
+def _shape_and_type(found: OpenedImage) -> str:
     """Return what must be the same in all sections of a volume."""
     height, width = found.levels[0].shape[1:]
     colour = " RGB" if found.channels == 3 else ""

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import require_chunk, require_claim, require_unpacked
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.tiff_metadata import stated_translation, stated_voxel_size
 from bigrestore.io.formats.tiff_pixels import Page, Plane
-from bigrestore.io.levels import Found, Level, Triple, accepted_dtype, level_factor, require_pixels
+from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +34,20 @@ TILE_BUDGET = 64 * 2**20
 STRIP_BUDGET = 512 * 2**20
 """Bytes of decoded strips that are kept at most; a strip is as wide as the section."""
 
-STRIP_ROWS = 4608
+CACHED_STRIP_ROWS = 4608
 """Rows of strips that are kept where the budget allows: one block with its halo."""
 
 _UNREADABLE = {3: "a palette", 5: "CMYK colours", 8: "CIELAB colours"}
 
 
-def _opened(path: Place) -> tifffile.TiffFile:
+def _open_directory(path: InputPath) -> tifffile.TiffFile:
     """Open the directory of a file."""
     if isinstance(path, Path):
         return tifffile.TiffFile(path)
     return tifffile.TiffFile(path.open(), name=path.name)
 
 
-def find_tiff(path: Place, *, labels: bool = False) -> Found:
+def open_tiff(path: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a TIFF file by its directory of pages.
 
     `labels` says whether it is a mask, which may be of one bit or any integer type.
@@ -58,23 +58,23 @@ def find_tiff(path: Place, *, labels: bool = False) -> Found:
         When it is damaged, cut off, or of a kind that holds no grey or RGB values.
     """
     try:
-        with _opened(path) as file:
-            return _describe(path, file, labels)
+        with _open_directory(path) as file:
+            return _describe_tiff(path, file, labels)
     except (BigrestoreError, PermissionError):
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
+def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> OpenedImage:
     """Describe an open file: its main image, its levels, its voxel size."""
-    levels = _levels(path, file)
+    levels = _level_series(path, file)
     main = levels[0]
     page = _first_page(path, main)
     dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
-    sections, channels = _sections(path, main, dtype)
+    sections, channels = _page_table(path, main, dtype)
     for level in levels:
-        _require_honest(path, level.keyframe, file, labels)
+        _require_sane_segments(path, level.keyframe, file, labels)
     size, start = stated_voxel_size(file, page), stated_translation(file)
     cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
@@ -102,7 +102,7 @@ def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
             top,
         )
     whole = int(np.prod(found[0].shape)) * channels * dtype.itemsize
-    return Found(
+    return OpenedImage(
         kind="tiff",
         levels=tuple(found),
         channels=channels,
@@ -116,7 +116,9 @@ def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
     )
 
 
-def _require_honest(path: Place, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool) -> None:
+def _require_sane_segments(
+    path: InputPath, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool
+) -> None:
     """Refuse a page whose tiles or strips take more memory than they should, before one is decoded."""
     require_claim((page.imagelength, page.imagewidth), str(path))
     if _mapped_offset(page, file) is not None:
@@ -131,7 +133,7 @@ def _require_honest(path: Place, page: tifffile.TiffPage, file: tifffile.TiffFil
     require_unpacked(path.stat().st_size, nbytes, str(path), labels=labels)
 
 
-def _levels(path: Place, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+def _level_series(path: InputPath, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
     """Return the series that are the levels of the main image, finest first."""
     series = [item for item in file.series if item.keyframe is not None and min(item.shape) > 0]
     if not series:
@@ -165,7 +167,7 @@ def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries
     return min(across, down) >= 2 and abs(across - down) <= rounding
 
 
-def _first_page(path: Place, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
+def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
     """Return the keyframe of a series, refusing colours that are not read."""
     page = series.keyframe
     if page.photometric in _UNREADABLE:
@@ -181,7 +183,7 @@ def _first_page(path: Place, series: tifffile.TiffPageSeries) -> tifffile.TiffPa
     return page
 
 
-def _stored_dtype(page: tifffile.TiffPage, path: Place) -> np.dtype[Any]:
+def _stored_dtype(page: tifffile.TiffPage, path: InputPath) -> np.dtype[Any]:
     """Return the dtype of a page, in native byte order."""
     if page.dtype is None:
         raise InputError(
@@ -190,8 +192,8 @@ def _stored_dtype(page: tifffile.TiffPage, path: Place) -> np.dtype[Any]:
     return np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
 
 
-def _sections(
-    path: Place, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
+def _page_table(
+    path: InputPath, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
 ) -> tuple[list[list[int]], int]:
     """Return the page indices by z and channel, and the number of channels presented."""
     page = series.keyframe
@@ -229,7 +231,7 @@ def _sections(
 
 
 def _plane(
-    path: Place,
+    path: InputPath,
     file: tifffile.TiffFile,
     series: tifffile.TiffPageSeries,
     channels: int,
@@ -238,8 +240,8 @@ def _plane(
 ) -> Plane:
     """Collect what is needed to read one level after the file is closed."""
     page = series.keyframe
-    table, _ = _sections(path, series, dtype)
-    pages = _pages(path, file, series, sum(map(len, table)))
+    table, _ = _page_table(path, series, dtype)
+    pages = _pages_of(path, file, series, sum(map(len, table)))
     planar = page.samplesperpixel > 1 and page.planarconfig == 2
     return Plane(
         path=path,
@@ -266,7 +268,9 @@ def _is_inverted(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
     return page.photometric == 0 and dtype.kind in "bu"
 
 
-def _pages(path: Place, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:
+def _pages_of(
+    path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int
+) -> list[Page]:
     """Return the pages of a series, checking that the file is long enough to hold them."""
     key = series.keyframe
     size = path.stat().st_size
@@ -317,7 +321,7 @@ def _budget(page: tifffile.TiffPage, depth: int, dtype: np.dtype[Any]) -> int:
     planes = page.samplesperpixel // samples
     if page.is_tiled:
         return max(TILE_BUDGET, segment * planes)
-    strips = min(STRIP_BUDGET, -(-STRIP_ROWS // rows) * segment * planes)
+    strips = min(STRIP_BUDGET, -(-CACHED_STRIP_ROWS // rows) * segment * planes)
     return max(strips, segment * planes * min(2, depth))
 
 

@@ -33,7 +33,7 @@ def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Tripl
     mpp = re.search(r"\bMPP\s*=\s*(\d+(?:\.\d*)?|\.\d+)(?![\w.])", page.description or "")
     if mpp is not None and float(mpp.group(1)) > 0:
         return None, float(mpp.group(1)), float(mpp.group(1))
-    unit = _RESOLUTION_UNIT_UM.get(_tag(page, "ResolutionUnit", 2))
+    unit = _RESOLUTION_UNIT_UM.get(_tag_value(page, "ResolutionUnit", 2))
     if unit is None:
         return None, None, None
     across, down = _ratio(page, "XResolution"), _ratio(page, "YResolution")
@@ -51,7 +51,7 @@ def ome_voxel_size(xml: str) -> Triple:
     if pixels is None:
         return UNKNOWN
     z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "\u00b5m") for axis in "ZYX")
-    return _positive(z), _positive(y), _positive(x)
+    return _voxel_length(z), _voxel_length(y), _voxel_length(x)
 
 
 def ome_translation(xml: str) -> Triple:
@@ -92,7 +92,7 @@ def _ome_length(element: ElementTree.Element, name: str, default_unit: str) -> f
     return value * factor
 
 
-def _positive(size: float | None) -> float | None:
+def _voxel_length(size: float | None) -> float | None:
     """Return a size that a voxel can have, else None."""
     return size if size is not None and size > 0 else None
 
@@ -114,11 +114,11 @@ def _imagej_voxel_size(metadata: dict[str, Any], page: tifffile.TiffPage) -> Tri
 
 def _ratio(page: tifffile.TiffPage, name: str) -> float:
     """Return a rational tag as a number, 0 where it is missing."""
-    value = _tag(page, name, (0, 1))
+    value = _tag_value(page, name, (0, 1))
     return value[0] / value[1] if value[1] else 0.0
 
 
-def _tag(page: tifffile.TiffPage, name: str, default: Any) -> Any:
+def _tag_value(page: tifffile.TiffPage, name: str, default: Any) -> Any:
     """Return the value of a tag."""
     tag = page.tags.get(name)
     return default if tag is None else tag.value

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 
 
@@ -68,7 +68,7 @@ class Plane:
         Segments decoded last.
     """
 
-    path: Place
+    path: InputPath
     pages: tuple[tuple[Page, ...], ...]
     shape: tuple[int, int]
     segment: tuple[int, int]

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
 from bigrestore.io.formats.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.formats.zarr_bounded import bounded
-from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
 from bigrestore.io.store.faults import DECODE_ERRORS, short
 from bigrestore.io.store.ome_zarr import is_unfinished
 
@@ -126,7 +126,7 @@ class Node:
         Where the node lies in it.
     """
 
-    place: Place
+    place: InputPath
     tree: Tree
     path: str = ""
 
@@ -157,7 +157,7 @@ class Node:
             raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
         return node
 
-    def files(self) -> tuple[Place, ...]:
+    def files(self) -> tuple[InputPath, ...]:
         """Return the metadata files, whose size and time go into the fingerprint; of a zip file, the file itself."""
         if isinstance(self.tree, ZipTree):
             return (self.place,)
@@ -165,22 +165,22 @@ class Node:
         return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
 
 
-def find_zarr(place: Place, *, labels: bool = False) -> Found:
+def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
     `labels` says whether it is a mask, which may be of bool or any integer type.
     """
-    return _find(Node(place, tree_of(place)), labels)
+    return _open_node_as_image(Node(place, tree_of(place)), labels)
 
 
-def tree_of(place: Place) -> Tree:
+def tree_of(place: InputPath) -> Tree:
     """Return the files of a store: a folder, a zip file, or what lies behind a URL."""
     if isinstance(place, Path):
         return LocalTree(place) if place.is_dir() else ZipTree(place)
     return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
 
 
-def _find(place: Node, labels: bool) -> Found:
+def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
     """Open a node by what it is."""
     node = place.open()
     if isinstance(node, zarr.Array):
@@ -215,14 +215,14 @@ def _require_finished_parents(array: Path) -> None:
         _require_finished(parent, attributes)
 
 
-def _group(path: Node, group: zarr.Group, labels: bool) -> Found:
+def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return _find(path.below(name), labels)
+        return _open_node_as_image(path.below(name), labels)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -233,14 +233,14 @@ def _group(path: Node, group: zarr.Group, labels: bool) -> Found:
     )
 
 
-def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> Found:
+def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     """Open a bare array, whose axes are its dimension names or are told from their number."""
     dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
-    return Found(
+    return OpenedImage(
         kind="zarr",
-        levels=(_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
+        levels=(_zarr_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
         channels=3 if mapping.rgb else 1,
         dtype=dtype,
         axes=axes,
@@ -266,7 +266,7 @@ def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str
     return axes
 
 
-def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> Found:
+def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> OpenedImage:
     """Open an OME-Zarr image with all its levels."""
     levels, places, first = [], [path], None
     for dataset in multiscale.datasets:
@@ -285,12 +285,12 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         guarded = bounded(array, f"{path}/{dataset.path}")
-        levels.append(_level(guarded, mapping, *multiscale.place(dataset)))
+        levels.append(_zarr_level(guarded, mapping, *multiscale.place(dataset)))
         places.append(path.below(dataset.path))
         first = first or (array, dtype, mapping)
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
-    return Found(
+    return OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
         channels=3 if mapping.rgb else 1,
@@ -309,7 +309,9 @@ def _provenance(group: zarr.Group) -> dict[str, Any]:
     return {} if ours is None else {"bigrestore": ours}
 
 
-def _level(array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple) -> Level:
+def _zarr_level(
+    array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple
+) -> Level:
     """Wrap one array as a level."""
     chunk = dict(zip(mapping.axes, array.chunks, strict=True))
 

@@ -302,7 +302,7 @@ def finish_store(
     """
     multiscale: dict[str, Any] = {
         "name": "image",
-        "axes": [_axis(spec, axis) for axis in spec.axes],
+        "axes": [_axis_metadata(spec, axis) for axis in spec.axes],
         "datasets": [
             {"path": str(level), "coordinateTransformations": dataset_transforms(spec, level)}
             for level in range(len(pyramid_factors(spec)))
@@ -323,7 +323,7 @@ def finish_store(
     _put_attributes(path, {**ome, "bigrestore": ours})
 
 
-def _axis(spec: StoreSpec, axis: str) -> dict[str, str]:
+def _axis_metadata(spec: StoreSpec, axis: str) -> dict[str, str]:
     """Return the metadata of one axis; the unit is left out where the voxel size is unknown."""
     if axis == "c":
         return {"name": "c", "type": "channel"}

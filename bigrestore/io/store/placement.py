@@ -13,7 +13,7 @@ from typing import Any
 from bigrestore.io.levels import Triple
 from bigrestore.io.store.store_spec import StoreSpec
 
-SMALLEST_PX = 480
+SMALLEST_LEVEL_PX = 480
 """Levels are added until the longer side of a section is at most this many pixels."""
 
 
@@ -27,7 +27,7 @@ def pyramid_factors(spec: StoreSpec) -> list[tuple[int, int, int]]:
     factors = [(1, 1, 1)]
     depth, *sides = spec.shape
     size_z, size_y, size_x = spec.voxel_size_um
-    while max(sides) > SMALLEST_PX or (len(factors) == 1 and max(sides) > 1):
+    while max(sides) > SMALLEST_LEVEL_PX or (len(factors) == 1 and max(sides) > 1):
         f_z, f_y, f_x = factors[-1]
         sides = [-(-n // 2) for n in sides]
         if depth > 1 and size_z is not None and size_y is not None and size_x is not None:

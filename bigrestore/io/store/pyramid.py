@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.io.levels import Window
+from bigrestore.io.levels import WindowReader
 from bigrestore.io.store.ome_zarr import (
     ZarrArray,
     create_level,
@@ -58,7 +58,7 @@ def build_pyramid(
     """
     shapes = pyramid_shapes(spec)
     factors = pyramid_factors(spec)
-    plans = [list(_units(spec, shape)) for shape in shapes[1:]]
+    plans = [list(_shards_of(spec, shape)) for shape in shapes[1:]]
     total, done = sum(map(len, plans)), 0
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="pyramid") as pool:
         for level, units in enumerate(plans, start=1):
@@ -75,7 +75,7 @@ def build_pyramid(
                     progress(done, total)
 
 
-def _units(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
+def _shards_of(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
     """Yield the shards of a level of `shape`; a level of format 0.4 is cut along the same lattice."""
     depth, height, width = shape
     for z in range(depth):
@@ -85,7 +85,7 @@ def _units(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
 
 
 def _build_shard(
-    read: Window,
+    read: WindowReader,
     target: ZarrArray,
     files: Callable[..., list[Path]],
     shape: tuple[int, int, int],
@@ -106,7 +106,7 @@ def _build_shard(
     write_block(target, z, y0, x0, np.concatenate(rows))
 
 
-def reduced_window(read: Window, shape: tuple[int, int, int], step_z: int, unit: Unit) -> NDArray[Any]:
+def reduced_window(read: WindowReader, shape: tuple[int, int, int], step_z: int, unit: Unit) -> NDArray[Any]:
     """Return a window of the next level, computed from the level before.
 
     Parameters

@@ -26,7 +26,7 @@ from bigrestore.io.store.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.store.reduce import halve
 from bigrestore.io.store.store_spec import StoreSpec
 
-TILE_PX = 512
+TIFF_TILE_PX = 512
 """Side of a tile, in pixels; TIFF wants multiples of 16."""
 
 _NAMESPACE = uuid.UUID("5b0f2a52-1a6c-5d0e-9d5e-0d7f4a3f6c11")
@@ -65,10 +65,10 @@ def write_pyramidal_tiff(
         When the file cannot be written; `DiskFullError` where there is no space left.
     """
     with whole_file(Path(out_path)) as partial:
-        _write(Path(store_path), partial, spec, provenance, workers, check)
+        _write_levels(Path(store_path), partial, spec, provenance, workers, check)
 
 
-def _write(
+def _write_levels(
     store: Path,
     partial: Path,
     spec: StoreSpec,
@@ -79,7 +79,7 @@ def _write(
     """Write all levels into the partial file."""
     levels = len(pyramid_shapes(spec))
     options: dict[str, Any] = {
-        "tile": (TILE_PX, TILE_PX),
+        "tile": (TIFF_TILE_PX, TIFF_TILE_PX),
         "compression": "adobe_deflate",
         "predictor": spec.dtype.kind == "u",
         "photometric": "rgb" if spec.channels == 3 else "minisblack",
@@ -94,7 +94,7 @@ def _write(
             if level == 0:
                 extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
             writer.write(
-                _checked(_tiles(store, spec, level), check),
+                _interruptible(_level_tiles(store, spec, level), check),
                 shape=shape,
                 **options,
                 **extra,
@@ -102,7 +102,7 @@ def _write(
             )
 
 
-def _checked(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
+def _interruptible(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
     """Yield tiles, looking before each whether the writing is to end."""
     for tile in tiles:
         if check is not None:
@@ -116,18 +116,20 @@ def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:
     return shape[1], shape[2]
 
 
-def _tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[Any]]:
+def _level_tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[Any]]:
     """Yield the tiles of a level, section by section, row by row, each filled up to the full size."""
     height, width = _plane_shape(spec, level)
     whole = [index for index, factors in enumerate(pyramid_factors(spec)) if factors[0] == 1]
     base = min(level, whole[-1])
     source = open_level(store, base, mode="r")
     for z in range(spec.shape[0]):
-        for y0 in range(0, height, TILE_PX):
-            rows = _rows(source, spec, (base, level), z, y0, min(y0 + TILE_PX, height))
-            for x0 in range(0, width, TILE_PX):
-                tile = rows[:, x0 : x0 + TILE_PX]
-                missing = [(0, TILE_PX - tile.shape[0]), (0, TILE_PX - tile.shape[1]), (0, 0)][: tile.ndim]
+        for y0 in range(0, height, TIFF_TILE_PX):
+            rows = _rows(source, spec, (base, level), z, y0, min(y0 + TIFF_TILE_PX, height))
+            for x0 in range(0, width, TIFF_TILE_PX):
+                tile = rows[:, x0 : x0 + TIFF_TILE_PX]
+                missing = [(0, TIFF_TILE_PX - tile.shape[0]), (0, TIFF_TILE_PX - tile.shape[1]), (0, 0)][
+                    : tile.ndim
+                ]
                 yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 
@@ -143,7 +145,7 @@ def _rows(
     if level == base:
         return read_block(source, spec.axes, z, y0, y1, 0, _plane_shape(spec, level)[1])
     height = _plane_shape(spec, level - 1)[0]
-    middle, stop = min(2 * y0 + TILE_PX, height), min(2 * y1, height)
+    middle, stop = min(2 * y0 + TIFF_TILE_PX, height), min(2 * y1, height)
     cuts = [(2 * y0, min(middle, stop)), (middle, stop)]
     fine = np.concatenate([_rows(source, spec, (base, level - 1), z, a, b) for a, b in cuts if a < b])
     if fine.ndim == 2:

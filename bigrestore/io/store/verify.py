@@ -39,15 +39,15 @@ from bigrestore.io.store.store_spec import MAPS_GROUP
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
 
-MOST_FILES = 2**40
+MOST_LEVEL_FILES = 2**40
 """A level of more files than that is no level but a damaged shape."""
 
-WINDOW_PX = 3840
+VERIFIED_WINDOW_PX = 3840
 """Stores are decoded in windows of about this side."""
 
 
 @attrs.frozen(eq=False)
-class _Level:
+class _VerifiedLevel:
     """One level that could be opened: its array, the meaning of its axes, scale and translation per axis."""
 
     name: str
@@ -183,7 +183,7 @@ def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", unit)
 
 
-def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_Level]:
+def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_VerifiedLevel]:
     """Yield the levels that can be opened, and note the others."""
     for dataset in multiscale.datasets:
         try:
@@ -191,16 +191,16 @@ def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) 
             if not isinstance(array, zarr.Array):
                 raise InputError("a group")
             axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
-            if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_FILES:
+            if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_LEVEL_FILES:
                 raise InputError(f"shape {array.shape} in pieces of {array.shards or array.chunks}")
             array = bounded(array, dataset.path)
         except DECODE_ERRORS as err:
             faults.append(Fault("level.missing", dataset.path, "the array of this level", short(err)))
             continue
-        yield _Level(dataset.path, array, axes, dataset.scale, dataset.translation)
+        yield _VerifiedLevel(dataset.path, array, axes, dataset.scale, dataset.translation)
 
 
-def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
+def _placement_faults(first: _VerifiedLevel, level: _VerifiedLevel, ours: bool) -> Iterator[Fault]:
     """Yield scales that do not fit the shapes, and translations that do not fit the scales."""
     sizes = zip(level.axes.axes, first.axes.shape, level.axes.shape, strict=True)
     for index, (axis, whole, reduced) in enumerate(sizes):
@@ -241,7 +241,7 @@ def _rounded(size: float) -> list[int]:
     return [int(size), int(size) + 1, round(size), max(1, int(size))]
 
 
-def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
+def _name_faults(level: _VerifiedLevel, axes: str) -> Iterator[Fault]:
     """Yield a level whose dimension names are not its axes."""
     names = getattr(level.array.metadata, "dimension_names", None)
     if tuple(names or ()) != tuple(axes):
@@ -250,9 +250,9 @@ def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
         )
 
 
-def _decode_faults(tree: Tree, level: _Level, ours: bool) -> Iterator[Fault]:
+def _decode_faults(tree: Tree, level: _VerifiedLevel, ours: bool) -> Iterator[Fault]:
     """Yield shards or chunks that cannot be decoded, and those that bigrestore would have written."""
-    for selection, where in _units(level):
+    for selection, where in _stored_files(level):
         if ours and not tree.exists(where):
             yield Fault(
                 "shard.missing", where, "a file: every block is written, even an empty one", "no file"
@@ -270,7 +270,7 @@ def _unit_counts(array: ZarrArray) -> tuple[int, ...]:
     return tuple(-(-n // step) for n, step in zip(array.shape, unit, strict=True))
 
 
-def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
+def _stored_files(level: _VerifiedLevel) -> Iterator[tuple[tuple[slice, ...], str]]:
     """Yield each stored file of a level: what it holds, and its path in the store."""
     array = level.array
     unit = array.shards or array.chunks
@@ -282,7 +282,9 @@ def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
         yield selection, f"{level.name}/{array.metadata.encode_chunk_key(tuple(int(i) for i in index))}"
 
 
-def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
+def _agreement_faults(
+    first: _VerifiedLevel, before: _VerifiedLevel, level: _VerifiedLevel, ours: bool
+) -> Iterator[Fault]:
     """Yield places where a level is not what the finer levels say."""
     if ours:
         yield from _exact_faults(before, level)
@@ -293,7 +295,7 @@ def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) 
     z = first.axes.zyx[0] // 2
     side = max(1, max(level.axes.zyx[1:]) // 128)
     try:
-        fine, coarse = _thumbnail(first, z, side * int(factor)), _thumbnail(level, z, side)
+        fine, coarse = _level_thumbnail(first, z, side * int(factor)), _level_thumbnail(level, z, side)
     except DECODE_ERRORS:  # already reported as undecodable
         return
     height, width = (min(a, b) for a, b in zip(fine.shape[:2], coarse.shape[:2], strict=True))
@@ -308,21 +310,21 @@ def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) 
         )
 
 
-def _thumbnail(level: _Level, z: int, step: int) -> NDArray[Any]:
+def _level_thumbnail(level: _VerifiedLevel, z: int, step: int) -> NDArray[Any]:
     """Return a section of a level, reduced by a whole factor."""
     _, height, width = level.axes.zyx
     channels = 3 if level.axes.rgb else 1
     return area_thumbnail(level.read, z, height, width, channels, np.dtype(level.array.dtype), step)
 
 
-def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
+def _exact_faults(before: _VerifiedLevel, level: _VerifiedLevel) -> Iterator[Fault]:
     """Yield windows of a level that are not the mean of the level before."""
     depth, height, width = level.axes.zyx
     step_z = 2 if before.axes.zyx[0] > depth else 1
     for z in range(depth):
-        for y0 in range(0, height, WINDOW_PX // 8):
-            for x0 in range(0, width, WINDOW_PX):
-                y1, x1 = min(y0 + WINDOW_PX // 8, height), min(x0 + WINDOW_PX, width)
+        for y0 in range(0, height, VERIFIED_WINDOW_PX // 8):
+            for x0 in range(0, width, VERIFIED_WINDOW_PX):
+                y1, x1 = min(y0 + VERIFIED_WINDOW_PX // 8, height), min(x0 + VERIFIED_WINDOW_PX, width)
                 try:
                     wanted = reduced_window(before.read, before.axes.zyx, step_z, (z, y0, y1, x0, x1))
                     found = level.read(z, y0, y1, x0, x1)

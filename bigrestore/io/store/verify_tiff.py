@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from bigrestore.io.levels import Found, Level
+from bigrestore.io.levels import Level, OpenedImage
 from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference, short
 from bigrestore.io.store.reduce import halve
 
@@ -30,10 +30,10 @@ def verify_tiff(path: Path) -> list[Fault]:
     path : Path
         An existing file that begins as a TIFF does.
     """
-    from bigrestore.io.formats.table import find_file
+    from bigrestore.io.formats.table import open_file
 
     try:
-        found = find_file(path)
+        found = open_file(path)
         with tifffile.TiffFile(path) as file:
             xml = file.ome_metadata or ""
     except DECODE_ERRORS as err:
@@ -65,7 +65,7 @@ def _tile_faults(index: int, level: Level) -> Iterator[Fault]:
                     yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
 
 
-def _level_faults(index: int, found: Found) -> Iterator[Fault]:
+def _level_faults(index: int, found: OpenedImage) -> Iterator[Fault]:
     """Yield a level whose size or pixels are not those of the level before, halved."""
     before, level = found.levels[index - 1], found.levels[index]
     wanted_shape = (before.shape[0], -(-before.shape[1] // 2), -(-before.shape[2] // 2))

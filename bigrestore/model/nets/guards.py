@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.interpolation import catmull_rom, enlarge
+from bigrestore.core.interpolation import catmull_rom, enlarge_maps
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
 CELL_PX = 8
@@ -90,7 +90,7 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
         smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
         correction = correction + smoothed
         remaining = remaining - smoothed * trusted
-    return y + enlarge(correction, CELL_PX * scale)
+    return y + enlarge_maps(correction, CELL_PX * scale)
 
 
 def lock_and_clip(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
@@ -123,7 +123,7 @@ def give_way(
         return y
     other = behind()
     better = 2 - 2 * _drift(other, x, valid, kernel, scale) / drift.clamp_min(DRIFT_BORNE)
-    return torch.lerp(y, other, enlarge(share * better.clamp(0, 1), CELL_PX * scale))
+    return torch.lerp(y, other, enlarge_maps(share * better.clamp(0, 1), CELL_PX * scale))
 
 
 def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:

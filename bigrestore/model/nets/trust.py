@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.interpolation import enlarge
+from bigrestore.core.interpolation import enlarge_maps
 from bigrestore.model.nets.guards import CELL_PX, smooth_cells
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
@@ -111,7 +111,7 @@ def trust(
     factor = F.interpolate(factor, scale_factor=CELL_PX, mode="bilinear", align_corners=False)
     if not whole:
         factor = factor * _off_damage(valid)
-    return enlarge(factor, scale)
+    return enlarge_maps(factor, scale)
 
 
 def likeness(sigma_px: float, scale: int) -> float:

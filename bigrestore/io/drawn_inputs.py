@@ -1,8 +1,7 @@
-"""Open a mask of any integer type, or of one bit, as a section of labels.
+"""Open the drawn inputs of a run: a mask of labels, and a map of realness.
 
-People draw masks in many programs, and every program has a type of its own: one bit per pixel, 0 and 255, a
-volume of int16. What the pixels mean is the same in all of them, so a mask is reduced to its meaning where it
-is read, and whoever uses it knows three values only.
+Programs store masks as one bit, as 0 and 255, or as int16 volumes; a mask becomes three labels when it is read.
+A realness map is 8 bits or float32. 16 bits are refused: 255 could mean 1 or nearly 0, and no pixel tells which.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.formats.table import find
+from bigrestore.io.formats.table import open_input
 from bigrestore.io.levels import Level
-from bigrestore.io.section import Section, section_of
+from bigrestore.io.section import Section, open_section, section_of
 
 DAMAGE = 2
 """The label of what is damaged and may not be looked at."""
@@ -41,7 +40,7 @@ def open_mask(path_or_glob: str | Path) -> Section:
     InputMissingError, InputError
         When there is nothing there, or nothing that can be read; or it has colours.
     """
-    found = find(path_or_glob, labels=True)
+    found = open_input(path_or_glob, labels=True)
     if found.channels != 1:
         raise InputError(
             f"the mask {path_or_glob} has {found.channels} channels; give one of a single channel of bool or "
@@ -61,3 +60,33 @@ class _Labels:
         """Read a window; the comparison comes before the change of type, which would turn 256 into 0."""
         drawn = self.level.read(z, y0, y1, x0, x1)
         return np.where(drawn == DAMAGE, np.uint8(DAMAGE), (drawn != 0).astype(np.uint8))
+
+
+def open_realness(path_or_glob: str | Path) -> Section:
+    """Open a map of realness, reading nothing but headers.
+
+    Parameters
+    ----------
+    path_or_glob : str or Path
+        Whatever `bigrestore.io.section.open_section` takes, of one channel.
+
+    Returns
+    -------
+    Section
+        uint8, of which 255 is 1, or float32.
+
+    Raises
+    ------
+    InputMissingError, InputError
+        When there is nothing there, or nothing that can be read; or it has colours or 16 bits.
+    """
+    found = open_section(path_or_glob)
+    if found.channels != 1:
+        raise InputError(
+            f"the realness map {path_or_glob} has {found.channels} channels; give one of a single channel."
+        )
+    if found.dtype == np.uint16:
+        raise InputError(
+            f"the realness map {path_or_glob} is of uint16; give uint8, where 255 is 1, or float32 from 0 to 1."
+        )
+    return found

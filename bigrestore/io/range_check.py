@@ -28,7 +28,7 @@ CAMERA_BITS = (8, 10, 12, 14)
 FAR_BELOW = 4
 """Values below so many a part of white use at most 14 of 16 bits."""
 
-THUMBNAIL_PX = 1024
+CHECKED_THUMBNAIL_PX = 1024
 
 FEW_VALUES = 16
 """Images of fewer grey values than this may have empty low bits by chance."""
@@ -59,7 +59,7 @@ class _Seen:
         return max(0, (self.bits & -self.bits).bit_length() - 1)
 
 
-def check_range(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
+def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
     """Refuse an image that does not use the range of its type where no other one was stated.
 
     Parameters
@@ -82,7 +82,7 @@ def check_range(section: Section, asked: ValueRange | None, flag: str = "--input
         _warn_of_clipping(section, flag)
         return
     seen, white = _Seen(), section.value_range[1]
-    for window in _windows(section, _depths(section)):
+    for window in _sampled_windows(section, _depths(section)):
         seen.add(window)
         if seen.largest * 2 > white and seen.empty_bits < 2:
             return
@@ -107,7 +107,7 @@ def _warn_of_clipping(section: Section, flag: str) -> None:
     """Warn where many pixels lie beyond the range that was stated; floats are compared with it when they are profiled."""
     low, high = section.value_range
     pixels, beyond = 0, 0
-    for window in _windows(section, _depths(section)[:1]):
+    for window in _sampled_windows(section, _depths(section)[:1]):
         pixels += window.size
         beyond += int(((window < low) | (window > high)).sum())
     if beyond > CLIPPED_SHARE * pixels:
@@ -137,7 +137,7 @@ def _refusal(section: Section, largest: float, flag: str) -> InputError:
     )
 
 
-def _windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
+def _sampled_windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
     """Yield windows on a lattice over some sections; those that cannot be read are passed over."""
     for z in depths:
         for at in range(SAMPLED_WINDOWS):
@@ -156,7 +156,7 @@ def _brightest_mean(section: Section, enough: float) -> float:
     brightest = -np.inf
     for z in _depths(section):
         try:
-            brightest = max(brightest, float(section.lowres(z, THUMBNAIL_PX)[0].max()))
+            brightest = max(brightest, float(section.lowres(z, CHECKED_THUMBNAIL_PX)[0].max()))
         except InputError:
             log.debug("%s cannot be read everywhere in section %d.", section.source, z)
         if brightest > enough:

@@ -10,26 +10,20 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import lru_cache
-from typing import Any
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, fourier_shift, shift
 
 from bigrestore.core.kernels import (
     Kernel,
-    delta,
     fold_downsampling,
     kernel_size,
     matched_gaussian,
-    normalised,
+    normalised_kernel,
 )
-from bigrestore.degradation.degradation import Degradation, Noise, SecondPass, Storage
-from bigrestore.degradation.recipe import SECOND_KERNEL_SIZE
 from bigrestore.errors import UsageError
-from bigrestore.flags import Blur, check_blur, check_noise, to_blur, to_plain
+from bigrestore.flags import Blur
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +81,6 @@ def blur_kernel(blur: Blur, scale: int, widest_px: float, reason: str) -> Kernel
     return kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
 
 
-@lru_cache(maxsize=4)
-def _widest_kernel(blur: Blur, scale: int) -> Kernel:
-    """Return the kernel of a blur that may be as wide as the kernel's square holds, without cutting it off."""
-    side = kernel_size(scale)
-    reason = f"the kernel of {side} x {side} output pixels holds at most"
-    return blur_kernel(blur, scale, side / 6, reason)
-
-
 def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
     """Return a kernel with its centre of mass where kernels have it: the middle, half a pixel beyond at x2 and x4.
 
@@ -125,80 +111,4 @@ def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
     moved = np.fft.ifft2(fourier_shift(np.fft.fft2(padded), move)).real
     if moved.min() < -RINGING * moved.max():
         moved = shift(padded, move, order=1)
-    return normalised(moved)
-
-
-@attrs.frozen(kw_only=True)
-class Given:
-    """Blur and noise of every pair, where they are not drawn.
-
-    Attributes
-    ----------
-    blur : tuple of 3, optional
-        As in `blur_kernel`; also one sigma, or as text with commas. None: drawn.
-    noise : float, optional
-        Standard deviation of the noise, of 255. None: drawn.
-
-    Raises
-    ------
-    UsageError
-        One sentence with the flag, its value and what it takes.
-    """
-
-    blur: Blur | None = attrs.field(default=None, converter=to_blur, validator=check_blur)
-    noise: float | None = attrs.field(default=None, converter=to_plain, validator=check_noise)
-
-    def kernel(self, scale: int) -> Kernel | None:
-        """Return the kernel of the blur on the output grid, None where it is drawn.
-
-        Raises
-        ------
-        UsageError
-            Where the blur is too wide for the kernel's square, or narrower than the averaging alone.
-        """
-        return None if self.blur is None else _widest_kernel(self.blur, scale).copy()
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is given, JSON-able; empty where nothing is."""
-        asked = {"blur": None if self.blur is None else list(self.blur), "noise": self.noise}
-        return {name: value for name, value in asked.items() if value is not None}
-
-    def replace(self, drawn: Degradation) -> Degradation:
-        """Return a degradation with the given blur and noise in place of the drawn ones.
-
-        The kernel is that of the first pass, and neither a registration nor a second pass blurs beside it. The noise comes
-        last, so that nothing averages it.
-        """
-        made = self._noisy(self._blurred(drawn))
-        return attrs.evolve(made, identity=drawn.identity and not self.facts())
-
-    def _blurred(self, drawn: Degradation) -> Degradation:
-        """Put the given blur in place of all that blurs."""
-        kernel, second = self.kernel(drawn.scale), drawn.second
-        if kernel is None or self.blur is None:
-            return drawn
-        if second is not None:
-            second = attrs.evolve(second, kernel=delta(second.kernel.shape[0]))
-        names = ("sigma_along_input_px", "sigma_across_input_px", "angle_deg")
-        return attrs.evolve(
-            drawn,
-            kernel=kernel,
-            kind="gaussian" if any(self.blur[:2]) else "none",
-            blur=dict(zip(names, self.blur, strict=True)),
-            downsampling="none" if drawn.scale == 1 else "area",
-            thickness_px=0.0,
-            resampling=None,
-            second=second,
-        )
-
-    def _noisy(self, drawn: Degradation) -> Degradation:
-        """Put the given noise in place of all noise: after a registration or with a second pass, where there is one."""
-        if self.noise is None:
-            return drawn
-        noise, second = Noise(read=self.noise / 255), drawn.second
-        if second is None and drawn.resampling is None:
-            return attrs.evolve(drawn, noise=noise, scan_factor=1)
-        if second is None:
-            kernel = delta(SECOND_KERNEL_SIZE)
-            second = SecondPass(kernel, noise, Storage(bit_depth=drawn.storage.bit_depth))
-        return attrs.evolve(drawn, noise=Noise(), second=attrs.evolve(second, noise=noise))
+    return normalised_kernel(moved)
