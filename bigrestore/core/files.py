@@ -1,10 +1,11 @@
-"""Files beside and around an output: written whole or not at all, and removed.
+"""Write, check and remove files beside an output.
 
-Whoever reads beside a run, or after one that was killed, finds the file of before or the new one, never a torn
-one: the bytes go into a neighbour with a passing name, are flushed to the disk, and are renamed into place. The passing
-name ends in `.partial` and holds the process number and a number of its own, so that no two writers, of one host or of
-several, write into one; it is made anew and never opened through a link that somebody put there. A sealed document
-carries a checksum of itself: a flipped bit in it is found when it is read.
+A file is written whole or not at all. The bytes go into a temporary neighbour, are flushed to the disk, and are
+renamed into place; a reader sees the old file or the new one. A temporary name ends in `.partial` and holds the
+process number and a random number, so no two writers share one, on one host or on several. It is created
+exclusively and never opened through a link.
+
+A sealed document carries its own checksum, so reading it reveals a flipped bit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 
 @contextmanager
 def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
-    """Give the name to write under; what was written there takes its place when the context ends well.
+    """Yield a temporary name to write under; the finished file is renamed into place.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
 
 
 def remove_strays(path: Path) -> None:
-    """Remove what writers of a file left beside it that were killed; OSError where it cannot be.
+    """Remove temporary files of killed writers beside a file; OSError if that fails.
 
     Only who keeps other writers out may.
     """
@@ -80,7 +81,7 @@ def remove_strays(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, a link (not what it points to) or a folder with all that it holds."""
+    """Remove a file, a link (not its target) or a folder with its content."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -88,7 +89,7 @@ def remove_tree(path: Path) -> None:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees all of it or none; a link in its place is replaced, not followed.
+    """Write JSON whole or not at all; a link in its place is replaced, not followed.
 
     Raises
     ------
@@ -104,7 +105,7 @@ SEAL = "crc32"
 
 
 def write_sealed(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON with a checksum of itself, so that `read_sealed` knows it for what was written.
+    """Write JSON with a checksum of itself, for `read_sealed`.
 
     Raises
     ------
@@ -115,12 +116,12 @@ def write_sealed(path: Path, document: dict[str, Any]) -> None:
 
 
 def sealed_text(document: dict[str, Any]) -> str:
-    """Return what `write_sealed` writes."""
+    """Return the text of a sealed document, as `write_sealed` writes it."""
     return _json_text(document | {SEAL: _checksum(document)})
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """Return a document of `write_sealed`; None where there is none, or it is torn or altered."""
+    """Return a document of `write_sealed`; None if it is missing, torn or altered."""
     try:
         return parse_sealed(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -128,7 +129,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 
 def parse_sealed(text: bytes) -> dict[str, Any] | None:
-    """Return the document of a sealed text; None where it is torn or altered."""
+    """Return the document of a sealed text; None if it is torn or altered."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,11 +1,11 @@
-"""Blur kernels: the shapes that light, glass, motion and thickness give to a point.
+"""Blur kernels of optics, motion and section thickness.
 
 Every kernel is a square array of odd side on the OUTPUT grid (the fine one), non-negative, sums to one,
 and is applied as a correlation: `x[i] = sum_m k[m] * y[s * i + (s - 1) // 2 + m - c]` per axis, c the
-middle. The filter that downsamples by s is folded in, so that one array says everything that happened
-between the clean image and the sampled one, and re-degrading needs nothing else. For even s the centre
-of a coarse pixel lies half a fine pixel beyond the sampling position; that half pixel is in the folded
-filter, so that pixel centres stay aligned for every kind of downsampling.
+middle. The filter for downsampling by s is folded in: one array says everything between the clean image and
+the sampled one, and degrading it again needs nothing else. For even s the centre of a coarse pixel lies half
+a fine pixel beyond the sampling position. The folded filter holds that half pixel, so pixel centres stay
+aligned for every kind of downsampling.
 
 Plain numpy: a kernel is drawn once per patch and is small.
 """
@@ -53,7 +53,7 @@ def kernel_size(scale: int) -> int:
 def normalised_kernel(kernel: NDArray[np.floating]) -> Kernel:
     """Clip negative values, drop taps below a millionth of the peak, divide by the sum; return float32.
 
-    A tap that small changes no grey level, and without it most kernels are a fraction of their square.
+    Such small taps change no grey level, and most kernels fill only a fraction of their square without them.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def equivalent_sigma(kernel: NDArray[np.floating]) -> float:
 def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
     """Return a kernel of the same shape about the same centre, but of no larger equivalent sigma than `widest_px`.
 
-    One that is not wider comes back as it is. The sum stays one.
+    A kernel that is not wider is returned unchanged. The sum stays one.
     """
     sigma = equivalent_sigma(kernel)
     if sigma <= widest_px:
@@ -101,7 +101,7 @@ def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
 
 
 def delta(size: int) -> Kernel:
-    """Return the kernel of side `size` that changes nothing."""
+    """Return the identity kernel of side `size`."""
     kernel = np.zeros((size, size), np.float32)
     kernel[size // 2, size // 2] = 1.0
     return kernel
@@ -120,17 +120,16 @@ def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) ->
 
 
 def gaussian(size: int, sigma_y_px: float, sigma_x_px: float | None = None, angle_rad: float = 0.0) -> Kernel:
-    """Return a Gaussian sampled at pixel centres; isotropic where only one sigma is given."""
+    """Return a Gaussian sampled at pixel centres; isotropic for one sigma."""
     sigma_x = sigma_y_px if sigma_x_px is None else sigma_x_px
     return normalised_kernel(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
 
 
 def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, angle_rad: float) -> Kernel:
-    """Return a Gaussian integrated over pixels whose second moments are the squares of the sigmas.
+    """Return a Gaussian integrated over pixels, with the squared sigmas as its second moments.
 
-    Below half a pixel a Gaussian that is sampled at pixel centres is narrower than its parameter, and integrating it over
-    pixels makes it wider; so the parameters are solved for, one axis after the other, until the kernel itself has the
-    moments that were asked for.
+    Sampled at pixel centres, a Gaussian below half a pixel is narrower than its parameter; integrated over pixels it
+    is wider. So the parameters are solved for, one axis after the other, until the kernel has the given moments.
 
     Parameters
     ----------
@@ -209,10 +208,10 @@ def _radial(size: int, reach_px: float, profile: Callable[[_Doubles], _Doubles])
 
 
 def defocus(size: int, radius_px: float) -> Kernel:
-    """Return the disk that geometrical optics gives a point out of focus, its rim anti-aliased.
+    """Return the disk of geometrical optics for a point out of focus, its rim anti-aliased.
 
-    A disk of radius r has the second moment r^2 / 4 per axis; integrating over pixels adds 1/12 where the
-    disk covers many of them. A disk that fits into one pixel (r <= 0.5) blurs nothing.
+    A disk of radius r has the second moment r^2 / 4 per axis; integrating over pixels adds 1/12 if the disk covers
+    many of them. A disk within one pixel (r <= 0.5) blurs nothing.
     """
     if radius_px <= 0.5:
         return delta(size)
@@ -305,7 +304,7 @@ def downsampling_taps(name: str, scale: int) -> tuple[_Doubles, int]:
 
 
 def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Kernel:
-    """Fold a downsampling filter into a blur kernel of the same side; what leaves the square is dropped."""
+    """Fold a downsampling filter into a blur kernel of the same side; the part beyond the square is dropped."""
     taps, first = downsampling_taps(name, scale)
     folded = np.asarray(kernel, np.float64)
     for axis in (0, 1):

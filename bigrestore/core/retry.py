@@ -1,8 +1,8 @@
-"""What is tried again: errors of a network or its file systems that are gone a moment later.
+"""Retry transient errors of networks and network file systems.
 
-A run of days over NFS, Lustre or http meets a server that restarts. Giving up a block for it, or the run, would be
-wrong; trying again what can never succeed (a full disk, a missing file, damaged bytes) would only hide it. So the
-error numbers that are tried again are listed here, each kind with its reason, and nothing else is.
+A run of days over NFS, Lustre or http meets a server restart, and should not give up a block for it. Retrying a
+full disk, a missing file or damaged bytes would only hide the error. So the retried error numbers are listed here,
+each with its reason; nothing else is retried.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
+
+from bigrestore.core.urls import error_line
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ TRANSIENT_KINDS = frozenset(
 
 
 def transient(error: BaseException) -> bool:
-    """Tell whether an error, or what it was raised from, may be gone a moment later."""
+    """Tell whether an error, or one of its causes, may be gone a moment later."""
     return any(
         (isinstance(cause, OSError) and cause.errno in TRANSIENT)
         or any(kind.__name__ in TRANSIENT_KINDS for kind in type(cause).__mro__)
@@ -65,7 +67,7 @@ def transient(error: BaseException) -> bool:
 def retry_transient(
     work: Callable[[], Outcome], what: str, stopping: Callable[[], bool] = lambda: False
 ) -> Outcome:
-    """Do something that may meet a transient error, again after each of `RETRY_WAITS_SECONDS`.
+    """Call `work`, and again after a transient error, waiting each of `RETRY_WAITS_SECONDS`.
 
     Parameters
     ----------
@@ -92,9 +94,7 @@ def retry_transient(
         except Exception as error:
             if not transient(error):
                 raise
-            log.warning(
-                "%s: %s; trying again in %.1f s.", what, " ".join(str(error).split()).rstrip("."), seconds
-            )
+            log.warning("%s: %s; trying again in %.1f s.", what, error_line(error).rstrip("."), seconds)
         if _stopped_within(seconds, stopping):
             break
     return work()
@@ -111,7 +111,7 @@ def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     while id(error) not in seen:
         yield error

@@ -1,9 +1,9 @@
-"""Blur and noise that the user states, where they need not be estimated or drawn.
+"""Kernels of a stated blur, and of a kernel read from a file.
 
-A stated blur is all blur together, in input pixels. At x2 and x4 the averaging of a pixel is part of it: averaging
-s x s output pixels has the variance (s^2 - 1) / 12 output px^2 along every direction, which is taken off before a
-Gaussian is made and folded in again with the downsampling. A kernel from a file may stand anywhere in its square; it is
-moved to where kernels stand, because a kernel beside its place moves the output.
+A stated blur is all blur together, in input pixels. At x2 and x4 it includes the averaging of a pixel: s x s
+output pixels have the variance (s^2 - 1) / 12 output px^2 along every direction. This is subtracted before a
+Gaussian is made and folded in again with the downsampling. A kernel from a file may lie off the centre of its
+square; it is shifted back, because an off-centre kernel moves the output.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def blur_kernel(blur: Blur, scale: int, widest_px: float, reason: str) -> Kernel
 
 
 def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
-    """Return a kernel with its centre of mass where kernels have it: the middle, half a pixel beyond at x2 and x4.
+    """Return a kernel with its centre of mass in the kernels' centre: the middle, half a pixel beyond at x2 and x4.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""URLs and what in them is secret.
+"""URLs without their secrets.
 
-A URL may hold a password or a signature, and options hold keys. What is shown, logged or stored is the URL without them,
-and a command line without its options. This module imports nothing, so that whoever logs can ask it.
+A URL may hold a password or a signature, and options hold keys. Logs, messages and stored files show the URL
+without them, and a command line without its options.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_remote(text: object) -> bool:
 
 
 def local_path(text: str, command: str) -> Path:
-    """Return the path of an output that a command looks at on the disk.
+    """Return the path of a command's output on the disk.
 
     Raises
     ------
@@ -52,8 +52,14 @@ def local_path(text: str, command: str) -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text whose URLs have neither user and password nor query, in which signatures stand."""
+    """Return a text with user, password and query (with its signatures) removed from its URLs."""
     return _URL.sub(lambda match: match[1] + match[2], text)
+
+
+def error_line(error: BaseException) -> str:
+    """Return an error as one line of at most 160 characters, without secrets."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def shown_arguments(arguments: Sequence[str]) -> list[str]:
@@ -72,7 +78,7 @@ def shown_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def parse_options(text: str | None) -> dict[str, Any]:
-    """Read storage options: a JSON object, or `@FILE` with one, which keeps keys out of the list of processes.
+    """Parse storage options: a JSON object, or `@FILE` with one, for keys hidden from the list of processes.
 
     Raises
     ------
@@ -82,15 +88,15 @@ def parse_options(text: str | None) -> dict[str, Any]:
     if text is None or not text.strip():
         return {}
     try:
-        found = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+        options = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except OSError as error:
         raise UsageError(
             f"The file of --storage-options cannot be read ({error.strerror}); check it."
         ) from error
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        options = None
+    if not isinstance(options, dict):
         raise UsageError(
             "--storage-options is no JSON object; give one, such as '{\"anon\": true}', or @FILE with one."
         )
-    return found
+    return options

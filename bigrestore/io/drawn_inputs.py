@@ -1,7 +1,7 @@
 """Open the drawn inputs of a run: a mask of labels, and a map of realness.
 
 Programs store masks as one bit, as 0 and 255, or as int16 volumes; a mask becomes three labels when it is read.
-A realness map is 8 bits or float32. 16 bits are refused: 255 could mean 1 or nearly 0, and no pixel tells which.
+A realness map is 8 bits or float32. 16 bits are refused: 255 could mean 1 or nearly 0.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def open_mask(path_or_glob: str | Path) -> Section:
     InputMissingError, InputError
         When there is nothing there, or nothing that can be read; or it has colours.
     """
-    found = open_input(path_or_glob, labels=True)
-    if found.channels != 1:
+    image = open_input(path_or_glob, labels=True)
+    if image.channels != 1:
         raise InputError(
-            f"the mask {path_or_glob} has {found.channels} channels; give one of a single channel of bool or "
+            f"the mask {path_or_glob} has {image.channels} channels; give one of a single channel of bool or "
             f"integers with 0 for what passes through, {DAMAGE} for damage and anything else for tissue."
         )
-    levels = tuple(attrs.evolve(level, read=_Labels(level)) for level in found.levels)
-    return section_of(attrs.evolve(found, levels=levels, dtype=np.dtype(np.uint8)), str(path_or_glob))
+    levels = tuple(attrs.evolve(level, read=_Labels(level)) for level in image.levels)
+    return section_of(attrs.evolve(image, levels=levels, dtype=np.dtype(np.uint8)), str(path_or_glob))
 
 
 @attrs.frozen(eq=False)
@@ -57,7 +57,7 @@ class _Labels:
     level: Level
 
     def __call__(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
-        """Read a window; the comparison comes before the change of type, which would turn 256 into 0."""
+        """Read a window; the comparison precedes the change of type, because 256 would become 0."""
         drawn = self.level.read(z, y0, y1, x0, x1)
         return np.where(drawn == DAMAGE, np.uint8(DAMAGE), (drawn != 0).astype(np.uint8))
 
@@ -80,13 +80,13 @@ def open_realness(path_or_glob: str | Path) -> Section:
     InputMissingError, InputError
         When there is nothing there, or nothing that can be read; or it has colours or 16 bits.
     """
-    found = open_section(path_or_glob)
-    if found.channels != 1:
+    section = open_section(path_or_glob)
+    if section.channels != 1:
         raise InputError(
-            f"the realness map {path_or_glob} has {found.channels} channels; give one of a single channel."
+            f"the realness map {path_or_glob} has {section.channels} channels; give one of a single channel."
         )
-    if found.dtype == np.uint16:
+    if section.dtype == np.uint16:
         raise InputError(
             f"the realness map {path_or_glob} is of uint16; give uint8, where 255 is 1, or float32 from 0 to 1."
         )
-    return found
+    return section

@@ -1,8 +1,8 @@
-"""What every reader hands to `open_section`: levels that can be read window by window, and their facts.
+"""The levels of an opened image, read window by window, and its facts.
 
-A format is a function that returns a `OpenedImage`. All formats present their pixels in the same way, one
-section `z` at a time as (y, x) or (y, x, 3), so that the engine, the profile and the thumbnails never ask
-what kind of file is behind a section. A `Level` reads no more than the window needs.
+A format is a function that returns an `OpenedImage`. All formats present their pixels in the same way, one section
+`z` at a time as (y, x) or (y, x, 3): the rest of the program does not know the kind of file. A `Level` reads no
+more than the window needs.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Level:
     shape : tuple of int
         (z, y, x) in pixels.
     chunk : tuple of int
-        (y, x) of the unit in which the format decodes; reading windows on this lattice is cheapest.
+        (y, x) of the unit of decoding; reading windows on this lattice is cheapest.
     read : callable
-        `read(z, y0, y1, x0, x1)`; the window lies inside `shape`, which the caller has checked.
+        `read(z, y0, y1, x0, x1)`; the caller has checked that the window lies inside `shape`.
     voxel_size_um, translation_um : tuple of float or None
-        Per axis (z, y, x) in micrometres; the translation is that of the first voxel's centre.
+        Per axis (z, y, x) in micrometres; the translation is the first voxel's centre.
     version : callable, optional
         Gives the versions of the files under a window; None: those of all files of the image count.
     """
@@ -83,12 +83,12 @@ class Level:
 
 @attrs.frozen(eq=False)
 class OpenedImage:
-    """Everything that a reader understood of an input.
+    """All facts of an opened input.
 
     Attributes
     ----------
     kind : str
-        The reader that understood it.
+        Its reader.
     levels : tuple of Level
         Finest first; at least one.
     channels : int
@@ -98,14 +98,13 @@ class OpenedImage:
     axes : str
         The axes as the file states them, slowest first, such as "tczyx".
     is_volume : bool
-        Whether the input has a z axis that the output must keep.
+        Whether the input has a z axis, to be kept in the output.
     format_version : str or None
-        Version of the format where it has one, such as "0.4".
+        Version of the format, such as "0.4", if it has one.
     resident_bytes : int
-        Memory that the reader holds while the section is read, because the format is decoded whole or in
-        large strips.
+        Memory held by the reader of a format decoded whole or in large strips.
     files : tuple of Path or RemoteFile
-        The files whose size and time identify the input (metadata files only, for chunked stores).
+        The files that identify the input by size and time (metadata files only, for chunked stores).
     details : dict
         JSON-able facts for `info` and the log.
     """

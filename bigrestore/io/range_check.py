@@ -1,9 +1,8 @@
-"""Whether an image uses the range of values that it is taken to have.
+"""Check that an image uses its stated range of values.
 
 Cameras store 10, 12 or 14 bits in 16. Taken for values up to 65535 such a section is nearly black: blur and noise are
-estimated wrong, and what comes out is spoilt. The range is never guessed from the pixels, since a dark section is dark;
-but where even the brightest pixel that was looked at lies far below white, or bright ones beyond it, somebody has to say
-what is meant.
+estimated wrong, and the output is spoilt. The range is never guessed from the pixels, since a dark section is dark.
+But if even the brightest sampled pixel lies far below white, or many lie beyond it, the user has to state the range.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ CLIPPED_SHARE = 0.001
 
 @attrs.define
 class _Seen:
-    """What sampled windows hold: the largest value, the bits that are set in any value, and some of the values."""
+    """The sampled windows: the largest value, the bits set in any value, and some of the values."""
 
     largest: float = -np.inf
     bits: int = 0
@@ -55,12 +54,12 @@ class _Seen:
 
     @property
     def empty_bits(self) -> int:
-        """Low bits that are 0 in all values."""
+        """Number of low bits that are 0 in all values."""
         return max(0, (self.bits & -self.bits).bit_length() - 1)
 
 
 def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
-    """Refuse an image that does not use the range of its type where no other one was stated.
+    """Refuse an image that does not use its type's range if no other range was stated.
 
     Parameters
     ----------
@@ -104,7 +103,7 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
 
 
 def _warn_of_clipping(section: Section, flag: str) -> None:
-    """Warn where many pixels lie beyond the range that was stated; floats are compared with it when they are profiled."""
+    """Warn if many pixels lie beyond the stated range; the profile compares floats with it."""
     low, high = section.value_range
     pixels, beyond = 0, 0
     for window in _sampled_windows(section, _depths(section)[:1]):
@@ -138,7 +137,7 @@ def _refusal(section: Section, largest: float, flag: str) -> InputError:
 
 
 def _sampled_windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
-    """Yield windows on a lattice over some sections; those that cannot be read are passed over."""
+    """Yield windows on a lattice over some sections, skipping unreadable ones."""
     for z in depths:
         for at in range(SAMPLED_WINDOWS):
             y = max(0, section.height - SAMPLED_PX) * (at // 3) // 2
@@ -152,7 +151,7 @@ def _sampled_windows(section: Section, depths: list[int]) -> Iterator[NDArray[An
 
 
 def _brightest_mean(section: Section, enough: float) -> float:
-    """Return the largest mean of a small picture of some sections; it stops where there is enough."""
+    """Return the largest mean in thumbnails of some sections, stopping above `enough`."""
     brightest = -np.inf
     for z in _depths(section):
         try:
@@ -165,6 +164,6 @@ def _brightest_mean(section: Section, enough: float) -> float:
 
 
 def _depths(section: Section) -> list[int]:
-    """Return the sections that are looked at: the middle one, and some evenly spread."""
+    """Return the sections to look at: the middle one, and some evenly spread."""
     last = section.depth - 1
     return list(dict.fromkeys([last // 2, 0, last // 4, 3 * last // 4, last]))

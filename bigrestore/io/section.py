@@ -1,9 +1,9 @@
 """Open any supported image as a `Section`: lazy pixels, axes, voxel size, value range and origin.
 
-The rest of the program asks a section for windows and never for files. A window comes straight from the
-backing array, without a task graph, in the storage dtype; only the chunks that it touches are decoded.
-Two promises are kept here for all formats: a pixel that is not a number is refused where it lies and never
-replaced, and the value range comes from the dtype or from the user, never from the data.
+The rest of the program asks a section for windows and never for files. A window comes straight from the backing
+array, without a task graph, in the storage dtype; only the touched chunks are decoded. Two promises hold for all
+formats: a pixel that is not a number is refused and never replaced, and the value range comes from the dtype or
+from the user, never from the data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.core.urls import without_secrets
+from bigrestore.core.geometry import round_up
+from bigrestore.core.urls import error_line, without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
 from bigrestore.flags import FULL, ValueRange
 from bigrestore.io.access.places import InputPath
@@ -59,31 +60,31 @@ class Section:
     kind : str
         "ome-zarr", "zarr", "tiff", "image", "minc", "nifti" or "stack".
     depth, height, width : int
-        Pixels along z, y and x of the level that is read.
+        Pixels along z, y and x of the chosen level.
     channels : int
         1 (grey) or 3 (RGB).
     dtype : numpy.dtype
         uint8, uint16 or float32, native byte order.
     value_range : tuple of float
-        (lo, hi) that stand for 0 and 1: the dtype's range, 0..1 for float32, or what the user said.
+        (lo, hi) for 0 and 1: the dtype's range, 0..1 for float32, or the user's range.
     voxel_size_um : tuple of float or None
-        (z, y, x) of the level that is read, in micrometres; None where unknown.
+        (z, y, x) of the chosen level, in micrometres; None if unknown.
     translation_um : tuple of float or None
-        (z, y, x) of the first voxel's centre in micrometres; None where unknown.
+        (z, y, x) of the first voxel's centre in micrometres; None if unknown.
     axes : str
         The axes as the file states them.
     is_volume : bool
-        Whether the input has a z axis, which the output keeps.
+        Whether the input has a z axis, kept in the output.
     format_version : str or None
-        Version of the format where it has one ("0.4", "0.5").
+        Version of the format ("0.4", "0.5"), if it has one.
     level : int
-        The pyramid level that is read.
+        The chosen pyramid level.
     levels : tuple of tuple of int
-        The (z, y, x) shapes of all levels that the input has.
+        The (z, y, x) shapes of all levels of the input.
     resident_bytes : int
-        Memory that the reader holds because the format is decoded whole or in wide strips.
+        Memory held by the reader of a format decoded whole or in wide strips.
     files : tuple of Path or RemoteFile
-        Files whose size and modification time identify the input.
+        Files that identify the input by size and modification time.
     details : dict
         Further JSON-able facts, for `bigrestore info`.
     """
@@ -135,16 +136,22 @@ class Section:
         InputError
             When the file is damaged there, or a float32 pixel is not finite.
         """
-        self._check_window(z, y0, y1, x0, x1)
+        if not (0 <= z < self.depth and 0 <= y0 < y1 <= self.height and 0 <= x0 < x1 <= self.width):
+            raise UsageError(
+                f"the window z={z}, y={y0}:{y1}, x={x0}:{x1} does not lie inside {self.source}, "
+                f"which is {self.depth} x {self.height} x {self.width} (z, y, x)."
+            )
         notes = recorded_reads()
         if notes is None:
             return self._pixels(z, y0, y1, x0, x1)
         return self._steady_pixels((z, y0, y1, x0, x1), notes)
 
     def _steady_pixels(self, window: Window, notes: list[Read]) -> NDArray[Any]:
-        """Read a window whose files do not change meanwhile, and note it; a file that is being written is waited for."""
+        """Read and record a window of unchanging files; wait for a file in the middle of a write."""
+        # Behind a URL each answer is checked against the first, so no version is asked for beforehand.
+        local = all(isinstance(file, Path) for file in self.files)
         for wait in (*STEADY_WAITS_SECONDS, None):
-            before = self._version_before(*window)
+            before = self.version(*window) if local else ""
             pixels, error = None, None
             try:
                 pixels = self._pixels(*window)
@@ -166,7 +173,7 @@ class Section:
         )
 
     def version(self, z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> str:
-        """Return what identifies the version of the files under a window.
+        """Return the version of the files under a window.
 
         Parameters
         ----------
@@ -185,12 +192,8 @@ class Section:
             return joined(level.version(z, y0, y1, x0, x1, fresh=fresh))
         return joined(file_version(file, fresh=fresh) for file in self.files)
 
-    def _version_before(self, *window: int) -> str:
-        """Return the version before a window is read; empty behind a URL, where each answer is held against the first."""
-        return self.version(*window) if all(isinstance(file, Path) for file in self.files) else ""
-
     def _pixels(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
-        """Read a window that lies inside."""
+        """Read a checked window."""
         where = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
         try:
             raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
@@ -198,27 +201,19 @@ class Section:
             raise
         except Exception as err:
             raise InputError(
-                f"{where} cannot be decoded ({without_secrets(_one_line(err))}); restore the file from its source."
+                f"{where} cannot be decoded ({error_line(err)}); restore the file from its source."
             ) from err
         pixels = np.ascontiguousarray(raw, dtype=self.dtype)
         if self.dtype.kind == "f":
             _require_finite(pixels, self.source, z, y0, x0)
         return pixels
 
-    def _check_window(self, z: int, y0: int, y1: int, x0: int, x1: int) -> None:
-        """Refuse a window that is empty or leaves the section."""
-        if not (0 <= z < self.depth and 0 <= y0 < y1 <= self.height and 0 <= x0 < x1 <= self.width):
-            raise UsageError(
-                f"the window z={z}, y={y0}:{y1}, x={x0}:{x1} does not lie inside {self.source}, "
-                f"which is {self.depth} x {self.height} x {self.width} (z, y, x)."
-            )
-
     @property
     def data(self) -> dask.array.Array:
         """The pixels as a lazy dask array, (z, y, x) or (z, y, x, 3), in the storage dtype."""
         import dask.array as da
 
-        chunk_y, chunk_x = (_multiple_near(n, 1024) for n in self._pyramid[self.level].chunk)
+        chunk_y, chunk_x = (round_up(1024, n) for n in self._pyramid[self.level].chunk)
         chunks: tuple[int, ...] = (1, min(chunk_y, self.height), min(chunk_x, self.width))
         view = ArrayView(self.read, self.shape, self.channels, self.dtype)
         if self.channels == 3:
@@ -231,8 +226,7 @@ class Section:
     def lowres(self, z: int, max_px: int) -> tuple[NDArray[Any], float]:
         """Return a small picture of one section, in bounded memory.
 
-        The smallest level of the pyramid that still has `max_px` along its longer side is read, and the
-        rest of the way is an area mean over whole blocks of pixels.
+        The smallest sufficient level of the pyramid is read, and reduced further by an area mean over whole blocks.
 
         Parameters
         ----------
@@ -275,7 +269,7 @@ class Section:
         ), between * step
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return JSON-able facts that change when the input changes.
+        """Return JSON-able facts that change with the input.
 
         Geometry and dtype, size and modification time of the files (of the metadata files for a chunked
         store), and BLAKE2b checksums of windows sampled on a fixed lattice.
@@ -303,7 +297,7 @@ class Section:
     def _sample_digests(self) -> list[str]:
         """Return checksums of windows along a fixed diagonal lattice through the section or volume.
 
-        A window that cannot be read is noted as that, unless none can.
+        An unreadable window is listed as such; an error is raised only if none is readable.
         """
         digests: list[str] = []
         for i in range(SAMPLED_WINDOWS):
@@ -360,49 +354,49 @@ def open_section(
     """
     from bigrestore.io.formats.table import open_input
 
-    found = open_input(path_or_glob, options=storage_options)
+    image = open_input(path_or_glob, options=storage_options)
     source = (
         without_secrets(str(path_or_glob))
         if isinstance(path_or_glob, str | Path)
         else f"{len(path_or_glob)} section files"
     )
-    if not 0 <= level < len(found.levels):
+    if not 0 <= level < len(image.levels):
         raise UsageError(
-            f"level {level} was asked for, but {source} has {len(found.levels)} level(s); "
-            f"choose --level from 0 to {len(found.levels) - 1}."
+            f"level {level} was asked for, but {source} has {len(image.levels)} level(s); "
+            f"choose --level from 0 to {len(image.levels) - 1}."
         )
-    return section_of(found, source, level, voxel_size_um, input_range)
+    return section_of(image, source, level, voxel_size_um, input_range)
 
 
 def section_of(
-    found: OpenedImage,
+    image: OpenedImage,
     source: str,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
     input_range: ValueRange | None = None,
 ) -> Section:
-    """Present what a reader understood as a section; the arguments are those of `open_section`."""
-    chosen = found.levels[level]
+    """Present an opened image as a section; the arguments are those of `open_section`."""
+    chosen = image.levels[level]
     return Section(
         source=source,
-        kind=found.kind,
+        kind=image.kind,
         depth=chosen.shape[0],
         height=chosen.shape[1],
         width=chosen.shape[2],
-        channels=found.channels,
-        dtype=found.dtype,
-        value_range=_value_range(found.dtype, input_range),
+        channels=image.channels,
+        dtype=image.dtype,
+        value_range=_value_range(image.dtype, input_range),
         voxel_size_um=merged_voxel_size(chosen.voxel_size_um, voxel_size_um),
         translation_um=chosen.translation_um,
-        axes=found.axes,
-        is_volume=found.is_volume,
-        format_version=found.format_version,
+        axes=image.axes,
+        is_volume=image.is_volume,
+        format_version=image.format_version,
         level=level,
-        levels=tuple(item.shape for item in found.levels),
-        resident_bytes=found.resident_bytes,
-        files=found.files,
-        details=found.details,
-        pyramid=found.levels,
+        levels=tuple(item.shape for item in image.levels),
+        resident_bytes=image.resident_bytes,
+        files=image.files,
+        details=image.details,
+        pyramid=image.levels,
     )
 
 
@@ -419,7 +413,7 @@ def _value_range(dtype: np.dtype[Any], asked: ValueRange | None) -> tuple[float,
 
 
 def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int) -> None:
-    """Refuse a window that holds NaN or infinity, naming the first such pixel."""
+    """Refuse a window with NaN or infinity, naming the first such pixel."""
     finite = np.isfinite(pixels)
     if finite.all():
         return
@@ -429,14 +423,3 @@ def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int)
         f"{source} holds {value} at z={z}, y={y0 + int(bad[0])}, x={x0 + int(bad[1])}; nothing is replaced "
         "silently: clean the input, for instance with numpy.nan_to_num, and start again."
     )
-
-
-def _multiple_near(unit: int, target: int) -> int:
-    """Return the multiple of `unit` nearest to `target` from above, at least one unit."""
-    return unit * max(1, -(-target // unit))
-
-
-def _one_line(err: Exception) -> str:
-    """Return an exception as one short line."""
-    text = " ".join(str(err).split()) or type(err).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,8 +1,8 @@
-"""A file that is opened again when it was replaced or written to, so that it is read as it is and not as it was.
+"""Reopen a file that was replaced or written to, so that no stale bytes are read.
 
-The readers take in a file's directory when they open it, and keep what they decoded last. Of a file that was written to
-since, that directory points anywhere, and what is kept is of yesterday. So before each window the file is looked at, and
-where it has another size, time or inode it is opened anew; what is another image then is refused.
+A reader keeps the file's directory and the segments it decoded last. After a write to the file, the directory points
+anywhere and the segments are old. So the file's size, times and inode are checked before each window, and a changed
+file is opened anew; another image in its place is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def open_fresh(path: Path, open_it: Callable[[], OpenedImage]) -> OpenedImage:
-    """Open a file whose windows are read as the file is at that moment.
+    """Open a file and reopen it whenever it changes.
 
     Parameters
     ----------
@@ -56,32 +56,29 @@ class _File:
         self, path: Path, version: str, opened: OpenedImage, reopen: Callable[[], OpenedImage]
     ) -> None:
         self._path, self._version, self._opened, self._reopen = path, version, opened, reopen
-        self._fixed_facts = _fixed_facts(opened)
+        self._fixed = _fixed_facts(opened)
         self._lock = threading.Lock()
 
     def read(self, index: int, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of a level."""
-        return self._current().levels[index].read(z, y0, y1, x0, x1)
-
-    def version(self, *_: int, fresh: bool = False) -> list[str]:
-        """Return the version of the file, which is that of all its windows."""
-        return [file_version(self._path)]
-
-    def _current(self) -> OpenedImage:
-        """Return the file as it is, opened anew where it changed."""
         version = file_version(self._path)
         with self._lock:
             if version != self._version:
                 log.warning("%s was written to since it was opened; it is opened anew.", self._path)
                 opened = self._reopen()
-                if _fixed_facts(opened) != self._fixed_facts:
+                if _fixed_facts(opened) != self._fixed:
                     raise InputError(
                         f"{self._path} was replaced by another image while it was read; put it back, or start anew."
                     )
                 self._opened, self._version = opened, version
-            return self._opened
+            opened = self._opened
+        return opened.levels[index].read(z, y0, y1, x0, x1)
+
+    def version(self, *_: int, fresh: bool = False) -> list[str]:
+        """Return the version of the file, for any window."""
+        return [file_version(self._path)]
 
 
 def _fixed_facts(opened: OpenedImage) -> Any:
-    """Return what must be the same of a file that is opened anew."""
+    """Return the facts that a reopened file must keep."""
     return [level.shape for level in opened.levels], opened.channels, opened.dtype

@@ -1,19 +1,16 @@
-"""What a header may claim, checked before memory is asked for.
+"""Limits on the claims of a header, checked before memory is allocated.
 
-A file says how large it is before it says anything else, and nothing makes that true: some hundred bytes can claim
-more pixels than there are bytes in the world, and some thousand can unpack into all the memory of a machine. So
-every claim meets a bound here first. The bounds lie far above what a microscope makes (a whole human brain at a
-micrometre has 1.3e15 voxels), and what is refused is refused in a sentence.
+Nothing makes a header's sizes true. Some hundred bytes can claim more pixels than there are bytes in the world, and
+some thousand can unpack into all memory. The limits lie far above a microscope's images: a whole human brain at a
+micrometre has 1.3e15 voxels.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
-import psutil
-
+from bigrestore.core.resources import memory_limit_bytes
 from bigrestore.errors import InputError
 
 MOST_PX = 10**16
@@ -42,7 +39,7 @@ DEFLATE_RATIO = 1040
 
 
 def require_claim(shape: tuple[int, ...], source: str) -> None:
-    """Refuse a shape that no image has.
+    """Refuse a shape beyond any image.
 
     Raises
     ------
@@ -57,7 +54,7 @@ def require_claim(shape: tuple[int, ...], source: str) -> None:
 
 
 def require_chunk(nbytes: int, source: str) -> None:
-    """Refuse a chunk, tile or strip that would take too much memory when it is decoded.
+    """Refuse a chunk, tile or strip too large to be decoded in memory.
 
     Raises
     ------
@@ -79,7 +76,7 @@ def too_large(shown: str, size: int, most: int) -> InputError:
 
 
 def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = False) -> None:
-    """Refuse what is decoded whole when it needs more memory than there is, or is packed as no image is.
+    """Refuse a whole-decoded file that needs too much memory, or is packed as no image is.
 
     Parameters
     ----------
@@ -93,7 +90,7 @@ def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = 
     InputError
         Naming what it claims.
     """
-    if unpacked > memory_bytes() // 2:
+    if unpacked > _memory_bytes() // 2:
         raise InputError(
             f"{source} can only be decoded whole, which takes {unpacked / 2**30:.1f} GiB and more than half of the "
             "memory; convert it to OME-Zarr or a tiled TIFF first."
@@ -105,20 +102,13 @@ def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = 
         )
 
 
-def memory_bytes() -> int:
-    """Return the memory that this process may use: of the machine, of the control group, or of its own limit."""
-    limits = [int(psutil.virtual_memory().total)]
-    group = Path("/sys/fs/cgroup/memory.max")
-    try:
-        text = group.read_text().strip()
-    except OSError:
-        text = ""
-    if text.isdigit() and int(text) > 0:
-        limits.append(int(text))
+def _memory_bytes() -> int:
+    """Return the memory this process may use, its own address space limit included."""
+    limit = memory_limit_bytes()
     if sys.platform != "win32":
         import resource
 
         own = resource.getrlimit(resource.RLIMIT_AS)[0]
         if own != resource.RLIM_INFINITY:
-            limits.append(own)
-    return min(limits)
+            limit = min(limit, own)
+    return limit

@@ -1,11 +1,13 @@
-"""Inputs behind a URL: files that are read in ranges, from http(s), s3 and whatever else fsspec reaches.
+"""Inputs behind a URL, read in ranges from http(s), s3 and other fsspec servers.
 
-A remote file answers to the few methods of `pathlib.Path` that the readers use, so that a TIFF on a server is read
-tile by tile as one on the disk is. Four things differ. A server may be slow or gone for a moment: every request has a
-time limit and is repeated. A server may not know ranges and send the whole file, which must not be taken for the part:
-such a file is held whole where it is small, and refused where it is not. A file may be replaced while it is read: the
-version that was seen first is the one that every further part must be of. And a URL may hold a password or a signature:
-what is shown, logged and stored is the URL without them, and options (keys, tokens) are never shown at all.
+A remote file has the few methods of `pathlib.Path` that the readers use, so a TIFF on a server is read tile by tile,
+as on a disk. Four things differ:
+
+- A server may be slow or gone for a moment: every request has a time limit and is repeated.
+- A server may ignore ranges and send the whole file. A small one is held in memory, a large one refused.
+- A file may be replaced during reading: all ranges must be of the version seen first.
+- A URL may hold a password or a signature. It is shown, logged and stored without them; options (keys, tokens) are
+  never shown.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 
-from bigrestore.core.urls import is_remote, parse_options, without_secrets
+from bigrestore.core.urls import error_line, is_remote, parse_options, without_secrets
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.access.limits import too_large
-from bigrestore.io.access.remote_requests import ask, request_errors, short, with_limits
+from bigrestore.io.access.remote_requests import ask, request_errors, with_limits
 from bigrestore.io.access.web import Version, s3_range, web_range, web_version
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ _whole_lock = threading.Lock()
 
 
 class Stat:
-    """Size and a number that changes with the content, as `os.stat` names them.
+    """Size of a file and a number for its content, named as by `os.stat`.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ class Stat:
 
 @attrs.define
 class _Pin:
-    """The version of a file that was seen first; every further answer must be of it."""
+    """The version of a file seen first; every further answer must match it."""
 
     version: Version | None = None
 
@@ -78,9 +80,9 @@ class RemoteFile:
     Attributes
     ----------
     url : str
-        Without what is secret; what is shown.
+        Without secrets, for display.
     path : str
-        What its file system calls it.
+        Its name in its file system.
     """
 
     url: str
@@ -95,7 +97,7 @@ class RemoteFile:
         Raises
         ------
         InputError
-            When what reaches such places is not installed, or does not understand the URL.
+            If the package for such URLs is not installed, or does not understand the URL.
         """
         from fsspec.core import url_to_fs
 
@@ -112,7 +114,7 @@ class RemoteFile:
             ) from error
         except (ValueError, TypeError, OSError) as error:
             raise InputError(
-                f"{without_secrets(url)} is not understood ({short(error)}); check the URL and --storage-options."
+                f"{without_secrets(url)} is not understood ({error_line(error)}); check the URL and --storage-options."
             ) from error
         return cls(without_secrets(url).rstrip("/"), str(path).rstrip("/"), system)
 
@@ -139,7 +141,7 @@ class RemoteFile:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the URL, by which sections are ordered."""
+        """The parts of the URL, for ordering sections."""
         return tuple(self.url.split("/"))
 
     @property
@@ -149,15 +151,15 @@ class RemoteFile:
 
     @property
     def _is_web(self) -> bool:
-        """Whether it lies on a web server, which lists no files."""
+        """Whether it lies on a web server (these list no files)."""
         return "https" in self._system.protocol
 
     def relative_to(self, other: object) -> str:
-        """Return the name, which is what a section file is called in messages."""
+        """Return the name, for messages about section files."""
         return self.name
 
     def is_dir(self) -> bool:
-        """Tell that this is no folder: what lies in one is asked for by name."""
+        """Return False: files in a remote folder are requested by name."""
         return False
 
     def exists(self) -> bool:
@@ -168,7 +170,7 @@ class RemoteFile:
             return False
 
     def stat(self) -> Stat:
-        """Return size and version, which every further part of the file must be of.
+        """Return size and version; every further range must be of that version.
 
         Raises
         ------
@@ -184,12 +186,12 @@ class RemoteFile:
         return Stat(version.size, version.tag)
 
     def version(self, *, fresh: bool = False) -> str:
-        """Return what identifies the version of the file that was read, or, `fresh`, that is there now.
+        """Return the version of the file as it was read, or, if `fresh`, as it is now.
 
         Returns
         -------
         str
-            Size and ETag or time; empty where there is no such file.
+            Size and ETag or time; empty if the file is missing.
 
         Raises
         ------
@@ -205,7 +207,7 @@ class RemoteFile:
         return "" if version is None else f"{version.size} {version.tag}"
 
     def _ask_version(self) -> Version | None:
-        """Ask for size and tag; None where it is a folder."""
+        """Request size and tag; None for a folder."""
         from fsspec.asyn import sync
 
         if self._is_web:
@@ -223,7 +225,7 @@ class RemoteFile:
         return Version(facts.get("size"), next(tags, ""))
 
     def _require_version(self, version: Version) -> None:
-        """Keep the first version that is seen, and refuse any other one.
+        """Keep the first version seen, and refuse any other.
 
         Raises
         ------
@@ -239,17 +241,17 @@ class RemoteFile:
             )
 
     def children(self) -> list[str] | None:
-        """Return the names in the folder; None where the server does not list them."""
+        """Return the names in the folder; None if the server does not list them."""
         if self._is_web:
             return None
         try:
-            found = ask(self, lambda: self._system.ls(self.path, detail=False))
+            paths = ask(self, lambda: self._system.ls(self.path, detail=False))
         except FileNotFoundError:
             return []
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in paths)
 
     def matches(self) -> list[RemoteFile]:
-        """Return the files that the URL matches as a pattern.
+        """Return the files that match the URL as a pattern.
 
         Raises
         ------
@@ -260,9 +262,9 @@ class RemoteFile:
             raise InputError(
                 f"{self} is a pattern, and a web server does not list its files; name them one by one."
             )
-        found = ask(self, lambda: self._system.glob(self.path))
+        paths = ask(self, lambda: self._system.glob(self.path))
         scheme = urlsplit(self.url).scheme
-        return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
+        return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(paths)]
 
     def read_range(self, span: ByteRange, most: int) -> bytes:
         """Return the file, or a range of it.
@@ -292,17 +294,17 @@ class RemoteFile:
             return b""
         held = _whole.get(self)
         if held is None:
-            found = bytes(ask(self, lambda: self._cat(first, first + asked)))
+            body = bytes(ask(self, lambda: self._cat(first, first + asked)))
         else:
-            found = held[first : first + asked]
-        if len(found) > asked:
+            body = held[first : first + asked]
+        if len(body) > asked:
             raise _no_parts(self)
-        if stop is None and len(found) > most:
-            raise too_large(str(self), len(found), most)
-        return found
+        if stop is None and len(body) > most:
+            raise too_large(str(self), len(body), most)
+        return body
 
     def _cat(self, first: int, stop: int) -> bytes:
-        """Ask for a range; one that begins behind the end is empty."""
+        """Request a range; one beyond the end is empty."""
         from fsspec.asyn import sync
 
         try:
@@ -312,15 +314,15 @@ class RemoteFile:
                 answer = sync(self._system.loop, s3_range, self._system, self.path, first, stop)
                 self._require_version(answer.version)
                 return bytes(answer.body)
-            found: bytes = self._system.cat_file(self.path, start=first, end=stop)
+            body: bytes = self._system.cat_file(self.path, start=first, end=stop)
         except request_errors() as error:
             if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
                 return b""
             raise
-        return found
+        return body
 
     def _get(self, first: int, stop: int) -> bytes:
-        """Ask a web server for a range; where it sends the whole file instead, hold that, if it is small enough."""
+        """Request a range from a web server; if it sends the whole file, hold a small one in memory."""
         from fsspec.asyn import sync
 
         answer = sync(self._system.loop, web_range, self._system, self.path, first, stop, WHOLE_BYTES)
@@ -340,13 +342,13 @@ class RemoteFile:
     def read_bytes(self) -> bytes:
         """Return the whole file."""
         size = self.stat().st_size
-        found = self.read_range((0, size), size)
-        if len(found) < size:
-            raise InputError(f"{self} was cut off on its way ({len(found)} of {size} bytes); start again.")
-        return found
+        body = self.read_range((0, size), size)
+        if len(body) < size:
+            raise InputError(f"{self} was cut off on its way ({len(body)} of {size} bytes); start again.")
+        return body
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
-        """Return a file object that reads ranges as they are needed."""
+        """Return a file object that reads ranges on demand."""
         assert mode == "rb"
         return io.BufferedReader(_Ranges(self), WINDOW_BYTES)
 
@@ -386,10 +388,10 @@ class _Ranges(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._at)
         if wanted <= 0:
             return 0
-        found = self._file.read_range((self._at, self._at + wanted), wanted)
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+        part = self._file.read_range((self._at, self._at + wanted), wanted)
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
 
 
 InputPath = Path | RemoteFile
@@ -399,22 +401,22 @@ InputPath = Path | RemoteFile
 def input_path(
     text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None
 ) -> InputPath:
-    """Return the place that a path or URL names; without options those of the environment hold."""
+    """Return the file at a path or URL; the environment holds the default options."""
     if isinstance(text, RemoteFile):
         return text
     if isinstance(text, str) and is_remote(text):
-        found = RemoteFile.at(
+        remote = RemoteFile.at(
             text, parse_options(os.environ.get(OPTIONS_VARIABLE)) if options is None else options
         )
         with _whole_lock:  # what is opened anew may be another version
-            for file in [file for file in _whole if file.url.startswith(found.url)]:
+            for file in [file for file in _whole if file.url.startswith(remote.url)]:
                 del _whole[file]
-        return found
+        return remote
     return Path(text)
 
 
 def require_there(place: RemoteFile) -> None:
-    """Refuse a remote file that is not there.
+    """Refuse a missing remote file.
 
     Raises
     ------

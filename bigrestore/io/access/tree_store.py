@@ -1,7 +1,7 @@
-"""A tree of files as a read-only store of zarr, and opening what lies in it.
+"""A tree of files as a read-only store of zarr.
 
-zarr has stores of its own for folders, zip files and URLs. They read any file whole whatever its size, follow any
-link, and wait for a pipe for ever; this one asks a `Tree`, which does not.
+zarr's own stores for folders, zip files and URLs read files of any size whole, follow any link, and wait for a pipe
+for ever; a `Tree` does not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import zarr
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import (
     ByteRequest,
     OffsetByteRequest,
@@ -18,7 +19,6 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype
 
 from bigrestore.io.access.limits import MOST_METADATA_BYTES
 from bigrestore.io.access.places import ByteRange
@@ -50,7 +50,7 @@ class TreeStore(Store):
     __hash__ = object.__hash__
 
     def with_read_only(self, read_only: bool = True) -> TreeStore:
-        """Return the store, which is read-only anyhow.
+        """Return the store itself.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class TreeStore(Store):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return a file or a range of it; None where there is no such file."""
+        """Return a file or a range of it; None if the file is missing."""
         try:
             found = await asyncio.to_thread(self.tree.read, key, _span(byte_range), self.most)
         except FileNotFoundError:
@@ -116,7 +116,7 @@ def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
     Raises
     ------
     Exception
-        Whatever zarr raises where there is none, or its metadata are damaged.
+        Any error of zarr, if the node is missing or its metadata are damaged.
     """
     return zarr.open(store=TreeStore(tree), path=path, mode="r")
 

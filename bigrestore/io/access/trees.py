@@ -1,10 +1,12 @@
-"""Where the files of a store lie: in a folder, in a zip file, or behind a URL.
+"""The files of a store: in a folder, in a zip file, or behind a URL.
 
-A Zarr store is a set of named files, and all that its reader asks for is a file, a range of one, or the names in a
-folder. What may be handed out is decided here once for all: ordinary files only, since a pipe or a device never
-ends; none that a link fetches from outside of the store, since a store from elsewhere must not read the files of
-whoever opens it (links of git-annex, by which data sets are shared, lead to its own objects and are followed); and none
-larger than it can sensibly be.
+A Zarr store is a set of named files; its reader needs a file, a range of one, or the names in a folder. Three kinds
+of files are refused here for all stores:
+
+- pipes and devices, because they never end;
+- links out of the store, because a foreign store must not read its user's files. Links of git-annex, used to share
+  data sets, lead to its own objects and are followed;
+- files larger than they can sensibly be.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ MOST_ENTRIES = 4_000_000
 
 
 class Tree(Protocol):
-    """Named files that can be read in ranges, by several threads at once."""
+    """Named files, readable in ranges by several threads at once."""
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it.
@@ -58,11 +60,11 @@ class Tree(Protocol):
         ...
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names of files and folders in a folder; None where they cannot be listed."""
+        """Return the names of files and folders in a folder; None if they cannot be listed."""
         ...
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return what identifies the versions of files, as they were read, or, `fresh`, as they are now."""
+        """Return the versions of files, as they were read, or, if `fresh`, as they are now."""
         ...
 
 
@@ -125,7 +127,7 @@ class LocalTree:
             return []
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return what identifies the versions of files: size, time and inode."""
+        """Return the versions of files: size, times and inode."""
         return [file_version(self._root / name) for name in names]
 
     def _is_within(self, path: Path) -> bool:
@@ -165,17 +167,14 @@ class ZipTree:
         # An entry without a name is none that a store asks for, and zipfile cannot say whether it is a folder.
         named = [entry for entry in entries if entry.filename]
         self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
-        self._prefix = self._find_prefix()
+        # The store lies at the root, or in the only folder there.
+        folders = {name.split("/", 1)[0] for name in self._entries if "/" in name}
+        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
+        self._prefix = f"{folders.pop()}/" if not at_root and len(folders) == 1 else ""
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
-
-    def _find_prefix(self) -> str:
-        """Return the folder in which the store lies: the root, or the only folder there."""
-        tops = {name.split("/", 1)[0] for name in self._entries if "/" in name}
-        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
-        return f"{tops.pop()}/" if not at_root and len(tops) == 1 else ""
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
@@ -192,12 +191,12 @@ class ZipTree:
             with self._lock, self._zip.open(entry) as file:
                 if first:
                     file.seek(first)
-                found = file.read(stop - first)
+                content = file.read(stop - first)
         except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, struct.error) as error:
             raise InputError(f"{shown} is damaged or locked ({error}); copy or write it again.") from error
-        if len(found) < stop - first:
+        if len(content) < stop - first:
             raise InputError(f"{shown} was cut off; copy or write it again.")
-        return found
+        return content
 
     def exists(self, name: str) -> bool:
         """Tell whether there is such a file."""
@@ -211,7 +210,7 @@ class ZipTree:
         )
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return the version of the zip file, which is that of all that is in it."""
+        """Return the version of the zip file, for all its entries."""
         return [file_version(self._place, fresh=fresh)]
 
 
@@ -238,11 +237,11 @@ class RemoteTree:
         return (self._root / name).exists()
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names in a folder; None where the server does not list them."""
+        """Return the names in a folder; None if the server does not list them."""
         return (self._root / folder).children()
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return what the server calls the versions of files; it is asked for several at once."""
+        """Return the server's versions of files, requested several at once."""
         if not fresh:
             return [file_version(self._file(name)) for name in names]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:

@@ -1,10 +1,9 @@
-"""Which version of its files an image is read from, so that two inputs are never mixed in one output.
+"""Versions of the files under an image, so that two inputs are never mixed in one output.
 
-A run may take days, and its input may be written to meanwhile, replaced, or copied to another disk. A file that has the
-size, the times (of its content and of its inode) and the inode that it had, or behind a URL the size and the ETag, holds
-what it held. Of any other only its
-pixels can tell. So whoever asks for it gets a note of each window that is read: the versions of the files under it, as
-one checksum, and one of its pixels, taken from the very array that was read.
+A run may take days; meanwhile its input may be written to, replaced, or copied to another disk. A file with unchanged
+size, times (of content and inode) and inode, or behind a URL size and ETag, has unchanged content. Otherwise only the
+pixels can tell. So a caller can record each window it reads: one checksum of the versions of the files under it, and
+one of the very array that was read.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _notes = threading.local()
 
 @attrs.frozen
 class Read:
-    """A window that was read.
+    """A window and its version when it was read.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ class Read:
 
     @classmethod
     def from_json(cls, items: list[Any]) -> Read:
-        """Return what `to_json` made a list of."""
+        """Return the record of a list made by `to_json`."""
         z, y0, y1, x0, x1, version, pixels = items
         return cls((int(z), int(y0), int(y1), int(x0), int(x1)), str(version), str(pixels))
 
@@ -66,7 +65,7 @@ class Read:
 
 @contextmanager
 def recording_reads() -> Iterator[list[Read]]:
-    """Give a list to which each window is added that this thread reads of any section while the context lasts."""
+    """Yield a list of the windows that this thread reads from any section in this context."""
     before = getattr(_notes, "reads", None)
     _notes.reads = reads = list[Read]()
     try:
@@ -76,13 +75,13 @@ def recording_reads() -> Iterator[list[Read]]:
 
 
 def recorded_reads() -> list[Read] | None:
-    """Return the list that this thread's reads are to be noted in, None where nobody asked."""
+    """Return this thread's list of read windows, None if nobody records them."""
     reads: list[Read] | None = getattr(_notes, "reads", None)
     return reads
 
 
 def file_version(place: InputPath, *, fresh: bool = False) -> str:
-    """Return what identifies the version of a file; empty where there is none.
+    """Return the version of a file; empty if it is missing.
 
     Parameters
     ----------

@@ -1,9 +1,8 @@
-"""Requests to web servers and object stores that believe no more than what an answer proves.
+"""Requests to web servers and object stores, with every answer checked.
 
-A cache may answer with another range than was asked for, and says so in `Content-Range`: what does not say the range
-that was asked for is no answer. A server may send a request on to another host: headers, cookies and passwords are meant
-for the first one only and stay there. And a file may be replaced between two of its ranges: each answer tells its version
-(RFC 9110, 8.8 and 14.4), which whoever asks compares.
+A cache may answer with another range than requested: `Content-Range` must state the requested one. A server may
+redirect to another host: headers, cookies and passwords are sent to the first host only. A file may be replaced
+between two of its ranges: each answer tells its version (RFC 9110, 8.8 and 14.4) for the caller to compare.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ class Version:
     Attributes
     ----------
     size : int or None
-        In bytes; None where it is not stated.
+        In bytes; None if not stated.
     tag : str
-        Its ETag, or the time of its modification; empty where neither is stated.
+        Its ETag, or the time of its modification; empty without either.
     """
 
     size: int | None
     tag: str
 
     def agrees(self, other: Version) -> bool:
-        """Tell whether both may be one version: nothing that both state differs."""
+        """Tell whether both may be one version: no stated value differs."""
         same_size = None in (self.size, other.size) or self.size == other.size
         return same_size and (not self.tag or not other.tag or self.tag == other.tag)
 
@@ -164,7 +163,7 @@ async def s3_range(system: Any, path: str, first: int, stop: int) -> Answer:
 
 
 def require_range(stated: str, first: int, stop: int, length: int) -> int | None:
-    """Refuse an answer that is not the range that was asked for; return the size of the whole file.
+    """Refuse an answer with another range than requested; return the size of the whole file.
 
     Parameters
     ----------
@@ -193,7 +192,7 @@ def require_range(stated: str, first: int, stop: int, length: int) -> int | None
 
 
 async def _follow(system: Any, path: str, method: str, headers: Mapping[str, str]) -> Any:
-    """Send a request, and on to where the server sends it; what is the user's goes to the first host only."""
+    """Send a request and follow redirects; the user's headers and passwords go to the first host only."""
     from yarl import URL
 
     url, session = system.encode_url(path), await system.set_session()
@@ -221,7 +220,7 @@ async def _follow(system: Any, path: str, method: str, headers: Mapping[str, str
 
 
 async def _stranger(system: Any) -> Any:
-    """Return the session for hosts that the user did not name, without headers, cookies and passwords."""
+    """Return a session for other hosts, without the user's headers, cookies and passwords."""
     session = _strangers.get(system)
     if session is None or session.closed:
         kept = {
@@ -235,7 +234,7 @@ async def _stranger(system: Any) -> Any:
 
 
 def _stated_size(headers: Mapping[str, str]) -> int | None:
-    """Return the size of the whole file that the headers of an answer state, None where they do not."""
+    """Return the size of the whole file by the headers of an answer, None if not stated."""
     match = RANGE.fullmatch(headers.get("Content-Range", ""))
     if match is not None:
         return None if match[3] == "*" else int(match[3])
@@ -247,5 +246,5 @@ def _stated_size(headers: Mapping[str, str]) -> int | None:
 
 
 def _version_tag(headers: Mapping[str, str]) -> str:
-    """Return what the headers of an answer call the version of the file; empty where they say nothing."""
+    """Return the version of the file by the headers of an answer; empty if not stated."""
     return headers.get("ETag") or headers.get("Last-Modified") or ""

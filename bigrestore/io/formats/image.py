@@ -1,8 +1,8 @@
-"""Read PNG and JPEG, which can only be decoded whole: once, at the first window.
+"""Read PNG and JPEG, decoded whole at the first window.
 
-BigBrain's own sections are PNG of 37 to 150 Mpx, far beyond the size at which Pillow suspects an attack;
-that suspicion is lifted for the header only. A resolution in these files is nearly always the default of
-some program, so only one that a microscope or a slide scanner could have written counts as a voxel size.
+BigBrain's own sections are PNG of 37 to 150 Mpx, far beyond Pillow's limit against attacks; the limit is lifted for
+the header only. The resolution in these files is nearly always the default of some program: only one of a
+microscope or a slide scanner counts as a voxel size.
 """
 
 from __future__ import annotations
@@ -46,28 +46,31 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
 def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a PNG or JPEG file by its header.
 
-    `labels` says whether it is a mask, which may have one bit per pixel.
+    `labels` marks a mask, with possibly one bit per pixel.
 
     Raises
     ------
     InputError
-        When it is damaged, or of a kind that holds no grey or RGB values.
+        If it is damaged, or holds neither grey nor RGB values.
     """
     with _open_image(path) as image:
         mode, (width, height) = image.mode, image.size
-        palette = _palette_channels(image) if mode == "P" else 0
+        palette = image.getpalette("RGB") if mode == "P" else None
+        colours = np.asarray(palette or [], dtype=np.uint8).reshape(-1, 3)
+        coloured = bool((colours != colours[:, :1]).any())
         dpi = image.info.get("dpi")
         details: dict[str, Any] = {"format": image.format, "mode": mode}
-        deep = image.format == "PNG" and mode in ("RGB", "RGBA", "LA") and _png_bits(path) == 16
+    deep = False
+    if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
+        with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
+            deep = file.read(25)[24] == 16
     if mode == "1" and not labels:
         raise InputError(
             f"{path} has one bit per pixel: a mask cannot be restored; convert it to 8 bits if it is an image."
         )
     dtype: np.dtype[Any]
     if mode == "P":
-        target, channels, dtype = (
-            ("RGB", 3, np.dtype(np.uint8)) if palette == 3 else ("L", 1, np.dtype(np.uint8))
-        )
+        target, channels, dtype = ("RGB", 3, np.dtype(np.uint8)) if coloured else ("L", 1, np.dtype(np.uint8))
     elif mode in _MODES:
         target, channels, dtype = _MODES[mode][0], _MODES[mode][1], np.dtype(_MODES[mode][2])
     else:
@@ -101,7 +104,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
 
 
 def _require_possible_size(path: InputPath, kind: str, nbytes: int, labels: bool) -> None:
-    """Refuse a size that the file cannot hold, or that takes more memory than there is."""
+    """Refuse a size beyond the file's capacity or the memory."""
     size = path.stat().st_size
     if kind == "PNG" and nbytes // 8 > max(BOMB_BYTES, size * DEFLATE_RATIO):  # one bit per pixel at least
         raise InputError(
@@ -111,7 +114,7 @@ def _require_possible_size(path: InputPath, kind: str, nbytes: int, labels: bool
 
 
 def _open_image(path: InputPath) -> Image.Image:
-    """Open an image without Pillow's limit on its size, which protects web servers."""
+    """Open an image without Pillow's size limit, made for web servers."""
     with _PILLOW_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -126,7 +129,7 @@ def _open_image(path: InputPath) -> Image.Image:
 
 
 def _decode(path: InputPath, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Decode a whole image, converting strip by strip so that it is held twice at most."""
+    """Decode a whole image, converting strip by strip so it is held twice at most."""
     with _open_image(path) as image:
         try:
             image.load()
@@ -145,7 +148,7 @@ def _decode(path: InputPath, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _decode_deep(path: InputPath, channels: int) -> NDArray[Any]:
-    """Decode a PNG of 16 bits per colour, which Pillow would cut down to 8, and drop its alpha."""
+    """Decode a PNG of 16 bits per colour without alpha; Pillow would cut it down to 8 bits."""
     import imagecodecs
 
     try:
@@ -157,20 +160,8 @@ def _decode_deep(path: InputPath, channels: int) -> NDArray[Any]:
     return pixels
 
 
-def _palette_channels(image: Image.Image) -> int:
-    """Return 1 where all colours of a palette are grey, else 3."""
-    colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-    return 1 if (colours == colours[:, :1]).all() else 3
-
-
-def _png_bits(path: InputPath) -> int:
-    """Return the bit depth in the header of a PNG file, which Pillow reduces to 8 for colour."""
-    with path.open("rb") as file:
-        return file.read(25)[24]
-
-
 def _voxel_size(dpi: Any) -> Triple:
-    """Return the voxel size that a resolution in dots per inch means, where it is a plausible one."""
+    """Return the voxel size of a plausible resolution in dots per inch."""
     try:
         across, down = (float(value) for value in dpi)
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
 """Read NIfTI volumes and slices through nibabel (extra `formats`).
 
-An uncompressed file is read window by window; a gzipped one cannot be entered in the middle, so it is
-decoded once and held. Stored values are what is restored: a file whose header rescales them says that they
-are not grey values of the dtype's range, and is refused rather than guessed at.
+An uncompressed file is read window by window. A gzipped one cannot be entered in the middle, so it is decoded once
+and held. Stored values are restored as they are: a file with rescaled values has no grey values of the dtype's
+range, and is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
     """Open a NIfTI-1 or NIfTI-2 file: x, y, z in the file become x, y, z of the section.
 
-    `labels` says whether it is a mask, which may be of any integer type.
+    `labels` marks a mask, of possibly any integer type.
 
     Raises
     ------

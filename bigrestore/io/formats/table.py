@@ -1,8 +1,7 @@
-"""Decide which reader understands an input, from what it is and not from what it is called.
+"""Choose the reader of an input by its content, not by its name.
 
-A file is told by its first bytes, a directory by what lies in it. Whatever nobody understands gets a
-sentence that lists what would be understood. Readers are imported when they are needed, so that a PNG
-loads neither zarr nor tifffile.
+The first bytes of a file decide, or the files in a directory. An unknown input is refused with a list of the
+supported kinds. Readers are imported on demand: a PNG loads neither zarr nor tifffile.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def open_input(
     labels: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> OpenedImage:
-    """Return what the right reader understands of a file, store, directory, pattern or list of files.
+    """Open a file, store, directory, pattern or list of files with its reader.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ def open_input(
 
 
 def _open_pattern(pattern: str, labels: bool) -> OpenedImage:
-    """Open the files that a pattern matches; one file is opened as itself."""
+    """Open the files matching a pattern; one file is opened as itself."""
     paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - patterns may be absolute
     if not paths:
         raise InputMissingError(
@@ -95,7 +94,7 @@ def _open_pattern(pattern: str, labels: bool) -> OpenedImage:
 
 
 def _open_remote(url: str, labels: bool, options: Mapping[str, Any] | None) -> OpenedImage:
-    """Open what a URL names: a store, a zip file of one, an image file, or the files of a pattern."""
+    """Open a URL: a store, a zip file of one, an image file, or the files of a pattern."""
     place = input_path(url, options)
     assert isinstance(place, RemoteFile)
     if "*" in place.url:
@@ -157,7 +156,7 @@ def _stack(paths: Sequence[InputPath], source: str, *, labels: bool, ordered: bo
 
 
 def open_file(path: InputPath, *, labels: bool = False) -> OpenedImage:
-    """Open a single file by its first bytes; it is opened anew where it is written to while it is read."""
+    """Open a single file by its first bytes, and reopen it when it changes."""
     open_it = partial(_open_by_first_bytes, path, labels)
     return open_fresh(path, open_it) if isinstance(path, Path) and not path.is_dir() else open_it()
 
@@ -195,7 +194,7 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
         from bigrestore.io.formats.minc import open_minc
 
         return open_minc(path, labels=labels)
-    if _is_nifti(head):
+    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):  # NIfTI-1, NIfTI-2
         from bigrestore.io.formats.nifti import open_nifti
 
         return open_nifti(path, labels=labels)
@@ -205,7 +204,7 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
 
 
 def _head(path: InputPath) -> bytes:
-    """Return the first bytes of a file, unpacked where it is gzipped."""
+    """Return the first bytes of a file, unpacked if it is gzipped."""
     with path.open("rb") as file:
         head = file.read(352)
     if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
@@ -215,8 +214,3 @@ def _head(path: InputPath) -> bytes:
         except (OSError, EOFError) as err:
             raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err
     return head
-
-
-def _is_nifti(head: bytes) -> bool:
-    """Tell NIfTI-1 and NIfTI-2 by their magic."""
-    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")

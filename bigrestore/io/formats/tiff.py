@@ -1,9 +1,9 @@
-"""Understand TIFF, BigTIFF and OME-TIFF by the directory of the file, and never decode a page as a whole.
+"""Open TIFF, BigTIFF and OME-TIFF by the file's directory, without decoding a page as a whole.
 
-tifffile reads the directory; what it says is held against the file before any of it is believed, and turned into
-levels whose windows `bigrestore.io.formats.tiff_pixels` reads.
+tifffile reads the directory. Its claims are checked against the file, then described as levels;
+`bigrestore.io.formats.tiff_pixels` reads their windows.
 
-Three things make a pyramid: SubIFDs or a format that tifffile knows, and plain pages of decreasing size, as
+Three things make a pyramid: SubIFDs, a format known to tifffile, and plain pages of decreasing size, as
 in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one size are sections along z.
 """
 
@@ -50,12 +50,12 @@ def _open_directory(path: InputPath) -> tifffile.TiffFile:
 def open_tiff(path: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a TIFF file by its directory of pages.
 
-    `labels` says whether it is a mask, which may be of one bit or any integer type.
+    `labels` marks a mask, of possibly one bit or any integer type.
 
     Raises
     ------
     InputError
-        When it is damaged, cut off, or of a kind that holds no grey or RGB values.
+        If it is damaged, cut off, or holds neither grey nor RGB values.
     """
     try:
         with _open_directory(path) as file:
@@ -71,7 +71,12 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
     levels = _level_series(path, file)
     main = levels[0]
     page = _first_page(path, main)
-    dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
+    if page.dtype is None:
+        raise InputError(
+            f"{path} has pixels of {page.bitspersample} bits, which are not read; convert it to 8 or 16 bits."
+        )
+    stored = np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
+    dtype = accepted_dtype(stored, str(path), labels=labels)
     sections, channels = _page_table(path, main, dtype)
     for level in levels:
         _require_sane_segments(path, level.keyframe, file, labels)
@@ -119,7 +124,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
 def _require_sane_segments(
     path: InputPath, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool
 ) -> None:
-    """Refuse a page whose tiles or strips take more memory than they should, before one is decoded."""
+    """Refuse a page with tiles or strips too large for the memory, before one is decoded."""
     require_claim((page.imagelength, page.imagewidth), str(path))
     if _mapped_offset(page, file) is not None:
         return  # read by windows, and checked against the length of the file
@@ -134,7 +139,7 @@ def _require_sane_segments(
 
 
 def _level_series(path: InputPath, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Return the series that are the levels of the main image, finest first."""
+    """Return the level series of the main image, finest first."""
     series = [item for item in file.series if item.keyframe is not None and min(item.shape) > 0]
     if not series:
         raise InputError(f"{path} is a TIFF file without an image; copy or write it again.")
@@ -168,7 +173,7 @@ def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries
 
 
 def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
-    """Return the keyframe of a series, refusing colours that are not read."""
+    """Return the keyframe of a series, refusing unsupported colours."""
     page = series.keyframe
     if page.photometric in _UNREADABLE:
         raise InputError(
@@ -181,15 +186,6 @@ def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.Ti
             f"{path} stores a volume in one page, which is not read; store one page per section."
         )
     return page
-
-
-def _stored_dtype(page: tifffile.TiffPage, path: InputPath) -> np.dtype[Any]:
-    """Return the dtype of a page, in native byte order."""
-    if page.dtype is None:
-        raise InputError(
-            f"{path} has pixels of {page.bitspersample} bits, which are not read; convert it to 8 or 16 bits."
-        )
-    return np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
 
 
 def _page_table(
@@ -238,11 +234,13 @@ def _plane(
     dtype: np.dtype[Any],
     cache: Decoded[NDArray[Any]],
 ) -> Plane:
-    """Collect what is needed to read one level after the file is closed."""
+    """Collect the facts needed to read one level after the file is closed."""
     page = series.keyframe
     table, _ = _page_table(path, series, dtype)
     pages = _pages_of(path, file, series, sum(map(len, table)))
     planar = page.samplesperpixel > 1 and page.planarconfig == 2
+    # tifffile tags bools as white-is-zero but stores True as 1, and its own reader gives that back.
+    own_bools = dtype.kind == "b" and str(page.software).startswith("tifffile")
     return Plane(
         path=path,
         pages=tuple(tuple(pages[index] for index in row) for row in table),
@@ -252,26 +250,15 @@ def _plane(
         planar=planar,
         channels=channels,
         dtype=dtype.newbyteorder(file.byteorder),
-        inverted=_is_inverted(page, dtype),
+        inverted=page.photometric == 0 and dtype.kind in "bu" and not own_bools,
         cache=cache,
     )
-
-
-def _is_inverted(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
-    """Tell whether 0 means white in a page.
-
-    tifffile calls every array of bools white-is-zero and stores its bits as they are, True as 1; what the array
-    held is meant, as its own reader gives it back.
-    """
-    if dtype.kind == "b" and str(page.software).startswith("tifffile"):
-        return False
-    return page.photometric == 0 and dtype.kind in "bu"
 
 
 def _pages_of(
     path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int
 ) -> list[Page]:
-    """Return the pages of a series, checking that the file is long enough to hold them."""
+    """Return the pages of a series, checking that the file holds them all."""
     key = series.keyframe
     size = path.stat().st_size
     if len(series.pages) == 1 and count > 1:  # ImageJ: one directory entry, all sections after one another
@@ -302,7 +289,7 @@ def _pages_of(
 
 
 def _mapped_offset(page: tifffile.TiffPage | tifffile.TiffFrame, file: tifffile.TiffFile) -> int | None:
-    """Return where the pixels of a page begin, if they are uncompressed and in one piece."""
+    """Return the offset of a page's pixels if they are uncompressed and in one piece."""
     return page.dataoffsets[0] if page.is_memmappable and file.filehandle.is_file else None
 
 

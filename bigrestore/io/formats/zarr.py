@@ -1,8 +1,8 @@
 """Read OME-Zarr 0.4 and 0.5, and bare Zarr arrays of version 2 and 3, sharded or not.
 
-Every kind of axis order is brought to (z, y, x) or (z, y, x, c) at the moment a window is read, so that
-only the chunks under the window are touched. t and c of length 1 are dropped; c of length 3 in uint8 or
-uint16 is RGB; anything else has no meaning for a grey restoration and is refused with a way out.
+Reading a window brings any axis order to (z, y, x) or (z, y, x, c), and touches only the chunks under the window. t
+and c of length 1 are dropped; c of length 3 in uint8 or uint16 is RGB. Anything else has no meaning for a grey
+restoration and is refused with a remedy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.core.urls import without_secrets
+from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
@@ -26,7 +26,7 @@ from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
 from bigrestore.io.formats.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
-from bigrestore.io.store.faults import DECODE_ERRORS, short
+from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import is_unfinished
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class AxisMap:
 
     @property
     def zyx(self) -> tuple[int, int, int]:
-        """(z, y, x) in pixels; z is 1 where there is no such axis."""
+        """(z, y, x) in pixels; z is 1 without such an axis."""
         size = dict(zip(self.axes, self.shape, strict=True))
         return size.get("z", 1), size["y"], size["x"]
 
@@ -84,12 +84,12 @@ class AxisMap:
 
 
 def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> AxisMap:
-    """Decide what each axis means.
+    """Decide the meaning of each axis.
 
     Raises
     ------
     InputError
-        When y or x is missing, an axis is unknown, or t or c has a length that has no meaning here.
+        If y or x is missing, an axis is unknown, or t or c has an unsupported length.
     """
     if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) <= set("tczyx"):
         raise InputError(
@@ -134,7 +134,7 @@ class Node:
         return f"{self.place}/{self.path}" if self.path else str(self.place)
 
     def below(self, name: str) -> Node:
-        """Return a node that lies in this one."""
+        """Return a node in this one."""
         return Node(self.place, self.tree, f"{self.path}/{name}" if self.path else name)
 
     def open(self) -> zarr.Array[Any] | zarr.Group:
@@ -151,14 +151,14 @@ class Node:
             raise
         except Exception as err:
             raise InputError(
-                f"{self} is not a readable Zarr store ({without_secrets(short(err))}); write or copy it again."
+                f"{self} is not a readable Zarr store ({error_line(err)}); write or copy it again."
             ) from err
         if not isinstance(node.metadata.attributes, Mapping):
             raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
         return node
 
     def files(self) -> tuple[InputPath, ...]:
-        """Return the metadata files, whose size and time go into the fingerprint; of a zip file, the file itself."""
+        """Return the metadata files for the fingerprint; of a zip file, the file itself."""
         if isinstance(self.tree, ZipTree):
             return (self.place,)
         root = self.place / self.path
@@ -168,20 +168,20 @@ class Node:
 def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
-    `labels` says whether it is a mask, which may be of bool or any integer type.
+    `labels` marks a mask, of possibly bool or any integer type.
     """
     return _open_node_as_image(Node(place, tree_of(place)), labels)
 
 
 def tree_of(place: InputPath) -> Tree:
-    """Return the files of a store: a folder, a zip file, or what lies behind a URL."""
+    """Return the files of a store in a folder, in a zip file, or behind a URL."""
     if isinstance(place, Path):
         return LocalTree(place) if place.is_dir() else ZipTree(place)
     return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
 
 
 def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
-    """Open a node by what it is."""
+    """Open a node as an image."""
     node = place.open()
     if isinstance(node, zarr.Array):
         if isinstance(place.place, Path) and place.place.is_dir():
@@ -195,7 +195,7 @@ def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
 
 
 def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
-    """Refuse a store that a run has begun and not finished: what it lacks would be read as fill values."""
+    """Refuse an unfinished store: its missing blocks would be read as fill values."""
     if is_unfinished(attributes):
         raise InputError(
             f"{store} was not finished: blocks of it may still be missing; go on with the run that writes it "
@@ -204,7 +204,7 @@ def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None
 
 
 def _require_finished_parents(array: Path) -> None:
-    """Refuse an array that lies in an unfinished store, as when the path names its level 0."""
+    """Refuse an array in an unfinished store, as when the path names its level 0."""
     for parent in array.resolve().parents:
         if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
             return
@@ -234,7 +234,7 @@ def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
 
 
 def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
-    """Open a bare array, whose axes are its dimension names or are told from their number."""
+    """Open a bare array, with axes by its dimension names or their number."""
     dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
@@ -252,7 +252,7 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
 
 
 def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str:
-    """Return the axes of a bare array: its dimension names where they say it, else by number and length."""
+    """Return the axes of a bare array by its dimension names, else by their number and lengths."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if isinstance(names, list | tuple) and all(isinstance(name, str) and len(name) == 1 for name in names):
         return "".join(str(name) for name in names).lower()
@@ -278,7 +278,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             ) from err
         except Exception as err:
             raise InputError(
-                f"the level {dataset.path!r} of {path} is damaged ({short(err)}); write the store again."
+                f"the level {dataset.path!r} of {path} is damaged ({error_line(err)}); write the store again."
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
@@ -290,6 +290,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         first = first or (array, dtype, mapping)
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
+    ours = group.attrs.get("bigrestore")
     return OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
@@ -299,14 +300,8 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
-        details=_array_details(array) | _provenance(group),
+        details=_array_details(array) | ({} if ours is None else {"bigrestore": ours}),
     )
-
-
-def _provenance(group: zarr.Group) -> dict[str, Any]:
-    """Return what bigrestore wrote about itself into a store of its own, for `info`."""
-    ours = group.attrs.get("bigrestore")
-    return {} if ours is None else {"bigrestore": ours}
 
 
 def _zarr_level(

@@ -1,8 +1,8 @@
-"""Where the voxels of each pyramid level lie: factors, shapes, scales and translations.
+"""Factors, shapes, scales and translations of the pyramid levels.
 
-Pure arithmetic on a `StoreSpec`. A level is a mean over whole blocks, so its first voxel's centre moves by
-half a block less half a voxel, (f - 1) / 2 voxels of level 0; forgetting that shift moves every coarse
-level against the fine one, which shows as a jump when a viewer zooms.
+Pure arithmetic on a `StoreSpec`. A level is a mean over whole blocks, so its first voxel's centre moves by half a
+block less half a voxel: (f - 1) / 2 voxels of level 0. Without that shift every coarse level would be displaced
+against the fine one, and a viewer would jump on zooming.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SMALLEST_LEVEL_PX = 480
 def pyramid_factors(spec: StoreSpec) -> list[tuple[int, int, int]]:
     """Return how much each level is reduced against level 0, along (z, y, x).
 
-    y and x are halved from level to level until the longer side is at most 480 pixels, once at least
-    wherever there is more than one pixel. z is halved with them where that makes the voxel more like a
-    cube, which takes a known voxel size: |log(2 vz / 2 vx)| against |log(vz / 2 vx)|.
+    y and x are halved from level to level until the longer side is at most 480 pixels, once at least wherever there
+    is more than one pixel. z is halved with them if that makes a known voxel more like a cube: |log(2 vz / 2 vx)|
+    against |log(vz / 2 vx)|.
     """
     factors = [(1, 1, 1)]
     depth, *sides = spec.shape
@@ -64,7 +64,7 @@ def dataset_transforms(spec: StoreSpec, level: int) -> list[dict[str, Any]]:
 def scaled_placement(
     voxel_size_um: Triple, translation_um: Triple, scale: float, first_px: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[Triple, Triple]:
-    """Return voxel size and translation of an output that has `scale` pixels per input pixel in y and x.
+    """Return voxel size and translation of an output with `scale` pixels per input pixel in y and x.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Build the levels of a finished level 0 from disk, shard by shard.
 
-Level n is the 2 x 2 (x 2) mean of level n-1 and nothing else, so that any level can be checked against the
-one before it, exactly. One shard of output is one unit of work: it reads the up to eight shards that it
-covers in rows of chunks, and memory depends on the shard size and the workers, never on the image.
+Level n is the 2 x 2 (x 2) mean of level n-1 and nothing else, so each level can be checked exactly against the one
+before. One shard of output is one unit of work. It reads the up to eight shards under it in rows of chunks: memory
+depends on the shard size and the workers, never on the image.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Area means of pixels, the one way in which anything is made smaller here.
+"""Area means of pixels, the one way to make an image smaller.
 
-Pyramid levels and thumbnails are means over the pixels that exist: at an odd edge a block has fewer
-pixels and the mean is taken over those. Integers are rounded half to even, so that repeated halving has
-no drift to the bright side.
+Pyramid levels and thumbnails are means over the existing pixels: at an odd edge a block has fewer pixels, and the
+mean is over those. Integers are rounded half to even, so repeated halving does not drift to the bright side.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def block_mean(pixels: NDArray[Any], step: int) -> NDArray[np.float64]:
-    """Return the mean over step x step blocks of (y, x, ...), over the pixels that exist at the edges.
+    """Return the mean over step x step blocks of (y, x, ...), over the existing pixels at the edges.
 
     Returns
     -------
@@ -74,7 +73,7 @@ def area_thumbnail(
     dtype: np.dtype[Any],
     step: int,
 ) -> NDArray[Any]:
-    """Reduce one section by a whole factor, strip by strip, so that memory does not depend on its height.
+    """Reduce one section by a whole factor, strip by strip, in memory independent of its height.
 
     Returns
     -------

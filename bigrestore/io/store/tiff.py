@@ -1,11 +1,11 @@
 """Write a finished store as one pyramidal OME-TIFF, tile by tile.
 
-BigTIFF with the levels as SubIFDs and deflate-compressed tiles of 512 px, which everything since 1992 can
-decode. Tiles flow from the store through the encoder to the file, so that memory depends on the width of a
-level and not on its height. The file is written beside its place and renamed when it is whole.
+BigTIFF with the levels as SubIFDs and deflate-compressed tiles of 512 px, decodable by everything since 1992. Tiles
+flow from the store through the encoder to the file: memory depends on the width of a level and not on its height.
+The file is written under a temporary name and renamed at the end.
 
-A SubIFD belongs to one section, so in a TIFF the pyramid halves y and x only; where the store halves z as
-well, the level is reduced anew from the last level that has all sections.
+A SubIFD belongs to one section, so in a TIFF the pyramid halves y and x only. If the store halves z as well, the
+level is reduced anew from the last level with all sections.
 """
 
 from __future__ import annotations
@@ -64,19 +64,6 @@ def write_pyramidal_tiff(
     OutputError
         When the file cannot be written; `DiskFullError` where there is no space left.
     """
-    with whole_file(Path(out_path)) as partial:
-        _write_levels(Path(store_path), partial, spec, provenance, workers, check)
-
-
-def _write_levels(
-    store: Path,
-    partial: Path,
-    spec: StoreSpec,
-    provenance: Mapping[str, Any],
-    workers: int,
-    check: Callable[[], None] | None,
-) -> None:
-    """Write all levels into the partial file."""
     levels = len(pyramid_shapes(spec))
     options: dict[str, Any] = {
         "tile": (TIFF_TILE_PX, TIFF_TILE_PX),
@@ -86,7 +73,10 @@ def _write_levels(
         "dtype": spec.dtype,
         "maxworkers": workers,
     }
-    with tifffile.TiffWriter(partial, bigtiff=True, ome=True) as writer:
+    with (
+        whole_file(Path(out_path)) as partial,
+        tifffile.TiffWriter(partial, bigtiff=True, ome=True) as writer,
+    ):
         for level in range(levels):
             depth = (spec.shape[0],) if spec.is_volume else ()
             shape = (*depth, *_plane_shape(spec, level), *((3,) if spec.channels == 3 else ()))
@@ -94,7 +84,7 @@ def _write_levels(
             if level == 0:
                 extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
             writer.write(
-                _interruptible(_level_tiles(store, spec, level), check),
+                _interruptible(_level_tiles(Path(store_path), spec, level), check),
                 shape=shape,
                 **options,
                 **extra,
@@ -138,8 +128,8 @@ def _rows(
 ) -> NDArray[Any]:
     """Return full rows of a section at one level, from the store or halved from the level before.
 
-    Two halves of at most 512 rows each are joined at every step, so that the memory is a few rows of tiles
-    however many levels lie between.
+    Two halves of at most 512 rows each are joined at every step: the memory is a few rows of tiles for any number of
+    levels.
     """
     base, level = levels
     if level == base:
@@ -154,7 +144,7 @@ def _rows(
 
 
 def _metadata(spec: StoreSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tifffile puts into the OME-XML: axes, voxel size, position, provenance, a steady UUID."""
+    """Return the OME-XML facts for tifffile: axes, voxel size, position, provenance, a reproducible UUID."""
     text = json.dumps(dict(provenance), sort_keys=True)
     metadata: dict[str, Any] = {
         "axes": ("Z" if spec.is_volume else "") + "YX" + ("S" if spec.channels == 3 else ""),
@@ -178,7 +168,7 @@ def _metadata(spec: StoreSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolution(spec: StoreSpec, level: int) -> dict[str, Any]:
-    """Return the resolution tags of a level, in pixels per centimetre, where both sizes are known."""
+    """Return the resolution tags of a level, in pixels per centimetre, if both sizes are known."""
     size_y, size_x = spec.voxel_size_um[1:]
     if size_y is None or size_x is None:
         return {}

@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from bigrestore.core.retry import retry_transient
-from bigrestore.core.urls import is_remote, without_secrets
+from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.flags import MAPS
 from bigrestore.io.access.places import RemoteFile, input_path
-from bigrestore.io.access.remote_requests import request_errors, short
+from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.run.execute import execute
 from bigrestore.run.output.owned import REPORT_FILES
@@ -363,7 +363,8 @@ class RemoteOutput:
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
             )
             raise OutputError(
-                f"{self.url} cannot be written ({short(error)}); check the URL, the network and --storage-options{made}."
+                f"{self.url} cannot be written ({error_line(error)}); check the URL, the network and "
+                f"--storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
 
 
