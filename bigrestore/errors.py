@@ -78,7 +78,7 @@ class WorkersLostError(StoppedError):
 
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
-    """Turn an error of the operating system during writing into a sentence with a way out.
+    """Turn an operating system's error during writing into a sentence with a remedy.
 
     Use it as ``raise output_error(path, error) from error`` wherever files of an output are written. An `OutputError`
     is returned unchanged: the sentence nearest to the cause is shown.
@@ -86,21 +86,21 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     Parameters
     ----------
     path : str or path-like
-        What was to be written, as the user knows it; the file that `error` names is often a passing one. Where
-        a file or folder is in the way, that one is named.
+        The file to be written, as the user knows it; `error` often names a temporary one. A file or folder in
+        its way is named too.
     error : OSError
-        What the operating system said; a ``PermissionError`` and its kin included.
+        The operating system's error, ``PermissionError`` and its kin included.
 
     Returns
     -------
     OutputError
-        A `DiskFullError` where there is no space left. Its `errno` is that of `error`.
+        A `DiskFullError` if there is no space left. Its `errno` is that of `error`.
 
     Raises
     ------
     BigrestoreError
-        `error` itself, where it is a foreseen one that has nothing to do with writing: `InputError` and
-        `StoppedError` are ``OSError`` too.
+        `error` itself, if it is a foreseen one unrelated to writing: `InputError` and `StoppedError` are
+        ``OSError`` too.
     """
     if isinstance(error, OutputError):
         return error
@@ -110,7 +110,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         failure = DiskFullError(
             f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
-            "again; a run goes on by --resume."
+            "again; --resume continues a run."
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         failure = OutputError(
@@ -119,7 +119,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
         )
     elif (obstacle := _in_the_way(error)) is not None:
         failure = OutputError(
-            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away and start again, or "
+            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move it away and start again, or "
             "choose another place."
         )
     else:

@@ -24,7 +24,7 @@ from typing import Any
 from bigrestore.errors import output_error
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
-"""What a passing name has after that of its file, as a pattern."""
+"""The end of a temporary name, after that of its file, as a pattern."""
 
 
 @contextmanager
@@ -36,22 +36,22 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     path : Path
         File to be made or replaced; its folder exists, or the context makes it.
     follow : bool
-        Where the path is a link: replace what it points to, as a user means who named it, or the link itself.
+        Whether to replace the target of a link, as meant by a user who names it, or the link itself.
 
     Yields
     ------
     Path
-        Where the context writes and closes the new file.
+        The temporary name; the context writes and closes the new file there.
 
     Raises
     ------
     OutputError
-        Where it cannot be written; what was there before stays. `DiskFullError` where there is no space left.
+        If it cannot be written; the former file stays. `DiskFullError` if there is no space left.
     """
     place = path.resolve() if follow and path.is_symlink() else path
     partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        with suppress(FileNotFoundError):  # the context may make the folder, in which nothing lies then
+        with suppress(FileNotFoundError):  # the context may make the folder, still empty then
             os.close(
                 os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             )
@@ -65,14 +65,14 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        with suppress(OSError):  # gone where all went well
+        with suppress(OSError):  # already renamed after success
             partial.unlink(missing_ok=True)
 
 
 def remove_strays(path: Path) -> None:
     """Remove temporary files of killed writers beside a file; OSError if that fails.
 
-    Only who keeps other writers out may.
+    Call it only while other writers are locked out.
     """
     pattern = re.compile(re.escape(path.name) + PARTIAL)
     for stray in path.parent.iterdir() if path.parent.is_dir() else ():
@@ -94,7 +94,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     Raises
     ------
     OutputError
-        Where it cannot be written; what was there before stays.
+        If it cannot be written; the former file stays.
     """
     with whole_file(path) as partial:
         partial.write_text(_json_text(document))
@@ -110,7 +110,7 @@ def write_sealed(path: Path, document: dict[str, Any]) -> None:
     Raises
     ------
     OutputError
-        Where it cannot be written; what was there before stays.
+        If it cannot be written; the former file stays.
     """
     write_json(path, document | {SEAL: _checksum(document)})
 

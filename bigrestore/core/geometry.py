@@ -85,7 +85,7 @@ class Axis:
     scale : Fraction
         Output pixels per input pixel; 1/s for a degradation by s.
     alignment_px, halo_px : int
-        What the method states, in input pixels.
+        As stated by the method, in input pixels.
     block_px, tile_px : int
         Side of a block and largest side of a tile's core, in output pixels.
     overlap_px : int
@@ -157,7 +157,7 @@ class Axis:
 
 @attrs.frozen
 class Tile:
-    """What a method is handed at once.
+    """The unit handed to a method.
 
     Attributes
     ----------
@@ -318,7 +318,7 @@ class Grid:
 
     @cached_property
     def work(self) -> Work:
-        """What the run computes; cheap, because every block is a product of rows and columns."""
+        """The work of the run; cheap, because every block is a product of rows and columns."""
         rows, columns = self._axis_work(self.y, 0), self._axis_work(self.x, 1)
         return Work(
             sections=self.shape[0],
@@ -342,7 +342,7 @@ class Grid:
 
 @attrs.frozen
 class Work:
-    """What is computed for one section of a run.
+    """The computation for one section of a run.
 
     Attributes
     ----------
@@ -402,14 +402,14 @@ def choose_tile_px(
     time_px : int
         Largest tile, in input pixels with halo, that a method computes within the time a tile may take.
     redundancy_limit : float
-        Pixels computed for each pixel kept that are still accepted, where any tile in memory manages it.
+        Accepted pixels computed per pixel kept, if any tile in memory reaches it.
 
     Returns
     -------
     int
-        The side that finishes first among those within the limits; where limits exclude each other, memory
-        comes first, then redundancy, then time. A small region keeps less than any tile computes, so that no
-        side is within the limit of redundancy; then it is the side that computes least.
+        The side that finishes first within the limits. If limits exclude each other, memory comes first, then
+        redundancy, then time. A small region keeps less than any tile computes: no side is within the limit of
+        redundancy, and the side with the least computation is chosen.
     """
     unit, block = grid.y.unit_px, grid.y.block_px
     sides = sorted({max(unit, round_up(-(-block // n), unit)) for n in range(1, block // unit + 1)})

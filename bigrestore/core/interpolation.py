@@ -1,11 +1,11 @@
-"""Rational polynomial interpolation: the base that the network corrects, and a method of its own.
+"""Rational polynomial interpolation: the base corrected by the network, and a method.
 
 Between two samples f0, f1 with slopes d0, d1 and D = f1 - f0, at theta = t in [0, 1], the interpolant is
 
     R(t) = f0 + t D + t (1 - t) [w0 (d0 - D) - w1 (d1 - D)],   w1 = b t / (a (1 - t) + b t),   w0 = 1 - w1,
 
-with a = 1 - b and b = sigmoid(rho): a rational cubic Hermite interpolant whose denominator is a positive mean of a
-and b, so that it has no poles. It is C1, equals Catmull-Rom at rho = 0, and reproduces quadratics for any rho as long
+with a = 1 - b and b = sigmoid(rho): a rational cubic Hermite interpolant. Its denominator is a positive mean of a
+and b, so it has no poles. It is C1, equals Catmull-Rom at rho = 0, and reproduces quadratics for any rho as long
 as the slopes are central differences (kappa = 0). `w1` is computed as sigmoid(rho + logit t), the same number in one
 operation. rho moves the weight between the two slopes, kappa scales a slope: (1 + tanh kappa)(f[j+1] - f[j-1]) / 2.
 

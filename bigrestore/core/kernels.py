@@ -34,7 +34,7 @@ _SUBSAMPLES = 8
 """Sub-samples per pixel and axis with which hard-edged shapes are anti-aliased."""
 
 _ROUNDS = 3
-"""How often the two sigmas of a matched Gaussian are solved for, because a slanted one's moments depend on both."""
+"""Rounds of solving for the two sigmas of a matched Gaussian: a slanted one's moments depend on both."""
 
 
 def kernel_size(scale: int) -> int:
@@ -136,7 +136,7 @@ def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, a
     size : int
         Side of the kernel, odd.
     sigma_along_px, sigma_across_px : float
-        Along the direction and across it; 0 where nothing is blurred. A slanted line cannot be narrower across than
+        Along the direction and across it; 0 for no blur. A slanted line cannot be narrower across than
         about 0.3 px on a grid, and is as narrow as it can be.
     angle_rad : float
         The direction, from +x towards +y.
@@ -340,7 +340,7 @@ def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation:
     second : ndarray, (m, m)
         Kernel applied to the result, on a grid `dilation` times coarser.
     dilation : int
-        Fine pixels between two taps of `second`: the scale, where it acts after downsampling.
+        Fine pixels between two taps of `second`: the scale, if it acts after downsampling.
 
     Notes
     -----

@@ -16,7 +16,7 @@ import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
-"""Names the control groups of this process: a batch system puts a job into one below the root."""
+"""Lists the control groups of this process: a batch system puts a job into one below the root."""
 
 
 @attrs.frozen

@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 
 RETRY_WAITS_SECONDS = (0.5, 2.0, 8.0)
-"""Pauses before each further try. A server that fails over is back within some seconds; whoever reads a sector that is
-dead loses ten seconds for a block that takes longer than that to restore."""
+"""Pauses before each retry. A server that fails over is back within some seconds; a dead sector costs ten seconds for
+a block that takes longer to restore."""
 
 TRANSIENT = frozenset(
     {
         errno.EIO,  # a soft-mounted NFS server that did not answer; a dead sector says the same, and fails again
-        errno.ESTALE,  # the handle of a file on a server that was restarted: opening it anew helps
+        errno.ESTALE,  # a file handle of a restarted server: reopening helps
         errno.EREMOTEIO,  # the server's own disk was late
         errno.ETIMEDOUT,
         errno.ECONNRESET,
@@ -43,7 +43,7 @@ TRANSIENT = frozenset(
         errno.EINTR,
     }
 )
-"""Numbers of errors that are tried again."""
+"""Retried error numbers."""
 
 TRANSIENT_KINDS = frozenset(
     {
@@ -52,7 +52,7 @@ TRANSIENT_KINDS = frozenset(
         *("IncompleteRead", "TimeoutError"),
     }
 )
-"""Kinds of errors of http and object stores that carry no number, by name, so that no client need be imported."""
+"""Names of retried exceptions of http and object stores, without a number; no client need be imported."""
 
 
 def transient(error: BaseException) -> bool:
@@ -74,19 +74,19 @@ def retry_transient(
     work : callable
         May be called several times.
     what : str
-        Named in the log.
+        Name in the log.
     stopping : callable
-        Asked while it waits; where it says so, there is no further try.
+        Polled while waiting; if it is true, there is no further wait.
 
     Returns
     -------
     object
-        What `work` returns.
+        The result of `work`.
 
     Raises
     ------
     Exception
-        What `work` raised last, or first where that is not transient.
+        The last error of `work`, or the first one that is not transient.
     """
     for seconds in RETRY_WAITS_SECONDS:
         try:
@@ -101,7 +101,7 @@ def retry_transient(
 
 
 def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
-    """Wait, and say whether waiting was cut short."""
+    """Wait, and tell whether `stopping` cut it short."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if stopping():

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-"""What schedulers send before the time is up; systems differ in what they have."""
+"""Signals of schedulers before the time is up; systems have different ones."""
 
 
 @contextmanager

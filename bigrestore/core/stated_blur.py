@@ -28,10 +28,10 @@ from bigrestore.flags import Blur
 log = logging.getLogger(__name__)
 
 WARNED_SHIFT_PX = 0.05
-"""Output pixels by which a kernel may stand beside its place without a warning."""
+"""Output pixels by which a kernel may be off centre without a warning."""
 
 SMALLEST_SHIFT_PX = 0.02
-"""Below, a kernel stays as it is; the widest of a recipe stand so far beside their place, because their tails are cut."""
+"""A smaller shift is ignored; the widest kernels of a recipe are that far off centre, because their tails are cut."""
 
 RINGING = 0.01
 """Negative taps, relative to the largest, above which a kernel is too sharp to be moved by its Fourier transform."""
@@ -48,14 +48,14 @@ def blur_kernel(blur: Blur, scale: int, widest_px: float, reason: str) -> Kernel
     Parameters
     ----------
     blur : (float, float, float)
-        Sigma along a direction and across it in input pixels, 0 for nothing but the averaging, and the direction in
+        Sigma along a direction and across it in input pixels, 0 for the averaging alone, and the direction in
         degrees from +x towards +y.
     scale : int
         1, 2 or 4.
     widest_px : float
-        Largest sigma that is taken, in output pixels.
+        Largest allowed sigma, in output pixels.
     reason : str
-        What limits it; the message goes on with the limit.
+        The reason for the limit, in words; the message continues with the limit.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def blur_kernel(blur: Blur, scale: int, widest_px: float, reason: str) -> Kernel
     Raises
     ------
     UsageError
-        Where a sigma is larger than the limit, or smaller than the averaging alone and not 0.
+        If a sigma is larger than the limit, or smaller than the averaging alone and not 0.
     """
     least, most = averaging_sigma_px(scale), widest_px / scale
     shown = f"{blur[0]:g}" if blur[0] == blur[1] else ",".join(f"{part:g}" for part in blur)
@@ -94,10 +94,10 @@ def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
     Returns
     -------
     ndarray, (m, m), float32
-        Larger where it had to be moved; sums to one. A warning is logged where it was more than 0.05 px beside.
+        Larger if it was shifted; sums to one. A warning is logged if it was off by more than 0.05 px.
     """
-    place = kernel.shape[0] // 2 + (scale - 1) / 2 - (scale - 1) // 2
-    move = place - np.array(center_of_mass(np.asarray(kernel, np.float64)))
+    centre = kernel.shape[0] // 2 + (scale - 1) / 2 - (scale - 1) // 2
+    move = centre - np.array(center_of_mass(np.asarray(kernel, np.float64)))
     farthest = float(np.abs(move).max())
     if farthest < SMALLEST_SHIFT_PX:
         return np.asarray(kernel, np.float32)

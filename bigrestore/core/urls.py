@@ -18,10 +18,10 @@ _URL = re.compile(
     r"""
     ([a-z][a-z0-9+.-]*://)
     (?: [^/\s?#]*@                      # user and password, which may hold an @ themselves
-      | [^/\s?#@'"\[]* :                # or, where what follows is no port, a / or a ? as well
+      | [^/\s?#@'"\[]* :                # or, unless a port follows, a / or a ? as well
         (?! \d{1,5} (?![^/?#\s'")\],;]) ) [^\s'"]*@ )?
     ([^\s?'"#]*)                       # host and path
-    (?: [?#][^\s'"]* )?                # query, in which signatures stand
+    (?: [?#][^\s'"]* )?                # query, which may hold signatures
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -40,7 +40,7 @@ def local_path(text: str, command: str) -> Path:
     Raises
     ------
     UsageError
-        Where it is a URL; what is made for one lies in the stage.
+        If it is a URL; its output is made in the stage.
     """
     if is_remote(text):
         shown = without_secrets(text).rstrip("/")
@@ -71,7 +71,7 @@ def shown_arguments(arguments: Sequence[str]) -> list[str]:
         elif argument.startswith(f"{OPTIONS_FLAG}="):
             shown.append(f"{OPTIONS_FLAG}=...")
         else:
-            # A password may hold what ends a URL in a text.
+            # A password may hold characters that end a URL in a text.
             whole = re.sub(r"[\s'\"]", "_", argument) if is_remote(argument) else argument
             shown.append(without_secrets(whole))
     return shown
@@ -83,7 +83,7 @@ def parse_options(text: str | None) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        Where it is none. What was given is not repeated, since it holds keys.
+        If it is none. The message does not repeat the text, since it holds keys.
     """
     if text is None or not text.strip():
         return {}

@@ -24,7 +24,7 @@ class Decoded(Generic[Item]):
     Parameters
     ----------
     budget : int
-        What may be held, in the unit of the costs handed to `get`.
+        Limit of the total cost, in the unit given to `get`.
     """
 
     def __init__(self, budget: int) -> None:
@@ -34,7 +34,7 @@ class Decoded(Generic[Item]):
         self._items: OrderedDict[Hashable, tuple[Future[Item], int]] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Item], cost: int) -> Item:
-        """Return the thing under `key`, making it if nobody has.
+        """Return the thing under `key`, making it if it is missing.
 
         Raises
         ------

@@ -19,7 +19,7 @@ from bigrestore.io.levels import Level
 from bigrestore.io.section import Section, open_section, section_of
 
 DAMAGE = 2
-"""The label of what is damaged and may not be looked at."""
+"""The label of damaged pixels, excluded from all measurements."""
 
 
 def open_mask(path_or_glob: str | Path) -> Section:
@@ -38,7 +38,7 @@ def open_mask(path_or_glob: str | Path) -> Section:
     Raises
     ------
     InputMissingError, InputError
-        When there is nothing there, or nothing that can be read; or it has colours.
+        If nothing is there, or it is unreadable or coloured.
     """
     image = open_input(path_or_glob, labels=True)
     if image.channels != 1:
@@ -73,12 +73,12 @@ def open_realness(path_or_glob: str | Path) -> Section:
     Returns
     -------
     Section
-        uint8, of which 255 is 1, or float32.
+        uint8 (255 means 1) or float32.
 
     Raises
     ------
     InputMissingError, InputError
-        When there is nothing there, or nothing that can be read; or it has colours or 16 bits.
+        If nothing is there, or it is unreadable, coloured or of 16 bits.
     """
     section = open_section(path_or_glob)
     if section.channels != 1:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bigrestore.io.levels import WindowReader
 
 Picked = tuple[range, Any]
-"""What an axis is read at, and the key that numpy applies to what was read."""
+"""The range to read along an axis, and the key for numpy to apply to it."""
 
 
 class ArrayView:
@@ -31,7 +31,7 @@ class ArrayView:
     channels : int
         1 or 3.
     dtype : numpy.dtype
-        Of what `read` gives.
+        Of the pixels from `read`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ArrayView:
         Raises
         ------
         IndexError
-            When numpy would raise one, or a mask spans several axes.
+            If numpy would raise one, or a mask spans several axes.
         """
         spans: list[range] = []
         rest: list[Any] = []

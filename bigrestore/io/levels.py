@@ -31,16 +31,15 @@ Versions = Callable[..., list[str]]
 """`version(z, y0, y1, x0, x1, fresh=...)` gives the versions of the files under a window (`io.versions`)."""
 
 Triple = tuple[float | None, float | None, float | None]
-"""One number per axis (z, y, x); None where it is unknown."""
+"""One number per axis (z, y, x); None if unknown."""
 
 UNKNOWN: Triple = (None, None, None)
 
-_SAY_RANGE = "and say by --input-range LO HI what black and white are"
+_SAY_RANGE = "and give black and white by --input-range LO HI"
 _TO_UINT16 = (
-    "convert it to uint16, as it is where no value is negative and else less its smallest value, "
-    + _SAY_RANGE
+    "convert it to uint16, unchanged if no value is negative, else minus its smallest value, " + _SAY_RANGE
 )
-_WAY_OUT = {
+_REMEDIES = {
     "float64": "convert it to float32",
     "float16": "convert it to float32",
     "complex64": "take its magnitude as float32",
@@ -48,10 +47,10 @@ _WAY_OUT = {
     "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
     "int8": "add 128 and convert it to uint8",
     "int16": _TO_UINT16,
-    "int32": _TO_UINT16 + ", or to float32 where 16 bits do not hold it",
-    "int64": _TO_UINT16 + ", or to float32 where 16 bits do not hold it",
-    "uint32": f"convert it to uint16 where 16 bits hold it, else to float32, {_SAY_RANGE}",
-    "uint64": f"convert it to uint16 where 16 bits hold it, else to float32, {_SAY_RANGE}",
+    "int32": _TO_UINT16 + ", or to float32 if 16 bits do not hold it",
+    "int64": _TO_UINT16 + ", or to float32 if 16 bits do not hold it",
+    "uint32": f"convert it to uint16 if 16 bits hold it, else to float32, {_SAY_RANGE}",
+    "uint64": f"convert it to uint16 if 16 bits hold it, else to float32, {_SAY_RANGE}",
 }
 
 
@@ -70,7 +69,7 @@ class Level:
     voxel_size_um, translation_um : tuple of float or None
         Per axis (z, y, x) in micrometres; the translation is the first voxel's centre.
     version : callable, optional
-        Gives the versions of the files under a window; None: those of all files of the image count.
+        Gives the versions of the files under a window; None: the versions of all files of the image are used.
     """
 
     shape: tuple[int, int, int]
@@ -129,17 +128,17 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
     dtype : dtype-like
         As stored.
     source : str
-        What holds it, for the message.
+        Its source, for the message.
     labels : bool
-        Whether it is a mask: bool and integers of any size are accepted then, and nothing else.
+        Whether it is a mask: only bool and integers of any size are accepted then.
 
     Raises
     ------
     InputError
-        For any other dtype, naming the conversion that helps.
+        For any other dtype, naming the helpful conversion.
     """
     native: np.dtype[Any] = np.dtype(dtype)
-    if native.kind in "biufc":  # what else there is has no byte order, or none of its own
+    if native.kind in "biufc":  # other kinds have no byte order of their own
         native = native.newbyteorder("=")
     if labels:
         if native.kind in "biu":
@@ -150,9 +149,9 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
         )
     if native in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
         return native
-    way_out = _WAY_OUT.get(native.name, "convert it to uint8, uint16 or float32")
+    remedy = _REMEDIES.get(native.name, "convert it to uint8, uint16 or float32")
     raise InputError(
-        f"{source} holds {native.name} pixels, but only uint8, uint16 and float32 are read: {way_out}."
+        f"{source} holds {native.name} pixels, but only uint8, uint16 and float32 are read: {remedy}."
     )
 
 

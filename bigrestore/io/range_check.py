@@ -22,18 +22,18 @@ from bigrestore.io.section import SAMPLED_PX, SAMPLED_WINDOWS, Section
 log = logging.getLogger(__name__)
 
 CAMERA_BITS = (8, 10, 12, 14)
-"""What cameras and scanners use of 16 bits."""
+"""Bit depths of cameras and scanners."""
 
 FAR_BELOW = 4
-"""Values below so many a part of white use at most 14 of 16 bits."""
+"""Values below white divided by this use at most 14 of 16 bits."""
 
 CHECKED_THUMBNAIL_PX = 1024
 
 FEW_VALUES = 16
-"""Images of fewer grey values than this may have empty low bits by chance."""
+"""Images with fewer grey values may have empty low bits by chance."""
 
-CLIPPED_SHARE = 0.001
-"""Share of sampled pixels beyond the stated range that is worth a warning."""
+MOST_CLIPPED = 0.001
+"""Part of the sampled pixels beyond the stated range that causes a warning."""
 
 
 @attrs.define
@@ -66,9 +66,9 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
     section : Section
         The image.
     asked : (lo, hi) or "full", optional
-        What was stated; None: nothing, so that the range of the type is taken.
+        The stated range; None: the range of the type is used.
     flag : str
-        By which it is stated, for the message.
+        The flag that states it, for the message.
 
     Raises
     ------
@@ -91,13 +91,13 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
             raise _refusal(section, brightest, flag)
     elif 0 < seen.largest * 2 <= white:
         log.warning(
-            "%s: the largest sampled value is %g, and %g is taken for white; where white is less, say so by %s.",
+            "%s: the largest sampled value is %g, and %g is taken for white; if white is less, give it by %s.",
             *(section.source, seen.largest, white, flag),
         )
     if section.dtype == np.uint16 and seen.empty_bits > 1 and len(seen.values) >= FEW_VALUES:
         log.warning(
-            "%s uses %d of 16 bits: the low %d are 0 wherever it was looked at, as where a camera aligns its values to the "
-            "left; they are right as they are.",
+            "%s uses %d of 16 bits: the low %d are 0 in all samples, as from a camera that aligns its values to the left; "
+            "they are right as they are.",
             *(section.source, 16 - seen.empty_bits, seen.empty_bits),
         )
 
@@ -109,7 +109,7 @@ def _warn_of_clipping(section: Section, flag: str) -> None:
     for window in _sampled_windows(section, _depths(section)[:1]):
         pixels += window.size
         beyond += int(((window < low) | (window > high)).sum())
-    if beyond > CLIPPED_SHARE * pixels:
+    if beyond > MOST_CLIPPED * pixels:
         log.warning(
             "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
             *(section.source, 100 * beyond / pixels, flag, low, high),

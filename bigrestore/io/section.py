@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import dask.array
 
 SAMPLED_WINDOWS = 9
-"""Windows whose checksum goes into a fingerprint."""
+"""Windows in a fingerprint."""
 
 SAMPLED_PX = 256
 """Their side, in pixels."""
@@ -132,21 +132,21 @@ class Section:
         Raises
         ------
         UsageError
-            When the window does not lie inside the section.
+            If the window does not lie inside the section.
         InputError
-            When the file is damaged there, or a float32 pixel is not finite.
+            If the file is damaged there, or a float32 pixel is not finite.
         """
         if not (0 <= z < self.depth and 0 <= y0 < y1 <= self.height and 0 <= x0 < x1 <= self.width):
             raise UsageError(
                 f"the window z={z}, y={y0}:{y1}, x={x0}:{x1} does not lie inside {self.source}, "
                 f"which is {self.depth} x {self.height} x {self.width} (z, y, x)."
             )
-        notes = recorded_reads()
-        if notes is None:
+        reads = recorded_reads()
+        if reads is None:
             return self._pixels(z, y0, y1, x0, x1)
-        return self._steady_pixels((z, y0, y1, x0, x1), notes)
+        return self._steady_pixels((z, y0, y1, x0, x1), reads)
 
-    def _steady_pixels(self, window: Window, notes: list[Read]) -> NDArray[Any]:
+    def _steady_pixels(self, window: Window, reads: list[Read]) -> NDArray[Any]:
         """Read and record a window of unchanging files; wait for a file in the middle of a write."""
         # Behind a URL each answer is checked against the first, so no version is asked for beforehand.
         local = all(isinstance(file, Path) for file in self.files)
@@ -159,7 +159,7 @@ class Section:
                 error = raised
             version = before if error is not None and not before else self.version(*window)
             if before in ("", version):
-                notes.append(Read(window, version, UNREADABLE if pixels is None else checksum_of(pixels)))
+                reads.append(Read(window, version, UNREADABLE if pixels is None else checksum_of(pixels)))
                 if pixels is None:
                     assert error is not None
                     raise error
@@ -180,12 +180,12 @@ class Section:
         z, y0, y1, x0, x1 : int
             As of `read`.
         fresh : bool
-            What is there now; else, behind a URL, what was read.
+            The version now; else, behind a URL, the version that was read.
 
         Raises
         ------
         InputError
-            When a server cannot be asked.
+            If a server cannot be asked.
         """
         level = self._pyramid[self.level]
         if level.version is not None:
@@ -194,14 +194,14 @@ class Section:
 
     def _pixels(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a checked window."""
-        where = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
+        place = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
         try:
             raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
         except BigrestoreError:
             raise
         except Exception as err:
             raise InputError(
-                f"{where} cannot be decoded ({error_line(err)}); restore the file from its source."
+                f"{place} cannot be decoded ({error_line(err)}); restore the file from its source."
             ) from err
         pixels = np.ascontiguousarray(raw, dtype=self.dtype)
         if self.dtype.kind == "f":
@@ -329,17 +329,17 @@ def open_section(
     ----------
     path_or_glob : str, Path or sequence of them
         A file, a Zarr store (also in a zip file), a directory or glob of section files (a volume in natural
-        order), or the files themselves; a URL (http, https, s3, ...) where the extra `remote` is installed.
+        order), or the files themselves; a URL (http, https, s3, ...) with the extra `remote`.
     level : int
         The level of the pyramid to read, 0 the finest.
     voxel_size_um : float, (y, x) or (z, y, x), optional
-        Voxel size in micrometres of the level that is read; overrides what the file says. None inside a
+        Voxel size in micrometres of the chosen level; overrides the file's. None inside a
         sequence keeps the file's value.
     input_range : (lo, hi) or "full", optional
         Storage values that stand for black and white; default, and "full", is the dtype's range, 0..1 for float32.
     storage_options : mapping, optional
-        What fsspec needs to reach a URL: keys, endpoints. None: the JSON object in the environment variable
-        BIGRESTORE_STORAGE_OPTIONS, where there is one.
+        Options of fsspec for a URL: keys, endpoints. None: the JSON object in the environment variable
+        BIGRESTORE_STORAGE_OPTIONS, if set.
 
     Returns
     -------
@@ -348,9 +348,9 @@ def open_section(
     Raises
     ------
     InputMissingError, InputError
-        When there is nothing there, or nothing that can be read.
+        If nothing is there, or it is unreadable.
     UsageError
-        When an argument is out of its range.
+        If an argument is out of its range.
     """
     from bigrestore.io.formats.table import open_input
 

@@ -37,9 +37,9 @@ def open_fresh(path: Path, open_it: Callable[[], OpenedImage]) -> OpenedImage:
     Returns
     -------
     OpenedImage
-        Reading a window raises an InputError where the file is no longer an image of that shape.
+        Reading a window raises an InputError if the file is no longer an image of that shape.
     """
-    version = file_version(path)  # before it is opened: what is written after that is seen
+    version = file_version(path)  # taken before opening, so that any later write is noticed
     opened = open_it()
     file = _File(path, version, opened, open_it)
     levels = tuple(
@@ -64,7 +64,7 @@ class _File:
         version = file_version(self._path)
         with self._lock:
             if version != self._version:
-                log.warning("%s was written to since it was opened; it is opened anew.", self._path)
+                log.warning("%s was written to since it was opened; it is reopened.", self._path)
                 opened = self._reopen()
                 if _fixed_facts(opened) != self._fixed:
                     raise InputError(

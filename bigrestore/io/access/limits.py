@@ -14,28 +14,28 @@ from bigrestore.core.resources import memory_limit_bytes
 from bigrestore.errors import InputError
 
 MOST_PX = 10**16
-"""Pixels that an image may claim."""
+"""Most pixels of an image."""
 
 MOST_SIDE_PX = 2**31 - 1
-"""Pixels along one axis that an image may claim."""
+"""Most pixels along one axis of an image."""
 
 MOST_CHUNK_BYTES = 2**30
-"""Bytes of one chunk or segment, which can only be decoded whole."""
+"""Most bytes of one chunk or segment, always decoded whole."""
 
 MOST_CHUNKS_PER_SHARD = 2**20
-"""Chunks in one shard; the index of a shard is held whole."""
+"""Most chunks in one shard; the index of a shard is held whole."""
 
 MOST_METADATA_BYTES = 64 * 2**20
-"""Bytes of one metadata document."""
+"""Most bytes of one metadata document."""
 
 BOMB_BYTES = 256 * 2**20
-"""What may be unpacked from however little: a blank section of 150 Mpx is below it."""
+"""Always allowed to unpack: a blank section of 150 Mpx is below it."""
 
 BOMB_RATIO = 400
-"""By how much pixels beyond that may be packed; tissue is packed by 10 at most."""
+"""Highest packing ratio beyond `BOMB_BYTES`; tissue is packed by 10 at most."""
 
 DEFLATE_RATIO = 1040
-"""Deflate cannot pack anything by more."""
+"""Highest packing ratio of deflate."""
 
 
 def require_claim(shape: tuple[int, ...], source: str) -> None:
@@ -44,7 +44,7 @@ def require_claim(shape: tuple[int, ...], source: str) -> None:
     Raises
     ------
     InputError
-        When an axis or the number of pixels is beyond the bounds.
+        If an axis or the number of pixels is beyond the limits.
     """
     if max(shape) > MOST_SIDE_PX or math.prod(shape) > MOST_PX:
         raise InputError(
@@ -59,7 +59,7 @@ def require_chunk(nbytes: int, source: str) -> None:
     Raises
     ------
     InputError
-        When it has more than `MOST_CHUNK_BYTES`.
+        If it has more than `MOST_CHUNK_BYTES`.
     """
     if not 0 < nbytes <= MOST_CHUNK_BYTES:
         raise InputError(
@@ -81,14 +81,14 @@ def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = 
     Parameters
     ----------
     packed, unpacked : int
-        Bytes in the file, and bytes that they claim to become.
+        Bytes in the file, and their claimed unpacked size.
     labels : bool
         Whether it is a mask, which may be packed by any factor.
 
     Raises
     ------
     InputError
-        Naming what it claims.
+        Naming its claim.
     """
     if unpacked > _memory_bytes() // 2:
         raise InputError(

@@ -33,19 +33,19 @@ from bigrestore.io.access.web import Version, s3_range, web_range, web_version
 log = logging.getLogger(__name__)
 
 OPTIONS_VARIABLE = "BIGRESTORE_STORAGE_OPTIONS"
-"""Environment variable with the options of remote inputs, as JSON, where none are given otherwise."""
+"""Environment variable with the default options of remote inputs, as JSON."""
 
 WINDOW_BYTES = 1 << 20
-"""What is read ahead of a header."""
+"""Bytes read ahead."""
 
 WHOLE_BYTES = 256 << 20
-"""What is held at most of files whose servers send no parts, so that each is fetched once."""
+"""Most bytes held in memory of files from servers without ranges; each is fetched once."""
 
 ByteRange = tuple[int | None, int | None]
 """First byte and the byte after the last; a negative start counts from the end, None is the end itself."""
 
 _whole: dict[RemoteFile, bytes] = {}
-"""Such files, the one that was fetched last at the end."""
+"""The held files, the last fetched at the end."""
 
 _whole_lock = threading.Lock()
 
@@ -58,7 +58,7 @@ class Stat:
     size : int
         In bytes.
     tag : str
-        What the server calls this version: its ETag or time of modification.
+        The server's name of this version: its ETag or time of modification.
     """
 
     def __init__(self, size: int, tag: str) -> None:
@@ -92,7 +92,7 @@ class RemoteFile:
 
     @classmethod
     def at(cls, url: str, options: Mapping[str, Any]) -> RemoteFile:
-        """Return the file behind a URL, asking nobody yet.
+        """Return the file behind a URL, without a request yet.
 
         Raises
         ------
@@ -163,7 +163,7 @@ class RemoteFile:
         return False
 
     def exists(self) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         try:
             return ask(self, self._ask_version) is not None
         except FileNotFoundError:
@@ -175,9 +175,9 @@ class RemoteFile:
         Raises
         ------
         FileNotFoundError
-            When there is no such file.
+            If the file is missing.
         InputError
-            When the server does not say how large the file is, or it was replaced since it was seen first.
+            If the server does not state its size, or it was replaced since it was seen first.
         """
         version = ask(self, self._ask_version)
         if version is None or version.size is None:
@@ -196,7 +196,7 @@ class RemoteFile:
         Raises
         ------
         InputError
-            When the server cannot be asked.
+            If the server cannot be asked.
         """
         version = None if fresh else self._pin.version
         if version is None or version.size is None:
@@ -230,7 +230,7 @@ class RemoteFile:
         Raises
         ------
         InputError
-            When the file was replaced.
+            If the file was replaced.
         """
         pinned = self._pin.version
         if pinned is None or (pinned.size is None and pinned.agrees(version)):
@@ -256,7 +256,7 @@ class RemoteFile:
         Raises
         ------
         InputError
-            When the server does not list its files.
+            If the server does not list its files.
         """
         if self._is_web:
             raise InputError(
@@ -274,14 +274,14 @@ class RemoteFile:
         span : tuple
             First byte and the byte after the last; a negative start counts from the end.
         most : int
-            Bytes that it may have.
+            Most bytes it may have.
 
         Raises
         ------
         FileNotFoundError
-            When there is no such file.
+            If the file is missing.
         InputError
-            When it holds more, or the server is gone or sends something else.
+            If it holds more, or the server is gone or sends something else.
         """
         start, stop = span
         if start is not None and start < 0:
@@ -294,7 +294,7 @@ class RemoteFile:
             return b""
         held = _whole.get(self)
         if held is None:
-            body = bytes(ask(self, lambda: self._cat(first, first + asked)))
+            body = bytes(ask(self, lambda: self._request_range(first, first + asked)))
         else:
             body = held[first : first + asked]
         if len(body) > asked:
@@ -303,13 +303,13 @@ class RemoteFile:
             raise too_large(str(self), len(body), most)
         return body
 
-    def _cat(self, first: int, stop: int) -> bytes:
+    def _request_range(self, first: int, stop: int) -> bytes:
         """Request a range; one beyond the end is empty."""
         from fsspec.asyn import sync
 
         try:
             if self._is_web:
-                return self._get(first, stop)
+                return self._request_web_range(first, stop)
             if "s3" in self._system.protocol:
                 answer = sync(self._system.loop, s3_range, self._system, self.path, first, stop)
                 self._require_version(answer.version)
@@ -321,7 +321,7 @@ class RemoteFile:
             raise
         return body
 
-    def _get(self, first: int, stop: int) -> bytes:
+    def _request_web_range(self, first: int, stop: int) -> bytes:
         """Request a range from a web server; if it sends the whole file, hold a small one in memory."""
         from fsspec.asyn import sync
 
@@ -395,7 +395,7 @@ class _Ranges(io.RawIOBase):
 
 
 InputPath = Path | RemoteFile
-"""Where an input lies."""
+"""The location of an input."""
 
 
 def input_path(
@@ -408,7 +408,7 @@ def input_path(
         remote = RemoteFile.at(
             text, parse_options(os.environ.get(OPTIONS_VARIABLE)) if options is None else options
         )
-        with _whole_lock:  # what is opened anew may be another version
+        with _whole_lock:  # a reopened file may be another version
             for file in [file for file in _whole if file.url.startswith(remote.url)]:
                 del _whole[file]
         return remote

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
-"""How long a server is waited for: until it answers, and between two parts of an answer."""
+"""Time limits for an answer, and between two parts of an answer."""
 
 REQUEST_WAITS_SECONDS = (0.5, 2.0)
 """Waits before a request is repeated."""
@@ -32,7 +32,7 @@ def ask(place: object, request: Callable[[], Result]) -> Result:
     Parameters
     ----------
     place : object
-        What is asked for, as a sentence shows it.
+        The requested file, for messages.
     request : callable
         Asks.
 
@@ -57,7 +57,7 @@ def ask(place: object, request: Callable[[], Result]) -> Result:
             if lasting or wait is None:
                 raise InputError(
                     f"{place} cannot be read ({error_line(error)}); check the URL, the network and --storage-options."
-                ) from None  # what the libraries say further holds the request, and so the key
+                ) from None  # the library's error holds the request, and so the key
             log.info("%s did not answer (%s); it is asked again.", place, error_line(error))
             time.sleep(wait)
     raise AssertionError

@@ -31,9 +31,9 @@ class TreeStore(Store):
     Parameters
     ----------
     tree : Tree
-        Where they lie.
+        The files.
     most : int
-        Bytes that a file, or a range of one, may have at most.
+        Most bytes of a file, or of a range of one.
     """
 
     supports_writes = False
@@ -55,7 +55,7 @@ class TreeStore(Store):
         Raises
         ------
         ValueError
-            When it is to be written to.
+            If it is to be written to.
         """
         if not read_only:
             raise ValueError("a TreeStore can only be read")
@@ -66,10 +66,10 @@ class TreeStore(Store):
     ) -> Buffer | None:
         """Return a file or a range of it; None if the file is missing."""
         try:
-            found = await asyncio.to_thread(self.tree.read, key, _span(byte_range), self.most)
+            content = await asyncio.to_thread(self.tree.read, key, _byte_range(byte_range), self.most)
         except FileNotFoundError:
             return None
-        return prototype.buffer.from_bytes(found)
+        return prototype.buffer.from_bytes(content)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -78,7 +78,7 @@ class TreeStore(Store):
         return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
 
     async def exists(self, key: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return await asyncio.to_thread(self.tree.exists, key)
 
     async def set(self, key: str, value: Buffer) -> None:
@@ -121,8 +121,8 @@ def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
     return zarr.open(store=TreeStore(tree), path=path, mode="r")
 
 
-def _span(part: ByteRequest | None) -> ByteRange:
-    """Return a range as zarr asks for it as a start and a stop."""
+def _byte_range(part: ByteRequest | None) -> ByteRange:
+    """Convert a range of zarr to a start and a stop."""
     if part is None:
         return None, None
     if isinstance(part, RangeByteRequest):

@@ -28,13 +28,13 @@ from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile
 from bigrestore.io.access.versions import file_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
-"""Where git-annex keeps what its links name."""
+"""The folder of git-annex for the targets of its links."""
 
 ASKED_AT_ONCE = 16
-"""Files behind a URL whose versions are asked for at once."""
+"""Concurrent requests for versions of files behind a URL."""
 
 MOST_KNOWN = 65_536
-"""Files behind a URL whose versions are remembered."""
+"""Most files behind a URL with a remembered version."""
 
 MOST_ENTRIES = 4_000_000
 """Files in a zip file; its directory is held whole."""
@@ -49,14 +49,14 @@ class Tree(Protocol):
         Raises
         ------
         FileNotFoundError
-            When there is no such file.
+            If the file is missing.
         InputError
-            When it holds more than `most` bytes, or is none to be read.
+            If it holds more than `most` bytes, or is no ordinary file.
         """
         ...
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         ...
 
     def names(self, folder: str) -> list[str] | None:
@@ -116,7 +116,7 @@ class LocalTree:
             return file.read(stop - first)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return (self._root / name).is_file()
 
     def names(self, folder: str) -> list[str] | None:
@@ -142,12 +142,12 @@ class ZipTree:
     Parameters
     ----------
     place : Path or RemoteFile
-        The zip file. It stays open until the tree is let go.
+        The zip file. It stays open as long as the tree exists.
 
     Raises
     ------
     InputError
-        When it is damaged, or has more entries than a store can.
+        If it is damaged, or has too many entries.
     """
 
     def __init__(self, place: InputPath) -> None:
@@ -164,7 +164,7 @@ class ZipTree:
             raise InputError(
                 f"{place} has {len(entries)} entries, which is more than a store has; unpack it."
             )
-        # An entry without a name is none that a store asks for, and zipfile cannot say whether it is a folder.
+        # No store asks for an entry without a name, and zipfile cannot tell if it is a folder.
         named = [entry for entry in entries if entry.filename]
         self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
         # The store lies at the root, or in the only folder there.
@@ -199,7 +199,7 @@ class ZipTree:
         return content
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return self._prefix + name in self._entries
 
     def names(self, folder: str) -> list[str] | None:
@@ -225,7 +225,7 @@ class RemoteTree:
 
     def __init__(self, root: RemoteFile) -> None:
         self._root = root
-        # The same object for all ranges of a file, since it knows of which version they must be.
+        # One object for all ranges of a file, because it pins their version.
         self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
@@ -233,7 +233,7 @@ class RemoteTree:
         return self._file(name).read_range(span, most)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return (self._root / name).exists()
 
     def names(self, folder: str) -> list[str] | None:

@@ -26,12 +26,12 @@ Window = tuple[int, int, int, int, int]
 """z, y0, y1, x0, x1 in pixels of the level that is read."""
 
 STEADY_WAITS_SECONDS = (0.2, 1.0)
-"""Pauses before a window is read again whose files changed meanwhile."""
+"""Pauses before rereading a window after a change of its files."""
 
 UNREADABLE = "unreadable"
-"""Stands for the checksum of a window that cannot be read; such a window is equal to any other one."""
+"""In place of the checksum of an unreadable window; it equals any other window."""
 
-_notes = threading.local()
+_recorded = threading.local()
 
 
 @attrs.frozen
@@ -66,17 +66,17 @@ class Read:
 @contextmanager
 def recording_reads() -> Iterator[list[Read]]:
     """Yield a list of the windows that this thread reads from any section in this context."""
-    before = getattr(_notes, "reads", None)
-    _notes.reads = reads = list[Read]()
+    before = getattr(_recorded, "reads", None)
+    _recorded.reads = reads = list[Read]()
     try:
         yield reads
     finally:
-        _notes.reads = before
+        _recorded.reads = before
 
 
 def recorded_reads() -> list[Read] | None:
     """Return this thread's list of read windows, None if nobody records them."""
-    reads: list[Read] | None = getattr(_notes, "reads", None)
+    reads: list[Read] | None = getattr(_recorded, "reads", None)
     return reads
 
 
@@ -88,7 +88,7 @@ def file_version(place: InputPath, *, fresh: bool = False) -> str:
     place : Path or RemoteFile
         The file.
     fresh : bool
-        Ask a server again, rather than say what was read from it.
+        Ask a server again, instead of returning the version that was read.
     """
     if not isinstance(place, Path):
         return place.version(fresh=fresh)
@@ -100,7 +100,7 @@ def file_version(place: InputPath, *, fresh: bool = False) -> str:
 
 
 def checksum_of(pixels: NDArray[Any]) -> str:
-    """Return a checksum of pixels, whatever their byte order and layout."""
+    """Return a checksum of pixels, independent of byte order and layout."""
     plain = np.ascontiguousarray(pixels)
     return hashlib.blake2b(plain.view(np.uint8).data, digest_size=16).hexdigest()
 

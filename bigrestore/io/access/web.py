@@ -17,16 +17,16 @@ import attrs
 MOST_REDIRECTS = 10
 
 OF_THE_CONNECTION = ("ssl", "timeout", "proxy", "proxy_auth", "proxy_headers")
-"""Options of a request that hold for any host; all others are meant for the one that the user named."""
+"""Request options for any host; all others are meant for the user's host only."""
 
 RANGE = re.compile(r"\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*", re.IGNORECASE)
 
-_strangers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-"""For each file system a session without anything of the user's, for hosts that the user did not name."""
+_plain_sessions: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""For each file system a session without the user's headers, for other hosts."""
 
 
 class WrongAnswerError(OSError):
-    """A server answered with something else than it was asked for."""
+    """A server answered with something else than requested."""
 
 
 @attrs.frozen
@@ -75,9 +75,9 @@ async def web_version(system: Any, path: str) -> Version:
     Raises
     ------
     FileNotFoundError
-        When it has no such file, or does not give it.
+        If it has no such file, or does not give it.
     aiohttp.ClientError, OSError
-        When it cannot be asked.
+        If it cannot be asked.
     """
     answer = await _follow(system, path, "HEAD", {})
     headers, status = answer.headers, answer.status
@@ -105,16 +105,16 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
     first, stop : int
         First byte, and the byte after the last.
     most : int
-        Bytes that are read at most of a file whose server sends no ranges: some more tell that it is too large.
+        Most bytes to read from a server without ranges; some more mean that the file is too large.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file.
+        If the file is missing.
     WrongAnswerError
-        When something else comes than was asked for.
+        If something else comes than was asked for.
     aiohttp.ClientError, OSError
-        When the server cannot be asked.
+        If the server cannot be asked.
     """
     answer = await _follow(system, path, "GET", {"Range": f"bytes={first}-{stop - 1}"})
     async with answer:
@@ -144,11 +144,11 @@ async def s3_range(system: Any, path: str, first: int, stop: int) -> Answer:
     Raises
     ------
     FileNotFoundError
-        When there is no such object.
+        If there is no such object.
     WrongAnswerError
-        When another range comes than was asked for.
+        If another range comes than was asked for.
     OSError, botocore.exceptions.ClientError
-        When it cannot be read.
+        If it cannot be read.
     """
     bucket, key, version = system.split_path(path)
     asked = {"Bucket": bucket, "Key": key, "Range": f"bytes={first}-{stop - 1}"}
@@ -177,7 +177,7 @@ def require_range(stated: str, first: int, stop: int, length: int) -> int | None
     Raises
     ------
     WrongAnswerError
-        Saying what came.
+        Stating the answer.
     """
     match = RANGE.fullmatch(stated)
     if match is None:
@@ -212,23 +212,23 @@ async def _follow(system: Any, path: str, method: str, headers: Mapping[str, str
             options = {name: options[name] for name in OF_THE_CONNECTION if name in options} | {
                 "headers": asked
             }
-            session = await _stranger(system)
+            session = await _plain_session(system)
         elif url.user and not onward.user:
             onward = onward.with_user(url.user).with_password(url.password)
         url = onward
     raise WrongAnswerError(f"the server sends requests on more than {MOST_REDIRECTS} times")
 
 
-async def _stranger(system: Any) -> Any:
+async def _plain_session(system: Any) -> Any:
     """Return a session for other hosts, without the user's headers, cookies and passwords."""
-    session = _strangers.get(system)
+    session = _plain_sessions.get(system)
     if session is None or session.closed:
         kept = {
             name: system.client_kwargs[name]
             for name in ("timeout", "trust_env")
             if name in system.client_kwargs
         }
-        session = _strangers[system] = await system.get_client(loop=system.loop, **kept)
+        session = _plain_sessions[system] = await system.get_client(loop=system.loop, **kept)
         weakref.finalize(system, system.close_session, system.loop, session)
     return session
 

@@ -37,7 +37,7 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     Raises
     ------
     InputError
-        When h5py is missing, the file is no MINC2, is damaged, or scales each slice differently.
+        If h5py is missing, the file is no MINC2, is damaged, or scales each slice differently.
     """
     try:
         import h5py

@@ -31,7 +31,7 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
     Raises
     ------
     InputError
-        When nibabel is missing, the file is damaged, rescales its values or has a time axis.
+        If nibabel is missing, the file is damaged, rescales its values or has a time axis.
     """
     try:
         import nibabel

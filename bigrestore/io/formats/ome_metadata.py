@@ -92,7 +92,7 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
     Raises
     ------
     InputError
-        When there is one but it cannot be followed.
+        If there is one but it is damaged.
     """
     body = multiscales_body(attributes)
     images = body.get("multiscales")

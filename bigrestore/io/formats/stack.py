@@ -23,7 +23,7 @@ from bigrestore.io.decoded import Decoded
 from bigrestore.io.levels import Level, OpenedImage
 
 KEPT_OPEN = 2
-"""Files that stay decoded: the one in work and its neighbour."""
+"""Files kept decoded: the current one and its neighbour."""
 
 
 def natural_key(path: InputPath) -> tuple[list[list[tuple[int, int, str]]], str]:
@@ -54,16 +54,16 @@ def open_stack(
     paths : list of Path
         The files.
     source : str
-        What they came from, for messages.
+        Their source, for messages.
     open_file : callable
         Opens one of them.
     ordered : bool
-        Whether their order is meant; otherwise they are put into natural order.
+        Whether to keep their order; otherwise they are put into natural order.
 
     Raises
     ------
     InputError
-        When there is none, or one differs from the first in shape, channels or dtype.
+        If there is none, or one differs from the first in shape, channels or dtype.
     """
     if not paths:
         raise InputError(f"{source} is empty; give at least one section file.")
@@ -88,7 +88,7 @@ def _namer(files: tuple[InputPath, ...]) -> Callable[[InputPath], str]:
     folders = {path.parent for path in files}
     try:
         common = Path(os.path.commonpath(folders))
-    except ValueError:  # absolute and relative paths, which share nothing
+    except ValueError:  # absolute and relative paths share nothing
         return str
     return lambda path: str(path.relative_to(common))
 

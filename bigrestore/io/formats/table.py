@@ -49,14 +49,14 @@ def open_input(
     labels : bool
         Whether it is a mask, which may be of bool or any integer type.
     options : mapping, optional
-        What fsspec needs to reach a URL: keys, endpoints. None: those of the environment.
+        Options of fsspec for a URL: keys, endpoints. None: those of the environment.
 
     Raises
     ------
     InputMissingError
-        When nothing is there.
+        If nothing is there.
     InputError
-        When it cannot be read or is of no supported kind.
+        If it is unreadable or of no supported kind.
     """
     if not isinstance(path_or_glob, str | Path):
         files = [input_path(item, options) for item in path_or_glob]

@@ -29,13 +29,13 @@ from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, lev
 log = logging.getLogger(__name__)
 
 TILE_BUDGET = 64 * 2**20
-"""Bytes of decoded tiles that are kept."""
+"""Bytes of cached tiles."""
 
 STRIP_BUDGET = 512 * 2**20
-"""Bytes of decoded strips that are kept at most; a strip is as wide as the section."""
+"""Most bytes of cached strips; a strip is as wide as the section."""
 
 CACHED_STRIP_ROWS = 4608
-"""Rows of strips that are kept where the budget allows: one block with its halo."""
+"""Rows of cached strips if the budget allows: one block with its halo."""
 
 _UNREADABLE = {3: "a palette", 5: "CMYK colours", 8: "CIELAB colours"}
 

@@ -32,7 +32,7 @@ from bigrestore.io.store.ome_zarr import is_unfinished
 log = logging.getLogger(__name__)
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-"""Files of a store that hold no pixels."""
+"""Metadata files of a store."""
 
 
 @attrs.frozen(eq=False)
@@ -123,7 +123,7 @@ class Node:
     tree : Tree
         Its files.
     path : str
-        Where the node lies in it.
+        If the node lies in it.
     """
 
     place: InputPath
@@ -143,7 +143,7 @@ class Node:
         Raises
         ------
         InputError
-            When its metadata are missing or damaged.
+            If its metadata are missing or damaged.
         """
         try:
             node = open_node(self.tree, self.path)
@@ -210,7 +210,7 @@ def _require_finished_parents(array: Path) -> None:
             return
         try:
             attributes = dict(open_node(LocalTree(parent)).attrs)
-        except DECODE_ERRORS:  # what lies around an array that was named need not be readable
+        except DECODE_ERRORS:  # the folders around a named array need not be readable
             return
         _require_finished(parent, attributes)
 

@@ -25,7 +25,7 @@ DECODE_ERRORS = (
     EOFError,
     BigrestoreError,
 )
-"""What codecs raise on damaged bytes, and zarr on damaged metadata."""
+"""Errors of codecs on damaged bytes, and of zarr on damaged metadata."""
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class Fault:
 
 
 def difference(
-    where: str, corner: tuple[int, int], wanted: NDArray[Any], actual: NDArray[Any]
+    place: str, corner: tuple[int, int], wanted: NDArray[Any], actual: NDArray[Any]
 ) -> Iterator[Fault]:
     """Yield one fault for all differing pixels of a window."""
     differs = ~((wanted == actual) | ((wanted != wanted) & (actual != actual)))
@@ -59,7 +59,7 @@ def difference(
         y, x = corner[0] + first[0], corner[1] + first[1]
         yield Fault(
             "level.disagrees",
-            f"{where} y={y} x={x}",
+            f"{place} y={y} x={x}",
             f"{wanted[first]}, the mean of the level before",
             f"{actual[first]} ({count} values differ from here on)",
         )

@@ -38,10 +38,10 @@ CONFIG: Any = {"write_empty_chunks": True}
 
 
 UNFINISHED: dict[str, Any] = {"bigrestore": {"unfinished": True}}
-"""The root attributes of a store whose level 0 or pyramid is still being written."""
+"""The root attributes of a store with an unfinished level 0 or pyramid."""
 
 _OPENING = threading.Lock()
-"""zarr takes the configuration of an opened array from the process; one opens at a time."""
+"""zarr takes an opened array's configuration from the process, so one opens at a time."""
 
 
 def create_store(path: str | Path, spec: StoreSpec) -> None:
@@ -50,7 +50,7 @@ def create_store(path: str | Path, spec: StoreSpec) -> None:
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     create_group(path, spec, UNFINISHED)
     create_level(path, spec, 0)
@@ -62,7 +62,7 @@ def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] |
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     try:
         zarr.create_group(
@@ -82,7 +82,7 @@ def mark_unfinished(path: str | Path) -> None:
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     _put_attributes(path, UNFINISHED)
 
@@ -104,13 +104,13 @@ def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
 def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool = False) -> ZarrArray:
     """Make the empty array of one level.
 
-    `again` allows a former level: its metadata are rewritten, and its chunks stay until they are. What somebody put
-    beside them stays as well.
+    `again` allows a former level: its metadata are rewritten, and its chunks stay until they are. Foreign files
+    beside them stay as well.
 
     Raises
     ------
     OutputError
-        When the place cannot be written, or a folder of a former level is a link.
+        If the place cannot be written, or a folder of a former level is a link.
     """
     shape = pyramid_shapes(spec)[level]
     sharded = spec.fmt == "0.5"
@@ -156,7 +156,7 @@ def _zarr_format(spec: StoreSpec) -> Literal[2, 3]:
 def _compressor(spec: StoreSpec) -> Any:
     """Return blosc/zstd, with bytes shuffled for wider values, and in 0.5 a checksum of each chunk.
 
-    Without the checksum a flipped bit among zstd's literals decodes into wrong pixels and nobody notices.
+    Without the checksum a flipped bit among zstd's literals silently decodes into wrong pixels.
     """
     if spec.fmt == "0.5":
         shuffle = BloscShuffle.shuffle if spec.dtype.itemsize > 1 else BloscShuffle.noshuffle
@@ -179,7 +179,7 @@ def open_level(path: str | Path, level: int, *, mode: Literal["r", "r+"] = "r+")
     Raises
     ------
     InputError
-        When there is no such level.
+        If there is no such level.
     """
     try:
         with _OPENING, zarr.config.set({f"array.{name}": value for name, value in CONFIG.items()}):
@@ -197,14 +197,14 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
     array : zarr.Array
         From `open_level`.
     z, y0, x0 : int
-        Where the block begins, in pixels of that level; y0 and x0 on the shard lattice.
+        If the block begins, in pixels of that level; y0 and x0 on the shard lattice.
     pixels : ndarray, (h, w) or (h, w, 3)
         Values in the array's dtype.
 
     Raises
     ------
     OutputError
-        When it cannot be written; `DiskFullError` where there is no space left.
+        If it cannot be written; `DiskFullError` if there is no space left.
     """
     height, width = pixels.shape[:2]
     key: list[Any] = [slice(y0, y0 + height), slice(x0, x0 + width)]
@@ -241,7 +241,7 @@ def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x
     Raises
     ------
     OutputError
-        When what was written cannot be read back.
+        If it cannot be read back.
     """
     key: dict[str, Any] = {"c": slice(None), "z": z, "y": slice(y0, y1), "x": slice(x0, x1)}
     try:
@@ -295,7 +295,7 @@ def finish_store(
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     multiscale: dict[str, Any] = {
         "name": "image",

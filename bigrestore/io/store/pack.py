@@ -16,7 +16,7 @@ from pathlib import Path
 from bigrestore.core.files import whole_file
 
 COPY_BYTES = 1 << 22
-"""What is copied at a time."""
+"""Bytes copied at a time."""
 
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -32,12 +32,12 @@ def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = 
     packed : Path
         The zip file, which is made or replaced.
     check : callable, optional
-        Called before each file; what it raises stops the packing and leaves what was there before.
+        Called before each file; an error of it stops the packing and keeps the former file.
 
     Raises
     ------
     OutputError
-        Where it cannot be written; `DiskFullError` where there is no space left.
+        If it cannot be written; `DiskFullError` if there is no space left.
     """
     paths = [Path(folder) / name for folder, _, names in os.walk(store) for name in names]
     names = [path.relative_to(store).as_posix() for path in paths]

@@ -49,7 +49,7 @@ def pyramid_shapes(spec: StoreSpec) -> list[tuple[int, int, int]]:
 def dataset_transforms(spec: StoreSpec, level: int) -> list[dict[str, Any]]:
     """Return the OME-Zarr coordinate transformations of one level: scale, then translation.
 
-    Where the voxel size is unknown the unit is the pixel of level 0.
+    If the voxel size is unknown the unit is the pixel of level 0.
     """
     factors = dict(zip("zyx", pyramid_factors(spec)[level], strict=True))
     sizes = {axis: size or 1.0 for axis, size in zip("zyx", spec.voxel_size_um, strict=True)}
@@ -80,7 +80,7 @@ def scaled_placement(
     -------
     voxel_size_um, translation_um : tuple
         Of the output. Output pixel u lies at input pixel (u + 0.5) / scale - 0.5. Where the voxel size is
-        unknown the translation is in output pixels, and None where it is zero.
+        unknown the translation is in output pixels, and None if zero.
     """
     sizes: list[float | None] = []
     shifts: list[float | None] = []

@@ -36,7 +36,7 @@ Unit = tuple[int, int, int, int, int]
 def build_pyramid(
     path: str | Path, spec: StoreSpec, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write levels 1, 2, ... of a store whose level 0 is complete.
+    """Write levels 1, 2, ... of a store with a finished level 0.
 
     Doing it again gives the same bytes.
 
@@ -45,7 +45,7 @@ def build_pyramid(
     path : str or Path
         The store.
     spec : StoreSpec
-        What `create_store` was given.
+        As given to `create_store`.
     workers : int
         Threads; one shard each at a time.
     progress : callable, optional
@@ -54,7 +54,7 @@ def build_pyramid(
     Raises
     ------
     OutputError
-        When a level cannot be written; `DiskFullError` where there is no space left.
+        If a level cannot be written; `DiskFullError` if there is no space left.
     """
     shapes = pyramid_shapes(spec)
     factors = pyramid_factors(spec)
@@ -116,7 +116,7 @@ def reduced_window(read: WindowReader, shape: tuple[int, int, int], step_z: int,
     shape : tuple of int
         The (z, y, x) shape of the level before.
     step_z : int
-        1, or 2 where z is halved as well.
+        1, or 2 if z is halved as well.
     unit : tuple of int
         The window (z, y0, y1, x0, x1) in pixels of the next level.
 

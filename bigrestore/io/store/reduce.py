@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRIP_BYTES = 32 * 2**20
-"""What one strip of a thumbnail may hold in memory, in bytes of the storage dtype."""
+"""Most bytes of one strip of a thumbnail, in the storage dtype."""
 
 
 def halve(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -31,7 +31,7 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
 
     Notes
     -----
-    Repeating the last row or column makes the block full without changing the mean of what exists, and so
+    Repeating the last row or column completes the block without changing the mean of the existing pixels, so
     the number of terms is always 4 or 8 and the division a shift. With n = 2^k terms, sum s and
     q = floor(s / n), half-to-even rounding is floor((s + n/2 - 1 + (q mod 2)) / n).
     """

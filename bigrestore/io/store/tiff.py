@@ -51,18 +51,18 @@ def write_pyramidal_tiff(
     out_path : str or Path
         The TIFF file; an existing one is replaced when the new one is whole.
     spec : StoreSpec
-        What `create_store` was given.
+        As given to `create_store`.
     provenance : mapping
         JSON-able; kept as the annotation `bigrestore` of the OME-XML.
     workers : int
         Threads that compress tiles.
     check : callable, optional
-        Called before each tile; what it raises ends the writing and leaves no partial file.
+        Called before each tile; an error of it ends the writing and leaves no partial file.
 
     Raises
     ------
     OutputError
-        When the file cannot be written; `DiskFullError` where there is no space left.
+        If the file cannot be written; `DiskFullError` if there is no space left.
     """
     levels = len(pyramid_shapes(spec))
     options: dict[str, Any] = {
@@ -93,7 +93,7 @@ def write_pyramidal_tiff(
 
 
 def _interruptible(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
-    """Yield tiles, looking before each whether the writing is to end."""
+    """Yield tiles, calling `check` before each."""
     for tile in tiles:
         if check is not None:
             check()

@@ -72,14 +72,14 @@ def verify_store(path: str | Path) -> list[Fault]:
     Returns
     -------
     list of Fault
-        Empty where everything is as it should be.
+        Empty if there is none.
 
     Raises
     ------
     InputMissingError
-        When there is nothing.
+        If nothing is there.
     InputError
-        When it is neither an OME-Zarr image nor a TIFF file, or may not be read.
+        If it is neither an OME-Zarr image nor a TIFF file, or may not be read.
     """
     place = Path(path)
     if not place.exists():
@@ -247,16 +247,16 @@ def _name_faults(level: _VerifiedLevel, axes: str) -> Iterator[Fault]:
 
 def _decode_faults(tree: Tree, level: _VerifiedLevel, ours: bool) -> Iterator[Fault]:
     """Yield undecodable shards or chunks, and missing ones of bigrestore."""
-    for selection, where in _stored_files(level):
-        if ours and not tree.exists(where):
+    for selection, location in _stored_files(level):
+        if ours and not tree.exists(location):
             yield Fault(
-                "shard.missing", where, "a file: every block is written, even an empty one", "no file"
+                "shard.missing", location, "a file: every block is written, even an empty one", "no file"
             )
             continue
         try:
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
-            yield Fault("chunk.undecodable", where, "bytes that decode", error_line(err))
+            yield Fault("chunk.undecodable", location, "bytes that decode", error_line(err))
 
 
 def _unit_counts(array: ZarrArray) -> tuple[int, ...]:

@@ -62,8 +62,8 @@ def _tile_faults(index: int, level: Level) -> Iterator[Fault]:
                 try:
                     level.read(z, y0, min(y0 + step_y, height), x0, min(x0 + step_x, width))
                 except DECODE_ERRORS as err:
-                    where = f"level {index} z={z} y={y0} x={x0}"
-                    yield Fault("chunk.undecodable", where, "bytes that decode", error_line(err))
+                    location = f"level {index} z={z} y={y0} x={x0}"
+                    yield Fault("chunk.undecodable", location, "bytes that decode", error_line(err))
 
 
 def _level_faults(index: int, image: OpenedImage) -> Iterator[Fault]:
