@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tests.adaptation.conftest import texture
 
 from bigrestore.errors import InputError, InputMissingError, ModelError, OutputExistsError, UsageError
 from bigrestore.model.nets.checkpoint import load_model, save_model, update_info
@@ -31,6 +30,7 @@ from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import TrainResult
 from bigrestore.training.stages import fidelity
 from bigrestore.training.stages.stage import train_stage
+from tests.adaptation.conftest import texture
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from tests.adaptation.conftest import texture
 
 from bigrestore.errors import InputError, UsageError
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.run.profile.section_profile import sample_section
 from bigrestore.training.adaptation import sections as adapt_sections
 from bigrestore.training.adaptation.sections import choose_blocks, open_slices, read_tissue, spread
+from tests.adaptation.conftest import texture
 
 
 def save(path: Path, pixels: Any) -> Path:

@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from tests.adaptation.conftest import blurred, texture
 
 from bigrestore.core.kernels import gaussian
 from bigrestore.training.adaptation.reading import Reading, noise_after, sharpened
@@ -16,6 +15,7 @@ from bigrestore.training.adaptation.sharpness import MOST_LOST_DB, Judged, judge
 from bigrestore.training.data.images import GreyImage
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.data.windows import area_downscale
+from tests.adaptation.conftest import blurred, texture
 
 WINDOW_PX = 132
 

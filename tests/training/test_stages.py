@@ -163,6 +163,22 @@ def test_a_model_of_another_size_is_not_overwritten(tissue: Path, tmp_path: Path
         train_stage("estimator", tissue, output, OPTIONS)
 
 
+def test_fidelity_of_a_larger_scale_starts_from_a_smaller_one(
+    tissue: Path, fidelity_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "x2.safetensors"
+    options = attrs.evolve(OPTIONS, scale=2, steps=2, start=fidelity_model)
+    assert train_stage("fidelity", tissue, output, options).steps == 2
+    model = load_model(output)
+    assert model.scale == 2
+    assert bool(model.restorer.basis.components.any())
+    records = model.info["training"]
+    assert set(records) == {"estimator", "fidelity"}
+    assert len(records["fidelity"]["earlier"]) == 1
+    with pytest.raises(UsageError, match="nano model for scale 1"):
+        train_stage("prior", tissue, tmp_path / "p.safetensors", options)
+
+
 def test_the_command_trains(tissue: Path, tmp_path: Path) -> None:
     from bigrestore.cli.train import train_app
 

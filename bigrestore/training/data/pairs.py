@@ -16,10 +16,12 @@ from bigrestore.degradation.recipe import draw
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.code import Degradations
+from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data.patches import PatchSource, step_generator, step_rng
 from bigrestore.training.data.tilt import TiltSettings, tilted
 
 HELD_OUT_SEED = 7_654_321
+BASIS_KERNELS = 6000
 KERNEL_SEED = 1_234_567
 
 
@@ -110,6 +112,12 @@ class PairSource:
 def sample_kernels(recipe: Recipe, scale: int, count: int) -> Tensor:
     """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
     return psi_targets(draw(recipe, scale, count, np.random.default_rng(KERNEL_SEED)))["kernel"]
+
+
+def fit_basis(model: Restorer, pairs: PairSource) -> None:
+    """Fit the kernel basis of a model that has none to the kernels of a recipe."""
+    if not bool(model.basis.components.any()):
+        model.basis.fit(sample_kernels(pairs.recipe, model.scale, BASIS_KERNELS))
 
 
 def patch_size(input_px: int, scale: int) -> int:

@@ -26,7 +26,7 @@ from bigrestore.model.nets.reading.estimator import GREYS, JUDGED, SEEN, Estimat
 from bigrestore.model.nets.reading.kernel_family import widths
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.training.data.pairs import Pairs, PairSource, sample_kernels
+from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.data.seen import Truth, turned, with_contrast
 from bigrestore.training.stages.losses import kernel_l1
@@ -45,7 +45,6 @@ COUNTS = (1, 2, 4, 6)
 """How many windows of a set are judged together, each as often."""
 CHOICE_STREAM = 3
 HELD_OUT = 96
-BASIS_KERNELS = 6000
 TRANSFER_PX = 32
 SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `estimator.SCALARS`: noise and JPEG steer the network most."""
@@ -74,8 +73,7 @@ class EstimatorStage:
 
     def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = BATCH) -> None:
         self.model, self.pairs, self.batch = model, pairs, batch
-        if not bool(model.basis.components.any()):
-            model.basis.fit(sample_kernels(pairs.recipe, model.scale, BASIS_KERNELS))
+        fit_basis(model, pairs)
         self.sets = max(1, batch // TOGETHER)
         size = KERNEL_PX[1]
         device = pairs.device

@@ -26,7 +26,7 @@ from bigrestore.model.nets.guards import low_frequency_lock
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_masks
-from bigrestore.training.data.pairs import Pairs, PairSource
+from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import charbonnier, fft_amplitude_l1, nyquist_penalty, psnr, pyramid_l1
@@ -77,6 +77,7 @@ class FidelityStage:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.pairs, self.seed, self.batch, self.dtype = model, pairs, seed, batch, dtype
+        fit_basis(model, pairs)
         model.estimator.requires_grad_(False)
 
     def modules(self) -> nn.Module:

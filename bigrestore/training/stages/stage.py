@@ -21,6 +21,7 @@ import torch
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import UsageError, out_of_memory
 from bigrestore.model.nets.checkpoint import load_model, read_checkpoint, update_info
+from bigrestore.model.nets.grow import grow_restorer
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.prior.grow import take_over
 from bigrestore.model.nets.restorer import Restorer
@@ -132,7 +133,14 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
         torch.manual_seed(options.seed)
         return Restorer(get_preset(options.preset), options.scale), {}
     loaded = load_model(start)
-    if loaded.info["preset"] != options.preset or loaded.scale != options.scale:
+    same_preset = loaded.info["preset"] == options.preset
+    if name == "fidelity" and options.start and same_preset and loaded.scale < options.scale:
+        log.info("%s is for scale %d and is grown to scale %d", start, loaded.scale, options.scale)
+        kept = {
+            stage: record for stage, record in loaded.info["training"].items() if stage in ("estimator", name)
+        }
+        return grow_restorer(loaded.restorer, options.scale).train(), {"training": kept}
+    if not same_preset or loaded.scale != options.scale:
         raise UsageError(
             f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
             f"{options.scale}; say so by --preset and --scale, or choose another output"
