@@ -76,7 +76,7 @@ def retry_transient(
     what : str
         Name in the log.
     stopping : callable
-        Polled while waiting; if it is true, there is no further wait.
+        Polled while waiting; once it is true, the next try is the last.
 
     Returns
     -------

@@ -79,7 +79,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
     dtype = accepted_dtype(stored, str(path), labels=labels)
     sections, channels = _page_table(path, main, dtype)
     for level in levels:
-        _require_sane_segments(path, level.keyframe, file, labels)
+        _require_bounded_segments(path, level.keyframe, file, labels)
     size, start = stated_voxel_size(file, page), stated_translation(file)
     cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
@@ -121,7 +121,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
     )
 
 
-def _require_sane_segments(
+def _require_bounded_segments(
     path: InputPath, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool
 ) -> None:
     """Refuse a page with tiles or strips too large for the memory, before one is decoded."""
