@@ -36,14 +36,14 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
 
     configure_logging(verbose=asked.verbose, quiet=False)
     settings = RunSettings.resolve(given, None)
-    from bigrestore.io.access.range_check import check_range
+    from bigrestore.io.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.model.registry import create_method
     from bigrestore.run.profile.section_profile import profile_windows, sample_section
     from bigrestore.run.profile.words import sentence
 
     section = open_section(asked.input, level=settings.level, input_range=settings.input_range)
-    check_range(section, settings.input_range)
+    check_range_used(section, settings.input_range)
     if asked.z >= section.depth:
         raise UsageError(
             f"--z is {asked.z}, but {asked.input} has {section.depth} section(s); choose one below that."

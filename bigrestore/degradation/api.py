@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
-from bigrestore.core.given import Given
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
+from bigrestore.degradation.given import Given
 from bigrestore.degradation.pairs import Pair, write_pairs
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
@@ -86,7 +86,7 @@ def degrade(
     OutputError
         If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
-    from bigrestore.io.access.range_check import check_range
+    from bigrestore.io.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
@@ -95,7 +95,7 @@ def degrade(
     given.kernel(resolved.scale)  # refused here, before anything is opened
     recipe = resolved.recipe if isinstance(resolved.recipe, Recipe) else Recipe.load(resolved.recipe)
     section = open_section(input, level=resolved.level, input_range=resolved.input_range)
-    check_range(section, resolved.input_range)
+    check_range_used(section, resolved.input_range)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
     folder = Path(outdir)

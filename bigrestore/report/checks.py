@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.errors import UsageError
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
@@ -55,7 +55,7 @@ def open_images(
         input_range=settings.input_range,
         storage_options=settings.storage_options,
     )
-    check_range(main, settings.input_range)
+    check_range_used(main, settings.input_range)
     others: list[Section | None] = []
     for path, asked, flag in (
         (before, settings.before_range, "--before-range"),
@@ -67,9 +67,9 @@ def open_images(
         other = open_section(path, input_range=asked, storage_options=settings.storage_options)
         if asked is None and other.dtype == main.dtype:
             other = attrs.evolve(other, value_range=main.value_range)
-            check_range(other, settings.input_range, flag)
+            check_range_used(other, settings.input_range, flag)
         else:
-            check_range(other, asked, flag)
+            check_range_used(other, asked, flag)
         _check_value_ranges(main, other, stated=asked is not None, flag=flag)
         others.append(other)
     return main, others[0], others[1]

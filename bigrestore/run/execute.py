@@ -18,7 +18,7 @@ import attrs
 from bigrestore.core.geometry import Block
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.model.method import Method
 from bigrestore.run.finalize import UNFINISHED, finalize, note_run
 from bigrestore.run.output.owned import remove_named
@@ -118,7 +118,7 @@ def execute(
                 destination=destination,
                 sinks=sinks,
             )
-            check_range(ready.section, settings.input_range)
+            check_range_used(ready.section, settings.input_range)
             held.enter_context(take(ready))
             other_input = ready.resuming and require_input_of(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)

@@ -30,7 +30,7 @@ def pixels(side: int = 200) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def behaviour(monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    monkeypatch.setattr(remote_requests, "WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(remote_requests, "REQUEST_WAITS_SECONDS", (0.01, 0.01))
     return Behaviour()
 
 
@@ -123,7 +123,7 @@ def test_a_server_without_ranges_sends_each_file_once(
     np.testing.assert_array_equal(section.read(0, 10, 30, 100, 140), big[10:30, 100:140] // 2)
 
 
-def test_a_large_file_of_a_server_without_ranges_is_named_with_the_way_out(
+def test_a_large_file_of_a_server_without_ranges_is_named_with_the_remedy(
     tmp_path: Path, server: str, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     behaviour.ranges = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import read_sealed, write_sealed
-from bigrestore.io.access.versions import UNREADABLE, joined, noting_reads
+from bigrestore.io.access.versions import UNREADABLE, joined, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
 from bigrestore.run.profile.section_profile import Profile, describe, profile_section, sample_section
@@ -74,7 +74,7 @@ class Profiles:
             return Profile.from_json(stored)
         started = time.perf_counter()
         version = section_version(self._section, z)
-        with noting_reads() as reads:
+        with recording_reads() as reads:
             profile = profile_section(self._section, z, self._method)
         if any(read.pixels == UNREADABLE for read in reads):
             version = ""  # of a section with holes; once they are mended its profile stays nevertheless
@@ -105,7 +105,7 @@ def profile_differs(section: Section, z: int, method: Method, stored: dict[str, 
     made_of = {name: stored.get(name, "") for name in (VERSION, PIXELS)}
     if not made_of[VERSION] or made_of[VERSION] == section_version(section, z, fresh=True):
         return False
-    with noting_reads() as reads:
+    with recording_reads() as reads:
         sample_section(section, z)
     if joined(read.pixels for read in reads) == made_of[PIXELS]:
         return False
