@@ -20,6 +20,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in luma, ITU-R BT.601."""
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+GreyBytes = NDArray[np.uint8]
 
 
 def to_unit(pixels: NDArray[Any], value_range: tuple[float, float]) -> Floats:

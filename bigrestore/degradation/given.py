@@ -12,11 +12,11 @@ from bigrestore.core.stated_blur import blur_kernel
 from bigrestore.degradation.degradation import Degradation, Noise, SecondPass, Storage
 from bigrestore.degradation.recipe import SECOND_KERNEL_SIZE
 from bigrestore.settings.checks import check_blur, check_noise
-from bigrestore.settings.values import Blur, to_blur, to_plain
+from bigrestore.settings.values import StatedBlur, to_blur, to_plain
 
 
 @lru_cache(maxsize=4)
-def _widest_kernel(blur: Blur, scale: int) -> Kernel:
+def _widest_kernel(blur: StatedBlur, scale: int) -> Kernel:
     """Return the kernel of a blur, refusing one too wide for the kernel's square."""
     side = kernel_size(scale)
     reason = f"the kernel of {side} x {side} output pixels holds at most"
@@ -40,7 +40,7 @@ class Given:
         One sentence with the flag, its value and what it takes.
     """
 
-    blur: Blur | None = attrs.field(default=None, converter=to_blur, validator=check_blur)
+    blur: StatedBlur | None = attrs.field(default=None, converter=to_blur, validator=check_blur)
     noise: float | None = attrs.field(default=None, converter=to_plain, validator=check_noise)
 
     def kernel(self, scale: int) -> Kernel | None:

@@ -29,7 +29,7 @@ from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
-from bigrestore.settings.values import Blur
+from bigrestore.settings.values import StatedBlur
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +326,7 @@ def load_network(
     seed: int,
     lock: bool,
     kernel: Path | None,
-    blur: Blur | None = None,
+    blur: StatedBlur | None = None,
     noise: float | None = None,
 ) -> NetworkMethod:
     """Load a model by name or path and make it a method.

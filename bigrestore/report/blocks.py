@@ -25,13 +25,13 @@ import attrs
 from bigrestore.core.files import write_json
 from bigrestore.core.geometry import Block, Box, Grid
 from bigrestore.errors import OutputError, output_error
-from bigrestore.report.images import Source, tissue_seen
+from bigrestore.report.images import ImageToScore, tissue_seen
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import source_box
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, to_columns
-from bigrestore.report.table.grid import Place, TileGrid, bounding_box, draw_sample, strips
-from bigrestore.report.table.tiles import Pixels, Row, Strip, column_names, missing_rows
+from bigrestore.report.table.grid import ScoreTile, TileGrid, bounding_box, draw_sample, strips
+from bigrestore.report.table.tiles import Pixels, Strip, TileRow, column_names, missing_rows
 from bigrestore.run.sinks import BlockSink
 from bigrestore.run.tile.block import BlockWork
 
@@ -99,7 +99,7 @@ class _Open:
     """A block with strips at work."""
 
     name: str
-    futures: dict[Future[list[Row]], tuple[str, list[Place]]]
+    futures: dict[Future[list[TileRow]], tuple[str, list[ScoreTile]]]
     left: int
 
 
@@ -135,7 +135,7 @@ class RunScores(BlockSink):
         pool: ScorePool,
         folder: Path,
         digest: str,
-        source: Source,
+        source: ImageToScore,
         *,
         blocks_at_once: int,
         waits: bool,
@@ -147,7 +147,7 @@ class RunScores(BlockSink):
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._open = 0
-        self._samples: dict[tuple[str, int], frozenset[Place]] = {}
+        self._samples: dict[tuple[str, int], frozenset[ScoreTile]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -193,7 +193,9 @@ class RunScores(BlockSink):
         """End the threads and processes."""
         self.pool.close()
 
-    def wanted(self, kind: str, z: int, background: tuple[float | None, float]) -> frozenset[Place] | None:
+    def wanted(
+        self, kind: str, z: int, background: tuple[float | None, float]
+    ) -> frozenset[ScoreTile] | None:
         """Return the sampled tiles of section z, None for all.
 
         Every section has an equal part of the sample, or every so-manyth has one tile; within a section it is
@@ -233,7 +235,7 @@ class RunScores(BlockSink):
 
     def _queue(self, work: BlockWork) -> None:
         """Cut a block into strips and hand them over; in a thread of the pool, because a sample needs a look first."""
-        futures: dict[Future[list[Row]], tuple[str, list[Place]]] = {}
+        futures: dict[Future[list[TileRow]], tuple[str, list[ScoreTile]]] = {}
         try:
             for kind, strip in self._strips(work):
                 futures[self.pool.submit(strip)] = kind, strip.places
@@ -276,7 +278,7 @@ class RunScores(BlockSink):
 
     def _within(
         self, kind: str, block: Block, box: Box, background: tuple[float | None, float]
-    ) -> list[Place]:
+    ) -> list[ScoreTile]:
         grid = self.plan.grid if kind == "rows" else self.plan.native
         assert grid is not None
         wanted = self.wanted(kind, block.z, background)
@@ -293,7 +295,7 @@ class RunScores(BlockSink):
     def _finish(self, opened: _Open) -> None:
         """Keep the rows of a block; missing ones are scored at the end."""
         try:
-            rows_by_kind: dict[str, list[Row]] = {"rows": [], "native": []}
+            rows_by_kind: dict[str, list[TileRow]] = {"rows": [], "native": []}
             for future, (kind, _) in opened.futures.items():
                 if future.cancelled():
                     return
@@ -314,7 +316,7 @@ class RunScores(BlockSink):
                 self._open -= 1
                 self._idle.notify_all()
 
-    def rows_of(self, future: Future[list[Row]], kind: str, places: list[Place]) -> list[Row]:
+    def rows_of(self, future: Future[list[TileRow]], kind: str, places: list[ScoreTile]) -> list[TileRow]:
         """Return the rows of a strip; for a failed one, rows that say so, with a note of the reason."""
         error = future.exception()
         if error is None:

@@ -170,7 +170,7 @@ def made_of(section: Section) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
-def check_score_tile(image: Section, settings: ScoreSettings) -> None:
+def check_tile_fits(image: Section, settings: ScoreSettings) -> None:
     """Refuse a tile larger than the image, and warn about an unusual size.
 
     Raises

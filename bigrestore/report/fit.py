@@ -13,7 +13,7 @@ from bigrestore.core.geometry import Box
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import open_section
-from bigrestore.report.images import Source
+from bigrestore.report.images import ImageToScore
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, load_niqe_model, save_niqe_model
 from bigrestore.report.metrics.validity import TILE_PX, tissue_share, why_invalid
@@ -101,7 +101,7 @@ def _tissue_tiles(
     for name in images:
         section = open_section(name, input_range=input_range)
         check_range_used(section, input_range)
-        source = Source(section)
+        source = ImageToScore(section)
         side = min(tile_px, section.height, section.width)
         grid = TileGrid(0, section.depth, Box(0, section.height, 0, section.width), side)
         used = 0

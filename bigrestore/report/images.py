@@ -16,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.pixels import GreyBytes, luma, to_unit
 from bigrestore.io.section import Section
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import enlarged_box, source_box
 from bigrestore.report.pool import ScorePool
-from bigrestore.report.table.grid import Place, bounding_box, strips
-from bigrestore.report.table.tiles import Pixels, Row, Strip
+from bigrestore.report.table.grid import ScoreTile, bounding_box, strips
+from bigrestore.report.table.tiles import Pixels, Strip, TileRow
 
-Grey = NDArray[np.uint8]
 Background = Callable[[int], "tuple[float | None, float]"]
 
-THUMBNAIL_PX = 1200
+REPORT_THUMBNAIL_PX = 1200
 """Longest side of the picture that the heat maps are laid over."""
 
 STRIPS_AHEAD = 2
@@ -35,7 +34,7 @@ STRIPS_AHEAD = 2
 
 
 @attrs.frozen(eq=False)
-class Source:
+class ImageToScore:
     """An image and the place of its first pixel.
 
     Attributes
@@ -78,13 +77,13 @@ class Images:
         Side of a score tile.
     """
 
-    image: Source
-    before: Source | None = None
-    reference: Source | None = None
+    image: ImageToScore
+    before: ImageToScore | None = None
+    reference: ImageToScore | None = None
     scale: int = 1
     tile_px: int = 480
 
-    def strip(self, places: list[Place], background: tuple[float | None, float]) -> Strip:
+    def strip(self, places: list[ScoreTile], background: tuple[float | None, float]) -> Strip:
         """Read the pixels of a strip."""
         z, box = places[0].z, bounding_box(places)
         return Strip(
@@ -100,7 +99,7 @@ class Images:
 
     def picture(
         self, z: int, y: int, x: int, height: int, width: int
-    ) -> tuple[Grey | None, Grey, Grey | None]:
+    ) -> tuple[GreyBytes | None, GreyBytes, GreyBytes | None]:
         """Return a tile of all three images as 8-bit grey on the output grid."""
         box = Box(y, y + height, x, x + width)
         before = reference = None
@@ -111,7 +110,7 @@ class Images:
             reference = _bytes(self.reference.pixels(z, box).grey())
         return before, _bytes(self.image.pixels(z, box).grey()), reference
 
-    def thumbnails(self, z: int) -> tuple[dict[str, Grey], float]:
+    def thumbnails(self, z: int) -> tuple[dict[str, GreyBytes], float]:
         """Return small pictures of a section on one grid, and the output pixels per pixel of them."""
         grey, px = _small(self.image, z)
         pictures = {"image": _bytes(grey)}
@@ -128,7 +127,7 @@ class Images:
                 pictures[name] = _bytes(other[np.ix_(*index)])
         return pictures, px
 
-    def _before(self, source: Source, z: int, box: Box) -> Pixels:
+    def _before(self, source: ImageToScore, z: int, box: Box) -> Pixels:
         """Read the input behind an output box; a region's borders are not the section's."""
         wanted = source_box(box, self.scale, source.box.y1, source.box.x1)
         return source.pixels(z, wanted)
@@ -136,10 +135,10 @@ class Images:
 
 def score_places(
     images: Images,
-    places: Sequence[Place],
+    places: Sequence[ScoreTile],
     background: Background,
     pool: ScorePool,
-    taken: Callable[[list[Place], Future[list[Row]]], None],
+    taken: Callable[[list[ScoreTile], Future[list[TileRow]]], None],
 ) -> None:
     """Score tiles read from the images, in order; reading stays a little ahead of scoring.
 
@@ -157,11 +156,11 @@ def score_places(
         Called in this thread with each strip's tiles and its finished future, in order.
     """
 
-    def submitted() -> Iterator[tuple[list[Place], Future[list[Row]]]]:
+    def submitted() -> Iterator[tuple[list[ScoreTile], Future[list[TileRow]]]]:
         for group in strips(places):
             yield group, pool.submit(images.strip(group, background(group[0].z)))
 
-    waiting: list[tuple[list[Place], Future[list[Row]]]] = []
+    waiting: list[tuple[list[ScoreTile], Future[list[TileRow]]]] = []
     for item in submitted():
         waiting.append(item)
         if len(waiting) > STRIPS_AHEAD * pool.workers:
@@ -171,7 +170,8 @@ def score_places(
 
 
 def _take(
-    item: tuple[list[Place], Future[list[Row]]], taken: Callable[[list[Place], Future[list[Row]]], None]
+    item: tuple[list[ScoreTile], Future[list[TileRow]]],
+    taken: Callable[[list[ScoreTile], Future[list[TileRow]]], None],
 ) -> None:
     places, future = item
     future.exception()  # waits; whoever takes it decides what an error means
@@ -179,7 +179,11 @@ def _take(
 
 
 def tissue_seen(
-    source: Source, places: Iterable[Place], background: tuple[float | None, float], scale: int, z: int
+    source: ImageToScore,
+    places: Iterable[ScoreTile],
+    background: tuple[float | None, float],
+    scale: int,
+    z: int,
 ) -> NDArray[np.float64]:
     """Return the share of tissue in each tile of section z, 0..1, from a small picture of the input."""
     grey, px = _small(source, z)
@@ -204,13 +208,13 @@ def tissue_seen(
     return np.array(shares, np.float64)
 
 
-def _small(source: Source, z: int) -> tuple[NDArray[np.float32], float]:
+def _small(source: ImageToScore, z: int) -> tuple[NDArray[np.float32], float]:
     """Return a small grey picture of a section, 0..1, and the pixels of the image per pixel of it."""
-    values, px = source.section.lowres(z - source.first[0], THUMBNAIL_PX)
+    values, px = source.section.lowres(z - source.first[0], REPORT_THUMBNAIL_PX)
     unit = to_unit(values, source.section.value_range)
     return (luma(unit) if unit.ndim == 3 else unit), px
 
 
-def _bytes(grey: NDArray[Any]) -> Grey:
-    levels: Grey = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+def _bytes(grey: NDArray[Any]) -> GreyBytes:
+    levels: GreyBytes = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
     return levels

@@ -22,21 +22,21 @@ from bigrestore.report.checks import (
     ImagePaths,
     check_placement,
     check_reference,
-    check_score_tile,
+    check_tile_fits,
     find_scale,
     open_images,
     provenance_of,
     refuse_degraded_reference,
 )
 from bigrestore.report.folder import settle_folder
-from bigrestore.report.images import Images, Source, score_places, tissue_seen
+from bigrestore.report.images import Images, ImageToScore, score_places, tissue_seen
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
 from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
-from bigrestore.report.table.grid import Place, TileGrid, draw_sample
-from bigrestore.report.table.tiles import EngineSpec, Row, column_names
+from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
+from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
 from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
 from bigrestore.run.stop import StopFlag, listen
@@ -170,11 +170,11 @@ def _comparable_images(
         check_reference(main, truth)
         if not settings.any_placement:
             check_placement(main, truth, 1)
-    check_score_tile(main, settings)
+    check_tile_fits(main, settings)
     if truth is not None:
         refuse_degraded_reference(main, former, truth)
-    sources = [None if section is None else Source(section) for section in (former, truth)]
-    return Images(Source(main), sources[0], sources[1], scale, settings.tile_size)
+    sources = [None if section is None else ImageToScore(section) for section in (former, truth)]
+    return Images(ImageToScore(main), sources[0], sources[1], scale, settings.tile_size)
 
 
 def _settled_folder(
@@ -253,7 +253,7 @@ class _Scoring:
         places = self._places(images, grid)
         done = 0
 
-        def taken(group: list[Place], future: Future[list[Row]]) -> None:
+        def taken(group: list[ScoreTile], future: Future[list[TileRow]]) -> None:
             nonlocal done
             self._flag.raise_if_set("no report was written, start it again")
             extend(columns, to_columns(future.result(), names))
@@ -267,7 +267,7 @@ class _Scoring:
             self._progress.close()
         return columns
 
-    def _places(self, images: Images, grid: TileGrid) -> list[Place]:
+    def _places(self, images: Images, grid: TileGrid) -> list[ScoreTile]:
         """Return the tiles: all of them, or a sample stratified over sections and tissue."""
         settings = self._settings
         places = [place for z in range(grid.z0, grid.z1) for place in grid.places(z)]

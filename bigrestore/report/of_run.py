@@ -21,12 +21,12 @@ from bigrestore.core.geometry import Box
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
 from bigrestore.io.section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
-from bigrestore.report.images import Images, Source, score_places
+from bigrestore.report.images import Images, ImageToScore, score_places
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, to_columns, to_table
 from bigrestore.report.state import note_report, report_result
-from bigrestore.report.table.grid import Place
-from bigrestore.report.table.tiles import FAILED, Row, missing_rows
+from bigrestore.report.table.grid import ScoreTile
+from bigrestore.report.table.tiles import FAILED, TileRow, missing_rows
 from bigrestore.run.output.owned import REPORT
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.profile.words import reading
@@ -67,7 +67,7 @@ class RunReport(RunScores):
         blocks_at_once: int,
         waits: bool,
     ) -> None:
-        self._source = Source(job.section)
+        self._source = ImageToScore(job.section)
         folder = ready.journal.root / "scores"
         super().__init__(plan, pool, folder, digest, self._source, blocks_at_once=blocks_at_once, waits=waits)
         self._ready, self._job, self._grid = ready, job, ready.plan.grid
@@ -120,7 +120,7 @@ class RunReport(RunScores):
         path = store if store.exists() else self._ready.output  # a TIFF's store is removed at the end
         image = open_section(path, input_range=self._job.section.value_range)
         first = (region.z0, region.box.y0, region.box.x0)
-        return Images(Source(image, first), self._source, None, int(self._grid.scale))
+        return Images(ImageToScore(image, first), self._source, None, int(self._grid.scale))
 
     def write(self, folder: Path, progress: Progress, flag: StopFlag) -> dict[str, Any]:
         """Score the missing tiles and write the report; return its summary.
@@ -173,7 +173,7 @@ class RunReport(RunScores):
                 self.keep(LATE, late)
         return columns["rows"], columns.get("native")
 
-    def _settle(self, kind: str, columns: Columns) -> list[Place]:
+    def _settle(self, kind: str, columns: Columns) -> list[ScoreTile]:
         """Drop unwanted rows, add those of failed blocks; return the missing tiles."""
         plan = self.plan
         grid = plan.grid if kind == "rows" else plan.native
@@ -209,7 +209,7 @@ class RunReport(RunScores):
     def _score_late(
         self,
         kind: str,
-        places: list[Place],
+        places: list[ScoreTile],
         columns: tuple[Columns, Columns],
         progress: Progress,
         flag: StopFlag,
@@ -218,7 +218,7 @@ class RunReport(RunScores):
         images = self._images if kind == "rows" else Images(self._source)
         names = self.names(kind)
 
-        def taken(group: list[Place], future: Future[list[Row]]) -> None:
+        def taken(group: list[ScoreTile], future: Future[list[TileRow]]) -> None:
             flag.raise_if_set(REPORT_UNFINISHED)
             rows = to_columns(self.rows_of(future, kind, group), names)
             extend(columns[0], rows)
@@ -332,7 +332,7 @@ def _root_ratio(square: float, over: float) -> float:
     return math.sqrt(square / over) if over > 0 else math.nan
 
 
-def _output_box(place: Place, scale: int) -> Box:
+def _output_box(place: ScoreTile, scale: int) -> Box:
     """Return the output pixels of a tile of the input's grid."""
     box = place.box
     return Box(box.y0 * scale, box.y1 * scale, box.x0 * scale, box.x1 * scale)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from bigrestore.errors import BigrestoreError
-from bigrestore.report.table.tiles import EngineSpec, Row, Strip, score_strip
+from bigrestore.report.table.tiles import EngineSpec, Strip, TileRow, score_strip
 from bigrestore.run.children import python_command, python_environment
 
 THREAD_NAME = "bigrestore-score"
@@ -47,7 +47,7 @@ class ScorePool:
         self._lock = threading.Lock()
         self._remotes: list[_Remote] = []
 
-    def submit(self, strip: Strip) -> Future[list[Row]]:
+    def submit(self, strip: Strip) -> Future[list[TileRow]]:
         """Queue a strip; the future gives its rows, or raises the engine's error."""
         return self._threads.submit(self._score, strip)
 
@@ -63,7 +63,7 @@ class ScorePool:
         for remote in self._remotes:
             remote.close()
 
-    def _score(self, strip: Strip) -> list[Row]:
+    def _score(self, strip: Strip) -> list[TileRow]:
         if not self._processes:
             return score_strip(strip, self.engine)
         remote: _Remote | None = getattr(self._local, "remote", None)
@@ -91,7 +91,7 @@ class _Remote:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def score(self, strip: Strip) -> list[Row]:
+    def score(self, strip: Strip) -> list[TileRow]:
         """Have a strip scored."""
         assert self._process.stdout is not None
         try:
@@ -105,7 +105,7 @@ class _Remote:
             ) from error
         if isinstance(answer, Exception):
             raise answer
-        rows: list[Row] = answer
+        rows: list[TileRow] = answer
         return rows
 
     def end(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bigrestore.report.table.tiles import PLACE, Row
+from bigrestore.report.table.tiles import PLACE, TileRow
 from bigrestore.run.profile.words import of_sections
 
 Columns = dict[str, list[Any]]
@@ -16,7 +16,7 @@ Columns = dict[str, list[Any]]
 REASON_COLUMNS = ("reason", "reason_before")
 
 
-def to_columns(rows: Iterable[Row], names: Sequence[str]) -> Columns:
+def to_columns(rows: Iterable[TileRow], names: Sequence[str]) -> Columns:
     """Turn rows into columns."""
     columns: Columns = {name: [] for name in names}
     for row in rows:

@@ -4,7 +4,7 @@ A field carries type, default, help, panel, metavar, converter and check. From i
 line (`bigrestore.cli.from_settings`), the name in a TOML file, and the keyword of Python. To add an option to
 `restore`, add one field to `RunSettings` and one line to `RunKeywords`, its type as Python gives it.
 
-This package imports neither torch, numpy, zarr nor dask, so that `--help` answers at once.
+This package imports neither torch, numpy, zarr nor dask, to keep `--help` fast.
 """
 
 from __future__ import annotations

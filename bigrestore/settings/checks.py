@@ -57,7 +57,7 @@ def one_of(choices: tuple[Any, ...]) -> FieldCheck:
 
 
 def whole_number(smallest: int, largest: int, unit: str = "", *, optional: bool = True) -> FieldCheck:
-    """Return a check that takes whole numbers of a range, and None if optional."""
+    """Return a check for whole numbers of a range, or None if optional."""
     counted = f" of {unit}" if unit else ""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -85,7 +85,7 @@ def yes_or_no(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 
 
 def text(takes: str, *, optional: bool = False) -> FieldCheck:
-    """Return a check that takes words, and None if optional."""
+    """Return a check for words, or None if optional."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value is None and optional:

@@ -23,7 +23,7 @@ from bigrestore.settings.reading import Settings
 from bigrestore.settings.values import (
     PROGRESS,
     SCALES,
-    Blur,
+    StatedBlur,
     ValueRange,
     to_blur,
     to_path_text,
@@ -74,7 +74,7 @@ class DegradeSettings(Settings):
         validator=check_recipe,
         metadata=option("default, bigbrain, optics, or a TOML file."),
     )
-    blur: Blur | None = attrs.field(
+    blur: StatedBlur | None = attrs.field(
         default=None,
         converter=to_blur,
         validator=check_blur,

@@ -55,8 +55,8 @@ from bigrestore.settings.values import (
     PRECISIONS,
     PROGRESS,
     SCALES,
-    Blur,
     Roi,
+    StatedBlur,
     ValueRange,
     VoxelSize,
     parse_shard,
@@ -123,7 +123,7 @@ class RunSettings(Settings):
         validator=text("a file", optional=True),
         metadata=option("Known blur kernel (.npy or text); else estimated.", panel=HOW, reads=Path),
     )
-    blur: Blur | None = attrs.field(
+    blur: StatedBlur | None = attrs.field(
         default=None,
         converter=to_blur,
         validator=check_blur,
@@ -387,7 +387,7 @@ class RunSettings(Settings):
         return None if self.shard is None else parse_shard(self.shard)
 
     def pixel_facts(self) -> dict[str, Any]:
-        """Return the settings that change pixels, JSON-able, for fingerprint and provenance."""
+        """Return the settings affecting pixels, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"realness", "realness_map"}  # the method says what its realness came to
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}

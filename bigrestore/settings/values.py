@@ -39,7 +39,7 @@ PixelRange = tuple[int, int]
 
 Roi = tuple[PixelRange | None, PixelRange, PixelRange]
 ValueRange = tuple[float, float] | Literal["full"]
-Blur = tuple[float, float, float]
+StatedBlur = tuple[float, float, float]
 """Sigma along a direction and across it in input pixels, and the direction in degrees from +x towards +y."""
 
 LARGEST_NUMBER = 1e300
@@ -50,7 +50,7 @@ NamesInput = str | Sequence[str]
 """Names in a list, or in one text with commas."""
 
 BlurInput = float | str | Sequence[float]
-"""One sigma, a `Blur`, or either as text with commas."""
+"""One sigma, a `StatedBlur`, or either as text with commas."""
 
 VoxelSizeInput = float | str | Sequence[float | None]
 """Micrometres: one for y and x, (y, x), (z, y, x), or text with commas."""
@@ -221,7 +221,7 @@ def to_blur(value: BlurInput | None) -> object:
     return value if blur is None else blur
 
 
-def blur_of(value: object) -> Blur | None:
+def blur_of(value: object) -> StatedBlur | None:
     """Return a blur as two sigmas and an angle; None if the value is no blur."""
     if isinstance(value, str):
         try:

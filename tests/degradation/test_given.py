@@ -31,10 +31,10 @@ from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.model.nets.redegrade import redegrade
-from bigrestore.settings.values import Blur
+from bigrestore.settings.values import StatedBlur
 
 
-def made(blur: Blur | float, scale: int) -> np.ndarray:
+def made(blur: StatedBlur | float, scale: int) -> np.ndarray:
     full = blur if isinstance(blur, tuple) else (blur, blur, 0.0)
     return blur_kernel(full, scale, kernel_size(scale) / 6, "the kernel holds at most")
 

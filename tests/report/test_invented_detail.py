@@ -14,7 +14,7 @@ from bigrestore.core.geometry import Box
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.report.metrics.detail import invented_share
 from bigrestore.report.metrics.enlarge import enlarge, enlarged_box, source_box
-from bigrestore.report.metrics.measures import noise_sigma
+from bigrestore.report.metrics.measures import tile_noise_sigma
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_added_cells_count_and_more_of_them_count_more(tile: np.ndarray) -> None
 
 def test_noise_does_not_hide_added_cells(tile: np.ndarray) -> None:
     rough = noisy(tile, 2)
-    found = invented_share(with_cells(rough, 100), rough, noise_sigma(rough.astype(np.float64)))
+    found = invented_share(with_cells(rough, 100), rough, tile_noise_sigma(rough.astype(np.float64)))
     assert found > 0.5 * invented_share(with_cells(tile, 100), tile, 0.0)
 
 

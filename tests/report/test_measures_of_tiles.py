@@ -10,11 +10,11 @@ from skimage import data
 
 from bigrestore.report.metrics.measures import (
     PLAIN,
-    noise_sigma,
     plain_measures,
     shading,
     stripes,
     tenengrad,
+    tile_noise_sigma,
 )
 
 
@@ -54,7 +54,7 @@ def test_white_noise_has_its_sigma_also_beside_edges(sigma: float) -> None:
     scene = np.full((480, 480), 0.4)
     scene[:, 240:] = 0.8
     scene[100:140] = 0.1
-    found = noise_sigma(scene + rng.normal(0, sigma / 255, scene.shape))
+    found = tile_noise_sigma(scene + rng.normal(0, sigma / 255, scene.shape))
     assert found * 255 == pytest.approx(sigma, rel=0.05)
 
 

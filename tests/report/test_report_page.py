@@ -18,15 +18,15 @@ from PIL import Image
 from report_material import make_report
 
 from bigrestore.report.page import build_page
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.embed import quantised, safe_json
 from bigrestore.report.page.encoding import LOSSLESS, encode_webp, encode_within
 from bigrestore.report.page.figures.axes import round_ticks, tick_text
 from bigrestore.report.page.figures.colours import DIVERGING, SEQUENTIAL, paint
-from bigrestore.report.page.figures.heatmaps import Grid, heatmaps
+from bigrestore.report.page.figures.heatmaps import MapGrid, heatmaps
 from bigrestore.report.page.figures.histograms import edges_of, histograms, shares
 from bigrestore.report.page.figures.pictures import choose
 from bigrestore.report.page.markup import decimals_for, number, percent, signed
-from bigrestore.report.page.material import Material
 from bigrestore.report.table.statistics import summarise
 from bigrestore.report.table.tables import plain
 from bigrestore.report.table.write import Report
@@ -41,10 +41,12 @@ def page_of(report: Report) -> str:
     return build_page(report.tiles, summary, facts, report.thumbnails, report.thumbnail_px, report.pictures)
 
 
-def material_of(report: Report) -> Material:
+def material_of(report: Report) -> ReportData:
     """Return what the parts of the page draw from."""
     summary, facts = plain(summarise(report.tiles)), plain(report.facts)
-    return Material.of(report.tiles, summary, facts, report.thumbnails, report.thumbnail_px, report.pictures)
+    return ReportData.of(
+        report.tiles, summary, facts, report.thumbnails, report.thumbnail_px, report.pictures
+    )
 
 
 class Outline(HTMLParser):
@@ -255,7 +257,7 @@ def test_figures_are_shown_in_percent_and_stored_as_fractions() -> None:
 
 def test_heat_map_puts_each_tile_over_its_place() -> None:
     material = material_of(make_report(rows=5, columns=6, tile_px=96))
-    grid = Grid.of(material)
+    grid = MapGrid.of(material)
     values = np.where(material.table["row"] * 6 + material.table["column"] == 14, 1.0, math.nan)
     element = grid.image(values, SEQUENTIAL)
     place = {
@@ -278,13 +280,13 @@ def test_heat_map_of_a_region_starts_at_its_first_pixel() -> None:
         for i, (row, column) in enumerate(zip(table["row"], table["column"], strict=True))
         if row > 0 and column > 1
     ]
-    grid = Grid.of(material_of(attrs.evolve(report, tiles=report.tiles.take(keep))))
+    grid = MapGrid.of(material_of(attrs.evolve(report, tiles=report.tiles.take(keep))))
     assert (grid.x, grid.y, grid.shape) == (0.0, 0.0, (4, 4))
 
 
 def test_hatching_covers_exactly_the_tiles_without_a_score() -> None:
     material = material_of(make_report(rows=6, columns=7))
-    grid = Grid.of(material)
+    grid = MapGrid.of(material)
     path = grid.outline(~material.valid)
     area = sum(float(wide) * float(high) for wide, high in re.findall(r"h([\d.]+)v([\d.]+)h", path))
     assert area == pytest.approx((~material.valid).sum() * grid.pitch**2)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigrestore.core.geometry import Box
-from bigrestore.report.table.grid import Place, TileGrid, bounding_box, draw_sample, strips
+from bigrestore.report.table.grid import ScoreTile, TileGrid, bounding_box, draw_sample, strips
 
 edges = st.tuples(st.integers(0, 2000), st.integers(1, 2500))
 
@@ -53,7 +53,7 @@ def test_strips_hold_neighbours_of_one_row_and_every_tile_once() -> None:
         assert bounding_box(group).width <= 8 * 480
 
 
-def lattice(depth: int, rows: int, columns: int) -> list[Place]:
+def lattice(depth: int, rows: int, columns: int) -> list[ScoreTile]:
     grid = TileGrid(0, depth, Box(0, rows * 480, 0, columns * 480))
     return [place for z in range(depth) for place in grid.places(z)]
 

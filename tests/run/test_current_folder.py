@@ -65,12 +65,12 @@ def test_scoring_processes_run_nothing_of_the_data_folder(mark: Path) -> None:
     pool = ScorePool(EngineSpec(), 1, processes=True)
     try:
         from bigrestore.core.geometry import Box
-        from bigrestore.report.table.grid import Place
+        from bigrestore.report.table.grid import ScoreTile
         from bigrestore.report.table.tiles import Pixels, Strip
 
         box = Box(0, 96, 0, 96)
         grey = np.random.default_rng(0).integers(0, 255, (96, 96), dtype=np.uint8)
-        strip = Strip([Place(0, 0, 0, box)], Pixels(grey, box, (0.0, 255.0)), tile_px=96)
+        strip = Strip([ScoreTile(0, 0, 0, box)], Pixels(grey, box, (0.0, 255.0)), tile_px=96)
         assert len(pool.submit(strip).result()) == 1
     finally:
         pool.close()

@@ -440,13 +440,13 @@ def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
 def test_a_scoring_process_that_dies_is_replaced(source: Path) -> None:
     from bigrestore.core.geometry import Box
     from bigrestore.io.section import open_section
-    from bigrestore.report.images import Images, Source
+    from bigrestore.report.images import Images, ImageToScore
     from bigrestore.report.pool import ScoringFailedError
     from bigrestore.report.table.grid import TileGrid
 
     section = open_section(source)
     place = next(TileGrid(0, 1, Box(0, 480, 0, 480)).places(0))
-    strip = Images(Source(section)).strip([place], (None, 0.0))
+    strip = Images(ImageToScore(section)).strip([place], (None, 0.0))
     pool = ScorePool(EngineSpec(), 1, processes=True)
     try:
         first = pool.submit(strip).result()

@@ -1,24 +1,21 @@
-"""Structure that was invented and structure that was lost: dark blobs of the size of a cell, one by one.
+"""Count invented and lost structure: dark blobs of the size of a cell.
 
-A share of detail (`detail`) says how much of an image rests on the method alone, and nothing of what it
-looks like. What a reader of histology fears is a cell that is not there. So blobs are counted: maxima of the
-scale-normalised Laplacian of Gaussian, sigma^2 (d2/dy2 + d2/dx2) G, at three scales (Lindeberg, International Journal
-of Computer Vision 30, 1998). A Gaussian blob of contrast A answers with A / 2 at its own scale, a disk is matched by
-sigma = diameter / (2 sqrt 2).
+The share of invented detail (`detail`) does not tell an invented cell from sharper grain. So blobs are counted:
+maxima of the scale-normalised Laplacian of Gaussian, sigma^2 (d2/dy2 + d2/dx2) G, at three scales (Lindeberg,
+International Journal of Computer Vision 30, 1998). A Gaussian blob of contrast A answers with A / 2 at its own scale,
+a disk is matched by sigma = diameter / (2 sqrt 2).
 
-A blob is supported where the other image answers with the same sign, at the same scale, within two pixels (one block
-mean, see below, where that is more), and at least a third as strongly. About a third is what the strongest blur that
-the models are trained for (sigma 2.5 px) leaves of a blob of the smallest scale: t0 = 4 becomes 4 + 6.25, and the
-answer at t0 falls from 1/2 to 4 * 4 * 2 / (4 + 10.25)^2. So bringing back what a blur hid is no invention, and making
-more of noise than three times what is there is one.
+A blob is supported if the other image answers with the same sign, at the same scale, within two pixels (or one block
+mean, if larger), and at least a third as strongly. The strongest blur of the training (sigma 2.5 px) leaves about a
+third of a blob of the smallest scale: t0 = 4 becomes 4 + 6.25, and the answer at t0 falls from 1/2 to 4 * 4 * 2 / (4
++ 10.25)^2. So sharpening a blurred blob is no invention; amplifying noise more than three times is one.
 
 Only dark blobs count, because cells are dark on light ground in cell stains; the light gaps between them are the
-lobes of the same blobs, and would count each twice. For light cells hand in 1 - image. Rims, fibres and
-the borders of layers answer as well, but their answer is a ridge and no peak: where it is curved more than six times
-as much one way as the other it is no blob (by the criterion of Lowe, International Journal of Computer Vision 60, 2004).
+lobes of the same blobs, and would count each twice. For light cells hand in 1 - image. Rims, fibres and the borders
+of layers answer as well, but their answer is a ridge and no peak: a peak curved more than six times as much one way
+as the other is dropped (by the criterion of Lowe, International Journal of Computer Vision 60, 2004).
 
-Everything is computed on block means of 2 pixels (more where cells are larger), so that a pair of megapixels costs a
-few hundredths of a second.
+Everything is computed on block means of 2 pixels (more for larger cells), for speed.
 """
 
 from __future__ import annotations
@@ -32,8 +29,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from bigrestore.core.geometry import Box
-
-Floats = NDArray[np.float32]
+from bigrestore.core.pixels import Floats
 
 CELL_UM = (8.0, 20.0)
 """Diameters of the cells that are looked for."""
@@ -41,7 +37,7 @@ CELL_UM = (8.0, 20.0)
 SMALLEST_SIGMA_PX = 2.0
 """Scale of the smallest blob in pixels: where cells are finer, or the pixel size is unknown, blobs of 2 to 5 px."""
 
-SCALES = 3
+BLOB_SCALES = 3
 
 LEAST_CONTRAST = 6 / 255
 """Contrast of the faintest blob that counts, of 0..1."""
@@ -63,14 +59,14 @@ _TRUNCATE = 3.0
 
 @attrs.frozen
 class BlobScales:
-    """The scales at which blobs are looked for.
+    """The scales of a search for blobs.
 
     Attributes
     ----------
     sigmas_px : tuple of float
         Ascending.
     step_px : int
-        Side of the block means that they are computed on.
+        Side of the block means.
     """
 
     sigmas_px: tuple[float, ...]
@@ -82,36 +78,36 @@ class BlobScales:
         finest = CELL_UM[0] / (2 * math.sqrt(2)) / voxel_um if voxel_um else 0.0
         finest = max(SMALLEST_SIGMA_PX, finest)
         span = CELL_UM[1] / CELL_UM[0]
-        sigmas = tuple(finest * span ** (index / (SCALES - 1)) for index in range(SCALES))
+        sigmas = tuple(finest * span ** (index / (BLOB_SCALES - 1)) for index in range(BLOB_SCALES))
         return cls(sigmas, 2 ** int(math.log2(finest)))
 
     @property
     def blurs(self) -> list[float]:
-        """Standard deviations, in steps, of the Gaussians that follow one another.
+        """Standard deviations, in steps, of the successive Gaussians.
 
-        Taken off are the variance of a block mean, (1 - 1 / step^2) / 12, and half of the 1/6 that the
-        differences of the Laplacian add along their axis.
+        Subtracted: the variance of a block mean, (1 - 1 / step^2) / 12, and half of the 1/6 added by the differences
+        of the Laplacian along their axis.
         """
-        step, done, found = self.step_px, 0.0, []
+        step, done, deviations = self.step_px, 0.0, []
         for sigma in self.sigmas_px:
             variance = (sigma / step) ** 2 - (1 - 1 / step**2) / 12 - 1 / 12
-            found.append(math.sqrt(variance - done))
+            deviations.append(math.sqrt(variance - done))
             done = variance
-        return found
+        return deviations
 
     @property
     def reach_px(self) -> int:
-        """Pixels around a place that decide whether there is a blob, and whether it is supported; whole steps."""
+        """Pixels on each side needed to find a blob and its support; whole steps."""
         steps = sum(int(_TRUNCATE * blur + 0.5) for blur in self.blurs)
         return (steps + 1 + self.support_steps) * self.step_px
 
     @property
     def support_steps(self) -> int:
-        """Steps on each side in which support is looked for."""
+        """Steps on each side searched for support."""
         return max(1, round(SUPPORT_PX / self.step_px))
 
     def thresholds(self, noise: float, scale: int = 1) -> Floats:
-        """Return the smallest answer that counts, by scale.
+        """Return the smallest answer of a blob, by scale.
 
         White noise of standard deviation s answers with s / (sqrt(2 pi) sigma); enlarged by `scale` it is
         `scale` times as strong at the same sigma, because its grains are as much larger.
@@ -139,7 +135,7 @@ class Blobs:
     index : ndarray of int, (n,)
         Scale of each.
     strength : ndarray of float32, (n,)
-        Answer at that scale: half the contrast of a Gaussian blob, 0..1.
+        Answer at its scale: half the contrast of a Gaussian blob, 0..1.
     cells : ndarray of int, (n, 2)
         Row and column in the answers.
     """
@@ -160,7 +156,7 @@ class Blobs:
         return Blobs(self.y[which], self.x[which], self.index[which], self.strength[which], self.cells[which])
 
     def inside(self, core: Box) -> Blobs:
-        """Return those whose centre lies in a box: its first edges belong to it, its last ones to its neighbours."""
+        """Return the blobs with their centre in a box; its last edges belong to its neighbours."""
         which = (self.y >= core.y0 - 0.5) & (self.y < core.y1 - 0.5)
         which &= (self.x >= core.x0 - 0.5) & (self.x < core.x1 - 0.5)
         return self.chosen(which)
@@ -184,7 +180,7 @@ class BlobCount:
 
     @property
     def share(self) -> float:
-        """Unsupported per found blob; NaN where none was found."""
+        """Share of the blobs without support; NaN without blobs."""
         return self.unsupported / self.found if self.found else math.nan
 
     @property
@@ -218,9 +214,9 @@ def answers(image: Floats, scales: BlobScales) -> Floats:
     cut = image[: height * step, : width * step]
     means = sum((cut[:, at::step] for at in range(1, step)), start=cut[:, ::step])
     means = sum((means[at::step] for at in range(1, step)), start=means[::step]) / np.float32(step**2)
-    found = np.empty((len(scales.sigmas_px), height, width), np.float32)
+    answered = np.empty((len(scales.sigmas_px), height, width), np.float32)
     smooth = means
-    for plane, sigma, blur in zip(found, scales.sigmas_px, scales.blurs, strict=True):
+    for plane, sigma, blur in zip(answered, scales.sigmas_px, scales.blurs, strict=True):
         for axis in (0, 1):
             smooth = gaussian_filter1d(smooth, blur, axis, mode="reflect", truncate=_TRUNCATE)
         padded = np.pad(smooth, 1, mode="edge")
@@ -228,11 +224,11 @@ def answers(image: Floats, scales: BlobScales) -> Floats:
         for part in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
             plane += part
         plane *= np.float32((sigma / step) ** 2)
-    return found
+    return answered
 
 
 def find_blobs(answered: Floats, scales: BlobScales, thresholds: Floats) -> Blobs:
-    """Return the blobs of an image: where its answer is the largest of all scales and of its neighbours.
+    """Return the blobs of an image: maxima of the answer over scale and position.
 
     Parameters
     ----------
@@ -268,7 +264,7 @@ def find_blobs(answered: Floats, scales: BlobScales, thresholds: Floats) -> Blob
 def _ridges(
     answered: Floats, index: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return which peaks are ridges, by trace and determinant of the Hessian of the answer, as Lowe does."""
+    """Mark the peaks on ridges, by trace and determinant of the Hessian of the answer, as Lowe does."""
     height, width = answered.shape[1:]
 
     def at(dy: int, dx: int) -> Floats:
@@ -283,7 +279,7 @@ def _ridges(
 
 
 def supported(blobs: Blobs, other: Floats, scales: BlobScales) -> NDArray[np.bool_]:
-    """Return which blobs the other image supports.
+    """Mark the blobs supported by the other image.
 
     Parameters
     ----------
@@ -320,7 +316,7 @@ def compare(
     noise: float = 0.0,
     scale: int = 1,
 ) -> tuple[Blobs, NDArray[np.bool_]]:
-    """Return the blobs of an image, and which of them another one supports.
+    """Return the blobs of an image, and mark those supported by another image.
 
     Parameters
     ----------
@@ -341,20 +337,20 @@ def compare(
     if image.shape != other.shape:
         raise ValueError(f"the images have {image.shape} and {other.shape} pixels; blobs need one grid")
     chosen = scales or BlobScales.of_voxel()
-    found = find_blobs(answers(image, chosen), chosen, chosen.thresholds(noise, scale))
-    return found, supported(found, answers(other, chosen), chosen)
+    blobs = find_blobs(answers(image, chosen), chosen, chosen.thresholds(noise, scale))
+    return blobs, supported(blobs, answers(other, chosen), chosen)
 
 
 def invented(
     restored: Floats, reference: Floats, scales: BlobScales | None = None, *, noise: float = 0.0
 ) -> BlobCount:
-    """Count the blobs of a restored image, and those of them that the clean one does not support."""
-    found, kept = compare(restored, reference, scales, noise=noise)
-    return BlobCount(found.count, int(np.count_nonzero(~kept)), restored.size)
+    """Count the blobs of a restored image, and those without support in the clean one."""
+    blobs, kept = compare(restored, reference, scales, noise=noise)
+    return BlobCount(blobs.count, int(np.count_nonzero(~kept)), restored.size)
 
 
 def lost(
     restored: Floats, reference: Floats, scales: BlobScales | None = None, *, noise: float = 0.0
 ) -> BlobCount:
-    """Count the blobs of the clean image, and those of them that the restored one does not support."""
+    """Count the blobs of the clean image, and those without support in the restored one."""
     return invented(reference, restored, scales, noise=noise)

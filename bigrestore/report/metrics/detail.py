@@ -1,20 +1,20 @@
-"""How much of a restored tile's fine detail is not in the input: what no filter of the input explains.
+"""Measure the share of fine detail in a restored tile unexplained by any filter of the input.
 
-A restoration that only sharpens is a filter: at every frequency f its output is a multiple of the input, and the
-two are coherent there, whatever the multiple is. Detail that was added is not. With spectra averaged over the
-windows of a tile, S_aa of the output, S_bb of the input (interpolated onto the output grid) and S_ab between
-them, the share of the output's energy that a filter of the input explains at f is the squared coherence
+Sharpening is a filter: at every frequency f its output is a multiple of the input, and the two are coherent. Added
+detail is not coherent with the input. With spectra averaged over the windows of a tile, S_aa of the output, S_bb of
+the input (interpolated onto the output grid) and S_ab between them, the share of the output's energy explained at f
+by a filter of the input is the squared coherence
 
     g(f) = |S_ab|^2 / (S_aa S_bb),   less its bias 1 / windows.
 
-Noise in the input that a restoration took away lowers the coherence although nothing was invented. So the input's
+Removing noise of the input lowers the coherence although nothing was invented. So the input's
 noise, of standard deviation sigma, is taken off S_bb, down to half of it at most, and g is limited to 1.
-The invented share is the sum of (1 - g) S_aa over the fine band, 1/8 cycles per pixel and up, over that of S_aa.
+The invented share is the sum of (1 - g) S_aa over the fine band, 1/8 cycles per pixel and up, over the sum of S_aa.
 
-Limits, to be said wherever the number is shown. A filter that changes from place to place, as a network's does, is
-no filter: part of what it rightly sharpens counts as invented. What was too faint in the input to be seen beside the
-noise counts as invented when it comes back. It says how much of the detail rests on the method alone, and not
-that it is wrong. (Coherence: Carter, Proceedings of the IEEE 75, 1987.)
+Limits, to be said wherever the number is shown. A network sharpens differently from place to place: part of its
+correct sharpening counts as invented. What was too faint in the input to be seen beside the noise counts as invented
+when it comes back. It measures the detail resting on the method alone, not its error. (Coherence:
+Carter, Proceedings of the IEEE 75, 1987.)
 """
 
 from __future__ import annotations
@@ -26,12 +26,10 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from bigrestore.core.pixels import Doubles, Floats
 from bigrestore.report.metrics.enlarge import enlarge
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-
-WINDOW_PX = 48
+SPECTRUM_PX = 48
 """Side of the windows whose spectra are averaged; 100 of them, side by side, in a tile of 480."""
 
 FINE_CYCLES_PX = 1 / 8
@@ -45,7 +43,7 @@ LEAST_ENERGY = (1e-3 / 255) ** 2
 
 
 def invented_share(after: Floats, before: Floats, noise: float, scale: int = 1) -> float:
-    """Return the share of the output's fine energy that no filter of the input explains.
+    """Return the share of the output's fine energy unexplained by any filter of the input.
 
     Parameters
     ----------
@@ -61,7 +59,7 @@ def invented_share(after: Floats, before: Floats, noise: float, scale: int = 1) 
     float
         0 (a filter explains everything) to 1; NaN where the output has no fine detail, or the tile is too small.
     """
-    windows = (after.shape[0] // WINDOW_PX) * (after.shape[1] // WINDOW_PX)
+    windows = (after.shape[0] // SPECTRUM_PX) * (after.shape[1] // SPECTRUM_PX)
     if windows < 4:
         return math.nan
     a, b = _spectra(after), _spectra(before)
@@ -87,9 +85,11 @@ def invented_share(after: Floats, before: Floats, noise: float, scale: int = 1) 
 
 def _spectra(image: Floats) -> NDArray[np.complex64]:
     """Return the spectra of the windows of an image, (n, 48, 25), each less its mean and under a Hann window."""
-    rows, columns = image.shape[0] // WINDOW_PX, image.shape[1] // WINDOW_PX
-    cut = image[: rows * WINDOW_PX, : columns * WINDOW_PX].reshape(rows, WINDOW_PX, columns, WINDOW_PX)
-    stack = np.ascontiguousarray(cut.transpose(0, 2, 1, 3), np.float32).reshape(-1, WINDOW_PX, WINDOW_PX)
+    rows, columns = image.shape[0] // SPECTRUM_PX, image.shape[1] // SPECTRUM_PX
+    cut = image[: rows * SPECTRUM_PX, : columns * SPECTRUM_PX].reshape(
+        rows, SPECTRUM_PX, columns, SPECTRUM_PX
+    )
+    stack = np.ascontiguousarray(cut.transpose(0, 2, 1, 3), np.float32).reshape(-1, SPECTRUM_PX, SPECTRUM_PX)
     stack = stack - stack.mean(axis=(1, 2), keepdims=True)
     stack *= _hann()
     return np.asarray(scipy.fft.rfft2(stack))
@@ -98,7 +98,7 @@ def _spectra(image: Floats) -> NDArray[np.complex64]:
 @cache
 def _hann() -> Floats:
     """Return the separable Hann window."""
-    line = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(WINDOW_PX) + 0.5) / WINDOW_PX)
+    line = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(SPECTRUM_PX) + 0.5) / SPECTRUM_PX)
     return np.outer(line, line).astype(np.float32)
 
 
@@ -110,24 +110,24 @@ def _window_energy() -> float:
 
 @cache
 def _band() -> tuple[NDArray[np.bool_], Doubles]:
-    """Return which frequencies are fine, and how often each counts: the half that is not computed is its mirror."""
-    y, x = np.fft.fftfreq(WINDOW_PX)[:, None], np.fft.rfftfreq(WINDOW_PX)[None, :]
-    weight = np.full((WINDOW_PX, WINDOW_PX // 2 + 1), 2.0)
+    """Mark the fine frequencies, and weight each by its count in the full spectrum."""
+    y, x = np.fft.fftfreq(SPECTRUM_PX)[:, None], np.fft.rfftfreq(SPECTRUM_PX)[None, :]
+    weight = np.full((SPECTRUM_PX, SPECTRUM_PX // 2 + 1), 2.0)
     weight[:, [0, -1]] = 1.0
-    return np.hypot(y, x) >= FINE_CYCLES_PX, weight / WINDOW_PX**2
+    return np.hypot(y, x) >= FINE_CYCLES_PX, weight / SPECTRUM_PX**2
 
 
 @cache
 def _noise_gain(scale: int) -> Doubles:
-    """Return what interpolation by `scale` does to the spectrum of white noise, on the average over phases."""
+    """Return the gain of interpolation by `scale` on the spectrum of white noise, averaged over phases."""
     if scale == 1:
-        return np.ones((WINDOW_PX, WINDOW_PX // 2 + 1))
-    single = np.zeros((1, WINDOW_PX), np.float32)
-    single[0, WINDOW_PX // 2] = 1.0
+        return np.ones((SPECTRUM_PX, SPECTRUM_PX // 2 + 1))
+    single = np.zeros((1, SPECTRUM_PX), np.float32)
+    single[0, SPECTRUM_PX // 2] = 1.0
     line = enlarge(np.repeat(single, 5, axis=0), scale)[0].astype(np.float64)
     u = np.arange(line.size)
     y, x = (
         np.abs(np.exp(-2j * np.pi * np.outer(frequency, u)) @ line) ** 2 / scale
-        for frequency in (np.fft.fftfreq(WINDOW_PX), np.fft.rfftfreq(WINDOW_PX))
+        for frequency in (np.fft.fftfreq(SPECTRUM_PX), np.fft.rfftfreq(SPECTRUM_PX))
     )
     return np.asarray(y[:, None] * x[None, :])

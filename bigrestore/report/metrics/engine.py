@@ -1,9 +1,8 @@
 """What a scoring engine is, and how to get one: the native one, or the field's library behind an adapter.
 
-An engine takes one tile and gives one number per metric, NaN where a metric cannot say. It holds no state from
-tile to tile, so that the numbers do not depend on the order, the batch or the number of threads. What it
-computes with (versions, hashes of parameters) it says itself, because scores of different engines or
-parameters are never compared.
+An engine takes one tile and gives one number per metric, NaN if undefined. It holds no state from tile to tile: the
+numbers do not depend on the order, the batch or the number of threads. What it computes with (versions, hashes of
+parameters) it says itself, because scores of different engines or parameters are never compared.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class ScoreEngine(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """Name, versions and hashes of parameters, JSON-able: what must be equal for scores to be compared."""
+        """Name, versions and hashes of parameters, JSON-able; scores are comparable only if all are equal."""
 
 
 def create_engine(

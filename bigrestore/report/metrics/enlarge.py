@@ -1,19 +1,16 @@
 """Catmull-Rom interpolation in plain numpy: the input as one would otherwise look at it, on the output grid.
 
-Before and after are compared on one grid. The scores have no use for a deep-learning library, and the processes
-that compute them beside a GPU should not load one, so the interpolation that the background of a run is made
-of is here once more, to the last float32 rounding. Pixel centres are aligned: output pixel u lies at
-(u + 0.5) / scale - 0.5, and samples beyond the border repeat.
+Before and after are compared on one grid. Processes computing scores beside a GPU should not load a deep-learning
+library, so the interpolation of a run's background is repeated here, to the last float32 rounding. Pixel centres are
+aligned: output pixel u lies at (u + 0.5) / scale - 0.5, and samples beyond the border repeat.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-
-Floats = NDArray[np.float32]
+from bigrestore.core.pixels import Floats
 
 REACH_PX = 2
 """Samples on each side that an output pixel depends on."""
@@ -33,7 +30,7 @@ def enlarge(image: Floats, scale: int) -> Floats:
 
 
 def source_box(box: Box, scale: int, height: int, width: int) -> Box:
-    """Return the input pixels that an output box is interpolated from, inside an input of the size given."""
+    """Return the input pixels needed to interpolate an output box, inside an input of the given size."""
     margin = REACH_PX if scale > 1 else 0
     return Box(
         max(0, box.y0 // scale - margin),
@@ -56,16 +53,16 @@ def _along_rows(image: Floats, scale: int) -> Floats:
     height = image.shape[0]
     edges = [(REACH_PX, REACH_PX)] + [(0, 0)] * (image.ndim - 1)
     padded = np.pad(image, edges, mode="edge")
-    found = np.empty((height, scale, *image.shape[1:]), np.float32)
+    enlarged = np.empty((height, scale, *image.shape[1:]), np.float32)
     for phase in range(scale):
         position = (phase + 0.5) / scale - 0.5
         first = -1 if position < 0 else 0
         taps = _taps(position - first)
-        total = found[:, phase]
+        total = enlarged[:, phase]
         np.multiply(padded[first + 1 : first + 1 + height], taps[0], out=total)
         for index in (1, 2, 3):
             total += taps[index] * padded[first + 1 + index : first + 1 + index + height]
-    return found.reshape(height * scale, *image.shape[1:])
+    return enlarged.reshape(height * scale, *image.shape[1:])
 
 
 def _taps(t: float) -> Floats:

@@ -1,9 +1,8 @@
 """What the three scores cannot see, per tile: sharpness, noise, stripes, shading, clipped pixels, mean grey.
 
-NIQE, BRISQUE and PIQE stay the same, or improve, when a tile gets stripes, shading or another contrast, and a
-median filter pleases them. These figures are plain enough to be read as they stand: each is of the 0..1
-of the value range, in float64, and takes a few passes over the tile, so that all of them together cost a
-fraction of one score.
+NIQE, BRISQUE and PIQE stay the same, or improve, when a tile gets stripes, shading or another contrast, and a median
+filter pleases them. These figures can be read as they stand. Each is relative to the value range, in float64, and
+takes a few passes over the tile: together they cost a fraction of one score.
 """
 
 from __future__ import annotations
@@ -12,10 +11,8 @@ import math
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from bigrestore.core.pixels import Doubles, Floats
 
 PLAIN = ("sharpness", "noise", "stripes_rows", "stripes_columns", "shading", "clipped", "mean")
 """The figures of `plain_measures`, in the order of the table."""
@@ -59,27 +56,27 @@ def plain_measures(tile: Floats) -> dict[str, float]:
 def tenengrad(values: Doubles) -> float:
     """Return the mean squared gradient by Sobel's masks, in (0..1 per pixel) squared.
 
-    The masks are divided by 8, so that a ramp of g per pixel has the gradient g. It is Tenenbaum's focus measure
-    with the mean in place of the sum, so that it does not depend on the size of the tile; noise raises it as well.
+    The masks are divided by 8: a ramp of g per pixel has the gradient g. It is Tenenbaum's focus measure with the
+    mean in place of the sum, independent of the size of the tile; noise raises it as well.
     """
     return _differences(values)[0]
 
 
-def noise_sigma(values: Doubles) -> float:
+def tile_noise_sigma(values: Doubles) -> float:
     """Return the standard deviation of white noise, robustly: the median over cells of Immerkaer's estimate.
 
-    The mask [1 -2 1; -2 4 -2; 1 -2 1] leaves no plane and little structure; for normal noise the mean of its
-    absolute answer is 6 sigma sqrt(2 / pi) (Immerkaer, Computer Vision and Image Understanding, 1996). The mean is
-    taken in cells of 16 pixels and the median over the cells, so that edges in less than half of them do not count
-    as noise. Where everything is texture it is an upper bound.
+    The mask [1 -2 1; -2 4 -2; 1 -2 1] leaves no plane and little structure; for normal noise the mean of its absolute
+    answer is 6 sigma sqrt(2 / pi) (Immerkaer, Computer Vision and Image Understanding, 1996). The mean is taken in
+    cells of 16 pixels and the median over the cells: edges in less than half of them do not count as noise. Where
+    everything is texture it is an upper bound.
     """
     return _differences(values)[1]
 
 
 def _differences(values: Doubles) -> tuple[float, float]:
-    """Return `tenengrad` and `noise_sigma`, whose masks share their differences along y.
+    """Return `tenengrad` and `tile_noise_sigma`; their masks share the differences along y.
 
-    In strips of one cell's height, so that what is in between stays in the processor's cache.
+    Computed in strips of one cell's height: intermediate arrays stay in the processor's cache.
     """
     height, width = values.shape[0] - 2, values.shape[1] - 2
     side = min(NOISE_CELL_PX, height, width)
@@ -106,9 +103,9 @@ def _differences(values: Doubles) -> tuple[float, float]:
 
 def _smooth(down: Doubles) -> Doubles:
     """Return [1 2 1] along the rows."""
-    found = down[:, :-2] + down[:, 2:]
-    found += 2 * down[:, 1:-1]
-    return found
+    smoothed = down[:, :-2] + down[:, 2:]
+    smoothed += 2 * down[:, 1:-1]
+    return smoothed
 
 
 def stripes(values: Doubles) -> float:
@@ -116,9 +113,8 @@ def stripes(values: Doubles) -> float:
 
     A stripe changes a whole row alike, tissue does not. The tile is cut into eight strips side by side; the profile
     of a strip is the mean of each of its rows, less the mean over the 31 rows around it. The mean product of the
-    profiles of two different strips is the energy that all of them share, and has no bias from what only
-    one of them has. Its root is returned, 0 where it is negative. Layers of tissue that run exactly along
-    the rows across the whole tile cannot be told from stripes.
+    profiles of two different strips is their common energy, without bias from a single strip. Its root is returned, 0
+    if negative. Layers of tissue exactly along the rows of the whole tile count as stripes.
     """
     height, width = values.shape
     wide = width // STRIPE_STRIPS
@@ -130,7 +126,7 @@ def stripes(values: Doubles) -> float:
 
 
 def _running_mean(strips: Doubles, length: int) -> Doubles:
-    """Return the mean over `length` (odd) rows around each row, over the rows that there are."""
+    """Return the mean over `length` (odd) rows around each row, fewer at the borders."""
     half = length // 2
     total = np.concatenate([np.zeros((1, strips.shape[1])), np.cumsum(strips, axis=0)])
     at = np.arange(strips.shape[0])
@@ -141,10 +137,10 @@ def _running_mean(strips: Doubles, length: int) -> Doubles:
 def shading(values: Doubles) -> float:
     """Return how far the brightness of the ground changes across the tile, 0..1.
 
-    The ground of a cell (a tenth of the tile's side) is the brightest of its means over 8 x 8 pixels, which dark
-    cells of tissue do not move. A quadratic surface is fitted to the ground of all cells, by least squares;
-    the result is its highest value less its lowest, at the cells' centres. A border between layers of
-    tissue shades like a lamp does: compare the same tile before and after.
+    The ground of a cell (a tenth of the tile's side) is the brightest of its means over 8 x 8 pixels, unmoved by dark
+    cells of tissue. A quadratic surface is fitted to the ground of all cells, by least squares; the result is its
+    highest value less its lowest, at the cells' centres. A border between layers of tissue shades like a lamp does:
+    compare the same tile before and after.
     """
     step = min(values.shape) // SHADING_CELLS // 8 * 8
     small = 8 if step else max(1, min(values.shape) // SHADING_CELLS)
@@ -162,7 +158,7 @@ def shading(values: Doubles) -> float:
 
 @cache
 def _surface_fit() -> Doubles:
-    """Return the matrix that maps the ground of all cells to its quadratic surface at their centres."""
+    """Return the matrix from the ground of all cells to its quadratic surface at their centres."""
     at = (np.arange(SHADING_CELLS) + 0.5) / SHADING_CELLS * 2 - 1
     y, x = (axis.ravel() for axis in np.meshgrid(at, at, indexing="ij"))
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)

@@ -1,4 +1,4 @@
-"""The engine that needs nothing installed: NIQE, BRISQUE and PIQE from the papers, in float64.
+"""The engine without extra dependencies: NIQE, BRISQUE and PIQE from the papers, in float64.
 
 The three share the images and the fields of a tile, so they are computed together. The same tile gives the same
 bytes in whatever thread, order or company it is scored: there is no state, and no sum is divided among threads.
@@ -32,7 +32,7 @@ REVISION = 1
 
 
 class _OfThread(threading.local):
-    """One workspace for every thread that scores."""
+    """One workspace for every scoring thread."""
 
     def __init__(self) -> None:
         self.workspace = Workspace()

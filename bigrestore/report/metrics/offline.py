@@ -1,9 +1,9 @@
-"""Keep a library from downloading: whatever it would fetch becomes an exception that names it.
+"""Keep a library from downloading: every attempt becomes an exception naming the file or host.
 
-Scores are computed on machines without a network, and a score must not change because a server has a newer
-file. Libraries fetch weights in many ways (torch.hub, urllib, the Hugging Face hub), all of which ask for the address
-of a host in the end. In the guard the well-known ways are stopped where the file's name is still known, and every
-other one at the host's name. Only the thread that holds the guard is stopped; others go on.
+Scores are computed on machines without a network, and a score must not change because a server has a newer file.
+Libraries fetch weights in many ways (torch.hub, urllib, the Hugging Face hub); all look up a host in the end. The
+guard stops the common ways early, while the file's name is known, and every other one at the host's name. It stops
+only its own thread.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from unittest import mock
 
 
 class WouldDownloadError(Exception):
-    """A library was about to fetch something; it derives from no OSError, which libraries retry or wrap.
+    """A library was about to fetch something; no OSError, because libraries retry or wrap those.
 
     Attributes
     ----------
     source : str
-        Address of the file, or of the host where no more is known.
+        Address of the file, or of the host if no more is known.
     target : Path or None
         Where the library would have put it.
     """
@@ -38,7 +38,7 @@ class WouldDownloadError(Exception):
 
 @contextlib.contextmanager
 def no_downloads() -> Iterator[None]:
-    """Raise `WouldDownloadError` where this thread, within the block, would fetch something.
+    """Raise `WouldDownloadError` if this thread would fetch something within the block.
 
     Yields
     ------
@@ -69,7 +69,7 @@ def no_downloads() -> Iterator[None]:
 
 
 def _offline_switches() -> list[Any]:
-    """Give the modules with the switch of the Hugging Face hub, which then names what its cache lacks."""
+    """Give the modules with the switch of the Hugging Face hub; offline, the hub names the missing file."""
     try:
         return [importlib.import_module("huggingface_hub.constants")]
     except ModuleNotFoundError:

@@ -1,10 +1,9 @@
 """The field's library, pyiqa, behind the interface of an engine.
 
-It is there to check the native engine against, and for the metrics that only it has. It is an extra: its licence
-forbids commercial use, and it brings gigabytes. Its NIQE and BRISQUE are given the parameters that the native engine
-ships, by file, because it would fetch them otherwise. Nothing is ever downloaded: weights that are not on the
-machine are named in a sentence, with the place where pyiqa looks for them. A file of weights that is named by the
-user (`musiq=weights.pth`) is unpickled by pyiqa, so it must come from somebody whom one trusts.
+It checks the native engine, and adds further metrics. It is an extra: its licence forbids commercial use, and it
+brings gigabytes. Its NIQE and BRISQUE get the native engine's parameters as files, because it would fetch them
+otherwise. Nothing is ever downloaded: missing weights are named with their expected place. A file of weights named by
+the user (`musiq=weights.pth`) is unpickled by pyiqa, so it must come from a trusted source.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ def create_pyiqa_engine(metrics: Sequence[str], niqe_model: Path | None = None) 
 
 
 def pyiqa_lower_better(metric: str) -> bool:
-    """Say what pyiqa says of a metric's direction.
+    """Return pyiqa's direction of a metric.
 
     Parameters
     ----------
@@ -185,7 +184,7 @@ def _import_pyiqa() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _import_torchvision() -> None:
-    """Import torchvision even where its compiled part was built for another torch, which no score needs."""
+    """Import torchvision even if its compiled part was built for another torch; no score needs it."""
     import torch
 
     try:
@@ -220,7 +219,7 @@ def _check_kind(metric: str, configurations: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _create(metric: str, file: Path | None, niqe_model: NiqeModel) -> tuple[Any, dict[str, Any]]:
-    """Make one of pyiqa's metrics and let it score a trial tile, so that what it lacks is said now."""
+    """Make one of pyiqa's metrics and score a trial tile, to report missing files early."""
     with tempfile.TemporaryDirectory() as folder, no_downloads(), contextlib.redirect_stdout(io.StringIO()):
         options, facts = _options(metric, file, niqe_model, Path(folder))
         try:
@@ -246,7 +245,7 @@ def _create(metric: str, file: Path | None, niqe_model: NiqeModel) -> tuple[Any,
 def _options(
     metric: str, file: Path | None, niqe_model: NiqeModel, folder: Path
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Say which weights a metric is to take: (options for pyiqa, facts for reports)."""
+    """Return the weights of a metric: (options for pyiqa, facts for reports)."""
     if file is not None:
         if not file.is_file():
             raise InputMissingError(
@@ -305,7 +304,7 @@ def _write_brisque(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _named_downloads() -> Any:
-    """Let pyiqa's own downloader name the file that it misses and the place where it looks for it."""
+    """Let pyiqa's own downloader name the missing file and its expected place."""
     from unittest import mock
 
     import torch
@@ -327,7 +326,7 @@ def _missing_weights(metric: str, error: WouldDownloadError) -> str:
 
 
 def _trial_tile() -> NDArray[np.float32]:
-    """Make a tile of smoothed noise that every metric can score."""
+    """Make a tile of smoothed noise, valid for every metric."""
     noise = np.random.default_rng(0).random((_TRIAL_PX // 4, _TRIAL_PX // 4), dtype=np.float32)
     smooth = np.kron(noise, np.ones((4, 4), dtype=np.float32))
     return (0.7 * smooth + 0.3 * np.random.default_rng(1).random(smooth.shape, dtype=np.float32)).astype(

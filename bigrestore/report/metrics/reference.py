@@ -1,8 +1,7 @@
-"""Comparison with a reference that is known to be right: PSNR, SSIM and MS-SSIM of a tile.
+"""Comparison with a clean reference: PSNR, SSIM and MS-SSIM of a tile.
 
-All three are of grey values on 0..1 in float64, so that neither bit depth nor rounding enters. They are full
-comparisons and say nothing where the reference is no truth: the degraded input is refused as a reference by whoever
-calls this, because being close to it is what a restoration should not be.
+All three take grey values on 0..1 in float64: neither bit depth nor rounding enters. Callers refuse the degraded
+input as a reference, because closeness to it would reward doing nothing.
 """
 
 from __future__ import annotations
@@ -10,11 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from bigrestore.core.pixels import Doubles, Floats
 
 REFERENCE = ("psnr", "ssim", "ms_ssim")
 """The figures of `reference_measures`, in the order of the table."""
@@ -22,20 +19,20 @@ REFERENCE = ("psnr", "ssim", "ms_ssim")
 LARGEST_PSNR = 100.0
 """dB of identical tiles, and of all that differ by less than a hundred-thousandth: infinity has no mean."""
 
-WINDOW_PX = 11
-SIGMA_PX = 1.5
+SSIM_WINDOW_PX = 11
+SSIM_SIGMA_PX = 1.5
 K1, K2 = 0.01, 0.03
 """Window and constants of SSIM (Wang, Bovik, Sheikh and Simoncelli, IEEE Trans. Image Processing 13, 2004)."""
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales (Wang, Simoncelli and Bovik, Asilomar Conference, 2003)."""
 
-SMALLEST_MS_SSIM_PX = WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)
+SMALLEST_MS_SSIM_PX = SSIM_WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)
 """Side that still holds one window at the coarsest scale."""
 
 
 def reference_measures(tile: Floats, reference: Floats) -> dict[str, float]:
-    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN where a tile is too small."""
+    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN if a tile is too small."""
     a, b = tile.astype(np.float64), reference.astype(np.float64)
     return {"psnr": psnr(a, b), "ssim": ssim(a, b), "ms_ssim": ms_ssim(a, b)}
 
@@ -48,7 +45,7 @@ def psnr(a: Doubles, b: Doubles) -> float:
 
 def ssim(a: Doubles, b: Doubles) -> float:
     """Return the mean of `ssim_maps`' first map; NaN for a tile smaller than the window."""
-    if min(a.shape) < WINDOW_PX:
+    if min(a.shape) < SSIM_WINDOW_PX:
         return math.nan
     return float(ssim_maps(a, b)[0].mean())
 
@@ -57,23 +54,23 @@ def ms_ssim(a: Doubles, b: Doubles) -> float:
     """Return the multi-scale structural similarity over five scales.
 
     Contrast and structure of every scale and luminance of the coarsest, each a mean over its map, to the power of the
-    scale's weight, multiplied. Between scales, a mean over 2 x 2 pixels. A mean contrast below 0, which has no
-    root, counts as 0. NaN where a side is shorter than 176 pixels.
+    scale's weight, multiplied. Between scales, a mean over 2 x 2 pixels. A mean contrast below 0 has no root and
+    counts as 0. NaN if a side is shorter than 176 pixels.
     """
     if min(a.shape) < SMALLEST_MS_SSIM_PX:
         return math.nan
-    found = 1.0
+    product = 1.0
     for scale, weight in enumerate(SCALE_WEIGHTS):
         whole, contrast = (float(part.mean()) for part in ssim_maps(a, b))
         last = scale == len(SCALE_WEIGHTS) - 1
-        found *= max(0.0, whole if last else contrast) ** weight
+        product *= max(0.0, whole if last else contrast) ** weight
         if not last:
             a, b = _halved(a), _halved(b)
-    return found
+    return product
 
 
 def ssim_maps(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
-    """Return the map of structural similarity, and that of its contrast and structure alone.
+    """Return the maps of structural similarity, and of its contrast and structure alone.
 
     Parameters
     ----------
@@ -97,11 +94,11 @@ def ssim_maps(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def _windowed(image: Doubles) -> Doubles:
-    """Return the Gaussian means whose window lies inside."""
-    at = np.arange(WINDOW_PX) - WINDOW_PX // 2
-    taps = np.exp(-0.5 * (at / SIGMA_PX) ** 2)
+    """Return the Gaussian means of whole windows."""
+    at = np.arange(SSIM_WINDOW_PX) - SSIM_WINDOW_PX // 2
+    taps = np.exp(-0.5 * (at / SSIM_SIGMA_PX) ** 2)
     taps /= taps.sum()
-    half = WINDOW_PX // 2
+    half = SSIM_WINDOW_PX // 2
     rows = correlate1d(image, taps, axis=0)[half:-half]
     return np.asarray(correlate1d(rows, taps, axis=1)[:, half:-half])
 

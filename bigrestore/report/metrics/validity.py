@@ -1,11 +1,10 @@
 """Which tiles can be scored, and why the others cannot.
 
-A score of something that is no tissue is a number like any other and spoils every mean that it gets into: half
-a tile of saturated white moves NIQE from 3 to 14 while BRISQUE improves. Flat and blank tiles are nothing
-bad either, there is only nothing in them that the scores measure. So every tile that is left out
-has a reason, is counted and is shown, and none becomes a number.
+A score of background looks like any other number and spoils every mean: half a tile of saturated white moves NIQE
+from 3 to 14 while BRISQUE improves. Flat and blank tiles are not bad, they only hold nothing to measure. So every
+invalid tile has a reason, is counted and shown, and gets no score.
 
-Everything here looks at cells of 8 x 8 pixels, the smallest piece whose mean tells tissue from noise.
+Everything here looks at cells of 8 x 8 pixels, the smallest to tell tissue from noise by its mean.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from bigrestore.core.pixels import Floats
 
 TILE_PX = 480
 """Side of a score tile on the output grid: a multiple of NIQE's blocks of 96 and PIQE's of 16."""
 
-CELL_PX = 8
+SCORE_CELL_PX = 8
 
 SMALLEST_TISSUE = 0.75
 """Share of tissue below which a tile is background."""
@@ -30,7 +30,6 @@ MOST_BLANK = 0.99
 """Share of pixels at one end of the value range from which on a tile is blank."""
 
 Reason = Literal["", "blank", "small", "flat", "background"]
-Floats = NDArray[np.float32]
 
 
 def why_invalid(tile: Floats, tissue: float, tile_px: int = TILE_PX) -> Reason:
@@ -66,7 +65,7 @@ def why_invalid(tile: Floats, tissue: float, tile_px: int = TILE_PX) -> Reason:
 
 
 def flat_share(tile: Floats) -> float:
-    """Return the share of whole 8 x 8 cells whose pixels are one and the same value once rounded to 8 bits."""
+    """Return the share of whole 8 x 8 cells of a single value after rounding to 8 bits."""
     levels = tile * np.float32(255)
     cells = _cells(np.rint(levels, out=levels))
     if not cells.size:
@@ -79,9 +78,9 @@ def flat_share(tile: Floats) -> float:
 def tissue_share(tile: Floats, background: float | None, sigma: float) -> float:
     """Return the share of tissue in a tile.
 
-    A cell of 8 x 8 pixels is tissue where its mean leaves the background level by more than four grey levels of 8
-    bits and by more than two standard deviations of the background's noise. A cell that is black or white
-    through and through is none: it is what scanners fill in.
+    A cell of 8 x 8 pixels is tissue if its mean leaves the background level by more than four grey levels of 8 bits
+    and by more than two standard deviations of the background's noise. A wholly black or white cell is none: scanners
+    fill empty areas so.
 
     Parameters
     ----------
@@ -103,6 +102,8 @@ def tissue_share(tile: Floats, background: float | None, sigma: float) -> float:
 
 
 def _cells(tile: Floats) -> Floats:
-    """Return the whole cells of a tile as (rows, 8, columns, 8); what is left over at the far edges is not seen."""
-    rows, columns = tile.shape[0] // CELL_PX, tile.shape[1] // CELL_PX
-    return tile[: rows * CELL_PX, : columns * CELL_PX].reshape(rows, CELL_PX, columns, CELL_PX)
+    """Return the whole cells of a tile as (rows, 8, columns, 8), without the remainder at the far edges."""
+    rows, columns = tile.shape[0] // SCORE_CELL_PX, tile.shape[1] // SCORE_CELL_PX
+    return tile[: rows * SCORE_CELL_PX, : columns * SCORE_CELL_PX].reshape(
+        rows, SCORE_CELL_PX, columns, SCORE_CELL_PX
+    )

@@ -1,8 +1,8 @@
-"""The parts of the page in the order in which people read them, put into one file.
+"""Put the parts of the page into one file, in reading order.
 
-What changed comes first, then how sure that is, then where, then what it looks like, then what the scores cannot
-see, and where the numbers come from last. The security policy names the one script by its hash and
-forbids every other and every address, so the page cannot load anything even if text in it tried to.
+The changes come first, then their certainty, maps, pictures, the figures beside the scores, and the provenance last.
+The security policy names the one script by its hash and forbids every other and every address, so the page cannot
+load anything even if text in it tried to.
 """
 
 from __future__ import annotations
@@ -14,32 +14,29 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from bigrestore.core.pixels import GreyBytes
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.embed import embedded
 from bigrestore.report.page.figures.heatmaps import heatmaps, map_note, switch_styles, thumbnail_styles
 from bigrestore.report.page.figures.histograms import histograms
 from bigrestore.report.page.figures.pictures import pictures
 from bigrestore.report.page.figures.series import volume
 from bigrestore.report.page.markup import escape, short_name
-from bigrestore.report.page.material import Material
-from bigrestore.report.page.provenance import provenance
+from bigrestore.report.page.provenance import provenance_list
 from bigrestore.report.page.summary import interval_note, native_table, summary_table
 from bigrestore.report.page.tables import invalid_tables, tile_table
 from bigrestore.report.page.words import verdict
-
-Grey = NDArray[np.uint8]
 
 
 def build_page(
     tiles: pa.Table,
     summary: Mapping[str, Any],
     facts: Mapping[str, Any],
-    thumbnails: Mapping[str, Grey],
+    thumbnails: Mapping[str, GreyBytes],
     thumbnail_px: float,
-    pictures_of: Callable[[int, int, int, int, int], tuple[Grey | None, Grey, Grey | None]],
+    pictures_of: Callable[[int, int, int, int, int], tuple[GreyBytes | None, GreyBytes, GreyBytes | None]],
 ) -> str:
     """Return the page as HTML.
 
@@ -56,63 +53,63 @@ def build_page(
     pictures_of : callable
         Gives for (z, y, x, height, width) the tile at full size: before or None, image, reference or None.
     """
-    material = Material.of(tiles, summary, facts, thumbnails, thumbnail_px, pictures_of)
-    script = _read("page.js")
+    data = ReportData.of(tiles, summary, facts, thumbnails, thumbnail_px, pictures_of)
+    script = _package_file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         "title": escape(f"Scores of {short_name(facts.get('image', 'an image'))}"),
-        "style": _read("page.css") + thumbnail_styles(material) + switch_styles(len(material.columns)),
+        "style": _package_file("page.css") + thumbnail_styles(data) + switch_styles(len(data.columns)),
         "script": script,
-        "data": embedded(material),
-        "verdict": verdict(material),
-        "body": "\n".join(_sections(material)),
+        "data": embedded(data),
+        "verdict": verdict(data),
+        "body": "\n".join(_page_parts(data)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _read("template.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _package_file("template.html"))
 
 
-def _sections(material: Material) -> list[str]:
+def _page_parts(data: ReportData) -> list[str]:
     """Return the parts after the verdict."""
-    scores = material.group("score", "reference")
-    beside = material.group("plain", "restored")
-    note = f'<p class="note">{interval_note(material)}</p>' if material.pair else ""
-    noted = f'<p class="note">{map_note(material)}</p>'
+    scores = data.group("score", "reference")
+    beside = data.group("plain", "restored")
+    note = f'<p class="note">{interval_note(data)}</p>' if data.pair else ""
+    noted = f'<p class="note">{map_note(data)}</p>'
     before = (
-        "Medians over the tiles valid in both images." if material.pair else "How the valid tiles are spread."
+        "Medians over the tiles valid in both images." if data.pair else "How the valid tiles are spread."
     )
-    found = [
-        _section(
+    parts = [
+        _page_part(
             "summary",
             "The scores",
-            summary_table(material, scores, "scores", before) + note + native_table(material),
+            summary_table(data, scores, "scores", before) + note + native_table(data),
         ),
-        _section("spread", "How the tiles are spread", histograms(material, scores)),
-        _section("maps", "Where", noted + heatmaps(material)),
-        _section("pictures", "Best, median and worst tiles", pictures(material)),
+        _page_part("spread", "How the tiles are spread", histograms(data, scores)),
+        _page_part("maps", "Where", noted + heatmaps(data)),
+        _page_part("pictures", "Best, median and worst tiles", pictures(data)),
     ]
     if beside:
         text = "Stripes, shading, contrast and a change of grey level leave the scores as they were or make them better."
-        spread = (
-            f"<details><summary>How the tiles are spread</summary>{histograms(material, beside)}</details>"
+        spread = f"<details><summary>How the tiles are spread</summary>{histograms(data, beside)}</details>"
+        content = summary_table(data, beside, "beside", before) + spread
+        parts.append(
+            _page_part("unseen", "What the scores cannot see", f'<p class="note">{text}</p>{content}')
         )
-        content = summary_table(material, beside, "beside", before) + spread
-        found.append(_section("unseen", "What the scores cannot see", f'<p class="note">{text}</p>{content}'))
-    series = volume(material)
+    series = volume(data)
     if series:
-        found.append(_section("volume", "Over the sections", series))
-    found += [
-        _section("alltiles", "Tiles", tile_table(material)),
-        _section("left", "Tiles without a score", invalid_tables(material)),
-        _section("facts", "Where the numbers come from", provenance(material)),
+        parts.append(_page_part("volume", "Over the sections", series))
+    parts += [
+        _page_part("alltiles", "Tiles", tile_table(data)),
+        _page_part("left", "Tiles without a score", invalid_tables(data)),
+        _page_part("facts", "Where the numbers come from", provenance_list(data)),
     ]
-    return found
+    return parts
 
 
-def _section(identifier: str, title: str, content: str) -> str:
+def _page_part(identifier: str, title: str, content: str) -> str:
     """Return one part of the page."""
     return f'<section id="s-{identifier}"><h2>{escape(title)}</h2>\n{content}\n</section>'
 
 
-def _read(name: str) -> str:
+def _package_file(name: str) -> str:
     """Return a file of this package."""
     return files("bigrestore.report.page").joinpath(name).read_text(encoding="utf-8")

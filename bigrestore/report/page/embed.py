@@ -1,8 +1,8 @@
 """The tiles as the script reads them: a few bytes per tile and figure, in base64.
 
 As JSON text 30,000 tiles with 30 figures are seven megabytes, so each figure is stored in 16 bits between its
-smallest and largest value, which is finer than any number that the page shows. NaN and infinity have codes
-of their own. Names are JSON in which nothing can end the element that holds it.
+smallest and largest value, finer than any number on the page. NaN and infinity have codes
+of their own. Names are JSON, escaped: no name can end its element.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.report.page.material import Material
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.tables import MOST_TILES, tile_columns
 
 NAN_CODE, INFINITY_CODE, LARGEST_CODE = 65535, 65534, 65533
 
 
-def embedded(material: Material) -> str:
-    """Return the JSON text for the element that the script reads; safe inside HTML."""
-    table = material.table
+def embedded(data: ReportData) -> str:
+    """Return the JSON text for the script's element; safe inside HTML."""
+    table = data.table
     document: dict[str, Any] = {
         "n": int(table["z"].size),
         "z": _packed(table["z"], "<i4"),
@@ -31,20 +31,20 @@ def embedded(material: Material) -> str:
         "y": _packed(table["y"], "<i4"),
         "x": _packed(table["x"], "<i4"),
         "tissue": quantised(table["tissue"]),
-        "shownZ": material.thumbnail_z,
-        "volume": material.sections.size > 1,
-        "pair": material.pair,
+        "shownZ": data.thumbnail_z,
+        "volume": data.sections.size > 1,
+        "pair": data.pair,
         "mostTiles": MOST_TILES,
-        "reasons": {"image": _reasons(table["reason"])},
-        "metrics": [_metric(material, index) for index in range(len(material.columns))],
+        "reasons": {"image": _packed_reasons(table["reason"])},
+        "metrics": [_packed_figure(data, index) for index in range(len(data.columns))],
     }
-    if material.pair:
-        document["reasons"]["before"] = _reasons(table["reason_before"])
+    if data.pair:
+        document["reasons"]["before"] = _packed_reasons(table["reason_before"])
     return safe_json(document)
 
 
 def safe_json(document: Any) -> str:
-    """Return JSON in which `<`, `>` and `&` are written as escapes, so that it cannot end its element."""
+    """Return JSON with `<`, `>` and `&` as escapes: it cannot end its element."""
     text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -72,7 +72,7 @@ def _packed(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values.astype(kind)).tobytes()).decode()
 
 
-def _reasons(reasons: NDArray[Any]) -> dict[str, Any]:
+def _packed_reasons(reasons: NDArray[Any]) -> dict[str, Any]:
     """Return the reasons as a list of names and one code per tile; 0 is valid."""
     names = ["", *sorted({str(reason) for reason in reasons} - {""})]
     place = {name: index for index, name in enumerate(names)}
@@ -80,17 +80,17 @@ def _reasons(reasons: NDArray[Any]) -> dict[str, Any]:
     return {"names": names, "codes": _packed(codes, "u1")}
 
 
-def _metric(material: Material, index: int) -> dict[str, Any]:
+def _packed_figure(data: ReportData, index: int) -> dict[str, Any]:
     """Return one figure: its name, how it is written, and its values."""
-    column = material.columns[index]
-    shown = {each.name for each in tile_columns(material)}
-    found: dict[str, Any] = {
+    column = data.columns[index]
+    shown = {each.name for each in tile_columns(data)}
+    packed: dict[str, Any] = {
         "label": column.label,
         "direction": column.direction,
-        "decimals": material.decimals[column.name],
+        "decimals": data.decimals[column.name],
         "inTable": column.name in shown,
-        "image": quantised(material.own_image(column)),
+        "image": quantised(data.own_image(column)),
     }
-    if material.twin(column):
-        found["before"] = quantised(material.own_before(column))
-    return found
+    if data.twin(column):
+        packed["before"] = quantised(data.own_before(column))
+    return packed

@@ -1,7 +1,7 @@
-"""Pictures as text inside the page: PNG for colours that must not change, WebP for photographs.
+"""Pictures as text inside the page: PNG for exact colours, WebP for photographs.
 
-The page has a budget, because it is sent by mail: tiles at full size are stored without loss where they fit into
-it, else at the best quality that does, and the page says which.
+The page has a budget, because it is sent by mail: tiles at full size are stored without loss if they fit, else at the
+best fitting quality, stated on the page.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def encode_webp(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """Return a picture as WebP, without loss where `quality` is `LOSSLESS`."""
+    """Return a picture as WebP, without loss for `LOSSLESS`."""
     stream = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     if quality == LOSSLESS:
@@ -44,12 +44,12 @@ def encode_webp(pixels: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def encode_within(pictures: Sequence[NDArray[np.uint8]], budget: int) -> tuple[list[bytes], int]:
-    """Encode pictures at the best quality at which all of them fit into a budget of bytes.
+    """Encode pictures at the best quality to fit all of them into a budget of bytes.
 
     Returns
     -------
     encoded : list of bytes
-        WebP; where even the lowest quality does not fit, that one.
+        WebP; the lowest quality if none fits.
     quality : int
         Of all of them.
     """

@@ -1,7 +1,7 @@
 """HTML by hand: escaping, numbers as people write them, tables with their numbers to the right.
 
-Everything that becomes text in the page passes `escape`; a number is written with a true minus sign and
-with as many figures as its column has, so that a column of numbers can be read down its points.
+All text of the page passes `escape`. A number is written with a true minus sign and the decimals of its column, to
+align the points.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def escape(text: object) -> str:
-    """Return text that is safe in HTML, in an element and in an attribute alike."""
+    """Return text safe in HTML, in an element and in an attribute alike."""
     return html.escape(str(text), quote=True)
 
 
 def short_name(path: object) -> str:
-    """Return the last part of a path: the name by which people know a file."""
+    """Return the last part of a path: the file's name."""
     text = str(path)
     return text.rstrip("/").rsplit("/", 1)[-1] or text
 
 
 def number(value: float | None, decimals: int) -> str:
-    """Return a number with a true minus sign and commas between thousands; a dash where there is none."""
+    """Return a number with a true minus sign and commas between thousands; a dash for None."""
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
@@ -40,14 +40,14 @@ def number(value: float | None, decimals: int) -> str:
 
 
 def signed(value: float | None, decimals: int) -> str:
-    """Return a change: a number that shows a plus as well, and neither at zero."""
+    """Return a change: a number with its plus or minus, neither at zero."""
     text = number(value, decimals)
     rises = value is not None and value > 0 and any(digit in "123456789∞" for digit in text)
     return "+" + text if rises else text
 
 
 def percent(share: float | None) -> str:
-    """Return a share as whole percents, but never 0 or 100 where it is not exactly that."""
+    """Return a share as whole percents; 0 and 100 only if exact."""
     if share is None or math.isnan(share):
         return NOTHING
     if 0 < share < 0.005:
@@ -128,7 +128,7 @@ def text_cell(text: object) -> Cell:
 
 
 def number_cell(value: float | None, decimals: int, *, change: bool = False, kind: str = "") -> Cell:
-    """Return a cell of a number that sorts by its full value."""
+    """Return a cell of a number, sorted by its full value."""
     shown = signed(value, decimals) if change else number(value, decimals)
     return Cell(shown, value, kind=kind)
 
@@ -147,7 +147,7 @@ def table(
     kind: str = "data-sortable",
     tall: bool = False,
 ) -> str:
-    """Return a table in a frame that scrolls sideways by itself where the screen is narrow.
+    """Return a table in its own frame, scrolling sideways on narrow screens.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Where the numbers come from: files, engine, parameters, tile size, value range, and how tiles were sampled.
 
-A score means nothing without the engine, the parameters and the tile size that made it. Known facts come first under
-plain names, everything else that was handed on follows as it is, so that nothing that was recorded is left out.
+A score means nothing without its engine, parameters and tile size. Known facts come first under plain names;
+everything else recorded follows as it is.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.markup import count, escape
-from bigrestore.report.page.material import Material
 
 NAMES = {
     "image": "Image",
@@ -34,15 +34,15 @@ HIDDEN = {"lower_better", "thumbnail_z", "origin_px", "before_native", "blobs", 
 EVERY_TILE = "Every tile of the grid was looked at; none was left out by sampling."
 
 
-def provenance(material: Material) -> str:
+def provenance_list(data: ReportData) -> str:
     """Return the list of facts."""
-    facts = dict(material.facts)
+    facts = dict(data.facts)
     facts["sampling"] = sampling_sentence(facts.get("sampling"))
     order = [name for name in NAMES if name in facts]
     order += [name for name in facts if name not in NAMES and name not in HIDDEN]
     rows = "".join(
         f"<dt>{escape(NAMES.get(name, name.replace('_', ' ').capitalize()))}</dt>"
-        f"<dd>{_value(name, facts[name])}{_whose(name, facts)}</dd>"
+        f"<dd>{_fact_text(name, facts[name])}{_whose(name, facts)}</dd>"
         for name in order
         if facts[name] not in (None, "", {}, [])
     )
@@ -62,7 +62,7 @@ def sampling_sentence(sampling: Any) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _value(name: str, value: Any) -> str:
+def _fact_text(name: str, value: Any) -> str:
     """Return a fact as HTML."""
     if name == "tile_px":
         return f"{count(int(value))} × {count(int(value))} px of the output grid; it is part of the scores"
@@ -84,7 +84,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _whose(name: str, facts: Mapping[str, Any]) -> str:
-    """Say for what a value range holds: the image, and the others where they have none of their own."""
+    """Name the images of a value range: the image, and others without a range of their own."""
     if name != "value_range":
         return ""
     own = {"value_range_before", "value_range_reference"} & facts.keys()

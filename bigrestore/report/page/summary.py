@@ -1,8 +1,7 @@
 """The tables of figures: before, after, change with its interval, and share of tiles improved.
 
-A reader looks for three things: how much, how sure, on how many. They stand in this order, the interval under the
-change that it belongs to, so that the table is narrow enough for a phone. The test that assumes independent
-tiles comes last.
+A reader looks for three things: how much, how sure, on how many. They stand in this order, the interval under its
+change, to fit a phone. The test, which assumes independent tiles, comes last.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bigrestore.report.page.data import ReportData, in_units
 from bigrestore.report.page.markup import (
     Cell,
     escape,
@@ -20,17 +20,16 @@ from bigrestore.report.page.markup import (
     signed,
     table,
 )
-from bigrestore.report.page.material import Material, in_units
 from bigrestore.report.page.words import verdict_of
 from bigrestore.report.table.columns import Column
 
 
-def summary_table(material: Material, columns: Sequence[Column], identifier: str, caption: str) -> str:
-    """Return the tables of some figures: those that have a before, and those that have none.
+def summary_table(data: ReportData, columns: Sequence[Column], identifier: str, caption: str) -> str:
+    """Return the tables of some figures: those with a before, and those without.
 
     Parameters
     ----------
-    material : Material
+    data : ReportData
         What is shown.
     columns : sequence of Column
         The rows.
@@ -39,33 +38,33 @@ def summary_table(material: Material, columns: Sequence[Column], identifier: str
     caption : str
         Says what it shows.
     """
-    twins = [column for column in columns if material.twin(column)]
-    alone = [column for column in columns if not material.twin(column)]
-    found = ""
+    twins = [column for column in columns if data.twin(column)]
+    alone = [column for column in columns if not data.twin(column)]
+    tables = ""
     if twins:
-        found += _paired(material, twins, identifier, caption)
+        tables += _paired(data, twins, identifier, caption)
     if alone:
         text = "Of the image alone: how its tiles are spread." if twins else caption
-        found += _single(material, alone, identifier + ("-alone" if twins else ""), text)
-    return found
+        tables += _single(data, alone, identifier + ("-alone" if twins else ""), text)
+    return tables
 
 
-def native_table(material: Material) -> str:
-    """Return the scores of the input on its own grid, empty where it has the output's."""
-    native = material.facts.get("before_native")
+def native_table(data: ReportData) -> str:
+    """Return the scores of the input on its own grid, empty if it has the output's."""
+    native = data.facts.get("before_native")
     if not native:
         return ""
-    columns = [column for column in material.group("score", "plain") if column.name in native["metrics"]]
+    columns = [column for column in data.group("score", "plain") if column.name in native["metrics"]]
     caption = (
         "The input on its own grid, before it was interpolated to the output's: another size of pixel, so these are no "
         "“before” and are not to be compared with the scores above."
     )
-    inner = _spread(columns, in_units(native, columns)["metrics"], material, "native", caption)
+    inner = _quantile_table(columns, in_units(native, columns)["metrics"], data, "native", caption)
     return f"<details><summary>The input on its own grid</summary>{inner}</details>"
 
 
-def _name(column: Column) -> Cell:
-    """Return the heading of a row: the label, and which way is better."""
+def _row_heading(column: Column) -> Cell:
+    """Return the heading of a row: the label and the better direction."""
     better = f"<small>{escape(column.note)}</small>" if column.note else ""
     return Cell(
         f'<span title="{escape(column.says)}">{escape(column.label)}</span>{better}',
@@ -74,12 +73,12 @@ def _name(column: Column) -> Cell:
     )
 
 
-def _paired(material: Material, columns: Sequence[Column], identifier: str, caption: str) -> str:
-    """Return the table of figures that exist before and after."""
+def _paired(data: ReportData, columns: Sequence[Column], identifier: str, caption: str) -> str:
+    """Return the table of figures with a before and an after."""
     headings = ["Before", "After", "Change", "Improved", "Tiles", "No value", "p (Holm)"]
     rows = []
     for column in columns:
-        change, digits = material.entry(column)["change"], material.decimals[column.name]
+        change, digits = data.entry(column)["change"], data.decimals[column.name]
         kind = verdict_of(change, column)
         interval = (
             f"<small>{signed(change['low'], digits)} to {signed(change['high'], digits)}</small>"
@@ -88,7 +87,7 @@ def _paired(material: Material, columns: Sequence[Column], identifier: str, capt
         )
         rows.append(
             [
-                _name(column),
+                _row_heading(column),
                 number_cell(change["median_before"], digits),
                 number_cell(change["median_after"], digits),
                 Cell(signed(change["median"], digits) + interval, change["median"], kind=kind),
@@ -102,22 +101,22 @@ def _paired(material: Material, columns: Sequence[Column], identifier: str, capt
     return table(identifier, escape(caption), first + [Cell(text) for text in headings], rows)
 
 
-def _single(material: Material, columns: Sequence[Column], identifier: str, caption: str) -> str:
+def _single(data: ReportData, columns: Sequence[Column], identifier: str, caption: str) -> str:
     """Return the table of figures of one image."""
-    return _spread(columns, material.summary["metrics"], material, identifier, caption)
+    return _quantile_table(columns, data.summary["metrics"], data, identifier, caption)
 
 
-def _spread(
-    columns: Sequence[Column], metrics: Mapping[str, Any], material: Material, identifier: str, caption: str
+def _quantile_table(
+    columns: Sequence[Column], metrics: Mapping[str, Any], data: ReportData, identifier: str, caption: str
 ) -> str:
     """Return the table of quantiles of some figures."""
     shares = {"q05": "5 %", "q25": "25 %", "median": "Median", "q75": "75 %", "q95": "95 %"}
     rows = []
     for column in columns:
-        values, digits = metrics[column.name]["image"], material.decimals[column.name]
+        values, digits = metrics[column.name]["image"], data.decimals[column.name]
         rows.append(
             [
-                _name(column),
+                _row_heading(column),
                 *(number_cell(values[name], digits) for name in shares),
                 number_cell(values["count"], 0),
                 number_cell(values["missing"], 0),
@@ -129,7 +128,7 @@ def _spread(
 
 
 def _unchanged(change: Mapping[str, Any]) -> bool:
-    """Tell whether no tile is better or worse, so that a share of 0 improved would sound like a loss."""
+    """Tell whether no tile is better or worse; a share of 0 improved would read as a loss."""
     return bool(change["share_improved"] == 0 and change["share_worse"] == 0)
 
 
@@ -140,9 +139,9 @@ def _p(value: float | None) -> str:
     return "&lt;0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def interval_note(material: Material) -> str:
+def interval_note(data: ReportData) -> str:
     """Say in a sentence how the interval was made."""
-    bootstrap = material.summary["bootstrap"]
+    bootstrap = data.summary["bootstrap"]
     sides = bootstrap["block_side_tiles"]
     if not sides:
         return ""

@@ -1,6 +1,6 @@
-"""The verdict in plain words: what changed, on how many tiles, how sure that is, and what speaks against it.
+"""The verdict in plain words: the changes, the number of tiles, the certainty, and the objections.
 
-A change is called better or worse only where its interval lies wholly on one side of zero. What the scores cannot
+A change is called better or worse only if its interval lies wholly on one side of zero. What the scores cannot
 see is said in the same breath, because a smoothed, drifted or invented image can have the best scores of all.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.markup import count, escape, listed, number, percent, plural, short_name, signed
-from bigrestore.report.page.material import Material
 from bigrestore.report.table.columns import COLUMNS, Column
 from bigrestore.run.profile.words import of_sections
 
@@ -51,66 +51,66 @@ def verdict_of(change: Mapping[str, Any], column: Column) -> str:
     return "better" if rose == (column.direction == "higher") else "worse"
 
 
-def verdict(material: Material) -> str:
+def verdict(data: ReportData) -> str:
     """Return the first block of the page."""
-    if not material.summary["tiles"]["valid"]:
-        return _nothing(material)
-    judged = material.group("reference") + material.group("score")
-    if material.pair:
-        headline, sentences = _headline(material, judged), [_pair_sentence(material, each) for each in judged]
+    if not data.summary["tiles"]["valid"]:
+        return _nothing(data)
+    judged = data.group("reference") + data.group("score")
+    if data.pair:
+        headline, sentences = _headline(data, judged), [_pair_sentence(data, each) for each in judged]
     else:
-        headline, sentences = "One image, scored", [_single_sentence(material, each) for each in judged]
-    beside = _beside(material)
-    parts = [f'<p class="headline">{escape(headline)}</p>', f"<p>{_on_tiles(material)}</p>"]
+        headline, sentences = "One image, scored", [_single_sentence(data, each) for each in judged]
+    beside = _unseen_by_scores(data)
+    parts = [f'<p class="headline">{escape(headline)}</p>', f"<p>{_on_tiles(data)}</p>"]
     parts.append("<ul>" + "".join(f"<li>{sentence}</li>" for sentence in sentences) + "</ul>")
     if beside:
         parts.append(
             "<h3>Beside the scores</h3><ul>" + "".join(f"<li>{line}</li>" for line in beside) + "</ul>"
         )
-    limits = [LIMITS] + ([REFERENCE_LIMITS] if material.group("reference") else [])
+    limits = [LIMITS] + ([REFERENCE_LIMITS] if data.group("reference") else [])
     parts.append('<p class="limits">' + escape(" ".join(limits)) + "</p>")
     return "\n".join(parts)
 
 
-def _nothing(material: Material) -> str:
-    """Say that no tile could be scored."""
-    reasons = listed([f"{count(n)} {name}" for name, n in material.summary["tiles"]["invalid"].items()])
+def _nothing(data: ReportData) -> str:
+    """Write the verdict without any scored tile."""
+    reasons = listed([f"{count(n)} {name}" for name, n in data.summary["tiles"]["invalid"].items()])
     return (
         '<p class="headline">No tile could be scored</p>'
-        f"<p>All {count(material.summary['tiles']['total'])} tiles were left out ({escape(reasons)}), so there is no score "
+        f"<p>All {count(data.summary['tiles']['total'])} tiles were left out ({escape(reasons)}), so there is no score "
         "of this image; blank, flat and background tiles are never given a number.</p>"
     )
 
 
-def _headline(material: Material, judged: list[Column]) -> str:
+def _headline(data: ReportData, judged: list[Column]) -> str:
     """Return the shortest true sentence on a pair."""
-    found: dict[str, list[str]] = {"better": [], "worse": [], "unclear": [], "few": []}
+    labels: dict[str, list[str]] = {"better": [], "worse": [], "unclear": [], "few": []}
     for column in judged:
-        if material.twin(column):
-            kind = verdict_of(material.entry(column)["change"], column)
-            found.setdefault(kind, []).append(column.label)
-    if not any(found.values()):
+        if data.twin(column):
+            kind = verdict_of(data.entry(column)["change"], column)
+            labels.setdefault(kind, []).append(column.label)
+    if not any(labels.values()):
         return "No tile is valid in both images"
-    if found["few"]:
+    if labels["few"]:
         return "Too few tiles for a verdict"
-    parts = [f"{name} by {listed(found[name])}" for name in ("better", "worse") if found[name]]
-    if found["unclear"]:
-        parts.append(f"{'no clear change' if not parts else 'unclear'} by {listed(found['unclear'])}")
+    parts = [f"{name} by {listed(labels[name])}" for name in ("better", "worse") if labels[name]]
+    if labels["unclear"]:
+        parts.append(f"{'no clear change' if not parts else 'unclear'} by {listed(labels['unclear'])}")
     text = ", ".join(parts)
     return text[:1].upper() + text[1:]
 
 
-def _on_tiles(material: Material) -> str:
-    """Say on what the verdict rests."""
-    tiles = material.summary["tiles"]
-    names = f"<strong>{escape(short_name(material.facts.get('image', 'the image')))}</strong>"
-    if material.pair:
-        names += f" against <strong>{escape(short_name(material.facts.get('before', 'before')))}</strong>"
-    if material.facts.get("reference"):
-        names += f", with the reference <strong>{escape(short_name(material.facts['reference']))}</strong>"
-    sections = material.sections.size
+def _on_tiles(data: ReportData) -> str:
+    """Name the images and count the tiles of the verdict."""
+    tiles = data.summary["tiles"]
+    names = f"<strong>{escape(short_name(data.facts.get('image', 'the image')))}</strong>"
+    if data.pair:
+        names += f" against <strong>{escape(short_name(data.facts.get('before', 'before')))}</strong>"
+    if data.facts.get("reference"):
+        names += f", with the reference <strong>{escape(short_name(data.facts['reference']))}</strong>"
+    sections = data.sections.size
     where = f" in {plural(sections, 'section')}" if sections > 1 else ""
-    if material.pair:
+    if data.pair:
         return (
             f"{names}: {plural(tiles['valid_in_both'], 'tile')} valid in both, of {count(tiles['total'])}{where}. "
             "A change is the median of the changes tile by tile; in brackets its 95 % interval."
@@ -118,12 +118,12 @@ def _on_tiles(material: Material) -> str:
     return f"{names}: {plural(tiles['valid'], 'valid tile')} of {count(tiles['total'])}{where}."
 
 
-def _pair_sentence(material: Material, column: Column) -> str:
+def _pair_sentence(data: ReportData, column: Column) -> str:
     """Say how one score changed."""
     label = f"<strong>{escape(column.label)}</strong>"
-    if not material.twin(column):
-        return _single_sentence(material, column)
-    change, digits = material.entry(column)["change"], material.decimals[column.name]
+    if not data.twin(column):
+        return _single_sentence(data, column)
+    change, digits = data.entry(column)["change"], data.decimals[column.name]
     if not change["count"]:
         return f"{label}: no tile has it in both images."
     kind = verdict_of(change, column)
@@ -148,9 +148,9 @@ def _pair_sentence(material: Material, column: Column) -> str:
     )
 
 
-def _single_sentence(material: Material, column: Column) -> str:
-    """Say what one score is, of one image."""
-    values, digits = material.entry(column)["image"], material.decimals[column.name]
+def _single_sentence(data: ReportData, column: Column) -> str:
+    """Describe one score of one image."""
+    values, digits = data.entry(column)["image"], data.decimals[column.name]
     if not values["count"]:
         return f"<strong>{escape(column.label)}</strong>: no tile has it."
     missing = f"; {plural(values['missing'], 'tile')} without a value" if values["missing"] else ""
@@ -161,15 +161,15 @@ def _single_sentence(material: Material, column: Column) -> str:
     )
 
 
-def _beside(material: Material) -> list[str]:
-    """Return the sentences on what the scores cannot see."""
-    lines = _smoothing(material) if material.pair else []
-    return [*_failures(material), *_read(material), *lines, *_restored(material), *_jumps(material)]
+def _unseen_by_scores(data: ReportData) -> list[str]:
+    """Return the sentences beside the scores."""
+    lines = _smoothing(data) if data.pair else []
+    return [*_failures(data), *_profile_sentence(data), *lines, *_restored(data), *_grey_jump_sentence(data)]
 
 
-def _failures(material: Material) -> list[str]:
-    """Say that some tiles are missing because something failed."""
-    failed = material.summary["tiles"]["invalid"].get("failed", 0)
+def _failures(data: ReportData) -> list[str]:
+    """Report tiles missing after a failure."""
+    failed = data.summary["tiles"]["invalid"].get("failed", 0)
     if not failed:
         return []
     return [
@@ -177,9 +177,9 @@ def _failures(material: Material) -> list[str]:
     ]
 
 
-def _read(material: Material) -> list[str]:
-    """Say what the run read of its sections, by which it restored them."""
-    readings = material.facts.get("read", ())
+def _profile_sentence(data: ReportData) -> list[str]:
+    """Describe the profile of the sections, as estimated by the run."""
+    readings = data.facts.get("read", ())
     said = of_sections(readings)
     if not said:
         return []
@@ -187,24 +187,24 @@ def _read(material: Material) -> list[str]:
     return [f"What was read of the input: {escape(said)}{where}."]
 
 
-def _smoothing(material: Material) -> list[str]:
-    """Say which plain columns became worse, and whether the image was only smoothed or shifted in grey."""
+def _smoothing(data: ReportData) -> list[str]:
+    """Name the plain columns gone worse, and report smoothing and a shift in grey."""
     kinds = {}
-    for column in material.group("plain"):
-        if material.twin(column):
-            kinds[column.name] = verdict_of(material.entry(column)["change"], column)
+    for column in data.group("plain"):
+        if data.twin(column):
+            kinds[column.name] = verdict_of(data.entry(column)["change"], column)
     lines = []
     if kinds.get("noise") == "better" and kinds.get("sharpness") == "worse":
         lines.append("Noise and sharpness both fell: the image was smoothed, which the scores can reward.")
     for name, kind in kinds.items():
-        change, digits = material.entry(COLUMNS[name])["change"], material.decimals[name]
+        change, digits = data.entry(COLUMNS[name])["change"], data.decimals[name]
         if kind == "worse" and name in MATTERS and _matters(change, MATTERS[name]):
             lines.append(
                 f'<span class="mark worse">worse</span> {escape(COLUMNS[name].label)}: '
                 f"{number(change['median_before'], digits)} → {number(change['median_after'], digits)} "
                 f"{escape(COLUMNS[name].unit)}."
             )
-    mean = material.summary["metrics"].get("mean", {}).get("change")
+    mean = data.summary["metrics"].get("mean", {}).get("change")
     if mean and mean["median"] is not None and abs(mean["median"]) > MOVED_GREY:
         lines.append(
             f'<span class="mark worse">moved</span> Mean grey changed by {signed(mean["median"], 1)} % of the range.'
@@ -218,9 +218,9 @@ def _matters(change: Mapping[str, Any], least: float) -> bool:
     return size >= least and size >= MATTERS_SHARE * abs(float(change["median_before"] or 0.0))
 
 
-def _restored(material: Material) -> list[str]:
-    """Say what only a restored image has: how well it agrees with its input, and what is new in it."""
-    metrics = material.summary["metrics"]
+def _restored(data: ReportData) -> list[str]:
+    """Describe a restored image: its agreement with the input, and its invented detail."""
+    metrics = data.summary["metrics"]
     lines = []
     residual = metrics.get("residual", {}).get("image", {}).get("median")
     if residual is not None:
@@ -241,21 +241,21 @@ def _restored(material: Material) -> list[str]:
         if invented["q95"] < LEAST_INVENTED:
             said = "none in nineteen of twenty tiles"
         lines.append(f"Fine detail whose like is not in the input: {said}.")
-    return [*lines, *_blobs(material)]
+    return [*lines, *_blob_sentence(data)]
 
 
-def _blobs(material: Material) -> list[str]:
+def _blob_sentence(data: ReportData) -> list[str]:
     """Say how many blobs of cell size the input does not show."""
-    if not {"blobs", "blobs_unsupported"} <= material.table.keys():
+    if not {"blobs", "blobs_unsupported"} <= data.table.keys():
         return []
-    found, missing = (
-        int(np.nansum(material.table[name][material.paired])) for name in ("blobs", "blobs_unsupported")
+    blobs, missing = (
+        int(np.nansum(data.table[name][data.paired])) for name in ("blobs", "blobs_unsupported")
     )
-    pixels = int(np.sum((material.table["height"] * material.table["width"])[material.paired]))
-    if not found:
+    pixels = int(np.sum((data.table["height"] * data.table["width"])[data.paired]))
+    if not blobs:
         return []
     return [
-        f"Of {plural(found, 'dark blob')} of cell size, {count(missing)} ({number(100 * missing / found, 2)} %, "
+        f"Of {plural(blobs, 'dark blob')} of cell size, {count(missing)} ({number(100 * missing / blobs, 2)} %, "
         f"{number(1e6 * missing / pixels, 1)} per megapixel) have no counterpart "
         "in the input that is at least a third as strong: blur hid them and they were brought back, or they were "
         "invented. Before cells are counted, look at the tiles that have most of them: sort the tiles by “Blobs without "
@@ -263,12 +263,12 @@ def _blobs(material: Material) -> list[str]:
     ]
 
 
-def _jumps(material: Material) -> list[str]:
+def _grey_jump_sentence(data: ReportData) -> list[str]:
     """Say whether brightness jumps from section to section."""
-    found = material.summary.get("grey_jumps", {})
-    if "image" not in found:
+    jumps = data.summary.get("grey_jumps", {})
+    if "image" not in jumps:
         return []
-    image, before = found["image"], found.get("before")
+    image, before = jumps["image"], jumps.get("before")
     text = (
         f"Brightness from section to section: {plural(len(image['marked']), 'jump')} marked, "
         f"the largest {number(image['largest'], 1)} % of the range, {number(image['typical'], 1)} % typically"

@@ -1,18 +1,18 @@
 """Intervals for a median over tiles that lie side by side.
 
-Neighbouring tiles show the same layer, the same fold and the same stain, so a thousand tiles are fewer than a
-thousand observations and an interval that takes them for independent is too narrow. Here whole squares of
-neighbouring tiles are drawn instead (a circular moving block bootstrap on the lattice of tiles, section by
-section), which keeps the correlation inside a square: Lahiri, Resampling Methods for Dependent Data (2003),
-chapter 12. Tiles that are not there (background, not sampled) are simply not drawn.
+Neighbouring tiles show the same layer, the same fold and the same stain: a thousand tiles are fewer than a thousand
+independent observations, and an interval assuming independence is too narrow. So whole squares of neighbouring tiles
+are drawn (a circular moving block bootstrap on the lattice of tiles, section by section), keeping the correlation
+inside a square: Lahiri, Resampling Methods for Dependent Data (2003), chapter 12. Missing tiles (background, not
+sampled) are not drawn.
 
-The side of a square is one and a half times the fourth root of the number of tiles, the rate at which the error of such an
-interval shrinks fastest in two dimensions, and is enlarged where only some of the tiles are there, so that
-a square holds as many. It is never more than half a section's side, so that there is something to draw from.
+The side of a square is one and a half times the fourth root of the number of tiles, the rate with the fastest
+shrinking error in two dimensions. It is enlarged if tiles are missing, to hold as many. It is at most half a
+section's side: several squares must fit.
 
-Few squares say little about how much squares differ, and the interval of a bootstrap is too narrow for it; so it is
-widened about the median as Student's t widens that of a mean, by the number of squares that fit. With it the interval
-holds the true median of simulated fields, whose neighbours are as alike as those of tissue, nine times in ten or more.
+From few squares the bootstrap underestimates the spread, so the interval is widened about the median as by Student's
+t, with the number of fitting squares. So it holds the true median of simulated fields, with the correlation of
+tissue, nine times in ten or more.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Lattice:
     rows, columns : int
         Size of the lattice.
     side : int
-        Side of a square of tiles that is drawn as one.
+        Side of a square of tiles drawn as one.
     """
 
     tiles: NDArray[np.int64]
@@ -61,7 +61,7 @@ class Lattice:
 
     @property
     def square(self) -> tuple[int, int]:
-        """Rows and columns that are drawn as one: the side, but at most half of the section, and never all of it."""
+        """Rows and columns drawn as one: the side, but at most half of the section, and never all of it."""
         rows, columns = _fitted(self.side, self.rows), _fitted(self.side, self.columns)
         if (rows, columns) != (self.rows, self.columns):
             return rows, columns
@@ -69,7 +69,7 @@ class Lattice:
 
 
 def block_side(tiles: int, cells: int) -> int:
-    """Return the side, in tiles, of the squares that are drawn as one.
+    """Return the side, in tiles, of the squares drawn as one.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def block_side(tiles: int, cells: int) -> int:
 
 
 def lattices(z: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.int64]) -> list[Lattice]:
-    """Return the lattice of each section, by ascending z; the three arrays say where each tile lies.
+    """Return the lattice of each section, by ascending z, from the position of each tile.
 
     Sections of one tile each have nothing to draw from within: they make one lattice, a column along z.
     """
@@ -90,15 +90,15 @@ def lattices(z: NDArray[np.int64], row: NDArray[np.int64], column: NDArray[np.in
         first, last = int(z.min()), int(z.max())
         side = block_side(z.size, last - first + 1)
         return [Lattice(np.argsort(z), np.sort(z) - first, last - first + 1, 1, side)]
-    found = []
+    sections = []
     for section in np.unique(z):
         tiles = np.flatnonzero(z == section)
         rows = row[tiles] - row[tiles].min()
         columns = column[tiles] - column[tiles].min()
         height, width = int(rows.max()) + 1, int(columns.max()) + 1
         side = block_side(tiles.size, height * width)
-        found.append(Lattice(tiles, rows * width + columns, height, width, side))
-    return found
+        sections.append(Lattice(tiles, rows * width + columns, height, width, side))
+    return sections
 
 
 def median_intervals(
@@ -137,20 +137,20 @@ def median_intervals(
                 medians[name].append(column.medians(counts))
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     wider = widening(sum(section.tiles.size / math.prod(section.square) for section in sections), confidence)
-    found: dict[str, tuple[float, float] | None] = {}
+    intervals: dict[str, tuple[float, float] | None] = {}
     for name, parts in medians.items():
         drawn = np.concatenate(parts) if parts else np.empty(0)
         drawn = drawn[np.isfinite(drawn)]
-        found[name] = None
+        intervals[name] = None
         if drawn.size:
             low, high = (float(end) for end in np.quantile(drawn, tails))
             middle = float(np.median(values[name][np.isfinite(values[name])]))
-            found[name] = (middle + (low - middle) * wider, middle + (high - middle) * wider)
-    return found
+            intervals[name] = (middle + (low - middle) * wider, middle + (high - middle) * wider)
+    return intervals
 
 
 def widening(squares: float, confidence: float = CONFIDENCE) -> float:
-    """Return the factor by which few squares widen an interval: Student's t over the normal quantile, and the bias.
+    """Return the widening of an interval from few squares: Student's t over the normal quantile, and the bias.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def widening(squares: float, confidence: float = CONFIDENCE) -> float:
 
 
 class _Ranked:
-    """A column in ascending order, from which medians of many redrawings are read at once."""
+    """A column in ascending order, to read the medians of many redrawings at once."""
 
     def __init__(self, values: NDArray[np.float64]) -> None:
         finite = np.flatnonzero(np.isfinite(values))
@@ -236,5 +236,5 @@ def _draw(section: Lattice, redrawings: int, random: np.random.Generator) -> NDA
 
 
 def _fitted(side: int, length: int) -> int:
-    """Return at most half of a section's length, but two tiles where there are two."""
+    """Return at most half of a section's length, but at least two tiles if there are two."""
     return min(side, max(2, length // 2), length)

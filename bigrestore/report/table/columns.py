@@ -1,9 +1,8 @@
-"""What the columns of a tile table mean: which way is better, how it is written, and what it says to a reader.
+"""The columns of a tile table: better direction, format and meaning.
 
-A score is worth nothing to a reader who does not know whether more is better, and three figures after the
-point pretend a precision that a score does not have. Both are decided here, once, for the page, the summary and
-the tests alike. The table itself says which columns there are: a metric that this file has never heard of (any
-of the adapter's list) is shown too, as a column whose direction somebody else has to name.
+A reader needs to know whether more is better, and three decimals would pretend a precision no score has. Both are
+decided here, once, for the page, the summary and the tests alike. The table itself lists its columns: an unknown
+metric (any of the adapter's list) is shown too, with a direction named by the caller.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ class Column:
     label : str
         For people.
     group : {"score", "reference", "plain", "restored"}
-        A score without a reference, a comparison with a reference, what the scores cannot see, and what
-        only a restored tile has.
+        A score without a reference, a comparison with a reference, a figure beside the scores, and a figure of
+        restored tiles alone.
     direction : {"lower", "higher", "zero", "none"}
         Which change is an improvement; `zero`: towards zero, `none`: neither.
     digits : int
-        Figures after the point for people; negative: that many significant figures instead.
+        Figures after the point for people; negative: number of significant figures.
     says : str
-        One sentence on what it measures.
+        One sentence on its meaning.
     factor : float
         For people it is multiplied by this; files for machines have it as it is.
     unit : str
@@ -58,7 +57,7 @@ class Column:
     unit: str = ""
 
     def badness(self, value: float) -> float:
-        """Return the value turned so that less is better; a column without direction is returned as it is."""
+        """Return the value turned to less is better; unchanged without a direction."""
         if self.direction == "higher":
             return -value
         return abs(value) if self.direction == "zero" else value
@@ -70,7 +69,7 @@ class Column:
 
     @property
     def better(self) -> str:
-        """Which way is better, in words; empty where neither is."""
+        """The better direction in words; empty if neither."""
         return {"lower": "lower is better", "higher": "higher is better", "zero": "0 is best", "none": ""}[
             self.direction
         ]
@@ -180,15 +179,15 @@ def find_columns(names: Iterable[str], lower_better: Mapping[str, bool] | None =
     """
     there = set(names)
     lower = lower_better or {}
-    found = []
+    shown = []
     for name in names:
         twin = name.endswith(BEFORE) and name.removesuffix(BEFORE) in there
         if name in PLACE_COLUMNS or twin:
             continue
-        found.append(COLUMNS.get(name) or _unknown(name, lower.get(name)))
+        shown.append(COLUMNS.get(name) or _unknown(name, lower.get(name)))
     order = list(COLUMNS)
     place = {name: index for index, name in enumerate(order)}
-    return sorted(found, key=lambda column: (_GROUPS.index(column.group), place.get(column.name, len(order))))
+    return sorted(shown, key=lambda column: (_GROUPS.index(column.group), place.get(column.name, len(order))))
 
 
 def _unknown(name: str, lower: bool | None) -> Column:

@@ -3,9 +3,9 @@
     niqe.median > niqe_before.median        psnr.min < 25 or valid.share < 0.5
 
 A condition is numbers, names, + - * /, comparisons, `and`, `or`, `not` and brackets, and nothing else: the text is
-parsed by Python's own parser and walked node by node here, never evaluated. A name is a column and a statistic of
-it over the valid tiles. One that does not exist is refused before anything is scored. A value that is not a
-number (no tile was valid) fails the condition's check, because a check that could not be made has not been passed.
+parsed by Python's own parser and walked node by node here, never evaluated. A name is a column and a statistic of it
+over the valid tiles. An unknown one is refused before anything is scored. A NaN (no tile was valid) fails the check:
+an impossible check is not passed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Condition:
     text : str
         As it was given.
     names : tuple of str
-        The values that it asks for, such as `niqe.median`, in the order in which they stand.
+        The values it asks for, such as `niqe.median`, in order.
     """
 
     text: str
@@ -75,12 +75,12 @@ class Condition:
         return cls(text, tuple(names), tree)
 
     def require(self, known: Iterable[str]) -> None:
-        """Refuse names that are not among the known ones.
+        """Refuse unknown names.
 
         Raises
         ------
         UsageError
-            Naming them, and those that there are.
+            Naming them, and the known ones.
         """
         there = set(known)
         unknown = [name for name in self.names if name not in there]
@@ -91,7 +91,7 @@ class Condition:
             )
 
     def failure(self, values: Mapping[str, float]) -> str | None:
-        """Return why the check failed, with the values, None where it passed.
+        """Return the reason of a failed check, with the values; None if passed.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class Condition:
 
 
 def condition_values(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the names that a condition may ask for, with their values; NaN where there is none.
+    """Return the names known to a condition, with their values; NaN if missing.
 
     Parameters
     ----------
@@ -123,17 +123,17 @@ def condition_values(summary: Mapping[str, Any]) -> dict[str, float]:
     """
     tiles = summary["tiles"]
     total = tiles["total"]
-    found: dict[str, float] = {"tiles.total": total}
+    values: dict[str, float] = {"tiles.total": total}
     for name in ("valid", "valid_before", "valid_in_both"):
         if name in tiles:
-            found[f"{name}.count"] = tiles[name]
-            found[f"{name}.share"] = tiles[name] / total if total else math.nan
+            values[f"{name}.count"] = tiles[name]
+            values[f"{name}.share"] = tiles[name] / total if total else math.nan
     for name, entry in summary["metrics"].items():
         for part, ending in (("image", ""), ("before", "_before"), ("change", "_change")):
             for statistic, value in entry.get(part, {}).items():
                 if value is None or isinstance(value, int | float):
-                    found[f"{name}{ending}.{statistic}"] = math.nan if value is None else float(value)
-    return found
+                    values[f"{name}{ending}.{statistic}"] = math.nan if value is None else float(value)
+    return values
 
 
 def _check(node: ast.expr, text: str, names: dict[str, None]) -> bool:
@@ -190,7 +190,7 @@ def _value(node: ast.expr, values: Mapping[str, float]) -> Any:
 
 
 def _name(node: ast.expr) -> str | None:
-    """Return a dotted name, None where the node is something else."""
+    """Return a dotted name, None for any other node."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):

@@ -1,10 +1,10 @@
-"""Where the score tiles lie, and which of them are looked at.
+"""The grid of the score tiles, and the sample of them.
 
 The size of a tile is part of its score (NIQE of one image reads 8.8 at 96 px and 3.3 at 512), so the grid is fixed: 480
 pixels on the output grid from the section's first pixel on, whatever the blocks and tiles of the restoration and
-whatever region of it was asked for. A tile that does not lie wholly inside is listed, and not scored.
+whatever region of it was asked for. A tile crossing the edge is listed, and not scored.
 
-Of very large volumes a sample is scored. It is systematic: the tiles that hold tissue are put in an order, by section,
+Of very large volumes a sample is scored. It is systematic: the tiles with tissue are put in an order, by section,
 then by the share of tissue in four steps, then along the rows, back and forth; every k-th of them is taken, from a
 random start on. So every section and every kind of tile has its proportional part, and neighbours are
 spread. The order and the start depend on nothing but the image and the seed.
@@ -26,8 +26,8 @@ STRIP_TILES = 8
 
 
 @attrs.frozen(order=True)
-class Place:
-    """A tile of the grid, by section, row and column, and the pixels that it has inside the region."""
+class ScoreTile:
+    """A tile of the grid, by section, row and column, and its pixels inside the region."""
 
     z: int
     row: int
@@ -44,7 +44,7 @@ class TileGrid:
     z0, z1 : int
         Sections.
     region : Box
-        Pixels that there are; the grid begins at pixel (0, 0) whether that is inside or not.
+        Existing pixels; the grid begins at pixel (0, 0), inside or not.
     tile_px : int
         Side of a tile.
     """
@@ -60,8 +60,8 @@ class TileGrid:
         rows, columns = self._spans(self.region)
         return (self.z1 - self.z0) * len(rows) * len(columns)
 
-    def places(self, z: int, inside: Box | None = None) -> Iterator[Place]:
-        """Yield the tiles of a section that touch the region, row by row; only those wholly inside a box of it."""
+    def places(self, z: int, inside: Box | None = None) -> Iterator[ScoreTile]:
+        """Yield the tiles of a section touching the region, row by row; optionally only those wholly inside a box."""
         rows, columns = self._spans(inside or self.region)
         for row in rows:
             for column in columns:
@@ -69,13 +69,13 @@ class TileGrid:
                 if inside is None or place.box.intersect(inside) == place.box:
                     yield place
 
-    def place(self, z: int, row: int, column: int) -> Place:
+    def place(self, z: int, row: int, column: int) -> ScoreTile:
         """Return one tile, clipped to the region."""
         side = self.tile_px
         box = Box(row * side, (row + 1) * side, column * side, (column + 1) * side)
-        return Place(z, row, column, box.intersect(self.region))
+        return ScoreTile(z, row, column, box.intersect(self.region))
 
-    def whole(self, place: Place) -> bool:
+    def whole(self, place: ScoreTile) -> bool:
         """Tell whether a tile lies wholly inside the region."""
         return (place.box.height, place.box.width) == (self.tile_px, self.tile_px)
 
@@ -84,9 +84,9 @@ class TileGrid:
         return range(box.y0 // side, -(-box.y1 // side)), range(box.x0 // side, -(-box.x1 // side))
 
 
-def strips(places: Sequence[Place]) -> Iterator[list[Place]]:
-    """Group tiles that lie in one row, close to one another, into what is read at once; the order is kept."""
-    group: list[Place] = []
+def strips(places: Sequence[ScoreTile]) -> Iterator[list[ScoreTile]]:
+    """Group neighbouring tiles of one row, to be read at once; the order is kept."""
+    group: list[ScoreTile] = []
     for place in places:
         if group:
             first = group[0]
@@ -99,15 +99,17 @@ def strips(places: Sequence[Place]) -> Iterator[list[Place]]:
         yield group
 
 
-def bounding_box(places: Sequence[Place]) -> Box:
-    """Return the smallest box that holds all tiles."""
-    found = places[0].box
+def bounding_box(places: Sequence[ScoreTile]) -> Box:
+    """Return the smallest box around all tiles."""
+    box = places[0].box
     for place in places[1:]:
-        found = found.union(place.box)
-    return found
+        box = box.union(place.box)
+    return box
 
 
-def draw_sample(places: Sequence[Place], tissue: NDArray[np.float64], count: int, seed: int) -> list[Place]:
+def draw_sample(
+    places: Sequence[ScoreTile], tissue: NDArray[np.float64], count: int, seed: int
+) -> list[ScoreTile]:
     """Draw a sample of tiles, stratified over sections and tissue.
 
     Parameters

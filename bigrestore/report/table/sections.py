@@ -2,8 +2,8 @@
 
 The sections of a stack were stained, photographed and normalised one by one, so brightness jumps from one to the
 next; it is the known flaw of BigBrain, and it runs as streaks through every reslice. The scores do not see it at all:
-each looks at one tile of one section. So the mean grey of each section is compared with that of
-the section before it, and what stands out is marked.
+each looks at one tile of one section. So the mean grey of each section is compared with the section before it, and
+large jumps are marked.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def by_section(table: Mapping[str, NDArray[Any]], columns: Sequence[Column]) -> 
     """Return counts, mean grey and the quartiles of every figure for each section, by ascending z."""
     order = np.argsort(table["z"], kind="stable")
     numbers, starts = np.unique(table["z"][order], return_index=True)
-    found = []
+    entries = []
     for z, tiles in zip(numbers, np.split(order, starts[1:]), strict=True):
         part = {name: values[tiles] for name, values in table.items()}
-        found.append(_section(int(z), part, columns))
-    return found
+        entries.append(_section(int(z), part, columns))
+    return entries
 
 
 def _section(z: int, part: Mapping[str, NDArray[Any]], columns: Sequence[Column]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _section(z: int, part: Mapping[str, NDArray[Any]], columns: Sequence[Column]
 
 
 def _quartiles(values: NDArray[np.float64]) -> list[float] | None:
-    """Return the lower quartile, median and upper quartile of what is finite."""
+    """Return the lower quartile, median and upper quartile of the finite values."""
     there = values[np.isfinite(values)]
     if not there.size:
         return None
@@ -82,12 +82,12 @@ def grey_jumps(sections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         `marked`: the jumps above it, each with `z`, `from_z` and `jump` (signed, of a range of 0 to 1). A jump is
         marked above three robust standard deviations of all jumps, at least 0.01 and at most 0.04.
     """
-    found = {}
+    jumps = {}
     for name, key in (("image", "grey"), ("before", "grey_before")):
         known = [(int(entry["z"]), entry[key]) for entry in sections if entry.get(key) is not None]
         if len(known) > 1:
-            found[name] = _jumps(known)
-    return found
+            jumps[name] = _jumps(known)
+    return jumps
 
 
 def _jumps(known: list[tuple[int, float]]) -> dict[str, Any]:

@@ -1,13 +1,11 @@
-"""What a table of tiles comes to: medians before and after, the change tile by tile, and how sure that is.
+"""Summary of a table of tiles: medians before and after, the change tile by tile, and its interval.
 
-Everything about change is paired: a tile counts only where it is valid in both images and the figure exists in
-both, because tiles differ far more from each other than from themselves restored. Medians and not
-means, because the scores have long tails. The interval comes first (a block bootstrap, see `bootstrap`); the Wilcoxon
-signed-rank test, corrected by Holm over all columns, is there for those who are asked for a p, and it takes
-neighbouring tiles for independent.
+Changes are paired: a tile counts only if it is valid in both images and the figure exists in both, because tiles
+differ far more from each other than from themselves restored. Medians, not means, because the scores have long
+tails. The interval comes first (a block bootstrap, see `bootstrap`). The Wilcoxon signed-rank test, corrected by Holm
+over all columns, gives a p for those who need one, and takes neighbouring tiles for independent.
 
-Nothing that is missing disappears: tiles are counted by the reason why they are invalid, and a figure that a valid
-tile does not have is counted in its column.
+Missing values are counted: invalid tiles by reason, and missing figures of valid tiles in their column.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bigrestore.core.pixels import Doubles
 from bigrestore.report.table.bootstrap import (
     CONFIDENCE,
     FEWEST_TILES,
@@ -29,8 +28,6 @@ from bigrestore.report.table.bootstrap import (
 )
 from bigrestore.report.table.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.sections import by_section, grey_jumps
-
-Figures = NDArray[np.float64]
 
 LARGEST_EXACT = 50
 """Tiles up to which the signed-rank test counts every case; above, and with ties, it takes the normal distribution."""
@@ -84,7 +81,7 @@ def summarise(
     )
     metrics = {column.name: _metric(table, column, valid, changes, intervals) for column in columns}
     _holm(metrics)
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "tiles": _counts(table, valid, paired),
         "pair": "reason_before" in table,
         "metrics": metrics,
@@ -98,47 +95,47 @@ def summarise(
         },
     }
     if np.unique(table["z"]).size > 1:
-        found["sections"] = by_section(table, columns)
-        found["grey_jumps"] = grey_jumps(found["sections"])
-    return found
+        summary["sections"] = by_section(table, columns)
+        summary["grey_jumps"] = grey_jumps(summary["sections"])
+    return summary
 
 
 def as_columns(tiles: pa.Table | Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the columns of a table as arrays; reasons are strings, figures float64, missing values NaN."""
     if isinstance(tiles, pa.Table):
         names = tiles.column_names
-        found = {name: tiles.column(name).to_numpy(zero_copy_only=False) for name in names}
+        arrays = {name: tiles.column(name).to_numpy(zero_copy_only=False) for name in names}
     else:
-        found = {name: np.asarray(values) for name, values in tiles.items()}
-    for name, values in found.items():
+        arrays = {name: np.asarray(values) for name, values in tiles.items()}
+    for name, values in arrays.items():
         if name.startswith("reason"):
-            found[name] = np.array(["" if text is None else str(text) for text in values], dtype=object)
+            arrays[name] = np.array(["" if text is None else str(text) for text in values], dtype=object)
         elif name in ("z", "row", "column", "y", "x", "height", "width"):
-            found[name] = values.astype(np.int64)
+            arrays[name] = values.astype(np.int64)
         else:
-            found[name] = values.astype(np.float64)
-    return found
+            arrays[name] = values.astype(np.float64)
+    return arrays
 
 
 def valid_tiles(table: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Return which tiles are valid in the image."""
+    """Mark the tiles valid in the image."""
     return np.asarray(table["reason"] == "", np.bool_)
 
 
 def paired_tiles(table: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Return which tiles are valid in the image and, where there is one, in the image before."""
+    """Mark the tiles valid in the image and, if there is one, in the image before."""
     valid = valid_tiles(table)
     return valid & (table["reason_before"] == "") if "reason_before" in table else valid
 
 
-def paired_change(table: Mapping[str, NDArray[Any]], name: str) -> Figures:
-    """Return after minus before of each tile, NaN where the tile or the figure is missing in one of them."""
+def paired_change(table: Mapping[str, NDArray[Any]], name: str) -> Doubles:
+    """Return after minus before of each tile, NaN if the tile or the figure is missing in one of them."""
     change = table[name] - table[name + BEFORE]
     return np.where(paired_tiles(table), change, np.nan)
 
 
-def improvement(table: Mapping[str, NDArray[Any]], column: Column) -> Figures:
-    """Return by how much each tile became better, in the column's units; negative where it became worse."""
+def improvement(table: Mapping[str, NDArray[Any]], column: Column) -> Doubles:
+    """Return the gain of each tile, in the column's units; negative if it became worse."""
     before, after = table[column.name + BEFORE], table[column.name]
     if column.direction == "higher":
         gain = after - before
@@ -150,7 +147,7 @@ def improvement(table: Mapping[str, NDArray[Any]], column: Column) -> Figures:
 
 
 def _sides(sections: list[Lattice]) -> list[int]:
-    """Return the smallest and the largest side of the squares that were drawn, nothing where none were."""
+    """Return the smallest and the largest side of the drawn squares, nothing if none."""
     sides = [max(section.square) for section in sections]
     return [min(sides), max(sides)] if sides else []
 
@@ -182,27 +179,27 @@ def _metric(
     table: Mapping[str, NDArray[Any]],
     column: Column,
     valid: NDArray[np.bool_],
-    changes: Mapping[str, Figures],
+    changes: Mapping[str, Doubles],
     intervals: Mapping[str, tuple[float, float] | None],
 ) -> dict[str, Any]:
     """Summarise one figure."""
     name = column.name
     counted = paired_tiles(table) if column.group == "restored" else valid
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "label": column.label,
         "direction": column.direction,
         "image": describe_values(table[name][counted]),
     }
     if name not in changes:
-        return found
+        return entry
     valid_before = table["reason_before"] == "" if "reason_before" in table else valid
-    found["before"] = describe_values(table[name + BEFORE][valid_before])
+    entry["before"] = describe_values(table[name + BEFORE][valid_before])
     change = changes[name]
     there = np.isfinite(change)
     gain = improvement(table, column)[there]
     low, high = intervals[name] or (None, None)
     directed = column.direction != "none" and gain.size > 0
-    found["change"] = {
+    entry["change"] = {
         "count": int(there.sum()),
         "missing": int(paired_tiles(table).sum() - there.sum()),
         "median_before": _median(table[name + BEFORE][there]),
@@ -215,31 +212,31 @@ def _metric(
         "wilcoxon_p": _wilcoxon(change[there]),
         "wilcoxon_p_holm": None,
     }
-    return found
+    return entry
 
 
-def describe_values(values: Figures) -> dict[str, Any]:
+def describe_values(values: Doubles) -> dict[str, Any]:
     """Return count, missing and quantiles; an infinite value (the PSNR of equal tiles) is a value."""
     there = values[~np.isnan(values)]
-    found: dict[str, Any] = {"count": int(there.size), "missing": int(values.size - there.size)}
+    quantiles: dict[str, Any] = {"count": int(there.size), "missing": int(values.size - there.size)}
     for name, share in QUANTILES.items():
         value = float(np.quantile(there, share, method="inverted_cdf")) if there.size else None
-        found[name] = value if value is None or np.isfinite(value) else None
+        quantiles[name] = value if value is None or np.isfinite(value) else None
     if there.size:
-        found["median"] = _median(there)
-    return found
+        quantiles["median"] = _median(there)
+    return quantiles
 
 
-def _median(values: Figures) -> float | None:
-    """Return the median, None where there is none."""
+def _median(values: Doubles) -> float | None:
+    """Return the median, None if empty."""
     if not values.size:
         return None
     middle = float(np.median(values))
     return middle if np.isfinite(middle) else None
 
 
-def _wilcoxon(change: Figures) -> float | None:
-    """Return the two-sided p of the signed-rank test; 1 where nothing changed, None with too few tiles."""
+def _wilcoxon(change: Doubles) -> float | None:
+    """Return the two-sided p of the signed-rank test; 1 if nothing changed, None with too few tiles."""
     if change.size < FEWEST_TILES:
         return None
     if not change.any():

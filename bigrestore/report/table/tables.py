@@ -1,9 +1,8 @@
 """The files for machines: one row per tile as Parquet (and CSV), and the summary as JSON.
 
-Parquet keeps the types, NaN and the provenance in one small file; a CSV is for those who open it in a
-spreadsheet. Each file is written under another name in its own folder, brought to disk and then renamed, so that
-whoever looks sees the old file or the new one and never half of one. Same tiles and facts, same
-bytes: no time and no host is in them.
+Parquet keeps the types, NaN and the provenance in one small file; a CSV is for those who open it in a spreadsheet.
+Each file is written under a temporary name in its own folder, synced and renamed: a reader sees the old file or the
+new one, never half of one. Same tiles and facts, same bytes: no time and no host is in them.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
+def write_summary(path: Path, document: Mapping[str, Any]) -> None:
     """Write a document as indented JSON in the order of its keys.
 
     Raises
@@ -56,7 +55,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def write_tiles(folder: Path, tiles: pa.Table, facts: Mapping[str, Any], *, csv: bool = False) -> None:
-    """Write `tiles.parquet` with the facts in its metadata, and `tiles.csv` where it is asked for.
+    """Write `tiles.parquet` with the facts in its metadata, and `tiles.csv` if asked for.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def read_tiles(path: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def write_atomically(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file so that it is there whole or not at all; a link in its place is replaced, not followed.
+    """Write a file whole or not at all; a link in its place is replaced, not followed.
 
     Raises
     ------

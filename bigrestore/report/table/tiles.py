@@ -1,9 +1,8 @@
-"""Rows of the tile table: from the pixels of a few tiles side by side to everything that is said of them.
+"""Rows of the tile table: score the pixels of a few tiles side by side.
 
-This is the one place where tiles are scored, for a run, for a pair of images and for the native grid alike, in the same
-process or in another: a `Strip` holds pixels in the storage dtype and what is needed to read them, and can be
-sent through a pipe. Image, input and reference are put on one grid and one value range here, and nothing of the result
-depends on how tiles were grouped.
+All tiles are scored here, for a run, a pair of images and the native grid alike, in this process or another: a
+`Strip` holds pixels in the storage dtype with their ranges, and can be sent through a pipe. Image, input and
+reference are put on one grid and one value range here. The result does not depend on the grouping of tiles.
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.pixels import Floats, luma, to_unit
 from bigrestore.report.metrics.blobs import BlobScales, compare
 from bigrestore.report.metrics.detail import invented_share
 from bigrestore.report.metrics.enlarge import enlarged_box
-from bigrestore.report.metrics.measures import PLAIN, noise_sigma, plain_measures
+from bigrestore.report.metrics.measures import PLAIN, plain_measures, tile_noise_sigma
 from bigrestore.report.metrics.reference import REFERENCE, reference_measures
 from bigrestore.report.metrics.validity import tissue_share, why_invalid
-from bigrestore.report.table.grid import Place, bounding_box
+from bigrestore.report.table.grid import ScoreTile, bounding_box
 
 if TYPE_CHECKING:
     from bigrestore.report.metrics.engine import ScoreEngine
 
-Floats = NDArray[np.float32]
-Row = dict[str, Any]
+TileRow = dict[str, Any]
 
 PLACE = ("z", "row", "column", "y", "x", "height", "width")
 RESTORED = ("drift", "invented", "blobs", "blobs_unsupported")
@@ -43,14 +41,14 @@ FAILED = "failed"
 
 @attrs.frozen
 class EngineSpec:
-    """What an engine is made of, in a form that can be sent to another process.
+    """The arguments of an engine, to be sent to another process.
 
     Attributes
     ----------
     name : str
         `native` or `pyiqa`.
     metrics : tuple of str, optional
-        None: those that the engine has by default.
+        None: the engine's default.
     niqe_model : str, optional
         File with another NIQE model.
     """
@@ -76,7 +74,7 @@ class Pixels:
     values : ndarray, (h, w) or (h, w, 3)
         Storage values.
     box : Box
-        Where they lie, in pixels of that image.
+        Their box, in pixels of the image.
     value_range : tuple of float
         Values of black and white.
     """
@@ -110,10 +108,10 @@ class Strip:
     background, sigma : float or None, float
         Level and noise of the background, 0..1.
     pixel_um : float or None
-        Size of a pixel of the image, which says how large cells are; None: unknown.
+        Size of a pixel of the image, for the size of cells; None: unknown.
     """
 
-    places: list[Place]
+    places: list[ScoreTile]
     image: Pixels
     before: Pixels | None = None
     reference: Pixels | None = None
@@ -127,7 +125,7 @@ class Strip:
 def column_names(
     metrics: Sequence[str], *, pair: bool, reference: bool, extra: Sequence[str] = ()
 ) -> list[str]:
-    """Return the columns of a table of tiles, in order; `extra` are figures that only the image has."""
+    """Return the columns of a table of tiles, in order; `extra` are figures of the image alone."""
     compared = [*metrics, *PLAIN, *(REFERENCE if reference else ())]
     names = [*PLACE, "tissue", "reason", *(["reason_before"] if pair else [])]
     for name in compared:
@@ -135,13 +133,13 @@ def column_names(
     return names + list(RESTORED if pair else ()) + list(extra)
 
 
-def score_strip(strip: Strip, engine: ScoreEngine) -> list[Row]:
+def score_strip(strip: Strip, engine: ScoreEngine) -> list[TileRow]:
     """Score the tiles of a strip.
 
     Returns
     -------
     list of dict
-        A row per tile, with every column of `column_names`; figures are NaN where the tile is invalid.
+        A row per tile, with every column of `column_names`; figures of invalid tiles are NaN.
     """
     planes = _Planes(strip)
     rows = []
@@ -149,25 +147,25 @@ def score_strip(strip: Strip, engine: ScoreEngine) -> list[Row]:
         own, former, truth = planes.tile(place)
         row = _place_row(place)
         row["tissue"] = tissue_share(own if former is None else former, strip.background, strip.sigma)
-        row |= _figures(own, row["tissue"], truth, engine, strip.tile_px, "")
+        row |= _tile_figures(own, row["tissue"], truth, engine, strip.tile_px, "")
         if former is not None:
-            row |= _figures(former, row["tissue"], truth, engine, strip.tile_px, "_before")
+            row |= _tile_figures(former, row["tissue"], truth, engine, strip.tile_px, "_before")
             if row["reason"] or row["reason_before"]:
                 row |= dict.fromkeys(RESTORED, math.nan)
             else:
                 row["drift"] = row["mean"] - row["mean_before"]
-                noise = row["noise_before"] if strip.scale == 1 else noise_sigma(planes.native(place))
+                noise = row["noise_before"] if strip.scale == 1 else tile_noise_sigma(planes.native(place))
                 row["invented"] = invented_share(own, former, noise, strip.scale)
-                row |= _blobs(own, former, noise, strip)
+                row |= _blob_figures(own, former, noise, strip)
         rows.append(row)
     return rows
 
 
-def _blobs(tile: Floats, former: Floats, noise: float, strip: Strip) -> Row:
-    """Count the blobs of a tile and those that its input does not support; both are mirrored beyond the tile."""
+def _blob_figures(tile: Floats, former: Floats, noise: float, strip: Strip) -> TileRow:
+    """Count the blobs of a tile and those without support in its input; both are mirrored beyond the tile."""
     scales = BlobScales.of_voxel(strip.pixel_um)
-    found, kept = compare(tile, former, scales, noise=noise, scale=strip.scale)
-    return {"blobs": found.count, "blobs_unsupported": int(np.count_nonzero(~kept))}
+    blobs, kept = compare(tile, former, scales, noise=noise, scale=strip.scale)
+    return {"blobs": blobs.count, "blobs_unsupported": int(np.count_nonzero(~kept))}
 
 
 class _Planes:
@@ -189,7 +187,7 @@ class _Planes:
         if strip.before is not None and self._native is not None and strip.scale > 1:
             self._before = enlarged_box(self._native, strip.before.box, self._wanted, strip.scale)
 
-    def tile(self, place: Place) -> tuple[Floats, Floats | None, Floats | None]:
+    def tile(self, place: ScoreTile) -> tuple[Floats, Floats | None, Floats | None]:
         """Return a tile of the image, of the input on the same grid, and of the reference."""
         strip, box = self._strip, place.box
         own = np.ascontiguousarray(self._image[box.slices(strip.image.box)])
@@ -201,7 +199,7 @@ class _Planes:
             truth = np.ascontiguousarray(self._reference[box.slices(strip.reference.box)])
         return own, former, truth
 
-    def native(self, place: Place) -> NDArray[np.float64]:
+    def native(self, place: ScoreTile) -> NDArray[np.float64]:
         """Return the input of a tile on its own grid."""
         strip, box = self._strip, place.box
         if self._native is None or strip.before is None:
@@ -210,8 +208,8 @@ class _Planes:
         return self._native[inner.slices(strip.before.box)].astype(np.float64)
 
 
-def missing_rows(places: Iterable[Place], names: Sequence[str], reason: str = FAILED) -> list[Row]:
-    """Return rows of tiles that could not be scored."""
+def missing_rows(places: Iterable[ScoreTile], names: Sequence[str], reason: str = FAILED) -> list[TileRow]:
+    """Return the rows of failed tiles."""
     rows = []
     for place in places:
         row = dict.fromkeys(names, math.nan) | _place_row(place) | {"tissue": math.nan, "reason": reason}
@@ -221,7 +219,7 @@ def missing_rows(places: Iterable[Place], names: Sequence[str], reason: str = FA
     return rows
 
 
-def _place_row(place: Place) -> Row:
+def _place_row(place: ScoreTile) -> TileRow:
     box = place.box
     return {
         "z": place.z,
@@ -234,15 +232,15 @@ def _place_row(place: Place) -> Row:
     }
 
 
-def _figures(
+def _tile_figures(
     tile: Floats, tissue: float, truth: Floats | None, engine: ScoreEngine, tile_px: int, ending: str
-) -> Row:
+) -> TileRow:
     """Return reason and figures of a tile of one image."""
     reason = why_invalid(tile, tissue, tile_px)
     names = [*engine.metrics, *PLAIN, *(REFERENCE if truth is not None else ())]
-    found: dict[str, float] = dict.fromkeys(names, math.nan)
+    figures: dict[str, float] = dict.fromkeys(names, math.nan)
     if not reason:
-        found |= engine.score(tile) | plain_measures(tile)
+        figures |= engine.score(tile) | plain_measures(tile)
         if truth is not None:
-            found |= reference_measures(tile, truth)
-    return {f"reason{ending}": reason} | {f"{name}{ending}": value for name, value in found.items()}
+            figures |= reference_measures(tile, truth)
+    return {f"reason{ending}": reason} | {f"{name}{ending}": value for name, value in figures.items()}

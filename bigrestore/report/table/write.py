@@ -1,7 +1,6 @@
 """The report of a scoring: a table for machines, a summary for both, a page for people.
 
-The three are written in this order, so that a page is never there without the numbers that it shows, and
-each of them whole or not at all.
+The three are written in this order, each whole or not at all: a page never exists without its numbers.
 """
 
 from __future__ import annotations
@@ -11,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from bigrestore.core.pixels import GreyBytes
 from bigrestore.report.page import build_page
 from bigrestore.report.table.statistics import summarise
-from bigrestore.report.table.tables import plain, write_atomically, write_json, write_tiles
+from bigrestore.report.table.tables import plain, write_atomically, write_summary, write_tiles
 
-Grey = NDArray[np.uint8]
-Pictures = Callable[[int, int, int, int, int], "tuple[Grey | None, Grey, Grey | None]"]
+Pictures = Callable[[int, int, int, int, int], "tuple[GreyBytes | None, GreyBytes, GreyBytes | None]"]
 
 
 @attrs.frozen(eq=False)
 class Report:
-    """What a report is made of.
+    """The content of a report.
 
     Attributes
     ----------
@@ -33,13 +30,13 @@ class Report:
         One row per tile: place (`z`, `row`, `column`, `y`, `x`, `height`, `width` in output pixels, `tissue` 0..1),
         `reason` (empty where valid), `reason_before` for pairs, and the figures with their twins `NAME_before`.
     facts : dict
-        Provenance: `image`, `before`, `reference` (names), `engine` (what the engine says of itself), `tile_px`,
-        `value_range`, `scale`, `voxel_size_um`, `sampling`, `method`, `model`, `versions`. `read` has what a run read of
-        each section (`bigrestore.run.profile.words.reading`). `lower_better` gives the
-        direction of foreign metrics, `thumbnail_z` the section of the thumbnails (the middle one if it is not
-        there), `origin_px` the (y, x) output pixel of their first pixel (0, 0 if it is not there).
+        Provenance: `image`, `before`, `reference` (names), `engine` (its own description), `tile_px`, `value_range`,
+        `scale`, `voxel_size_um`, `sampling`, `method`, `model`, `versions`. `read` has the profile of each section
+        (`bigrestore.run.profile.words.reading`). `lower_better` gives the direction of foreign metrics, `thumbnail_z`
+        the section of the thumbnails (the middle one if it is not there), `origin_px` the (y, x) output pixel of
+        their first pixel (0, 0 if it is not there).
     thumbnails : dict of ndarray, (h, w), uint8
-        `image` and, where there are such, `before` and `reference`: the whole section, longest side at most 1200.
+        `image` and optionally `before` and `reference`: the whole section, longest side at most 1200.
     thumbnail_px : float
         Output pixels per pixel of a thumbnail.
     pictures : callable
@@ -48,13 +45,13 @@ class Report:
 
     tiles: pa.Table
     facts: dict[str, Any]
-    thumbnails: dict[str, Grey]
+    thumbnails: dict[str, GreyBytes]
     thumbnail_px: float
     pictures: Pictures
 
 
 def write_report(report: Report, folder: Path, *, csv: bool = False) -> dict[str, Any]:
-    """Write `tiles.parquet`, `summary.json` and `report.html` into a folder, made where it is not there.
+    """Write `tiles.parquet`, `summary.json` and `report.html` into a folder, created if missing.
 
     Parameters
     ----------
@@ -78,7 +75,7 @@ def write_report(report: Report, folder: Path, *, csv: bool = False) -> dict[str
     summary = plain(summarise(report.tiles, lower_better=report.facts.get("lower_better")))
     document: dict[str, Any] = {**summary, "facts": plain(report.facts)}
     write_tiles(folder, report.tiles, report.facts, csv=csv)
-    write_json(folder / "summary.json", document)
+    write_summary(folder / "summary.json", document)
     page = build_page(
         report.tiles, summary, document["facts"], report.thumbnails, report.thumbnail_px, report.pictures
     )

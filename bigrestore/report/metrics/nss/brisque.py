@@ -1,9 +1,9 @@
-"""BRISQUE: what people would say of an image, learned from what they said of photographs.
+"""BRISQUE: a rating of an image, learned from people's ratings of photographs.
 
-The same normalised values as in NIQE, described once for the whole image at two sizes, go through a
-support vector regression that LIVE trained on its database of distorted photographs and opinions. Lower is
-better. The scale of 0 to 100 is that of the opinions it was trained on: the regression may leave it at both
-ends, and is not clipped here, because a clipped score would say that two images are alike that are not.
+The same normalised values as in NIQE, described once for the whole image at two sizes, go through LIVE's support
+vector regression, trained on its database of distorted photographs and opinions. Lower is better. The scale of 0 to
+100 is the scale of the opinions. The regression may leave it at both ends; a clipped score would make different
+images look alike, so it is not clipped.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def brisque(fields: TileFields) -> float:
         return float("nan")
     half = fields.half(fields.levels)
     images = (fields.levels, half)
-    features = np.concatenate([_features(fields.zero_sums(image)) for image in images])
+    features = np.concatenate([_brisque_features(fields.zero_sums(image)) for image in images])
     if not np.isfinite(features).all():
         return float("nan")
     return _regression(features)
 
 
-def _features(sums: Sums) -> NDArray[np.float64]:
+def _brisque_features(sums: Sums) -> NDArray[np.float64]:
     shape, variance = fit_symmetric(sums.count, sums.absolute[0], sums.square[0])
     fit = fit_asymmetric(sums)
     # Unlike NIQE's features these keep the deviations and not the scales; the mean is that of the scales.

@@ -1,8 +1,8 @@
 """What the three scores read of one tile, each image and each field made once, when the first score asks for it.
 
-The scores do not look at quite the same image: NIQE rounds to 8 bits and drops what exceeds whole blocks,
-BRISQUE does neither, PIQE stretches the tile to its own maximum. In an 8-bit tile of whole blocks, which is
-the common case, the first two see the same numbers and share everything but a frame of three pixels.
+The scores do not look at quite the same image: NIQE rounds to 8 bits and drops incomplete blocks, BRISQUE does
+neither, PIQE stretches the tile to its own maximum. In an 8-bit tile of whole blocks, the common case, the first two
+see the same numbers and share everything but a frame of three pixels.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.report.metrics.nss.mscn import (
+    FILTER_STRIP_ROWS,
     FINEST_LEVEL,
     RADIUS_PX,
-    STRIP_ROWS,
     Field,
     half_size,
     normalised,
@@ -65,7 +65,7 @@ class TileFields:
         return height, width
 
     def stretched(self) -> Field:
-        """Levels rounded after the tile's maximum was made 255: what PIQE reads."""
+        """PIQE's levels: scaled to a maximum of 255, then rounded."""
         if self.brightest == 1.0 and self.levels is self.rounded:
             return self.rounded
         levels = self.workspace.take("stretched", self.shape)
@@ -102,7 +102,7 @@ class TileFields:
     def zero_sums(self, image: Field) -> Sums:
         """Sum over the whole of the field of an image with zeros around it.
 
-        Cheap where `block_sums` was asked for first.
+        Cheap after `block_sums`.
         """
         framed = self.zero_field(image)
         if id(image) not in self._block_sums or min(image.shape) <= 4 * RADIUS_PX:
@@ -111,9 +111,9 @@ class TileFields:
         return whole_sums(sums, self.field(image), (block_px, block_px), framed, RADIUS_PX)
 
     def zero_field(self, image: Field) -> Field:
-        """Normalise an image with zeros around it; cheap where `field` was asked for first.
+        """Normalise an image with zeros around it; cheap after `field`.
 
-        It is made in place of what the last call of this method gave.
+        It overwrites the array of the last call.
         """
         out = self.workspace.take("zero field", image.shape)
         if id(image) in self._fields:
@@ -122,8 +122,8 @@ class TileFields:
 
 
 def _strips(height: int) -> Iterator[slice]:
-    for top in range(0, height, STRIP_ROWS):
-        yield slice(top, min(top + STRIP_ROWS, height))
+    for top in range(0, height, FILTER_STRIP_ROWS):
+        yield slice(top, min(top + FILTER_STRIP_ROWS, height))
 
 
 def _to_levels(tile: NDArray[np.float32], levels: Field, rounded: Field) -> float:
@@ -140,7 +140,7 @@ def _to_levels(tile: NDArray[np.float32], levels: Field, rounded: Field) -> floa
 
 
 def _to_fine_levels(levels: Field) -> Field:
-    """Round to what the filters can add without rounding, four millionths of a level."""
+    """Round to four millionths of a level: the filters then add without rounding."""
     for rows in _strips(levels.shape[0]):
         strip = levels[rows]
         strip *= 1.0 / FINEST_LEVEL

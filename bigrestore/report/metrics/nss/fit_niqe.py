@@ -1,8 +1,8 @@
-"""Fit NIQE's model to good images of one's own, by the recipe with which LIVE made the one for photographs.
+"""Fit NIQE's model to good images of one's own, by LIVE's recipe for photographs.
 
-Every image is cut into blocks of 96 pixels, and only the sharp ones count: those whose mean local contrast exceeds
-three quarters of the largest in the image. The rest is out of focus, or background, and would teach NIQE that flatness
-is good. The mean and the covariance of what is left are the model.
+Every image is cut into blocks of 96 pixels, and only the sharp ones count: their mean local contrast exceeds three
+quarters of the largest in the image. The rest is out of focus, or background, and would teach NIQE to like flatness.
+The mean and the covariance of the sharp blocks are the model.
 
 A section too large for memory comes as tiles: the blocks' features are kept (37 numbers for 9216 pixels)
 and the selection waits until the largest contrast of the image is known.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError, UsageError
 from bigrestore.report.metrics.nss.fields import TileFields
 from bigrestore.report.metrics.nss.mscn import Field, normalised
-from bigrestore.report.metrics.nss.niqe import BLOCK_PX, block_features, whole_blocks
+from bigrestore.report.metrics.nss.niqe import NIQE_BLOCK_PX, block_features, whole_blocks
 from bigrestore.report.metrics.nss.niqe_model import FEATURES, NiqeModel
 
-SHARP_SHARE = 0.75
+NIQE_SHARP_SHARE = 0.75
 """A block is sharp if its mean contrast exceeds this share of the image's largest."""
 
 FEWEST_BLOCKS = FEATURES + 1
@@ -36,7 +36,10 @@ _log = logging.getLogger(__name__)
 
 
 def fit_niqe(
-    tiles: Iterable[Tile | tuple[Hashable, Tile]], *, name: str = "fitted", sharp_share: float = SHARP_SHARE
+    tiles: Iterable[Tile | tuple[Hashable, Tile]],
+    *,
+    name: str = "fitted",
+    sharp_share: float = NIQE_SHARP_SHARE,
 ) -> NiqeModel:
     """Fit a model to good images.
 
@@ -68,16 +71,16 @@ def fit_niqe(
     """
     if not 0.0 <= sharp_share < 1.0:
         raise UsageError(f"the share of the largest contrast is {sharp_share}, but must be in 0 <= share < 1")
-    found: dict[Hashable, list[NDArray[np.float64]]] = {}
+    by_image: dict[Hashable, list[NDArray[np.float64]]] = {}
     for item in tiles:
         image, tile = item if isinstance(item, tuple) else (None, item)
-        found.setdefault(image, []).append(_sharpness_and_features(tile))
-    chosen = [_sharp(np.concatenate(parts), sharp_share) for parts in found.values()]
+        by_image.setdefault(image, []).append(_sharpness_and_features(tile))
+    chosen = [_sharp(np.concatenate(parts), sharp_share) for parts in by_image.values()]
     features = np.concatenate(chosen) if chosen else np.empty((0, FEATURES))
-    seen = sum(len(part) for parts in found.values() for part in parts)
+    seen = sum(len(part) for parts in by_image.values() for part in parts)
     if len(features) < FEWEST_BLOCKS:
         raise InputError(
-            f"only {len(features)} of {seen} blocks of {BLOCK_PX} px are sharp and not flat, but a NIQE model needs"
+            f"only {len(features)} of {seen} blocks of {NIQE_BLOCK_PX} px are sharp and not flat, but a NIQE model needs"
             f" {FEWEST_BLOCKS} at least; give more or larger images"
         )
     if len(features) < _COMFORTABLE_BLOCKS:
@@ -89,7 +92,12 @@ def fit_niqe(
     mean = features.mean(axis=0)
     centred = features - mean
     covariance = np.einsum("bi,bj->ij", centred, centred) / (len(features) - 1)
-    facts = {"blocks": len(features), "blocks_seen": seen, "images": len(found), "sharp_share": sharp_share}
+    facts = {
+        "blocks": len(features),
+        "blocks_seen": seen,
+        "images": len(by_image),
+        "sharp_share": sharp_share,
+    }
     return NiqeModel(mean, covariance, name, facts)
 
 
@@ -108,12 +116,12 @@ def _sharpness_and_features(tile: Tile) -> NDArray[np.float64]:
 def _mean_contrast(image: Field) -> NDArray[np.float64]:
     contrast = np.empty_like(image)
     normalised(image, contrast=contrast)
-    rows, columns = image.shape[0] // BLOCK_PX, image.shape[1] // BLOCK_PX
-    return np.asarray(contrast.reshape(rows, BLOCK_PX, columns, BLOCK_PX).mean(axis=(1, 3)).ravel())
+    rows, columns = image.shape[0] // NIQE_BLOCK_PX, image.shape[1] // NIQE_BLOCK_PX
+    return np.asarray(contrast.reshape(rows, NIQE_BLOCK_PX, columns, NIQE_BLOCK_PX).mean(axis=(1, 3)).ravel())
 
 
 def _sharp(blocks: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Keep the features of the sharp blocks of one image, without those that are too flat to say."""
+    """Keep the features of the sharp blocks of one image, without blocks too flat to fit."""
     if len(blocks) == 0:
         return np.empty((0, FEATURES))
     features = blocks[blocks[:, 0] > share * blocks[:, 0].max(), 1:]

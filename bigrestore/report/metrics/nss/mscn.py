@@ -1,12 +1,12 @@
-"""The locally normalised image (MSCN) that NIQE, BRISQUE and PIQE are all made of, and the half-size image.
+"""The locally normalised image (MSCN) behind NIQE, BRISQUE and PIQE, and the half-size image.
 
-Subtracting the local mean and dividing by the local contrast leaves, in an undistorted photograph, values
-that follow a Gaussian closely; blur, noise and blocking change their distribution. The three scores measure
-that change in three ways, so the field is computed once per tile and shared.
+Subtracting the local mean and dividing by the local contrast leaves, in an undistorted photograph, values close to a
+Gaussian; blur, noise and blocking change their distribution. The three scores measure this change in three ways, so
+the field is computed once per tile and shared.
 
 Nearly all the time of scoring goes into these filters. They are separable, symmetric (taps are added in
 pairs before they are multiplied) and run on strips of rows small enough for the processor's cache, in float64
-and without any library that divides sums among threads: the bytes are the same wherever a tile is computed.
+and without threads inside a sum: the bytes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Field = NDArray[np.float64]
 Edge = Literal["replicate", "zero"]
 
 RADIUS_PX = 3
-SIGMA_PX = 7.0 / 6.0
+MSCN_SIGMA_PX = 7.0 / 6.0
 """The 7 x 7 Gaussian window of the papers; it is cut at three pixels and normalised to sum one."""
 
 CONTRAST_FLOOR = 1.0
 """Added to the local contrast, in grey levels of 0..255, so that flat areas do not divide by zero."""
 
-STRIP_ROWS = 32
+FILTER_STRIP_ROWS = 32
 _TAP_BITS = 26
 FINEST_LEVEL = 2.0**-18
 """Sums over an area of one level are exact if the level is a whole multiple of this (8 + 18 + 26 < 53 bits)."""
 
 
 def _window() -> NDArray[np.float64]:
-    """Taps at distance 0 to 3 along one axis, whole multiples of 2^-26 that sum to one exactly.
+    """Taps at distance 0 to 3 along one axis, whole multiples of 2^-26 with a sum of exactly one.
 
     So no sum over a flat area rounds, if its level is a whole multiple of 2^-18: the field is exactly zero
     there, on every processor. With taps that sum to one but for round-off, flat areas hold noise of
@@ -43,7 +43,7 @@ def _window() -> NDArray[np.float64]:
     points of BRISQUE on flat images for no other reason. The rounding moves the taps by 1e-8.
     """
     offsets = np.arange(RADIUS_PX + 1, dtype=np.float64)
-    taps = np.exp(-(offsets**2) / (2.0 * SIGMA_PX**2))
+    taps = np.exp(-(offsets**2) / (2.0 * MSCN_SIGMA_PX**2))
     taps = np.rint(taps / (taps[0] + 2.0 * taps[1:].sum()) * 2.0**_TAP_BITS) / 2.0**_TAP_BITS
     taps[0] = 1.0 - 2.0 * taps[1:].sum()
     return np.asarray(taps)
@@ -87,8 +87,8 @@ def normalised(
     workspace = workspace or Workspace()
     out = np.empty((height, width)) if out is None else out
     wide = _whole_lines(width + 2 * RADIUS_PX)
-    for top in range(0, height, STRIP_ROWS):
-        rows = min(STRIP_ROWS, height - top)
+    for top in range(0, height, FILTER_STRIP_ROWS):
+        rows = min(FILTER_STRIP_ROWS, height - top)
         powers = workspace.take("mscn powers", (2, rows + 2 * RADIUS_PX, wide))
         sums = workspace.take("mscn sums", (2, rows, wide))
         work = workspace.take("mscn work", (2, rows, wide))
@@ -106,7 +106,7 @@ def normalised(
 def zero_edged(image: Field, field: Field, *, out: Field | None = None) -> Field:
     """Make the field with zeros around the image from the one with replicated borders.
 
-    The two differ in a frame of three pixels only, and only that is computed anew.
+    The two differ only in a frame of three pixels, so only the frame is computed anew.
 
     Parameters
     ----------
@@ -142,14 +142,14 @@ def zero_edged(image: Field, field: Field, *, out: Field | None = None) -> Field
 
 
 def _whole_lines(width: int) -> int:
-    """Round a row of float64 up to whole cache lines: on rows that begin on one, sums run twice as fast."""
+    """Round a row of float64 up to whole cache lines: sums over aligned rows run twice as fast."""
     return width + -width % 8
 
 
 def _take_rows(image: Field, top: int, edge: Edge, out: Field) -> None:
     """Copy rows from `top` on with a margin all around; `top` may be negative and the end beyond the image.
 
-    Columns of `out` beyond the right margin are filled like it; nobody reads what becomes of them.
+    Columns of `out` beyond the right margin are filled like it, and never read.
     """
     (height, width), r = image.shape, RADIUS_PX
     above, below = max(0, -top), max(0, top + out.shape[0] - height)
@@ -176,8 +176,7 @@ def _filter_columns(powers: Field, out: Field, work: Field) -> None:
 def _filter_rows(sums: Field, out: Field) -> None:
     """Filter along the rows; only the first columns of the result are of use, six at the end are not.
 
-    Each power is taken as one long line, which one call filters with seven taps in a single pass; only the
-    columns that nobody reads mix two rows.
+    Each power is one long line, filtered with seven taps in a single call; only unread columns mix two rows.
     """
     for source, target in zip(sums, out, strict=True):
         line = target.reshape(-1)
@@ -212,7 +211,7 @@ def half_size(image: Field, *, out: Field | None = None, workspace: Workspace | 
     """Reduce an image by two as the papers' code did.
 
     Cubic convolution (Keys 1981, a = -1/2) with the kernel stretched by two, and the image mirrored at its
-    borders: MATLAB's `imresize(image, 0.5)`, with which the shipped parameters were trained.
+    borders: MATLAB's `imresize(image, 0.5)`, as in the training of the shipped parameters.
 
     Parameters
     ----------
@@ -231,8 +230,8 @@ def half_size(image: Field, *, out: Field | None = None, workspace: Workspace | 
     height, width = (-(-side // 2) for side in image.shape)
     workspace = workspace or Workspace()
     out = np.empty((height, width)) if out is None else out
-    for top in range(0, height, STRIP_ROWS):
-        rows = min(STRIP_ROWS, height - top)
+    for top in range(0, height, FILTER_STRIP_ROWS):
+        rows = min(FILTER_STRIP_ROWS, height - top)
         shorter = workspace.take("half sums", (rows, image.shape[1]))
         _halve_columns(_split_rows(image, top - 2, rows + 4, workspace), shorter, workspace)
         line = workspace.take("half line", (rows, image.shape[1] + 8))
@@ -245,7 +244,7 @@ def half_size(image: Field, *, out: Field | None = None, workspace: Workspace | 
 
 
 def _split_rows(image: Field, top: int, pairs: int, workspace: Workspace) -> Field:
-    """Copy the even and the odd rows of some pairs, mirrored where they lie outside: (2, pairs, width)."""
+    """Copy the even and the odd rows of some pairs, mirrored outside: (2, pairs, width)."""
     height = image.shape[0]
     split = workspace.take("half rows", (2, pairs, image.shape[1]))
     if top >= 0 and 2 * (top + pairs) <= height:

@@ -1,12 +1,11 @@
 """NIQE: how far the local statistics of an image are from those of good ones.
 
-Thirty-six numbers describe each block of 96 pixels: the shape and scale of the normalised values and of
-the four products of neighbours, at full and at half size. Their mean and covariance over the blocks of the image
-are compared with those of a set of good images, which is all that NIQE was ever trained on: no
-human opinion, and no histology unless a model was fitted to it. Lower is better.
+Thirty-six numbers describe each block of 96 pixels: the shape and scale of the normalised values and of the four
+products of neighbours, at full and at half size. Their mean and covariance over the blocks of the image are compared
+with those of a set of good images. NIQE was trained on nothing else: no human opinion, and no histology unless a
+model was fitted to it. Lower is better.
 
-Its numbers depend on the size of the image (fewer blocks, a less certain covariance), which is why tiles have one
-fixed size.
+Its numbers depend on the size of the image (fewer blocks, a less certain covariance), so tiles have one fixed size.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from bigrestore.report.metrics.nss.mscn import Field
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel
 from bigrestore.report.metrics.nss.shapes import Sums, fit_asymmetric
 
-BLOCK_PX = 96
+NIQE_BLOCK_PX = 96
 """Side of a block at full size; half of it at half size."""
 
 
@@ -58,8 +57,8 @@ def niqe(fields: TileFields, model: NiqeModel) -> float:
 
 
 def whole_blocks(fields: TileFields) -> Field:
-    """Give the part of the rounded tile that whole blocks cover, from the upper left corner on."""
-    height, width = (side - side % BLOCK_PX for side in fields.shape)
+    """Return the part of the rounded tile covered by whole blocks, from the upper left corner on."""
+    height, width = (side - side % NIQE_BLOCK_PX for side in fields.shape)
     return fields.rounded if (height, width) == fields.shape else fields.rounded[:height, :width].copy()
 
 
@@ -80,12 +79,12 @@ def block_features(fields: TileFields) -> NDArray[np.float64]:
     image = whole_blocks(fields)
     if image.size == 0:
         return np.empty((0, 36))
-    full = _features(fields.block_sums(image, BLOCK_PX))
-    half = _features(fields.block_sums(fields.half(image), BLOCK_PX // 2))
+    full = _niqe_features(fields.block_sums(image, NIQE_BLOCK_PX))
+    half = _niqe_features(fields.block_sums(fields.half(image), NIQE_BLOCK_PX // 2))
     return np.concatenate([full, half], axis=1)
 
 
-def _features(sums: Sums) -> NDArray[np.float64]:
+def _niqe_features(sums: Sums) -> NDArray[np.float64]:
     fit = fit_asymmetric(sums)
     mean = (fit.right_scale - fit.left_scale) * fit.mean_factor
     own = np.stack([fit.shape[0], (fit.left_scale[0] + fit.right_scale[0]) / 2.0])

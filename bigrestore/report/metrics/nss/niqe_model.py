@@ -1,4 +1,4 @@
-"""The model that NIQE compares with: mean and covariance of the block features of good images, and its file.
+"""NIQE's model and its file: mean and covariance of the block features of good images.
 
 The one shipped is LIVE's, of photographs. One fitted to good histology answers the question that a histologist
 asks. Its scores are on another scale than LIVE's, so the hash of the model goes into every report.
@@ -40,7 +40,7 @@ class NiqeModel:
     name : str
         What to call it in a report.
     facts : dict
-        JSON-able; what it was fitted to: `blocks`, `blocks_seen`, `images`, `sharp_share`.
+        JSON-able, of the fit: `blocks`, `blocks_seen`, `images`, `sharp_share`.
     """
 
     mean: NDArray[np.float64]
@@ -87,7 +87,7 @@ def save_niqe_model(path: Path, model: NiqeModel) -> None:
 
 
 def load_niqe_model(path: Path) -> NiqeModel:
-    """Read a model that `save_niqe_model` wrote.
+    """Read a model written by `save_niqe_model`.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def load_niqe_model(path: Path) -> NiqeModel:
 
 
 def _checked(path: Path, mean: NDArray[Any], covariance: NDArray[Any], head: Any) -> NiqeModel:
-    found = head.get("format") if isinstance(head, dict) else None
-    if found != FORMAT:
-        raise ModelError(f"{path} has the format {found!r}, but this version reads {FORMAT!r}")
+    stated = head.get("format") if isinstance(head, dict) else None
+    if stated != FORMAT:
+        raise ModelError(f"{path} has the format {stated!r}, but this version reads {FORMAT!r}")
     shapes_fit = mean.shape == (FEATURES,) and covariance.shape == (FEATURES, FEATURES)
     if not shapes_fit or mean.dtype != np.float64 or covariance.dtype != np.float64:
         raise ModelError(

@@ -1,8 +1,8 @@
-"""The shipped parameters of NIQE and BRISQUE: those that LIVE, the authors' laboratory, published.
+"""The shipped parameters of NIQE and BRISQUE, as published by LIVE, the authors' laboratory.
 
-Other packages ship other, retrained models under the same names, and their scores cannot be compared with these;
-so the hash of the numbers goes into every report. The notice under which they may be passed on lies beside the
-file. `tests/report/make_live_parameters.py` made it and can make it again.
+Other packages ship other, retrained models under the same names, and their scores cannot be compared with these; so
+the hash of the numbers goes into every report. Their licence notice lies beside the file.
+`tests/report/make_live_parameters.py` made it and can make it again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Generalised Gaussians fitted by moment matching: how NIQE and BRISQUE put a distribution into numbers.
 
-A fit needs five sums over a block (of absolute values, of squares, of signed squares, and how many values lie
-on each side of zero), so the sums of all blocks and of all four products of neighbours are taken in one sweep
-over the field. The shape parameter follows from a ratio of moments. It is looked up on the grid that the
-authors used, 0.2 to 10 in steps of 0.001, because their parameters were trained with it; nothing
-is evaluated at run time but a search in a sorted table.
+A fit needs five sums over a block (of absolute values, of squares, of signed squares, and how many values lie on each
+side of zero), so the sums of all blocks and of all four products of neighbours are taken in one sweep over the field.
+The shape parameter follows from a ratio of moments. It is looked up on the authors' grid, 0.2 to 10 in steps of
+0.001, because their parameters were trained with it: a search in a sorted table.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from bigrestore.report.metrics.nss.workspace import Workspace
 
 Values = NDArray[np.float64]
 
-STRIP_ROWS = 24
+SUM_STRIP_ROWS = 24
 _SHAPES: Values = np.arange(200, 10001) / 1000.0
 
 
@@ -62,7 +61,7 @@ class Sums:
 
 @attrs.frozen(eq=False)
 class Asymmetric:
-    """An asymmetric generalised Gaussian, arrays over blocks; NaN where the values have only one sign.
+    """An asymmetric generalised Gaussian, arrays over blocks; NaN if the values have only one sign.
 
     Attributes
     ----------
@@ -85,7 +84,7 @@ class Asymmetric:
 
 
 def neighbour_sums(field: Values, block: tuple[int, int], workspace: Workspace | None = None) -> Sums:
-    """Sum what the fits need over every block of a field.
+    """Sum the moments for the fits over every block of a field.
 
     The neighbour of a pixel at a block's border is the one at the block's far side, as a circular shift of
     the block gives it.
@@ -111,8 +110,8 @@ def neighbour_sums(field: Values, block: tuple[int, int], workspace: Workspace |
     counts = np.zeros((2, 5, rows, field.shape[1]), dtype=np.int64)
     for row in range(rows):
         band = field[row * block_height : (row + 1) * block_height]
-        for top in range(0, block_height, STRIP_ROWS):
-            stop = min(top + STRIP_ROWS, block_height)
+        for top in range(0, block_height, SUM_STRIP_ROWS):
+            stop = min(top + SUM_STRIP_ROWS, block_height)
             own = workspace.take("sums own", (stop - top + 1, field.shape[1]))
             own[0], own[1:] = band[top - 1], band[top:stop]
             _add_strip(own, block_width, sums[:, :, row], counts[:, :, row], workspace)
@@ -124,7 +123,7 @@ def neighbour_sums(field: Values, block: tuple[int, int], workspace: Workspace |
 def _add_strip(
     own: Values, block_width: int, sums: Values, counts: NDArray[np.int64], workspace: Workspace
 ) -> None:
-    """Add some rows, the first of which is only the upper neighbour of the second, to the sums of every column."""
+    """Add some rows to the sums of every column; the first is only the upper neighbour of the second."""
     left = workspace.take("sums left", own.shape)
     left[:, 1:] = own[:, :-1]
     left[:, ::block_width] = own[:, block_width - 1 :: block_width]
@@ -150,8 +149,8 @@ def _add_strip(
 def whole_sums(blocks: Sums, field: Values, block: tuple[int, int], framed: Values, frame: int) -> Sums:
     """Turn the sums over the blocks of a field into those over the whole of a nearly equal field.
 
-    The sums over the blocks hold nearly every product that the whole needs. What differs is computed: pixels
-    whose neighbour lies in another block, and those in the frame where the two fields differ.
+    The sums over the blocks hold nearly every product of the whole. Only the differences are computed: pixels with a
+    neighbour in another block, and the frame between the two fields.
 
     Parameters
     ----------
@@ -195,7 +194,7 @@ _TRANSPOSED = [0, 2, 1, 3, 4]
 
 
 def _other_neighbours(size: int, block: int, frame: int) -> NDArray[np.intp]:
-    """Lines that begin a block, lie in the frame, or follow on a line of the frame."""
+    """First lines of blocks, lines in the frame, and lines after the frame."""
     return np.union1d(np.arange(0, size, block), np.r_[0 : frame + 1, size - frame : size])
 
 
@@ -214,7 +213,7 @@ def _sums_at(
 
 
 def _before(places: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Give the place before each one, in blocks of some size that are closed to rings."""
+    """Return the place before each one, with each block closed to a ring."""
     return np.where(places % size == 0, places + size - 1, places - 1)
 
 

@@ -1,8 +1,8 @@
-"""Arrays that are used again for every tile, because fresh memory costs more than the arithmetic on it.
+"""Arrays reused for every tile, because fresh memory costs more than the arithmetic on it.
 
-A tile of 480 pixels needs some ten megabytes for a few milliseconds; taken fresh and given back each time, the
-operating system clears every page of it anew, which is a third of the time. A workspace keeps them. It serves one
-tile at a time and one thread: whoever scores in several threads has one workspace for each.
+A tile of 480 pixels needs some ten megabytes for a few milliseconds; allocated anew each time, the operating system
+clears every page of it, a third of the time. A workspace keeps them. It serves one tile at a time and one thread:
+whoever scores in several threads has one workspace for each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Workspace:
         self._kept: dict[str, NDArray[np.float64]] = {}
 
     def take(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Give the array of a name; what was taken under it before is overwritten.
+        """Return the array of a name; its earlier content is overwritten.
 
         Parameters
         ----------

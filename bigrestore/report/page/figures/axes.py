@@ -1,7 +1,7 @@
 """Round numbers for axes, and the coordinates of a small figure.
 
-The figures are drawn at the width of a phone and grow from there, so that their letters are never smaller
-than the text around them.
+The figures are drawn at the width of a phone and only grow: their letters are never smaller than the text around
+them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def tick_text(value: float, ticks: list[float]) -> str:
 
 @attrs.frozen
 class Frame:
-    """The drawing area of a figure and what its edges stand for.
+    """The drawing area of a figure and the values at its edges.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Frame:
         factor: float = 1.0,
         unit: str = "",
     ) -> Frame:
-        """Return a figure whose left margin holds the numbers of its vertical axis."""
+        """Return a figure with a left margin as wide as the numbers of its vertical axis."""
         ticks = round_ticks(y[0] * factor, y[1] * factor, Y_TICKS)
         longest = max(len(tick_text(tick, ticks) + unit) for tick in ticks)
         return cls(width, height, max(34, round(9 + LETTER_PX * longest)), top, 12, bottom, x, y)
@@ -116,7 +116,7 @@ class Frame:
         )
 
     def svg(self, label: str, content: str, kind: str = "") -> str:
-        """Return the figure; `label` says what it shows to who cannot see it, escaped already."""
+        """Return the figure; `label` describes it to screen readers, escaped already."""
         return (
             f'<svg class="plot {kind}" viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{label}">'
             f"{content}</svg>"

@@ -1,7 +1,7 @@
-"""Two colour scales that survive colour blindness and grey printing: one for values, one for changes.
+"""Two colour scales, safe for colour blindness and grey printing: one for values, one for changes.
 
 Values go through a dark blue, green and yellow of steadily rising lightness, after the idea of viridis. Changes go from
-orange (worse) over white to blue (better), the pair that red-green blind readers tell apart best. Both are
+orange (worse) over white to blue (better), the clearest pair for red-green blind readers. Both are
 interpolated between few anchors; the same anchors make the bar beside a map.
 """
 

@@ -1,10 +1,10 @@
-"""Each figure as colours over the section: before, after, and what changed.
+"""Each figure as colours over the section: before, after, and the change.
 
 A map of 30,000 tiles is a picture of 30,000 pixels, stretched over the thumbnail, and not as many rectangles; the
-page stays small however large the section is. Before and after share one scale. Changes are coloured by
-whether they are better (blue) or worse (orange), whichever way the figure runs. Tiles that were not scored are
-hatched, and where all tiles have the same value, as the page writes it, that value stands alone without a scale. Which
-figure is shown is chosen by radio buttons and style sheets alone.
+page stays small however large the section is. Before and after share one scale. Changes are coloured by whether they
+are better (blue) or worse (orange), whichever way the figure runs. Unscored tiles are hatched. If all tiles have the
+same value, as the page writes it, the value stands alone without a scale. Which figure is shown is chosen by radio
+buttons and style sheets alone.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.pixels import Doubles
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.encoding import data_uri, encode_png, encode_webp
 from bigrestore.report.page.figures.colours import DIVERGING, SEQUENTIAL, gradient, paint
 from bigrestore.report.page.markup import escape, number, plural, signed
-from bigrestore.report.page.material import Material
 from bigrestore.report.table.columns import Column
 from bigrestore.report.table.statistics import improvement, paired_change
-
-Figures = NDArray[np.float64]
 
 THUMBNAIL_QUALITY = 82
 
 
 @attrs.frozen(eq=False)
-class Grid:
+class MapGrid:
     """The lattice of the tiles of one section over its thumbnail.
 
     Attributes
@@ -56,23 +55,23 @@ class Grid:
     height: int
 
     @classmethod
-    def of(cls, material: Material) -> Grid:
+    def of(cls, data: ReportData) -> MapGrid:
         """Lay the lattice over the thumbnail."""
-        table, scale = material.table, material.thumbnail_px
-        tiles = np.flatnonzero(table["z"] == material.thumbnail_z)
-        height, width = material.thumbnails["image"].shape[:2]
+        table, scale = data.table, data.thumbnail_px
+        tiles = np.flatnonzero(table["z"] == data.thumbnail_z)
+        height, width = data.thumbnails["image"].shape[:2]
         if not tiles.size:
             return cls(tiles, tiles, tiles, (0, 0), 0.0, 0.0, 1.0, width, height)
         row, column = table["row"][tiles], table["column"][tiles]
-        pitch = float(material.facts.get("tile_px") or table["height"][tiles].max())
-        origin = material.facts.get("origin_px") or (0, 0)
+        pitch = float(data.facts.get("tile_px") or table["height"][tiles].max())
+        origin = data.facts.get("origin_px") or (0, 0)
         top, left = float(row.min()) * pitch - origin[0], float(column.min()) * pitch - origin[1]
         row, column = row - row.min(), column - column.min()
         shape = (int(row.max()) + 1, int(column.max()) + 1)
         return cls(tiles, row, column, shape, left / scale, top / scale, pitch / scale, width, height)
 
-    def image(self, position: Figures, anchors: tuple[str, ...]) -> str:
-        """Return the element that colours the cells by `position`, 0..1 along a scale."""
+    def image(self, position: Doubles, anchors: tuple[str, ...]) -> str:
+        """Return the element colouring the cells by `position`, 0..1 along a scale."""
         cells = np.full(self.shape, np.nan)
         cells[self.row, self.column] = position[self.tiles]
         uri = data_uri(encode_png(paint(cells, anchors)), "png")
@@ -97,17 +96,17 @@ class Grid:
         )
 
 
-def thumbnail_styles(material: Material) -> str:
-    """Return the rules that put each thumbnail, once in the file, under every map of its image."""
+def thumbnail_styles(data: ReportData) -> str:
+    """Return the rules to put each thumbnail, once in the file, under every map of its image."""
     return "".join(
         f".t-{name}{{background-image:url({data_uri(encode_webp(picture, THUMBNAIL_QUALITY), 'webp')})}}"
-        for name, picture in material.thumbnails.items()
+        for name, picture in data.thumbnails.items()
         if name in ("image", "before")
     )
 
 
 def switch_styles(total: int) -> str:
-    """Return the rules by which the checked radio button shows its panel and marks its label."""
+    """Return the rules for the checked radio button to show its panel and mark its label."""
     shown = ",".join(f"#map-{i}:checked~.panel-{i}" for i in range(total))
     marked = ",".join(f"#map-{i}:checked~.tabs label[for=map-{i}]" for i in range(total))
     focused = ",".join(f"#map-{i}:focus-visible~.tabs label[for=map-{i}]" for i in range(total))
@@ -117,9 +116,9 @@ def switch_styles(total: int) -> str:
     )
 
 
-def heatmaps(material: Material) -> str:
+def heatmaps(data: ReportData) -> str:
     """Return the switch and a panel of maps for each figure."""
-    grid, columns = Grid.of(material), material.columns
+    grid, columns = MapGrid.of(data), data.columns
     if not grid.tiles.size:
         return "<p>No tile lies on the section of the thumbnail, so there is no map.</p>"
     buttons = "".join(
@@ -130,19 +129,17 @@ def heatmaps(material: Material) -> str:
     labels = "".join(
         f'<label for="map-{i}">{escape(column.label)}</label>' for i, column in enumerate(columns)
     )
-    panels = "".join(_panel(material, grid, column, i) for i, column in enumerate(columns))
-    return (
-        f'{_hatches(material, grid)}<div class="maps">{buttons}<div class="tabs">{labels}</div>{panels}</div>'
-    )
+    panels = "".join(_panel(data, grid, column, i) for i, column in enumerate(columns))
+    return f'{_hatches(data, grid)}<div class="maps">{buttons}<div class="tabs">{labels}</div>{panels}</div>'
 
 
-def _hatches(material: Material, grid: Grid) -> str:
+def _hatches(data: ReportData, grid: MapGrid) -> str:
     """Return the hatched outlines of the tiles without a score, drawn once and used by every map."""
-    table = material.table
+    table = data.table
     kinds = {"image": table["reason"] != ""}
-    if material.pair:
+    if data.pair:
         kinds["before"] = table["reason_before"] != ""
-        kinds["change"] = ~material.paired
+        kinds["change"] = ~data.paired
     size = max(6.0, min(grid.width, grid.height) / 60)
     paths = "".join(
         f'<path id="out-{name}" class="out" d="{grid.outline(chosen)}" fill="url(#hatch)"/>'
@@ -156,20 +153,20 @@ def _hatches(material: Material, grid: Grid) -> str:
     )
 
 
-def _panel(material: Material, grid: Grid, column: Column, index: int) -> str:
+def _panel(data: ReportData, grid: MapGrid, column: Column, index: int) -> str:
     """Return the maps of one figure."""
-    image = material.own_image(column)
-    twin = material.twin(column)
+    image = data.own_image(column)
+    twin = data.twin(column)
     maps = []
     if twin:
-        before = material.own_before(column)
-        limits = _limits(material, column, np.concatenate([image[grid.tiles], before[grid.tiles]]))
-        maps.append(_value_map(material, grid, column, index, "before", before, limits))
-        maps.append(_value_map(material, grid, column, index, "image", image, limits))
-        maps.append(_change_map(material, grid, column, index))
+        before = data.own_before(column)
+        limits = _limits(data, column, np.concatenate([image[grid.tiles], before[grid.tiles]]))
+        maps.append(_value_map(data, grid, column, index, "before", before, limits))
+        maps.append(_value_map(data, grid, column, index, "image", image, limits))
+        maps.append(_change_map(data, grid, column, index))
     else:
-        limits = _limits(material, column, image[grid.tiles])
-        maps.append(_value_map(material, grid, column, index, "image", image, limits))
+        limits = _limits(data, column, image[grid.tiles])
+        maps.append(_value_map(data, grid, column, index, "image", image, limits))
     return (
         f'<div class="panel panel-{index}"><p class="says"><strong>{escape(column.label)}</strong>: {escape(column.says)} '
         f"{escape(column.note[:1].upper() + column.note[1:] + '.' if column.note else '')}</p>"
@@ -177,40 +174,40 @@ def _panel(material: Material, grid: Grid, column: Column, index: int) -> str:
     )
 
 
-def _limits(material: Material, column: Column, values: Figures) -> tuple[float, float] | None:
-    """Return the values at the ends of a scale; None where there is no value, or no two that are told apart.
+def _limits(data: ReportData, column: Column, values: Doubles) -> tuple[float, float] | None:
+    """Return the values at the ends of a scale; None without two distinct values.
 
-    They are the tiles at the 2 and 98 % quantiles, or the extremes where those two are the same number.
+    They are the tiles at the 2 and 98 % quantiles, or the extremes if those two are the same number.
     """
     there = values[np.isfinite(values)]
-    if not there.size or material.in_every_tile(column, there):
+    if not there.size or data.in_every_tile(column, there):
         return None
     low = float(np.quantile(there, 0.02, method="lower"))
     high = float(np.quantile(there, 0.98, method="higher"))
-    if material.in_every_tile(column, np.array([low, high])):
+    if data.in_every_tile(column, np.array([low, high])):
         low, high = float(there.min()), float(there.max())
     return low, high
 
 
 def _value_map(
-    material: Material,
-    grid: Grid,
+    data: ReportData,
+    grid: MapGrid,
     column: Column,
     index: int,
     kind: str,
-    values: Figures,
+    values: Doubles,
     limits: tuple[float, float] | None,
 ) -> str:
     """Return the map of the values of one image."""
-    title = {"before": "Before", "image": "After" if material.twin(column) else "Image"}[kind]
+    title = {"before": "Before", "image": "After" if data.twin(column) else "Image"}[kind]
     shown = values[grid.tiles]
     if not np.isfinite(shown).any():
-        return _figure(grid, kind, index, f"{title}: no value here", "", "")
+        return _map_figure(grid, kind, index, f"{title}: no value here", "", "")
     if limits is None:
-        same = material.in_every_tile(column, shown[np.isfinite(shown)])
-        return _figure(grid, kind, index, f"{title} <small>{same} in every tile</small>", "", "")
+        same = data.in_every_tile(column, shown[np.isfinite(shown)])
+        return _map_figure(grid, kind, index, f"{title} <small>{same} in every tile</small>", "", "")
     low, high = limits
-    digits, middle = material.decimals[column.name], (low + high) / 2
+    digits, middle = data.decimals[column.name], (low + high) / 2
     caption = f"{title} <small>median {number(float(np.nanmedian(shown)), digits)}</small>"
     ends = [
         ("≤ " if np.nanmin(shown) < low else "") + number(low, digits),
@@ -218,20 +215,20 @@ def _value_map(
         ("≥ " if np.nanmax(shown) > high else "") + number(high, digits),
     ]
     layer = grid.image((values - low) / (high - low), SEQUENTIAL)
-    return _figure(grid, kind, index, caption, layer, _bar(SEQUENTIAL, ends, ["", ""]))
+    return _map_figure(grid, kind, index, caption, layer, _bar(SEQUENTIAL, ends, ["", ""]))
 
 
-def _change_map(material: Material, grid: Grid, column: Column, index: int) -> str:
+def _change_map(data: ReportData, grid: MapGrid, column: Column, index: int) -> str:
     """Return the map of the change, coloured by better and worse."""
-    change = paired_change(material.table, column.name)
-    gain = change if column.direction == "none" else improvement(material.table, column)
+    change = paired_change(data.table, column.name)
+    gain = change if column.direction == "none" else improvement(data.table, column)
     shown = change[grid.tiles]
     if not np.isfinite(shown).any():
-        return _figure(grid, "change", index, "Change: no tile is valid in both", "", "")
-    same = material.in_every_tile(column, shown)
+        return _map_figure(grid, "change", index, "Change: no tile is valid in both", "", "")
+    same = data.in_every_tile(column, shown)
     if same:
-        return _figure(grid, "change", index, f"Change <small>{same} in every tile</small>", "", "")
-    digits, finite = material.decimals[column.name], np.abs(gain[grid.tiles])
+        return _map_figure(grid, "change", index, f"Change <small>{same} in every tile</small>", "", "")
+    digits, finite = data.decimals[column.name], np.abs(gain[grid.tiles])
     finite = finite[np.isfinite(finite)]
     reach = float(np.quantile(finite, 0.98, method="higher")) if finite.size else 1.0
     if not any(digit in "123456789" for digit in number(reach, digits)):
@@ -241,11 +238,11 @@ def _change_map(material: Material, grid: Grid, column: Column, index: int) -> s
     ends = [signed(left, digits), "0", signed(-left, digits)]
     layer = grid.image(gain / (2 * reach) + 0.5, DIVERGING)
     caption = f"Change <small>median {signed(float(np.nanmedian(shown)), digits)}</small>"
-    return _figure(grid, "change", index, caption, layer, _bar(DIVERGING, ends, sides))
+    return _map_figure(grid, "change", index, caption, layer, _bar(DIVERGING, ends, sides))
 
 
 def _bar(anchors: tuple[str, ...], ends: list[str], sides: list[str]) -> str:
-    """Return the bar that says which colour is which number."""
+    """Return the colour bar with its numbers."""
     left, right = (f" <b>{side}</b>" if side else "" for side in sides)
     return (
         f'<div class="bar"><i style="background:{gradient(anchors)}"></i>'
@@ -253,7 +250,7 @@ def _bar(anchors: tuple[str, ...], ends: list[str], sides: list[str]) -> str:
     )
 
 
-def _figure(grid: Grid, kind: str, index: int, caption: str, layer: str, bar: str) -> str:
+def _map_figure(grid: MapGrid, kind: str, index: int, caption: str, layer: str, bar: str) -> str:
     """Return one map with its caption and bar; a change lies over the image after."""
     under = "before" if kind == "before" else "image"
     place = f'data-metric={index} data-kind={kind} data-grid="{grid.x:.3f},{grid.y:.3f},{grid.pitch:.4f}"'
@@ -271,14 +268,12 @@ def _plain(caption: str) -> str:
     return caption.replace("<small>", "").replace("</small>", "")
 
 
-def map_note(material: Material) -> str:
-    """Say what the maps show and what the hatching is."""
-    sections = material.sections.size
-    where = (
-        f" of section z = {material.thumbnail_z}, of {plural(sections, 'section')}" if sections > 1 else ""
-    )
-    drawn = "Tiles that the sample left out have no colour. " if material.sampled else ""
-    scored: Any = material.summary["tiles"]
+def map_note(data: ReportData) -> str:
+    """Explain the maps and the hatching."""
+    sections = data.sections.size
+    where = f" of section z = {data.thumbnail_z}, of {plural(sections, 'section')}" if sections > 1 else ""
+    drawn = "Tiles that the sample left out have no colour. " if data.sampled else ""
+    scored: Any = data.summary["tiles"]
     invalid = scored["total"] - scored["valid"]
     hatch = (
         '<span class="sw hatch"></span> hatched: not scored (blank, flat, background or cut by the edge). '
@@ -287,6 +282,6 @@ def map_note(material: Material) -> str:
     )
     pair = "Before and after share one scale; changes are blue where better and orange where worse. "
     return (
-        f"One colour per tile over the thumbnail{where}. {pair if material.pair else ''}{hatch}{drawn}"
+        f"One colour per tile over the thumbnail{where}. {pair if data.pair else ''}{hatch}{drawn}"
         "<span class=js>Point at a tile, or tap it, for its values.</span>"
     )

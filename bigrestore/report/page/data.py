@@ -1,7 +1,7 @@
 """What every part of the page draws from: the columns, the summary, and how each figure is written.
 
-How many figures a column shows is decided once for the whole page, from its large values, so that the same
-number looks the same in the verdict, in a table and under the pointer.
+How many figures a column shows is decided once for the whole page, from its large values: a number looks the same in
+the verdict, in a table and under the pointer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bigrestore.core.pixels import GreyBytes
 from bigrestore.report.page.markup import decimals_for, number
 from bigrestore.report.table.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.statistics import as_columns, paired_tiles, valid_tiles
 
-Grey = NDArray[np.uint8]
-
 
 @attrs.frozen(eq=False)
-class Material:
-    """All that is known of a scoring, for the page.
+class ReportData:
+    """Everything the page shows of a scoring.
 
     Attributes
     ----------
@@ -34,7 +33,7 @@ class Material:
     decimals : dict of int
         Figures after the point by column.
     summary, facts : dict
-        As in `summary.json`; figures in the units that people read, as in `table`.
+        As in `summary.json`; figures in display units, as in `table`.
     thumbnails : dict of ndarray, uint8
         `image`, `before`, `reference`.
     thumbnail_px : float
@@ -42,7 +41,7 @@ class Material:
     pictures : callable
         Tiles at full size.
     valid, paired : ndarray of bool
-        Tiles that are valid in the image, and in both.
+        Tiles valid in the image, and in both.
     """
 
     table: dict[str, NDArray[Any]]
@@ -50,9 +49,9 @@ class Material:
     decimals: dict[str, int]
     summary: Mapping[str, Any]
     facts: Mapping[str, Any]
-    thumbnails: Mapping[str, Grey]
+    thumbnails: Mapping[str, GreyBytes]
     thumbnail_px: float
-    pictures: Callable[[int, int, int, int, int], tuple[Grey | None, Grey, Grey | None]]
+    pictures: Callable[[int, int, int, int, int], tuple[GreyBytes | None, GreyBytes, GreyBytes | None]]
     valid: NDArray[np.bool_]
     paired: NDArray[np.bool_]
 
@@ -62,10 +61,10 @@ class Material:
         tiles: pa.Table,
         summary: Mapping[str, Any],
         facts: Mapping[str, Any],
-        thumbnails: Mapping[str, Grey],
+        thumbnails: Mapping[str, GreyBytes],
         thumbnail_px: float,
-        pictures: Callable[[int, int, int, int, int], tuple[Grey | None, Grey, Grey | None]],
-    ) -> Material:
+        pictures: Callable[[int, int, int, int, int], tuple[GreyBytes | None, GreyBytes, GreyBytes | None]],
+    ) -> ReportData:
         """Take a report apart."""
         table = as_columns(tiles)
         columns = find_columns(table, facts.get("lower_better"))
@@ -103,7 +102,7 @@ class Material:
 
     @property
     def thumbnail_z(self) -> int:
-        """The section that the thumbnails show."""
+        """Section of the thumbnails."""
         there = self.sections
         return int(self.facts.get("thumbnail_z", there[there.size // 2] if there.size else 0))
 
@@ -120,7 +119,7 @@ class Material:
         return dict(self.summary["metrics"][column.name])
 
     def in_every_tile(self, column: Column, values: NDArray[np.float64]) -> str:
-        """Return the number that all values are, as the page writes them; empty where they differ or there is none."""
+        """Return the one number of all values, as the page writes it; empty if they differ or none exists."""
         there = values[~np.isnan(values)]
         if not there.size:
             return ""
@@ -128,28 +127,28 @@ class Material:
         return ends.pop() if len(ends) == 1 else ""
 
     def of_image(self, column: Column) -> NDArray[np.float64]:
-        """Return a column of the image, NaN where the tile does not count: of a pair, where either is invalid."""
+        """Return a column of the image, NaN for tiles not counted: in a pair, invalid in either image."""
         return np.where(self.paired, self.table[column.name], np.nan)
 
     def own_image(self, column: Column) -> NDArray[np.float64]:
-        """Return a column of the image, NaN only where the tile is invalid in the image itself."""
+        """Return a column of the image, NaN only for tiles invalid in the image itself."""
         return np.where(self.valid, self.table[column.name], np.nan)
 
     def own_before(self, column: Column) -> NDArray[np.float64]:
-        """Return a column of the image before, NaN only where the tile is invalid there."""
+        """Return a column of the image before, NaN only for tiles invalid in it."""
         there = self.table["reason_before"] == "" if self.pair else self.valid
         return np.where(there, self.table[column.name + BEFORE], np.nan)
 
     def of_before(self, column: Column) -> NDArray[np.float64]:
-        """Return a column of the image before, NaN where the tile does not count."""
+        """Return a column of the image before, NaN for tiles not counted."""
         return np.where(self.paired, self.table[column.name + BEFORE], np.nan)
 
 
 def in_units(summary: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
-    """Return a summary with its figures in the units that people read; grey levels in percent of the range."""
+    """Return a summary with its figures in display units; grey levels in percent of the range."""
     factors = {column.name: column.factor for column in columns}
-    found = dict(summary)
-    found["metrics"] = {
+    shown = dict(summary)
+    shown["metrics"] = {
         name: {
             part: _scaled(figures, factors.get(name, 1.0)) if isinstance(figures, dict) else figures
             for part, figures in entry.items()
@@ -157,16 +156,16 @@ def in_units(summary: Mapping[str, Any], columns: Sequence[Column]) -> dict[str,
         for name, entry in summary["metrics"].items()
     }
     if "sections" in summary:
-        found["sections"] = [_section_in_units(entry, factors) for entry in summary["sections"]]
-        found["grey_jumps"] = {
+        shown["sections"] = [_section_in_units(entry, factors) for entry in summary["sections"]]
+        shown["grey_jumps"] = {
             name: _scaled(figures, 100.0) | {"marked": [_scaled(jump, 100.0) for jump in figures["marked"]]}
             for name, figures in summary["grey_jumps"].items()
         }
-    return found
+    return shown
 
 
 def _section_in_units(entry: Mapping[str, Any], factors: Mapping[str, float]) -> dict[str, Any]:
-    """Return the summary of a section in the units that people read."""
+    """Return the summary of a section in display units."""
     metrics = {}
     for name, figures in entry["metrics"].items():
         metrics[name] = {
@@ -190,7 +189,7 @@ _AS_THEY_ARE = (
 
 
 def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """Multiply what is a figure, and leave counts, shares and places as they are."""
+    """Multiply figures, but no counts, shares or places."""
     return {
         name: value * factor if isinstance(value, float) and name not in _AS_THEY_ARE else value
         for name, value in figures.items()
@@ -198,6 +197,6 @@ def _scaled(figures: Mapping[str, Any], factor: float) -> dict[str, Any]:
 
 
 def _decimals(column: Column, values: NDArray[np.float64]) -> int:
-    """Return the figures after the point that a column shows."""
+    """Return the decimals of a column."""
     sizes = np.abs(values[np.isfinite(values)])
     return decimals_for(column.digits, float(np.quantile(sizes, 0.95)) if sizes.size else 0.0)
