@@ -16,7 +16,7 @@ import typer
 import typer.core
 
 from bigrestore._version import __version__
-from bigrestore.cli.degrade import degrade
+from bigrestore.cli.degrade import degrade_command
 from bigrestore.cli.doctor import doctor
 from bigrestore.cli.from_settings import Command, add_command
 from bigrestore.cli.info import info
@@ -25,8 +25,8 @@ from bigrestore.cli.models import models_app
 from bigrestore.cli.outputs import status, verify
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
-from bigrestore.cli.score import FIT_NAME, fit_niqe, score
-from bigrestore.cli.train import adapt, train_app
+from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
+from bigrestore.cli.train import adapt_command, train_app
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError
 from bigrestore.settings.values import FULL
@@ -76,13 +76,13 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, Command[Any]] = {
     "run": run,
-    "score": score,
-    FIT_NAME: fit_niqe,
+    "score": score_command,
+    FIT_NAME: fit_niqe_command,
     "info": info,
     "verify": verify,
     "profile": profile,
-    "degrade": degrade,
-    "adapt": adapt,
+    "degrade": degrade_command,
+    "adapt": adapt_command,
     "status": status,
     "doctor": doctor,
 }

@@ -19,7 +19,7 @@ def _degrade_fields() -> Fields[DegradeArguments]:
 
 
 @command(_degrade_fields)
-def degrade(asked: DegradeArguments, given: GivenFlags) -> None:
+def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
     """Make pairs of degraded and clean images, with a table of everything that was drawn."""
     from rich.console import Console
     from rich.progress import Progress

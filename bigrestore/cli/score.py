@@ -24,7 +24,7 @@ def _score_fields() -> Fields[ScoreArguments]:
 
 
 @command(_score_fields)
-def score(asked: ScoreArguments, given: GivenFlags) -> None:
+def score_command(asked: ScoreArguments, given: GivenFlags) -> None:
     """Score IMAGE tile by tile, alone, against what it was made of, or against a clean reference.
 
     The scores (BRISQUE, NIQE, PIQE: lower is better) were trained on photographs: use them for the same field before
@@ -56,7 +56,7 @@ def _fit_fields() -> Fields[FitArguments]:
 
 
 @command(_fit_fields)
-def fit_niqe(asked: FitArguments, _: GivenFlags) -> None:
+def fit_niqe_command(asked: FitArguments, _: GivenFlags) -> None:
     """Fit a NIQE model to sections that are GOOD, for `--niqe-model`.
 
     By the recipe of NIQE's authors: blocks of 96 pixels whose mean local contrast exceeds three quarters of the

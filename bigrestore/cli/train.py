@@ -117,7 +117,7 @@ def _adapt_fields() -> Fields[AdaptArguments]:
 
 
 @command(_adapt_fields)
-def adapt(asked: AdaptArguments, given: GivenFlags) -> None:
+def adapt_command(asked: AdaptArguments, given: GivenFlags) -> None:
     """Fine-tune a model on your own sections: sharp targets are the sections themselves, reduced."""
     from bigrestore.settings.train import ADAPT_MINUTES, ADAPT_TRAINING, AdaptOptions, StageOptions
     from bigrestore.training.adaptation.adaptation import adapt as run_adaptation

@@ -168,7 +168,7 @@ def test_an_absurd_request_is_a_sentence_and_leaves_nothing(
 def test_the_command_line_makes_pairs(section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import typer
 
-    from bigrestore.cli.degrade import degrade as command
+    from bigrestore.cli.degrade import degrade_command as command
 
     monkeypatch.setattr("bigrestore.cli.log.configure_logging", lambda **_: None)
     app = typer.Typer()

@@ -236,7 +236,7 @@ def test_the_command_prints_a_path_with_brackets_and_how_to_resume(
     import typer
     from typer.testing import CliRunner
 
-    from bigrestore.cli.degrade import degrade as command
+    from bigrestore.cli.degrade import degrade_command as command
 
     monkeypatch.setattr("bigrestore.cli.log.configure_logging", lambda **_: None)
     app = typer.Typer()

@@ -163,7 +163,7 @@ def test_a_stopped_section_is_resumed(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_command_line_degrades_a_whole_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import typer
 
-    from bigrestore.cli.degrade import degrade as command
+    from bigrestore.cli.degrade import degrade_command as command
 
     monkeypatch.setattr("bigrestore.cli.log.configure_logging", lambda **_: None)
     app = typer.Typer()

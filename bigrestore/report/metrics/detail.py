@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from bigrestore.core.pixels import Doubles, Floats
 from bigrestore.report.metrics.enlarge import enlarge
 
-SPECTRUM_PX = 48
+COHERENCE_WINDOW_PX = 48
 """Side of the windows whose spectra are averaged; 100 of them, side by side, in a tile of 480."""
 
 FINE_CYCLES_PX = 1 / 8
@@ -59,7 +59,7 @@ def invented_share(after: Floats, before: Floats, noise: float, scale: int = 1) 
     float
         0 (a filter explains everything) to 1; NaN where the output has no fine detail, or the tile is too small.
     """
-    windows = (after.shape[0] // SPECTRUM_PX) * (after.shape[1] // SPECTRUM_PX)
+    windows = (after.shape[0] // COHERENCE_WINDOW_PX) * (after.shape[1] // COHERENCE_WINDOW_PX)
     if windows < 4:
         return math.nan
     a, b = _spectra(after), _spectra(before)
@@ -85,11 +85,13 @@ def invented_share(after: Floats, before: Floats, noise: float, scale: int = 1) 
 
 def _spectra(image: Floats) -> NDArray[np.complex64]:
     """Return the spectra of the windows of an image, (n, 48, 25), each less its mean and under a Hann window."""
-    rows, columns = image.shape[0] // SPECTRUM_PX, image.shape[1] // SPECTRUM_PX
-    cut = image[: rows * SPECTRUM_PX, : columns * SPECTRUM_PX].reshape(
-        rows, SPECTRUM_PX, columns, SPECTRUM_PX
+    rows, columns = image.shape[0] // COHERENCE_WINDOW_PX, image.shape[1] // COHERENCE_WINDOW_PX
+    cut = image[: rows * COHERENCE_WINDOW_PX, : columns * COHERENCE_WINDOW_PX].reshape(
+        rows, COHERENCE_WINDOW_PX, columns, COHERENCE_WINDOW_PX
     )
-    stack = np.ascontiguousarray(cut.transpose(0, 2, 1, 3), np.float32).reshape(-1, SPECTRUM_PX, SPECTRUM_PX)
+    stack = np.ascontiguousarray(cut.transpose(0, 2, 1, 3), np.float32).reshape(
+        -1, COHERENCE_WINDOW_PX, COHERENCE_WINDOW_PX
+    )
     stack = stack - stack.mean(axis=(1, 2), keepdims=True)
     stack *= _hann()
     return np.asarray(scipy.fft.rfft2(stack))
@@ -98,7 +100,7 @@ def _spectra(image: Floats) -> NDArray[np.complex64]:
 @cache
 def _hann() -> Floats:
     """Return the separable Hann window."""
-    line = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(SPECTRUM_PX) + 0.5) / SPECTRUM_PX)
+    line = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(COHERENCE_WINDOW_PX) + 0.5) / COHERENCE_WINDOW_PX)
     return np.outer(line, line).astype(np.float32)
 
 
@@ -111,23 +113,23 @@ def _window_energy() -> float:
 @cache
 def _band() -> tuple[NDArray[np.bool_], Doubles]:
     """Mark the fine frequencies, and weight each by its count in the full spectrum."""
-    y, x = np.fft.fftfreq(SPECTRUM_PX)[:, None], np.fft.rfftfreq(SPECTRUM_PX)[None, :]
-    weight = np.full((SPECTRUM_PX, SPECTRUM_PX // 2 + 1), 2.0)
+    y, x = np.fft.fftfreq(COHERENCE_WINDOW_PX)[:, None], np.fft.rfftfreq(COHERENCE_WINDOW_PX)[None, :]
+    weight = np.full((COHERENCE_WINDOW_PX, COHERENCE_WINDOW_PX // 2 + 1), 2.0)
     weight[:, [0, -1]] = 1.0
-    return np.hypot(y, x) >= FINE_CYCLES_PX, weight / SPECTRUM_PX**2
+    return np.hypot(y, x) >= FINE_CYCLES_PX, weight / COHERENCE_WINDOW_PX**2
 
 
 @cache
 def _noise_gain(scale: int) -> Doubles:
     """Return the gain of interpolation by `scale` on the spectrum of white noise, averaged over phases."""
     if scale == 1:
-        return np.ones((SPECTRUM_PX, SPECTRUM_PX // 2 + 1))
-    single = np.zeros((1, SPECTRUM_PX), np.float32)
-    single[0, SPECTRUM_PX // 2] = 1.0
+        return np.ones((COHERENCE_WINDOW_PX, COHERENCE_WINDOW_PX // 2 + 1))
+    single = np.zeros((1, COHERENCE_WINDOW_PX), np.float32)
+    single[0, COHERENCE_WINDOW_PX // 2] = 1.0
     line = enlarge(np.repeat(single, 5, axis=0), scale)[0].astype(np.float64)
     u = np.arange(line.size)
     y, x = (
         np.abs(np.exp(-2j * np.pi * np.outer(frequency, u)) @ line) ** 2 / scale
-        for frequency in (np.fft.fftfreq(SPECTRUM_PX), np.fft.rfftfreq(SPECTRUM_PX))
+        for frequency in (np.fft.fftfreq(COHERENCE_WINDOW_PX), np.fft.rfftfreq(COHERENCE_WINDOW_PX))
     )
     return np.asarray(y[:, None] * x[None, :])

@@ -41,7 +41,7 @@ _DOUBLE = (*_LIVE, "piqe")
 _OF_SETS = ("fid", "sfid", "fid_dinov2", "inception_score")
 _TRIAL_PX = 480
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _kept_libraries: list[Any] = []
 _import_lock = threading.Lock()
 
@@ -106,7 +106,7 @@ class PyiqaEngine:
             raise
         except (AssertionError, IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
             # These are how pyiqa's metrics say that an image is too small or too flat for them.
-            _log.debug("pyiqa's %s says nothing of a tile of %s: %s", metric, tile.shape, error)
+            log.debug("pyiqa's %s says nothing of a tile of %s: %s", metric, tile.shape, error)
             return float("nan")
 
 

@@ -42,7 +42,7 @@ def provenance_list(data: ReportData) -> str:
     order += [name for name in facts if name not in NAMES and name not in HIDDEN]
     rows = "".join(
         f"<dt>{escape(NAMES.get(name, name.replace('_', ' ').capitalize()))}</dt>"
-        f"<dd>{_fact_text(name, facts[name])}{_whose(name, facts)}</dd>"
+        f"<dd>{_fact_html(name, facts[name])}{_whose(name, facts)}</dd>"
         for name in order
         if facts[name] not in (None, "", {}, [])
     )
@@ -62,7 +62,7 @@ def sampling_sentence(sampling: Any) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _fact_text(name: str, value: Any) -> str:
+def _fact_html(name: str, value: Any) -> str:
     """Return a fact as HTML."""
     if name == "tile_px":
         return f"{count(int(value))} × {count(int(value))} px of the output grid; it is part of the scores"

@@ -45,7 +45,9 @@ def summary_table(data: ReportData, columns: Sequence[Column], identifier: str, 
         tables += _paired(data, twins, identifier, caption)
     if alone:
         text = "Of the image alone: how its tiles are spread." if twins else caption
-        tables += _single(data, alone, identifier + ("-alone" if twins else ""), text)
+        tables += _quantile_table(
+            alone, data.summary["metrics"], data, identifier + ("-alone" if twins else ""), text
+        )
     return tables
 
 
@@ -85,13 +87,15 @@ def _paired(data: ReportData, columns: Sequence[Column], identifier: str, captio
             if change["low"] is not None
             else "<small>too few tiles</small>"
         )
+        # No tile better or worse: a share of 0 improved would read as a loss.
+        unchanged = change["share_improved"] == 0 and change["share_worse"] == 0
         rows.append(
             [
                 _row_heading(column),
                 number_cell(change["median_before"], digits),
                 number_cell(change["median_after"], digits),
                 Cell(signed(change["median"], digits) + interval, change["median"], kind=kind),
-                share_cell(None if _unchanged(change) else change["share_improved"]),
+                share_cell(None if unchanged else change["share_improved"]),
                 number_cell(change["count"], 0),
                 number_cell(change["missing"], 0),
                 Cell(_p(change["wilcoxon_p_holm"]), change["wilcoxon_p_holm"]),
@@ -99,11 +103,6 @@ def _paired(data: ReportData, columns: Sequence[Column], identifier: str, captio
         )
     first = [Cell("Figure", numeric=False)]
     return table(identifier, escape(caption), first + [Cell(text) for text in headings], rows)
-
-
-def _single(data: ReportData, columns: Sequence[Column], identifier: str, caption: str) -> str:
-    """Return the table of figures of one image."""
-    return _quantile_table(columns, data.summary["metrics"], data, identifier, caption)
 
 
 def _quantile_table(
@@ -125,11 +124,6 @@ def _quantile_table(
     first = [Cell("Figure", numeric=False)]
     headings = [Cell(text) for text in [*shares.values(), "Tiles", "No value"]]
     return table(identifier, escape(caption), first + headings, rows)
-
-
-def _unchanged(change: Mapping[str, Any]) -> bool:
-    """Tell whether no tile is better or worse; a share of 0 improved would read as a loss."""
-    return bool(change["share_improved"] == 0 and change["share_worse"] == 0)
 
 
 def _p(value: float | None) -> str:

@@ -60,7 +60,9 @@ def verdict(data: ReportData) -> str:
         headline, sentences = _headline(data, judged), [_pair_sentence(data, each) for each in judged]
     else:
         headline, sentences = "One image, scored", [_single_sentence(data, each) for each in judged]
-    beside = _unseen_by_scores(data)
+    beside = [*_failures(data), *_profile_lines(data)]
+    beside += _smoothing(data) if data.pair else []
+    beside += [*_restored(data), *_grey_jump_sentence(data)]
     parts = [f'<p class="headline">{escape(headline)}</p>', f"<p>{_on_tiles(data)}</p>"]
     parts.append("<ul>" + "".join(f"<li>{sentence}</li>" for sentence in sentences) + "</ul>")
     if beside:
@@ -161,12 +163,6 @@ def _single_sentence(data: ReportData, column: Column) -> str:
     )
 
 
-def _unseen_by_scores(data: ReportData) -> list[str]:
-    """Return the sentences beside the scores."""
-    lines = _smoothing(data) if data.pair else []
-    return [*_failures(data), *_profile_sentence(data), *lines, *_restored(data), *_grey_jump_sentence(data)]
-
-
 def _failures(data: ReportData) -> list[str]:
     """Report tiles missing after a failure."""
     failed = data.summary["tiles"]["invalid"].get("failed", 0)
@@ -177,7 +173,7 @@ def _failures(data: ReportData) -> list[str]:
     ]
 
 
-def _profile_sentence(data: ReportData) -> list[str]:
+def _profile_lines(data: ReportData) -> list[str]:
     """Describe the profile of the sections, as estimated by the run."""
     readings = data.facts.get("read", ())
     said = of_sections(readings)

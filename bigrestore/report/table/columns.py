@@ -184,13 +184,10 @@ def find_columns(names: Iterable[str], lower_better: Mapping[str, bool] | None =
         twin = name.endswith(BEFORE) and name.removesuffix(BEFORE) in there
         if name in PLACE_COLUMNS or twin:
             continue
-        shown.append(COLUMNS.get(name) or _unknown(name, lower.get(name)))
+        less = lower.get(name)
+        direction: Direction = "none" if less is None else "lower" if less else "higher"
+        unknown = Column(name, name, "score", direction, -4, "A metric of the engine's own list.")
+        shown.append(COLUMNS.get(name, unknown))
     order = list(COLUMNS)
     place = {name: index for index, name in enumerate(order)}
     return sorted(shown, key=lambda column: (_GROUPS.index(column.group), place.get(column.name, len(order))))
-
-
-def _unknown(name: str, lower: bool | None) -> Column:
-    """Describe a metric of the adapter's list."""
-    direction: Direction = "none" if lower is None else "lower" if lower else "higher"
-    return Column(name, name, "score", direction, -4, "A metric of the engine's own list.")

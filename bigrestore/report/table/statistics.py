@@ -22,7 +22,6 @@ from bigrestore.report.table.bootstrap import (
     CONFIDENCE,
     FEWEST_TILES,
     RESAMPLES,
-    Lattice,
     lattices,
     median_intervals,
 )
@@ -81,12 +80,13 @@ def summarise(
     )
     metrics = {column.name: _metric(table, column, valid, changes, intervals) for column in columns}
     _holm(metrics)
+    sides = [max(section.square) for section in sections]
     summary: dict[str, Any] = {
         "tiles": _counts(table, valid, paired),
         "pair": "reason_before" in table,
         "metrics": metrics,
         "bootstrap": {
-            "block_side_tiles": _sides(sections),
+            "block_side_tiles": [min(sides), max(sides)] if sides else [],
             "why": BLOCK_REASON,
             "resamples": resamples,
             "seed": seed,
@@ -144,12 +144,6 @@ def improvement(table: Mapping[str, NDArray[Any]], column: Column) -> Doubles:
     else:
         gain = before - after
     return np.where(paired_tiles(table), gain, np.nan)
-
-
-def _sides(sections: list[Lattice]) -> list[int]:
-    """Return the smallest and the largest side of the drawn squares, nothing if none."""
-    sides = [max(section.square) for section in sections]
-    return [min(sides), max(sides)] if sides else []
 
 
 def _counts(

@@ -16,6 +16,7 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.pixels import Floats
 from bigrestore.errors import InputError, UsageError
 from bigrestore.report.metrics.nss.fields import TileFields
 from bigrestore.report.metrics.nss.mscn import Field, normalised
@@ -30,13 +31,12 @@ FEWEST_BLOCKS = FEATURES + 1
 
 _COMFORTABLE_BLOCKS = 10 * FEATURES
 
-Tile = NDArray[np.float32]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def fit_niqe(
-    tiles: Iterable[Tile | tuple[Hashable, Tile]],
+    tiles: Iterable[Floats | tuple[Hashable, Floats]],
     *,
     name: str = "fitted",
     sharp_share: float = NIQE_SHARP_SHARE,
@@ -84,7 +84,7 @@ def fit_niqe(
             f" {FEWEST_BLOCKS} at least; give more or larger images"
         )
     if len(features) < _COMFORTABLE_BLOCKS:
-        _log.warning(
+        log.warning(
             "the NIQE model rests on %d blocks only; %d and more make it steady",
             len(features),
             _COMFORTABLE_BLOCKS,
@@ -101,7 +101,7 @@ def fit_niqe(
     return NiqeModel(mean, covariance, name, facts)
 
 
-def _sharpness_and_features(tile: Tile) -> NDArray[np.float64]:
+def _sharpness_and_features(tile: Floats) -> NDArray[np.float64]:
     """Describe every block of a tile by its mean contrast and its 36 features: (blocks, 37)."""
     if tile.ndim != 2 or tile.size == 0 or not np.isfinite(tile).all():
         return np.empty((0, 1 + FEATURES))

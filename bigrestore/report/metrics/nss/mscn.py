@@ -34,7 +34,7 @@ FINEST_LEVEL = 2.0**-18
 """Sums over an area of one level are exact if the level is a whole multiple of this (8 + 18 + 26 < 53 bits)."""
 
 
-def _window() -> NDArray[np.float64]:
+def _mscn_taps() -> NDArray[np.float64]:
     """Taps at distance 0 to 3 along one axis, whole multiples of 2^-26 with a sum of exactly one.
 
     So no sum over a flat area rounds, if its level is a whole multiple of 2^-18: the field is exactly zero
@@ -49,7 +49,7 @@ def _window() -> NDArray[np.float64]:
     return np.asarray(taps)
 
 
-TAPS = _window()
+TAPS = _mscn_taps()
 _ROW_TAPS = np.concatenate([TAPS[:0:-1], TAPS])
 
 

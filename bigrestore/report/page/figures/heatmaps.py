@@ -256,16 +256,12 @@ def _map_figure(grid: MapGrid, kind: str, index: int, caption: str, layer: str, 
     place = f'data-metric={index} data-kind={kind} data-grid="{grid.x:.3f},{grid.y:.3f},{grid.pitch:.4f}"'
     wide = f"max-width:min(100%,calc(78vh*{grid.width / grid.height:.4f}))"
     hatched = f'<use href="#out-{kind}"/>'
+    spoken = escape(caption.replace("<small>", "").replace("</small>", ""))
     return (
         f'<figure class="mapfig"><figcaption>{caption}</figcaption>'
         f'<div class="map t-{under}" style="{wide}" {place}><svg viewBox="0 0 {grid.width} {grid.height}" role="img" '
-        f'aria-label="{escape(_plain(caption))}">{layer}{hatched}</svg></div>{bar}</figure>'
+        f'aria-label="{spoken}">{layer}{hatched}</svg></div>{bar}</figure>'
     )
-
-
-def _plain(caption: str) -> str:
-    """Return a caption without its tags."""
-    return caption.replace("<small>", "").replace("</small>", "")
 
 
 def map_note(data: ReportData) -> str:

@@ -75,7 +75,8 @@ def _histogram_figure(data: ReportData, column: Column) -> str:
     for name, values in parts.items():
         if np.isfinite(values).any():
             middle = medians[name] = float(np.nanmedian(values))
-            content += _median_line(frame, min(max(middle, float(edges[0])), float(edges[-1])), name)
+            x = frame.at_x(min(max(middle, float(edges[0])), float(edges[-1])))
+            content += f'<path class="median {name}" d="M{x:.1f} {frame.top}V{frame.height - frame.bottom}"/>'
     content += frame.x_axis()
     label = escape(
         f"Histogram of {column.label}: "
@@ -111,8 +112,3 @@ def _steps(frame: Frame, edges: Doubles, share: Doubles, kind: str) -> str:
     for index, height in enumerate(share):
         path.append(f"V{frame.at_y(float(height)):.1f}H{frame.at_x(float(edges[index + 1])):.1f}")
     return f'<path class="hist {kind}" d="{"".join(path)}V{base:.1f}Z"/>'
-
-
-def _median_line(frame: Frame, value: float, kind: str) -> str:
-    """Return the line at a median."""
-    return f'<path class="median {kind}" d="M{frame.at_x(value):.1f} {frame.top}V{frame.height - frame.bottom}"/>'
