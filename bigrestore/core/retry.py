@@ -1,8 +1,8 @@
-"""What is tried again: errors of a network or its file systems that are gone a moment later.
+"""Retrying: errors of a network or its file systems that are gone a moment later.
 
-A run of days over NFS, Lustre or http meets a server that restarts. Giving up a block for it, or the run, would be
-wrong; trying again what can never succeed (a full disk, a missing file, damaged bytes) would only hide it. So the
-error numbers that are tried again are listed here, each kind with its reason, and nothing else is.
+A run of days over NFS, Lustre or http meets a server that restarts. It must lose neither a block nor itself.
+A full disk, a missing file or damaged bytes last: a retry would only hide them. So the transient errors are listed
+here, each with its reason, and no other error is retried.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 WAITS_SECONDS = (0.5, 2.0, 8.0)
-"""Pauses before each further try. A server that fails over is back within some seconds; whoever reads a sector that is
-dead loses ten seconds for a block that takes longer than that to restore."""
+"""Pauses before each further try. A server that fails over is back within some seconds. A dead sector costs ten
+seconds, less than a block takes."""
 
 TRANSIENT = frozenset(
     {
@@ -41,7 +41,7 @@ TRANSIENT = frozenset(
         errno.EINTR,
     }
 )
-"""Numbers of errors that are tried again."""
+"""Error numbers worth a further try."""
 
 TRANSIENT_KINDS = frozenset(
     {
@@ -50,11 +50,11 @@ TRANSIENT_KINDS = frozenset(
         *("IncompleteRead", "TimeoutError"),
     }
 )
-"""Kinds of errors of http and object stores that carry no number, by name, so that no client need be imported."""
+"""Errors of http and object stores without a number, by name: no client need be imported."""
 
 
 def transient(error: BaseException) -> bool:
-    """Tell whether an error, or what it was raised from, may be gone a moment later."""
+    """Tell whether an error, or its cause, may be gone a moment later."""
     return any(
         (isinstance(cause, OSError) and cause.errno in TRANSIENT)
         or any(kind.__name__ in TRANSIENT_KINDS for kind in type(cause).__mro__)
@@ -62,8 +62,16 @@ def transient(error: BaseException) -> bool:
     )
 
 
-def persist(work: Callable[[], Found], what: str, stopping: Callable[[], bool] = lambda: False) -> Found:
-    """Do something that may meet a transient error, again after each of `WAITS_SECONDS`.
+def retry_transient(
+    work: Callable[[], T],
+    what: str,
+    stopping: Callable[[], bool] = lambda: False,
+    *,
+    waits: Sequence[float] | None = None,
+    again: Callable[[Exception], bool] = transient,
+    words: Callable[[Exception], str] = str,
+) -> T:
+    """Call a function again after each transient error.
 
     Parameters
     ----------
@@ -72,34 +80,40 @@ def persist(work: Callable[[], Found], what: str, stopping: Callable[[], bool] =
     what : str
         Named in the log.
     stopping : callable
-        Asked while it waits; where it says so, there is no further try.
+        Asked during a pause; True ends the tries.
+    waits : sequence of float, optional
+        Pauses in seconds; `WAITS_SECONDS` by default.
+    again : callable
+        Tells whether an error is worth a further try.
+    words : callable
+        Says an error in the log, without secrets.
 
     Returns
     -------
     object
-        What `work` returns.
+        The result of `work`.
 
     Raises
     ------
     Exception
-        What `work` raised last, or first where that is not transient.
+        The last error of `work`, or the first lasting one.
     """
-    for seconds in WAITS_SECONDS:
+    for seconds in WAITS_SECONDS if waits is None else waits:
         try:
             return work()
         except Exception as error:
-            if not transient(error):
+            if not again(error):
                 raise
             log.warning(
-                "%s: %s; trying again in %.1f s.", what, " ".join(str(error).split()).rstrip("."), seconds
+                "%s: %s; trying again in %.1f s.", what, " ".join(words(error).split()).rstrip("."), seconds
             )
-        if _stopped_within(seconds, stopping):
+        if stopped_within(seconds, stopping):
             break
     return work()
 
 
-def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
-    """Wait, and say whether waiting was cut short."""
+def stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
+    """Wait; return whether the wait was cut short."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if stopping():
@@ -109,7 +123,7 @@ def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     while id(error) not in seen:
         yield error

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import persist
+from bigrestore.core.retry import retry_transient
 from bigrestore.core.urls import is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.flags import MAPS
@@ -357,7 +357,7 @@ class RemoteOutput:
     def _try(self, request: Callable[[], Found], name: str) -> Found:
         """Ask the server, again where it may be back; its errors become sentences without secrets."""
         try:
-            return persist(request, name)
+            return retry_transient(request, name)
         except request_errors() as error:
             made = (
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
