@@ -48,7 +48,7 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         Where it cannot be written; what was there before stays. `DiskFullError` where there is no space left.
     """
     place = path.resolve() if follow and path.is_symlink() else path
-    partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = temporary_name(place)
     try:
         with suppress(FileNotFoundError):  # the context may make the folder, in which nothing lies then
             os.close(
@@ -66,6 +66,11 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # gone where all went well
             partial.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a name beside a file that no other writer of any host uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def remove_strays(path: Path) -> None:

@@ -30,6 +30,7 @@ from bigrestore.run.output.place import can_be_opened
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.start import begin, join, take
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.fingerprint import provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
 from bigrestore.run.state.records import BlockRecord
@@ -38,7 +39,7 @@ from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import described, images
 from bigrestore.run.view.progress import Progress, make_progress
 from bigrestore.run.view.summary import RunSummary
-from bigrestore.run.workers.shards import has_workers, make_crew, own_blocks
+from bigrestore.run.workers.shards import has_workers, own_blocks, start_workers
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -314,11 +315,11 @@ def _blocks(
         progress.advance(state["done"], block.box.pixels)
 
     try:
+        claims = Claims(ready.journal, grid, wanted, processes=ready.plan.workers)
         if wanted and has_workers(ready.settings):
-            make_crew(ready).run(wanted, flag, done)
+            start_workers(ready, claims, flag, done)
         else:
-            pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, scores)
-            pipeline.run(map(grid.block_at, wanted), flag, done)
+            Pipeline(job, ready.plan, ready.store, ready.journal, scores).run(claims, flag, done)
     finally:
         progress.close()
     return state["pixels"] / 1e6, state["done"] - before

@@ -16,7 +16,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from bigrestore.report.blocks import RunScores
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
 from bigrestore.run.state.checksums import STORE_FILES, note_of
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag
@@ -87,13 +88,13 @@ class Pipeline:
         self._flag = StopFlag()
         self._crash: list[BaseException] = []
 
-    def run(self, blocks: Iterable[Block], flag: StopFlag, done: Done) -> None:
-        """Carry out blocks; returns when there are no more and all have a record, or when the flag was set.
+    def run(self, claims: Claims, flag: StopFlag, done: Done) -> None:
+        """Carry out blocks; returns when all have a record, or when the flag was set.
 
         Parameters
         ----------
-        blocks : iterable of Block
-            The blocks, in the order in which they are begun; asked for the next one in a thread, and may let it wait.
+        claims : Claims
+            The blocks, some of which other processes may do.
         flag : StopFlag
             Looked at all the time; once set, blocks in flight are abandoned.
         done : callable
@@ -101,7 +102,7 @@ class Pipeline:
         """
         self._flag = flag
         threads_before = one_thread_per_tile()
-        threads = [self._thread("reader", self._read, blocks)]
+        threads = [self._thread("reader", self._read, claims)]
         threads += [self._thread(f"tile-{n}", self._restore) for n in range(self._plan.threads)]
         threads.append(self._thread("writer", self._write))
         taken = 0
@@ -146,39 +147,24 @@ class Pipeline:
         for name, files in list(self._open.items()):
             self._journal.abandon(name, files)
 
-    def _read(self, blocks: Iterable[Block]) -> None:
-        """Read blocks ahead and queue their tiles."""
-        for block in blocks:
-            self._slots.acquire()
-            if self.stopping():
-                return
+    def _read(self, claims: Claims) -> None:
+        """Read claimed blocks ahead and queue their tiles."""
+        blocks = claims.blocks(self._checked_files, self.stopping)
+        while True:
+            self._slots.acquire()  # before a block is claimed: another process may be idle
+            claim = None if self.stopping() else next(blocks, None)
+            if claim is None:
+                break
             self._begun += 1
-            if self._begin(block):
-                self._read_one(block)
-            if self.stopping():
-                return
+            if claim.record is not None:
+                self._slots.release()
+                self._records.put((claim.record, claim.block))
+                continue
+            self._open[claim.block.name] = claim.files
+            if self._scores is not None:
+                self._scores.forget(claim.block)
+            self._read_one(claim.block)
         self._all_begun.set()
-
-    def _begin(self, block: Block) -> bool:
-        """Open a block; return whether it is to be done, and not finished by another process meanwhile."""
-        files = self._files(block)
-        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
-        self._open[block.name] = files
-        record = retry_transient(
-            lambda: self._journal.begin(block.name, files, self.stopping),
-            f"Block {block.name}",
-            self.stopping,
-        )
-        if record is not None:
-            self._open.pop(block.name)
-            self._slots.release()
-            self._records.put((record, block))
-            return False
-        if self.stopping():
-            return False
-        if self._scores is not None:
-            self._scores.forget(block)
-        return True
 
     def _read_one(self, block: Block) -> None:
         """Read a block and queue its tiles; one that cannot be read has failed."""
@@ -275,6 +261,12 @@ class Pipeline:
 
     def _files(self, block: Block) -> list[Path]:
         return block_files(self._store, self._plan, block)
+
+    def _checked_files(self, block: Block) -> list[Path]:
+        """Return the files of a block; refuse a folder that is a link."""
+        files = self._files(block)
+        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
+        return files
 
 
 def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:

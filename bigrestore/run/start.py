@@ -106,6 +106,7 @@ def _go_on(ready: Prepared) -> None:
     journal = ready.journal
     journal.create()
     journal.sweep(ready.store)
+    journal.drop_dead()
     journal.reopen()
     forget_report(journal)
     if not ready.store.exists():
@@ -114,7 +115,7 @@ def _go_on(ready: Prepared) -> None:
 
 def _require_left(journal: Journal) -> None:
     """Refuse to remove what a worker still writes whose run is gone."""
-    busy = journal.in_hand()
+    busy = journal.in_progress()
     if busy:
         raise OutputExistsError(
             f"The block {busy[0]} of {journal.root} is still in the hands of a worker of a former run; wait until it is "
@@ -136,6 +137,7 @@ def join(ready: Prepared) -> None:
             "same settings."
         )
     ready.journal.create()
+    ready.journal.drop_dead()
     ready.journal.reopen()
     forget_report(ready.journal)
     prepare_store(ready.store, ready.plan, going_on=True)

@@ -159,6 +159,7 @@ def test_begin_drops_record_and_shards_before_anything_is_written(tmp_path: Path
     shard.write_bytes(b"12345")
     book.complete(BlockRecord(BLOCK, "done", {"shard": note_of(shard)}))
     assert book.intact(BLOCK, tmp_path) is not None
+    book.lock(BLOCK)
     book.begin(BLOCK, [shard])
     assert not shard.exists()
     assert book.record(BLOCK) is None

@@ -22,7 +22,7 @@ from bigrestore.flags import MAPS
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, StoreSpec
-from bigrestore.run.state.lock import LOCK_NAME
+from bigrestore.run.state.lock import LOCK_FILES
 
 PLAN = "plan.json"
 """Name of the stored plan, by which the folder beside an output is known for a journal."""
@@ -43,8 +43,8 @@ SIDECAR = re.compile(
     | profiles/z\d{{5,}}\.json
     | scores/({BLOCK}|late)\.json
     | report/({"|".join(map(re.escape, REPORT_FILES))})
+    | {LOCK_FILES} | journal/{BLOCK}\.inflight
     )({PARTIAL})?
-    | {LOCK_NAME} | journal/{BLOCK}\.inflight
     """,
     re.VERBOSE,
 )

@@ -1,26 +1,22 @@
-"""The journal: which blocks are done, and what was done in them; the resume state and the report's source.
+"""The journal: which blocks are done, and how; a run resumes from it, and its report is made from it.
 
-A unit of work owns whole shard files. Begin: remove its record, mark it in flight, unlink its shards (what is
-rewritten in place can be torn). Complete: write the record beside, rename it into place, remove the
-marker. So a record always stands for files that were written whole after it was last begun, whenever the
-process died, and a block without a record is simply done again.
+A block owns whole shard files. Begin: lock it, remove its record, unlink its shards, since a file rewritten in place
+can be torn. Complete: write the record beside, rename it into place, unlock. So a record stands for files that are
+whole, whenever a process died. A block without a record is done again.
 
-The mark is a file that is locked by whoever has the block in hand, and the lock goes with its process. So the same
-block can be handed to two processes, one of which was only thought to be dead: the second waits for the first.
+Every process of a run claims its blocks here (`claims`), one lock file for each block in progress.
 
-The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself, as
-the plan has one and all else that is noted there: damage to any of them is named for what it is.
-Of every file of the output is noted how to know it again (`noted`).
+The journal lies beside the output in `OUTPUT.bigrestore`, one small file for each block. Each file has a checksum of
+itself, as the stored plan has. Every file of the output is listed with its checksum.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import attrs
 
@@ -44,13 +40,10 @@ from bigrestore.run.state.checksums import (
     note_of,
     size_and_time,
 )
-from bigrestore.run.state.lock import LOCK_NAME, hold, let_go, sign
+from bigrestore.run.state.lock import LOCK_FILES, LOCK_NAME, Lock, acquire, read_lock
 from bigrestore.run.state.records import BlockRecord, read_record
 
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.2
-"""How often a block that another process has in hand is looked at."""
 
 
 class Journal:
@@ -66,7 +59,7 @@ class Journal:
         self.root = sidecar(output)
         self._output = output
         self._records = self.root / "journal"
-        self._held: dict[str, IO[str]] = {}
+        self._held: dict[str, Lock] = {}
 
     def create(self) -> None:
         """Make the folders.
@@ -133,7 +126,8 @@ class Journal:
         return any(
             path.is_symlink() or not (path.is_dir() or re.fullmatch(f".*{PARTIAL}", path.name))
             for path in self.root.rglob("*")
-            if path != self.root / LOCK_NAME  # which is looked at when it is opened
+            if path.parent != self.root
+            or not re.fullmatch(LOCK_FILES, path.name)  # checked when it is opened
         )
 
     @property
@@ -217,109 +211,100 @@ class Journal:
         """Write a document of the folder, whole or not at all; OutputError where it cannot be."""
         write_sealed(self.root / name, document)
 
-    def begin(
-        self, name: str, files: list[Path], stopping: Callable[[], bool] = lambda: False
-    ) -> BlockRecord | None:
-        """Open a block: mark it as in hand, drop its record, unlink the files that it owns.
+    @property
+    def held(self) -> list[Lock]:
+        """The locks of the blocks that this process has in progress."""
+        return list(self._held.values())
 
-        Where another process has it in hand, this one waits until that one is done with it, or dead.
+    def lock(self, name: str, *, takeover: bool = True) -> Lock | None:
+        """Take the lock of a block; None where another process has it.
 
         Parameters
         ----------
         name : str
             The block.
-        files : list of Path
-            What it owns.
-        stopping : callable
-            Asked while it waits; where it says so, the block is not opened.
-
-        Returns
-        -------
-        BlockRecord or None
-            The record of a block that another process finished meanwhile: it is not opened. Else None.
+        takeover : bool
+            Whether to take over the lock of a process that died.
 
         Raises
         ------
         OutputError
             Where the place cannot be written.
         """
-        marker, waited = self._marker(name), False
         try:
-            while (held := self._held.get(name) or hold(marker)) is None:
-                if not waited:
-                    log.info("Block %s is in hand elsewhere; waiting for it.", name)
-                waited = True
-                if stopping():
-                    return None
-                time.sleep(POLL_SECONDS)
-            self._held[name] = held
-            record = read_record(self._path(name)) if waited else None
-            if record is not None and record.status != "failed":
-                self._release(name)
-                return record
-            sign(held)
-            self._path(name).unlink(missing_ok=True)
-            for file in files:
-                file.unlink(missing_ok=True)
+            lock = acquire(self._marker(name), takeover=takeover)
         except OSError as error:
-            self._let_others(name)
             raise output_error(self.root, error) from error
-        return None
+        if lock is not None:
+            self._held[name] = lock
+        return lock
 
-    def complete(self, record: BlockRecord) -> None:
-        """Close a block with its record.
+    def begin(self, name: str, files: list[Path]) -> None:
+        """Drop the record and the files of a block that is locked.
 
         Raises
         ------
         OutputError
-            Where the place cannot be written; the block stays open, and is done again by the run that goes on.
-        """
-        write_sealed(self._path(record.name), attrs.asdict(record))
-        self._release(record.name)
-
-    def abandon(self, name: str, files: list[Path]) -> None:
-        """Forget a block that was begun: its files and its marker go, as if it had never been opened.
-
-        A block that another process has in hand is left alone; what a dead one had is forgotten as well. What cannot be
-        removed stays marked, which means the same to the run that goes on.
+            Where the place cannot be written; the block is unlocked.
         """
         try:
-            if name not in self._held:
-                held = hold(self._marker(name)) if self._marker(name).exists() else None
-                if held is None:
-                    return
-                self._held[name] = held
+            self._path(name).unlink(missing_ok=True)
             for file in files:
                 file.unlink(missing_ok=True)
-            self._release(name)
         except OSError as error:
-            self._let_others(name)
+            self.abandon(name, files)
+            raise output_error(self.root, error) from error
+
+    def complete(self, record: BlockRecord) -> None:
+        """Write the record of a block and unlock it.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written; the block stays locked, and is done again by the run that resumes.
+        """
+        write_sealed(self._path(record.name), attrs.asdict(record))
+        self.unlock(record.name)
+
+    def unlock(self, name: str) -> None:
+        """Let other processes have a block that was locked; OutputError where its lock cannot be removed."""
+        lock = self._held.pop(name, None)
+        try:
+            if lock is not None:
+                lock.release()
+            else:  # a second try
+                self._marker(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def abandon(self, name: str, files: list[Path]) -> None:
+        """Remove the files and the lock of a block in progress, of this process or one that died.
+
+        What cannot be removed stays locked; the run that resumes does the block again.
+        """
+        try:
+            if name in self._held or (self._marker(name).exists() and self.lock(name) is not None):
+                for file in files:
+                    file.unlink(missing_ok=True)
+                self.unlock(name)
+        except OSError as error:
             log.warning(
-                "Block %s cannot be cleared away (%s); it is done again anyhow.", name, error.strerror
+                "Block %s cannot be cleared away (%s); it is done again anyhow.",
+                name,
+                error.strerror or error,
             )
 
-    def in_hand(self) -> list[str]:
-        """Return the blocks that a living process has in hand, by name."""
-        found = []
+    def in_progress(self) -> list[str]:
+        """List the blocks that a living process has locked."""
+        locks = ((marker.stem, read_lock(marker)) for marker in self.markers())
+        return [name for name, lock in locks if lock is not None and lock.is_held()]
+
+    def drop_dead(self) -> None:
+        """Drop the records and locks of blocks whose process died; OutputError where they may not be removed."""
         for marker in self.markers():
-            held = hold(marker)
-            if held is None:
-                found.append(marker.stem)
-            else:
-                held.close()
-        return found
-
-    def _release(self, name: str) -> None:
-        """Remove the mark of a block, and let others have it."""
-        marker, held = self._marker(name), self._held.pop(name, None)
-        if held is not None:
-            let_go(held, marker)
-        marker.unlink(missing_ok=True)
-
-    def _let_others(self, name: str) -> None:
-        """Hold a block no longer; its mark stays, so that it counts as not done."""
-        if (held := self._held.pop(name, None)) is not None:
-            held.close()
+            if self.lock(marker.stem) is not None:
+                self.forget([marker.stem])
+                self.unlock(marker.stem)
 
     def note_files(self, output: Path) -> None:
         """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
@@ -350,10 +335,21 @@ class Journal:
         ]
 
     def record(self, name: str) -> BlockRecord | None:
-        """Return a block's record, None where there is none, it is torn, or the block is in flight."""
+        """Return a block's record; None where there is none, it is torn, or the block is locked."""
         if self._marker(name).exists():
             return None
+        return self.last_record(name)
+
+    def last_record(self, name: str) -> BlockRecord | None:
+        """Return a block's record, locked or not; None where there is none, or it is torn."""
         return read_record(self._path(name))
+
+    def record_time(self, name: str) -> int:
+        """Return when a block's record was written, in nanoseconds; 0 where there is none."""
+        try:
+            return self._path(name).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
         """Return the record of a block that need not be done again.

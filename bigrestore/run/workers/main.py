@@ -1,12 +1,11 @@
-"""A process that carries out blocks: `python -m bigrestore.run.workers.main`, fed through its standard input.
+"""A worker process: `python -m bigrestore.run.workers.main`, with its order as a line of JSON on standard input.
 
-It is started as a module and not by `multiprocessing`, which would run the caller's script again in each of them. All
-messages are one line of JSON. The first one is the order with the processors to run on, each one after it a block; the
-answers are records of blocks, lines for the log, or why it ends. It pins itself before anything that counts processors
-is imported.
+It is started as a module and not by `multiprocessing`, which would run the caller's script again. It answers by lines
+of JSON: that it is ready, lines for the log, the error that ends it. Its blocks are seen in the journal. It pins
+itself to its processors before any library counts them.
 
-When the input ends without a word its parent is dead: the process leaves at once, and what it had in hand stays
-marked for the run that goes on. None is left behind to write into that run's blocks.
+When its input ends its parent is dead. The process leaves at once, so that none is left behind to write into the
+blocks of the run that resumes.
 """
 
 from __future__ import annotations
@@ -17,17 +16,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    from bigrestore.core.geometry import Block
-    from bigrestore.run.state.records import BlockRecord
-    from bigrestore.run.stop import StopFlag
-    from bigrestore.run.workers.worker import Feed, Order
+from typing import Any, TextIO
 
 ORPHANED = 75
-"""Exit code of a worker whose parent is gone."""
+"""Exit code of a worker that was stopped, or whose parent is gone."""
 
 
 class Sender:
@@ -65,21 +57,30 @@ class LogSender(logging.Handler):
 
 
 def main() -> None:
-    """Serve until there are no more blocks."""
+    """Carry out the order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     sender = Sender(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers
     first = json.loads(sys.stdin.readline())
+    threading.Thread(target=_leave_with_parent, name="bigrestore-parent", daemon=True).start()
     if first["cpus"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, first["cpus"])
     logger = logging.getLogger("bigrestore")
     logger.addHandler(LogSender(sender))
     logger.setLevel(first["log_level"])
-    from bigrestore.run.workers.worker import Order
+    from bigrestore.core.signals import WARNINGS, handled
+    from bigrestore.run.stop import StopFlag
+    from bigrestore.run.workers.loop import Order, work
+
+    flag = StopFlag()
+
+    def stop(number: int, _: Any) -> None:
+        flag.signal_number = number
 
     try:
-        serve(Order(**first["order"]), sender)
-        code = 0
+        with handled(WARNINGS, stop):
+            work(Order(**first["order"]), flag, lambda: sender.send(ready=os.getpid()))
+        code = ORPHANED if flag else 0
     except BrokenPipeError:
         code = ORPHANED
     except Exception as error:
@@ -89,49 +90,9 @@ def main() -> None:
     os._exit(code)  # a tile that is stuck in a library must not keep the process
 
 
-def serve(order: Order, sender: Sender) -> None:
-    """Open the run and carry out what comes."""
-    from bigrestore.core.signals import WARNINGS, handled
-    from bigrestore.run.stop import StopFlag
-    from bigrestore.run.workers.worker import Feed, Worker
-
-    flag, feed = StopFlag(), Feed()
-    grid_names: dict[str, int] = {}
-
-    def stop(number: int, _: Any) -> None:
-        flag.signal_number = number
-
-    def done(record: BlockRecord, block: Block) -> None:
-        import attrs
-
-        sender.send(block=grid_names.pop(block.name), record=attrs.asdict(record))
-
-    with handled(WARNINGS, stop):
-        worker = Worker(order)
-        grid = worker.ready.plan.grid
-
-        def take(index: int) -> None:
-            grid_names[grid.block_at(index).name] = index
-            feed.put(index)
-
-        threading.Thread(
-            target=_listen, args=(take, feed, flag), name="bigrestore-listener", daemon=True
-        ).start()
-        sender.send(ready=os.getpid())
-        worker.run(feed, flag, done)
-    sender.send(ended=not flag)
-
-
-def _listen(take: Callable[[int], None], feed: Feed, flag: StopFlag) -> None:
-    """Take in what the parent says, until it is gone."""
-    for line in sys.stdin:
-        said = json.loads(line)
-        if "block" in said:
-            take(said["block"])
-        elif "stop" in said:
-            flag.signal_number = said["stop"]
-        else:
-            feed.close()
+def _leave_with_parent() -> None:
+    """End this process when its parent is gone."""
+    sys.stdin.read()
     os._exit(ORPHANED)
 
 

@@ -1,0 +1,239 @@
+"""Workers of this machine: processes that claim blocks in the journal, and are replaced when they die.
+
+A process of its own has an interpreter, a part of the processors and, where there are several, a GPU. Its blocks in
+progress die with it; another one takes them over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+import attrs
+
+from bigrestore.core.resources import affinity, out_of_memory_kills, share_of
+from bigrestore.errors import WorkersLostError
+from bigrestore.run.children import python_command, python_environment
+from bigrestore.run.pipeline import GRACE_SECONDS, Done, block_files
+from bigrestore.run.plan import on_gpu
+from bigrestore.run.prepared import Prepared
+from bigrestore.run.state.claims import MOST_DEATHS, Claims
+from bigrestore.run.stop import StopFlag
+from bigrestore.run.workers.loop import Order, as_error
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+
+LOOK_SECONDS = 0.5
+"""How often the journal is looked at: a file system may be slow."""
+
+
+class LocalWorkers:
+    """Has blocks done by processes of this machine.
+
+    Parameters
+    ----------
+    ready : Prepared
+        The run; its plan says how many workers, and how many threads each has.
+    claims : Claims
+        The blocks.
+    """
+
+    def __init__(self, ready: Prepared, claims: Claims) -> None:
+        self._ready, self._plan, self._claims = ready, ready.plan, claims
+        self._order = Order.of(ready, claims, ready.plan.threads)
+        self._messages: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
+        self._processes: list[WorkerProcess] = []
+        self._died_unready = 0
+
+    def run(self, flag: StopFlag, done: Done) -> None:
+        """Run the workers; see `start_workers`."""
+        window, looked = 64 + 4 * self._plan.workers * self._plan.blocks_in_flight, 0.0
+        try:
+            for index in range(min(self._plan.workers, self._claims.open)):
+                self._start(index)
+            while not flag and (self._processes or self._claims.open):
+                self._listen()
+                ended = [process for process in self._processes if process.ended]
+                if ended or time.monotonic() - looked >= LOOK_SECONDS:
+                    looked = time.monotonic()
+                    for block, record in self._claims.finished(window if self._processes != ended else None):
+                        done(record, block)
+                for process in ended:
+                    self._bury(process)
+                if not self._processes and self._claims.open:  # all were stopped by somebody else
+                    self._start(0)
+        finally:
+            self._dismiss()
+        for block, record in self._claims.finished():
+            done(record, block)
+
+    def _start(self, index: int) -> None:
+        cpus = share_of(affinity(), index, self._plan.workers)
+        self._processes.append(WorkerProcess(index, self._order, self._gpu(index), cpus, self._messages))
+
+    def _gpu(self, index: int) -> dict[str, str]:
+        """Return the environment that gives a worker its GPU, where there are several."""
+        if not on_gpu(self._ready.method) or self._ready.settings.device not in ("auto", "cuda"):
+            return {}
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+        if not visible:
+            import torch
+
+            visible = [str(number) for number in range(torch.cuda.device_count())]
+        return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if visible else {}
+
+    def _listen(self) -> None:
+        """Deal with what workers say, for a moment."""
+        try:
+            process, message = self._messages.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            return
+        if "log" in message:
+            level, name, text = message["log"]
+            logging.getLogger(name).log(level, "worker %d: %s", process.index + 1, text)
+        elif "ready" in message:
+            process.ready, self._died_unready = True, 0
+            log.debug("Worker %d is ready, process %d.", process.index + 1, process.pid)
+        else:
+            raise as_error(*message["fatal"])
+
+    def _bury(self, process: WorkerProcess) -> None:
+        """Replace a worker that died while there is work."""
+        self._processes.remove(process)
+        why = process.why()
+        process.leave(0.0)
+        if process.code == 0 or not self._claims.open:
+            return
+        if not process.ready:
+            self._died_unready += 1
+            if self._died_unready >= MOST_DEATHS:
+                raise WorkersLostError(
+                    f"{self._died_unready} workers in a row {why} before they were ready; see what they wrote above, "
+                    "and start the run again with --resume, or with fewer --workers."
+                )
+        log.warning(
+            "Worker %d (process %d) %s; its blocks are given to another one.",
+            process.index + 1,
+            process.pid,
+            why,
+        )
+        self._start(process.index)
+
+    def _dismiss(self) -> None:
+        """Have every worker abandon its blocks in progress, and end it; clear up after those that do not."""
+        for process in self._processes:
+            process.stop()
+        deadline = time.monotonic() + GRACE_SECONDS + 0.5
+        for process in self._processes:
+            process.leave(max(0.0, deadline - time.monotonic()))
+        self._processes.clear()
+        journal, grid = self._ready.journal, self._plan.grid
+        names = {marker.stem for marker in journal.markers()}
+        for block in (block for block in grid.blocks() if names and block.name in names):
+            journal.abandon(block.name, block_files(self._ready.store, self._plan, block))
+
+
+class WorkerProcess:
+    """One worker.
+
+    Parameters
+    ----------
+    index : int
+        Its number, from 0.
+    order : Order
+        What it is to do.
+    environment : dict
+        Further variables.
+    cpus : list of int
+        Its processors.
+    messages : queue
+        Takes what it says.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        order: Order,
+        environment: dict[str, str],
+        cpus: list[int],
+        messages: queue.Queue[tuple[WorkerProcess, dict[str, Any]]],
+    ) -> None:
+        self.index, self.ready = index, False
+        self._messages, self._kills = messages, out_of_memory_kills()
+        self._process = subprocess.Popen(
+            python_command("bigrestore.run.workers.main"),
+            stdin=subprocess.PIPE,  # kept open: its end tells the worker that this process is dead
+            stdout=subprocess.PIPE,
+            env=python_environment(environment),
+            text=True,
+            encoding="utf-8",
+        )
+        self.pid = self._process.pid
+        level = logging.getLogger("bigrestore").getEffectiveLevel()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(
+                json.dumps({"order": attrs.asdict(order), "cpus": cpus, "log_level": level}) + "\n"
+            )
+            self._process.stdin.flush()
+        except OSError:
+            log.debug("Worker %d died at once.", index + 1)
+        self._listener = threading.Thread(target=self._listen, name=f"worker-{index}", daemon=True)
+        self._listener.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended and all that it said was taken in."""
+        return self._process.poll() is not None and not self._listener.is_alive() and self._messages.empty()
+
+    @property
+    def code(self) -> int:
+        """Exit code of a process that has ended."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Tell it to abandon its blocks."""
+        self._process.terminate()
+
+    def why(self) -> str:
+        """Return in words how a dead worker ended."""
+        if self.code >= 0:
+            return f"ended with the exit code {self.code}"
+        name = signal.Signals(-self.code).name
+        if out_of_memory_kills() > self._kills:
+            return f"was killed by {name}, because memory ran out; use fewer --workers or --threads"
+        hint = ", as the system does when memory runs out" if -self.code == signal.SIGKILL else ""
+        return f"was killed by {name}{hint}"
+
+    def leave(self, seconds: float) -> None:
+        """Wait for the process, and kill it where it does not end in time."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join(1.0)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except OSError:
+                log.debug("A pipe of worker %d broke.", self.index + 1)
+
+    def _listen(self) -> None:
+        """Queue what the worker says."""
+        assert self._process.stdout is not None
+        try:
+            for line in self._process.stdout:
+                self._messages.put((self, json.loads(line)))
+        except ValueError:  # a line that its death cut short, or a pipe that was closed
+            log.debug("Worker %d was cut short.", self.index + 1)

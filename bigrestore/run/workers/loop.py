@@ -1,0 +1,139 @@
+"""The loop of every worker: open the run once, claim blocks and do them until all have a record.
+
+It is the same in a process of this machine and in a dask worker of another. Its order is plain JSON, and it resolves
+that order against the plan beside the output, as a run that resumes does: a worker that sees another input,
+model or version refuses. It takes no lock of the output, which the process that gave the order holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore import errors
+from bigrestore.errors import BigrestoreError, OutputExistsError
+from bigrestore.report.start import closing_scores, start_scores
+from bigrestore.run.pipeline import Pipeline
+from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.state.claims import Claims
+from bigrestore.run.state.fingerprint import digest
+from bigrestore.run.state.lock import identity
+from bigrestore.run.stop import StopFlag
+from bigrestore.settings import RunSettings
+
+OF_THE_CALLER = {
+    **{"overwrite": False, "resume": True, "init_only": False, "finalize": False, "shard": None},
+    **{"workers": None, "scheduler": None, "cluster": None, "progress": "none", "fail_if": None},
+    "check_all": False,
+}
+"""Settings that only concern the process that gives the order."""
+
+
+@attrs.frozen
+class Order:
+    """What a worker must know, JSON-able.
+
+    Attributes
+    ----------
+    inputs : str or list of str
+        What `open_section` takes; paths are absolute, because a worker elsewhere has another working folder.
+    output : str
+        What the user asked for.
+    settings : dict
+        By name, as `RunSettings.from_mapping` takes them.
+    digest : str
+        Of the fingerprint of the run.
+    claims : dict
+        The blocks, of `Claims.to_json`.
+    destination : str
+        Where the output is copied to; empty where it stays.
+    caller : dict
+        The process that gives the order, as a lock file names it.
+    """
+
+    inputs: str | list[str]
+    output: str
+    settings: dict[str, Any]
+    digest: str
+    claims: dict[str, Any]
+    destination: str = ""
+    caller: dict[str, Any] = attrs.field(factory=identity)
+
+    @classmethod
+    def of(cls, ready: Prepared, claims: Claims, threads: int | None) -> Order:
+        """Return the order for the workers of a run; `threads` are the tiles in flight of each, None: its own choice."""
+        settings = attrs.asdict(ready.settings) | OF_THE_CALLER | {"threads": threads}
+        for name in ("model", "kernel", "mask", "realness_map"):
+            if settings[name] is not None:
+                settings[name] = _absolute(settings[name])
+        return cls(
+            _inputs(ready.inputs),
+            str(ready.output.absolute()),
+            settings,
+            digest(ready.identity),
+            claims.to_json(),
+            "" if ready.destination is None else ready.destination.url,
+        )
+
+
+def work(order: Order, flag: StopFlag, opened: Callable[[], None] = lambda: None) -> None:
+    """Open a run and do blocks of it; returns when all have a record, or when the flag was set.
+
+    Parameters
+    ----------
+    order : Order
+        The run.
+    flag : StopFlag
+        Looked at all the time; once set, blocks in progress are abandoned.
+    opened : callable
+        Called when the run is open.
+
+    Raises
+    ------
+    OutputExistsError
+        Where the stored plan is another than the order's.
+    BigrestoreError
+        Of the kind of what is wrong with input, model or output.
+    """
+    settings = RunSettings.from_mapping(order.settings, "The order of a worker")
+    destination = Destination(order.destination) if order.destination else None
+    ready = prepare(order.inputs, order.output, settings, destination=destination)
+    if not ready.going_on or digest(ready.identity) != order.digest:
+        raise OutputExistsError(
+            f"The output {order.output} was begun anew by another run since this worker was called; start the "
+            "run again."
+        )
+    job = ready.job(ready.journal.root / "profiles")
+    claims = Claims.from_json(order.claims, ready.journal, ready.plan.grid)
+    with closing_scores(start_scores(job, ready.plan, settings, ready.journal)) as scores:
+        pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, scores)
+        opened()
+        pipeline.run(claims, flag, lambda *_: None)
+        if scores is not None:
+            scores.wait(lambda: bool(flag))
+
+
+def as_error(kind: str, message: str) -> Exception:
+    """Return what ended a worker as the error that a run without workers would have raised."""
+    known = getattr(errors, kind, None)
+    if isinstance(known, type) and issubclass(known, BigrestoreError):
+        return known(message)
+    return RuntimeError(f"a worker ended with {kind}: {message}")
+
+
+def _inputs(inputs: Inputs) -> str | list[str]:
+    """Return inputs as absolute paths; an address stays what it is."""
+    if isinstance(inputs, str | Path):
+        return _absolute(str(inputs), pattern=True)
+    return [_absolute(str(item), pattern=True) for item in inputs]
+
+
+def _absolute(text: str, *, pattern: bool = False) -> str:
+    """Return the absolute path where a text names a file that is there, or may be a pattern of files."""
+    if "://" in text or not (pattern or Path(text).exists()):
+        return text
+    return os.path.abspath(text)  # noqa: PTH100 - a pattern is no path, and links are not to be followed
