@@ -179,13 +179,13 @@ def acquire(path: Path, *, takeover: bool = True) -> Lock | None:
             deaths = former.facts.get("deaths", 0) + (1 if former.facts and not own else 0)
             continue
         lock = Lock(path, handle, deaths)
+        _keep_alive(handle)
         try:
             sign(handle, identity() | {"deaths": deaths})
         except OSError:
             with contextlib.suppress(OSError):
                 lock.release()
             raise
-        _keep_alive(handle)
         return lock
 
 

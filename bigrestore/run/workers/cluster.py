@@ -4,10 +4,9 @@ Each dask worker gets one task: the loop of `loop`, which claims blocks in the j
 no graph travels. Pixels go from input to output on the worker, which therefore sees both under the same paths. A
 worker that joins later gets a task too; blocks of one that dies are taken over by the others.
 
-A worker leaves the run when it is told to, when dask closes it, or when the process that called it no longer holds the
-output.
+A worker abandons its blocks when its task is cancelled, as dask does when the client is gone, or when it is closed.
 
-Parts of this module run in the client, and `carry_out` and what it calls on the workers.
+`carry_out` runs on the workers, all else in the client.
 """
 
 from __future__ import annotations
@@ -23,16 +22,12 @@ from typing import Any
 
 import attrs
 
-from bigrestore.core.retry import stopped_within
 from bigrestore.errors import UsageError, WorkersLostError
 from bigrestore.run.children import SAFE_PATH
-from bigrestore.run.output.place import output_path
 from bigrestore.run.pipeline import GRACE_SECONDS, Done
 from bigrestore.run.plan import Plan, on_gpu
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.claims import Claims
-from bigrestore.run.state.journal import sidecar
-from bigrestore.run.state.lock import LOCK_NAME, read_lock
 from bigrestore.run.stop import StopFlag
 from bigrestore.run.workers.loop import Order, as_error, work
 from bigrestore.settings import RunSettings
@@ -45,7 +40,7 @@ CONNECT_SECONDS = 30
 """How long a scheduler is waited for."""
 
 LOOK_SECONDS = 5.0
-"""How often the client counts the workers, and a worker looks whether its client is there."""
+"""How often the workers are counted."""
 
 SILENCE_SECONDS = 60.0
 """How often it is said that there are no workers."""
@@ -69,7 +64,6 @@ class ClusterWorkers:
         self._ready, self._claims = ready, claims
         threads = ready.plan.threads if on_gpu(ready.method) else ready.settings.threads
         self._order = attrs.asdict(Order.of(ready, claims, threads))
-        self._token = secrets.token_hex(8)
         self._tasks: dict[str, Any] = {}
         self._looked, self._had_workers = 0.0, time.monotonic()
 
@@ -103,9 +97,9 @@ class ClusterWorkers:
                 "The dask scheduler is gone; blocks that are done are kept, go on with --resume once it is back."
             )
         for address in workers.keys() - self._tasks.keys() if self._claims.open else ():
-            key = f"bigrestore-{self._token}-{secrets.token_hex(4)}"
+            key = f"bigrestore-{secrets.token_hex(8)}"
             self._tasks[address] = client.submit(
-                carry_out, self._order, self._token, key=key, pure=False, workers=[address]
+                carry_out, self._order, key=key, pure=False, workers=[address]
             )
         for address in self._tasks.keys() - workers.keys():
             log.warning("The worker %s is gone; its blocks are given to another one.", address)
@@ -127,22 +121,10 @@ class ClusterWorkers:
         """Have the workers abandon their blocks in progress, and wait until they have."""
         if not self._tasks:
             return
-        call = threading.Thread(
-            target=_call_all, args=(client, self._token), name="cluster-leave", daemon=True
-        )
-        call.start()
-        deadline = time.monotonic() + GRACE_SECONDS + 1.0
-        while time.monotonic() < deadline and not all(task.done() for task in self._tasks.values()):
-            time.sleep(POLL_SECONDS)
         client.cancel(list(self._tasks.values()))
-
-
-def _call_all(client: Any, token: str) -> None:
-    """Call every worker to leave a run; one that is gone has left it."""
-    try:
-        client.run(leave, token, on_error="ignore")
-    except Exception:  # the run is over, whatever became of the cluster
-        log.debug("Not every worker of the cluster answered.", exc_info=True)
+        deadline = time.monotonic() + GRACE_SECONDS + 2.0
+        while time.monotonic() < deadline and self._ready.journal.in_progress():
+            time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager
@@ -224,20 +206,13 @@ def _not_installed(settings: RunSettings) -> UsageError:
     return UsageError(f"{flag} needs dask.distributed and dask-jobqueue; install bigrestore[hpc].")
 
 
-# What follows runs on the workers.
-
-_flags: dict[str, StopFlag] = {}
-
-
-def carry_out(order: dict[str, Any], token: str) -> list[str] | None:
-    """Do blocks of a run on a dask worker, until all are done or it is told to leave.
+def carry_out(order: dict[str, Any]) -> list[str] | None:
+    """Do blocks of a run on a dask worker, until all are done or the task is cancelled.
 
     Parameters
     ----------
     order : dict
         As of `Order`.
-    token : str
-        Of the run.
 
     Returns
     -------
@@ -246,11 +221,18 @@ def carry_out(order: dict[str, Any], token: str) -> list[str] | None:
     """
     from distributed import get_worker
 
-    worker, flag = get_worker(), _flags.setdefault(token, StopFlag())
+    worker, flag, over = get_worker(), StopFlag(), threading.Event()
     settings = order["settings"] | {"threads": order["settings"]["threads"] or worker.state.nthreads}
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(order, worker, flag, over.is_set), daemon=True)
-    watch.start()
+    key = worker.get_current_task()
+
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state != "executing" or "clos" in worker.status.name:
+                flag.signal_number = int(signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="bigrestore-watch", daemon=True).start()
     try:
         work(Order(**(order | {"settings": settings})), flag)
     except Exception as error:
@@ -258,29 +240,4 @@ def carry_out(order: dict[str, Any], token: str) -> list[str] | None:
         return [type(error).__name__, str(error)]
     finally:
         over.set()
-        _flags.pop(token, None)
     return None
-
-
-def leave(token: str) -> None:
-    """Have this worker abandon its blocks of a run."""
-    if (flag := _flags.get(token)) is not None:
-        flag.signal_number = int(signal.SIGTERM)
-
-
-def _watch(order: dict[str, Any], worker: Any, flag: StopFlag, over: Any) -> None:
-    """Stop this worker's part of a run when dask closes the worker, or its caller no longer holds the output."""
-    lock_file = sidecar(output_path(order["output"])) / LOCK_NAME
-    while not stopped_within(LOOK_SECONDS, over):
-        try:
-            lock = read_lock(lock_file)
-        except OSError:  # tried again
-            continue
-        caller = (
-            lock is not None
-            and lock.is_held()
-            and all(lock.facts.get(name) == order["caller"][name] for name in ("host", "pid"))
-        )
-        if not caller or "clos" in worker.status.name:
-            flag.signal_number = int(signal.SIGTERM)
-            return

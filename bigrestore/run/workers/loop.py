@@ -21,7 +21,6 @@ from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.fingerprint import digest
-from bigrestore.run.state.lock import identity
 from bigrestore.run.stop import StopFlag
 from bigrestore.settings import RunSettings
 
@@ -51,8 +50,6 @@ class Order:
         The blocks, of `Claims.to_json`.
     destination : str
         Where the output is copied to; empty where it stays.
-    caller : dict
-        The process that gives the order, as a lock file names it.
     """
 
     inputs: str | list[str]
@@ -61,7 +58,6 @@ class Order:
     digest: str
     claims: dict[str, Any]
     destination: str = ""
-    caller: dict[str, Any] = attrs.field(factory=identity)
 
     @classmethod
     def of(cls, ready: Prepared, claims: Claims, threads: int | None) -> Order:

@@ -10,6 +10,7 @@ blocks of the run that resumes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -22,51 +23,42 @@ ORPHANED = 75
 """Exit code of a worker that was stopped, or whose parent is gone."""
 
 
-class Sender:
-    """Writes messages, one at a time.
+class Parent(logging.Handler):
+    """Takes messages and log lines, which the parent writes as its own.
 
     Parameters
     ----------
-    sink : TextIO
+    pipe : TextIO
         Where to.
     """
 
-    def __init__(self, sink: TextIO) -> None:
-        self._sink, self._lock = sink, threading.Lock()
+    def __init__(self, pipe: TextIO) -> None:
+        super().__init__()
+        self._pipe, self._one_at_a_time = pipe, threading.Lock()
 
     def send(self, **message: Any) -> None:
         """Write a message."""
-        with self._lock:
-            self._sink.write(json.dumps(message) + "\n")
-            self._sink.flush()
-
-
-class LogSender(logging.Handler):
-    """Hands log lines to the parent, which writes them as its own."""
-
-    def __init__(self, sender: Sender) -> None:
-        super().__init__()
-        self._sender = sender
+        with self._one_at_a_time:
+            self._pipe.write(json.dumps(message) + "\n")
+            self._pipe.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a line with its level."""
-        try:
-            self._sender.send(log=[record.levelno, record.name, self.format(record)])
-        except OSError:  # the parent is gone, and with it whoever would read this
-            return
+        """Send a log line with its level."""
+        with contextlib.suppress(OSError):  # the parent is gone, and with it whoever would read this
+            self.send(log=[record.levelno, record.name, self.format(record)])
 
 
 def main() -> None:
     """Carry out the order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    sender = Sender(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    parent = Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers
     first = json.loads(sys.stdin.readline())
     threading.Thread(target=_leave_with_parent, name="bigrestore-parent", daemon=True).start()
     if first["cpus"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, first["cpus"])
     logger = logging.getLogger("bigrestore")
-    logger.addHandler(LogSender(sender))
+    logger.addHandler(parent)
     logger.setLevel(first["log_level"])
     from bigrestore.core.signals import WARNINGS, handled
     from bigrestore.run.stop import StopFlag
@@ -79,13 +71,13 @@ def main() -> None:
 
     try:
         with handled(WARNINGS, stop):
-            work(Order(**first["order"]), flag, lambda: sender.send(ready=os.getpid()))
+            work(Order(**first["order"]), flag, lambda: parent.send(ready=os.getpid()))
         code = ORPHANED if flag else 0
     except BrokenPipeError:
         code = ORPHANED
     except Exception as error:
         logger.debug("The worker ends.", exc_info=True)
-        sender.send(fatal=[type(error).__name__, str(error)])
+        parent.send(fatal=[type(error).__name__, str(error)])
         code = 1
     os._exit(code)  # a tile that is stuck in a library must not keep the process
 
