@@ -180,7 +180,11 @@ class Claims:
         if record is not None:  # it was finished a moment ago
             journal.unlock(name)
             return Claim(block, files, record)
-        journal.begin(name, files)
+        try:
+            journal.begin(name, files)
+        except BaseException:
+            journal.abandon(name, files)
+            raise
         if lock.deaths < MOST_DEATHS:
             return Claim(block, files)
         record = BlockRecord(

@@ -245,14 +245,13 @@ class Journal:
         Raises
         ------
         OutputError
-            Where the place cannot be written; the block is unlocked.
+            Where the place cannot be written.
         """
         try:
             self._path(name).unlink(missing_ok=True)
             for file in files:
                 file.unlink(missing_ok=True)
         except OSError as error:
-            self.abandon(name, files)
             raise output_error(self.root, error) from error
 
     def complete(self, record: BlockRecord) -> None:
