@@ -32,7 +32,7 @@ def verify(
     from bigrestore.core.urls import local_path
     from bigrestore.errors import CheckFailedError
     from bigrestore.io.store.verify import verify_store
-    from bigrestore.run.state.journal_check import journal_faults, way_out
+    from bigrestore.run.state.journal_check import journal_faults, remedy
 
     configure_logging(verbose=verbose, quiet=False)
     place = local_path(store, "verify")
@@ -46,4 +46,4 @@ def verify(
     else:
         typer.echo(f"{store}: no faults")
     if faults:
-        raise CheckFailedError(f"{store} has {len(faults)} fault(s), listed above; {way_out(place, faults)}.")
+        raise CheckFailedError(f"{store} has {len(faults)} fault(s), listed above; {remedy(place, faults)}.")

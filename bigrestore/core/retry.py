@@ -1,6 +1,6 @@
-"""Retrying: errors of a network or its file systems that are gone a moment later.
+"""Retrying: errors of a network or its file systems may be gone a moment later.
 
-A run of days over NFS, Lustre or http meets a server that restarts. It must lose neither a block nor itself.
+A run of days over NFS, Lustre or http meets restarts of its servers. It must lose neither a block nor itself.
 A full disk, a missing file or damaged bytes last: a retry would only hide them. So the transient errors are listed
 here, each with its reason, and no other error is retried.
 """
@@ -15,9 +15,9 @@ from typing import TypeVar
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
-WAITS_SECONDS = (0.5, 2.0, 8.0)
+RETRY_SECONDS = (0.5, 2.0, 8.0)
 """Pauses before each further try. A server that fails over is back within some seconds. A dead sector costs ten
 seconds, less than a block takes."""
 
@@ -63,14 +63,14 @@ def transient(error: BaseException) -> bool:
 
 
 def retry_transient(
-    work: Callable[[], T],
+    work: Callable[[], Result],
     what: str,
     stopping: Callable[[], bool] = lambda: False,
     *,
     waits: Sequence[float] | None = None,
     again: Callable[[Exception], bool] = transient,
     words: Callable[[Exception], str] = str,
-) -> T:
+) -> Result:
     """Call a function again after each transient error.
 
     Parameters
@@ -82,7 +82,7 @@ def retry_transient(
     stopping : callable
         Asked during a pause; True ends the tries.
     waits : sequence of float, optional
-        Pauses in seconds; `WAITS_SECONDS` by default.
+        Pauses in seconds; `RETRY_SECONDS` by default.
     again : callable
         Tells whether an error is worth a further try.
     words : callable
@@ -98,7 +98,7 @@ def retry_transient(
     Exception
         The last error of `work`, or the first lasting one.
     """
-    for seconds in WAITS_SECONDS if waits is None else waits:
+    for seconds in RETRY_SECONDS if waits is None else waits:
         try:
             return work()
         except Exception as error:

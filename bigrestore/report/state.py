@@ -20,7 +20,7 @@ from bigrestore.report.start import score_plan
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.plan import Plan
-from bigrestore.run.state.checksums import Noted, is_as_noted, note_of
+from bigrestore.run.state.checksums import FileState, file_state, is_unchanged
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
@@ -43,7 +43,7 @@ def note_report(journal: Journal, sample: int | None, failures: list[str]) -> No
     OutputError
         Where the note cannot be written.
     """
-    noted = {path.name: note_of(path) for path in _files(journal.root / REPORT)}
+    noted = {path.name: file_state(path) for path in _files(journal.root / REPORT)}
     journal.write(NOTE, {"files": noted, "sample": sample, "failures": failures})
 
 
@@ -108,9 +108,9 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
 
 
-def _as_noted(folder: Path, noted: dict[str, Noted]) -> bool:
+def _as_noted(folder: Path, noted: dict[str, FileState]) -> bool:
     """Tell whether a folder holds exactly the files of a report that were noted, as they were."""
     paths = _files(folder)
     return {path.name for path in paths} == noted.keys() and all(
-        is_as_noted(path, noted[path.name]) for path in paths
+        is_unchanged(path, noted[path.name]) for path in paths
     )

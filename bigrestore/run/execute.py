@@ -31,7 +31,7 @@ from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.start import begin, join, take
 from bigrestore.run.state.claims import Claims
-from bigrestore.run.state.fingerprint import provenance
+from bigrestore.run.state.fingerprint import run_provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag, listen
@@ -174,7 +174,7 @@ def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: S
             with clock.phase("finalize"):
                 require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
             with clock.phase("finalize"):
-                said = provenance(ready.plan, ready.section, ready.method, settings, ready.identity)
+                said = run_provenance(ready.plan, ready.section, ready.method, settings, ready.identity)
                 said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
                 finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
         summary = _summary(ready, records, clock, megapixels, restored)
@@ -207,7 +207,7 @@ def _conclude(ready: Prepared, summary: RunSummary, *, scored: bool) -> None:
     """Note what the run did, and what the finished output consists of; what follows can no longer cost it."""
     finished = not summary.failed
     if finished:
-        ready.journal.note_files(ready.output)
+        ready.journal.list_files(ready.output)
     note_run(ready.journal, summary.to_json(), finished=finished, scored=scored)
 
 

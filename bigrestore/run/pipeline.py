@@ -30,7 +30,7 @@ from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
 from bigrestore.report.blocks import RunScores
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
-from bigrestore.run.state.checksums import STORE_FILES, note_of
+from bigrestore.run.state.checksums import STORE_FILES, file_state
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
@@ -224,7 +224,7 @@ class Pipeline:
                 for file in files:
                     file.unlink(missing_ok=True)
                 return BlockRecord(block.name, "failed", reason=work.reason)
-            noted = {file.relative_to(self._store).as_posix(): note_of(file) for file in files}
+            noted = {file.relative_to(self._store).as_posix(): file_state(file) for file in files}
         except OSError as error:
             raise output_error(self._store, error) from error
         stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}

@@ -26,8 +26,8 @@ from bigrestore.run.output.owned import PASSING_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
 from bigrestore.run.plan import Plan, make_plan
 from bigrestore.run.profile.kept import Profiles
-from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same
-from bigrestore.run.state.input_files import files_seen, what_changed
+from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same_run
+from bigrestore.run.state.input_files import input_file_facts, what_changed
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import require_maps
@@ -168,7 +168,7 @@ def prepare(
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     if destination is not None:
         identity[DESTINATION] = destination.url
-    files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
+    files = {what: input_file_facts(found) for what, found in {"input": section, **known}.items()}
     return Prepared(
         inputs=inputs,
         section=section,
@@ -245,7 +245,7 @@ def _goes_on(
         stored["fingerprint"], identity, left_open=left_open(settings)
     )
     if stored is not None and settings.init_only and not settings.overwrite:
-        require_same(stored["fingerprint"], identity, path)
+        require_same_run(stored["fingerprint"], identity, path)
     resume = settings.goes_on or (settings.init_only and same and not settings.overwrite)
     going_on = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
     if not going_on and (settings.finalize or settings.shard):
@@ -253,7 +253,7 @@ def _goes_on(
             f"The output {path} has no stored plan to work by; make it by --init-only with the same settings first."
         )
     if going_on and stored is not None:
-        require_same(stored["fingerprint"], identity, path)
+        require_same_run(stored["fingerprint"], identity, path)
         _require_same_files(stored.get("files", {}), files, path, journal)
     return going_on
 

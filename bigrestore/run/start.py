@@ -1,12 +1,11 @@
 """The first step of a run: its output is taken, its plan stored, its store made; or it is joined.
 
-The output is taken before the input is looked at, which may take a while: so two runs on one output meet at once,
-whoever asks hears that one is starting, and a place that cannot be written is refused before any work. A run that is
-refused then leaves nothing behind.
+The output is locked before the input is looked at, which may take a while. So two runs on one output meet at once,
+`status` sees a run that is starting, and a place without permission is refused before any work. A refused run leaves
+nothing behind.
 
-A run, or the step that prepares it for a job array, holds the output alone while it does so. The parts of the array
-then join what is there: they change nothing that another part may be reading, and refuse where something is missing
-that only the first step can make.
+A run holds its output alone, and so does the first step of a job array. The parts of the array join its output: they
+change nothing under another part, and refuse where only the first step can make a missing file.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from bigrestore.run.tile.maps import images, outline_of
 
 @contextlib.contextmanager
 def take(ready: Prepared) -> Iterator[None]:
-    """Hold the output of a run while the context lasts: alone, or beside the other parts where it is one of several.
+    """Lock the output of a run while the context lasts: alone, or beside the other parts.
 
-    The folder beside the output is made where there is none, and goes again where nothing was begun in it.
+    A missing folder beside the output is made, and removed again while it is empty.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def take(ready: Prepared) -> Iterator[None]:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those that it lies in; return the ones that were not there, the innermost first."""
+    """Make a folder and its parents; return the new ones, the innermost first."""
     made = list(itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +72,7 @@ def _make_folders(folder: Path) -> list[Path]:
 
 
 def begin(ready: Prepared) -> None:
-    """Begin or go on with a run whose output is taken: remove what is to be replaced, store the plan, make the store.
+    """Begin or resume a run on its locked output: remove the former output, store the plan, make the store.
 
     Raises
     ------
@@ -82,7 +81,7 @@ def begin(ready: Prepared) -> None:
     """
     journal = ready.journal
     if ready.going_on:
-        _go_on(ready)
+        _resume(ready)
     else:
         _require_left(journal)
         if ready.settings.overwrite:
@@ -101,8 +100,8 @@ def begin(ready: Prepared) -> None:
     prepare_store(ready.store, ready.plan, going_on=ready.going_on)
 
 
-def _go_on(ready: Prepared) -> None:
-    """Take back that the run is finished, and sweep up what a killed one left."""
+def _resume(ready: Prepared) -> None:
+    """Reopen a run, and remove the leavings of a killed one."""
     journal = ready.journal
     journal.create()
     journal.sweep(ready.store)
@@ -114,7 +113,7 @@ def _go_on(ready: Prepared) -> None:
 
 
 def _require_left(journal: Journal) -> None:
-    """Refuse to remove what a worker still writes whose run is gone."""
+    """Refuse to remove blocks under a worker of a former run."""
     busy = journal.in_progress()
     if busy:
         raise OutputExistsError(
@@ -124,7 +123,7 @@ def _require_left(journal: Journal) -> None:
 
 
 def join(ready: Prepared) -> None:
-    """Join a run that was begun, as one of its parts.
+    """Join a run as one of its parts.
 
     Raises
     ------

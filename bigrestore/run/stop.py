@@ -26,19 +26,19 @@ class StopFlag:
     def __bool__(self) -> bool:
         return self.signal_number is not None
 
-    def raise_if_set(self, way_out: str) -> None:
-        """Raise what the signal means: KeyboardInterrupt for Ctrl-C, else StoppedError with the way out."""
+    def raise_if_set(self, remedy: str) -> None:
+        """Raise KeyboardInterrupt for Ctrl-C, StoppedError for another signal, with the remedy."""
         if self.signal_number is None:
             return
         if self.signal_number == signal.SIGINT:
-            raise KeyboardInterrupt(way_out)
+            raise KeyboardInterrupt(remedy)
         name = signal.Signals(self.signal_number).name
-        raise StoppedError(f"The run was stopped by {name}; {way_out}.")
+        raise StoppedError(f"The run was stopped by {name}; {remedy}.")
 
 
 @contextmanager
 def listen() -> Iterator[StopFlag]:
-    """Give a flag that the stopping signals set while the context lasts."""
+    """Give a flag for the stopping signals of the context."""
     flag = StopFlag()
 
     def note(number: int, _: FrameType | None) -> None:

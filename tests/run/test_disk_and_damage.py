@@ -339,12 +339,12 @@ def test_resume_takes_a_copy_of_the_input_for_the_input(
 def test_files_of_a_large_store_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bigrestore.run.state import input_files
 
-    monkeypatch.setattr(input_files, "MOST_FILES", 10)
+    monkeypatch.setattr(input_files, "SAMPLED_FILES", 10)
     for row in range(6):
         (tmp_path / f"{row}").mkdir()
         for column in range(7):
             (tmp_path / f"{row}/{column}").touch()
-    found = input_files._spread(tmp_path)
+    found = input_files._sample_files(tmp_path)
     assert len(found) == 10
     assert {path.parent.name for path in found} == {str(row) for row in range(6)}
 

@@ -25,7 +25,7 @@ from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError,
 from bigrestore.flags import parse_shard
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
-from bigrestore.run.state.checksums import note_of
+from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import joint_writer, sole_writer
@@ -197,7 +197,7 @@ def test_a_block_in_progress_elsewhere_is_waited_for_and_not_done_again(tmp_path
     assert shard.exists(), "nobody touches what another one has in progress"
     second.abandon(BLOCK, [shard])
     assert shard.exists()
-    first.complete(BlockRecord(BLOCK, "done", {"shard": note_of(shard)}))
+    first.complete(BlockRecord(BLOCK, "done", {"shard": file_state(shard)}))
     thread.join(10)
     assert [claim.record.status for claim in got] == ["done"]
     assert [record.status for _, record in waiting.finished()] == ["done"]

@@ -1,11 +1,10 @@
-"""Claims: how the processes of a run share its blocks, without anybody who hands them out.
+"""Claims: how the processes of a run share its blocks, without a dispatcher.
 
-Every process goes through the same blocks in the same order and takes those that nobody has taken. A block is taken
-by its lock in the journal and finished by its record there. What a process left that died is taken over at the
-end of the round.
+Every process goes through the same blocks in the same order and claims the free ones. A block is claimed by its lock
+in the journal and finished by its record there. Blocks of a dead process are taken over at the end of a round.
 
-A block may kill its process, as when memory runs out. So a block that was taken over is done alone, and one that cost
-three processes is recorded as failed.
+A block may kill its process, as when memory runs out. So a block of a dead process is done alone. One with three dead
+processes is recorded as failed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from bigrestore.core.retry import retry_transient, stopped_within
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
 
-LOOK_SECONDS = (0.2, 5.0)
+PAUSE_SECONDS = (0.2, 5.0)
 """Pause before a look at the blocks of other processes: at first, and at most."""
 
 MOST_DEATHS = 3
@@ -33,16 +32,16 @@ FilesOf = Callable[[Block], list[Path]]
 
 @attrs.frozen
 class Claim:
-    """A block that this process is to do, or one that is finished.
+    """A block for this process to do, or a finished one.
 
     Attributes
     ----------
     block : Block
         The block.
     files : list of Path
-        Files of the store that it owns.
+        Its files of the store.
     record : BlockRecord or None
-        The record where it is finished; None: this process has it.
+        Its record once it is finished; None: this process has claimed it.
     """
 
     block: Block
@@ -51,7 +50,7 @@ class Claim:
 
 
 class Claims:
-    """The blocks of a run that are not done.
+    """The unfinished blocks of a run.
 
     Parameters
     ----------
@@ -84,7 +83,7 @@ class Claims:
 
     @classmethod
     def from_json(cls, document: dict[str, Any], journal: Journal, grid: Grid) -> Claims:
-        """Return what `to_json` made a document of."""
+        """Return the claims of a document of `to_json`."""
         wanted = [index for first, end in document["blocks"] for index in range(first, end)]
         return cls(journal, grid, wanted, document["former"], document["processes"])
 
@@ -104,7 +103,7 @@ class Claims:
         return len(self._open)
 
     def finished(self, window: int | None = None) -> list[tuple[Block, BlockRecord]]:
-        """Return the blocks that were finished since the last call.
+        """Return the blocks finished since the last call.
 
         Parameters
         ----------
@@ -139,7 +138,7 @@ class Claims:
         OutputError
             Where the journal cannot be written.
         """
-        todo, pause = self._wanted, LOOK_SECONDS[0]
+        todo, pause = self._wanted, PAUSE_SECONDS[0]
         while todo:
             others = []
             for place, index in enumerate(todo):
@@ -156,19 +155,19 @@ class Claims:
                     others.append(index)
                 else:
                     yield claim
-            pause = min(2 * pause, LOOK_SECONDS[1]) if len(others) == len(todo) else LOOK_SECONDS[0]
+            pause = min(2 * pause, PAUSE_SECONDS[1]) if len(others) == len(todo) else PAUSE_SECONDS[0]
             todo = others
             if todo and stopped_within(pause, stopping):
                 return
 
     def _wait_for_own(self, left: int, stopping: Callable[[], bool]) -> None:
-        """Let this process finish its own blocks, where it has a risky one, or few are left for the others."""
+        """Let this process finish its own blocks: it has a risky one, or few are left for the others."""
         while (held := self._journal.held) and (left < self._processes or any(lock.deaths for lock in held)):
-            if stopped_within(LOOK_SECONDS[0], stopping):
+            if stopped_within(PAUSE_SECONDS[0], stopping):
                 return
 
     def _claim(self, block: Block, files_of: FilesOf) -> Claim | None:
-        """Take a block; None where another process has it, or where it is risky and this process is not idle."""
+        """Claim a block; None: another process has it, or it is risky and this process is not idle."""
         journal, name = self._journal, block.name
         if self._is_new(name) and (record := journal.record(name)) is not None:
             return Claim(block, [], record)

@@ -1,8 +1,8 @@
 """The journal: which blocks are done, and how; a run resumes from it, and its report is made from it.
 
 A block owns whole shard files. Begin: lock it, remove its record, unlink its shards, since a file rewritten in place
-can be torn. Complete: write the record beside, rename it into place, unlock. So a record stands for files that are
-whole, whenever a process died. A block without a record is done again.
+can be torn. Complete: write the record beside, rename it into place, unlock. So a record stands for whole
+files, whenever a process died. A block without a record is done again.
 
 Every process of a run claims its blocks here (`claims`), one lock file for each block in progress.
 
@@ -33,14 +33,14 @@ from bigrestore.run.output.owned import (
     strangers,
 )
 from bigrestore.run.state.checksums import (
-    Noted,
+    FileState,
+    file_state,
     files_of,
-    is_as_noted,
     is_readable_metadata,
-    note_of,
+    is_unchanged,
     size_and_time,
 )
-from bigrestore.run.state.lock import LOCK_FILES, LOCK_NAME, Lock, acquire, read_lock
+from bigrestore.run.state.lock import LOCK_FILES, LOCK_NAME, HeldLock, acquire, read_lock
 from bigrestore.run.state.records import BlockRecord, read_record
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Journal:
         self.root = sidecar(output)
         self._output = output
         self._records = self.root / "journal"
-        self._held: dict[str, Lock] = {}
+        self._held: dict[str, HeldLock] = {}
 
     def create(self) -> None:
         """Make the folders.
@@ -77,7 +77,7 @@ class Journal:
             raise output_error(self.root, error) from error
 
     def refuse_links(self) -> None:
-        """Refuse to write into a folder that is a link, which may lead to what is no run's.
+        """Refuse to write into a folder behind a link.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Journal:
 
     @property
     def plan(self) -> dict[str, Any] | None:
-        """The plan that a run of this program has stored here; None where there is none, or it is damaged."""
+        """The stored plan of the run; None if there is none, or it is damaged."""
         plan = self.read(PLAN)
         whole = plan is not None and all(isinstance(plan.get(name), dict) for name in ("plan", "fingerprint"))
         return plan if whole else None
@@ -104,19 +104,19 @@ class Journal:
 
     @property
     def plan_damaged(self) -> bool:
-        """Whether this is the journal of a run whose plan is torn or altered, so that nothing can go on by it."""
+        """Whether the stored plan of the run is torn or altered."""
         return (self.root / PLAN).exists() and self._records.is_dir() and not self.begun
 
     @property
     def outline(self) -> Outline:
-        """From which the names of the files of the store follow: as the plan says, else by the store's own metadata."""
+        """The outline of the store's files, by the plan or else by the store's own metadata."""
         planned = Outline.from_json((self.plan or {}).get("writes"))
         passing = self.root / PASSING_STORE
         return planned or Outline.of_store(passing if passing.is_dir() else self._output)
 
     @property
     def foreign(self) -> bool:
-        """Whether the folder's place is taken by something that is no journal of a run, and not even empty."""
+        """Whether something else than a journal or an empty folder is in its place."""
         if not self.root.is_symlink() and not self.root.exists():
             return False
         if self.root.is_symlink() or not self.root.is_dir():
@@ -132,18 +132,18 @@ class Journal:
 
     @property
     def added(self) -> Path | None:
-        """Something in the folder that no run wrote; None where there is nothing."""
+        """A file in the folder of somebody else; None if there is none."""
         return next(strangers(self.root, *beside_names(self.outline)), None) if self.root.is_dir() else None
 
     @property
     def altered(self) -> list[Path]:
-        """Files of the folder, besides the plan and the records of blocks, that are not as they were written."""
+        """Altered files of the folder, besides the plan and the records of blocks."""
         named = [self.root / name for name in ("run.json", "files.json", "report.json")]
         paths = [*(path for path in named if path.exists()), *self.profile_files()]
         return [path for path in paths if read_sealed(path) is None]
 
     def clear(self) -> None:
-        """Remove all that a run wrote into the folder but the lock, by which this run keeps others out.
+        """Remove all files of a run from the folder but the lock, which keeps others out.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Journal:
             raise output_error(self.root, error) from error
 
     def reopen(self) -> None:
-        """Take back that the run is finished, before anything of the output is touched.
+        """Mark the run as unfinished, before its output is touched.
 
         Raises
         ------
@@ -204,20 +204,20 @@ class Journal:
             raise output_error(self._records, error) from error
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return a document of the folder, None where there is none, or it is torn or altered."""
+        """Return a document of the folder, None if there is none, or it is torn or altered."""
         return read_sealed(self.root / name)
 
     def write(self, name: str, document: dict[str, Any]) -> None:
-        """Write a document of the folder, whole or not at all; OutputError where it cannot be."""
+        """Write a document of the folder, whole or not at all; may raise OutputError."""
         write_sealed(self.root / name, document)
 
     @property
-    def held(self) -> list[Lock]:
-        """The locks of the blocks that this process has in progress."""
+    def held(self) -> list[HeldLock]:
+        """The locks of the blocks in progress in this process."""
         return list(self._held.values())
 
-    def lock(self, name: str, *, takeover: bool = True) -> Lock | None:
-        """Take the lock of a block; None where another process has it.
+    def lock(self, name: str, *, takeover: bool = True) -> HeldLock | None:
+        """Lock a block; None: another process has it.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class Journal:
         return lock
 
     def begin(self, name: str, files: list[Path]) -> None:
-        """Drop the record and the files of a block that is locked.
+        """Drop the record and the files of a locked block.
 
         Raises
         ------
@@ -260,13 +260,13 @@ class Journal:
         Raises
         ------
         OutputError
-            Where the place cannot be written; the block stays locked, and is done again by the run that resumes.
+            Where the place cannot be written; the block stays locked and is done again by --resume.
         """
         write_sealed(self._path(record.name), attrs.asdict(record))
         self.unlock(record.name)
 
     def unlock(self, name: str) -> None:
-        """Let other processes have a block that was locked; OutputError where its lock cannot be removed."""
+        """Remove the lock of a block; OutputError if it cannot be removed."""
         lock = self._held.pop(name, None)
         try:
             if lock is not None:
@@ -277,9 +277,9 @@ class Journal:
             raise output_error(self.root, error) from error
 
     def abandon(self, name: str, files: list[Path]) -> None:
-        """Remove the files and the lock of a block in progress, of this process or one that died.
+        """Remove the files and the lock of a block in progress, of this process or a dead one.
 
-        What cannot be removed stays locked; the run that resumes does the block again.
+        After an error it stays locked, and is done again by --resume.
         """
         try:
             if name in self._held or (self._marker(name).exists() and self.lock(name) is not None):
@@ -294,74 +294,73 @@ class Journal:
             )
 
     def in_progress(self) -> list[str]:
-        """List the blocks that a living process has locked."""
+        """List the blocks in progress in living processes."""
         locks = ((marker.stem, read_lock(marker)) for marker in self.markers())
         return [name for name, lock in locks if lock is not None and lock.is_held()]
 
     def drop_dead(self) -> None:
-        """Drop the records and locks of blocks whose process died; OutputError where they may not be removed."""
+        """Drop the records and locks of blocks of dead processes; may raise OutputError."""
         for marker in self.markers():
             if self.lock(marker.stem) is not None:
                 self.forget([marker.stem])
                 self.unlock(marker.stem)
 
-    def note_files(self, output: Path) -> None:
-        """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
-        known = {name: noted for record in self.records() for name, noted in record.files.items()}
-        found: dict[str, Noted] = {}
+    def list_files(self, output: Path) -> None:
+        """Store the state of every file of a finished output, a store or a TIFF."""
+        known = {name: state for record in self.records() for name, state in record.files.items()}
+        states: dict[str, FileState] = {}
         outline = self.outline
         for name, path in files_of(output):
             if name != "." and not outline.is_file(name):
                 continue  # somebody else's
-            noted = known.get(name)
-            same = noted is not None and noted[:2] == size_and_time(path)
-            found[name] = noted if same and noted is not None else note_of(path)
-        self.write("files.json", {"files": found})
+            before = known.get(name)
+            same = before is not None and before[:2] == size_and_time(path)
+            states[name] = before if same and before is not None else file_state(path)
+        self.write("files.json", {"files": states})
 
     def damaged(self, output: Path, *, thorough: bool = False) -> list[Path]:
-        """Return the files of a finished output that are not as they were noted; the output where none were.
+        """List output files whose checksum has changed; the output itself if none is known.
 
-        Pixels are what they were. Metadata may have been edited since and need only be readable.
+        Metadata may have been edited since and need only be readable.
         """
-        noted = (self.read("files.json") or {}).get("files")
-        if not noted:
+        states = (self.read("files.json") or {}).get("files")
+        if not states:
             return [output]
         return [
             output / name if name != "." else output
-            for name, note in sorted(noted.items())
-            if not is_as_noted(output / name, note, thorough=thorough)
+            for name, state in sorted(states.items())
+            if not is_unchanged(output / name, state, thorough=thorough)
             and not is_readable_metadata(output / name)
         ]
 
     def record(self, name: str) -> BlockRecord | None:
-        """Return a block's record; None where there is none, it is torn, or the block is locked."""
+        """Return a block's record; None if there is none, it is torn, or the block is locked."""
         if self._marker(name).exists():
             return None
         return self.last_record(name)
 
     def last_record(self, name: str) -> BlockRecord | None:
-        """Return a block's record, locked or not; None where there is none, or it is torn."""
+        """Return a block's record, locked or not; None if there is none, or it is torn."""
         return read_record(self._path(name))
 
     def record_time(self, name: str) -> int:
-        """Return when a block's record was written, in nanoseconds; 0 where there is none."""
+        """Return the time of a block's record in nanoseconds; 0 if there is none."""
         try:
             return self._path(name).stat().st_mtime_ns
         except OSError:
             return 0
 
     def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
-        """Return the record of a block that need not be done again.
+        """Return the record of a finished block with unchanged files, else None.
 
-        That is one that is done or empty and whose files are as the record says. `thorough` reads them all, where
-        otherwise those are believed that have the size and time that they had.
+        `thorough` reads all files; otherwise a file of the same size and time counts as unchanged.
         """
         record = self.record(name)
         if record is None or record.status == "failed":
             return None
-        for file, noted in record.files.items():
+        for file, state in record.files.items():
             path = store / file
-            if not is_as_noted(path, noted, thorough=thorough):
+            if not is_unchanged(path, state, thorough=thorough):
                 log.warning("Block %s is done again: %s is missing or holds something else.", name, path)
                 return None
         return record
@@ -378,9 +377,9 @@ class Journal:
         return sorted(self._files(".json"))
 
     def sweep(self, store: Path) -> None:
-        """Remove what interrupted writes of this run left: partial files of the folder, of the store and of a TIFF.
+        """Remove the partial files of interrupted writes, of the folder, the store and a TIFF.
 
-        Only a run that holds the output alone may, because those of others are at work.
+        The run must hold the output alone: files of others may be in use.
 
         Raises
         ------
@@ -399,7 +398,7 @@ class Journal:
         self.drop_altered_profiles()
 
     def drop_altered_profiles(self) -> None:
-        """Remove profiles that are not as they were written; whoever needs one makes it anew."""
+        """Remove altered profiles; they are made again."""
         for path in self.profile_files():
             if read_sealed(path) is None:
                 path.unlink(missing_ok=True)
@@ -410,7 +409,7 @@ class Journal:
         return sorted(path for path in folder.glob("*.json") if re.fullmatch(r"z\d{5,}\.json", path.name))
 
     def markers(self) -> list[Path]:
-        """Return the marks of blocks that are in hand, or were in that of a process that died."""
+        """Return the lock files of blocks in progress, in living or dead processes."""
         return sorted(self._files(".inflight"))
 
     def _files(self, suffix: str) -> Iterator[Path]:
@@ -429,5 +428,5 @@ class Journal:
 
 
 def sidecar(output: Path) -> Path:
-    """Return the folder beside an output that holds journal, profiles, plan and timings."""
+    """Return the folder beside an output with its journal, profiles, plan and timings."""
     return output.with_name(output.name + ".bigrestore")

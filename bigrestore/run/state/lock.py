@@ -1,16 +1,15 @@
 """Locks: one run holds an output, one process a block of it, on any file system.
 
-A lock is a file that is created exclusively, as every file system can, those without `flock` too. It names its holder,
+A lock is a file, created exclusively, as every file system can, those without `flock` too. It names its holder,
 who touches it every ten seconds. It is stale when its holder was a process of this host and is gone, or when nobody
 touched it for a minute by the file system's own clock. A stale lock is taken over.
 
 A run holds the output's lock alone. Each part of a job array has a lock file of its own beside it, and they shut out a
-run that wants the output alone. Below that each block in progress has a lock (`Journal.lock`).
+whole run. Each block in progress has a lock too (`Journal.lock`).
 
-A process that sleeps through its lease may meet its successor in a block. Both write the same bytes.
+A process asleep for longer than its lease may meet its successor in a block. Both write the same bytes.
 
-No lock file is opened through a link: whoever can write beside an output could name any file of its user.
-A file system that is mounted read-only needs no lock.
+No lock file is opened through a link, which could lead to any file of the user. A read-only file system needs no lock.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ SIGNING_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
 """How long a part waits for a run that is about to see the other parts, and to step back."""
 
-LOOK_SECONDS = 0.5
+RECHECK_SECONDS = 0.5
 
 _held: dict[tuple[int, int], int] = {}
 """Locks of this process: open files by device and inode."""
@@ -65,8 +64,8 @@ _heart: list[threading.Thread] = []
 
 
 @attrs.frozen(eq=False)
-class Lock:
-    """A lock that this process holds.
+class HeldLock:
+    """A lock of this process.
 
     Attributes
     ----------
@@ -75,7 +74,7 @@ class Lock:
     handle : int
         The file, open.
     deaths : int
-        Processes that died one after the other while they held it.
+        Its former holders in a row, all dead.
     """
 
     path: Path
@@ -83,7 +82,7 @@ class Lock:
     deaths: int = 0
 
     def release(self) -> None:
-        """Remove the file, unless another process has taken it over; OSError where it cannot be removed."""
+        """Remove the file, unless another process has taken it over; may raise OSError."""
         own = os.fstat(self.handle)
         with _guard:
             _held.pop((own.st_dev, own.st_ino), None)
@@ -97,16 +96,16 @@ class Lock:
 
 @attrs.frozen(eq=False)
 class LockFile:
-    """What a lock file says.
+    """The contents of a lock file.
 
     Attributes
     ----------
     path : Path
         The file.
     facts : dict
-        Its holder; empty where it is not signed yet.
+        Its holder; empty until it is signed.
     seen : os.stat_result
-        Its state when it was read.
+        Its state at the time of reading.
     """
 
     path: Path
@@ -115,7 +114,7 @@ class LockFile:
 
     @property
     def is_here(self) -> bool:
-        """Whether the holder is a process that this one can see."""
+        """Whether the holder is a process of this host and container."""
         here = _here()
         return isinstance(self.facts.get("pid"), int) and all(
             self.facts.get(name, value) == value for name, value in here.items()
@@ -126,7 +125,7 @@ class LockFile:
         if self.is_here:
             if self.facts["pid"] == os.getpid():
                 return (self.seen.st_dev, self.seen.st_ino) in _held
-            runs = _runs(self.facts["pid"], self.facts.get("started"))
+            runs = _is_running(self.facts["pid"], self.facts.get("started"))
             if runs is not None:
                 return runs
         return now() - self.seen.st_mtime < (LEASE_SECONDS if self.facts else SIGNING_SECONDS)
@@ -141,11 +140,11 @@ class LockFile:
 
 
 def identity() -> dict[str, Any]:
-    """Return what a lock file says of this process."""
+    """Return the entry of this process in a lock file."""
     return _here() | {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
-def acquire(path: Path, *, takeover: bool = True) -> Lock | None:
+def acquire(path: Path, *, takeover: bool = True) -> HeldLock | None:
     """Take a lock, without waiting.
 
     Parameters
@@ -157,13 +156,13 @@ def acquire(path: Path, *, takeover: bool = True) -> Lock | None:
 
     Returns
     -------
-    Lock or None
+    HeldLock or None
         None where another process holds it.
 
     Raises
     ------
     OSError
-        Where the file cannot be created; an OutputError where it is a link or no file.
+        If the file cannot be created; an OutputError for a link or no file.
     """
     deaths = 0
     while True:
@@ -178,7 +177,7 @@ def acquire(path: Path, *, takeover: bool = True) -> Lock | None:
             own = former.is_here and former.facts["pid"] == os.getpid()
             deaths = former.facts.get("deaths", 0) + (1 if former.facts and not own else 0)
             continue
-        lock = Lock(path, handle, deaths)
+        lock = HeldLock(path, handle, deaths)
         _keep_alive(handle)
         try:
             sign(handle, identity() | {"deaths": deaths})
@@ -190,18 +189,18 @@ def acquire(path: Path, *, takeover: bool = True) -> Lock | None:
 
 
 def sign(handle: int, facts: dict[str, Any]) -> None:
-    """Write the holder into a new lock file; OSError where it cannot be written."""
+    """Write the holder into a new lock file; may raise OSError."""
     os.write(handle, json.dumps(facts).encode())
     os.fsync(handle)  # other clients of a network file system see nothing before
 
 
 def read_lock(path: Path, flags: int = os.O_RDWR) -> LockFile | None:
-    """Return what a lock file says; None where there is none.
+    """Read a lock file; None if there is none.
 
     Raises
     ------
     OSError
-        Where it cannot be opened; an OutputError where it is a link, a pipe or another name of a file.
+        If it cannot be opened; an OutputError for a link, a pipe or another name of a file.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -225,7 +224,7 @@ def read_lock(path: Path, flags: int = os.O_RDWR) -> LockFile | None:
 
 
 def writer(folder: Path) -> tuple[bool, str]:
-    """Return whether somebody writes the output of a folder, and who.
+    """Return whether a process writes the output of a folder, and its name.
 
     Raises
     ------
@@ -235,7 +234,7 @@ def writer(folder: Path) -> tuple[bool, str]:
     lock = read_lock(folder / LOCK_NAME, os.O_RDONLY)
     if lock is not None and lock.is_held():
         return True, lock.holder()
-    parts = (read_lock(path, os.O_RDONLY) for path in _parts(folder))
+    parts = (read_lock(path, os.O_RDONLY) for path in _part_files(folder))
     return (True, "several processes") if any(part and part.is_held() for part in parts) else (False, "")
 
 
@@ -270,8 +269,8 @@ def joint_writer(folder: Path, output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _released(take: Callable[[], Lock], folder: Path) -> Iterator[None]:
-    """Hold a lock while the context lasts; none where nothing can be written."""
+def _released(take: Callable[[], HeldLock], folder: Path) -> Iterator[None]:
+    """Hold a lock while the context lasts; none on a read-only file system."""
     try:
         lock = take()
     except OSError as error:
@@ -286,14 +285,16 @@ def _released(take: Callable[[], Lock], folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def _acquire_alone(folder: Path, output: Path) -> Lock:
+def _acquire_alone(folder: Path, output: Path) -> HeldLock:
     path = folder / LOCK_NAME
-    for part in _parts(folder):  # before the lock too: a part must not meet the lock of a run that is refused
+    for part in _part_files(
+        folder
+    ):  # before the lock too: a part must not meet the lock of a run that is refused
         _await_release(part, output)
     while (lock := acquire(path)) is None:
         _await_release(path, output)
     try:
-        for part in _parts(folder):
+        for part in _part_files(folder):
             _await_release(part, output)
             part.unlink(missing_ok=True)
     except BaseException:
@@ -302,7 +303,7 @@ def _acquire_alone(folder: Path, output: Path) -> Lock:
     return lock
 
 
-def _acquire_part(folder: Path, output: Path) -> Lock:
+def _acquire_part(folder: Path, output: Path) -> HeldLock:
     lock = acquire(folder / f"{LOCK_NAME}.{secrets.token_hex(4)}")
     assert lock is not None
     try:
@@ -316,7 +317,7 @@ def _acquire_part(folder: Path, output: Path) -> Lock:
 def _await_release(path: Path, output: Path, settle_s: float = 0.0) -> None:
     """Return when nobody holds a lock; refuse a holder who lives.
 
-    A holder on another host lives when the lock is touched; one that died is waited for until its lease ends.
+    A holder on another host is alive if it touches the lock. The lease of a dead one is waited for.
     """
     started, touched = time.monotonic(), None
     while (lock := read_lock(path, os.O_RDONLY)) is not None and lock.is_held(lambda: _clock(path)):
@@ -332,24 +333,24 @@ def _await_release(path: Path, output: Path, settle_s: float = 0.0) -> None:
                 else "wait until it ends, or stop it"
             )
             raise OutputExistsError(f"The output {output} is being written by {lock.holder()}; {remedy}.")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(RECHECK_SECONDS)
 
 
-def _parts(folder: Path) -> list[Path]:
+def _part_files(folder: Path) -> list[Path]:
     """Return the lock files of the parts of a run."""
     return [path for path in folder.glob(f"{LOCK_NAME}.*") if re.fullmatch(LOCK_FILES, path.name)]
 
 
 def _here() -> dict[str, Any]:
-    """Return the host and the space of process numbers, which differs between containers of one host."""
+    """Return the host and the space of process numbers: containers of one host differ in it."""
     space = ""
     with contextlib.suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
     return {"host": platform.node(), "space": space}
 
 
-def _runs(pid: int, started: float | None) -> bool | None:
-    """Tell whether a process of this host runs; None where its number may be another one's by now."""
+def _is_running(pid: int, started: float | None) -> bool | None:
+    """Tell whether a process of this host runs; None: its number may be another one's by now."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -366,10 +367,10 @@ def _runs(pid: int, started: float | None) -> bool | None:
 
 
 def _remove_stale(lock: LockFile) -> bool:
-    """Remove a stale lock; False where another process was faster.
+    """Remove a stale lock; False: another process was faster.
 
-    It is renamed first: of several processes one alone gets it. One that was too slow may rename the lock of the first
-    instead, and gives it back.
+    It is renamed first: of several processes one alone gets it. A slow one may rename the new lock of the first instead,
+    and gives it back.
     """
     aside = temporary_name(lock.path)
     try:
@@ -386,7 +387,7 @@ def _remove_stale(lock: LockFile) -> bool:
 
 
 def _clock(path: Path) -> float:
-    """Return the time by the clock that stamps a lock file: a server's may differ from this host's."""
+    """Return the time by the file system's clock: a server's may differ from this host's."""
     probe = temporary_name(path)
     handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:

@@ -1,8 +1,8 @@
-"""Workers of a dask cluster: one that runs already, or jobs of a batch system that are started for the run.
+"""Workers of a dask cluster: a running one, or jobs of a batch system started for the run.
 
-Each dask worker gets one task: the loop of `loop`, which claims blocks in the journal until all are done. No array and
-no graph travels. Pixels go from input to output on the worker, which therefore sees both under the same paths. A
-worker that joins later gets a task too; blocks of one that dies are taken over by the others.
+Each dask worker gets one task: it runs the loop of `loop` and claims blocks in the journal until all are done. No array
+and no graph travels. Pixels go from input to output on the worker; it needs both under the same paths. A new worker gets a
+task too; blocks of a dead one are taken over by the others.
 
 A worker abandons its blocks when its task is cancelled, as dask does when the client is gone, or when it is closed.
 
@@ -34,12 +34,12 @@ from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.5
+TASK_SECONDS = 0.5
 
 CONNECT_SECONDS = 30
 """How long a scheduler is waited for."""
 
-LOOK_SECONDS = 5.0
+COUNT_SECONDS = 5.0
 """How often the workers are counted."""
 
 SILENCE_SECONDS = 60.0
@@ -78,14 +78,14 @@ class ClusterWorkers:
                         done(record, block)
                     for address in [address for address, task in self._tasks.items() if task.done()]:
                         self._take(self._tasks.pop(address))
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(TASK_SECONDS)
             finally:
                 self._leave(client)
 
     def _look(self, client: Any) -> None:
         """Give every new worker a task; find out whether the scheduler is still there."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._looked < COUNT_SECONDS:
             return
         self._looked = now
         try:
@@ -111,7 +111,7 @@ class ClusterWorkers:
             log.warning("The cluster has no workers; waiting for some.")
 
     def _take(self, task: Any) -> None:
-        """Raise what ended a worker; one that was only stopped gets another task at the next look."""
+        """Raise the error of a worker; a stopped one gets another task at the next count."""
         if task.status == "finished" and (fatal := task.result()):
             raise as_error(*fatal)
         if task.status == "error" and type(task.exception()).__name__ != "KilledWorker":
@@ -124,12 +124,12 @@ class ClusterWorkers:
         client.cancel(list(self._tasks.values()))
         deadline = time.monotonic() + GRACE_SECONDS + 2.0
         while time.monotonic() < deadline and self._ready.journal.in_progress():
-            time.sleep(POLL_SECONDS)
+            time.sleep(TASK_SECONDS)
 
 
 @contextlib.contextmanager
 def _client(settings: RunSettings, plan: Plan) -> Iterator[Any]:
-    """Give a client of the cluster that the settings name, and leave it at the end."""
+    """Give a client of the cluster of the settings, and close it at the end."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -192,7 +192,7 @@ def _start_jobs(settings: RunSettings, plan: Plan) -> Any:
 
 
 def _prologue(name: str) -> list[str]:
-    """Return what a job does before its worker starts: what dask's configuration says, and no Python of its folder."""
+    """Return the commands of a job before its worker: those of dask's configuration, and no Python of its folder."""
     import dask.config
 
     configured = [
@@ -226,7 +226,7 @@ def carry_out(order: dict[str, Any]) -> list[str] | None:
     key = worker.get_current_task()
 
     def watch() -> None:
-        while not over.wait(POLL_SECONDS):
+        while not over.wait(TASK_SECONDS):
             task = worker.state.tasks.get(key)
             if task is None or task.state != "executing" or "clos" in worker.status.name:
                 flag.signal_number = int(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""Workers of this machine: processes that claim blocks in the journal, and are replaced when they die.
+"""Workers of this machine: processes claim blocks in the journal, and are replaced when they die.
 
-A process of its own has an interpreter, a part of the processors and, where there are several, a GPU. Its blocks in
-progress die with it; another one takes them over.
+Each process has an interpreter, a part of the processors, and one of several GPUs. Its blocks in progress die with it;
+another one takes them over.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from bigrestore.run.workers.loop import Order, as_error
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
+MESSAGE_SECONDS = 0.1
 
-LOOK_SECONDS = 0.5
+JOURNAL_SECONDS = 0.5
 """How often the journal is looked at: a file system may be slow."""
 
 
@@ -63,7 +63,7 @@ class LocalWorkers:
             while not flag and (self._processes or self._claims.open):
                 self._listen()
                 ended = [process for process in self._processes if process.ended]
-                if ended or time.monotonic() - looked >= LOOK_SECONDS:
+                if ended or time.monotonic() - looked >= JOURNAL_SECONDS:
                     looked = time.monotonic()
                     for block, record in self._claims.finished(window if self._processes != ended else None):
                         done(record, block)
@@ -81,7 +81,7 @@ class LocalWorkers:
         self._processes.append(WorkerProcess(index, self._order, self._gpu(index), cpus, self._messages))
 
     def _gpu(self, index: int) -> dict[str, str]:
-        """Return the environment that gives a worker its GPU, where there are several."""
+        """Return the environment of a worker with its GPU, one of several."""
         if not on_gpu(self._ready.method) or self._ready.settings.device not in ("auto", "cuda"):
             return {}
         visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
@@ -92,9 +92,9 @@ class LocalWorkers:
         return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if visible else {}
 
     def _listen(self) -> None:
-        """Deal with what workers say, for a moment."""
+        """Take a message of a worker, or wait for one a moment."""
         try:
-            process, message = self._messages.get(timeout=POLL_SECONDS)
+            process, message = self._messages.get(timeout=MESSAGE_SECONDS)
         except queue.Empty:
             return
         if "log" in message:
@@ -107,7 +107,7 @@ class LocalWorkers:
             raise as_error(*message["fatal"])
 
     def _bury(self, process: WorkerProcess) -> None:
-        """Replace a worker that died while there is work."""
+        """Replace a dead worker while there is work."""
         self._processes.remove(process)
         why = process.why()
         process.leave(0.0)
@@ -129,7 +129,7 @@ class LocalWorkers:
         self._start(process.index)
 
     def _dismiss(self) -> None:
-        """Have every worker abandon its blocks in progress, and end it; clear up after those that do not."""
+        """Have every worker abandon its blocks in progress, and end it; clear up after killed ones."""
         for process in self._processes:
             process.stop()
         deadline = time.monotonic() + GRACE_SECONDS + 0.5
@@ -150,13 +150,13 @@ class WorkerProcess:
     index : int
         Its number, from 0.
     order : Order
-        What it is to do.
+        Its order.
     environment : dict
         Further variables.
     cpus : list of int
         Its processors.
     messages : queue
-        Takes what it says.
+        Takes its messages.
     """
 
     def __init__(
@@ -192,12 +192,12 @@ class WorkerProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended and all that it said was taken in."""
+        """Whether it has ended and all its messages were taken."""
         return self._process.poll() is not None and not self._listener.is_alive() and self._messages.empty()
 
     @property
     def code(self) -> int:
-        """Exit code of a process that has ended."""
+        """Exit code of an ended process."""
         return self._process.wait()
 
     def stop(self) -> None:
@@ -215,7 +215,7 @@ class WorkerProcess:
         return f"was killed by {name}{hint}"
 
     def leave(self, seconds: float) -> None:
-        """Wait for the process, and kill it where it does not end in time."""
+        """Wait for the process; kill it after the time."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -230,7 +230,7 @@ class WorkerProcess:
                 log.debug("A pipe of worker %d broke.", self.index + 1)
 
     def _listen(self) -> None:
-        """Queue what the worker says."""
+        """Queue the messages of the worker."""
         assert self._process.stdout is not None
         try:
             for line in self._process.stdout:

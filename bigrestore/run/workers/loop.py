@@ -1,8 +1,8 @@
 """The loop of every worker: open the run once, claim blocks and do them until all have a record.
 
-It is the same in a process of this machine and in a dask worker of another. Its order is plain JSON, and it resolves
-that order against the plan beside the output, as a run that resumes does: a worker that sees another input,
-model or version refuses. It takes no lock of the output, which the process that gave the order holds.
+It is the same in a process of this machine and in a dask worker of another. Its order is plain JSON. It resolves the
+order against the plan beside the output, as a resumed run does, and refuses another input, model or version. The
+output is locked by the process behind the order.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ OF_THE_CALLER = {
     **{"workers": None, "scheduler": None, "cluster": None, "progress": "none", "fail_if": None},
     "check_all": False,
 }
-"""Settings that only concern the process that gives the order."""
+"""Settings of the calling process alone."""
 
 
 @attrs.frozen
 class Order:
-    """What a worker must know, JSON-able.
+    """The order of a worker, JSON-able.
 
     Attributes
     ----------
     inputs : str or list of str
-        What `open_section` takes; paths are absolute, because a worker elsewhere has another working folder.
+        As for `open_section`; paths are absolute, because a worker elsewhere has another working folder.
     output : str
-        What the user asked for.
+        As the user named it.
     settings : dict
         By name, as `RunSettings.from_mapping` takes them.
     digest : str
@@ -49,7 +49,7 @@ class Order:
     claims : dict
         The blocks, of `Claims.to_json`.
     destination : str
-        Where the output is copied to; empty where it stays.
+        URL of the finished output; empty: it stays.
     """
 
     inputs: str | list[str]
@@ -114,7 +114,7 @@ def work(order: Order, flag: StopFlag, opened: Callable[[], None] = lambda: None
 
 
 def as_error(kind: str, message: str) -> Exception:
-    """Return what ended a worker as the error that a run without workers would have raised."""
+    """Return the error of a worker as a run without workers would have raised it."""
     known = getattr(errors, kind, None)
     if isinstance(known, type) and issubclass(known, BigrestoreError):
         return known(message)
@@ -122,14 +122,14 @@ def as_error(kind: str, message: str) -> Exception:
 
 
 def _inputs(inputs: Inputs) -> str | list[str]:
-    """Return inputs as absolute paths; an address stays what it is."""
+    """Return inputs as absolute paths; an address stays."""
     if isinstance(inputs, str | Path):
         return _absolute(str(inputs), pattern=True)
     return [_absolute(str(item), pattern=True) for item in inputs]
 
 
 def _absolute(text: str, *, pattern: bool = False) -> str:
-    """Return the absolute path where a text names a file that is there, or may be a pattern of files."""
+    """Return the absolute path of an existing file or a pattern; any other text stays."""
     if "://" in text or not (pattern or Path(text).exists()):
         return text
     return os.path.abspath(text)  # noqa: PTH100 - a pattern is no path, and links are not to be followed

@@ -1,11 +1,10 @@
 """A worker process: `python -m bigrestore.run.workers.main`, with its order as a line of JSON on standard input.
 
-It is started as a module and not by `multiprocessing`, which would run the caller's script again. It answers by lines
-of JSON: that it is ready, lines for the log, the error that ends it. Its blocks are seen in the journal. It pins
-itself to its processors before any library counts them.
+It is started as a module: `multiprocessing` would run the caller's script again. It answers by lines of JSON: ready,
+log lines, a fatal error. Its blocks are seen in the journal. It pins itself to its processors before any library counts
+them.
 
-When its input ends its parent is dead. The process leaves at once, so that none is left behind to write into the
-blocks of the run that resumes.
+When its input ends its parent is dead. The process ends at once, to keep out of the way of a resumed run.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ import threading
 from typing import Any, TextIO
 
 ORPHANED = 75
-"""Exit code of a worker that was stopped, or whose parent is gone."""
+"""Exit code of a stopped worker, or one without a parent."""
 
 
 class Parent(logging.Handler):
-    """Takes messages and log lines, which the parent writes as its own.
+    """Takes messages and log lines for the parent.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ class Parent(logging.Handler):
             self.send(log=[record.levelno, record.name, self.format(record)])
 
 
-def main() -> None:
+def run_worker() -> None:
     """Carry out the order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     parent = Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
@@ -89,4 +88,4 @@ def _leave_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_worker()

@@ -1,7 +1,7 @@
 """How the blocks of a run are shared: parts of a job array, workers of this machine, workers of a cluster.
 
-All of them are processes that run the same loop (`loop`) and claim blocks in the journal. The parts of an array may be
-given the same part as well: any number of processes with `--shard 1/1` share the whole run.
+All of them run the same loop and claim blocks in the journal. Processes with the same part share its blocks: any number
+of processes with `--shard 1/1` share the whole run.
 """
 
 from __future__ import annotations
