@@ -76,8 +76,9 @@ class Claims:
     ) -> None:
         self._journal, self._grid, self._wanted, self._processes = journal, grid, wanted, processes
         if former is None:
-            times = ((name, journal.record_time(name)) for name in map(self._name, wanted))
-            former = {name: time for name, time in times if time}
+            names = set(map(self._name, wanted))
+            known = (path.stem for path in journal.record_files())
+            former = {name: journal.record_time(name) for name in known if name in names}
         self._former = former
         self._open = deque(wanted)
 

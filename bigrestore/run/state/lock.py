@@ -56,6 +56,9 @@ SETTLE_SECONDS = 1.0
 
 RECHECK_SECONDS = 0.5
 
+KINDS: dict[str, type] = {"host": str, "space": str, "pid": int, "started": float, "deaths": int}
+"""Entries of a lock file."""
+
 _held: dict[tuple[int, int], int] = {}
 """Locks of this process: open files by device and inode."""
 
@@ -220,7 +223,10 @@ def read_lock(path: Path, flags: int = os.O_RDWR) -> LockFile | None:
             facts = json.loads(file.read(4096))
         except ValueError:
             facts = {}
-    return LockFile(path, facts if isinstance(facts, dict) else {}, seen)
+    known = facts.items() if isinstance(facts, dict) else ()
+    return LockFile(
+        path, {name: value for name, value in known if isinstance(value, KINDS.get(name, ()))}, seen
+    )
 
 
 def writer(folder: Path) -> tuple[bool, str]:
@@ -287,9 +293,8 @@ def _released(take: Callable[[], HeldLock], folder: Path) -> Iterator[None]:
 
 def _acquire_alone(folder: Path, output: Path) -> HeldLock:
     path = folder / LOCK_NAME
-    for part in _part_files(
-        folder
-    ):  # before the lock too: a part must not meet the lock of a run that is refused
+    # Before the lock too: a new part must not meet the lock of a run about to be refused.
+    for part in _part_files(folder):
         _await_release(part, output)
     while (lock := acquire(path)) is None:
         _await_release(path, output)
@@ -315,7 +320,7 @@ def _acquire_part(folder: Path, output: Path) -> HeldLock:
 
 
 def _await_release(path: Path, output: Path, settle_s: float = 0.0) -> None:
-    """Return when nobody holds a lock; refuse a holder who lives.
+    """Return when a lock is free; refuse a living holder.
 
     A holder on another host is alive if it touches the lock. The lease of a dead one is waited for.
     """

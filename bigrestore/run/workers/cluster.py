@@ -29,7 +29,7 @@ from bigrestore.run.plan import Plan, on_gpu
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.stop import StopFlag
-from bigrestore.run.workers.loop import Order, as_error, work
+from bigrestore.run.workers.loop import Order, work
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,6 @@ class ClusterWorkers:
 
     def _take(self, task: Any) -> None:
         """Raise the error of a worker; a stopped one gets another task at the next count."""
-        if task.status == "finished" and (fatal := task.result()):
-            raise as_error(*fatal)
         if task.status == "error" and type(task.exception()).__name__ != "KilledWorker":
             raise task.exception()
 
@@ -206,19 +204,8 @@ def _not_installed(settings: RunSettings) -> UsageError:
     return UsageError(f"{flag} needs dask.distributed and dask-jobqueue; install bigrestore[hpc].")
 
 
-def carry_out(order: dict[str, Any]) -> list[str] | None:
-    """Do blocks of a run on a dask worker, until all are done or the task is cancelled.
-
-    Parameters
-    ----------
-    order : dict
-        As of `Order`.
-
-    Returns
-    -------
-    list of str or None
-        Kind and sentence of the error that ends the run; None where there is none.
-    """
+def carry_out(order: dict[str, Any]) -> None:
+    """Do blocks of a run on a dask worker, until all are done or the task is cancelled."""
     from distributed import get_worker
 
     worker, flag, over = get_worker(), StopFlag(), threading.Event()
@@ -235,9 +222,5 @@ def carry_out(order: dict[str, Any]) -> list[str] | None:
     threading.Thread(target=watch, name="bigrestore-watch", daemon=True).start()
     try:
         work(Order(**(order | {"settings": settings})), flag)
-    except Exception as error:
-        log.debug("The run ends on this worker.", exc_info=True)
-        return [type(error).__name__, str(error)]
     finally:
         over.set()
-    return None

@@ -6,6 +6,7 @@ another one takes them over.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,15 +19,16 @@ from typing import Any
 
 import attrs
 
+from bigrestore import errors
 from bigrestore.core.resources import affinity, out_of_memory_kills, share_of
-from bigrestore.errors import WorkersLostError
+from bigrestore.errors import BigrestoreError, WorkersLostError
 from bigrestore.run.children import python_command, python_environment
 from bigrestore.run.pipeline import GRACE_SECONDS, Done, block_files
 from bigrestore.run.plan import on_gpu
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.claims import MOST_DEATHS, Claims
 from bigrestore.run.stop import StopFlag
-from bigrestore.run.workers.loop import Order, as_error
+from bigrestore.run.workers.loop import Order
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ MESSAGE_SECONDS = 0.1
 
 JOURNAL_SECONDS = 0.5
 """How often the journal is looked at: a file system may be slow."""
+
+
+Message = tuple["WorkerProcess", dict[str, Any]]
 
 
 class LocalWorkers:
@@ -49,8 +54,8 @@ class LocalWorkers:
 
     def __init__(self, ready: Prepared, claims: Claims) -> None:
         self._ready, self._plan, self._claims = ready, ready.plan, claims
-        self._order = Order.of(ready, claims, ready.plan.threads)
-        self._messages: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
+        self._order = attrs.asdict(Order.of(ready, claims, ready.plan.threads))
+        self._messages: queue.Queue[Message] = queue.Queue()
         self._processes: list[WorkerProcess] = []
         self._died_unready = 0
 
@@ -62,7 +67,7 @@ class LocalWorkers:
                 self._start(index)
             while not flag and (self._processes or self._claims.open):
                 self._listen()
-                ended = [process for process in self._processes if process.ended]
+                ended = [process for process in self._processes if process.has_ended()]
                 if ended or time.monotonic() - looked >= JOURNAL_SECONDS:
                     looked = time.monotonic()
                     for block, record in self._claims.finished(window if self._processes != ended else None):
@@ -78,7 +83,9 @@ class LocalWorkers:
 
     def _start(self, index: int) -> None:
         cpus = share_of(affinity(), index, self._plan.workers)
-        self._processes.append(WorkerProcess(index, self._order, self._gpu(index), cpus, self._messages))
+        level = logging.getLogger("bigrestore").getEffectiveLevel()
+        first = json.dumps({"order": self._order, "cpus": cpus, "log_level": level})
+        self._processes.append(WorkerProcess(index, first, self._gpu(index), self._messages))
 
     def _gpu(self, index: int) -> dict[str, str]:
         """Return the environment of a worker with its GPU, one of several."""
@@ -111,7 +118,7 @@ class LocalWorkers:
         self._processes.remove(process)
         why = process.why()
         process.leave(0.0)
-        if process.code == 0 or not self._claims.open:
+        if process.returncode == 0 or not self._claims.open:
             return
         if not process.ready:
             self._died_unready += 1
@@ -131,7 +138,7 @@ class LocalWorkers:
     def _dismiss(self) -> None:
         """Have every worker abandon its blocks in progress, and end it; clear up after killed ones."""
         for process in self._processes:
-            process.stop()
+            process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS + 0.5
         for process in self._processes:
             process.leave(max(0.0, deadline - time.monotonic()))
@@ -142,34 +149,14 @@ class LocalWorkers:
             journal.abandon(block.name, block_files(self._ready.store, self._plan, block))
 
 
-class WorkerProcess:
-    """One worker.
-
-    Parameters
-    ----------
-    index : int
-        Its number, from 0.
-    order : Order
-        Its order.
-    environment : dict
-        Further variables.
-    cpus : list of int
-        Its processors.
-    messages : queue
-        Takes its messages.
-    """
+class WorkerProcess(subprocess.Popen[str]):
+    """One worker, by its number from 0; its messages are queued."""
 
     def __init__(
-        self,
-        index: int,
-        order: Order,
-        environment: dict[str, str],
-        cpus: list[int],
-        messages: queue.Queue[tuple[WorkerProcess, dict[str, Any]]],
+        self, index: int, first_line: str, environment: dict[str, str], messages: queue.Queue[Message]
     ) -> None:
-        self.index, self.ready = index, False
-        self._messages, self._kills = messages, out_of_memory_kills()
-        self._process = subprocess.Popen(
+        self.index, self.ready, self._messages, self._kills = index, False, messages, out_of_memory_kills()
+        super().__init__(
             python_command("bigrestore.run.workers.main"),
             stdin=subprocess.PIPE,  # kept open: its end tells the worker that this process is dead
             stdout=subprocess.PIPE,
@@ -177,63 +164,52 @@ class WorkerProcess:
             text=True,
             encoding="utf-8",
         )
-        self.pid = self._process.pid
-        level = logging.getLogger("bigrestore").getEffectiveLevel()
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(
-                json.dumps({"order": attrs.asdict(order), "cpus": cpus, "log_level": level}) + "\n"
-            )
-            self._process.stdin.flush()
-        except OSError:
-            log.debug("Worker %d died at once.", index + 1)
+        with contextlib.suppress(OSError):  # it died at once
+            assert self.stdin is not None
+            self.stdin.write(first_line + "\n")
+            self.stdin.flush()
         self._listener = threading.Thread(target=self._listen, name=f"worker-{index}", daemon=True)
         self._listener.start()
 
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended and all its messages were taken."""
-        return self._process.poll() is not None and not self._listener.is_alive() and self._messages.empty()
-
-    @property
-    def code(self) -> int:
-        """Exit code of an ended process."""
-        return self._process.wait()
-
-    def stop(self) -> None:
-        """Tell it to abandon its blocks."""
-        self._process.terminate()
+    def has_ended(self) -> bool:
+        """Tell whether it has ended and all its messages were taken."""
+        return self.poll() is not None and not self._listener.is_alive() and self._messages.empty()
 
     def why(self) -> str:
         """Return in words how a dead worker ended."""
-        if self.code >= 0:
-            return f"ended with the exit code {self.code}"
-        name = signal.Signals(-self.code).name
+        code = self.wait()
+        if code >= 0:
+            return f"ended with the exit code {code}"
+        name = signal.Signals(-code).name
         if out_of_memory_kills() > self._kills:
             return f"was killed by {name}, because memory ran out; use fewer --workers or --threads"
-        hint = ", as the system does when memory runs out" if -self.code == signal.SIGKILL else ""
-        return f"was killed by {name}{hint}"
+        return (
+            f"was killed by {name}{', as the system does when memory runs out' * (code == -signal.SIGKILL)}"
+        )
 
     def leave(self, seconds: float) -> None:
         """Wait for the process; kill it after the time."""
         try:
-            self._process.wait(seconds)
+            self.wait(seconds)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+            self.wait()
         self._listener.join(1.0)
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            try:
+        for pipe in filter(None, (self.stdin, self.stdout)):
+            with contextlib.suppress(OSError):  # it broke
                 pipe.close()
-            except OSError:
-                log.debug("A pipe of worker %d broke.", self.index + 1)
 
     def _listen(self) -> None:
         """Queue the messages of the worker."""
-        assert self._process.stdout is not None
-        try:
-            for line in self._process.stdout:
+        assert self.stdout is not None
+        with contextlib.suppress(ValueError):  # its death cut a line short, or the pipe was closed
+            for line in self.stdout:
                 self._messages.put((self, json.loads(line)))
-        except ValueError:  # a line that its death cut short, or a pipe that was closed
-            log.debug("Worker %d was cut short.", self.index + 1)
+
+
+def as_error(kind: str, message: str) -> Exception:
+    """Return the error of a worker as a run without workers would have raised it."""
+    known = getattr(errors, kind, None)
+    if isinstance(known, type) and issubclass(known, BigrestoreError):
+        return known(message)
+    return RuntimeError(f"a worker ended with {kind}: {message}")

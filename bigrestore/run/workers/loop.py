@@ -14,8 +14,7 @@ from typing import Any
 
 import attrs
 
-from bigrestore import errors
-from bigrestore.errors import BigrestoreError, OutputExistsError
+from bigrestore.errors import OutputExistsError
 from bigrestore.report.start import closing_scores, start_scores
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
@@ -111,14 +110,6 @@ def work(order: Order, flag: StopFlag, opened: Callable[[], None] = lambda: None
         pipeline.run(claims, flag, lambda *_: None)
         if scores is not None:
             scores.wait(lambda: bool(flag))
-
-
-def as_error(kind: str, message: str) -> Exception:
-    """Return the error of a worker as a run without workers would have raised it."""
-    known = getattr(errors, kind, None)
-    if isinstance(known, type) and issubclass(known, BigrestoreError):
-        return known(message)
-    return RuntimeError(f"a worker ended with {kind}: {message}")
 
 
 def _inputs(inputs: Inputs) -> str | list[str]:
