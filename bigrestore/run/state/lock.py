@@ -408,7 +408,7 @@ def _keep_alive(handle: int) -> None:
     with _guard:
         _held[seen.st_dev, seen.st_ino] = handle
         if not _heart:
-            _heart.append(threading.Thread(target=_beat, name="bigrestore-locks", daemon=True))
+            _heart.append(threading.Thread(target=_beat, name="lock-heartbeat", daemon=True))
             _heart[0].start()
 
 

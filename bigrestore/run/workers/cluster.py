@@ -219,7 +219,7 @@ def carry_out(order: dict[str, Any]) -> None:
                 flag.signal_number = int(signal.SIGTERM)
                 return
 
-    threading.Thread(target=watch, name="bigrestore-watch", daemon=True).start()
+    threading.Thread(target=watch, name="task-watch", daemon=True).start()
     try:
         work(Order(**(order | {"settings": settings})), flag)
     finally:

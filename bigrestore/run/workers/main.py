@@ -53,7 +53,7 @@ def run_worker() -> None:
     parent = Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers
     first = json.loads(sys.stdin.readline())
-    threading.Thread(target=_leave_with_parent, name="bigrestore-parent", daemon=True).start()
+    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
     if first["cpus"] and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, first["cpus"])
     logger = logging.getLogger("bigrestore")
