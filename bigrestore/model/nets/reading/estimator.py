@@ -47,8 +47,8 @@ CAUTION = 0.95
 """Factor on the estimated width: undoing a blur too far spoils more than leaving some. Measured on soft and noisy
 images at once, 0.95 gains 0.2 to 0.7 dB on soft tissue mistaken for blur and costs 0.05 dB elsewhere."""
 UNSEEN = 2.0
-"""Factor on the stated error: it is learned on tissue of the training, and on other tissue errors are larger. By leaving out
-one of eight kinds of tissue after the other, a factor of 1.25 covers 68 % of the errors; on the validation images 2 does."""
+"""Factor on the stated error: it is learned on tissue of the training, and on other tissue errors are larger. With each of
+eight kinds of tissue left out in turn, a factor of 1.25 covers 68 % of the errors; on the validation images 2 does."""
 STANDARD_ERROR_PX = 0.1
 """Error of any reading beyond that: sharp tissues differ in slope, and a blur this narrow is told from none by slope alone."""
 TRIMMED = 0.1
@@ -212,7 +212,7 @@ def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Degradati
     """Return the one estimate of a section, N = 1, from the statistics of its windows, (K, SEEN).
 
     Windows farthest from the median width are left out first: a fold, an edge out of focus or a foreign body is not
-    the section. The width is reported a little low (`CAUTION`), its error for tissue unlike the training's (`UNSEEN`).
+    the section. The width is reported a little low (`CAUTION`), its error as on tissue unlike the training's.
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()
