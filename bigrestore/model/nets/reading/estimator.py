@@ -50,7 +50,7 @@ UNSEEN = 2.0
 """Factor on the stated error: it is learned on tissue of the training, and on other tissue errors are larger. With each of
 eight kinds of tissue left out in turn, a factor of 1.25 covers 68 % of the errors; on the validation images 2 does."""
 STANDARD_ERROR_PX = 0.1
-"""Error of any reading beyond that: sharp tissues differ in slope, and a blur this narrow is told from none by slope alone."""
+"""Error of any reading beyond that: sharp tissues differ in slope, and only the slope tells so narrow a blur from none."""
 TRIMMED = 0.1
 """Share of a section's windows left out: the farthest from the median width."""
 
