@@ -54,7 +54,7 @@ def verify(asked: VerifyArguments) -> None:
     from bigrestore.core.urls import local_path
     from bigrestore.errors import CheckFailedError
     from bigrestore.io.store.verify import verify_store
-    from bigrestore.run.state.journal_check import journal_faults, way_out
+    from bigrestore.run.state.journal_check import journal_faults, remedy
 
     configure_logging(verbose=asked.verbose, quiet=False)
     place = local_path(asked.store, "verify")
@@ -69,5 +69,5 @@ def verify(asked: VerifyArguments) -> None:
         typer.echo(f"{asked.store}: no faults")
     if faults:
         raise CheckFailedError(
-            f"{asked.store} has {len(faults)} fault(s), listed above; {way_out(place, faults)}."
+            f"{asked.store} has {len(faults)} fault(s), listed above; {remedy(place, faults)}."
         )

@@ -15,7 +15,7 @@ from typing import Any
 from bigrestore.report.rows import blob_rows, reading_rows, score_rows
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
-from bigrestore.run.state.checksums import Noted, is_as_noted, note_of
+from bigrestore.run.state.checksums import FileState, file_state, is_unchanged
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
@@ -32,7 +32,7 @@ def note_report(journal: Journal, sample: int | None, failures: list[str]) -> No
     OutputError
         Where the note cannot be written.
     """
-    noted = {path.name: note_of(path) for path in _report_files(journal.root / REPORT)}
+    noted = {path.name: file_state(path) for path in _report_files(journal.root / REPORT)}
     journal.write(REPORT_NOTE, {"files": noted, "sample": sample, "failures": failures})
 
 
@@ -79,9 +79,9 @@ def _report_files(folder: Path) -> list[Path]:
     return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
 
 
-def _as_noted(folder: Path, noted: dict[str, Noted]) -> bool:
+def _as_noted(folder: Path, noted: dict[str, FileState]) -> bool:
     """Tell whether a folder holds exactly the noted files of a report, unchanged."""
     paths = _report_files(folder)
     return {path.name for path in paths} == noted.keys() and all(
-        is_as_noted(path, noted[path.name]) for path in paths
+        is_unchanged(path, noted[path.name]) for path in paths
     )

@@ -27,7 +27,8 @@ from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.sinks import BlockSink, Sink, factories, open_sinks
 from bigrestore.run.start import begin, join, take
-from bigrestore.run.state.fingerprint import provenance
+from bigrestore.run.state.claims import Claims
+from bigrestore.run.state.fingerprint import run_provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag, listen
@@ -35,7 +36,7 @@ from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import described, images
 from bigrestore.run.view.progress import Progress, make_progress
 from bigrestore.run.view.summary import RunSummary
-from bigrestore.run.workers.shards import has_workers, make_crew, own_blocks
+from bigrestore.run.workers.shards import has_workers, own_blocks, start_workers
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -181,12 +182,12 @@ def _finalized(
     if any_restored:
         with clock.phase("finalize"):
             require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
-            said = provenance(ready.plan, ready.section, ready.method, ready.settings, ready.identity)
+            said = run_provenance(ready.plan, ready.section, ready.method, ready.settings, ready.identity)
             said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
             finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
     summary = _summary(ready, records, clock, *written)
     if not summary.failed:
-        ready.journal.note_files(ready.output)
+        ready.journal.list_files(ready.output)
     reports = any(taker.reports for taker in takers)
     note_run(ready.journal, summary.to_json(), finished=not summary.failed, scored=reports)
     if any_restored:  # no error from here on costs the output
@@ -326,11 +327,11 @@ def _blocks(
             progress.advance(state["done"], block.box.pixels)
 
         try:
+            claims = Claims(ready.journal, grid, wanted, processes=ready.plan.workers)
             if wanted and has_workers(ready.settings):
-                make_crew(ready).run(wanted, flag, done)
+                start_workers(ready, claims, flag, done)
             else:
-                pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
-                pipeline.run(map(grid.block_at, wanted), flag, done)
+                Pipeline(job, ready.plan, ready.store, ready.journal, takers).run(claims, flag, done)
         finally:
             progress.close()
         for taker in takers if shard else ():  # a whole run waits in `finish`

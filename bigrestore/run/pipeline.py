@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
 from bigrestore.run.sinks import BlockSink
-from bigrestore.run.state.checksums import STORE_FILES, note_of
+from bigrestore.run.state.checksums import STORE_FILES, file_state
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag
@@ -86,13 +87,13 @@ class Pipeline:
         self._flag = StopFlag()
         self._crash: list[BaseException] = []
 
-    def run(self, blocks: Iterable[Block], flag: StopFlag, done: Done) -> None:
-        """Carry out blocks; returns when there are no more and all have a record, or when the flag was set.
+    def run(self, claims: Claims, flag: StopFlag, done: Done) -> None:
+        """Carry out blocks; returns when all have a record, or when the flag was set.
 
         Parameters
         ----------
-        blocks : iterable of Block
-            The blocks, in the order in which they are begun; asked for the next one in a thread, and may let it wait.
+        claims : Claims
+            The blocks, some of which other processes may do.
         flag : StopFlag
             Looked at all the time; once set, blocks in flight are abandoned.
         done : callable
@@ -105,7 +106,7 @@ class Pipeline:
         tasks |= {"writer": self._write}
         threads = []
         for name, task in tasks.items():
-            arguments = (task, blocks) if task == self._read else (task,)
+            arguments = (task, claims) if task == self._read else (task,)
             threads.append(
                 threading.Thread(target=self._guarded, args=arguments, name=f"bigrestore-{name}", daemon=True)
             )
@@ -148,39 +149,24 @@ class Pipeline:
         for name, files in list(self._open.items()):
             self._journal.abandon(name, files)
 
-    def _read(self, blocks: Iterable[Block]) -> None:
-        """Read blocks ahead and queue their tiles."""
-        for block in blocks:
-            self._slots.acquire()
-            if self.stopping():
-                return
+    def _read(self, claims: Claims) -> None:
+        """Read claimed blocks ahead and queue their tiles."""
+        blocks = claims.blocks(self._checked_files, self.stopping)
+        while True:
+            self._slots.acquire()  # before a block is claimed: another process may be idle
+            claim = None if self.stopping() else next(blocks, None)
+            if claim is None:
+                break
             self._begun += 1
-            if self._begin(block):
-                self._read_one(block)
-            if self.stopping():
-                return
+            if claim.record is not None:
+                self._slots.release()
+                self._records.put((claim.record, claim.block))
+                continue
+            self._open[claim.block.name] = claim.files
+            for sink in self._sinks:
+                sink.forget(claim.block)
+            self._read_one(claim.block)
         self._all_begun.set()
-
-    def _begin(self, block: Block) -> bool:
-        """Open a block; return whether it is to be done, and not finished by another process meanwhile."""
-        files = self._files(block)
-        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
-        self._open[block.name] = files
-        record = retry_transient(
-            lambda: self._journal.begin(block.name, files, self.stopping),
-            f"Block {block.name}",
-            self.stopping,
-        )
-        if record is not None:
-            self._open.pop(block.name)
-            self._slots.release()
-            self._records.put((record, block))
-            return False
-        if self.stopping():
-            return False
-        for sink in self._sinks:
-            sink.forget(block)
-        return True
 
     def _read_one(self, block: Block) -> None:
         """Read a block and queue its tiles; an unreadable one has failed."""
@@ -240,7 +226,7 @@ class Pipeline:
                 for file in files:
                     file.unlink(missing_ok=True)
                 return BlockRecord(block.name, "failed", reason=work.reason)
-            noted = {file.relative_to(self._store).as_posix(): note_of(file) for file in files}
+            noted = {file.relative_to(self._store).as_posix(): file_state(file) for file in files}
         except OSError as error:
             raise output_error(self._store, error) from error
         stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
@@ -277,6 +263,12 @@ class Pipeline:
 
     def _files(self, block: Block) -> list[Path]:
         return block_files(self._store, self._plan, block)
+
+    def _checked_files(self, block: Block) -> list[Path]:
+        """Return the files of a block; refuse a folder that is a link."""
+        files = self._files(block)
+        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
+        return files
 
 
 def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:

@@ -24,8 +24,8 @@ from bigrestore.run.output.place import check_place, output_path, settle_existin
 from bigrestore.run.plan import Plan, make_plan
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.sinks import Sink
-from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same
-from bigrestore.run.state.input_files import files_seen, what_changed
+from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same_run
+from bigrestore.run.state.input_files import input_file_facts, what_changed
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import require_maps
@@ -173,7 +173,7 @@ def prepare(
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     if destination is not None:
         identity[DESTINATION] = destination.url
-    files = {what: files_seen(image) for what, image in {"input": section, **known}.items()}
+    files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
     return Prepared(
         inputs=inputs,
         section=section,
@@ -251,7 +251,7 @@ def _resumes(
         stored["fingerprint"], identity, left_open=left_open(settings)
     )
     if stored is not None and settings.init_only and not settings.overwrite:
-        require_same(stored["fingerprint"], identity, path)
+        require_same_run(stored["fingerprint"], identity, path)
     resume = settings.goes_on or (settings.init_only and same and not settings.overwrite)
     resuming = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
     if not resuming and (settings.finalize or settings.shard):
@@ -259,7 +259,7 @@ def _resumes(
             f"The output {path} has no stored plan to work by; make it by --init-only with the same settings first."
         )
     if resuming and stored is not None:
-        require_same(stored["fingerprint"], identity, path)
+        require_same_run(stored["fingerprint"], identity, path)
         _require_same_files(stored.get("files", {}), files, path, journal)
     return resuming
 

@@ -103,6 +103,7 @@ def _resume(ready: Prepared) -> None:
     journal = ready.journal
     journal.create()
     journal.sweep(ready.store)
+    journal.drop_dead()
     journal.reopen()
     remove_report(journal.root)
     if not ready.store.exists():
@@ -111,7 +112,7 @@ def _resume(ready: Prepared) -> None:
 
 def _require_left(journal: Journal) -> None:
     """Refuse to remove a block still written by a worker of a dead run."""
-    busy = journal.in_hand()
+    busy = journal.in_progress()
     if busy:
         raise OutputExistsError(
             f"The block {busy[0]} of {journal.root} is still in the hands of a worker of a former run; wait until it is "
@@ -133,6 +134,7 @@ def join(ready: Prepared) -> None:
             "same settings."
         )
     ready.journal.create()
+    ready.journal.drop_dead()
     ready.journal.reopen()
     remove_report(ready.journal.root)
     prepare_store(ready.store, ready.plan, resuming=True)

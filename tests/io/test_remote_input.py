@@ -145,7 +145,7 @@ def test_a_server_that_is_down_is_not_taken_for_a_missing_file(
         with pytest.raises(InputError, match=r"cannot be read .*check the URL, the network") as error:
             open_section(f"{url}/{name}")
         assert not isinstance(error.value, InputMissingError)
-        assert caplog.text.count("asked again") == 2
+        assert caplog.text.count("trying again") == 2
 
 
 def test_what_is_not_there(server: str) -> None:

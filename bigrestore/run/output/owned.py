@@ -22,7 +22,7 @@ from bigrestore.errors import output_error
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, StoreSpec
-from bigrestore.run.state.lock import LOCK_NAME
+from bigrestore.run.state.lock import LOCK_FILES
 from bigrestore.settings.values import MAPS
 
 PLAN = "plan.json"
@@ -50,8 +50,8 @@ SIDECAR = re.compile(
     | profiles/z\d{{5,}}\.json
     | scores/({BLOCK}|late)\.json
     | report/({"|".join(map(re.escape, REPORT_FILES))})
+    | {LOCK_FILES} | journal/{BLOCK}\.inflight
     )({PARTIAL})?
-    | {LOCK_NAME} | journal/{BLOCK}\.inflight
     """,
     re.VERBOSE,
 )

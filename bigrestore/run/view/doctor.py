@@ -6,7 +6,6 @@ is a fault.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -22,6 +21,7 @@ import attrs
 import bigrestore
 from bigrestore.core.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import BigrestoreError
+from bigrestore.run.state.lock import LOCK_NAME, acquire
 
 NEEDED = ("numpy", "torch", "zarr", "numcodecs", "dask", "tifffile", "imagecodecs", "pillow", "safetensors")
 EXTRAS = {
@@ -183,14 +183,20 @@ def _write_speed(folder: Path) -> Finding:
 
 
 def _locks(folder: Path) -> Finding:
-    """Try the file system's locks, by which a second run on one output is refused."""
-    with tempfile.TemporaryFile(dir=folder) as file:
+    """Try whether the file system has locks, by which a second run on one output is refused."""
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks = [acquire(Path(beside) / LOCK_NAME) for _ in range(2)]
+            for lock in filter(None, locks):
+                lock.release()
         except OSError as error:
             return Finding(
                 "locks", "hint", f"{error.strerror} in {folder}", "start no second run on one output there"
             )
+    if locks[0] is None or locks[1] is not None:
+        return Finding(
+            "locks", "hint", f"files are not created exclusively in {folder}", "start one process alone there"
+        )
     return Finding("locks", "ok", f"in {folder}")
 
 
