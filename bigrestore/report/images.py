@@ -67,9 +67,9 @@ class Images:
 
     Attributes
     ----------
-    image : Source
+    image : ImageToScore
         The image in question.
-    before, reference : Source, optional
+    before, reference : ImageToScore, optional
         Its input, on its own grid, and a reference on the image's grid.
     scale : int
         Pixels of the image per pixel of the input.
@@ -146,7 +146,7 @@ def score_places(
     ----------
     images : Images
         What is read.
-    places : sequence of Place
+    places : sequence of ScoreTile
         The tiles, section by section and row by row.
     background : callable
         Level and noise of the background of section z.

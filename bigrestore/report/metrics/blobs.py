@@ -79,7 +79,7 @@ class BlobScales:
         finest = max(SMALLEST_SIGMA_PX, finest)
         span = CELL_UM[1] / CELL_UM[0]
         sigmas = tuple(finest * span ** (index / (BLOB_SCALES - 1)) for index in range(BLOB_SCALES))
-        return cls(sigmas, 2 ** int(math.log2(finest)))
+        return cls(sigmas, 2 ** int(math.log2(finest)))  # largest power of two up to the finest sigma
 
     @property
     def blurs(self) -> list[float]:

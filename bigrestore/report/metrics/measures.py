@@ -99,7 +99,7 @@ def _differences(values: Doubles) -> tuple[float, float]:
             total = np.abs(answer, out=answer).sum(axis=0)
             cells.append(total[: wide * side].reshape(wide, side).sum(axis=1))
     noise = float(np.median(np.concatenate(cells))) / (side * side) * math.sqrt(math.pi / 2) / 6
-    return energy / 64 / (height * width), noise
+    return energy / 64 / (height * width), noise  # 64: both masks are divided by 8, then squared
 
 
 def stripes(values: Doubles) -> float:

@@ -62,6 +62,7 @@ def quantised(values: NDArray[np.float64]) -> dict[str, Any]:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     codes = np.full(values.shape, NAN_CODE, np.uint16)
     there = np.isfinite(values)
+    # A constant column has no span: every code is 0.
     codes[there] = np.rint((values[there] - low) / ((high - low) or 1.0) * LARGEST_CODE).astype(np.uint16)
     codes[np.isposinf(values)] = INFINITY_CODE
     return {"low": low, "high": high, "codes": _packed(codes, "<u2")}

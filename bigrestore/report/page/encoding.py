@@ -62,8 +62,8 @@ def encode_within(pictures: Sequence[NDArray[np.uint8]], budget: int) -> tuple[l
             encoded.append(encode_webp(picture, quality))
             held += len(encoded[-1])
             if held > budget:
-                break
+                break  # the rest cannot help this quality
         if held <= budget:
             break
-    missing = pictures[len(encoded) :]
+    missing = pictures[len(encoded) :]  # only if the lowest quality exceeded the budget
     return encoded + [encode_webp(picture, quality) for picture in missing], quality

@@ -33,8 +33,8 @@ FEWEST_TILES = 6
 SIDE = 1.5
 """Side of a square of tiles over the fourth root of their number, from simulated fields."""
 
-_CHUNK_CELLS = 4_000_000
-_GROUP = 128
+_CHUNK_CELLS = 4_000_000  # 8 MB of counts at a time
+_GROUP = 128  # tiles of a partial sum in `_Ranked.medians`
 
 
 @attrs.frozen(eq=False)
@@ -228,6 +228,7 @@ def _draw(section: Lattice, redrawings: int, random: np.random.Generator) -> NDA
     side_y, side_x = section.square
     squares = -(-cells // (side_y * side_x))
     corners = random.integers(0, cells, (redrawings, squares)) + np.arange(redrawings)[:, None] * cells
+    # Offset by redrawing: one bincount counts the corners of all of them.
     starts = np.bincount(corners.ravel(), minlength=redrawings * cells).astype(np.uint16)
     starts = starts.reshape(redrawings, section.rows, section.columns)
     down = sum((np.roll(starts, step, axis=1) for step in range(1, side_y)), start=starts.copy())

@@ -114,7 +114,7 @@ def draw_sample(
 
     Parameters
     ----------
-    places : sequence of Place
+    places : sequence of ScoreTile
         Whole tiles, of any sections.
     tissue : ndarray, (n,)
         Share of tissue in each, 0..1, as a small picture of the section shows it.

@@ -95,7 +95,7 @@ class Strip:
 
     Attributes
     ----------
-    places : list of Place
+    places : list of ScoreTile
         The tiles.
     image : Pixels
         The image, on the grid of the tiles.

@@ -28,7 +28,7 @@ MSCN_SIGMA_PX = 7.0 / 6.0
 CONTRAST_FLOOR = 1.0
 """Added to the local contrast, in grey levels of 0..255, so that flat areas do not divide by zero."""
 
-FILTER_STRIP_ROWS = 32
+FILTER_STRIP_ROWS = 32  # the float64 rows of a strip stay in the cache
 _TAP_BITS = 26
 FINEST_LEVEL = 2.0**-18
 """Sums over an area of one level are exact if the level is a whole multiple of this (8 + 18 + 26 < 53 bits)."""

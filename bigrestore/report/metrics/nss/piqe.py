@@ -49,6 +49,7 @@ def piqe(fields: TileFields) -> float:
     lively = variance > _LIVELY_VARIANCE
     still = _has_still_segment(field)
     damage = np.where(still, 1.0 - variance, 0.0) + np.where(noisy, variance, 0.0)
+    # The paper's constant of 1 in both terms: 100 without an active block, no division by zero.
     return float(100.0 * (damage[lively].sum() + 1.0) / (np.count_nonzero(lively) + 1.0))
 
 

@@ -24,6 +24,7 @@ def round_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
         return [low]
     raw = (high - low) / max(1.0, 1.5 * wanted)
     power = 10.0 ** math.floor(math.log10(raw))
+    # 0.999: a step equal to `raw` up to rounding is wide enough.
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)

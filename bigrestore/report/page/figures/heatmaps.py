@@ -231,6 +231,7 @@ def _change_map(data: ReportData, grid: MapGrid, column: Column, index: int) -> 
     digits, finite = data.decimals[column.name], np.abs(gain[grid.tiles])
     finite = finite[np.isfinite(finite)]
     reach = float(np.quantile(finite, 0.98, method="higher")) if finite.size else 1.0
+    # Written as zero: most tiles did not change, so the scale ends at the largest change.
     if not any(digit in "123456789" for digit in number(reach, digits)):
         reach = float(finite.max()) or 1.0
     left = reach if column.direction == "lower" else -reach
