@@ -116,7 +116,7 @@ class RunScores(BlockSink):
         Where the rows of blocks are kept.
     digest : str
         Of the engine and this version: rows under another one are computed anew.
-    source : Source
+    source : ImageToScore
         The input, for samples.
     blocks_at_once : int
         Blocks held until they are scored, at most.
