@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bigrestore.model.method import Method
+from bigrestore.model.registry import settings_for
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
 
 
-def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
+def restore(
+    inputs: Inputs, output: str | Path, *, method: str | Method | None = None, **settings: Any
+) -> RunSummary:
     """Restore a section or volume.
 
     Parameters
@@ -20,6 +24,9 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
         A file, a store, a folder or pattern of section files, or the files.
     output : str or Path
         An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff; an s3 URL is copied to in the end.
+    method : str or Method, optional
+        A name, as `bigrestore models methods` lists them, with its options as `options={...}`; or an object as
+        `bigrestore.model.method.Method` describes it, which has no workers. None: the network.
     **settings
         The flags of `bigrestore run` with underscores (see `bigrestore.settings.RunSettings`); `progress` is
         "tqdm" unless given.
@@ -41,7 +48,12 @@ def restore(inputs: Inputs, output: str | Path, **settings: Any) -> RunSummary:
     >>> import bigrestore
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
-    resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings, "restore()")
-    summary = execute_to(inputs, output, resolved)
+    named = {"method": method} if isinstance(method, str) else {}
+    resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings | named, "restore()")
+    if method is None or isinstance(method, str):
+        summary = execute_to(inputs, output, resolved)
+    else:
+        resolved = settings_for(method, resolved, set(settings))
+        summary = execute_to(inputs, output, resolved, method=method)
     summary.raise_if_failed()
     return summary

@@ -294,6 +294,32 @@ def check_options(_: object, attribute: attrs.Attribute[Any], value: object) -> 
         raise UsageError(f"{flag(attribute)} is no JSON object; give names and values.")
 
 
+def to_method_options(value: object) -> object:
+    """Turn texts NAME=VALUE into a table; the last of a name wins."""
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()} or None
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(item, str) and "=" in item for item in value
+    ):
+        return value
+    parts = (item.partition("=") for item in value)
+    return {name.strip().replace("-", "_"): given for name, _, given in parts} or None
+
+
+def check_method_options(_: object, __: attrs.Attribute[Any], value: object) -> None:
+    """Take a table of names and single values, or None; the method checks them."""
+    if value is None:
+        return
+    good = isinstance(value, dict) and all(
+        isinstance(name, str) and name and isinstance(item, bool | int | float | str)
+        for name, item in value.items()
+    )
+    if not good:
+        raise UsageError(
+            f"--set is {shown(value)}; it takes NAME=VALUE, an option of the method and one value."
+        )
+
+
 def check_condition(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take a condition on scores, or None."""
     text("a condition such as niqe.median > niqe_before.median", optional=True)(_, attribute, value)

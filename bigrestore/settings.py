@@ -35,6 +35,7 @@ from bigrestore.flags import (
     check_condition,
     check_device,
     check_maps,
+    check_method_options,
     check_names,
     check_noise,
     check_options,
@@ -51,6 +52,7 @@ from bigrestore.flags import (
     text,
     to_blur,
     to_maps,
+    to_method_options,
     to_names,
     to_options,
     to_path_text,
@@ -71,6 +73,8 @@ class RunSettings:
     ----------
     method : str
         Name in the registry of methods.
+    options : dict, optional
+        Options of the method by name; also texts NAME=VALUE. The method checks them.
     model : str, optional
         Checkpoint file, or the name of a shipped model; None: the one shipped for the scale.
     scale : int
@@ -155,6 +159,9 @@ class RunSettings:
     """
 
     method: str = attrs.field(default="network", validator=text("the name of a method"))
+    options: dict[str, Any] | None = attrs.field(
+        default=None, converter=to_method_options, validator=check_method_options
+    )
     model: str | None = attrs.field(
         default=None,
         converter=to_path_text,
@@ -280,7 +287,11 @@ class RunSettings:
     def resolve(cls, flags: Mapping[str, Any], config: Path | None) -> RunSettings:
         """Merge flags over a TOML file over the defaults; a flag that is None was not given."""
         values = load_config(config) if config is not None else {}
-        values |= {name: value for name, value in flags.items() if value is not None}
+        given = {name: value for name, value in flags.items() if value is not None}
+        options = to_method_options(given.get("options"))
+        if isinstance(options, dict) and isinstance(values.get("options"), dict):
+            given["options"] = values["options"] | options
+        values |= given
         return cls.from_mapping(values, f"The configuration {config}" if config else "The command line")
 
     def pixel_facts(self) -> dict[str, Any]:
@@ -290,7 +301,11 @@ class RunSettings:
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
-        left_out |= {"storage_options", "stage"}
+        left_out |= {
+            "storage_options",
+            "stage",
+            "options",
+        }  # options: see `bigrestore.model.registry.method_facts`
         left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
@@ -400,6 +415,8 @@ def _tidy(cls: type[attrs.AttrsInstance], values: Mapping[str, Any], source: str
 def load_config(path: Path) -> dict[str, Any]:
     """Read a TOML file of settings: flat, or under one table `run`; names as the flags, `-` or `_`.
 
+    A table `method` has the options of the method, and its name as `name`.
+
     Raises
     ------
     InputMissingError
@@ -416,6 +433,7 @@ def load_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"The configuration {path} is no TOML ({error}); correct it.") from error
     except OSError as error:
         raise UsageError(f"The configuration {path} cannot be read ({error.strerror}); check it.") from error
+    method = values.pop("method") if isinstance(values.get("method"), dict) else {}
     run = values.get("run", values)
     if not isinstance(run, dict):
         raise UsageError(f"The configuration {path} has a value named run; make it a table, [run].")
@@ -429,7 +447,18 @@ def load_config(path: Path) -> dict[str, Any]:
         if name.replace("-", "_") in found:
             raise UsageError(f"The configuration {path} names {name!r} twice, with - and with _; keep one.")
         found[name.replace("-", "_")] = value
-    return found
+    return found | _method_table(method, found, path)
+
+
+def _method_table(method: dict[str, Any], run: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the table `method` of a configuration as settings."""
+    options = {name.replace("-", "_"): value for name, value in method.items()}
+    table = {"method": options.pop("name")} if "name" in options else {}
+    table |= {"options": options} if options else {}
+    twice = sorted(table.keys() & run.keys())
+    if twice:
+        raise UsageError(f"The configuration {path} has a table [method] and {twice[0]!r} besides; keep one.")
+    return table
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`bigrestore models`: the checkpoints that come with the package, and what is in one."""
+"""`bigrestore models`: the shipped checkpoints, one in detail, and the methods with their options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import typer
 
 from bigrestore.cli.log import configure_logging
 
-models_app = typer.Typer(no_args_is_help=True, help="List the shipped models, or show what is in one.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="List the shipped models and the methods, or show what is in a model."
+)
 
 Name = Annotated[str, typer.Argument(help="Name of a shipped model, or a .safetensors file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the metadata as JSON.")]
@@ -33,6 +35,38 @@ def list_models(verbose: Verbose = False) -> None:
         row = (name, info["preset"], *sizes, f"{info['parameters']:,}")
         table.add_row(*(Text(str(cell)) for cell in row))  # a name in square brackets is no markup
     Console().print(table)
+
+
+@models_app.command()
+def methods(verbose: Verbose = False) -> None:
+    """List the methods of `run --method`, those of other packages included, and their options of `--set`."""
+    configure_logging(verbose=verbose, quiet=False)
+    import logging
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bigrestore.model.registry import list_methods
+
+    table = Table("method", "package", "scales", "network", "maps", "what it does")
+    options = Table("method", "option", "default", "takes", "help")
+    for listed in list_methods():
+        factory = listed.factory
+        if factory is None:
+            logging.getLogger(__name__).warning("%s", listed.problem)
+            table.add_row(Text(listed.name), Text(listed.package), "", "", "", "cannot be used")
+            continue
+        scales, maps = ", ".join(map(str, factory.scales)), ", ".join(factory.maps)
+        network = "yes" if factory.needs_network else "no"
+        row = (listed.name, listed.package, scales, network, maps, factory.summary)
+        table.add_row(*map(Text, row))  # square brackets are no markup
+        for option in factory.options:
+            default = str(option.default).lower() if option.type is bool else str(option.default)
+            options.add_row(*map(Text, (listed.name, option.name, default, option.takes, option.help)))
+    Console().print(table)
+    if options.row_count:
+        Console().print(options)
 
 
 @models_app.command()

@@ -36,7 +36,11 @@ Output = Annotated[
     ),
 ]
 Model = Annotated[Text, _option("Checkpoint, or name of a shipped model.  [tiny]", panel=HOW)]
-Method = Annotated[Text, _option("network, rational or catmull-rom.  [network]", panel=HOW)]
+Method = Annotated[Text, _option("One of `bigrestore models methods`.  [network]", panel=HOW)]
+Options = Annotated[
+    list[str] | None,
+    _option("Option of the method; repeatable.", "--set", metavar="NAME=VALUE", panel=HOW),
+]
 Scale = Annotated[Number, _option("Output pixels per input pixel: 1, 2 or 4.  [1]", panel=HOW)]
 Realness = Annotated[
     float | None,
@@ -158,6 +162,7 @@ def run(
     output: Output,
     model: Model = None,
     method: Method = None,
+    options: Options = None,
     scale: Scale = None,
     realness: Realness = None,
     realness_map: RealnessMap = None,

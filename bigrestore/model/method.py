@@ -1,19 +1,32 @@
-"""What the engine asks of a restoration method, and what the two hand to each other.
+"""The protocol of restoration methods: all that a method of another package implements.
 
-The engine knows nothing of networks: it cuts tiles of the geometry that a method states (scale, halo,
-alignment), hands them over with the statistics of their section, and keeps the core of what comes back.
-A method never sees where a tile was cut except through `origins`, and never estimates anything from a
-tile, so that the result does not depend on the tiling.
+The engine knows nothing of networks. It cuts tiles by the scale, halo and alignment of a method, hands them over with
+the statistics of their section, and keeps the core of each result. A method never estimates anything from a tile:
+otherwise the result would depend on the tiling.
+
+A method is one object with
+
+- `name`, `scale`, `halo_px`, `alignment_px`, `exact`: its tiling,
+- `describe()`: JSON-able facts that identify it in plans and provenance,
+- `analyse(windows)`: the statistics of a section, once a section,
+- `restore(batch, statistics)`: the work, called by several threads.
+
+`StatesCost` and `GivesMaps` are optional. A `MethodFactory` makes a method by name; see `bigrestore.model.registry`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
+from bigrestore.errors import UsageError
+from bigrestore.model.options import MethodOption
 
 PSI_SIZE = 24
 """Numbers in a degradation code (see `bigrestore.model.nets.code`)."""
@@ -162,3 +175,83 @@ class GivesMaps(Protocol):
     def map_names(self) -> tuple[str, ...]:
         """The maps that it can give, of `bigrestore.flags.MAPS`; `invented` means that it has a prior at work."""
         ...
+
+
+@attrs.frozen
+class MethodFactory:
+    """How a method is made, and what it takes and gives: a row of the table of methods.
+
+    Attributes
+    ----------
+    create : callable
+        `create(settings, **options)`: takes the `RunSettings` and every option, returns the method.
+    summary : str
+        One sentence for `bigrestore models methods`.
+    options : tuple of MethodOption
+        Options of `--set`.
+    scales : tuple of int
+        Scales that it restores at, of 1, 2 and 4.
+    flags : tuple of str
+        Settings of `run` that it heeds, of `bigrestore.model.registry.METHOD_FLAGS`; others are refused.
+    maps : tuple of str
+        Maps that it may give (`GivesMaps`).
+    """
+
+    create: Callable[..., Method]
+    summary: str
+    options: tuple[MethodOption, ...] = ()
+    scales: tuple[int, ...] = (1, 2, 4)
+    flags: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether it loads a model."""
+        return "model" in self.flags
+
+
+METHOD_ATTRIBUTES = (
+    *("name", "scale", "halo_px", "alignment_px", "exact"),
+    *("describe", "analyse", "restore"),
+)
+
+
+def require_method(candidate: object, label: str) -> None:
+    """Refuse an object that breaks the protocol `Method`.
+
+    Parameters
+    ----------
+    candidate : object
+        What a user or another package handed in.
+    label : str
+        Its subject in the sentence, such as "The method 'unsharp'".
+
+    Raises
+    ------
+    UsageError
+        An attribute is missing, the halo is no multiple of the alignment, or the facts are not JSON-able.
+    """
+    missing = [name for name in METHOD_ATTRIBUTES if not hasattr(candidate, name)]
+    if missing:
+        raise UsageError(
+            f"{label} is of the type {type(candidate).__name__} and has no {', '.join(missing)}; give a method's name, or "
+            "an object as bigrestore.model.method.Method describes it."
+        )
+    method: Any = candidate
+    sizes = method.halo_px, method.alignment_px
+    if (
+        not all(isinstance(size, int) for size in sizes)
+        or sizes[1] < 1
+        or sizes[0] < 0
+        or sizes[0] % sizes[1]
+    ):
+        raise UsageError(
+            f"{label} has a halo of {sizes[0]} and an alignment of {sizes[1]} input pixels; the halo must be a multiple of "
+            "the alignment, both whole numbers."
+        )
+    try:
+        json.dumps(method.describe())
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{label} describes itself by facts that JSON does not know ({error}); use numbers, texts and lists."
+        ) from error

@@ -19,7 +19,7 @@ import attrs
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
-from bigrestore.model.registry import create_method
+from bigrestore.model.registry import create_method, method_facts
 from bigrestore.report.metrics.validity import TILE_PX
 from bigrestore.report.start import check_condition
 from bigrestore.run.output.owned import PASSING_STORE
@@ -157,6 +157,7 @@ def prepare(
     check_place(path, source_paths(inputs, section), others)
     check_condition(settings)
     realness = _realness(section, settings, path)
+    more_facts = {} if method else method_facts(settings)
     method = method or _method(settings, realness)
     require_maps(settings, method)
     stored = journal.plan
@@ -166,6 +167,7 @@ def prepare(
     known = _maps_read(settings, masker, realness, path)
     prints = {what: found.fingerprint() for what, found in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
     if destination is not None:
         identity[DESTINATION] = destination.url
     files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}

@@ -28,6 +28,7 @@ from bigrestore.flags import MAPS
 from bigrestore.io.access.places import RemoteFile, place_of
 from bigrestore.io.access.remote_requests import request_errors, short
 from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.model.method import Method
 from bigrestore.run.execute import execute
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
@@ -57,6 +58,7 @@ def execute_to(
     output: str | Path,
     settings: RunSettings,
     *,
+    method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
 ) -> RunSummary:
     """Run as `execute` does; where the output is a URL, in the stage, and copy what is whole.
@@ -67,7 +69,7 @@ def execute_to(
         Of the kind of what is wrong.
     """
     place, destination = settle_output(inputs, output, settings)
-    summary = execute(inputs, place, settings, guarded=guarded, destination=destination)
+    summary = execute(inputs, place, settings, method=method, guarded=guarded, destination=destination)
     if destination is None:
         return summary
     target = RemoteOutput.at(str(output), settings)
