@@ -15,7 +15,12 @@ LINT = "from importlinter.cli import lint_imports_command; lint_imports_command(
 
 def lint(folder: Path, package: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter on a copy of the configuration; `package` is the folder that holds bigrestore."""
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(package)!r}); {LINT}", "--no-cache"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(package)!r}); {LINT}",
+        "--no-cache",
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 

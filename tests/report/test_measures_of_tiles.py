@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from bigrestore.report.metrics.measures import (
-    PLAIN,
-    noise_sigma,
-    plain_measures,
-    shading,
-    stripes,
-    tenengrad,
-)
+from bigrestore.report.metrics.columns import PLAIN, plain_measures
+from bigrestore.report.metrics.measures import noise_sigma, shading, stripes, tenengrad
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
-from bigrestore.report.metrics.native_engine import NATIVE_METRICS, NativeEngine
-
-_LOWER_BETTER = {"brisque": True, "niqe": True, "piqe": True, "psnr": False, "ssim": False, "ms_ssim": False}
+from bigrestore.report.metrics.columns import COLUMNS, NATIVE_METRICS, REFERENCE
+from bigrestore.report.metrics.native_engine import NativeEngine
 
 
 class ScoreEngine(Protocol):
@@ -118,8 +117,8 @@ def lower_better(metric: str) -> bool:
     UsageError
         If nobody knows the metric, or pyiqa is not installed to ask.
     """
-    if metric in _LOWER_BETTER:
-        return _LOWER_BETTER[metric]
+    if metric in (*NATIVE_METRICS, *REFERENCE):
+        return COLUMNS[metric].direction == "lower"
     from bigrestore.report.metrics.pyiqa_engine import pyiqa_lower_better
 
     return pyiqa_lower_better(metric)

@@ -13,11 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-REFERENCE = ("psnr", "ssim", "ms_ssim")
-"""The figures of `reference_measures`, in the order of the table."""
 
 LARGEST_PSNR = 100.0
 """dB of identical tiles, and of all that differ by less than a hundred-thousandth: infinity has no mean."""
@@ -32,12 +28,6 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 SMALLEST_MS_SSIM_PX = WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)
 """Side that still holds one window at the coarsest scale."""
-
-
-def reference_measures(tile: Floats, reference: Floats) -> dict[str, float]:
-    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN where a tile is too small."""
-    a, b = tile.astype(np.float64), reference.astype(np.float64)
-    return {"psnr": psnr(a, b), "ssim": ssim(a, b), "ms_ssim": ms_ssim(a, b)}
 
 
 def psnr(a: Doubles, b: Doubles) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.markup import (
     Cell,
     escape,
@@ -22,7 +23,6 @@ from bigrestore.report.page.markup import (
 )
 from bigrestore.report.page.material import Material, in_units
 from bigrestore.report.page.words import verdict_of
-from bigrestore.report.table.columns import Column
 
 
 def summary_table(material: Material, columns: Sequence[Column], identifier: str, caption: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.report.metrics.columns import BEFORE, Column
 from bigrestore.report.page.markup import (
     Cell,
     count,
@@ -22,7 +23,6 @@ from bigrestore.report.page.markup import (
     text_cell,
 )
 from bigrestore.report.page.material import Material
-from bigrestore.report.table.columns import BEFORE, Column
 from bigrestore.report.table.statistics import improvement
 
 MOST_TILES = 100

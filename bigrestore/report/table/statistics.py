@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bigrestore.report.metrics.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.bootstrap import (
     CONFIDENCE,
     FEWEST_TILES,
@@ -27,7 +28,6 @@ from bigrestore.report.table.bootstrap import (
     lattices,
     median_intervals,
 )
-from bigrestore.report.table.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.sections import by_section, grey_jumps
 
 Figures = NDArray[np.float64]

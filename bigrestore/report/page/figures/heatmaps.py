@@ -15,11 +15,11 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.encoding import data_uri, encode_png, encode_webp
 from bigrestore.report.page.figures.colours import DIVERGING, SEQUENTIAL, gradient, paint
 from bigrestore.report.page.markup import escape, number, plural, signed
 from bigrestore.report.page.material import Material
-from bigrestore.report.table.columns import Column
 from bigrestore.report.table.statistics import improvement, paired_change
 
 Figures = NDArray[np.float64]

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.figures.axes import Frame
 from bigrestore.report.page.markup import escape, number, plural
 from bigrestore.report.page.material import Material
-from bigrestore.report.table.columns import Column
 
 Figures = NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.figures.axes import Frame
 from bigrestore.report.page.markup import (
     Cell,
@@ -26,7 +27,6 @@ from bigrestore.report.page.markup import (
     text_cell,
 )
 from bigrestore.report.page.material import Material
-from bigrestore.report.table.columns import Column
 
 Figures = NDArray[np.float64]
 
