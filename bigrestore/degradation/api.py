@@ -1,8 +1,8 @@
 """Synthetic pairs from a clean section: patches by count, or the whole section through the engine.
 
-Both draw from the same recipe and apply the same steps. Patch number i has a seed of its own, made from
-the command's seed and i, so that it does not change with the number of patches asked for. Nothing in the
-folder depends on the time, the machine or the number of threads: the same command writes the same bytes.
+Both draw from the same recipe and apply the same steps. Patch number i has a seed of its own, made from the command's
+seed and i, independent of the number of patches. Nothing in the folder depends on the time, the machine or the number
+of threads: the same command writes the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MIN_CONTRAST = 0.02
-"""Standard deviation, 0..1, below which a window counts as empty glass."""
+"""Standard deviation, 0..1; a window below it counts as empty glass."""
 
 TRIES = 20
 """Windows looked at for one patch before an empty one is accepted."""
@@ -74,7 +74,7 @@ def degrade(
     Parameters
     ----------
     input : path, glob or sequence of paths
-        A clean section or volume, in any format that `open_section` reads; RGB counts by its luma.
+        A clean section or volume, in any format of `open_section`; RGB counts by its luma.
     outdir : path
         Folder to be made: `lq/` and `hq/` with one PNG per patch, or `lq.ome.zarr` for a whole section,
         and `pairs.parquet`.
@@ -91,7 +91,8 @@ def degrade(
         A shipped recipe's name, a TOML file or a recipe.
     blur : float, str or (float, float, float), optional
         All blur of every pair together, in input pixels: one sigma, or sigmas along a direction and across it and the
-        direction in degrees. At x2 and x4 the averaging of a pixel is part of it; 0: nothing but that. None: drawn.
+        direction in degrees. At x2 and x4 the averaging of a pixel is part of it, and 0 means this averaging alone.
+        None: drawn.
     noise : float, optional
         Standard deviation of the noise of every pair, of 255. None: drawn.
     patch_px : int
@@ -99,11 +100,11 @@ def degrade(
     level : int
         Pyramid level of the input to take for clean.
     input_range : (float, float) or "full", optional
-        Values of black and white of an input that does not use the range of its type.
+        Values of black and white, for an input using part of the range of its type.
     overwrite : bool
-        Replace what a former call made in `outdir`; nothing else is removed.
+        Replace the files of a former call in `outdir`; nothing else is removed.
     resume : bool
-        Go on with a whole section after the last block that a stopped call finished; its settings must be the same.
+        Resume a whole section after the last finished block of a stopped call; its settings must be the same.
     progress : str
         How a whole section's progress is shown: auto, bar, lines, none or tqdm.
     on_pair : callable, optional
@@ -123,7 +124,7 @@ def degrade(
     OutputExistsError
         If `outdir` holds something and `overwrite` is not given, or was begun under other settings.
     OutputError
-        If `outdir` cannot be written, or what `overwrite` would replace was not made by this function.
+        If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
     from bigrestore.io.access.range_check import check_range
     from bigrestore.io.section import open_section
@@ -162,7 +163,7 @@ def degrade(
 
 
 def _request(section: Section, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return what the pairs are made of and by: what was asked for, the input's pixels and this program."""
+    """Return the origin of the pairs: the settings, the input's pixels and this program."""
     seen = section.fingerprint()
     sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
     return {
@@ -189,7 +190,7 @@ def _check(scale: int, count: int | None, whole: bool, seed: int, patch_px: int)
 
 
 def _check_handling(whole: bool, overwrite: bool, resume: bool, progress: str) -> None:
-    """Refuse ways of handling what exists, or of showing progress, that mean nothing."""
+    """Refuse combinations of overwrite, resume and progress without meaning."""
     if resume and not whole:
         raise UsageError("Patches are quickly made anew; resume only a whole section, or give --overwrite.")
     if resume and overwrite:
@@ -275,7 +276,7 @@ def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
 
 
 def _unwritable(path: Path, error: OSError, *, whole: bool) -> OutputError:
-    """Return the sentence for a file that cannot be written; patches are not resumed, but made anew."""
+    """Return the error for an unwritable file; patches are not resumed, but made anew."""
     found = output_error(path, error)
     if whole or not isinstance(found, DiskFullError):
         return found
@@ -298,8 +299,8 @@ def _whole(
 ) -> list[Pair]:
     """Degrade the whole section, or every section of a volume, with one degradation.
 
-    The tile size is fixed, so that the store does not depend on the memory of the machine. The engine's journal
-    stays until the table is written: a call that is killed between the two goes on by it.
+    The tile size is fixed, so the store does not depend on the memory of the machine. The engine's journal stays
+    until the table is written: a call killed between the two resumes by it.
     """
     from bigrestore.run.execute import execute
 
@@ -328,7 +329,7 @@ def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
     """Draw the one degradation of a whole section.
 
     The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an
-    undegraded section, which a recipe may ask for among many pairs, would be no use alone.
+    undegraded section, useful among many pairs, would be no use alone.
     """
     (drawn,) = draw(recipe.always_degrading(), scale, 1, np.random.default_rng([seed]))
     second = drawn.second

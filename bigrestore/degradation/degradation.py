@@ -1,9 +1,8 @@
-"""One drawn degradation: every number of what happened to one patch or one section.
+"""One drawn degradation: all its numbers for one patch or one section.
 
-A `Degradation` holds no random state. Two applications of it differ only in the noise fields, which come
-from the generator (patches) or from a hash of the absolute pixel (whole sections). It knows the kernel
-and the noise that an estimator should find (`psi_targets`) and writes itself as plain JSON values, so that
-a table of pairs says how each of them was made.
+A `Degradation` holds no random state. Two applications differ only in the noise fields, from the generator (patches)
+or from a hash of the absolute pixel (whole sections). It gives the kernel and the noise for an estimator
+(`psi_targets`) and writes itself as plain JSON values into the table of pairs.
 """
 
 from __future__ import annotations
@@ -78,8 +77,8 @@ class Wave:
 class Resampling:
     """Registration: the tissue lay displaced in the scan, and interpolation brought it back.
 
-    The scanner saw the tissue moved by a smooth shift; the scan was then resampled, once or twice, so that it is
-    in register with the clean image again. What is left of the journey is the softness of the interpolations.
+    The scanner saw the tissue moved by a smooth shift; resampling, once or twice, put the scan back in register with
+    the clean image. Only the softness of the interpolations remains.
 
     Attributes
     ----------
@@ -98,7 +97,7 @@ class Resampling:
 
     @property
     def reach_px(self) -> int:
-        """Input pixels that the resampling looks to each side: the largest shift and half an interpolation, twice."""
+        """Reach of the resampling to each side, input pixels: the largest shift and half an interpolation, twice."""
         largest = max(
             abs(offset) + sum(abs(wave.amplitude_px) for wave in waves)
             for offset, waves in zip(self.offset_px, (self.along_y, self.along_x), strict=True)
@@ -123,15 +122,15 @@ class Damage:
     Attributes
     ----------
     kind : str
-        `stripe`, `scratch`, `dust` or `fold`. A fold multiplies what is below it, the others hide it.
+        `stripe`, `scratch`, `dust` or `fold`. A fold multiplies the tissue below, the others hide it.
     y, x : float
-        Centre, as a share of the height and width of what is degraded.
+        Centre, as a share of the height and width of the degraded image.
     angle_rad : float
         Direction of the segment; 0 is along x.
     half_length_px, half_width_px : float
         Size in input pixels.
     level : float
-        Grey value 0..1 that hides the tissue, or the factor of a fold.
+        Grey value 0..1 in the place of the tissue, or the factor of a fold.
     """
 
     kind: str
@@ -147,7 +146,7 @@ class Damage:
 class Noise:
     """Signal-dependent noise of standard deviation sqrt(gain * x + read**2), x in 0..1.
 
-    `correlated_share` of its variance comes from a field that is smooth over about two pixels.
+    `correlated_share` of its variance comes from a field smooth over about two pixels.
     """
 
     gain: float = 0.0
@@ -164,7 +163,7 @@ class Storage:
     bit_depth : int
         8: rounded to 256 levels; 0: kept as they are.
     jpeg_quality : int
-        1..100, or 0 where no JPEG was made.
+        1..100, or 0 without a JPEG.
     jpeg_phase : (int, int)
         Position (y, x), 0..7, of a patch on the lattice of 8 x 8 blocks.
     """
@@ -185,7 +184,7 @@ class SecondPass:
 
 @attrs.frozen(eq=False)
 class Degradation:
-    """Everything that was drawn for one patch or section.
+    """All drawn numbers of one patch or section.
 
     Attributes
     ----------
@@ -200,11 +199,11 @@ class Degradation:
     downsampling : str
         `none`, `bicubic`, `area` or `s-fold`.
     thickness_px : float
-        Thickness of the section in output pixels where that blurred, else 0.
+        Thickness of the section in output pixels if it blurred, else 0.
     identity : bool
-        True where nothing was done but an unavoidable downsampling.
+        True for nothing but an unavoidable downsampling.
     scan_factor : int
-        Pixels of the scan, along one axis, whose mean is one input pixel: noise and rounding of the scan shrink by it.
+        Scan pixels per input pixel along one axis; their mean shrinks noise and rounding of the scan.
     resampling : Resampling or None
         Registration after the scan.
     """
@@ -240,7 +239,7 @@ class Degradation:
 
     @property
     def effective_kernel(self) -> Kernel:
-        """Kernel of all passes together, (k, k): what an estimator should read.
+        """Kernel of all passes together, (k, k), as an estimator should read it.
 
         A resampling counts with its mean over all sub-pixel phases.
         """
@@ -255,8 +254,8 @@ class Degradation:
     def effective_noise(self) -> tuple[float, float]:
         """Noise gain and read noise of all passes together.
 
-        What follows the first noise averages it by a kernel w: its variance shrinks by sum(w^2), which is exact for
-        white noise and a little too much for the correlated share.
+        The steps after the first noise average it by a kernel w: its variance shrinks by sum(w^2), exact for white
+        noise and a little too much for the correlated share.
         """
         scan = self.scan_noise
         gain, variance = scan.gain, scan.read**2
@@ -271,7 +270,7 @@ class Degradation:
 
     @property
     def worst_jpeg(self) -> int:
-        """The lowest JPEG quality of both passes, 0 where neither made a JPEG."""
+        """The lowest JPEG quality of both passes, 0 without a JPEG."""
         second = 0 if self.second is None else self.second.storage.jpeg_quality
         made = [quality for quality in (self.storage.jpeg_quality, second) if quality]
         return min(made, default=0)
@@ -287,7 +286,7 @@ class Degradation:
 
 
 def _noise_kept(kernel: Kernel) -> float:
-    """Return the share of white noise's variance that an averaging kernel leaves."""
+    """Return the share of white noise's variance left by an averaging kernel."""
     return float(np.sum(np.asarray(kernel, np.float64) ** 2))
 
 
@@ -296,7 +295,7 @@ def _plain(_: type, __: Any, value: Any) -> Any:
 
 
 def nothing(scale: int = 1) -> Degradation:
-    """Return the degradation that changes nothing at x1 and averages s x s pixels at x2 and x4."""
+    """Return the degradation without any change at x1 and with the mean of s x s pixels at x2 and x4."""
     from bigrestore.core.kernels import fold_downsampling
 
     kernel, filter_name = delta(kernel_size(scale)), "none"
@@ -306,7 +305,7 @@ def nothing(scale: int = 1) -> Degradation:
 
 
 def psi_targets(degradations: Sequence[Degradation]) -> dict[str, Tensor]:
-    """Return the numbers that a degradation code is made of, float32 on the CPU.
+    """Return the numbers of a degradation code, float32 on the CPU.
 
     Returns
     -------

@@ -1,10 +1,9 @@
-"""The folder of the pairs: what in it a call of `degrade` made, what it was asked for, and whether it is finished.
+"""The folder of the pairs: the files of a call of `degrade`, its request, and its state.
 
-A name proves nothing: `lq/` and `hq/` are what people call their own images, too. So a call writes what it is
-asked for and which names it will own into `degrade.begun.json` before anything else, and the table
-`pairs.parquet` says the same once the folder is complete. Only what one of the two names is ever removed, and a call
-that goes on is compared with what was begun. When the table is there, the record of the beginning goes, so
-that the folder depends on nothing but the command.
+A name proves nothing: people call their own images `lq/` and `hq/`, too. So a call first writes its request and its
+names into `degrade.begun.json`, and the table `pairs.parquet` repeats both once the folder is complete. Only names in
+one of the two files are ever removed, and a resuming call is compared with the request. The first file goes when the
+table is there, so the folder depends on nothing but the command.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ STORE_NAME = "lq.ome.zarr"
 """The degraded whole section."""
 
 GIVEN = frozenset({"blur", "noise"})
-"""Settings that a request names only where they are given."""
+"""Optional settings of a request, absent by default."""
 
 PATCH_FOLDERS = ("lq", "hq")
 _SIDECAR_NAME = STORE_NAME + ".bigrestore"
 _PATCH = re.compile(r"\d{6,}\.png")
 _NAMED = 4
-"""Settings that a refusal names before it counts the others."""
+"""Most settings named in a refusal; it counts the others."""
 
 
 @attrs.frozen
 class PairsFolder:
-    """The folder that a call of `degrade` writes into.
+    """The output folder of a call of `degrade`.
 
     Attributes
     ----------
@@ -54,16 +53,16 @@ class PairsFolder:
 
     @property
     def table(self) -> Path:
-        """The table that marks a complete folder."""
+        """The table of a complete folder."""
         return self.root / TABLE_NAME
 
     def settle(self, *, overwrite: bool, resume: bool) -> bool:
-        """Decide what becomes of what is there, and note what is begun.
+        """Decide about existing files, and record the request.
 
         Returns
         -------
         bool
-            True where everything that was asked for is there already.
+            True for a folder already complete.
 
         Raises
         ------
@@ -83,9 +82,9 @@ class PairsFolder:
         return False
 
     def finish(self) -> None:
-        """Remove what only an unfinished folder needs: the engine's journal, which holds times, and the request.
+        """Remove the files of an unfinished folder: the engine's journal, full of times, and the request.
 
-        A journal beside which somebody put something of theirs stays.
+        A journal with files of others beside it stays.
         """
         from bigrestore.run.state.journal import Journal
 
@@ -101,7 +100,7 @@ class PairsFolder:
             raise output_error(self.root, error) from error
 
     def _goes_on(self) -> bool:
-        """Compare the request with what is there; return False where nothing was begun."""
+        """Compare the request with the existing folder; return False for a fresh one."""
         facts = read_facts(self.table)
         if facts is not None:
             require_same(facts, self.request, self.root)
@@ -114,7 +113,7 @@ class PairsFolder:
         return _begun_by_the_engine(self.root)  # which compares on its own
 
     def _start(self, overwrite: bool) -> None:
-        """Make the folder, remove what a former call made where that was asked for, and note what is begun."""
+        """Make the folder, remove the files of a former call on `overwrite`, and record the request."""
         made = self._made()
         if self.root.is_dir() and any(self.root.iterdir()) and not overwrite:
             whole = " go on with it by --resume," if _SIDECAR_NAME in made else ""
@@ -134,11 +133,11 @@ class PairsFolder:
         self._note(owned)
 
     def _note(self, owned: Iterable[str]) -> None:
-        """Write what was asked for and which names are a call's to remove."""
+        """Write the request and the names owned by the call."""
         write_json(self.root / BEGUN_NAME, {"request": dict(self.request), "owns": sorted(owned)})
 
     def _begun(self) -> dict[str, Any] | None:
-        """Return what `_note` wrote, None where it is not there or not of that kind."""
+        """Return the record of `_record`, or None."""
         try:
             found = json.loads((self.root / BEGUN_NAME).read_text())
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -149,7 +148,7 @@ class PairsFolder:
         return found
 
     def _made(self) -> set[str]:
-        """Return the names in the folder that a former call made."""
+        """Return the names in the folder from a former call."""
         made: set[str] = set()
         facts, begun = read_facts(self.table), self._begun()
         if facts is not None:
@@ -161,7 +160,7 @@ class PairsFolder:
         return {name for name in made if (self.root / name).exists()}
 
     def _refuse_foreign(self, made: set[str]) -> None:
-        """Refuse to replace what no call made: by its name, or by what lies in a folder of patches."""
+        """Refuse to replace files of others, by name or inside a folder of patches."""
         names = {TABLE_NAME, BEGUN_NAME} | _owned(True) | _owned(False)
         foreign = [self.root / name for name in sorted(names - made) if (self.root / name).exists()]
         foreign += [self.root / name for name in sorted(names) if (self.root / name).is_symlink()]
@@ -176,15 +175,15 @@ class PairsFolder:
 
 
 def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with pairs that were begun under other settings.
+    """Refuse to resume pairs begun under other settings.
 
-    Settings that only one of the two knows are passed over, because a folder may be of another version; but not those
-    that are there only where they are given.
+    Settings known to only one of the two are ignored, because the folder may be of another version; the optional ones
+    of `GIVEN` are not.
 
     Raises
     ------
     OutputExistsError
-        Naming what differs, with both values.
+        Naming the differing settings, with both values.
     """
     shared = ((begun.keys() & wanted.keys()) | GIVEN) - {"version"}
     then, now = (_flat({name: facts[name] for name in shared & facts.keys()}) for facts in (begun, wanted))
@@ -209,12 +208,12 @@ def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pa
 
 
 def _owned(whole: bool) -> set[str]:
-    """Return the names that a call owns beside the table and the note of its beginning."""
+    """Return the names owned by a call, except the table and the record of the request."""
     return {STORE_NAME, _SIDECAR_NAME} if whole else {*PATCH_FOLDERS}
 
 
 def _settle_store(root: Path, *, remove: bool) -> None:
-    """Refuse a whole section with something in it or beside it that no run wrote, or remove it."""
+    """Refuse a whole section with foreign files in it or beside it, or remove it."""
     from bigrestore.run.output.place import remove_former, settle_existing
     from bigrestore.run.state.journal import Journal
 
@@ -229,7 +228,7 @@ def _settle_store(root: Path, *, remove: bool) -> None:
 
 
 def _begun_by_the_engine(root: Path) -> bool:
-    """Say whether the engine's journal in the folder is that of a degradation."""
+    """Tell whether the engine's journal in the folder is that of a degradation."""
     from bigrestore.run.state.journal import Journal
 
     plan = Journal(root / STORE_NAME).plan or {}

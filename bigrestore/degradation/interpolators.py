@@ -1,9 +1,9 @@
-"""The interpolations that a registration resamples by, as tables of taps and as mean blurs.
+"""The interpolations of a registration, as tables of taps and as mean blurs.
 
-An interpolation at the sub-pixel phase t weighs its neighbours by taps that depend on t. The taps are tabulated
-over 1024 phases: a look-up is exact arithmetic, so a tile gets the same taps as the whole section, which a
-vectorised sine would not promise. Over all phases an interpolation blurs, on average, by the Fourier transform of
-its continuous impulse response; `mean_kernel` is the non-negative kernel nearest to that.
+An interpolation weighs its neighbours by taps of the sub-pixel phase t. The taps are tabulated over 1024 phases: a
+look-up is exact arithmetic, so a tile gets the same taps as the whole section; a vectorised sine would not promise
+this. Over all phases an interpolation blurs, on average, by the Fourier transform of its continuous impulse response;
+`mean_kernel` is the nearest non-negative kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PHASES = 1024
 """Sub-pixel phases of the tables: a shift is rounded to 1/1024 px."""
 
 ORDERS = ("linear", "cubic", "quintic")
-"""Interpolations that a recipe may name."""
+"""Interpolations of a recipe."""
 
 KERNEL_REACH_PX = 3
 """Half side of the mean kernels, input pixels."""
@@ -82,7 +82,7 @@ def tap_table(name: str) -> NDArray[np.float32]:
     Parameters
     ----------
     name : str
-        One of `ORDERS`, or `lanczos`: eight taps, for moving an image that shall stay sharp.
+        One of `ORDERS`, or `lanczos`: eight taps, for moving an image without blurring it.
 
     Returns
     -------

@@ -1,9 +1,8 @@
 """What baseline JPEG does to a grey image, without a file: transform, quantise, transform back.
 
-The entropy coding of JPEG loses nothing, so quantising the cosine transform of each 8 x 8 block is all of
-its damage, and that is a batched matrix product that runs where the pixels are. Tables and the meaning of
-`quality` are those of the Independent JPEG Group's encoder (Annex K of ITU-T T.81, scaled), so a quality
-means here what it means in a file.
+The entropy coding of JPEG is lossless, so all damage is the quantised cosine transform of each 8 x 8 block: a batched
+matrix product on the device of the pixels. Tables and `quality` are those of the Independent JPEG Group's encoder
+(Annex K of ITU-T T.81, scaled), so a quality means the same as in a file.
 """
 
 from __future__ import annotations

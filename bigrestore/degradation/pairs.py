@@ -1,10 +1,9 @@
-"""The table beside the images: one row per pair, with everything that was drawn.
+"""The table beside the images: one row per pair, with all drawn numbers.
 
-A method can only be judged, or a training be repeated, by someone who knows what was done to each image.
-`pairs.parquet` says it: the numbers that one selects by are columns of their own, and the column
-`parameters` holds all of them as JSON. The file is written last and renamed into place, so it marks a
-folder that is complete, and it holds no time and no path of the machine, so that the same command
-writes the same bytes.
+Judging a method, or repeating a training, needs the degradation of each image. `pairs.parquet` has columns for the
+numbers to select by, and the column `parameters` with all of them as JSON. The file is written last and renamed into
+place, so it marks a complete folder. It holds no time and no path of the machine: the same command writes the same
+bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ METADATA_KEY = "bigrestore"
 
 @attrs.frozen(eq=False)
 class Pair:
-    """One pair of images and what lies between them.
+    """One pair of images and its degradation.
 
     Attributes
     ----------
     lq, hq : str
         Degraded and clean image: a path relative to the folder, or for a whole section the input's path.
     z, y, x : int
-        Where the clean image begins in the input, in pixels of the level that was read.
+        First pixel of the clean image in the input, in pixels of the level.
     height, width : int
         Size of the clean image in pixels.
     seed : int
@@ -111,12 +110,12 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """Read the facts that `write_pairs` put into a table.
+    """Read the facts of `write_pairs` from a table.
 
     Returns
     -------
     dict or None
-        The facts, `whole` among them; None where there is no such file, or it is not a table of ours.
+        The facts, `whole` among them; None without a file, or for a foreign table.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,8 +1,8 @@
 """Drawing degradations from a recipe.
 
-Each number comes from one `numpy.random.Generator`, in a fixed order, so a seed says everything. What
-is drawn here are parameters only; the pixels are changed by `bigrestore.degradation.scanner` (patches) and
-`bigrestore.degradation.section` (whole sections), which take the same `Degradation`.
+Each number comes from one `numpy.random.Generator`, in a fixed order, so the seed fixes everything. Only parameters
+are drawn here; `bigrestore.degradation.scanner` (patches) and `bigrestore.degradation.section` (whole sections) apply
+the same `Degradation` to pixels.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def _draw_damage(recipe: Recipe, rng: np.random.Generator) -> tuple[Damage, ...]
 
 
 def _draw_capsule(recipe: Recipe, rng: np.random.Generator) -> Damage:
-    """Draw one damaged place; what its kind does not need is drawn all the same, to keep the order fixed."""
+    """Draw one damaged place; unused numbers are drawn as well, to keep the order fixed."""
     kind = _choose(recipe.damage.kinds, rng)
     y, x, angle, level = (float(value) for value in rng.random(4))
     width = recipe.damage.width_px.draw(rng)
@@ -332,7 +332,7 @@ def _draw_resampling(recipe: Recipe, rng: np.random.Generator) -> Resampling | N
 
 
 def _draw_wave(recipe: Recipe, amplitude_px: float, shift_px: float, rng: np.random.Generator) -> Wave:
-    """Draw one wave of a shift that is `shift_px` at its largest."""
+    """Draw one wave of a shift of `shift_px` at most."""
     return Wave(
         amplitude_px=amplitude_px,
         period_px=max(recipe.resampling.period_px.draw(rng), STEEPEST_PERIOD * shift_px),

@@ -1,11 +1,10 @@
-"""Degrading a batch of patches on the device where they are.
+"""Degrading a batch of patches on their device.
 
-Training draws new degradations for every step, so this is written for speed: all patches of a batch go
-through each step together, and a step that only some of them take runs on those. Chance comes from one
-`torch.Generator`. The order of the steps is that of nature: stain, blur and sampling by the lens and the
-camera, light and lines of the scanner, damage of the glass, noise, registration, storage, and sometimes a second,
-weaker pass. Light is applied on the input grid: it changes so slowly that it passes through the blur
-unchanged, and the input grid is up to sixteen times smaller.
+Training draws new degradations for every step, so this is written for speed: all patches of a batch go through each
+step together, and a step of some patches runs on those alone. Chance comes from one `torch.Generator`. The order of
+the steps is nature's: stain, blur and sampling by the lens and the camera, light and lines of the scanner, damage of
+the glass, noise, registration, storage, and sometimes a second, weaker pass. Light is applied on the input grid: it
+changes so slowly as to pass the blur unchanged, and the input grid is up to sixteen times smaller.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from bigrestore.degradation.jpeg import BLOCK_PX, jpeg_round_trip
 from bigrestore.errors import UsageError
 
 FRAME_PX = 8
-"""Context around a patch, in input pixels, for what follows the blur: line shifts, JPEG, second kernel."""
+"""Context around a patch, in input pixels, for the steps after the blur: line shifts, JPEG, second kernel."""
 
 _HIDDEN = 0.05
 
@@ -46,7 +45,7 @@ def degrade_batch(
     degradations : sequence of Degradation, (N,)
         What happens to each patch.
     scale : int
-        1, 2 or 4; that of the degradations.
+        1, 2 or 4, as in the degradations.
     generator : torch.Generator
         The only source of chance; on the device of `clean`.
 
@@ -55,7 +54,7 @@ def degrade_batch(
     degraded : Tensor, (N, 1, h, w)
         Degraded patches, 0..1.
     valid : Tensor, (N, 1, h, w)
-        1 where tissue is seen, 0 where damage hides it.
+        1 for visible tissue, 0 for hidden tissue.
     target : Tensor, (N, 1, scale * h, scale * w)
         The clean patches without margin, stained like the degraded ones, never sharpened.
 
@@ -102,7 +101,7 @@ def _check(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> No
 
 
 def _subset(values: Tensor, chosen: list[int], change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change the chosen patches of a batch; nothing is copied where all or none are chosen."""
+    """Change the chosen patches of a batch; no copies if all or none are chosen."""
     if not chosen:
         return values
     if len(chosen) == values.shape[0]:
@@ -157,7 +156,7 @@ def _positions(count: int, device: torch.device) -> Tensor:
 
 
 def _displace(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> Tensor:
-    """Move tissue to where the scanner saw it, so that its registration brings it back."""
+    """Move tissue to its place in the scan; the registration brings it back."""
     if all(d.resampling is None for d in degradations):
         return clean
     margin = margin_px(scale)
@@ -175,7 +174,7 @@ def _displace(clean: Tensor, degradations: Sequence[Degradation], scale: int) ->
 
 
 def _register(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
-    """Resample scans so that they are in register with the clean images."""
+    """Resample scans into register with the clean images."""
     if all(d.resampling is None for d in degradations):
         return images
     ys, xs = (_positions(side, images.device) for side in images.shape[-2:])

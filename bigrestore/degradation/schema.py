@@ -1,8 +1,8 @@
 """What a recipe may say, and the sentence when it says something else.
 
-A recipe is a TOML file with one table per step of the degradation (`bigrestore.degradation.tables`), so that the file, the
-defaults, the checks and the documentation cannot drift apart; or a mixture of other recipes. Anything unknown,
-upside down or out of bounds is refused with the name of the key.
+A recipe is a TOML file with one table per step of the degradation (`bigrestore.degradation.tables`), so file,
+defaults, checks and documentation cannot drift apart; or a mixture of other recipes. Unknown keys, reversed ranges
+and values out of bounds are refused with the name of the key.
 """
 
 from __future__ import annotations
@@ -44,17 +44,16 @@ from bigrestore.errors import InputMissingError, UsageError
 
 @attrs.frozen
 class Recipe:
-    """Everything that a degradation may be: one table per step, in the order of the steps.
+    """All possible degradations: one table per step, in the order of the steps.
 
     Attributes
     ----------
     name : str
         Shown in tables and logs.
     identity_probability : float
-        Share of pairs that are not degraded at all (but for the downsampling), with the clean image as
-        target: do no harm.
+        Share of undegraded pairs (but for the downsampling), with the clean image as target: do no harm.
     mix : tuple of MixPart
-        Other recipes of which each pair is drawn; such a recipe has no table of its own.
+        Other recipes, one drawn for each pair; such a recipe has no table of its own.
     """
 
     name: str
@@ -83,7 +82,7 @@ class Recipe:
         InputMissingError
             If there is neither such a recipe nor such a file.
         UsageError
-            If the file is no TOML or says something that a recipe cannot say.
+            If the file is no TOML or holds an invalid recipe.
         """
         return cls.from_dict(*_loaded(str(name_or_path), ()))
 
@@ -94,7 +93,7 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values that `from_dict` takes."""
+        """Return nested plain values for `from_dict`."""
         return attrs.asdict(self)
 
     def always_degrading(self) -> Recipe:
@@ -112,7 +111,7 @@ class MixPart:
 
 
 OLD_NAMES = {"bigbrain20": "bigbrain"}
-"""Names that shipped recipes had before."""
+"""Former names of shipped recipes."""
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -123,9 +122,9 @@ def shipped_recipes() -> dict[str, str]:
 
 
 def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """Return the values of a recipe and what it is called; the recipes of a mixture are put in their places.
+    """Return the values of a recipe and its name; the recipes of a mixture are inserted.
 
-    `above` names the recipes that mix this one.
+    `above` holds the recipes mixing this one.
     """
     shipped, path = shipped_recipes(), Path(name)
     chosen = OLD_NAMES.get(name, name)
@@ -283,7 +282,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 
 
 def _check(cls: Any, key: str, value: Any, where: str) -> None:
-    """Refuse probabilities outside 0..1, unknown kinds and numbers outside what the step can do."""
+    """Refuse probabilities outside 0..1, unknown kinds and numbers beyond the step's limits."""
     if key.endswith(("probability", "focus_share")) and not 0.0 <= value <= 1.0:
         raise UsageError(f"In {where}, the probability {value:g} is outside 0..1; give a share of one.")
     if cls is MixPart and key == "weight" and not 0.0 < value < math.inf:

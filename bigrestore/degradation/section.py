@@ -1,12 +1,12 @@
 """Degrading a whole section tile by tile, without a seam.
 
-The engine that restores sections also degrades them: `SectionDegrader` is a method like any other, with a
-scale of 1/s. Its promise is stronger than a network's: a tile equals its place in the whole to the last
-bit. So every number comes from the absolute pixel (noise by hash, jitter and gain by row, bands and light
-by position, JPEG blocks on one lattice), and the blur adds its taps one by one in a fixed order, because
-a convolution library may add them in another order for another shape.
+The engine for restoring sections also degrades them: `SectionDegrader` is a method like any other, with a scale of
+1/s. Its promise is stronger than a network's: a tile equals its place in the whole to the last bit. So every number
+comes from the absolute pixel (noise by hash, jitter and gain by row, bands and light by position, JPEG blocks on one
+lattice), and the blur adds its taps one by one in a fixed order; a convolution library may change the order with the
+shape.
 
-The stain is left as it is: it would have to change the clean side too, and that is the input itself.
+The stain is left alone: it would have to change the clean side too, the input itself.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ class SectionDegrader:
 
     @property
     def alignment_px(self) -> int:
-        """Clean pixels under one JPEG block, so that every tile holds whole blocks."""
+        """Clean pixels under one JPEG block, for tiles of whole blocks."""
         return BLOCK_PX * self.degradation.scale
 
     @property
     def halo_px(self) -> int:
         """What a pixel depends on around its tile, in clean pixels.
 
-        From the last step back: the second kernel, the JPEG block that it touches, the registration and the
-        displacement that it undoes, the shift of a line, and the first kernel with the half pixel of the downsampling.
+        From the last step back: the second kernel, its JPEG block, the registration and the displacement before it,
+        the shift of a line, and the first kernel with the half pixel of the downsampling.
         """
         second = 0 if self.degradation.second is None else int(self.degradation.second.kernel.shape[0]) // 2
         after = -(-second // BLOCK_PX) * BLOCK_PX + (_LINE_CONTEXT_PX if self.degradation.lines else 0)
@@ -109,7 +109,7 @@ class SectionDegrader:
         }
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
-        """Return the kernel and the noise that will be applied; nothing is estimated."""
+        """Return the kernel and the noise of the degradation; nothing is estimated."""
         gain, read = self.degradation.effective_noise
         return SectionStatistics(
             kernel=self.degradation.effective_kernel,
@@ -119,7 +119,7 @@ class SectionDegrader:
         )
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
-        """Degrade tiles; the name is the engine's, which only knows restoration."""
+        """Degrade tiles; the engine knows only restoration, hence the name."""
         scale = self.degradation.scale
         with torch.inference_mode():
             tiles = [
@@ -129,7 +129,7 @@ class SectionDegrader:
             return TileResult(torch.stack(tiles).numpy())
 
     def _degrade(self, clean: Tensor, z: int, y0: int, x0: int) -> Tensor:
-        """Degrade one tile whose first degraded pixel is (y0, x0)."""
+        """Degrade one tile with its first degraded pixel at (y0, x0)."""
         plan = self.degradation
         image = correlate_exactly(self._seen(clean, y0, x0), plan.kernel, plan.scale)
         ys = torch.arange(y0, y0 + image.shape[0], dtype=torch.float64)
@@ -156,7 +156,7 @@ class SectionDegrader:
         return image.clamp(0.0, 1.0)
 
     def _seen(self, clean: Tensor, y0: int, x0: int) -> Tensor:
-        """Return the clean tile where the scanner saw the tissue; (y0, x0) is its first degraded pixel."""
+        """Return the clean tile as seen by the scanner; (y0, x0) is its first degraded pixel."""
         resampling, scale = self.degradation.resampling, self.degradation.scale
         if resampling is None:
             return clean
@@ -168,7 +168,7 @@ class SectionDegrader:
         return steps.displaced(clean, (along_y * scale, along_x * scale))
 
     def _lines(self, image: Tensor, lines: Lines, z: int, y0: int) -> Tensor:
-        """Shift and scale rows by processes that run over the absolute rows."""
+        """Shift and scale rows by processes over the absolute rows."""
         first, rows = y0 - steps.MEMORY_ROWS + 1, image.shape[0] + steps.MEMORY_ROWS - 1
         white = [hashed_normal(self.seed, z, layer, first, 0, rows, 1) for layer in (_SHIFT, _GAIN)]
         process = steps.line_process(torch.stack(white)[..., 0], torch.tensor([lines.memory] * 2))
@@ -189,7 +189,7 @@ class SectionDegrader:
 
 
 def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
-    """Correlate and downsample with sums whose order does not depend on the shape.
+    """Correlate and downsample by sums in a fixed order for any shape.
 
     Parameters
     ----------
@@ -206,8 +206,8 @@ def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
 
     Notes
     -----
-    Product and sum are two operations on purpose: fused, they would be rounded once, but only where the
-    vector unit reaches, which is not the same pixel in every tile.
+    Product and sum are two operations on purpose. A fused operation rounds once, but only within reach of the vector
+    unit, and this differs from tile to tile.
     """
     taps = np.argwhere(kernel > 0.0)
     middle = kernel.shape[0] // 2
@@ -228,7 +228,7 @@ def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
 
 
 def _store(image: Tensor, storage: Storage) -> Tensor:
-    """Round to 8 bits and compress on the absolute lattice, in float64 so that no block hangs on a last bit."""
+    """Round to 8 bits and compress on the absolute lattice, in float64 so no block hangs on a last bit."""
     if storage.bit_depth == 8:
         image = steps.eight_bits(image.clamp(0.0, 1.0))
     if storage.jpeg_quality > 0:

@@ -1,9 +1,9 @@
 """The steps of a degradation after the blur, as functions of tensors and absolute positions.
 
-Each takes the positions of its rows and columns on the input grid, so that a patch, a tile and a whole
-section get the same numbers in the same place. Where a step needs a cosine, it is computed along one axis
-in float64 and combined per pixel with products and sums only: those are rounded alike whatever the shape
-of the array, which keeps a tile equal to its place in the whole to the last bit.
+Each takes the positions of its rows and columns on the input grid, so a patch, a tile and a whole section get the
+same numbers in the same place. Cosines are computed along one axis in float64 and combined per pixel with products
+and sums only: these are rounded alike for any shape of the array, so a tile equals its place in the whole to the last
+bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bigrestore.degradation.degradation import Banding, Damage, Illumination, Re
 from bigrestore.degradation.interpolators import PHASES, tap_table
 
 MEMORY_ROWS = 48
-"""Rows after which an AR(1) process of line jitter is cut off: 0.9**48 is below one per cent."""
+"""Rows of line jitter before its AR(1) process is cut off: 0.9**48 is below one per cent."""
 
 MAX_SHIFT_PX = 1.0
 """Line shifts are clipped to this, in input pixels."""
@@ -60,8 +60,7 @@ def line_process(white: Tensor, memory: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (N, h)
-        Row y is a weighted sum of `white` up to y, weights memory**k: it does not depend on where the
-        window starts.
+        Row y is a weighted sum of `white` up to y, weights memory**k, independent of the window's start.
     """
     powers = torch.arange(MEMORY_ROWS - 1, -1, -1, dtype=white.dtype, device=white.device)
     weights = memory[:, None] ** powers
@@ -86,7 +85,7 @@ def shift_rows(images: Tensor, shifts: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (N, h, w - 4)
-        `out[x] = in[x + 2 + shift]` by Keys' cubic with a = -1/2, whose taps sum to one.
+        `out[x] = in[x + 2 + shift]` by Keys' cubic with a = -1/2, its taps summing to one.
     """
     clipped = shifts.clamp(-MAX_SHIFT_PX, MAX_SHIFT_PX)
     width = images.shape[-1] - 4
@@ -171,12 +170,12 @@ Shift = tuple[Tensor, Tensor]
 
 
 def registration_shifts(resampling: Resampling, ys: Tensor, xs: Tensor) -> tuple[Shift, Shift]:
-    """Return the shift of the registration, and where the scanner saw the tissue.
+    """Return the shift of the registration, and the displacement in the scan.
 
-    The registered image is the scan at p + s(p). For the two to be in register the scan must show, at q, the clean
-    image at q + t(q) with t(p + s(p)) = -s(p). To second order t = -s + J s, J the derivatives of s; where the
-    shift is made in two halves, of which the second looks at the first moved by half, t = -s + 3/4 J s. What is left
-    out is s times the square of its slope: 0.02 px for 3 px over 280 px.
+    The registered image is the scan at p + s(p). To be in register the scan must show, at q, the clean image at q +
+    t(q) with t(p + s(p)) = -s(p). To second order t = -s + J s, J the derivatives of s. For a shift in two halves the
+    second looks at the first, moved by half, and t = -s + 3/4 J s. The error is s times the square of its slope: 0.02
+    px for 3 px over 280 px.
 
     Parameters
     ----------
@@ -252,9 +251,9 @@ def moved(image: Tensor, shift: Shift, interpolation: str) -> Tensor:
 
 
 def displaced(image: Tensor, displacement: Shift) -> Tensor:
-    """Return a clean image (h, w) where the scanner saw it, moved along x and then along y by eight taps each.
+    """Return a clean image (h, w) as seen by the scanner, moved along x and then along y by eight taps each.
 
-    `displacement` is that of `registration_shifts`, in pixels of the image; beyond the edge the last pixel repeats.
+    `displacement` is from `registration_shifts`, in pixels of the image; beyond the edge the last pixel repeats.
     """
     for axis, part in ((1, displacement[1]), (0, displacement[0])):
         side = image.shape[axis]

@@ -1,7 +1,7 @@
 """The tables of a recipe: one small class per step of the degradation, with its defaults.
 
-A number that is drawn is a `Range`; a step that does not always happen has a `probability`. Lengths of the blur are
-in output pixels, everything after the downsampling in input pixels.
+A drawn number is a `Range`; an occasional step has a `probability`. Lengths of the blur are in output pixels,
+everything after the downsampling in input pixels.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Range:
     low, high : float
         Bounds, both inside.
     law : str
-        `uniform`, or `log` for a number whose logarithm is uniform.
+        `uniform`, or `log` for a number with a uniform logarithm.
     focus : (float, float) or None
-        A part of the range that is drawn more often ...
+        A part of the range to draw from more often ...
     focus_share : float
         ... with this probability, by the same law; otherwise the whole range.
     """
@@ -81,8 +81,8 @@ class SigmaTable:
 class BlurTable:
     """Blur: the weight of each kind and its parameters; lengths in output pixels.
 
-    `shape` is the exponent of the generalised Gaussian, `plateau_shape` that of the plateau. A second,
-    independent blur of the other kinds is composed with the first with probability `compose_probability`.
+    `shape` is the exponent of the generalised Gaussian, `plateau_shape` the plateau's. A second, independent blur of
+    the other kinds is composed with the first with probability `compose_probability`.
     """
 
     probability: float = 0.0
@@ -99,8 +99,8 @@ class BlurTable:
 class ThicknessTable:
     """Blur by the thickness of the section: the mean of defocus disks over its depth.
 
-    A plane at distance z from the focus makes a disk of radius z * tan(asin(NA / n)); `focus` is where the
-    focal plane lies between the two faces, 0..1.
+    A plane at distance z from the focus makes a disk of radius z * tan(asin(NA / n)); `focus` is the place of the
+    focal plane between the two faces, 0..1.
     """
 
     thickness_um: Range = Range(2.0, 20.0)
@@ -138,7 +138,7 @@ class BandingTable:
 
 @attrs.frozen
 class DamageTable:
-    """Places without tissue information: how many, of which kind, how wide (input pixels)."""
+    """Places without tissue information: their number, kind and width (input pixels)."""
 
     probability: float = 0.0
     count: Range = Range(1.0, 4.0)
@@ -190,7 +190,7 @@ class ScanningTable:
 class ResamplingTable:
     """Registration of a displaced scan, in one pass or two, by the interpolations of `orders`; input pixels.
 
-    `amplitude_px` is the largest shift along an axis, `period_px` that of the waves it is made of.
+    `amplitude_px` is the largest shift along an axis, `period_px` the period of its waves.
     """
 
     probability: float = 0.0

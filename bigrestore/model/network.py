@@ -24,7 +24,7 @@ from bigrestore.core.kernels import equivalent_sigma, narrowed
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.flags import Blur
 from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
-from bigrestore.model.nets import trust
+from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
 from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
@@ -99,7 +99,7 @@ class NetworkMethod:
         self.halo_px = model.halo_for(realness)
         if realness > 0:  # a model whose halo was measured under a factor that was 1 all over
             step = model.restorer.alignment_px
-            self.halo_px = max(self.halo_px, -(-(trust.REACH_PX + LOCK_REACH_PX) // step) * step)
+            self.halo_px = max(self.halo_px, -(-(prior_gate.GATE_REACH_PX + LOCK_REACH_PX) // step) * step)
         self.alignment_px = model.restorer.alignment_px
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
@@ -176,11 +176,11 @@ class NetworkMethod:
         estimate = estimate_section(self._net.estimator, self._see(windows))
         known = self._told(degradations_of(estimate, self.scale))
         found = known.kernel[0].cpu().numpy()
-        sigma, widest = float(equivalent_sigma(found)), trust.SEEN_SIGMA_PX[self.scale]
+        sigma, widest = float(equivalent_sigma(found)), prior_gate.SEEN_SIGMA_PX[self.scale]
         kernel_array = narrowed(found, widest)
         known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
-        alike = round(trust.likeness(sigma, self.scale), 4)
+        alike = round(prior_gate.likeness(sigma, self.scale), 4)
         if alike < CLEARLY_UNLIKE:
             lowered = (
                 f", and its realness is lowered from {self.realness:g} to {self.realness * alike:.2g}"
@@ -343,7 +343,7 @@ def load_network(
     told = None if kernel is None else read_kernel(kernel)
     if blur is not None:
         reason = f"models for x{loaded.scale} are trained on at most"
-        told = blur_kernel(blur, loaded.scale, trust.SEEN_SIGMA_PX[loaded.scale], reason)
+        told = blur_kernel(blur, loaded.scale, prior_gate.SEEN_SIGMA_PX[loaded.scale], reason)
     return NetworkMethod(
         loaded,
         realness=realness,

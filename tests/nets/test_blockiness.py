@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bigrestore.model.nets.reading.blockiness import FEATURES, PERIOD, aligned, step_profile
+from bigrestore.model.nets.reading.blockiness import PERIOD, STEP_FEATURES, aligned, step_profile
 
 
 def stored(quality: int, phase: tuple[int, int] = (0, 0)) -> torch.Tensor:
@@ -29,7 +29,7 @@ def stored(quality: int, phase: tuple[int, int] = (0, 0)) -> torch.Tensor:
 def test_a_lattice_stands_out_at_its_phase(phase: tuple[int, int]) -> None:
     window = stored(30, phase)
     profile = step_profile(window, torch.ones_like(window))
-    assert profile.shape == (1, FEATURES)
+    assert profile.shape == (1, STEP_FEATURES)
     rows, columns = profile[0, :PERIOD], profile[0, PERIOD:]
     assert int(rows.argmax()) == (-phase[0]) % PERIOD
     assert int(columns.argmax()) == (-phase[1]) % PERIOD

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
 from bigrestore.model.nets.checkpoint import (
-    METADATA_KEY,
+    CHECKPOINT_METADATA_KEY,
     ZERO_WHERE_MISSING,
     hash_tensors,
     load_model,
@@ -48,7 +48,7 @@ def resaved_without(path: Path, *left_out: str) -> None:
     kept = {name: tensor for name, tensor in tensors.items() if name not in left_out}
     assert len(kept) == len(tensors) - len(left_out)
     info["sha256"] = hash_tensors(kept)
-    save_file(kept, path, metadata={METADATA_KEY: json.dumps(info)})
+    save_file(kept, path, metadata={CHECKPOINT_METADATA_KEY: json.dumps(info)})
 
 
 def test_a_model_of_before_the_coupling_makes_what_it_made(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from bigrestore.degradation.degradation import nothing
 from bigrestore.model.nets import code
 from bigrestore.model.nets.code import Degradations, KernelBasis, compose_psi
 from bigrestore.model.nets.reading.estimator import (
+    DegradationEstimate,
     DegradationEstimator,
-    Estimate,
     degradations_of,
     estimate_section,
     see,
@@ -101,7 +101,7 @@ def test_kernels_are_centred_non_negative_and_sum_to_one(
 
 
 def test_a_sharp_section_is_only_averaged_at_larger_scales() -> None:
-    sharp = Estimate(
+    sharp = DegradationEstimate(
         *(torch.tensor([value]) for value in (LEAST_SIGMA_PX, 0.05)),
         torch.zeros(1, 2),
         torch.ones(1),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bigrestore.errors import UsageError
-from bigrestore.model.nets.code import PSI_SIZE
+from bigrestore.model.method import PSI_SIZE
 from bigrestore.model.nets.grow import grow_restorer
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer

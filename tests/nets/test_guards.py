@@ -109,12 +109,12 @@ def test_an_image_gives_way_where_its_grey_level_is_off_and_nowhere_else(scale: 
     x = redegrade(truth, kernel, scale)
     valid, base = torch.ones_like(x), catmull_rom(x, scale)
     assert torch.equal(
-        guards.give_way(truth, lambda: pytest.fail("not needed"), x, valid, kernel, scale), truth
+        guards.fall_back(truth, lambda: pytest.fail("not needed"), x, valid, kernel, scale), truth
     )
     for levels, left in ((0.2, 0.2), (0.75, 0.4), (3.0, 0.1)):
         off = truth.clone()
         off[..., : 96 * scale, :] += levels / 255
-        mended = guards.give_way(off, lambda: base, x, valid, kernel, scale)
+        mended = guards.fall_back(off, lambda: base, x, valid, kernel, scale)
         assert drift_of(mended[..., : 64 * scale, :], x[..., :64, :], scale) < left + 0.05
         assert torch.equal(mended[..., 160 * scale :, :], truth[..., 160 * scale :, :])
     assert torch.equal(mended[..., : 48 * scale, :], base[..., : 48 * scale, :])
@@ -125,7 +125,7 @@ def test_an_image_does_not_give_way_to_one_that_is_no_better() -> None:
     x, valid = redegrade(truth, KERNEL, 1), torch.ones(1, 1, 256, 192)
     off = truth + 2 / 255
     for levels, taken in ((-3, 0.0), (-1.5, 0.5), (-1, 1.0), (1, 1.0)):
-        mended = guards.give_way(off, lambda at=levels: base + at / 255, x, valid, KERNEL, 1)
+        mended = guards.fall_back(off, lambda at=levels: base + at / 255, x, valid, KERNEL, 1)
         assert float((mended - off).mean()) == pytest.approx(taken * (levels - 2) / 255, abs=0.02 / 255)
 
 
@@ -135,10 +135,10 @@ def test_damage_says_nothing_of_the_grey_level() -> None:
     valid[..., 64:192, 32:160] = 0
     spoilt = x * valid
     off = truth + (1 - valid) * 0.3
-    held = guards.give_way(off, lambda: torch.zeros_like(off), spoilt, valid, torch.ones(1, 1), 1)
+    held = guards.fall_back(off, lambda: torch.zeros_like(off), spoilt, valid, torch.ones(1, 1), 1)
     assert torch.equal(held, off)
     off = truth + 3 / 255
-    held = guards.give_way(off, lambda: truth, spoilt, valid, torch.ones(1, 1), 1)
+    held = guards.fall_back(off, lambda: truth, spoilt, valid, torch.ones(1, 1), 1)
     torch.testing.assert_close(held[..., :48, :], truth[..., :48, :])
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from bigrestore.model.nets.reading.local_energy import FEATURES, QUANTILES, energy_quantiles
+from bigrestore.model.nets.reading.local_energy import ENERGY_FEATURES, ENERGY_QUANTILES, energy_quantiles
 
-COUNT = len(QUANTILES)
-MEDIAN = QUANTILES.index(0.5)
+COUNT = len(ENERGY_QUANTILES)
+MEDIAN = ENERGY_QUANTILES.index(0.5)
 
 
 def noise(sigma: float, side: int = 128) -> torch.Tensor:
@@ -19,7 +19,7 @@ def test_white_noise_is_read_as_its_standard_deviation_in_all_octaves() -> None:
     for sigma in (0.005, 0.03):
         window = noise(sigma)
         features = energy_quantiles(window, torch.ones_like(window))
-        assert features.shape == (1, FEATURES)
+        assert features.shape == (1, ENERGY_FEATURES)
         expected = torch.log10(torch.tensor(sigma)) + 2
         torch.testing.assert_close(features[0, MEDIAN], expected, atol=0.05, rtol=0)
         torch.testing.assert_close(features[0, COUNT + MEDIAN], expected, atol=0.05, rtol=0)
@@ -34,7 +34,7 @@ def test_the_calmest_blocks_tell_the_noise_that_lively_texture_hides() -> None:
     board = (torch.arange(128)[:, None] // 2 + torch.arange(128)[None] // 2) % 2
     window[..., 32:] += 0.3 * board[:, 32:]
     features = energy_quantiles(window, torch.ones_like(window))[0]
-    assert abs(float(features[QUANTILES.index(0.1)]) - 0.301) < 0.08
+    assert abs(float(features[ENERGY_QUANTILES.index(0.1)]) - 0.301) < 0.08
     assert float(features[MEDIAN]) > 1
 
 
@@ -50,7 +50,7 @@ def test_heaped_energy_is_told_from_spread_energy() -> None:
     """Edges on a calm ground have a kurtosis that noise of the same energy has not."""
     calm, edged = noise(0.05), torch.full((1, 1, 128, 128), 0.5)
     edged[..., 40:60, 30:90] += 0.4
-    kurtosis = slice(FEATURES - 3, FEATURES)
+    kurtosis = slice(ENERGY_FEATURES - 3, ENERGY_FEATURES)
     valid = torch.ones_like(calm)
     assert bool(
         (energy_quantiles(edged, valid)[0, kurtosis] > energy_quantiles(calm, valid)[0, kurtosis] + 0.5).all()

@@ -13,7 +13,7 @@ from bigrestore.model.nets.prior.modulation import (
     MapModulatedConv2d,
     activate,
     demodulation,
-    spread,
+    to_grid,
 )
 
 
@@ -106,7 +106,7 @@ def test_equalised_weights_start_alike_and_learn_at_their_rate(rate: float) -> N
 
 def test_spread_keeps_pixel_centres() -> None:
     ramp = torch.arange(8.0).expand(1, 1, 8, 8)
-    inside = spread(ramp, (32, 32))[0, 0, 5, 2:-2]
+    inside = to_grid(ramp, (32, 32))[0, 0, 5, 2:-2]
     torch.testing.assert_close(inside, (torch.arange(32.0)[2:-2] + 0.5) / 4 - 0.5)
 
 

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from bigrestore.core.kernels import gaussian
-from bigrestore.model.nets.reading.spectrum import DIRECTIONS, FEATURES, RINGS, polar_spectrum
+from bigrestore.model.nets.reading.spectrum import (
+    DIRECTIONS,
+    SPECTRUM_FEATURES,
+    SPECTRUM_RINGS,
+    polar_spectrum,
+)
 from bigrestore.model.nets.redegrade import redegrade
 
 
@@ -18,8 +23,8 @@ def white(side: int, sigma: float = 0.1, count: int = 8) -> Tensor:
 def decades(windows: Tensor) -> Tensor:
     """Return log10 of the binned power, mean over windows, (rings, directions)."""
     features = polar_spectrum(windows, torch.ones_like(windows))
-    assert features.shape == (len(windows), FEATURES)
-    return (2 * features - 4).mean(0).view(RINGS, DIRECTIONS)
+    assert features.shape == (len(windows), SPECTRUM_FEATURES)
+    return (2 * features - 4).mean(0).view(SPECTRUM_RINGS, DIRECTIONS)
 
 
 @pytest.mark.parametrize("side", [64, 96, 128])

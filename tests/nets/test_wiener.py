@@ -9,7 +9,7 @@ from torch import Tensor
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.core.kernels import fold_downsampling, gaussian, motion
 from bigrestore.model.nets.redegrade import redegrade
-from bigrestore.model.nets.wiener import REACH_PX, deconvolve, tissue_sigma, wiener_filters
+from bigrestore.model.nets.wiener import FILTER_REACH_PX, deconvolve, tissue_sigma, wiener_filters
 
 
 def texture(height: int, width: int) -> Tensor:
@@ -81,11 +81,11 @@ def test_a_window_gets_what_the_whole_gets(scale: int) -> None:
     whole = deconvolve(x, torch.ones_like(x), filters, scale)
     window = x[..., 40:120, 24:136]
     part = deconvolve(window, torch.ones_like(window), filters, scale)
-    cut = REACH_PX * scale
+    cut = FILTER_REACH_PX * scale
     expected = whole[
         ...,
-        (40 + REACH_PX) * scale : (120 - REACH_PX) * scale,
-        (24 + REACH_PX) * scale : (136 - REACH_PX) * scale,
+        (40 + FILTER_REACH_PX) * scale : (120 - FILTER_REACH_PX) * scale,
+        (24 + FILTER_REACH_PX) * scale : (136 - FILTER_REACH_PX) * scale,
     ]
     torch.testing.assert_close(part[..., cut:-cut, cut:-cut], expected, atol=2e-6, rtol=0)
 

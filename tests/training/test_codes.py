@@ -8,8 +8,8 @@ import torch
 from bigrestore.degradation.degradation import psi_targets
 from bigrestore.degradation.recipe import draw
 from bigrestore.degradation.schema import Recipe
+from bigrestore.model.nets.prior_gate import SEEN_SIGMA_PX
 from bigrestore.model.nets.reading.kernel_family import widths
-from bigrestore.model.nets.trust import SEEN_SIGMA_PX
 from bigrestore.training.data.codes import limited, misread, misread_kernels
 from bigrestore.training.data.pairs import known_of
 from bigrestore.training.stages.fidelity import LARGEST_ERROR, with_bounded_errors

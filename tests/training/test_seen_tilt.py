@@ -44,9 +44,9 @@ def test_a_turned_view_is_the_view_of_the_turned_window(symmetry: int) -> None:
     seen, other = turned(see(image)[:, None], known, symmetry)
     apart = (seen[:, 0] - see(turned_image))[:, :JUDGED].abs()
     # The half plane of a real transform holds its corners, and blocks begin at one border: nearly, not to the bit.
-    rings = slice(0, (spectrum.RINGS - 2) * spectrum.DIRECTIONS)
+    rings = slice(0, (spectrum.SPECTRUM_RINGS - 2) * spectrum.DIRECTIONS)
     assert float(apart[:, rings].max()) < 0.05
-    assert float(apart[:, spectrum.FEATURES :].max()) < 0.1
+    assert float(apart[:, spectrum.SPECTRUM_FEATURES :].max()) < 0.1
     torch.testing.assert_close(other.kernel, kernel)
 
 

@@ -1,9 +1,8 @@
-"""Checkpoints of the restorer: safetensors, with everything that is needed to use one in its metadata.
+"""Checkpoints of the restorer: safetensors, with their metadata as one JSON text.
 
-The metadata is one JSON text: preset, scale, measured halo, alignment, what it was trained on and how,
-figures, and a sha256 over the tensors, which is checked on loading. Nothing is ever unpickled. Weights are
-stored as float16 where that was asked for; they are computed with in float32 unless the run's precision
-says otherwise.
+Metadata: preset, scale, measured halo, alignment, training, figures, and a sha256 over the tensors, checked on
+loading. Nothing is ever unpickled. Weights may be stored as float16; they compute in float32 unless the run's
+precision says otherwise.
 
 A model is named by the file it lies in, or by the name of a shipped one (`tiny-x1`).
 """
@@ -28,18 +27,18 @@ from bigrestore.model.nets.halo import TOLERANCE
 from bigrestore.model.nets.presets import PRESETS, get_preset
 from bigrestore.model.nets.restorer import Restorer
 
-FORMAT = "bigrestore-restorer/2"
-OLD_FORMAT = "bigrestore-restorer/1"
-"""Models whose estimator read pixels; it did not see blur without noise, and it is gone."""
-METADATA_KEY = "bigrestore"
+CHECKPOINT_FORMAT = "bigrestore-restorer/2"
+OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
+"""Its estimator read pixels and missed blur without noise; refused."""
+CHECKPOINT_METADATA_KEY = "bigrestore"
 LARGEST_BYTES = 4 << 30
 ZERO_WHERE_MISSING = ("prior.coupling.nodes", "prior.coupling.pixels")
-"""Weights that older models do not hold: at zero they change nothing."""
+"""Weights missing in older models: zeros change nothing."""
 
 
 @attrs.frozen(eq=False)
 class Model:
-    """A restorer with what its checkpoint says of it.
+    """A restorer and its checkpoint's metadata.
 
     Attributes
     ----------
@@ -67,14 +66,14 @@ class Model:
 
     @property
     def realness(self) -> float:
-        """Realness that the model is used at where none is asked for, chosen from its measured curves; 0 without them."""
+        """Default realness, chosen from the model's measured curves; 0 without them."""
         return float(self.info.get("realness", 0.0))
 
     def halo_for(self, realness: float) -> int:
         """Return the measured halo in input pixels.
 
-        With the prior at work the network looks further, and the less of the prior is added, the less of what lies
-        beyond a halo is seen: its errors at realness 1 count by their share.
+        With the prior the network looks further. Its errors beyond a halo, measured at realness 1, scale with
+        realness.
         """
         if realness <= 0:
             return self.halo_px
@@ -110,7 +109,7 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
         for name, t in restorer.state_dict().items()
     }
     metadata = {
-        "format": FORMAT,
+        "format": CHECKPOINT_FORMAT,
         "preset": preset,
         "scale": restorer.scale,
         "alignment_px": restorer.alignment_px,
@@ -119,7 +118,7 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
         **info,
         "sha256": hash_tensors(tensors),
     }
-    _write(path, tensors, metadata)
+    _write_checkpoint(path, tensors, metadata)
 
 
 def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
@@ -130,7 +129,7 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
     name_or_path : str or Path
         A file, or the name of a shipped model; a name without its scale (`tiny`) takes `scale`.
     scale : int, optional
-        The scale that is wanted.
+        The wanted scale.
 
     Returns
     -------
@@ -165,14 +164,14 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read metadata and tensors of a checkpoint, hash checked; ModelError where it is not one of ours."""
+    """Read metadata and tensors of a checkpoint and check its hash; ModelError for a foreign or damaged file."""
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise ModelError(
                 f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint"
             )
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
+            text = (file.metadata() or {}).get(CHECKPOINT_METADATA_KEY)
             if text is None:
                 raise ModelError(
                     f"{path} is a safetensors file, but not a bigrestore model; choose one that is"
@@ -187,12 +186,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"the model {path} cannot be read ({error})") from error
-    if isinstance(info, dict) and info.get("format") == OLD_FORMAT:
+    if isinstance(info, dict) and info.get("format") == OLD_CHECKPOINT_FORMAT:
         raise ModelError(
             f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
             "shipped model, or train it again"
         )
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
+    if not isinstance(info, dict) or info.get("format") != CHECKPOINT_FORMAT:
         raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
     if hash_tensors(tensors) != info.get("sha256"):
         raise ModelError(
@@ -204,17 +203,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def update_info(path: Path, changes: dict[str, Any]) -> None:
     """Change entries of a checkpoint's metadata; the tensors stay as they are."""
     info, tensors = read_checkpoint(path)
-    _write(path, tensors, {**info, **changes})
+    _write_checkpoint(path, tensors, {**info, **changes})
 
 
 def shipped_models() -> dict[str, Path]:
-    """Return the models that come with the package, by name."""
+    """Return the models shipped with the package, by name."""
     folder = Path(str(resources.files("bigrestore") / "weights"))
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def find_model(name_or_path: str | Path, scale: int | None) -> Path:
-    """Return the file of a model that is named or given by its path."""
+    """Return the file of a model, given by name or path."""
     shipped = shipped_models()
     text = str(name_or_path)
     for name in (text, f"{text}-x{scale or 1}"):
@@ -233,10 +232,12 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     )
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def _write_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     with whole_file(path, follow=True) as partial:
         try:
-            save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+            save_file(
+                tensors, partial, metadata={CHECKPOINT_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+            )
         except SafetensorError as error:
             raise OutputError(
                 f"the model {path} cannot be written ({error}); choose another place"

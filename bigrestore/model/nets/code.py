@@ -1,9 +1,8 @@
-"""The degradation code psi: 24 numbers that tell the network how its input was spoilt.
+"""The degradation code psi: 24 numbers describing the degradation to the network.
 
-Ten are the coordinates of the blur kernel in a basis of principal components (fitted on sampled kernels,
-kept in the checkpoint, whitened so that each has unit variance); the others are noise, JPEG, banding,
-jitter, damage, the scale, and what is known of the optics, each brought to about -1 .. 1. The zero vector
-means "unknown": the network is trained to work, less well, without a code.
+Ten are whitened coordinates of the blur kernel in a basis of principal components, fitted on sampled kernels and kept
+in the checkpoint. The others are noise, JPEG, banding, jitter, damage, scale and optics, each scaled to about -1 ..
+1. The zero vector means "unknown": the network also works, less well, without a code.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from bigrestore.model.method import PSI_SIZE
 from bigrestore.model.nets.redegrade import KERNEL_PX
 
-PSI_SIZE = 24
 KERNEL_CODES = 10
-SCALES = (1, 2, 4)
+PSI_SCALES = (1, 2, 4)
 CODE_LIMIT = 3.0
 """Rare kernels lie up to nine standard deviations out; in psi their codes are limited smoothly to this."""
 GAIN_FLOOR = 1e-6
@@ -44,7 +43,7 @@ class Degradations:
     jitter_px : Tensor, (N,)
         Standard deviation of the line jitter, input pixels.
     damage, defocus : Tensor, (N,)
-        1 where there is damage, where the blur is a defocus disk; probabilities are allowed.
+        1 for damage, 1 for a defocus disk; probabilities are allowed.
     thickness_px : Tensor, (N,)
         Blur by section thickness, as the radius of its largest disk, output pixels.
     """
@@ -121,7 +120,7 @@ def compose_psi(basis: KernelBasis, known: Degradations, scale: int) -> Tensor:
     psi[:, 13] = known.banding / 0.04
     psi[:, 14] = known.jitter_px / 0.4
     psi[:, 15] = known.damage
-    psi[:, 16 + SCALES.index(scale)] = 1.0
+    psi[:, 16 + PSI_SCALES.index(scale)] = 1.0
     psi[:, 19] = known.defocus
     psi[:, 20] = (known.thickness_px / 4).clamp_max(2)
     return psi

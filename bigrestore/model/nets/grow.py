@@ -1,9 +1,9 @@
 """Start a U-Net of a larger scale from a trained one of a smaller.
 
-The U-Net works on the input grid; the scale shows only in its first and its last convolution, whose channels are the
-output pixels under an input pixel. Going to the larger scale, each such pixel becomes a block of pixels: the stem
-averages the block, the head repeats its value. The grown network adds what the trained one added, in coarser
-steps, and training goes on from there. What the code psi says of a kernel depends on the scale and is learned anew.
+The U-Net works on the input grid; the scale shows only in its first and last convolution, one channel per output
+pixel. At the larger scale each such pixel becomes a block of pixels: the stem averages the block, the head repeats
+its value. The grown network adds the same as the trained one, in coarser steps, and training continues. The kernel
+part of psi depends on the scale and is learned anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def grow_restorer(trained: Restorer, scale: int) -> Restorer:
     trained : Restorer
         Of scale 1 or 2.
     scale : int
-        2 or 4, larger than that of `trained`.
+        2 or 4, larger than the scale of `trained`.
 
     Raises
     ------
@@ -39,7 +39,10 @@ def grow_restorer(trained: Restorer, scale: int) -> Restorer:
     grown = Restorer(trained.preset, scale)
     grown.estimator.load_state_dict(trained.estimator.state_dict())
     state = trained.unet.state_dict()
-    state["stem.weight"] = _stem(state["stem.weight"], trained.unet, scale)
+    # The stem's weights of the input stay; those of deconvolved pixels are divided among their blocks.
+    stem, first = state["stem.weight"], 2 * trained.unet.unshuffle**2
+    shared = _repeated(stem[:, first:].transpose(0, 1), trained.unet, scale).transpose(0, 1)
+    state["stem.weight"] = torch.cat([stem[:, :first], shared / (scale // trained.scale) ** 2], dim=1)
     for name in ("head.weight", "head.bias"):
         parts = state[name].split(trained.unet.heads)
         shape = (
@@ -48,14 +51,6 @@ def grow_restorer(trained: Restorer, scale: int) -> Restorer:
         state[name] = torch.cat([*(_repeated(part, trained.unet, scale) for part in parts[:3]), shape])
     grown.unet.load_state_dict(state)
     return grown
-
-
-def _stem(weight: Tensor, unet: UNet, scale: int) -> Tensor:
-    """Return the stem's weights: those of the input as they are, those of deconvolved pixels shared out to blocks."""
-    first = 2 * unet.unshuffle**2
-    factor = scale // unet.scale
-    shared = _repeated(weight[:, first:].transpose(0, 1), unet, scale).transpose(0, 1) / factor**2
-    return torch.cat([weight[:, :first], shared], dim=1)
 
 
 def _repeated(channels: Tensor, unet: UNet, scale: int) -> Tensor:

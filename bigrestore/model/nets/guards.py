@@ -1,18 +1,17 @@
-"""Guards: what holds the output to the data, whatever the network says.
+"""Guards: hold the output to the data, whatever the network says.
 
-In this order: back-projection (x2, x4), low-frequency lock and clip, saturated background, and where the grey
-level could not be held even so, less restoration. Each is a local filter or a local test on an absolute lattice,
-so that a tile with enough halo gets what the whole section would get. They work in float32, outside autocast.
+Order: back-projection (x2, x4), low-frequency lock and clip, saturated background, and less restoration at places of
+wrong grey level. Each is a local filter or test on an absolute lattice, so a tile with enough halo equals the whole
+section. They work in float32, outside autocast.
 
-The lock compares the block means of the input x and of the re-degraded output D(y) on cells of 8 x 8
-input pixels, smooths the difference over cells and adds it to the output. Smoothing and re-comparing n
-times is, on that coarse grid where D is all but the identity, the filter 1 - (1 - S)^n applied once: no
-data-dependent number of rounds, which would depend on the tile.
+The lock compares block means of the input x and of the re-degraded output D(y) on cells of 8 x 8 input pixels,
+smooths the difference over cells and adds it to the output. D is almost the identity on this coarse grid, so n rounds
+of smoothing and comparing equal one filter 1 - (1 - S)^n. A number of rounds chosen from the data would depend on the
+tile.
 
-Clipping takes away what overshoots white or black, and with it grey that the lock had put right; so the lock comes
-again after it. Where white meets tissue at once, under a wide blur, even that is not enough: what can be given back
-without leaving 0..1 is too little. There the image gives way to one that is nearer to the input's grey levels: the
-output with the prior to the one without, and that to the interpolation (`give_way`).
+Clipping overshoot removes grey restored by the lock, so the lock follows it again. Beside saturated white, under a
+wide blur, 0..1 leaves too little room even for that. There the image falls back to one nearer to the input's grey
+levels: from the output with the prior to the one without, then to the interpolation (`fall_back`).
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from torch import Tensor
 from bigrestore.core.interpolation import catmull_rom, enlarge
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
-CELL_PX = 8
+LOCK_CELL_PX = 8
 LOCK_TAPS = (1 / 64, 6 / 64, 15 / 64, 20 / 64, 15 / 64, 6 / 64, 1 / 64)
 """Binomial smoothing over cells: standard deviation 1.22 cells, about 10 input pixels."""
 LOCK_ROUNDS = 3
 CLIPPED_ROUNDS = 2
 """How often the image is clipped and locked before the last clip."""
 DRIFT_ROUNDS = 2
-"""How often `give_way` smooths the drift over cells: standard deviation 1.73 cells, about 14 input pixels."""
+"""How often `fall_back` smooths the drift over cells: standard deviation 1.73 cells, about 14 input pixels."""
 DRIFT_BORNE = 0.25 / 255
 DRIFT_REFUSED = 1.25 / 255
-"""Drift at which an image begins to give way, and from which on it does so wholly."""
+"""Drift at the start of the fallback, and drift of the complete fallback."""
 BACK_PROJECTION_ROUNDS = 2
 BACK_PROJECTION_GAIN = 0.7
 SATURATED = 1 - 1 / 512
@@ -46,7 +45,7 @@ SATURATED_REACH = 2
 
 
 def back_project(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
-    """Correct y so that D(y) approaches x, leaving residuals within two noise sigmas alone.
+    """Correct y so D(y) approaches x; residuals within two noise sigmas stay.
 
     Parameters
     ----------
@@ -84,36 +83,36 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
     -------
     Tensor, (N, 1, scale * H, scale * W)
     """
-    remaining, trusted = _apart(y, x, valid, kernel, scale)
+    remaining, trusted = _grey_differences(y, x, valid, kernel, scale)
     correction = torch.zeros_like(remaining)
     for _ in range(LOCK_ROUNDS):
         smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
         correction = correction + smoothed
         remaining = remaining - smoothed * trusted
-    return y + enlarge(correction, CELL_PX * scale)
+    return y + enlarge(correction, LOCK_CELL_PX * scale)
 
 
 def lock_and_clip(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    """Hold the regional grey levels of an image that ends in 0..1; arguments as in `low_frequency_lock`."""
+    """Hold the regional grey levels of an image and clip it to 0..1; arguments as in `low_frequency_lock`."""
     for _ in range(CLIPPED_ROUNDS):
         y = low_frequency_lock(y.clamp(0, 1), x, valid, kernel, scale)
     return y.clamp(0, 1)
 
 
-def give_way(
-    y: Tensor, behind: Callable[[], Tensor], x: Tensor, valid: Tensor, kernel: Tensor, scale: int
+def fall_back(
+    y: Tensor, fallback: Callable[[], Tensor], x: Tensor, valid: Tensor, kernel: Tensor, scale: int
 ) -> Tensor:
-    """Blend y into another image where its regional grey level is off in spite of the lock.
+    """Blend y into a fallback image at places of wrong regional grey level.
 
-    How much of the other image is taken rises with the drift of y, and falls with its own: nothing of it where it is
-    off by as much as y, all where it is off by half as much at most.
+    The share of the fallback rises with the drift of y and falls with its own: none if it drifts as far as y, all if
+    it drifts at most half as far.
 
     Parameters
     ----------
     y : Tensor, (N, 1, scale * H, scale * W), 0..1
         Restored image.
-    behind : callable
-        Makes the other image, of the same shape and range; called only where y gives way somewhere.
+    fallback : callable
+        Makes the fallback image, same shape and range; called only for a y with drift.
     x, valid, kernel, scale
         As in `low_frequency_lock`.
     """
@@ -121,21 +120,21 @@ def give_way(
     share = ((drift - DRIFT_BORNE) / (DRIFT_REFUSED - DRIFT_BORNE)).clamp(0, 1)
     if not bool(share.any()):
         return y
-    other = behind()
+    other = fallback()
     better = 2 - 2 * _drift(other, x, valid, kernel, scale) / drift.clamp_min(DRIFT_BORNE)
-    return torch.lerp(y, other, enlarge(share * better.clamp(0, 1), CELL_PX * scale))
+    return torch.lerp(y, other, enlarge(share * better.clamp(0, 1), LOCK_CELL_PX * scale))
 
 
 def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
     """Return by how much the smoothed means of D(y) differ from those of x, per cell."""
-    apart, trusted = _apart(y, x, valid, kernel, scale)
+    apart, trusted = _grey_differences(y, x, valid, kernel, scale)
     for _ in range(DRIFT_ROUNDS):
         apart, trusted = smooth_cells(apart), smooth_cells(trusted)
     return (apart / trusted.clamp_min(0.05)).abs()
 
 
 def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:
-    """Put the interpolated input, 0..1, back where the input is saturated white (or black) over a neighbourhood."""
+    """Put the interpolated input, 0..1, back into neighbourhoods of saturated white (or black) input."""
     size = 2 * SATURATED_REACH + 1
     darkest = -F.max_pool2d(-x, size, 1, SATURATED_REACH)
     brightest = F.max_pool2d(x, size, 1, SATURATED_REACH)
@@ -145,28 +144,27 @@ def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:
     return torch.lerp(y, base, flat)
 
 
-def noise_sigma(x: Tensor, noise_gain: float, read_noise: float) -> Tensor:
+def pixel_noise_sigma(x: Tensor, noise_gain: float, read_noise: float) -> Tensor:
     """Return the noise standard deviation sqrt(noise_gain * x + read_noise**2) of every pixel."""
     return torch.sqrt(noise_gain * x.clamp_min(0) + read_noise**2)
 
 
-def _apart(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Return, per cell, the mean of valid * (x - D(y)) and that of `valid`."""
-    means = F.avg_pool2d(x * valid, CELL_PX) - _cell_means_of_redegraded(y, valid, kernel, scale)
-    return means, F.avg_pool2d(valid, CELL_PX)
-
-
-def _cell_means_of_redegraded(y: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
-    """Return the means of valid * D(y) over cells; one strided correlation where everything is valid."""
+def _grey_differences(
+    y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int
+) -> tuple[Tensor, Tensor]:
+    """Return, per cell, the means of valid * (x - D(y)) and of `valid`."""
+    covered = F.avg_pool2d(valid, LOCK_CELL_PX)
+    means = F.avg_pool2d(x * valid, LOCK_CELL_PX)
     if not bool((valid == 1).all()):
-        return F.avg_pool2d(redegrade(y, kernel, scale) * valid, CELL_PX)
-    reach = scale * (CELL_PX - 1)
-    spread = torch.zeros(1, 1, reach + 1, reach + 1, device=y.device, dtype=y.dtype)
-    spread[..., ::scale, ::scale] = 1 / CELL_PX**2
-    merged = F.conv_transpose2d(kernel.reshape(-1, 1, *kernel.shape[-2:]), spread)
+        return means - F.avg_pool2d(redegrade(y, kernel, scale) * valid, LOCK_CELL_PX), covered
+    # Everything is valid: degrading and averaging are one strided correlation by the merged kernel.
+    reach = scale * (LOCK_CELL_PX - 1)
+    box = torch.zeros(1, 1, reach + 1, reach + 1, device=y.device, dtype=y.dtype)
+    box[..., ::scale, ::scale] = 1 / LOCK_CELL_PX**2
+    merged = F.conv_transpose2d(kernel.reshape(-1, 1, *kernel.shape[-2:]), box)
     merged = merged.reshape(*kernel.shape[:-2], *merged.shape[-2:])
     offset = (scale - 1) // 2 - kernel.shape[-1] // 2
-    return strided_correlation(y, merged, scale, CELL_PX, offset)
+    return means - strided_correlation(y, merged, scale, LOCK_CELL_PX, offset), covered
 
 
 def smooth_cells(cells: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""The halo probe: how much context a restorer needs so that a tile equals the whole section.
+"""The halo probe: the context a restorer needs for tiles equal to the whole section.
 
-Measured, not computed: everything beyond h pixels of a core is replaced by black, by white and by other
-tissue, and the smallest multiple of the alignment is taken whose error in the core stays below half a step
-of 16 bits. One bright pixel would underestimate it (zero padding and saturation are large disturbances).
-The probe runs the whole restorer, guards included, so their reach is in the figure.
+The halo is measured. Everything beyond h pixels of a core is replaced by black, by white and by other tissue; the
+smallest multiple of the alignment with an error in the core below half a step of 16 bits is the halo. One bright
+pixel would underestimate it, because zero padding and saturation are large disturbances. The probe runs the whole
+restorer with its guards, so the figure includes their reach.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def probe_halo(
     Returns
     -------
     halo_px : int
-        Smallest multiple of the alignment below tolerance; `limit_px` where none is.
+        Smallest multiple of the alignment below tolerance, else `limit_px`.
     errors : dict of int to float
         Largest core error per halo tried.
     """

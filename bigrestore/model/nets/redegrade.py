@@ -1,9 +1,8 @@
-"""The degradation operator x = D(y): what a restored image must give back.
+"""The degradation operator x = D(y): a restored image must give back its input.
 
-One kernel on the output grid holds the blur and the downsampling filter together, so that degrading is
-one strided correlation. For an even scale the centre of an input pixel lies between two output pixels;
-the kernel's centre tap sits on the first of them, so an unblurred area downsampling has its centre of
-mass at +0.5.
+One kernel on the output grid holds blur and downsampling filter, so degrading is one strided correlation. For an even
+scale the centre of an input pixel lies between two output pixels and the kernel's centre tap sits on the first of
+them: unblurred area downsampling has its centre of mass at +0.5.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The whole network: interpolation, U-Net, prior and guards, put together.
 
     base = rational(x);  y0 = base + unet(x, deconvolutions);  y1 = y0 + generator
-    y = y0 + realness trust (y1 - y0)
+    y = y0 + realness gate (y1 - y0)
 
-then the guards. `trust` lowers realness by itself where the input does not support it (`bigrestore.model.nets.trust`).
-At realness 0 the generator is not run at all, so that the result is noise-free and independent of the seed.
-Untrained, y is the interpolation. Base, guards and the final sum are computed in float32; only the U-Net and the
-generator run in the precision that is asked for.
+then the guards. `prior_gate` lowers realness at places without support in the input
+(`bigrestore.model.nets.prior_gate`). At realness 0 the generator does not run, so the result is noise-free and
+independent of the seed. Untrained, y is the interpolation. Base, guards and the final sum are float32; only the U-Net
+and the generator run in the chosen precision.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from bigrestore.model.nets.code import KernelBasis
 from bigrestore.model.nets.presets import Preset
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
+from bigrestore.model.nets.prior_gate import prior_gate
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
-from bigrestore.model.nets.trust import trust
 from bigrestore.model.nets.unet import UNet, UNetOutput
 from bigrestore.model.nets.wiener import deconvolve, tissue_sigma, wiener_filters
 
 
 @attrs.frozen(eq=False)
 class Conditions:
-    """What is known of the section that a batch of tiles comes from.
+    """Facts of the section of a batch of tiles.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Conditions:
     realness : float
         Share of the prior's detail, 0..1.
     lock : bool
-        Whether the guards that compare with the input (back-projection, lock) act.
+        Run the guards comparing with the input (back-projection, lock).
     seed, z : int
         Key of the prior's noise.
     """
@@ -63,16 +63,16 @@ class Conditions:
 
 @attrs.frozen(eq=False)
 class Restored:
-    """What the network makes of a batch, with what may be asked besides.
+    """The output of the network for a batch, with optional extras.
 
     Attributes
     ----------
     y : Tensor, (N, 1, H * scale, W * scale), 0..1
         The restored tiles.
     fidelity : Tensor, (N, 1, H * scale, W * scale), 0..1
-        What they are at realness 0, guards included; `y` itself where the prior added nothing.
+        The same at realness 0, guards included; `y` itself if the prior added nothing.
     log_scale : Tensor, (N, 1, H * scale, W * scale)
-        Log of the Laplace scale of the error that the network expects of itself.
+        Log of the Laplace scale of the network's expected error.
     """
 
     y: Tensor
@@ -81,7 +81,7 @@ class Restored:
 
 
 class Restorer(nn.Module):
-    """Estimator, U-Net and, where the checkpoint has one, the prior.
+    """Estimator, U-Net and, in some checkpoints, the prior.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Restorer(nn.Module):
         x, valid : Tensor, (N, 1, H, W)
             Degraded grey values 0..1 and their validity; H and W multiples of the alignment.
         psi : Tensor, (N, 24)
-            Degradation codes; where one is all zero ("unknown"), its filters are not used.
+            Degradation codes; an all-zero code ("unknown") switches its filters off.
         filters : Tensor, (1 or N, 3 * scale**2, t, t)
             Linear deconvolutions by the kernels, from `bigrestore.model.nets.wiener.wiener_filters`.
         dtype : torch.dtype
@@ -181,7 +181,7 @@ class Restorer(nn.Module):
         *,
         both: bool = False,
     ) -> Restored:
-        """Restore a batch of tiles of one section, and say what it is made of.
+        """Restore a batch of tiles of one section, and list the parts of the result.
 
         Parameters
         ----------
@@ -221,11 +221,11 @@ class Restorer(nn.Module):
         dtype: torch.dtype,
         share: Tensor | None,
     ) -> Tensor | None:
-        """Return what the prior adds to y0; None where it is not run, because realness is 0 all over."""
+        """Return the prior's part beyond y0; None at realness 0 all over."""
         if conditions.realness <= 0 or (share is not None and not bool(share.any())):
             return None
         known = conditions.noise_gain, conditions.read_noise
-        factor = conditions.realness * trust(x, valid, conditions.kernel, *known, self.scale)
+        factor = conditions.realness * prior_gate(x, valid, conditions.kernel, *known, self.scale)
         if share is not None:
             factor = factor * enlarge(share, self.scale)
         if not bool(factor.any()):
@@ -235,25 +235,25 @@ class Restorer(nn.Module):
     def _guarded(
         self,
         y: Tensor,
-        behind: Callable[[], Tensor],
+        fallback: Callable[[], Tensor],
         base: Tensor,
         x: Tensor,
         valid: Tensor,
         conditions: Conditions,
     ) -> Tensor:
-        """Clip an image, hold it to the data or let it give way to the one behind, and put saturated background back."""
+        """Clip an image, hold it to the data or let it give way to the one fallback, and put saturated background back."""
         kernel = conditions.kernel
         if not conditions.lock:
             return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
         if self.scale > 1:
-            sigma = guards.noise_sigma(x, conditions.noise_gain, conditions.read_noise)
+            sigma = guards.pixel_noise_sigma(x, conditions.noise_gain, conditions.read_noise)
             y = guards.back_project(y, x, valid, kernel, sigma, self.scale)
         y = guards.lock_and_clip(y, x, valid, kernel, self.scale)
         y = guards.keep_saturated(y, base, x, self.scale)
-        return guards.give_way(y, behind, x, valid, kernel, self.scale)
+        return guards.fall_back(y, fallback, x, valid, kernel, self.scale)
 
     def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return what the generator adds to y0 at realness 1, (N, 1, H * scale, W * scale), float32."""
+        """Return the generator's part beyond y0 at realness 1, (N, 1, H * scale, W * scale), float32."""
         if self.prior is None or self.latent_head is None:
             raise UsageError("this model has no prior, so realness must be 0; choose a model with a prior")
         with torch.autocast(out.residual.device.type, dtype, enabled=dtype != torch.float32):

@@ -1,14 +1,13 @@
-"""The degradation-aware U-Net: what can be recovered from the data alone.
+"""The degradation-aware U-Net: recovers detail from the data alone.
 
-It sees the input and what three linear deconvolutions by the section's kernel would add to it
-(`bigrestore.model.nets.wiener`); it mixes these pixel by pixel, and adds what they miss.
+It sees the input and three linear deconvolutions of it by the section's kernel (`bigrestore.model.nets.wiener`); it
+mixes these pixel by pixel and adds the rest.
 
-Residual blocks on every level, each modulated by the degradation code psi (FiLM); blur-strided
-downsampling with the binomial filter 1, 3, 3, 1, so that a shift of the input by the alignment is a shift
-of the output; additive skips; a grey head per level, summed coarse to fine, so that every level answers
-for its own frequencies. No norm layers and no global pooling: nothing that would let a pixel know how
-large its tile is. The last convolution of every branch and head starts at zero, so that the untrained
-network adds nothing to the interpolation.
+Residual blocks on every level, each modulated by the degradation code psi (FiLM). Blur-strided downsampling with the
+binomial filter 1, 3, 3, 1: a shift of the input by the alignment shifts the output. Additive skips; a grey head per
+level, summed coarse to fine, so every level answers for its own frequencies. No norm layers and no global pooling: a
+pixel must not know the size of its tile. The last convolution of every branch and head starts at zero, so the
+untrained network adds nothing to the interpolation.
 
 FiLM: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018.
 """
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigrestore.core.interpolation import catmull_rom
-from bigrestore.model.nets.code import PSI_SIZE
+from bigrestore.model.method import PSI_SIZE
 from bigrestore.model.nets.presets import Preset
 from bigrestore.model.nets.wiener import BOLDNESS
 
@@ -124,10 +123,10 @@ class UNet(nn.Module):
         )
         shuffled = (fold * scale) ** 2
         self.stem = nn.Conv2d(2 * fold * fold + LINEAR_GUESSES * shuffled, channels[0], 3, padding=1)
-        self.encoder = nn.ModuleList(_level(c, preset.blocks) for c in channels)
+        self.encoder = nn.ModuleList(_blocks(c, preset.blocks) for c in channels)
         self.down = nn.ModuleList(BlurDown(a, b) for a, b in itertools.pairwise(channels))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(channels))
-        self.decoder = nn.ModuleList(_level(c, preset.blocks) for c in channels[:-1])
+        self.decoder = nn.ModuleList(_blocks(c, preset.blocks) for c in channels[:-1])
         self.grey = nn.ModuleList(zero_init(nn.Conv2d(c, 1, 3, padding=1)) for c in channels[1:])
         self.heads = [shuffled, shuffled, LINEAR_GUESSES * shuffled] + (
             [4 * fold * fold] if scale > 1 else []
@@ -145,11 +144,11 @@ class UNet(nn.Module):
         x : Tensor, (N, 1, H, W), 0..1
             Degraded grey values; H and W are multiples of the preset's alignment.
         valid : Tensor, (N, 1, H, W)
-            1 where a pixel may be believed, 0 where it is damaged.
+            1 for valid pixels, 0 for damage.
         psi : Tensor, (N, 24)
             Degradation codes.
         linear : Tensor, (N, 3, H * scale, W * scale)
-            What the three linear deconvolutions add to the interpolation; zero where no kernel is known.
+            Difference of the three linear deconvolutions to the interpolation; zero without a kernel.
 
         Returns
         -------
@@ -201,5 +200,5 @@ def zero_init(layer: Layer) -> Layer:
     return layer
 
 
-def _level(channels: int, blocks: int) -> nn.ModuleList:
+def _blocks(channels: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))

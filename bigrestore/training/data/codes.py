@@ -1,10 +1,9 @@
-"""What a network in training is told of the degradation of a window, and what it is not.
+"""Training codes: the degradation as told to a network in training.
 
-A section is read from many windows at once, so its reading errs less than one of a single patch would. What the
-network is told is therefore the truth, the truth with errors of the size that readings of sections have, or, rarely,
-nothing: a network that has only known the truth does not bear errors, and one that is told a poor reading of every
-patch learns to distrust them all. Damage masks are shown half of the time, so that marked and unmarked damage are
-both known.
+A section's estimate comes from many windows and errs less than one of a single patch. The network is therefore told
+the truth, the truth with errors of a section's estimate, or, rarely, nothing. Trained on truth alone it does not bear
+errors; told poor estimates of single patches it learns to distrust them all. Damage masks are shown half of the time,
+so the network knows marked and unmarked damage.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from torch import Tensor
 
 from bigrestore.degradation.degradation import nothing
 from bigrestore.model.nets.code import Degradations, compose_psi
+from bigrestore.model.nets.prior_gate import SEEN_SIGMA_PX
 from bigrestore.model.nets.reading.estimator import degradations_of
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.model.nets.trust import SEEN_SIGMA_PX
 from bigrestore.model.nets.wiener import tissue_sigma, wiener_filters
 from bigrestore.training.data.pairs import Pairs
 
@@ -28,20 +27,20 @@ MASK_SHOWN_SHARE = 0.5
 WIDTH_ERROR, WIDTH_ERROR_PX = 0.08, 0.06
 """Standard errors of a kernel's sigma: relative, and in input pixels on top."""
 SHAPE_SHARE = 0.3
-"""Share of the misread kernels that are taken for Gaussians, in part or wholly."""
+"""Share of the misestimated kernels replaced by Gaussians, in part or wholly."""
 FEW_TAPS_SIGMA_PX = 0.9
 """Kernels narrower than this have too few taps to be scaled as images."""
 MOST_WIDENING_PX2 = 0.6
-"""Variance that is added at most to one of them."""
+"""Largest variance added to one of them."""
 READ_ERROR, GAIN_ERROR = 0.2, 0.6
 """Standard errors of the logarithms of read noise and noise gain."""
 QUALITY_ERROR, QUALITY_MISSED_SHARE = 4.0, 0.1
-"""Standard error of a JPEG quality, and share of the JPEGs that are not seen at all."""
+"""Standard error of a JPEG quality, and share of unnoticed JPEGs."""
 
 
 @torch.no_grad()
 def read(model: Restorer, degraded: Tensor, valid: Tensor) -> Degradations:
-    """Return what the estimator reads off each window, (N, 1, h, w)."""
+    """Return the estimator's answer for each window, (N, 1, h, w)."""
     return degradations_of(model.estimator(degraded, valid), model.scale)
 
 
@@ -79,7 +78,7 @@ def drawn_codes(model: Restorer, known: Degradations, rng: np.random.Generator) 
 
 
 def limited(kernels: Tensor, scale: int) -> Tensor:
-    """Return kernels narrowed to the widest that a run tells the network of (`SEEN_SIGMA_PX`)."""
+    """Return kernels narrowed to the widest told in a run (`SEEN_SIGMA_PX`)."""
     sigma, rows, columns = _moments(kernels)
     narrow = _scaled(kernels, (SEEN_SIGMA_PX[scale] / sigma.clamp_min(0.1)).clamp_max(1), rows, columns)
     narrow = narrow / narrow.sum((1, 2), keepdim=True)
@@ -87,7 +86,7 @@ def limited(kernels: Tensor, scale: int) -> Tensor:
 
 
 def misread(known: Degradations, scale: int, rng: np.random.Generator) -> Degradations:
-    """Return degradations with errors of the size that readings of whole sections have."""
+    """Return degradations with errors as in estimates of whole sections."""
     count, device = len(known.kernel), known.kernel.device
 
     def normal(deviation: float) -> Tensor:
@@ -147,7 +146,7 @@ def misread_kernels(
 
 
 def _widened(kernels: Tensor, variance: Tensor) -> Tensor:
-    """Return kernels followed by three taps per axis whose variance, (N,), is given; at most 1."""
+    """Return kernels followed by three taps per axis of a given variance, (N,), at most 1."""
     side = 0.5 * variance[:, None, None]
     for axis in (1, 2):
         around = kernels.roll(1, axis) + kernels.roll(-1, axis)

@@ -1,16 +1,14 @@
-"""Clean detail to learn a prior from: `x - L(x)` of tissue windows, and what chance does to them.
+"""Clean detail for training a prior: `x - L(x)` of tissue windows, and its augmentation.
 
-The windows are those that pairs are made of, on the grid of the output, without any degradation. L is a Gaussian,
-so that what the prior learns is what it will be asked for: texture, and never regional grey. The window is larger
-than the patch by the reach of L and by the shift below.
+The windows are those of pairs on the grid of the output, without any degradation. L is a Gaussian, so the prior
+learns texture only, never regional grey. The window exceeds the patch by the reach of L and by the shift below.
 
 Augmentation is for the critic, which would learn a few hundred megapixels by heart: symmetries of the square,
-contrast and grey. Real and made patches go through the same, so that what it does is never a sign of either, and each
-of the two leaves two fifths of the patches as they are: were all of them turned, a generator that makes everything lean
-to one side would never be found out (Karras et al., "Training Generative Adversarial Networks with Limited Data", NeurIPS
-2020). All patches are shifted (a smaller one is cut at a drawn place, so that nothing is padded): a critic that sees
-patches at one phase of the generator's grid, which is its own too, knows that phase only. What repeats with the grid
-within a patch is seen at every phase.
+contrast and grey. Real and made patches go through the same augmentation, so it betrays neither. It leaves two fifths
+of the patches unchanged: if all were turned, a generator leaning to one side would never be caught (Karras et al.,
+"Training Generative Adversarial Networks with Limited Data", NeurIPS 2020). All patches are shifted: a smaller one is
+cut at a drawn place, without padding. A critic limited to one phase of the generator's grid, also its own, would know
+only this phase; with shifts it sees repetition at every phase.
 """
 
 from __future__ import annotations
@@ -26,17 +24,17 @@ from torch import Tensor
 from bigrestore.training.data.patches import PatchSource, step_rng
 
 DETAIL_SIGMA_PX = 8.0
-"""Standard deviation of L in input pixels: the prior learns what is finer than this."""
+"""Standard deviation of L in input pixels: the prior learns finer detail."""
 DETAIL_REACH = 3.0
 """L is cut off at this many standard deviations."""
 PATCH_PX = 64
-"""Side of the patches that are judged, output pixels."""
+"""Side of the judged patches, output pixels."""
 SHIFT_PX = 8
-"""What is drawn is larger than a patch by this: a multiple of unshuffle * scale, so that all phases are drawn alike."""
+"""Margin of a drawn window over its patch: a multiple of unshuffle * scale, so all phases are drawn alike."""
 AUGMENTED_SHARE = 0.6
 CONTRAST_DEVIATION = 0.2
 GREY_DEVIATION = 0.01
-"""Standard deviations of the log of the contrast factor and of the grey that is added to a whole patch."""
+"""Standard deviations of the log of the contrast factor and of the grey added to a whole patch."""
 REAL_STREAM, MEASURED_STREAM = 4, 5
 MEASURED_SEED = 2_468_013
 
@@ -47,7 +45,7 @@ def reach_px(scale: int) -> int:
 
 
 def window_px(scale: int) -> int:
-    """Return the side of the clean windows that `DetailSource` needs, output pixels."""
+    """Return the side of the clean windows of `DetailSource`, output pixels."""
     return PATCH_PX + SHIFT_PX + 2 * reach_px(scale)
 
 
@@ -62,7 +60,7 @@ def low_pass(x: Tensor, sigma_px: float) -> Tensor:
 
 
 def detail_of(clean: Tensor, scale: int) -> Tensor:
-    """Return x - L(x) of (N, 1, H, W), without the rim that L reaches over."""
+    """Return x - L(x) of (N, 1, H, W), without the rim within reach of L."""
     rim = reach_px(scale)
     smooth = low_pass(clean, DETAIL_SIGMA_PX * scale)
     return (clean - smooth)[..., rim:-rim, rim:-rim]
@@ -142,5 +140,5 @@ def cut_patches(images: Tensor, corners: NDArray[np.int64], side: int) -> Tensor
 
 
 def square_batch(batch: int) -> int:
-    """Return the largest side k of a square of patches, at most 4, whose area divides a batch."""
+    """Return the largest side k of a square of patches, at most 4, with an area dividing a batch."""
     return max(side for side in range(1, 5) if batch % side**2 == 0 and side <= math.isqrt(batch))

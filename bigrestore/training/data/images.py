@@ -1,9 +1,9 @@
-"""Reading the images that networks are trained on, and splitting them by section.
+"""Reading training images, and splitting them by section.
 
-Training runs on machines that have little more than torch, numpy, pillow and tifffile, so nothing here knows
-of the lazy section reader. Training images are small enough to be held in memory whole, as uint8 or uint16
-grey; colour becomes luma, because the network is grey. What is held out for validation are whole files: two
-windows of one section look alike, and a figure on them would flatter the network.
+Training machines have little more than torch, numpy, pillow and tifffile, so this module avoids the lazy section
+reader. Training images fit into memory whole, as uint8 or uint16 grey; colour becomes luma for the grey network.
+Validation holds out whole files: two windows of one section look alike, and a figure on them would flatter the
+network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 IMAGE_SUFFIXES = TIFF_SUFFIXES | {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 VALIDATION_FOLDER = "val"
 TRAINING_SUFFIX = ".safetensors.train"
-"""End of the folders in which trainings keep their sheets: pictures of held-out images, never to be trained on."""
+"""End of the names of training folders. Their sheets show held-out images and are never trained on."""
 
 HOLD_OUT_EVERY = 12
 
@@ -64,7 +64,7 @@ class GreyImage:
 
 
 def group_of(name: str) -> str:
-    """Return the group that a file name belongs to: the part before the first `__`, else ''."""
+    """Return the group of a file name: the part before the first `__`, else ''."""
     head, mark, _ = name.partition("__")
     return head if mark else ""
 
@@ -72,8 +72,8 @@ def group_of(name: str) -> str:
 def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
     """List the training files below a folder, or of a list of files and folders, in a stable order.
 
-    Files in a folder named `val` are left out, unless that folder itself, or a file in it, was asked for:
-    a data folder with `train` and `val` side by side gives what is in `train`.
+    Files in a folder named `val` are left out, unless this folder or a file in it was asked for: a data folder with
+    `train` and `val` side by side gives `train`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield the image files below a folder that are not in a validation folder, or a training's own, under it."""
+    """Yield the image files below a folder, without validation folders and training folders under it."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
@@ -146,12 +146,12 @@ def split_by_section(images: Sequence[GreyImage]) -> tuple[list[GreyImage], list
 
 
 def load_images(source: Path | str | Sequence[Path | str]) -> list[GreyImage]:
-    """Read every image that `find_images` lists, as grey arrays in memory.
+    """Read every image listed by `find_images` into memory, as grey arrays.
 
     Raises
     ------
     InputError
-        A file cannot be decoded, or its pixels are of a kind that training does not take.
+        A file cannot be decoded, or its kind of pixels is unknown.
     """
     images: list[GreyImage] = []
     for path in find_images(source):
@@ -202,7 +202,7 @@ def _read_pillow(path: Path) -> NDArray[Any]:
 
 @contextmanager
 def _unlimited_size() -> Iterator[None]:
-    """Let pillow decode whole sections, which are larger than it takes for an attack."""
+    """Lift pillow's limit on image size: whole sections exceed it."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -287,7 +287,7 @@ def pack(source: Path | str | Sequence[Path | str], output: Path | str) -> int:
 
 
 def _unpack(path: Path) -> Iterable[GreyImage]:
-    """Read the images of a file that `pack` wrote."""
+    """Read the images of a file written by `pack`."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = [str(name) for name in archive["names"]]

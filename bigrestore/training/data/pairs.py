@@ -1,7 +1,7 @@
-"""Training pairs drawn on the fly: clean windows, a drawn degradation each, and what is known of it.
+"""Training pairs drawn on the fly: clean windows, a drawn degradation each, and its true numbers.
 
-The pairs of a step depend only on (seed, step), so a resumed training sees the ones it would have seen.
-Held-out pairs come from files that are never trained on, under degradations that are drawn once.
+The pairs of a step depend only on (seed, step), so a resumed training sees the same ones. Held-out pairs come from
+files outside the training, under degradations drawn once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pairs:
     Attributes
     ----------
     degraded, valid : Tensor, (N, 1, h, w)
-        Input and where it is undamaged.
+        Input and its undamaged pixels.
     target : Tensor, (N, 1, scale * h, scale * w)
         What it should become.
     known : Degradations
@@ -68,7 +68,7 @@ class PairSource:
     together : int
         How many held-out pairs in a row are of one image and one degradation.
     tilt : TiltSettings, optional
-        How clean windows are given slopes that their tissue has not; None: they stay as they are.
+        New slopes for clean windows, beyond those of their tissue; None: the windows stay.
     """
 
     def __init__(
@@ -115,13 +115,13 @@ def sample_kernels(recipe: Recipe, scale: int, count: int) -> Tensor:
 
 
 def fit_basis(model: Restorer, pairs: PairSource) -> None:
-    """Fit the kernel basis of a model that has none to the kernels of a recipe."""
+    """Fit the kernel basis of a model, if unfitted, to the kernels of a recipe."""
     if not bool(model.basis.components.any()):
         model.basis.fit(sample_kernels(pairs.recipe, model.scale, BASIS_KERNELS))
 
 
 def patch_size(input_px: int, scale: int) -> int:
-    """Return the side of a clean window, output pixels, that gives pairs of `input_px` input pixels."""
+    """Return the side of a clean window, output pixels, for pairs of `input_px` input pixels."""
     return input_px * scale + 2 * margin_px(scale)
 
 

@@ -1,11 +1,10 @@
 """Where training patches come from: windows of clean sections, drawn by group, scale and worth.
 
-There is little cell-body stain among free images, so what there is must be used well: the stain nearest
-to BigBrain is drawn most, everything is also seen downscaled (a section of 1 um per pixel becomes one of
-4), and half of the patches get BigBrain's grey levels (background white, tissue median near 198 of 255).
-Dark stays on light: a network that has seen inverted tissue learns less about tissue. All choices that
-need looking at pixels are made once, when the images are loaded; a draw is then a look-up, and it depends
-on nothing but the random generator handed in, so that the data of step i depend only on (seed, i).
+Free images with a cell-body stain are few and must be used well. The stain nearest to BigBrain is drawn most,
+everything is also seen downscaled (a section of 1 um per pixel becomes one of 4), and half of the patches get
+BigBrain's grey levels (background white, tissue median near 198 of 255). Dark stays on light: a network trained on
+inverted tissue learns less about tissue. Choices by pixel values are made once, at loading; a draw is then a look-up
+and depends only on the random generator handed in: the data of step i depend only on (seed, i).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from bigrestore.training.data.windows import GreyLevels, WindowRule, area_downsc
 log = logging.getLogger(__name__)
 
 ELECTRON_MICROSCOPY = "em_"
-"""Groups whose names start so keep their grey levels: there is no white background to map."""
+"""Groups with these prefixes keep their grey levels: they have no white background to map."""
 
 GROUP_WEIGHTS: Mapping[str, float] = {
     "human_cortex_cellbody_inm1": 1.6,
@@ -43,7 +42,7 @@ GROUP_WEIGHTS: Mapping[str, float] = {
     "em_neural_mouse_tem": 0.15,
     "em_neural_rat_sem": 0.15,
 }
-"""How often a group is drawn, relative to the others; a group that is not listed has weight 1."""
+"""Relative frequency of each group; an unlisted group has weight 1."""
 
 SCALE_WEIGHTS: Mapping[float, float] = {1.0: 0.32, 0.75: 0.24, 0.5: 0.22, 0.35: 0.12, 0.25: 0.10}
 """Area-downscaling factors, and how often each is drawn; small ones hold few different windows."""
@@ -56,7 +55,7 @@ GROUP_SCALE_WEIGHTS: Mapping[str, Mapping[float, float]] = {
     "histology_he": {0.75: 0.2, 0.5: 0.45, 0.35: 0.2, 0.25: 0.15},
     "histology_purple_dsb2018": {0.75: 0.4, 0.5: 0.4, 0.35: 0.2},
 }
-"""Groups that are drawn at other factors than `SCALE_WEIGHTS`."""
+"""Groups drawn at other factors than `SCALE_WEIGHTS`."""
 
 TISSUE_TARGET = (195 / 255, 202 / 255)
 """BigBrain's median tissue grey; its background is 1."""
@@ -68,7 +67,7 @@ FEW_WINDOWS = 300
 """A group with fewer windows is drawn less, in proportion: a handful would be learned by heart."""
 
 NAMED_FILES = 3
-"""Files that a refusal names."""
+"""Most files named in a refusal."""
 
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
@@ -110,7 +109,7 @@ class PatchSource:
     group_weights, scale_weights, group_scale_weights : mapping, optional
         In place of the tables of this module.
     remap_probability : float
-        Share of the patches that get BigBrain's grey levels.
+        Share of the patches with BigBrain's grey levels.
     rule : WindowRule, optional
         What a window must have.
 
@@ -119,7 +118,7 @@ class PatchSource:
     UsageError
         A size, weight or probability is out of range.
     InputError
-        No image is left with a window of this size that holds enough sharp tissue.
+        No image has a window of this size with enough sharp tissue.
     """
 
     def __init__(
@@ -156,7 +155,7 @@ class PatchSource:
 
     @property
     def groups(self) -> dict[str, float]:
-        """Return the probability of each group that can be drawn."""
+        """Return the probability of each usable group."""
         total: dict[str, float] = defaultdict(float)
         for level, probability in zip(self._levels, self._probability, strict=True):
             total[level.group] += float(probability)
@@ -164,7 +163,7 @@ class PatchSource:
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the files that patches come from."""
+        """Return the names of the files in use."""
         return sorted({level.name for level in self._levels})
 
     @property
@@ -271,7 +270,7 @@ class PatchSource:
         return float(self._group_scales.get(group, self._scale_weights)[factor])
 
     def _report(self, images: Sequence[GreyImage]) -> None:
-        """Say what was loaded, and refuse a set from which nothing can be drawn."""
+        """Log the loaded images, and refuse a set without any usable window."""
         if not self._levels:
             largest = max((min(image.pixels.shape) for image in images), default=0)
             names = sorted({image.name for image in images})
@@ -299,7 +298,7 @@ class PatchSource:
 
 
 def _as_images(source: Path | str | Sequence[Path | str] | Sequence[GreyImage]) -> list[GreyImage]:
-    """Load what is not loaded yet."""
+    """Load the images not loaded yet."""
     if isinstance(source, str | Path):
         return load_images(source)
     images = [entry for entry in source if isinstance(entry, GreyImage)]
@@ -314,7 +313,7 @@ def _can_remap(level: _Level) -> bool:
 
 
 def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the piecewise linear grey curve that gives an image BigBrain's levels.
+    """Return the piecewise linear grey curve from an image to BigBrain's levels.
 
     Parameters
     ----------
@@ -326,8 +325,8 @@ def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32],
     Returns
     -------
     inputs, outputs : ndarray, (n,), float32
-        Knots, increasing. The tissue median goes to `median` and the background to 1 where the contrast gain
-        that this needs is within `REMAP_SLOPE`; black stays at or above 0, and order is kept.
+        Knots, increasing. The tissue median goes to `median` and the background to 1 if the contrast gain lies within
+        `REMAP_SLOPE`; black stays at or above 0, and order is kept.
     """
     gap = max(levels.background - levels.tissue, 1e-3)
     slope = float(np.clip((1 - median) / gap, *REMAP_SLOPE))

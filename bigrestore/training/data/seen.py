@@ -1,8 +1,7 @@
-"""Other views of windows that are known already: turned by a right angle, mirrored, or of another contrast.
+"""Other views of known windows: turned by a right angle, mirrored, or of another contrast.
 
-What the estimator sees of a window are statistics, and what a symmetry of the square or a change of contrast does to
-them is known exactly or nearly: directions of the spectrum change places, logarithms of power shift. So one window
-that was made serves as many.
+The estimator sees statistics of windows. A symmetry of the square or a change of contrast has a known effect on them,
+exactly or nearly: directions of the spectrum change places, logarithms of power shift. So one window serves as many.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ CONTRAST = (0.6, 1.4)
 CONTRAST_SHARE = 0.5
 NOISE_GAIN, READ_NOISE = 0, 1
 FLOOR_LEVELS = 0.29 / 255
-"""Noise of rounding to 8 bits, which no contrast changes: fainter noise is left as it is."""
+"""Noise of rounding to 8 bits, the same at any contrast: fainter noise is not rescaled."""
 
 
 @attrs.frozen(eq=False)
@@ -41,10 +40,10 @@ class Truth:
 
 
 def turned(seen: Tensor, truth: Truth, symmetry: int) -> tuple[Tensor, Truth]:
-    """Return what would be seen, (N, K, SEEN), had images and kernels been turned by a symmetry of the square, 0 .. 7.
+    """Return the statistics, (N, K, SEEN), of images and kernels turned by a symmetry of the square, 0 .. 7.
 
-    Bit 0 swaps the axes, bit 1 mirrors along y, bit 2 along x. Row jitter and bands stay what they are called: they
-    have no axis in the codes.
+    Bit 0 swaps the axes, bit 1 mirrors along y, bit 2 along x. Row jitter and bands keep their names: the codes have
+    no axis for them.
     """
     swap, up, left = (bool(symmetry & bit) for bit in (1, 2, 4))
     directions = torch.arange(spectrum.DIRECTIONS)
@@ -52,7 +51,9 @@ def turned(seen: Tensor, truth: Truth, symmetry: int) -> tuple[Tensor, Truth]:
         directions = (spectrum.DIRECTIONS // 2 - directions) % spectrum.DIRECTIONS
     if up != left:
         directions = (-directions) % spectrum.DIRECTIONS
-    powers = seen[..., : spectrum.FEATURES].reshape(*seen.shape[:-1], spectrum.RINGS, spectrum.DIRECTIONS)
+    powers = seen[..., : spectrum.SPECTRUM_FEATURES].reshape(
+        *seen.shape[:-1], spectrum.SPECTRUM_RINGS, spectrum.DIRECTIONS
+    )
     steps = seen[..., JUDGED:].reshape(*seen.shape[:-1], 2, PERIOD)
     kernel = truth.kernel
     if swap:
@@ -63,14 +64,18 @@ def turned(seen: Tensor, truth: Truth, symmetry: int) -> tuple[Tensor, Truth]:
                 [part.flip(-1) if i == axis - 1 else part for i, part in enumerate(steps.unbind(-2))], -2
             )
             kernel = kernel.flip(axis)
-    parts = [powers[..., directions].flatten(-2), seen[..., spectrum.FEATURES : JUDGED], steps.flatten(-2)]
+    parts = [
+        powers[..., directions].flatten(-2),
+        seen[..., spectrum.SPECTRUM_FEATURES : JUDGED],
+        steps.flatten(-2),
+    ]
     return torch.cat(parts, dim=-1), attrs.evolve(truth, kernel=kernel)
 
 
 def with_contrast(seen: Tensor, truth: Truth, rng: np.random.Generator) -> tuple[Tensor, Truth]:
-    """Return what would be seen of half of the sets at another contrast, drawn per set, about the same mean grey.
+    """Return the statistics of half of the sets at another contrast, drawn per set, about the same mean grey.
 
-    The power of tissue and of noise change alike; sets whose noise would fall below that of rounding stay as they are.
+    Power of tissue and of noise change alike; sets stay unchanged if their noise would fall below that of rounding.
     """
     count = len(seen)
     factors = np.exp(rng.uniform(np.log(CONTRAST[0]), np.log(CONTRAST[1]), count))
@@ -78,11 +83,11 @@ def with_contrast(seen: Tensor, truth: Truth, rng: np.random.Generator) -> tuple
     decades = torch.from_numpy(np.log10(factors).astype(np.float32)).to(seen.device)
     read = 10 ** (truth.scalars[:, READ_NOISE] - 2)
     decades = torch.where(read * 10**decades < 2 * FLOOR_LEVELS, torch.zeros_like(decades), decades)
-    quantiles = len(local_energy.QUANTILES) * local_energy.OCTAVES
+    quantiles = len(local_energy.ENERGY_QUANTILES) * local_energy.OCTAVES
     shift = torch.zeros(seen.shape[-1], device=seen.device)
-    shift[: spectrum.FEATURES] = 1.0
-    shift[spectrum.FEATURES : spectrum.FEATURES + quantiles] = 1.0
-    deviation = spectrum.FEATURES + local_energy.FEATURES + 1
+    shift[: spectrum.SPECTRUM_FEATURES] = 1.0
+    shift[spectrum.SPECTRUM_FEATURES : spectrum.SPECTRUM_FEATURES + quantiles] = 1.0
+    deviation = spectrum.SPECTRUM_FEATURES + local_energy.ENERGY_FEATURES + 1
     shift[deviation] = 1.0
     scalars = truth.scalars.clone()
     has_gain = scalars[:, NOISE_GAIN] > -1

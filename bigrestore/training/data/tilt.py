@@ -1,10 +1,10 @@
-"""Other tissues than there are: clean windows whose spectrum is changed within the standard of sharpness.
+"""Tissues beyond the training images: clean windows with a changed spectrum, within the standard of sharpness.
 
-How fast a clean image's power falls is the tissue's own: by 8 dB from 0.141 to 0.484 cycles/px for a stained cortex of
-crowded cells, by 20 for smooth neuropil. The training images hold a few tissues, and who knows their slopes by heart
-takes a new tissue's slope for blur. So windows are given slopes drawn evenly from all that the standard allows. Some
-of the sets that the estimator sees also get a knee, as images have that were resampled or compressed long ago: they
-meet the standard all the same, and count as sharp.
+The fall of a clean image's power is the tissue's own: by 8 dB from 0.141 to 0.484 cycles/px for a stained cortex of
+crowded cells, by 20 for smooth neuropil. The training images hold few tissues; a network knowing their slopes by
+heart takes a new tissue's slope for blur. So windows get slopes drawn evenly from all allowed by the standard. Some
+of the estimator's sets also get a knee, as in images resampled or compressed long ago: they still meet the standard
+and count as sharp.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from bigrestore.training.data.windows import HIGH_RING, LOW_RING, STANDARD_FALL_
 
 LEAST_FALL_DB = 8.0
 TILT = (-0.25, 0.6)
-"""Most that the exponent of the amplitude may change: a rise sharpens noise and edges, so it may be less."""
+"""Largest change of the exponent of the amplitude: a rise sharpens noise and edges, so it may be less."""
 CORNER = 0.05
-"""Cycles per pixel below which nothing changes."""
+"""Cycles per pixel; nothing changes below."""
 KNEE_SHARE, KNEE_PX = 0.25, (0.2, 0.6)
 """Share of the estimator's sets with a knee, and its sigma in pixels."""
 _DB_PER_EXPONENT = 20 * math.log10(HIGH_RING / LOW_RING)
@@ -37,11 +37,11 @@ class TiltSettings:
     Attributes
     ----------
     share : float
-        Share of the sets that are given another slope.
+        Share of the sets with another slope.
     least : float
         Least change of the exponent; below 0 detail rises.
     knee_share : float
-        Share of the sets that are given a knee.
+        Share of the sets with a knee.
     """
 
     share: float = 1.0
@@ -63,15 +63,15 @@ def tilted(clean: Tensor, rng: np.random.Generator, settings: TiltSettings, toge
     clean : Tensor, (N, 1, H, W), 0..1
         Windows; `together` in a row are of one image and are changed alike.
     rng : numpy.random.Generator
-        Draws which sets are changed, and how.
+        Draws the changed sets and their changes.
     settings : TiltSettings
         How much is changed.
 
     Returns
     -------
     Tensor, (N, 1, H, W), 0..1
-        Amplitudes times (f / 0.05)^-d above 0.05 cycles/px, d such that power falls by the drawn number of dB; where
-        there is a knee, times exp(-2 pi^2 s^2 f^2), s so small that the standard is met.
+        Amplitudes times (f / 0.05)^-d above 0.05 cycles/px, with d from the drawn fall of power in dB; for a knee,
+        times exp(-2 pi^2 s^2 f^2), with s small enough for the standard.
     """
     height, width = clean.shape[-2:]
     fy = torch.fft.fftfreq(height, device=clean.device)[:, None]

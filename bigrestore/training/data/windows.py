@@ -1,12 +1,11 @@
-"""Which windows of a training image are worth training on, decided once so that drawing costs nothing.
+"""The windows of a training image worth training on, chosen once, so drawing costs nothing.
 
-Empty background teaches nothing, and a soft window teaches the network that soft is right. Tissue is seen on a map
-of cells of 7 x 7 pixels: a cell is tissue when it is darker than the background or textured. Sharpness is judged
-against one standard: a clean image uses its pixel grid. The power of its tissue falls by at most 21 dB from 0.141 to
-0.484 cycles/px; what falls faster is blurred by definition. That power is measured on patches of 64 pixels. Sums of
-cells and patches under every window come from integral images, and what is left of an image is a list of origins.
-The cell is 7 pixels, and not 8, so that the origins fall on every phase of the grids that matter (unshuffling by 2,
-downsampling by 2 and 4, blocks of 8 from JPEG).
+Empty background teaches nothing, and a soft window teaches softness. Tissue is seen on a map of cells of 7 x 7
+pixels: a cell is tissue if darker than the background or textured. Sharpness is judged against one standard: a clean
+image uses its pixel grid. The power of its tissue falls by at most 21 dB from 0.141 to 0.484 cycles/px; a larger fall
+is blur by definition. This power is measured on patches of 64 pixels. Sums of cells and patches under every window
+come from integral images, and an image leaves a list of origins. Cells of 7 pixels, not 8, put the origins on every
+phase of the grids in use (unshuffling by 2, downsampling by 2 and 4, blocks of 8 from JPEG).
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 CELL_PX = 7
-"""Side of the cells that are judged, and step between window origins, in pixels."""
+"""Side of the judged cells, and step between window origins, in pixels."""
 
 BACKGROUND_MARGIN = 0.05
-"""A cell whose mean is this much (of 0..1) below the background level is tissue."""
+"""A cell this much (of 0..1) below the background level in its mean is tissue."""
 
 TEXTURE_DEVIATION = 0.02
-"""A cell whose standard deviation (of 0..1) is above this is tissue, however bright."""
+"""A cell above this standard deviation (of 0..1) is tissue, however bright."""
 
 
 SPECTRUM_PX = 64
-"""Side of the patches whose spectrum is measured."""
+"""Side of the patches of a spectrum."""
 
 SPECTRUM_STEP_PX = 32
 """Step between them."""
@@ -53,12 +52,12 @@ class WindowRule:
     tissue : float
         Least share of tissue cells, 0..1.
     contrast : float
-        Least root mean square of the finest band (pixel minus its 3x3 mean), as a share of the grey range
-        that the image uses (0.5 to 99.5 percent).
+        Least root mean square of the finest band (pixel minus its 3x3 mean), as a share of the image's grey range
+        (0.5 to 99.5 percent).
     fall_db : float
         Largest fall of power from 0.141 to 0.484 cycles/px.
     flat_db : float
-        Least fall: what falls less is noise rather than tissue.
+        Least fall: less is noise rather than tissue.
     """
 
     tissue: float = 0.5
@@ -69,7 +68,7 @@ class WindowRule:
 
 @attrs.frozen
 class GreyLevels:
-    """The grey levels of one image that a contrast remap needs, all 0..1.
+    """The grey levels of one image for a contrast remap, all 0..1.
 
     Attributes
     ----------
@@ -124,8 +123,8 @@ def area_downscale(pixels: NDArray[Any], factor: float) -> NDArray[Any]:
     Returns
     -------
     ndarray, (round(h * factor), round(w * factor))
-        Whole steps use the box filter; other factors a Hamming-windowed one, whose sharpness does not change
-        from pixel to pixel as that of a box of fractional width does.
+        Whole steps use the box filter; other factors a Hamming-windowed one. A box of fractional width would change
+        in sharpness from pixel to pixel.
     """
     if factor == 1:
         return pixels
@@ -138,7 +137,7 @@ def area_downscale(pixels: NDArray[Any], factor: float) -> NDArray[Any]:
 
 
 def local_mean(image: Tensor, side: int) -> Tensor:
-    """Return the means over side x side pixels, side odd, of (N, 1, H, W); at the border over what is inside."""
+    """Return the means over side x side pixels, side odd, of (N, 1, H, W); at the border over the inside."""
     return avg_pool2d(image, side, stride=1, padding=side // 2, count_include_pad=False)
 
 
@@ -150,7 +149,7 @@ def cell_maps(pixels: NDArray[Any], noise_variance: float = 0.0) -> CellMaps:
     pixels : ndarray, (h, w), uint8 or uint16
         At least one cell of 7 x 7 pixels.
     noise_variance : float
-        Variance of the image's white noise, grey values 0..1, which counts as no power of the tissue.
+        Variance of the image's white noise, grey values 0..1; it counts as no power of the tissue.
 
     Returns
     -------
@@ -185,7 +184,7 @@ def ring_powers(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]
     Returns
     -------
     low, high : ndarray, (rows, columns), float32
-        Mean power of a Hann-weighted patch at 0.141 and 0.484 cycles/px; empty where the image is smaller than one.
+        Mean power of a Hann-weighted patch at 0.141 and 0.484 cycles/px; empty for an image smaller than one.
     """
     if min(image.shape) < SPECTRUM_PX:
         return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
@@ -205,7 +204,7 @@ def ring_powers(image: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]
 
 
 def _without_noise(power: NDArray[np.float32], variance: float) -> NDArray[np.float32]:
-    """Return the power of patches without that of white noise; none where noise is more than half of it."""
+    """Return the power of patches without white noise; none if noise is more than half of it."""
     if not variance:
         return power
     noise = np.float32(variance * (np.hanning(SPECTRUM_PX) ** 2).sum() ** 2)
@@ -220,9 +219,9 @@ def _window_means(cells: NDArray[np.float32], size: int) -> NDArray[np.float64]:
 
 
 def _window_falls(maps: CellMaps, shape: tuple[int, ...], patch_px: int) -> NDArray[np.float64]:
-    """Return the fall of power, dB, of the windows at cells of a shape, by the patches that lie in each.
+    """Return the fall of power, dB, of the windows at cells of a shape, by the patches inside each.
 
-    A window too small for two patches is judged by those that it touches.
+    A window too small for two patches is judged by the patches it touches.
     """
     if not maps.low.size:
         return np.zeros(shape)
@@ -259,7 +258,7 @@ def falls_at(maps: CellMaps, origins: NDArray[np.int32], patch_px: int) -> NDArr
 def window_origins(
     maps: CellMaps, shape: tuple[int, int], patch_px: int, rule: WindowRule
 ) -> NDArray[np.int32]:
-    """List the origins of the windows that obey a rule.
+    """List the origins of the windows obeying a rule.
 
     Parameters
     ----------
@@ -275,7 +274,7 @@ def window_origins(
     Returns
     -------
     ndarray, (n, 2), int32
-        (y, x) of the first pixel, multiples of 7; empty where the image is smaller than a window.
+        (y, x) of the first pixel, multiples of 7; empty for an image smaller than a window.
     """
     size = max(1, patch_px // CELL_PX)
     if min(shape) < patch_px or min(maps.tissue.shape) < size:

@@ -1,11 +1,10 @@
 """The second player of a training: a critic with an optimiser, a guard and a state of its own.
 
-The loop trains one set of modules by one loss; that is the generator's side. The critic learns inside the
-stage's step, before the generator's loss is taken: first its own loss on what is real and what was made,
-then, as a fixed function, its judgement of the generator. It has its own guard, because either player can be
-thrown: a step of the critic whose loss or gradient is unsound is not made, and a critic that stays so goes
-back to its last snapshot. All that it knows is part of the stage's checkpoint, so that a resumed training
-goes on to the bit.
+The loop trains one set of modules by one loss, the generator's. The critic learns inside the stage's step, before the
+generator's loss: first from its own loss on real and made patches, then, as a fixed function, it judges the
+generator. It has its own guard, because either player can be thrown off: a step of unsound loss or gradient is
+skipped, and a critic with many of them goes back to its last snapshot. Its whole state is part of the stage's
+checkpoint, so a resumed training continues to the bit.
 
 R1, the penalty on the critic's gradient at real patches, is taken every 16 steps and counts 16 times then
 (lazy regularisation). Its gradient is far above the usual one, so the guard clips late.
@@ -29,7 +28,7 @@ R1_EVERY = 16
 R1_GAMMA_PER_PX = 0.0002
 BETAS = (0.0, 0.99)
 GUARD = GuardSettings(jump_deviations=20.0, jump_share=0.25, clip_factor=10.0)
-"""Losses of two players swing as long as both learn: only what no swing explains is a jump."""
+"""Losses of two players swing as long as both learn: a jump must exceed any swing."""
 
 
 class Adversary:
@@ -40,7 +39,7 @@ class Adversary:
     critic : nn.Module
         Judges a batch.
     rate_at : callable
-        Learning rate of a step and of the share of the schedule that is done.
+        Learning rate by step and progress.
     betas : (float, float)
         Of its Adam.
     guard : GuardSettings
@@ -69,7 +68,7 @@ class Adversary:
         step : int
             Index of the step.
         progress : float
-            Share of the schedule that is done.
+            Finished part of the schedule, 0..1.
         loss : Tensor, ()
             What the guard judges, with its graph.
         penalty : Tensor, (), optional
@@ -96,11 +95,11 @@ class Adversary:
         return made
 
     def fixed(self) -> _Fixed:
-        """Return a context in which the critic is a fixed function: gradients pass through it and not into it."""
+        """Return a context with a fixed critic: gradients pass through it and not into it."""
         return _Fixed(self._parameters)
 
     def state(self) -> dict[str, Any]:
-        """Return what a resume needs."""
+        """Return the state for a resume."""
         return {
             "critic": self.critic.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -108,7 +107,7 @@ class Adversary:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.critic.load_state_dict(state["critic"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._guard.load_state_dict(state["guard"])
@@ -149,7 +148,7 @@ def r1_penalty(critic: nn.Module, real: Tensor, contrast: float = 1.0) -> Tensor
     real : Tensor, (N, 1, H, W)
         Real patches.
     contrast : float
-        The critic enlarges its input by this; the gradient is with respect to what it enlarges it to.
+        Factor on the critic's input; the gradient is with respect to the enlarged input.
     """
     at = real.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(at).sum(), at, create_graph=True)

@@ -1,9 +1,8 @@
-"""The running average of the weights, which is what is validated and shipped.
+"""The running average of the weights; it is validated and shipped.
 
-The average smooths away the noise of the last hundred or so steps. Early on it must forget faster, or it
-would still be full of the random start: the decay at update t is min(decay, (1 + t) / (10 + t)). Only weights
-that have just been measured on a batch and found sound are handed to `update` (see `train.guard`), so a step
-that is undone never leaves a trace in the average.
+The average smooths the noise of the last hundred or so steps. Early on it must forget the random start faster: the
+decay at update t is min(decay, (1 + t) / (10 + t)). Only weights of sound loss are averaged (see
+`bigrestore.training.loop.guard`), so an undone step leaves no trace.
 """
 
 from __future__ import annotations

@@ -1,20 +1,19 @@
-"""The guard against single steps that throw a network off.
+"""The guard against single steps throwing a network off.
 
-Adam divides by the root of a running mean of squared gradients, so a weight moves by up to the full rate
-whatever the size of the gradient. Usually it moves by a tenth of that, in directions that cancel. When all
-weights of a filter agree, because one batch has a monstrous gradient or because the error is one that all
-of them can cure (the brightness of the whole patch), the filter's output moves by the rate times its number
-of inputs times their mean, in every layer at once, and a network without norm layers multiplies that up:
-measured, from a shift of 0.07 to one of 12 grey ranges in one step, in float32 as in bfloat16. The rates by
-fan-in of `train.loop` take away the cause; this is the net below it:
+Adam divides by the root of a running mean of squared gradients, so a weight moves by up to the full rate for any size
+of the gradient. Usually it moves by a tenth, in directions that cancel. Sometimes all weights of a filter agree: one
+batch has a monstrous gradient, or all of them can fix the same error (the brightness of the whole patch). Then the
+filter's output moves by the rate times its number of inputs times their mean, in every layer at once, and a network
+without norm layers multiplies this: measured, from a shift of 0.07 to one of 12 grey ranges in one step, in float32
+as in bfloat16. The rates by fan-in of `bigrestore.training.loop.loop` remove the cause; this is the net below:
 
-1. gradients are clipped at a multiple of a running quantile of their own norm (a fixed clip is no help
-   where the usual norm is far below it);
-2. a step whose loss or gradient is not finite, or whose loss has jumped, is not made;
-3. where the jump is there on the next batch too, it is the weights and not the batch: weights and optimiser
-   go back to the last snapshot, which is of weights whose loss was found sound *before* the copy was taken,
-   and go on at half the rate. When even those weights show the jump, the loss itself has changed (a new
-   term, another stage of a schedule), and the guard learns the new level instead of undoing for ever.
+1. Gradients are clipped at a multiple of a running quantile of their own norm. A fixed clip is no help far above the
+   usual norm.
+2. A step of infinite or undefined loss or gradient, or of a jump in the loss, is skipped.
+3. A jump on the next batch too comes from the weights, not from the batch: weights and optimiser go back to the last
+   snapshot, taken *after* its loss was found sound, and continue at half the rate. If even these weights show the
+   jump, the loss itself has changed (a new term, another stage of a schedule), and the guard learns the new level
+   instead of undoing for ever.
 """
 
 from __future__ import annotations
@@ -53,14 +52,13 @@ class GuardSettings:
     Attributes
     ----------
     window : int
-        Steps over which losses and gradient norms are remembered.
+        Remembered steps, for losses and gradient norms.
     minimum : int
         Steps before a loss can count as a jump and before clipping is relative.
     jump_deviations : float
-        Robust standard deviations (1.4826 times the median absolute deviation) above the running median that
-        make a jump.
+        Robust standard deviations (1.4826 times the median absolute deviation) of a jump above the running median.
     jump_share : float
-        The deviation is taken as at least this share of the median, so that a very even loss is no trap.
+        Least deviation, as a share of the median: a very even loss is no trap.
     clip_quantile, clip_factor : float
         Gradients are clipped at `clip_factor` times this quantile of their recent norms.
     first_clip : float
@@ -68,9 +66,9 @@ class GuardSettings:
     snapshot_every : int
         Steps between snapshots.
     skips_to_restore : int
-        Unusable steps in a row after which the last snapshot is restored.
+        Skipped steps in a row before the last snapshot is restored.
     restores_to_fail : int
-        Restorations within `window` steps after which training is given up.
+        Restorations within `window` steps before training is given up.
     """
 
     window: int = 200
@@ -100,8 +98,8 @@ class StepGuard:
     Attributes
     ----------
     rate_factor : float
-        What the learning rate is to be multiplied with: halved at every restoration, since weights that were
-        put back and meet the same rate are thrown off again, and doubled over about 700 sound steps up to 1.
+        Factor on the learning rate: halved at every restoration, because restored weights would be thrown off again
+        at the same rate, and doubled over about 700 sound steps up to 1.
     skipped, restored, clipped : int
         Steps not made, restorations, and steps whose gradient was shortened, since the start of training.
     """
@@ -129,7 +127,7 @@ class StepGuard:
         self._snapshot_step = -1
 
     def judge(self, step: int, loss: float) -> Verdict:
-        """Say what to do with a step, given the loss of the present weights on its batch.
+        """Decide on a step by the loss of the present weights on its batch.
 
         Parameters
         ----------
@@ -176,7 +174,7 @@ class StepGuard:
         Returns
         -------
         float or None
-            Norm of all gradients before clipping; None where it is not finite, and then no step may be made.
+            Norm of all gradients before clipping; None if it is not finite: skip the step.
         """
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         total = get_total_norm(gradients)
@@ -198,7 +196,7 @@ class StepGuard:
 
     @property
     def limit(self) -> float:
-        """Return the gradient norm above which the next step is clipped."""
+        """Return the gradient norm for clipping the next step."""
         if len(self._norms) < self.settings.minimum:
             return self.settings.first_clip
         return self.settings.clip_factor * float(np.quantile(self._norms, self.settings.clip_quantile))
@@ -236,7 +234,7 @@ class StepGuard:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the guard remembers, without its snapshot: numbers only."""
+        """Return the guard's memory without its snapshot: numbers only."""
         return {
             "losses": list(self._losses),
             "norms": list(self._norms),
@@ -250,7 +248,7 @@ class StepGuard:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what another guard remembered; the next sound step takes a new snapshot."""
+        """Load the memory of another guard; the next sound step takes a new snapshot."""
         self._losses = deque(state["losses"], maxlen=self.settings.window)
         self._norms = deque(state["norms"], maxlen=self.settings.window)
         self._restore_steps = deque(state["restore_steps"], maxlen=self.settings.restores_to_fail)
@@ -280,7 +278,7 @@ class StepGuard:
         self._fresh_from_snapshot = False
 
     def _bad(self, step: int, why: str) -> Verdict:
-        """Note a step that cannot be made."""
+        """Count a skipped step."""
         self._bad_in_a_row += 1
         self.skipped += 1
         log.warning("step %d left out: %s", step, why)

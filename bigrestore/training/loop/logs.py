@@ -1,8 +1,7 @@
 """What a training says of itself: a CSV to plot, TensorBoard for those who have it, and a live line.
 
-The CSV is the record. A training that was killed has rows beyond its last checkpoint, and those steps will be
-made again; on resume the rows are cut back, so that no step is ever in it twice. Rows are means over an
-interval of steps: single losses of random degradations say little.
+The CSV is the record. A killed training leaves rows beyond its last checkpoint; on resume they are cut, because their
+steps are made again. Rows are means over an interval of steps: single losses of random degradations say little.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ from bigrestore.errors import output_error
 log = logging.getLogger(__name__)
 
 PLAIN_LINE_S = 30.0
-"""Seconds between live lines where there is no terminal."""
+"""Seconds between live lines without a terminal."""
 
 REDRAW_S = 0.25
-"""Seconds between redraws on a terminal: what is shown must be fetched from the device."""
+"""Seconds between redraws on a terminal: each fetches its values from the device."""
 
 
 class CsvLog:
-    """A CSV file with one row per step, whose first column is `step`.
+    """A CSV file with one row per step; its first column is `step`.
 
     Parameters
     ----------
     path : Path
         File to write or go on with.
     first_step : int
-        Step that comes next; rows of an existing file from this step on are dropped, and a last row that
-        was cut off in the middle too. With 0 the file starts empty.
+        The next step. Rows of an existing file from this step on are dropped, and an incomplete last row too. With 0
+        the file starts empty.
 
     Raises
     ------
@@ -58,7 +57,7 @@ class CsvLog:
         self._write([row for row in rows if int(row["step"]) < first_step])
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the row of a step; a name that was not there before becomes a new column."""
+        """Append the row of a step; a new name becomes a new column."""
         row = {"step": str(step)} | {name: f"{value:.6g}" for name, value in values.items()}
         try:
             if set(row) - set(self._columns):
@@ -72,7 +71,7 @@ class CsvLog:
             raise output_error(self.path, error) from error
 
     def _read(self) -> list[dict[str, str]]:
-        """Read the whole rows that are there."""
+        """Read the complete rows."""
         text = self.path.read_text(encoding="utf-8")
         lines = text[: text.rfind("\n") + 1].splitlines()
         return [row for row in csv.DictReader(lines) if (row.get("step") or "").isdigit()]
@@ -96,7 +95,7 @@ class Board:
     directory : Path
         Where its files go.
     first_step : int
-        Step that comes next; what is there of later steps is hidden.
+        The next step; later steps in the log are hidden.
     """
 
     def __init__(self, directory: Path, first_step: int) -> None:
@@ -119,13 +118,13 @@ class Board:
                 self._writer.add_scalar(f"{room}/{name}", value, step)
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Flush and close the file."""
         with self._sentences():
             self._writer.close()
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
-        """Turn the errors of writing, which may come late from the writer's own thread, into sentences."""
+        """Turn the errors of writing, sometimes late from the writer's own thread, into sentences."""
         try:
             yield
         except OSError as error:
@@ -133,7 +132,7 @@ class Board:
 
 
 def open_board(directory: Path, first_step: int) -> Board | None:
-    """Return a TensorBoard log, or None, with a sentence in the log, where it is not installed."""
+    """Return a TensorBoard log; None, with a sentence in the log, without TensorBoard."""
     try:
         return Board(directory, first_step)
     except ImportError:
@@ -142,16 +141,16 @@ def open_board(directory: Path, first_step: int) -> Board | None:
 
 
 class LiveLine:
-    """One line that says how a training goes: redrawn on a terminal, repeated at intervals elsewhere.
+    """One line of progress: redrawn on a terminal, repeated at intervals elsewhere.
 
     Parameters
     ----------
     name : str
         Of the training, first on the line.
     console : rich.console.Console, optional
-        Where to draw; by default where the log is written, so that its lines come above this one.
+        Defaults to the console of the log, so its lines come above this one.
     interval_s : float
-        Seconds between lines where there is no terminal.
+        Seconds between lines without a terminal.
     """
 
     def __init__(self, name: str, console: Console | None = None, interval_s: float = PLAIN_LINE_S) -> None:
@@ -189,7 +188,7 @@ class LiveLine:
 
 
 def _log_console() -> Console:
-    """Return the console that the log of bigrestore is written on, else one on standard error."""
+    """Return the console of bigrestore's log, else one on standard error."""
     for handler in logging.getLogger("bigrestore").handlers:
         if isinstance(handler, RichHandler):
             return handler.console

@@ -1,11 +1,10 @@
 """The training loop: the same for every stage, and safe to kill at any moment.
 
-A stage knows what is trained and on what losses; the loop knows everything else: rate, averaging, guarding,
-checkpoints, logs, signals. The order within a step matters. The loss is measured first; only weights that
-it finds sound enter the average and the snapshots; only then the gradient is taken, clipped and stepped
-along. The data of step i depend on (seed, i) alone, so a training that was stopped and resumed makes the
-very steps that it would have made, to the last bit where its schedule counts steps. Where the schedule
-counts minutes, the minutes already spent are part of the checkpoint.
+A stage knows its modules and losses; the loop knows everything else: rate, averaging, guarding, checkpoints, logs,
+signals. The order within a step matters. The loss comes first; only weights of sound loss enter the average and the
+snapshots; only then the gradient is taken, clipped and followed. The data of step i depend on (seed, i) alone, so a
+resumed training repeats the steps of an uninterrupted one, to the last bit on a schedule in steps. On a schedule in
+minutes, the spent minutes are part of the checkpoint.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ class Stage(Protocol):
     name: str
 
     def modules(self) -> nn.Module:
-        """Return what is trained: its parameters that require a gradient, averaged and saved by the loop."""
+        """Return the trained module; the loop averages and saves its parameters with a gradient."""
         ...
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
-        """Return the losses of a step: `loss`, a float32 scalar that is minimised, and its parts.
+        """Return the losses of a step: `loss`, a float32 scalar to minimise, and its parts.
 
-        `progress` is the share of the schedule that is done, 0..1. Everything drawn depends on (seed, step).
+        `progress` is the finished part of the schedule, 0..1. Everything drawn depends on (seed, step).
         """
         ...
 
@@ -67,7 +66,7 @@ class Stage(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """Return what a resume needs beside the trained module: tensors, numbers, strings, lists, dicts."""
+        """Return the state beside the trained module for a resume: tensors, numbers, strings, lists, dicts."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -108,7 +107,7 @@ def train(stage: Stage, settings: LoopSettings, export: Path | None = None) -> T
 
 
 def _parameters(stage: Stage) -> dict[str, nn.Parameter]:
-    """Return the parameters that a stage trains by name, in their stable order."""
+    """Return the trained parameters of a stage by name, in their stable order."""
     parameters = {name: p for name, p in stage.modules().named_parameters() if p.requires_grad}
     if not parameters:
         raise UsageError(f"The stage {stage.name} has nothing to train; unfreeze some of its parameters.")
@@ -116,7 +115,7 @@ def _parameters(stage: Stage) -> dict[str, nn.Parameter]:
 
 
 def _groups_by_factor(parameters: Mapping[str, nn.Parameter], settings: LoopSettings) -> list[dict[str, Any]]:
-    """Return parameter groups for Adam, each with the factor on the rate that its fan-in and its name give."""
+    """Return parameter groups for Adam, each with a factor on the rate by fan-in and name."""
     limit = settings.fan_in_limit
     by_factor: dict[float, list[nn.Parameter]] = defaultdict(list)
     for name, parameter in parameters.items():
@@ -200,7 +199,7 @@ class _Training:
             self.elapsed_s = time.monotonic() - clock_s
 
     def _progress(self) -> float:
-        """Return the share of the schedule that is done."""
+        """Return the finished part of the schedule."""
         return self.settings.progress(self.step, self.elapsed_s)
 
     def _make_step(self) -> None:
@@ -308,7 +307,7 @@ class _Training:
             self.board.add("validation", self.figures, self.step)
 
     def _resume(self) -> None:
-        """Take over the newest checkpoint, or make sure that no training is overwritten."""
+        """Load the newest checkpoint, or refuse to overwrite a training."""
         directory = self.settings.directory
         if not self.settings.resume:
             refuse_existing(directory)

@@ -1,7 +1,7 @@
 """What a training is asked for, looked at before anything is loaded.
 
-Reading a folder of sections takes minutes and a training takes hours: an absurd number, a place that the
-model cannot go to, or a card that would cover a text of the user's own must be a sentence at once.
+Reading a folder of sections takes minutes and a training takes hours: an absurd number, an unwritable model file, or
+a card in the place of a user's own text must be a sentence at once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    """Refuse a number that is not finite and above zero; None is no number and passes."""
+    """Refuse a number not finite and above zero; None passes."""
     if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
         raise UsageError(f"--{attribute.name} is {value}; give a number above 0.")
 
 
 def whole_number(least: int, most: int) -> Validator:
-    """Return a validator that takes whole numbers of a range, and None."""
+    """Return a validator for whole numbers of a range, and None."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -44,7 +44,7 @@ def whole_number(least: int, most: int) -> Validator:
 
 
 def one_of(*known: object) -> Validator:
-    """Return a validator that takes certain values only."""
+    """Return a validator for certain values."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if isinstance(value, bool) or value not in known:
@@ -60,21 +60,21 @@ class StageOptions:
     Attributes
     ----------
     preset : str
-        Name of a preset; only where the model is new.
+        Name of a preset, for a new model.
     scale : int
-        1, 2 or 4; only where the model is new.
+        1, 2 or 4, for a new model.
     steps, minutes : int or None, float or None
         Length of the training; exactly one is given.
     device : str
         "cpu", "cuda", "cuda:1", "mps".
     precision : str
-        "fp32" or "bf16": what the U-Net computes in; everything else is float32.
+        Precision of the networks, "fp32" or "bf16"; everything else is float32.
     recipe : str
         Name or path of a degradation recipe.
     start : Path or None
         Checkpoint to start from instead of the output itself.
     prior : Path or None
-        Checkpoint whose generator to begin with, of the same or a smaller scale.
+        Checkpoint with the generator to begin with, of the same or a smaller scale.
     seed, batch, threads : int
         Seed; pairs per step (0: the stage's own number); threads (0: torch's choice).
     rate : float
@@ -100,7 +100,7 @@ class StageOptions:
 
 
 def check_place(stage: str, output: Path, *, resume: bool) -> None:
-    """Refuse a model file that could not be written at the end, or whose training would cover something else.
+    """Refuse an unwritable model file, or a training in the place of something else.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def check_place(stage: str, output: Path, *, resume: bool) -> None:
     output : Path
         Model file to be written; its card goes beside it, and its training into `OUTPUT.train/STAGE`.
     resume : bool
-        Whether a training that is there is gone on with.
+        Continue an existing training.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def check_place(stage: str, output: Path, *, resume: bool) -> None:
 
 
 def _is_card(path: Path) -> bool:
-    """Say whether a text is a model card, by the line that every card has."""
+    """Tell whether a text is a model card, by a line of every card."""
     try:
         return "\nsha256 of the tensors: `" in path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

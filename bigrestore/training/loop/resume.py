@@ -1,9 +1,9 @@
-"""Training checkpoints: what a killed training goes on from.
+"""Training checkpoints, for resuming a killed training.
 
-A checkpoint appears under its name only when it is whole: it is written beside, flushed to the disk and
-renamed. The last two are kept, and loading takes the newest that passes the checksums of its own container,
-so that a disk that lied about a flush costs two minutes and not the training. They hold tensors, numbers,
-strings, lists and dictionaries only, and are read without unpickling anything else.
+A checkpoint appears under its name only when complete: it is written beside, flushed to the disk and renamed. The
+last two are kept. Loading takes the newest with valid checksums, so a disk with a false flush costs two minutes and
+not the training. Checkpoints hold tensors, numbers, strings, lists and dictionaries only, and nothing else is
+unpickled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def list_checkpoints(directory: Path) -> list[Path]:
 
 
 def refuse_existing(directory: Path) -> None:
-    """Refuse to begin where a training is already.
+    """Refuse to begin over an existing training.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Pat
 
 
 def _unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
-    """Return the sentence for a checkpoint that cannot be written: why, and what there is to go on from."""
+    """Return the error for an unwritable checkpoint: the reason, and the checkpoint to resume from."""
     # torch tells of its own container only; what the operating system said is the context of that.
     cause = error if isinstance(error, OSError) else error.__context__
     reason = str(error).partition("\n")[0]
@@ -97,7 +97,7 @@ def _unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Flush a rename to the disk, where directories can be opened."""
+    """Flush a rename to the disk, on systems with openable directories."""
     if os.name != "posix":
         return
     handle = os.open(directory, os.O_RDONLY)
@@ -113,7 +113,7 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
     Returns
     -------
     dict or None
-        The state that `save_checkpoint` was given; None where there is no checkpoint at all.
+        The state given to `save_checkpoint`; None without any checkpoint.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
 
 
 def _fault(path: Path) -> str | None:
-    """Say what is wrong with the container of a checkpoint; its members carry checksums."""
+    """Name the fault in the container of a checkpoint, by the checksums of its members."""
     try:
         with zipfile.ZipFile(path) as container:
             broken = container.testzip()
@@ -150,7 +150,7 @@ def _fault(path: Path) -> str | None:
 
 
 def check_settings(saved: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:
-    """Refuse to resume a training that was started with other settings.
+    """Refuse to resume a training under other settings.
 
     Raises
     ------

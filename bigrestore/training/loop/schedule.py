@@ -1,8 +1,7 @@
-"""How a training runs and how it ended: its schedule, its places, and what a resume must share.
+"""Settings and result of a training: its schedule, its folder, and the settings fixed over a resume.
 
-A schedule counts steps, or the minutes that a scheduler grants. Both give a share of the way that is done,
-and the learning rate depends on that share alone, so that a training on a slow machine ends as well annealed
-as one on a fast machine.
+A schedule counts steps, or minutes granted by a scheduler. Both give a progress of 0..1, and the learning rate
+depends on it alone, so a training on a slow machine ends as well annealed as one on a fast machine.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from bigrestore.training.loop.guard import GuardSettings
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    """Refuse a number that is not above zero."""
+    """Refuse a number not above zero."""
     if value is not None and not (value > 0 and math.isfinite(value)):
         raise UsageError(f"{attribute.name} is {value}; give a number above 0.")
 
@@ -45,13 +44,12 @@ class LoopSettings:
     betas : (float, float)
         Of Adam.
     fan_in_limit : int or None
-        A weight with n inputs learns at `rate` times min(1, fan_in_limit / n): a step in which all inputs of
-        a filter move together then changes its output by no more than the rate times this many inputs.
-        Adam's rate goes with 1 / width in the analysis of Yang et al. ("Tensor Programs V", 2022) as well.
-        None: one rate for all, for networks that are shallow or bounded.
+        A weight with n inputs learns at `rate` times min(1, fan_in_limit / n): if all inputs of a filter move
+        together, its output then changes by at most the rate times this many inputs. Adam's rate goes with 1 / width
+        in the analysis of Yang et al. ("Tensor Programs V", 2022) as well. None: one rate for all, for shallow or
+        bounded networks.
     rate_factors : mapping of str to float
-        Further factors on the rate, by the name of a parameter: the first pattern (as of a shell) that fits its
-        name counts.
+        Further factors on the rate by parameter name: the first fitting pattern (as of a shell) counts.
     average_decay : float
         Of the averaged weights.
     checkpoint_s : float
@@ -61,7 +59,7 @@ class LoopSettings:
     resume : bool
         Go on from the checkpoint in `directory`, if there is one.
     facts : mapping
-        JSON-able settings of the stage, which a resume must share: preset, scale, recipe, data, ...
+        JSON-able settings of the stage, fixed over a resume: preset, scale, recipe, data, ...
     """
 
     directory: Path = attrs.field(converter=Path)
@@ -90,7 +88,7 @@ class LoopSettings:
             raise UsageError(f"seed is {self.seed}; give 0 or a positive number.")
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that a resume must share, as plain JSON values."""
+        """Return the settings fixed over a resume, as plain JSON values."""
         own = attrs.asdict(self, recurse=True)
         for name in ("directory", "checkpoint_s", "log_every", "resume", "facts"):
             del own[name]
@@ -100,14 +98,14 @@ class LoopSettings:
         return plain
 
     def progress(self, step: int, elapsed_s: float) -> float:
-        """Return the share of the schedule that is done, 0..1, before a step."""
+        """Return the finished part of the schedule, 0..1, before a step."""
         if self.steps is not None:
             return min(step / self.steps, 1.0)
         assert self.minutes is not None
         return min(elapsed_s / (60 * self.minutes), 1.0)
 
     def rate_factor(self, name: str) -> float:
-        """Return the factor that the patterns give the parameter of a name; 1 where none fits."""
+        """Return the factor of the first pattern fitting a parameter's name, else 1."""
         fitting = (factor for pattern, factor in self.rate_factors.items() if fnmatchcase(name, pattern))
         return next(fitting, 1.0)
 
@@ -134,7 +132,7 @@ class TrainResult:
     figures : dict
         Validation figures of the averaged weights at the last checkpoint.
     skipped, restored : int
-        Steps that the guard left out, and times that it put the weights back.
+        Steps skipped and weights restored by the guard.
     signal_number : int or None
         What stopped it.
     """

@@ -1,7 +1,7 @@
-"""The validation sheet: one PNG on which an eye sees in a second whether the training is sound.
+"""The validation sheet: one PNG for judging a training by eye.
 
-Rows are examples, columns are what a stage wants to show beside each other (degraded, restored, clean, ...),
-at one grey scale for all, so that a brightness shift shows.
+Rows are examples, columns are images for comparison (degraded, restored, clean, ...), at one grey scale for all: a
+brightness shift shows.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def compose_sheet(
     Parameters
     ----------
     rows : sequence of sequences of ndarray, (h, w), float
-        Grey values 0..1; what is outside is clipped. Images of a row may differ in size: each is enlarged by
-        repeating pixels, or reduced, to the height of the row.
+        Grey values 0..1, clipped. Images of a row may differ in size: each is enlarged by repeating pixels, or
+        reduced, to the height of the row.
     height_px : int, optional
-        Height of every row; by default that of its tallest image.
+        Height of every row; by default the height of its tallest image.
 
     Returns
     -------

@@ -24,7 +24,7 @@ class StopWish:
     Attributes
     ----------
     number : int or None
-        The signal that asked first, None while none has.
+        The first signal received, else None.
     """
 
     number: int | None = None

@@ -1,1 +1,1 @@
-"""The stages of training, one module each, and what they are made of."""
+"""The stages of training, one module each, and their parts."""

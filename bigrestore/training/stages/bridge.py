@@ -1,17 +1,17 @@
-"""Stages 3 and 4: the prior learns to say what the data say, and the data to speak the prior's language.
+"""Stages 3 and 4: join the prior to the U-Net.
 
-Trained are the latent head, which reads codes off the U-Net's bottleneck, the channel-split transforms and the
-shares, which let the U-Net's features into the generator, and late, slowly, the generator itself: frozen for
-the first 70 % of `bridge`, then at a hundredth of the rate that it was trained at, so that it does not forget
-tissue; in `polish` all at a small rate. The U-Net and the estimator never move. Realness 0 is to the bit what
-fidelity training made, so nothing here has a loss on y0.
+Trained are the latent head (reads codes off the U-Net's bottleneck), the channel-split transforms and the shares (let
+the U-Net's features into the generator), and late, slowly, the generator itself: frozen for the first 70 % of
+`bridge`, then at a hundredth of its former rate, so it does not forget tissue; in `polish` all at a small rate. The
+U-Net and the estimator never move. Realness 0 stays the result of fidelity training to the bit, so nothing here has a
+loss on y0.
 
-The output y1 = y0 + generator is held to the target by a Charbonnier and the local-artifact loss, to the
-look of tissue under this input by a conditional critic (hinge) and its features, and its codes to the prior's by
-their maximum mean discrepancy. What it has more than the target of a pattern of period 2 px, too faint for the critic, is
-penalised. As in fidelity training both sides are looked at after the low-frequency lock: a critic would tell them apart
-by a shading that nothing in the input tells. Only the interior of a patch is judged: at its rim the generator has no
-halo. The critic sees it from a drawn phase of the generator's grid on.
+Losses on the output y1 = y0 + generator: a Charbonnier and the local-artifact loss to the target, a conditional
+critic (hinge) and its features for the look of tissue under this input, and the maximum mean discrepancy of its codes
+to the prior's. A pattern of period 2 px beyond the target's, too faint for the critic, is penalised. As in fidelity
+training both sides are compared after the low-frequency lock: a critic would tell them apart by a shading absent from
+the input. Only the interior of a patch is judged: at its rim the generator has no halo. The critic sees it from a
+drawn phase of the generator's grid on.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ from bigrestore.training.stages.losses import (
 from bigrestore.training.stages.prior import sample_patches
 
 PATCH_PX, RIM_PX = 112, 16
-"""Side of the patches, and of the rim that is not judged, input pixels."""
+"""Side of the patches, and of the unjudged rim, input pixels."""
 BATCH = 4
 HELD_OUT = 40
 FROZEN_SHARE = 0.7
-"""Share of the schedule of `bridge` for which the prior stays as it was trained."""
+"""Share of the schedule of `bridge` with a frozen prior."""
 RATE_FACTORS = {
     "latent_head.*": 4.0,
     "*.bridge.*": 1.0,
@@ -71,20 +71,22 @@ RATE_FACTORS = {
     "*.coupling.*": 4.0,
     "prior.*": 0.04,
 }
-"""Relative to the rate of 5e-4 of the transforms. The weights of the head and of the coupling have an equalised learning
-rate, which asks for the prior's 2e-3; the prior goes on at a hundredth of that. At a tenth its unconditional samples
-drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of an hour."""
+"""Relative to the rate of 5e-4 of the transforms. The weights of the head and of the coupling have an equalised
+learning rate and need the prior's 2e-3; the prior continues at a hundredth of it. At a tenth its unconditional
+samples drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of
+an hour."""
 CHOICE_STREAM, CODE_STREAM = 7, 8
 AVERAGE_DECAY = 0.999
 CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 1.0, 1.0, 0.1, 0.05
-"""Weights of the losses. The gradient of the lines at Nyquist is several times that of the features where they stand out by
-20 dB, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
+"""Weights of the losses. The gradient of lines at Nyquist standing out by 20 dB is several times that of the
+features, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
 SHOWN = 8
 
 
 def is_bridge(name: str) -> bool:
-    """Return whether a parameter of the generator joins it to the U-Net, or its phases: what all of `bridge` trains."""
+    """Return whether a parameter of the generator joins it to the U-Net, or its phases: `bridge` trains these
+    throughout."""
     return name.startswith(("shares.", "coupling.")) or ".bridge." in name
 
 
@@ -95,7 +97,7 @@ class Outputs:
     Attributes
     ----------
     base, y0, y1, target : Tensor, (N, 1, H, W)
-        Interpolation, output at realness 0 and 1, and what it should be.
+        Interpolation, output at realness 0 and 1, and target.
     w_field : Tensor, (N, L, h, w)
         Latent codes.
     """
@@ -108,12 +110,12 @@ class Outputs:
 
 
 class BridgeStage:
-    """What the training loop asks for, for what lies between a trained U-Net and a trained prior.
+    """The stage between a trained U-Net and a trained prior, for the training loop.
 
     Parameters
     ----------
     model : Restorer
-        With a U-Net and a prior that were trained.
+        With a trained U-Net and a trained prior.
     pairs : PairSource
         Where pairs come from.
     adversary : Adversary
@@ -125,9 +127,9 @@ class BridgeStage:
     dtype : torch.dtype
         What U-Net, generator and critic compute in.
     frozen_share : float
-        Share of the schedule for which the prior is frozen: 0.7 for `bridge`, 0 for `polish`.
+        Share of the schedule with a frozen prior: 0.7 for `bridge`, 0 for `polish`.
     kept : mapping
-        Metadata of the model that it keeps: the halo at realness 0.
+        Metadata kept from the model: the halo at realness 0.
     """
 
     def __init__(
@@ -159,7 +161,7 @@ class BridgeStage:
         self._own = [p for name, p in self._prior.named_parameters() if not is_bridge(name)]
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained modules."""
         return self._trained
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -234,7 +236,7 @@ class BridgeStage:
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained modules."""
+        """Return the state beside the trained modules for a checkpoint."""
         rest = {
             name: tensor
             for name, tensor in self.model.state_dict().items()
@@ -243,7 +245,7 @@ class BridgeStage:
         return {"adversary": self.adversary.state(), "averaged": self._averaged.state_dict(), "model": rest}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.adversary.load_state(state["adversary"])
         self._averaged.load_state_dict(state["averaged"])
         self.model.load_state_dict(state["model"], strict=False)
@@ -258,7 +260,7 @@ class BridgeStage:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Let the running average, which judges artifacts, follow the weights."""
+        """Let the running average, the judge of artifacts, follow the weights."""
         for average, weights in zip(self._averaged.parameters(), self._trained.parameters(), strict=True):
             average.lerp_(weights, 1 - AVERAGE_DECAY)
 
@@ -277,14 +279,14 @@ class BridgeStage:
         return image[..., rim:-rim, rim:-rim]
 
     def _corners(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw where the critic's windows begin, (batch, 2): about the interior's corner, at every phase alike."""
+        """Draw the corners of the critic's windows, (batch, 2): about the interior's corner, at every phase alike."""
         phases = self.model.preset.unshuffle * self.model.scale
         return RIM_PX * self.model.scale - phases // 2 + rng.integers(0, phases, (self.batch, 2))
 
     def _judged(
         self, y1: Tensor, target: Tensor, base: Tensor, *, step: int, progress: float
     ) -> dict[str, Tensor]:
-        """Make the critic's step, and return what it then thinks of y1."""
+        """Make the critic's step, and return its new judgement of y1."""
         critic = self.adversary.critic
         with torch.autocast(base.device.type, self.dtype, enabled=self.dtype != torch.float32):
             judged_real, judged_made = critic(target, base)[0], critic(y1.detach(), base)[0]
@@ -311,7 +313,7 @@ class BridgeStage:
         return code_discrepancy(codes[chosen], wanted)
 
     def _held_out(self, start: int) -> Outputs:
-        """Return what the network makes of eight held-out pairs under codes that it reads itself."""
+        """Return the outputs for eight held-out pairs under codes of the model's own estimates."""
         everything = self.pairs.held_out()
         part = slice(start, start + SHOWN)
         degraded, valid = everything.degraded[part], everything.valid[part]
@@ -333,7 +335,7 @@ class BridgeStage:
 
 
 def _sharpness(images: Tensor) -> Tensor:
-    """Return the root mean square of the finest band: what a pixel differs by from its 3x3 mean."""
+    """Return the root mean square of the finest band: the difference of a pixel from its 3x3 mean."""
     return (images - local_mean(images, 3)).square().mean().sqrt()
 
 

@@ -1,8 +1,7 @@
-"""The model card: what a checkpoint was made of, how long, on what, and what it reached, in words.
+"""The model card: parts, length, data and figures of a training, in words.
 
-It is written from the checkpoint's own metadata beside every trained model, so that nothing in it is typed
-by hand but what nobody can measure: where the images came from and under which licence. That is read from
-a file `SOURCES.md` in the data folder where there is one.
+It is written from the checkpoint's own metadata beside every trained model; only unmeasurable facts are typed by
+hand: origin and licence of the images. They come from an optional file `SOURCES.md` in the data folder.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
 def sources_of(data: Path) -> str | None:
-    """Return what a folder of images says of where they come from; None where it says nothing."""
+    """Return the text on the origin of a folder's images, or None."""
     sources = data / SOURCES_NAME
     return sources.read_text(encoding="utf-8") if sources.is_file() else None
 
@@ -43,7 +42,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     info : dict
         Metadata of the checkpoint.
     sources : str, optional
-        Markdown that names the images and their licences.
+        Markdown with the images and their licences.
     """
     lines = [
         f"# {name}",
@@ -63,14 +62,14 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
 
 
 def put_section(card: Path, title: str, body: str) -> None:
-    """Put a section that was measured after the training into a card, in the place of an older one of its title.
+    """Put a section measured after the training into a card, replacing one of the same title.
 
-    It comes before `Data`, which ends a card.
+    It comes before `Data`, the end of a card.
 
     Parameters
     ----------
     card : Path
-        A card that `write_card` wrote.
+        A card from `write_card`.
     title : str
         Of the section, a heading of the second level.
     body : str
@@ -86,19 +85,19 @@ def put_section(card: Path, title: str, body: str) -> None:
 
 
 def _prior_halo(info: dict[str, Any]) -> str:
-    """Return what to say of the halo with the prior at work."""
+    """Return the words on the halo with the prior."""
     return f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
 
 
 def _realness(info: dict[str, Any]) -> str:
-    """Return what to say of the realness that the model states."""
+    """Return the words on the model's default realness."""
     return (
         f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
     )
 
 
 def _adaptation_lines(record: dict[str, Any]) -> list[str]:
-    """Return on what a model was adapted, and from which model."""
+    """Return the sections and the start of an adaptation."""
     lines = [
         "",
         "## Adaptation",
@@ -122,7 +121,7 @@ def _adaptation_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _stage_lines(record: dict[str, Any]) -> list[str]:
-    """Return what is known of a stage: time, machine, settings, data shares, held-out figures."""
+    """Return the facts of a stage: time, machine, settings, data shares, held-out figures."""
     shares = ", ".join(
         f"{group or 'no group'} {100 * share:.1f} %" for group, share in record["groups"].items()
     )
@@ -141,7 +140,7 @@ def _stage_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _effort(record: dict[str, Any]) -> str:
-    """Return how long a training was, and on what."""
+    """Return length, settings and machine of a training."""
     return (
         f"{record['seconds'] / 60:.0f} minutes, {record['steps']:,} steps of {record['batch']} windows, "
         f"{record['precision']}, {record['threads']} thread(s) of a {record['machine']}"

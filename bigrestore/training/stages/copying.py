@@ -1,9 +1,9 @@
-"""Is the prior copying its training data? Each sample beside the training window that is most like it.
+"""Is the prior copying its training data? Compares each sample with its nearest training window.
 
-Patches are compared by what the eye takes for a copy: their coarse form, averaged over 4 x 4 pixels, of mean
-zero and unit length, so that the correlation counts, over all eight symmetries of the square. What is near
-is relative: the mean best correlation of the samples is given beside that of held-out patches, which cannot
-be copies. Samples that are nearer to the training windows than held-out tissue is are a sign of copying.
+Patches are compared like copies by eye: in coarse form, averaged over 4 x 4 pixels, of zero mean and unit length, by
+correlation over all eight symmetries of the square. Nearness is relative: the mean best correlation of the samples
+stands beside that of held-out patches, which cannot be copies. Samples nearer to the training windows than held-out
+tissue are a sign of copying.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bigrestore.training.loop.sheet import compose_sheet
 
 CELL_PX = 4
 TISSUE_GREY = 0.7
-"""Grey on which detail is shown, in its true contrast."""
+"""Grey background of shown detail, in its true contrast."""
 
 
 class WindowIndex:
@@ -35,7 +35,7 @@ class WindowIndex:
         self._forms = coarse_form(windows.cpu())
 
     def nearest(self, detail: Tensor) -> tuple[Tensor, Tensor]:
-        """Return for each patch the window that is most like it in any of the eight symmetries.
+        """Return for each patch the nearest window in any of the eight symmetries.
 
         Parameters
         ----------

@@ -1,11 +1,10 @@
 """Stage 0: the degradation estimator learns to read blur and noise off the statistics of windows.
 
-Everything is drawn on the fly: windows of one clean image, one degradation whose every number is known, and the
-estimator's answer is held to those numbers. Making a degraded window costs a hundred times more than judging it, so
-what is seen of the windows of each step goes into a pool, and a step learns from many sets of the pool, each with the
-contrast and the orientation that chance gives it. Kernels are compared by their transfer functions, which is what
-they do to an image, and by their width; a width that is too large counts more than one that is too small, because
-undoing a blur that is not there spoils more than leaving one that is.
+Everything is drawn on the fly: windows of one clean image and one degradation of known numbers; the estimator's
+answer is compared with them. Making a degraded window costs a hundred times more than judging it. So the statistics
+of each step's windows go into a pool, and a step learns from many sets of the pool, each with a drawn contrast and
+orientation. Kernels are compared by their transfer functions, their effect on an image, and by their width. A width
+too large costs more than one too small, because undoing too much blur spoils more than leaving some.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from bigrestore.model.nets.checkpoint import save_model
 from bigrestore.model.nets.code import Degradations, gain_to_code, jpeg_to_code, read_to_code
-from bigrestore.model.nets.reading.estimator import GREYS, JUDGED, SEEN, Estimate, see
+from bigrestore.model.nets.reading.estimator import GREYS, JUDGED, SEEN, DegradationEstimate, see
 from bigrestore.model.nets.reading.kernel_family import widths
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Restorer
@@ -33,11 +32,11 @@ from bigrestore.training.stages.losses import kernel_l1
 
 WINDOW_PX = 128
 TOGETHER = 6
-"""Windows that are made of one image under one degradation."""
+"""Windows of one image under one degradation."""
 BATCH = 48
 """Windows made per step."""
 JUDGED_SETS = 96
-"""Sets of the pool that a step learns from."""
+"""Sets of the pool per step."""
 POOL_SETS = 8192
 FIRST_STEPS = 8
 """Steps of windows in the pool before the first step learns."""
@@ -49,11 +48,11 @@ TRANSFER_PX = 32
 SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `estimator.SCALARS`: noise and JPEG steer the network most."""
 TOO_WIDE = 2.0
-"""Weight of a width that is too large, against 1 for one that is too small."""
+"""Weight of a width too large, against 1 for one too small."""
 WIDTH_PX, WIDTH_SHARE, WIDTH_LIMIT = 0.1, 0.1, 3.0
 """An error of the width counts in units of 0.1 px plus a tenth of it, and no more than three of them."""
 COVERED = 0.68
-"""Share of the widths that lie within the stated error."""
+"""Share of the widths within the stated error."""
 
 
 class EstimatorStage:
@@ -85,7 +84,7 @@ class EstimatorStage:
         self.held_out = self._seen(held_out), self._truth(held_out)
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained module."""
         return self.model.estimator
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -133,7 +132,7 @@ class EstimatorStage:
         return (picture.cpu().numpy() * 255).astype(np.uint8)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained module."""
+        """Return the state beside the trained module for a checkpoint."""
         filled = min(self.held, POOL_SETS)
         pool = {
             "seen": self.pool[:filled],
@@ -143,7 +142,7 @@ class EstimatorStage:
         return {"basis": self.model.basis.state_dict(), "held": self.held, "pool": pool}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.model.basis.load_state_dict(state["basis"])
         self.held = int(state["held"])
         filled = min(self.held, POOL_SETS)
@@ -152,12 +151,12 @@ class EstimatorStage:
         self.scalars[:filled] = state["pool"]["scalars"]
 
     def export(self, path: Path) -> None:
-        """Write the model; its U-Net is what it was before."""
+        """Write the model; its U-Net is unchanged."""
         save_model(path, self.model, {"halo_px": self.model.alignment_px})
 
     @torch.no_grad()
     def _make(self, step: int) -> None:
-        """Put what is seen of the windows of a step into the pool, in the place of the oldest."""
+        """Put the statistics of a step's windows into the pool, replacing the oldest."""
         pairs = self.pairs.at(abs(step), self.sets * TOGETHER, TOGETHER)
         truth = self._truth(pairs)
         at = (self.held + torch.arange(self.sets, device=self.pool.device)) % POOL_SETS
@@ -173,7 +172,7 @@ class EstimatorStage:
         known = first_of_sets(pairs.known, TOGETHER)
         return Truth(known.kernel, scalar_codes(known))
 
-    def _losses(self, estimate: Estimate, truth: Truth, seen: Tensor) -> dict[str, Tensor]:
+    def _losses(self, estimate: DegradationEstimate, truth: Truth, seen: Tensor) -> dict[str, Tensor]:
         grey = mean_grey(seen)
         weights = torch.tensor(SCALAR_WEIGHTS, device=seen.device)
         true_sigma, kernel = widths(truth.kernel), estimate.kernel(1)
@@ -206,7 +205,7 @@ def transfer(kernels: Tensor) -> Tensor:
 
 
 def mean_grey(seen: Tensor) -> Tensor:
-    """Return the mean grey of sets of windows, (N,), from what is seen of them, (N, K, SEEN)."""
+    """Return the mean grey of sets of windows, (N,), from their statistics, (N, K, SEEN)."""
     return seen[..., JUDGED - GREYS].mean(1)
 
 
@@ -234,7 +233,7 @@ def scalar_codes(known: Degradations) -> Tensor:
 
 
 def _quantile_loss(errors: Tensor, stated: Tensor) -> Tensor:
-    """Return the pinball loss of the logarithms, least where `COVERED` of the errors lie below what is stated."""
+    """Return the pinball loss of the logarithms, least with `COVERED` of the errors below the stated ones."""
     above = torch.log(errors.clamp_min(1e-3)) - torch.log(stated)
     return torch.maximum(COVERED * above, (COVERED - 1) * above).mean()
 
@@ -242,8 +241,8 @@ def _quantile_loss(errors: Tensor, stated: Tensor) -> Tensor:
 def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
     """Return log10 of the noise at a grey value (N,), from scalar codes (N, 8).
 
-    Windows hardly tell noise that grows with the grey from noise that does not; the best guess of each alone is
-    low when it may be the other, and so their sum would be.
+    Windows hardly tell noise growing with the grey from constant noise. The best guess of each alone is low in doubt,
+    and so would be their sum.
     """
     gain, read = 10 ** (2 * codes[:, 0].clamp(-1.5, 1) - 4), 10 ** (codes[:, 1].clamp(-1.5, 1) - 2)
     return 0.5 * torch.log10(gain * grey + read.square() + math.pow(10, -8))

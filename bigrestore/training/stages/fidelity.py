@@ -1,13 +1,13 @@
 """Stage 1: the U-Net and the interpolation learn to undo a known degradation.
 
-The code psi that conditions the network is the truth, a misreading, or dropped (`train.codes`): the network learns to
-use good knowledge, to bear the errors of a reading, and to work without any.
+The network's code psi is the truth, a misestimate, or dropped (`bigrestore.training.data.codes`): it learns to use
+good knowledge, to bear the errors of an estimate, and to work without any.
 
-The losses look at output and target after the low-frequency lock, which will act on every output: regional
-grey is the input's business, and the shading and banding of a scan, which nothing in it tells, would
-otherwise be a quarter of the loss and push all weights of the network into one direction. A tenth of the
-loss looks before the lock, so that the network does not lean on it. The rim of a patch counts like the rest:
-convolutions pad with zeros there, as they do at the border of a section, where no halo hides it.
+The losses compare output and target after the low-frequency lock, part of every restoration: regional grey is the
+input's business. Shading and banding of a scan, unknowable from the input, would otherwise be a quarter of the loss
+and push all weights of the network into one direction. A tenth of the loss looks before the lock, so the network does
+not lean on it. The rim of a patch counts like the rest: convolutions pad with zeros there, as at the border of a
+section, without a halo to hide it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ CHOICE_STREAM = 2
 MISREAD_SEED = 11
 SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
-"""From this share of the training on, errors up to this grey value count by their square: PSNR asks for means, and the
-medians that an L1 leads to lose what is rare, such as the crown of an edge that noise hides."""
+"""From this share of the training on, errors up to this grey value count by their square. PSNR asks for means; the
+medians of an L1 lose rare detail, such as the crown of an edge in noise."""
 NYQUIST = 0.01
 """Weight of the penalty on lines at Nyquist: the head shuffles several pixels out of a node, and they must fit together."""
 LARGEST_ERROR = 0.06
-"""Mean error of a patch, in grey values 0..1, beyond which it counts no more."""
+"""Largest mean error of a patch that still counts more, in grey values 0..1."""
 LOG_SCALE_RANGE = (-7.0, 2.0)
 """The Laplace scale is kept above a quarter of a grey level of 8 bits: one perfect patch had a loss of 1e8."""
 
@@ -81,7 +81,7 @@ class FidelityStage:
         model.estimator.requires_grad_(False)
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained module."""
         return self.model.unet
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -122,11 +122,11 @@ class FidelityStage:
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained module."""
+        """Return the state beside the trained module for a checkpoint."""
         return {"basis": self.model.basis.state_dict(), "estimator": self.model.estimator.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.model.basis.load_state_dict(state["basis"])
         self.model.estimator.load_state_dict(state["estimator"])
 
@@ -136,7 +136,7 @@ class FidelityStage:
         save_model(path, self.model, {"halo_px": halo_px, "halo_errors": errors})
 
     def _misread(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return codes and filters of the held-out pairs with errors that are always the same."""
+        """Return codes and filters of the held-out pairs with fixed errors."""
         return encode(self.model, misread(pairs.known, self.model.scale, np.random.default_rng(MISREAD_SEED)))
 
     def _losses(
@@ -175,10 +175,10 @@ class FidelityStage:
 
 
 def with_bounded_errors(y: Tensor, target: Tensor) -> Tensor:
-    """Return outputs, (N, 1, H, W), whose mean error is scaled down to `LARGEST_ERROR` where it is larger.
+    """Return outputs, (N, 1, H, W), their mean error scaled down to at most `LARGEST_ERROR`.
 
-    A wide kernel that is misread makes ringing of tens of grey levels. One such patch would outweigh the batch, and
-    the guard would leave the step out; but a network must learn to distrust what it is told there.
+    A misestimated wide kernel makes ringing of tens of grey levels. One such patch would outweigh the batch, and the
+    guard would skip the step; but the network must learn to distrust its code there.
     """
     apart = y - target
     size = apart.detach().abs().mean((1, 2, 3), keepdim=True)

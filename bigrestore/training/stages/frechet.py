@@ -1,12 +1,11 @@
-"""How far made detail is from real detail, in one number that needs no downloaded network.
+"""Distance of made detail from real detail, in one number, without a downloaded network.
 
 The Frechet distance between two sets of patches, on features of fixed random convolutions: at full, half and a
-quarter of the resolution 16 random filters of 5 x 5 that sum to zero, the log of the mean magnitude of each
-response, and the same of eight random mixtures of neighbouring magnitudes, which see how edges sit together.
-Random features tell textures apart nearly as well as learned ones where sets are large; unlike Inception's they
-say nothing of objects, which patches of detail have none of. Each feature is divided by its standard deviation
-over the reference set. The figure has no unit; beside it stands the floor, the distance between patches
-trained on and held out, which no prior can be below but by chance.
+quarter of the resolution 16 random filters of 5 x 5 summing to zero, the log of the mean magnitude of each response,
+and the same of eight random mixtures of neighbouring magnitudes, for the arrangement of edges. On large sets random
+features tell textures apart nearly as well as learned ones; unlike Inception's they know no objects, and patches of
+detail have none. Each feature is divided by its standard deviation over the reference set. The figure has no unit;
+beside it stands the floor, the distance between patches trained on and held out: only chance takes a prior below it.
 
 Frechet distance of Gaussians: Dowson and Landau, J. Multivariate Analysis 12 (1982); for images: Heusel et al.,
 NeurIPS 2017.
@@ -98,7 +97,7 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def _random_filters() -> tuple[Tensor, Tensor]:
-    """Return the filters, which are the same on every machine: (16, 1, 5, 5) and (8, 16, 3, 3), sums of zero."""
+    """Return the filters, the same on every machine: (16, 1, 5, 5) and (8, 16, 3, 3), sums of zero."""
     generator = torch.Generator().manual_seed(FEATURE_SEED)
     shapes = ((FILTERS, 1, FILTER_PX, FILTER_PX), (MIXTURES, FILTERS, MIXTURE_PX, MIXTURE_PX))
     drawn = []

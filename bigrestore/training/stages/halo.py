@@ -1,8 +1,8 @@
-"""Measuring the halo of a freshly trained model, under the degradations that reach farthest.
+"""Measuring the halo of a freshly trained model, under the degradations of farthest reach.
 
-How far the network looks depends on what it is told: under a wide blur it deconvolves over a wider
-neighbourhood than under noise alone, and one piece of tissue shows less than another. The halo that goes into the
-checkpoint is the largest of several conditions and places, and so is each error that goes with it.
+The network's reach depends on its code: under a wide blur it deconvolves over a wider neighbourhood than under noise
+alone, and one piece of tissue shows less than another. The checkpoint gets the largest halo of several conditions and
+places, and likewise each error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from bigrestore.core.kernels import defocus, fold_downsampling, gaussian
-from bigrestore.model.nets.code import PSI_SIZE, Degradations, compose_psi
+from bigrestore.model.method import PSI_SIZE
+from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.halo import LIMIT_PX, probe_halo
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Conditions, Restorer
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 MOSAIC = 5
 FIRST_WINDOWS = (0, 11, 22)
-"""The windows that the mosaics begin with; the one that a scene's surroundings are taken from begins 7 later."""
+"""First windows of the mosaics; the mosaic around a scene begins 7 later."""
 PRIOR_LIMIT_PX = 256
 
 

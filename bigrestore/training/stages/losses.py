@@ -1,8 +1,8 @@
 """The losses of the stages, each one line of mathematics with its source.
 
-All take float32 images (N, C, H, W) in grey values 0..1 and compute in float32 whatever the network ran in:
-in bfloat16 the last three digits of a mean over 10,000 pixels are noise. A mask, where given, is (N, 1, H, W)
-or broadcastable, 1 where a pixel counts; means are then over what counts, and 0 where nothing does.
+All take float32 images (N, C, H, W) in grey values 0..1 and compute in float32 whatever the network ran in: in
+bfloat16 the last three digits of a mean over 10,000 pixels are noise. An optional mask is (N, 1, H, W) or
+broadcastable, 1 for counted pixels; means are over these, and 0 without any.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PYRAMID_LEVELS = 3
 ARTIFACT_PX = 7
 BANDWIDTHS = (0.5, 1.0, 2.0, 4.0)
 NYQUIST_REACH = 2
-"""Bins about Nyquist along both axes that are the corner of the spectrum."""
+"""Bins about Nyquist along both axes, the corner of the spectrum."""
 NYQUIST_NEAR, NYQUIST_FAR = 6, 25
-"""First bin beside Nyquist that it is compared with, and the first that it is not."""
+"""First and last bin (exclusive) beside Nyquist, for comparison."""
 POWER_FLOOR = 1e-9
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean of values over the pixels that count, a scalar.
+    """Return the mean of values over the counted pixels, a scalar.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def charbonnier(
 ) -> Tensor:
     """Return the Charbonnier loss, mean sqrt((output - target)^2 + epsilon^2) - epsilon.
 
-    An L1 with a round bottom (Charbonnier et al., ICIP 1994; in super-resolution since LapSRN, Lai et al.,
-    CVPR 2017). The constant epsilon is taken off, so that equal images have the loss 0.
+    An L1 with a round bottom (Charbonnier et al., ICIP 1994; in super-resolution since LapSRN, Lai et al., CVPR
+    2017). The constant epsilon is subtracted: equal images have the loss 0.
 
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
     mask : Tensor, optional
-        1 where a pixel counts.
+        1 for counted pixels.
     epsilon : float
         Half-width of the round bottom, in grey values; 1e-3 is a quarter of an 8-bit step.
     """
@@ -67,15 +67,15 @@ def pyramid_l1(
 ) -> Tensor:
     """Return the mean over pyramid levels of the L1 of area-averaged images.
 
-    Level j averages blocks of 2^j pixels (1/2, 1/4, 1/8 of the size by default): an error in regional grey,
-    which a pixel loss hardly sees under texture, is all that is left there.
+    Level j averages blocks of 2^j pixels (1/2, 1/4, 1/8 of the size by default). Only errors in regional grey remain
+    there; a pixel loss hardly sees them under texture.
 
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
         Both sides at least 2^levels.
     mask : Tensor, optional
-        Averaged like the images; a block counts by the share of its pixels that count.
+        Averaged like the images; a block counts by its share of counted pixels.
     levels : int
         Number of levels.
 
@@ -109,14 +109,14 @@ def pyramid_l1(
 def fft_amplitude_l1(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the L1 between the amplitudes of the Fourier transforms (orthonormal).
 
-    A pixel loss forgives a missing high frequency, whose place it cannot predict; its amplitude it can
-    (an amplitude form of the frequency loss of MIMO-UNet, Cho et al., ICCV 2021).
+    A pixel loss forgives a missing high frequency, because its place is unpredictable; its amplitude is not (an
+    amplitude form of the frequency loss of MIMO-UNet, Cho et al., ICCV 2021).
 
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
     mask : Tensor, optional
-        Pixels that do not count are set to 0 in both before the transform.
+        Other pixels are set to 0 in both before the transform.
     """
     first, second = output.float(), target.float()
     if mask is not None:
@@ -126,22 +126,21 @@ def fft_amplitude_l1(output: Tensor, target: Tensor, mask: Tensor | None = None)
 
 
 def _amplitude(spectrum: Tensor) -> Tensor:
-    """Return the amplitude, with a gradient that stays finite where it is zero."""
+    """Return the amplitude, with a finite gradient at zero."""
     return torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
 
 
 def local_artifact_l1(output: Tensor, target: Tensor, averaged: Tensor) -> Tensor:
-    """Return the L1 weighted by where the residual is restless, and 0 where the averaged model is worse.
+    """Return the L1 weighted by the local variance of the residual; 0 at pixels better than the averaged model.
 
-    Texture that is invented shows as a residual that varies from pixel to pixel. Its weight is the variance of
-    the residual in 7 x 7 pixels times the fifth root of its variance over the image (Liang et al., "Details or
-    Artifacts", CVPR 2022). Pixels at which the model is nearer to the target than its running average are left in
-    peace: there the adversary has found something.
+    Invented texture shows as a residual varying from pixel to pixel. Its weight is the variance of the residual in 7
+    x 7 pixels times the fifth root of its variance over the image (Liang et al., "Details or Artifacts", CVPR 2022).
+    Pixels nearer to the target than those of the running average are left alone: there the adversary is right.
 
     Parameters
     ----------
     output, target, averaged : Tensor, (N, 1, H, W)
-        The output, what it should be, and the output of the averaged weights.
+        The output, its target, and the output of the averaged weights.
     """
     residual = target.float() - output.float()
     with torch.no_grad():
@@ -194,9 +193,8 @@ def hinge_critic_loss(real: Tensor, made: Tensor) -> Tensor:
 def nyquist_lines(patches: Tensor, together: int = 1) -> Tensor:
     """Return the power of patches at Nyquist over the power 6 to 24 bins away, as log10.
 
-    A generator that shuffles several pixels out of a node leaves a pattern of period 2 px where these do not fit
-    together. Power is that of Hann-weighted patches without their mean, averaged over the patches before the ratio
-    is taken.
+    A generator shuffling several pixels out of a node leaves a pattern of period 2 px at misfits. Power is that of
+    Hann-weighted patches without their mean, averaged over the patches before the ratio.
 
     Parameters
     ----------
@@ -251,9 +249,9 @@ def _power_from_nyquist(patches: Tensor, together: int) -> Tensor:
 def nyquist_penalty(made: Tensor, real: Tensor) -> Tensor:
     """Return the mean squared excess of the lines at Nyquist of made patches over those of real ones, 0 below.
 
-    The excess is one of log10 of power: 1 is 10 dB. Both patch by patch and of the mean of all made patches, which
-    must begin at one phase of the generator's grid: a pattern of a tenth of a grey level of 8 bits is drowned by
-    the texture of a patch of 64 px, but not by that of a section.
+    The excess is one of log10 of power: 1 is 10 dB. It is taken patch by patch and of the mean of all made patches,
+    all at one phase of the generator's grid: the texture of a patch of 64 px drowns a pattern of a tenth of a grey
+    level of 8 bits, but a section's mean does not.
 
     Parameters
     ----------
@@ -267,7 +265,7 @@ def nyquist_penalty(made: Tensor, real: Tensor) -> Tensor:
 
 
 def nyquist_db(made: Tensor, wanted: Tensor, together: int) -> float:
-    """Return by how many dB the strongest line at Nyquist of made patches exceeds that of real ones.
+    """Return the excess, in dB, of the strongest line at Nyquist of made patches over real ones.
 
     Parameters
     ----------
@@ -276,7 +274,7 @@ def nyquist_db(made: Tensor, wanted: Tensor, together: int) -> float:
     wanted : Tensor, (3,)
         `nyquist_lines` of real patches.
     together : int
-        How many made patches are averaged; all where there are fewer.
+        Number of made patches to average, at most all.
     """
     lines = nyquist_lines(made, min(together, len(made)))
     return 10 * float((lines - wanted).max())
@@ -290,14 +288,14 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def kernel_l1(kernel: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the L1 of blur kernels, times k^2 / 10.
 
-    The mean over the k x k pixels of kernels that sum to one shrinks with k^2; the factor makes it a tenth of
-    the summed difference, 0 for equal kernels and at most 0.2, whatever their size.
+    The mean over the k x k pixels of kernels summing to one shrinks with k^2; the factor makes it a tenth of the
+    summed difference, 0 for equal kernels and at most 0.2, for any size.
 
     Parameters
     ----------
     kernel, target : Tensor, (N, k, k)
     mask : Tensor, (N,), optional
-        1 for the samples that count.
+        1 for counted samples.
     """
     size = kernel.shape[-1]
     difference = (kernel.float() - target.float()).abs()

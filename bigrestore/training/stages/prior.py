@@ -1,10 +1,10 @@
-"""Stage 2: the generator learns what the detail of tissue looks like, from clean windows and chance alone.
+"""Stage 2: the generator learns the detail of tissue from clean windows and chance alone.
 
-A GAN as in StyleGAN2: non-saturating loss, lazy R1, a weight average that is what is measured and shipped.
-Latent codes are windows of an endless random field, and so is what the generator makes: fields of several
-patches are made at once and cut, and their rim, where convolutions saw zeros instead of tissue, is left
-out, so that nothing but the texture can tell the critic what is real. The U-Net and the bridge take no part. What is too
-faint for the critic, a pattern in step with the grid that adds up over a section, has a penalty of its own.
+A GAN as in StyleGAN2: non-saturating loss, lazy R1, a weight average for figures and shipping. Latent codes are
+windows of an endless random field, and so is the output: fields of several patches are made at once and cut. Their
+rim is dropped, because convolutions saw zeros instead of tissue there: only texture may tell the critic real from
+made. The U-Net and the bridge take no part. A pattern in step with the grid, too faint for the critic but adding up
+over a section, has a penalty of its own.
 
 Two players circle around their goal and need not be nearest to it at the end. So from half of the schedule on the
 averaged weights with the smallest distance from held-out tissue are kept, and those are shipped.
@@ -49,21 +49,21 @@ from bigrestore.training.stages.losses import nyquist_db, nyquist_lines, nyquist
 
 BATCH = 16
 RIM_NODES = 3
-"""Bottleneck nodes around a made field that are thrown away: two convolutions on that grid, and the finer ones."""
+"""Bottleneck nodes dropped around a made field: two convolutions on this grid, and the finer ones."""
 CHANCE_STREAM = 6
 MEASURED_SEED = 1_357_911
 MEASURED, INDEXED = 768, 3072
-"""Patches that the figures are taken of, and training windows that are looked through for copies."""
+"""Patches for the figures, and training windows searched for copies."""
 SHOWN = 16
 NYQUIST = 0.05
 """Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
 KEEP_FROM = 0.5
-"""Share of the schedule before which no weights are kept: early ones may fit the figure, but know few textures."""
+"""Share of the schedule before any weights are kept: early ones may fit the figure, but know few textures."""
 
 
 @attrs.frozen(eq=False)
 class Best:
-    """The averaged weights of the generator that came nearest to held-out tissue, and their distance."""
+    """The averaged weights of the generator nearest to held-out tissue, and their distance."""
 
     distance: float
     weights: dict[str, Tensor]
@@ -81,15 +81,15 @@ class PriorStage:
     adversary : Adversary
         A `PatchDiscriminator` and its optimiser.
     seed : int
-        Seed of what the generator makes.
+        Seed of codes and noise.
     batch : int
         Patches per step.
     dtype : torch.dtype
         What both networks compute in; R1 is float32.
     kept : mapping
-        Metadata of the model that it keeps: its halo.
+        Metadata kept from the model: its halo.
     measured, indexed : int
-        Patches that the figures are taken of, and windows looked through for copies.
+        Patches for the figures, and windows searched for copies.
     """
 
     name = "prior"
@@ -133,7 +133,7 @@ class PriorStage:
         return self.model.prior
 
     def modules(self) -> nn.Module:
-        """Return what is trained."""
+        """Return the trained module."""
         return self._prior
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
@@ -153,8 +153,8 @@ class PriorStage:
     def validate(self) -> dict[str, float]:
         """Return distances of samples from held-out tissue, with the distance of training windows beside.
 
-        `frechet` is of the present weights, `frechet_kept` of those that are kept; `nyquist_db` is the excess of the
-        strongest line at Nyquist of the present weights.
+        `frechet` and `nyquist_db`, the excess of the strongest line at Nyquist, are of the present weights;
+        `frechet_kept` is of the kept ones.
         """
         made = self.samples(self._measured)
         distance = frechet_distance(texture_features(made), self._held_out)
@@ -183,21 +183,21 @@ class PriorStage:
         }
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs beside the trained module: the other player, and the rest of the model."""
+        """Return the state beside the trained module for a checkpoint: the critic, and the rest of the model."""
         rest = {
             name: tensor for name, tensor in self.model.state_dict().items() if not name.startswith("prior.")
         }
         return {"adversary": self.adversary.state(), "model": rest, "best": attrs.asdict(self._best)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Load the result of `state`."""
         self.adversary.load_state(state["adversary"])
         self.model.load_state_dict(state["model"], strict=False)
         if "best" in state:
             self._best = Best(**state["best"])
 
     def export(self, path: Path) -> None:
-        """Write the model with the weights that were kept."""
+        """Write the model with the kept weights."""
         if self._best.weights:
             self._prior.load_state_dict(self._best.weights)
         save_model(path, self.model, self._kept)
@@ -242,7 +242,7 @@ def critic_for(model: Restorer, seed: int) -> PatchDiscriminator:
 
 @torch.no_grad()
 def sample_patches(prior: Generator, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return patches that a prior makes alone, (count, 1, 64, 64), always of the same codes and noise."""
+    """Return patches made by a prior alone, (count, 1, 64, 64), always of the same codes and noise."""
     patches: list[Tensor] = []
     for number in range(-(-count // SHOWN)):
         field = make_field(prior, 4, MEASURED_SEED, number, dtype=dtype)

@@ -1,10 +1,9 @@
-"""The bridge between what was measured and what was learned: channel-split spatial feature transform.
+"""Channel-split spatial feature transform: brings the U-Net's features into the generator.
 
-The generator knows what tissue looks like, the U-Net knows what is at this place. Transforming all of the
-generator's channels by the U-Net's features would drown the first in the second. So half of them pass
-untouched, and keep the texture real, and half are scaled and shifted by maps from the U-Net's features on
-the same grid, and keep the image true. The maps start at zero: a bridge that was never trained leaves the
-generator what it was.
+The generator knows tissue, the U-Net knows this place. Transforming all channels of the generator by the U-Net's
+features would drown its texture. So half of them pass untouched and keep the texture real; half are scaled and
+shifted by maps from the U-Net's features on the same grid and keep the image true. The maps start at zero: an
+untrained bridge leaves the generator unchanged.
 
 Channel split: GFP-GAN (Wang et al., CVPR 2021). Spatial feature transform: Wang et al., "Recovering Realistic
 Texture in Image Super-resolution by Deep Spatial Feature Transform", CVPR 2018.
@@ -20,15 +19,15 @@ from torch import Tensor, nn
 class ChannelSplitSFT(nn.Module):
     """Pass the first half of the channels, transform the second: f * (1 + alpha) + beta.
 
-    alpha and beta come from the guiding features by a 3x3 convolution, a leaky ReLU and a 1x1 convolution
-    that starts at zero.
+    alpha and beta come from the guiding features: a 3x3 convolution, a leaky ReLU, a 1x1 convolution starting at
+    zero.
 
     Parameters
     ----------
     channels : int
         Channels of the features to transform; of an odd number the larger half is transformed.
     guide_channels : int
-        Channels of the features that guide.
+        Channels of the guiding features.
     """
 
     def __init__(self, channels: int, guide_channels: int) -> None:

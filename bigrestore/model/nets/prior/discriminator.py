@@ -1,14 +1,13 @@
-"""The critics that exist only while a prior is trained: they never leave the training folder.
+"""The critics of a prior; they exist during training only and never enter a model.
 
-`PatchDiscriminator` judges patches of detail, and is the mirror of the generator: pixels folded as there,
-the same channels on the same grids, down to 4 x 4 nodes. Residual blocks as in StyleGAN2, whose weights have
-an equalised learning rate like the generator's, and the standard deviation over small groups of the batch as
-one more channel, so that a generator that makes one patch again and again is found out.
+`PatchDiscriminator` judges patches of detail and mirrors the generator: same folding, channels and grids, down to 4 x
+4 nodes. Residual blocks as in StyleGAN2 with an equalised learning rate. The standard deviation over small groups of
+the batch is one more channel; it exposes a generator repeating one patch.
 
-`ConditionalDiscriminator` judges restored images pixel by pixel, beside the plain interpolation of the same input:
-not whether this is tissue, but whether it is what became of this. A U-Net under spectral norm, as in
-Real-ESRGAN (Wang et al., ICCVW 2021); Schoenfeld et al., "A U-Net Based Discriminator for Generative Adversarial
-Networks", CVPR 2020. Spectral norm: Miyato et al., ICLR 2018.
+`ConditionalDiscriminator` judges restored images pixel by pixel beside the interpolation of the same input: not only
+"is this tissue" but "does it fit this input". A U-Net under spectral norm, as in Real-ESRGAN (Wang et al., ICCVW
+2021); Schoenfeld et al., "A U-Net Based Discriminator for Generative Adversarial Networks", CVPR 2020. Spectral norm:
+Miyato et al., ICLR 2018.
 
 StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020. Minibatch
 standard deviation: Karras et al., "Progressive Growing of GANs", ICLR 2018.
@@ -92,8 +91,8 @@ class PatchDiscriminator(nn.Module):
         Parameters
         ----------
         detail : Tensor, (N, 1, patch_px, patch_px), float32
-            Detail in grey values of 0..1. Of each group of up to 4 the spread is part of the judgement; N must
-            be a multiple of the group, which is the largest divisor of N up to 4.
+            Detail in grey values of 0..1. The spread of each group of up to 4 enters the judgement; the group is the
+            largest divisor of N up to 4.
 
         Returns
         -------
@@ -124,7 +123,7 @@ def group_deviation(features: Tensor) -> Tensor:
 
 
 class ConditionalDiscriminator(nn.Module):
-    """Tell restored pixels from real ones, given what the input shows.
+    """Tell restored pixels from real ones, given the input.
 
     Parameters
     ----------

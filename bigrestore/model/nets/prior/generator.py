@@ -1,22 +1,19 @@
-"""The generator: what tissue looks like, learned from clean sections, and nothing about this one.
+"""The generator: detail of tissue learned from clean sections, without knowledge of this one.
 
-StyleGAN2's synthesis in a form that can be cut into tiles: a learned vector, broadcast over the bottleneck
-grid, in the place of the 4x4 constant; styles from a field of latent codes; noise hashed from absolute
-positions. Each level doubles the grid, so a tile's detail is the section's detail wherever it was cut. The
-U-Net's features enter through the channel-split bridge; without them the generator makes tissue on its own,
-which is how it is trained first.
+StyleGAN2's synthesis in a form for tiles: a learned vector, broadcast over the bottleneck grid, replaces the 4x4
+constant; styles come from a field of latent codes; noise is hashed from absolute positions. Each level doubles the
+grid, so a tile's detail is the section's detail. The U-Net's features enter through the channel-split bridge; without
+them the generator makes tissue alone, as in its first training.
 
-With them it makes what the fidelity output lacks, and no more. That output has the coarse detail already and some of
-the fine, so every level's grey is weighed by a map, its share, read off the U-Net's features: near nothing
-where the data say it all, more on the fine grids where they are silent. (A generator that had to make all detail over
-again was 3.4 dB below the interpolation after 700 steps of training, and its texture followed its own grid.)
+With features it makes only the detail missing from the fidelity output. A map read off the U-Net's features, the
+level's share, weighs every level's grey: near zero on coarse grids, more on fine ones. (A generator of all detail was
+3.4 dB below the interpolation after 700 steps of training, and its texture followed its own grid.)
 
-It has the U-Net's levels, bottleneck to first grid, one more for x2 and two more for x4, and the last
-level's head shuffles unshuffle x unshuffle pixels out of every node. So all grids of a preset that folds its
-input by 2 are twice as coarse as the output they serve: x1 ends at half the input's resolution, x2 at the
-input's, x4 at twice the input's, and the finest level, where the time goes, costs a quarter. The pixels of a node come
-out of a 1x1 head, each on its own; what does not fit together is a pattern of period 2 px over the whole image. So
-two small convolutions fit them to each other (`PhaseCoupling`).
+It has the U-Net's levels, bottleneck to first grid, one more for x2 and two more for x4; the last level's head
+shuffles unshuffle x unshuffle pixels out of every node. All grids of a preset folding by 2 are therefore twice as
+coarse as their output: x1 ends at half the input's resolution, x2 at the input's, x4 at twice the input's; the finest
+and slowest level costs a quarter. A 1x1 head makes each pixel of a node on its own; misfits show as a pattern of
+period 2 px over the whole image. Two small convolutions fit the pixels to each other (`PhaseCoupling`).
 
 StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
 """
@@ -33,7 +30,7 @@ from torch import Tensor, nn
 from bigrestore.errors import UsageError
 from bigrestore.model.nets.prior.cs_sft import ChannelSplitSFT
 from bigrestore.model.nets.prior.latent import LayerDeltas, MappingNetwork
-from bigrestore.model.nets.prior.modulation import MapModulatedConv2d, activate, spread
+from bigrestore.model.nets.prior.modulation import MapModulatedConv2d, activate, to_grid
 from bigrestore.model.nets.prior.noise import hashed_normal_fields
 
 DETAIL_GAIN = 0.05
@@ -43,7 +40,7 @@ CODES_PER_LEVEL = 2
 COUPLING_TAPS = 3
 """Side of the coupling's two kernels: they reach one node and one output pixel further."""
 FIRST_SHARE = 0.1
-"""Share of every level before the bridge is trained: little, so that training starts near the fidelity output."""
+"""Share of every level before training of the bridge: small, so training starts near the fidelity output."""
 
 
 class SynthesisLevel(nn.Module):
@@ -56,9 +53,9 @@ class SynthesisLevel(nn.Module):
     latent : int
         Channels of the latent field.
     guide_channels : int
-        Channels of the U-Net's features on this grid; 0 where it has none.
+        Channels of the U-Net's features on this grid; 0 for none.
     heads : int
-        Grey pixels that the head makes of one node.
+        Grey pixels per node of the head.
     """
 
     def __init__(
@@ -108,9 +105,9 @@ class SynthesisLevel(nn.Module):
 class PhaseCoupling(nn.Module):
     """Shuffle out the pixels of a node, each made with a look at its neighbours.
 
-    Before the shuffle a convolution over the nodes fits the pixels of a node to each other and to those of the nodes
-    around; after it a filter over the pixels, the same for all of them, can take away what is left at Nyquist wherever
-    it comes from. Both add to their input and start at zero: a model without them is one of zero weights, to the bit.
+    Before the shuffle a convolution over the nodes fits the pixels of a node to each other and to their neighbours.
+    After it a filter over the pixels, the same for all, can remove the rest at Nyquist. Both add to their input and
+    start at zero: a model without them equals one with zero weights, to the bit.
 
     Parameters
     ----------
@@ -132,7 +129,7 @@ class PhaseCoupling(nn.Module):
             return _added_convolution(F.pixel_shuffle(nodes, self.unshuffle), self.pixels)
 
     def shares_of_mean(self) -> Tensor:
-        """Return what each pixel of a node adds to the mean of the output, (unshuffle^2,), where each is constant."""
+        """Return the part of each pixel of a node in the mean of the output, (unshuffle^2,), for constant pixels."""
         nodes, pixels = (weight * _gain(weight) for weight in (self.nodes, self.pixels))
         return (1 + pixels.sum()) * (1 + nodes.sum((0, 2, 3))) / len(nodes)
 
@@ -143,7 +140,7 @@ def _added_convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _gain(weight: Tensor) -> float:
-    """Return what weights of an equalised learning rate are multiplied with: 1 / sqrt(fan-in)."""
+    """Return the factor on weights of an equalised learning rate: 1 / sqrt(fan-in)."""
     return 1.0 / math.sqrt(weight[0].numel())
 
 
@@ -165,7 +162,7 @@ class Generator(nn.Module):
     Attributes
     ----------
     mapping : MappingNetwork
-        Makes the w-field that `forward` takes of a z-field.
+        Makes the w-field for `forward` from a z-field.
     scale : int
         As given.
     alignment_px : int
@@ -240,22 +237,15 @@ class Generator(nn.Module):
                 noise = hashed_normal_fields(seed, z, [index], nodes << index, *size, w_field.device)[:, None]
             guide = features[index] if features is not None and index < len(features) else None
             code = codes[CODES_PER_LEVEL * index : CODES_PER_LEVEL * (index + 1)]
-            x, fresh = level(spread(x, size), code, guide, noise)
+            x, fresh = level(to_grid(x, size), code, guide, noise)
             if features is not None:
-                fresh = fresh * self._share(index, features, size)
-            grey = self._add_grey(grey, fresh)
+                finest = features[min(index, len(features) - 1)]
+                fresh = fresh * torch.sigmoid(to_grid(self.shares[index](finest).float(), size))
+            # Only the last level's head has several pixels per node: they are coupled and shuffled out.
+            own = self.coupling(fresh) if self.coupling is not None and fresh.shape[1] > 1 else fresh
+            grey = own if grey is None else own + to_grid(grey, (own.shape[2], own.shape[3]))
         assert grey is not None
         return grey * DETAIL_GAIN
-
-    def _share(self, index: int, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Return what share of a level's grey is added, (N, 1, H, W), 0..1; the extra levels read the finest features."""
-        guide = features[min(index, len(features) - 1)]
-        return torch.sigmoid(spread(self.shares[index](guide).float(), size))
-
-    def _add_grey(self, coarse: Tensor | None, fresh: Tensor) -> Tensor:
-        """Couple and shuffle out a head's pixels (more than one at the last level only) and add the coarser sum."""
-        grey = self.coupling(fresh) if self.coupling is not None and fresh.shape[1] > 1 else fresh
-        return grey if coarse is None else grey + spread(coarse, (grey.shape[2], grey.shape[3]))
 
     def _nodes(self, origin: Tensor) -> Tensor:
         """Return origins in bottleneck nodes, (N, 2), int64, on the CPU."""
@@ -269,7 +259,7 @@ class Generator(nn.Module):
 
 
 def _share_head(guide_channels: int) -> nn.Conv2d:
-    """Return what reads a share off features: the same everywhere, until it is trained."""
+    """Return the head of a share, uniform before training."""
     head = nn.Conv2d(guide_channels, 1, 1)
     nn.init.zeros_(head.weight)
     assert head.bias is not None

@@ -1,17 +1,16 @@
 """Taking the prior of one scale over into another: it is trained once.
 
-All grids of the generator but the extra ones are counted in input pixels, and so is the Gaussian that separates
-detail from regional grey. So the prior of x1 is, level by level, the coarse part of the prior of x2: detail of
-x2 averaged over 2 x 2 pixels is detail of x1. What is new at x2 is the extra level. It starts with a head of
-zeros, so that the prior taken over makes at once what it made before, enlarged; the head of the level that
-was last, which made several pixels of a node, makes their mean as the coupling leaves it. The coupling of the new
-level starts as a new one does.
+All grids of the generator but the extra ones are counted in input pixels, and so is the Gaussian between detail and
+regional grey. So the prior of x1 is, level by level, the coarse part of the prior of x2: detail of x2 averaged over 2
+x 2 pixels is detail of x1. Only the extra level is new at x2. Its head starts at zero, so the grown prior makes the
+same as before, enlarged. The former last head made several pixels per node; it now makes their mean, the coupling
+included. The coupling of the new level starts fresh.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bigrestore.errors import UsageError
 from bigrestore.model.nets.prior.generator import CODES_PER_LEVEL, Generator, SynthesisLevel
@@ -49,9 +48,11 @@ def take_over(prior: Generator, trained: Generator) -> None:
     for index, theirs in enumerate(trained.levels):
         mine = prior.levels[index]
         state = theirs.state_dict()
-        if index == last:
+        if index == last and trained.coupling is not None:
+            # The head of several pixels per node now makes their mean, the coupling included.
+            shares = trained.coupling.shares_of_mean()
             for name in ("grey.weight", "grey_bias"):
-                state[name] = _mean_phase(state[name], trained)
+                state[name] = torch.einsum("p,p...->...", shares, state[name])[None]
         mine.load_state_dict(state)
     for level in prior.levels[last + 1 :]:
         assert isinstance(level, SynthesisLevel)
@@ -60,14 +61,6 @@ def take_over(prior: Generator, trained: Generator) -> None:
     for delta in prior.deltas.deltas[CODES_PER_LEVEL * (last + 1) :]:
         for parameter in delta.parameters():
             nn.init.zeros_(parameter)
-
-
-def _mean_phase(head: Tensor, trained: Generator) -> Tensor:
-    """Return the mean over the first axis, the pixels of a node, of the last head as the coupling leaves it."""
-    if trained.coupling is None:
-        return head
-    shares = trained.coupling.shares_of_mean()
-    return torch.einsum("p,p...->...", shares, head)[None]
 
 
 def _widths(prior: Generator) -> list[int]:

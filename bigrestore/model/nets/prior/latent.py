@@ -1,12 +1,11 @@
 """From the U-Net's bottleneck to the styles of the prior, as a field and not as one code.
 
-GFP-GAN flattens its bottleneck into one vector, which fixes the image size and holds half of its weights.
-Here every bottleneck cell has a latent code of its own, made by 1x1 convolutions: any size, and a tile's
-codes are the section's codes at that place. The mapping network is one and the same whether the codes come
-from the bottleneck (`LatentHead`) or, while the prior learns to make tissue alone, from chance
-(`sample_z_field`). All of this is a few numbers per cell, so it is float32 throughout.
+GFP-GAN flattens its bottleneck into one vector: this fixes the image size and takes half of its weights. Here every
+bottleneck cell has a latent code of its own, made by 1x1 convolutions: any size, and a tile's codes are the section's
+codes. One mapping network serves codes from the bottleneck (`LatentHead`) and, for training the prior alone, random
+codes (`sample_z_field`). All of this is a few numbers per cell and stays in float32.
 
-The head does not start at zero as other heads do: the pixel norm that follows has a slope of 10,000 at zero.
+The head does not start at zero like others: its pixel norm has a slope of 10,000 at zero.
 
 StyleGAN2: Karras et al., CVPR 2020. GFP-GAN: Wang et al., "Towards Real-World Blind Face Restoration with
 Generative Facial Prior", CVPR 2021.
@@ -53,7 +52,7 @@ class LatentHead(nn.Module):
 
 
 class MappingNetwork(nn.Module):
-    """Turn z into w, the space in which styles are close to linear: four 1x1 layers, then the pixel norm.
+    """Turn z into w, a space of almost linear styles: four 1x1 layers, then the pixel norm.
 
     Parameters
     ----------
@@ -80,14 +79,14 @@ class MappingNetwork(nn.Module):
 class LayerDeltas(nn.Module):
     """Let each layer of the generator lean a little its own way: w_l = w + 0.1 D_l(w).
 
-    The D_l are 1x1 convolutions that start at zero, so all layers start from one and the same w.
+    The D_l are 1x1 convolutions starting at zero, so all layers start from the same w.
 
     Parameters
     ----------
     latent : int
         Length of a latent code.
     layers : int
-        Layers that take a code.
+        Layers taking a code.
     """
 
     def __init__(self, latent: int, layers: int) -> None:
@@ -119,8 +118,8 @@ def sample_z_field(
 ) -> Tensor:
     """Draw latent codes for the prior alone: windows of an endless random field.
 
-    Unit normal on the bottleneck lattice, smoothed by one node (1/4, 1/2, 1/4 along each axis) so that
-    neighbours are as alike as codes read off an image are, and scaled back to unit variance.
+    Unit normal on the bottleneck lattice, smoothed by one node (1/4, 1/2, 1/4 along each axis) and scaled back to
+    unit variance. Neighbours are then as alike as codes read off an image.
 
     Parameters
     ----------
@@ -138,18 +137,18 @@ def sample_z_field(
     Returns
     -------
     Tensor, (N, latent, height, width), float32
-        Each equal, to the bit, to that window of the field. The normalised smoothing makes nodes correlate
-        by 2/3 with the next and by 1/6 with the next but one.
+        Each equals its window of the field to the bit. Normalised smoothing correlates nodes by 2/3 with the next and
+        by 1/6 with the next but one.
     """
     count = origin.shape[0]
     layers = torch.arange(LATENT_LAYER, LATENT_LAYER + latent).repeat(count)
     corners = (origin - 1).repeat_interleave(latent, dim=0)
     white = hashed_normal_fields(seed, z, layers, corners, height + 2, width + 2, device)
-    field = _smooth(_smooth(white, 1), 2)
+    field = _smooth_nodes(_smooth_nodes(white, 1), 2)
     return field.reshape(count, latent, height, width)
 
 
-def _smooth(field: Tensor, axis: int) -> Tensor:
+def _smooth_nodes(field: Tensor, axis: int) -> Tensor:
     """Weigh three neighbours by 1, 2, 1, keeping a variance of one; the axis loses its two outer nodes."""
     size = field.shape[axis]
     before, here, after = (field.narrow(axis, start, size - 2) for start in range(3))

@@ -1,18 +1,17 @@
 """Style modulation by a map instead of by one vector per image.
 
-StyleGAN2 scales the input channels of each convolution by a style and divides by the norm that the scaled
-kernel has then. One style per image makes two neighbouring tiles disagree. Here the style is a field over
-the bottleneck grid, so every place has its own, and both factors leave the convolution:
+StyleGAN2 scales the input channels of each convolution by a style and divides by the norm of the scaled kernel. With
+one style per image, neighbouring tiles would disagree. Here the style is a field over the bottleneck grid, and both
+factors leave the convolution:
 
     y(p) = d(p) * conv(x * s, W)(p),      d(p) = rsqrt(sum_i s_i(p)^2 sum_k W_oik^2 + eps)
 
-The demodulation d is a 1x1 convolution of s^2. s and d are computed on the coarse grid and both are
-interpolated to the grid of x: that is the definition, exact where the map is constant (it is StyleGAN2's
-modulated convolution then) and cheap, since no squared map is ever made on a fine grid. Both factors and
-both products are float32, whatever the convolution computes in: a rounded norm is an error of contrast.
+The demodulation d is a 1x1 convolution of s^2. s and d are computed on the coarse grid and interpolated to the grid
+of x. This is exact for a constant map (StyleGAN2's modulated convolution) and cheap: no squared map on a fine grid.
+Both factors and both products are float32 whatever the convolution's dtype: a rounded norm is an error of contrast.
 
-Weights have an equalised learning rate (stored with unit variance, divided by sqrt(fan-in) when used): the
-prior is trained at StyleGAN2's rate of 2e-3, which is meant for weights of that size.
+Weights have an equalised learning rate (stored with unit variance, divided by sqrt(fan-in) when used) for StyleGAN2's
+rate of 2e-3.
 
 StyleGAN2: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020. Equalised
 learning rate: Karras et al., "Progressive Growing of GANs", ICLR 2018.
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 
 DEMODULATION_EPS = 1e-8
 ACTIVATION_GAIN = math.sqrt(2.0)
-"""Restores the second moment that a leaky ReLU halves."""
+"""Restores the second moment after the halving by a leaky ReLU."""
 
 
 class EqualisedConv2d(nn.Module):
@@ -67,7 +66,7 @@ class EqualisedConv2d(nn.Module):
 
 
 class MapModulatedConv2d(nn.Module):
-    """A convolution whose style is a map.
+    """A convolution with a style map.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ class MapModulatedConv2d(nn.Module):
     kernel_size : int
         Side of the kernel, odd.
     demodulate : bool
-        Divide by the norm of the scaled kernel; False for heads, whose amplitude is the message.
+        Divide by the norm of the scaled kernel; False for heads, where the amplitude is the message.
     """
 
     def __init__(
@@ -109,12 +108,12 @@ class MapModulatedConv2d(nn.Module):
         size = (x.shape[2], x.shape[3])
         with torch.autocast(x.device.type, enabled=False):
             style = self.style(w_field.float())
-            scaled = x * spread(style, size)
+            scaled = x * to_grid(style, size)
         y = F.conv2d(scaled, weight, padding=self.weight.shape[-1] // 2)
         if not self.demodulate:
             return y.float()
         with torch.autocast(x.device.type, enabled=False):
-            return y * spread(demodulation(style, weight), size)
+            return y * to_grid(demodulation(style, weight), size)
 
 
 def demodulation(style: Tensor, weight: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ def demodulation(style: Tensor, weight: Tensor) -> Tensor:
     return torch.rsqrt(F.conv2d(style.square(), power) + DEMODULATION_EPS)
 
 
-def spread(field: Tensor, size: tuple[int, int]) -> Tensor:
+def to_grid(field: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate a field to a grid of the same area, bilinear, pixel centres aligned."""
     if (field.shape[2], field.shape[3]) == size:
         return field

@@ -1,13 +1,12 @@
-"""Random fields that depend on where a pixel is, and on nothing else.
+"""Random fields depending on the position of a pixel alone.
 
-A generator that draws its noise from a stream gives every tile, every worker and every restart another
-texture. Here a pixel's number is a hash of (seed, z, layer, y, x), y and x being absolute on the grid of
-that layer, so a window of a field is the field's window to the last bit, whoever asks for it.
+Noise from a stream would give every tile, worker and restart another texture. Here a pixel's number is a hash of
+(seed, z, layer, y, x) with absolute y and x on the grid of the layer, so a window of a field equals the field to the
+last bit.
 
-The hash runs in 32-bit integers, where overflow wraps around alike on every processor. The two factors of
-Box and Muller's transform, radius and cosine, are looked up in tables of 65,536 midpoints instead of being
-computed: a product of two table entries is the same float32 on a CPU and on a GPU, which logarithms and
-cosines of two libraries are not.
+The hash runs in 32-bit integers: overflow wraps around alike on every processor. Radius and cosine of Box and
+Muller's transform come from tables of 65,536 midpoints: a product of two table entries is the same float32 on a CPU
+and on a GPU, unlike logarithms and cosines of two libraries.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ def hashed_normal(
     seed : int
         Any integer; its low 64 bits count.
     z, layer : int
-        Section in its volume, and which of the section's fields; each pair has a field of its own.
+        Section in its volume, and number of the field; each pair has a field of its own.
     y0, x0 : int
         First row and column of the window on the grid of the layer, each in -2**31 .. 2**31 - 1.
     height, width : int
-        Size of the window in nodes of that grid.
+        Size of the window in nodes of its grid.
     device : torch.device or str, optional
         Where the field is made; the bytes do not depend on it.
 
     Returns
     -------
     Tensor, (height, width), float32
-        Mean 0, variance 1, white; no value beyond 4.86 in size, which is the radius of the last of the
-        65,536 equal slices of probability.
+        Mean 0, variance 1, white. No value exceeds 4.86, the radius of the last of the 65,536 equal slices of
+        probability.
 
     Notes
     -----
@@ -148,15 +147,15 @@ def _field_bits(
     layer_keys = torch.as_tensor(layers, dtype=torch.int64).to(device)
     corners = torch.as_tensor(origins, dtype=torch.int64).to(device)
     key = _mix_integer(_mix_integer(_mix_integer(stream, seed), seed >> 32), z)
-    field = _mix(_to_int32(layer_keys) ^ _signed(key))[:, None]
+    field = _avalanche(_to_int32(layer_keys) ^ _signed(key))[:, None]
     ys = corners[:, :1] + torch.arange(height, device=corners.device)
     xs = corners[:, 1:] + torch.arange(width, device=corners.device)
-    rows = _mix(_mix(_to_int32(ys) ^ _signed(_ROW_SALT)) + field)
-    columns = _mix(_mix(_to_int32(xs) ^ _signed(_COLUMN_SALT)) ^ field)
-    return _mix(rows[:, :, None] + columns[:, None, :])
+    rows = _avalanche(_avalanche(_to_int32(ys) ^ _signed(_ROW_SALT)) + field)
+    columns = _avalanche(_avalanche(_to_int32(xs) ^ _signed(_COLUMN_SALT)) ^ field)
+    return _avalanche(rows[:, :, None] + columns[:, None, :])
 
 
-def _mix(words: Tensor) -> Tensor:
+def _avalanche(words: Tensor) -> Tensor:
     """Avalanche int32 words in place: two rounds of xor-shift and multiply, every bit reaches every bit."""
     words ^= (words >> 16) & 0xFFFF
     words *= _signed(_MULTIPLIER_A)
@@ -180,7 +179,7 @@ def _to_int32(values: Tensor) -> Tensor:
 
 
 def _signed(word: int) -> int:
-    """Return the signed reading of a 32-bit word, which is what an int32 tensor takes."""
+    """Return the signed reading of a 32-bit word, for an int32 tensor."""
     return word - (1 << 32) if word & (1 << 31) else word
 
 
@@ -188,7 +187,7 @@ def _signed(word: int) -> int:
 def _box_muller_tables(device: str) -> tuple[Tensor, Tensor]:
     """Return radius and cosine of Box and Muller at the midpoints of equal slices of 0..1, float32.
 
-    The radius is scaled so that the variance is exactly one in spite of the cut-off tail.
+    The radius is scaled to make the variance exactly one despite the cut-off tail.
     """
     size = 1 << _TABLE_BITS
     midpoints = (np.arange(size, dtype=np.float64) + 0.5) / size

@@ -1,1 +1,1 @@
-"""The estimator of blur and noise, and the statistics of windows that it reads."""
+"""The estimator of blur and noise, and its statistics of windows."""

@@ -1,8 +1,7 @@
-"""The lattice of a JPEG: steps between pixels that come back every eight pixels.
+"""The lattice of a JPEG: steps between pixels, repeated every eight pixels.
 
-A JPEG's blocks of 8 x 8 pixels are coded each for itself, so grey steps at their borders are larger than between
-other pixels. Where the lattice begins is the same for all windows of a section that lie on multiples of eight: their
-profiles are averaged before anything is concluded from them.
+Blocks of 8 x 8 pixels are coded one by one, so grey steps at their borders are larger than elsewhere. All windows of
+a section at multiples of eight share the phase of the lattice: their profiles are averaged first.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 PERIOD = 8
-FEATURES = 2 * PERIOD
+STEP_FEATURES = 2 * PERIOD
 
 
 def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
@@ -20,7 +19,7 @@ def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
     Parameters
     ----------
     windows, valid : Tensor, (N, 1, h, w)
-        Grey values 0..1, and 1 where they may be believed.
+        Grey values 0..1, and 1 for valid pixels.
 
     Returns
     -------
@@ -44,7 +43,7 @@ def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
 
 
 def aligned(profile: Tensor) -> Tensor:
-    """Turn profiles, (N, 16), so that the largest step comes first along both axes."""
+    """Rotate profiles, (N, 16), to begin with the largest step along both axes."""
     turned = []
     for part in torch.split(profile, PERIOD, dim=1):
         order = (part.argmax(1, keepdim=True) + torch.arange(PERIOD, device=profile.device)) % PERIOD

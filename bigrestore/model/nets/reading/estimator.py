@@ -1,17 +1,15 @@
 """The degradation estimator: blur kernel and noise of a section, read off the statistics of its windows.
 
-It looks at 128 x 128 windows of tissue; a section gets one estimate from many windows, once, and its tiles never
-estimate anything. What is seen of a window are numbers that the blur and the noise act on directly: its power spectrum
-on a polar grid, how its fine energy is spread, the lattice of a JPEG, its grey levels. A small network judges what
-windows have in common; it answers with a kernel of five numbers (`kernel_family`), the noise, and how
-far its width may be off.
+It looks at 128 x 128 windows of tissue. A section gets one estimate from many windows, once; its tiles never estimate
+anything. A window is reduced to numbers under direct effect of blur and noise: power spectrum on a polar grid, spread
+of fine energy, lattice of a JPEG, grey levels. A small network judges the windows together and answers with a kernel
+of five numbers (`kernel_family`), the noise, and the error of the width.
 
-One estimator serves all scales. It reads the blur on the grid of its windows, beyond the averaging of a pixel that
-every clean image has; at x2 and x4 that blur is as many times wider on the output grid, and the averaging follows it.
+One estimator serves all scales. It reads blur on the grid of its windows, beyond the averaging of a pixel in every
+clean image. At x2 and x4 this blur is wider on the output grid by the scale, and the averaging follows it.
 
-Windows are merged before they are judged, not after: one window hardly tells a defocus disk from a Gaussian, and the
-mean of many unsure answers is a smear that is neither. So what is seen of all windows is averaged, plainly, by power
-and by learned weights, and one answer is given.
+Windows are merged before the judgement: one window hardly tells a defocus disk from a Gaussian, and a mean of unsure
+answers is neither. So their numbers are averaged plainly, by power and by learned weights, and one answer is given.
 """
 
 from __future__ import annotations
@@ -37,24 +35,23 @@ from bigrestore.model.nets.redegrade import KERNEL_PX
 SCALARS = ("noise_gain", "read_noise", "jpeg", "banding", "jitter", "damage", "defocus", "thickness")
 """Order of the scalar codes; each is the entry of psi of the same meaning."""
 GREYS = 5
-JUDGED = spectrum.FEATURES + local_energy.FEATURES + GREYS
-"""Numbers that are known of a window by itself."""
-SEEN = JUDGED + blockiness.FEATURES
-HIDDEN = 256
+JUDGED = spectrum.SPECTRUM_FEATURES + local_energy.ENERGY_FEATURES + GREYS
+"""Numbers of a single window, known without the others."""
+SEEN = JUDGED + blockiness.STEP_FEATURES
+HIDDEN_UNITS = 256
 KERNEL_NUMBERS = 4
 """Width, two of the stretch, shape; the fifth number, the direction, lies in the stretch."""
 WIDEST_SIGMA_PX = 5.0
 MOST_STRETCH = 2.0
 CAUTION = 0.95
-"""Share of the width that was read by which a section is told: undoing a blur that is not there spoils more than leaving
-some that is. Measured on soft and noisy images at once, 0.95 gains 0.2 to 0.7 dB where tissue is taken for blur, and
-costs 0.05 dB where the reading is right."""
+"""Factor on the estimated width: undoing a blur too far spoils more than leaving some. Measured on soft and noisy
+images at once, 0.95 gains 0.2 to 0.7 dB on soft tissue mistaken for blur and costs 0.05 dB elsewhere."""
 TRIMMED = 0.1
-"""Share of a section's windows that is left out: those whose own widths are farthest from the median."""
+"""Share of a section's windows left out: the farthest from the median width."""
 
 
 @attrs.frozen(eq=False)
-class Estimate:
+class DegradationEstimate:
     """Estimates of N windows or sets of windows.
 
     Attributes
@@ -91,30 +88,33 @@ class DegradationEstimator(nn.Module):
         self.register_buffer("mean", torch.zeros(JUDGED))
         self.register_buffer("spread", torch.ones(JUDGED))
         self.embed = nn.Sequential(
-            nn.Linear(JUDGED, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(0.2)
+            nn.Linear(JUDGED, HIDDEN_UNITS),
+            nn.LeakyReLU(0.2),
+            nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
+            nn.LeakyReLU(0.2),
         )
-        self.weight = nn.Linear(HIDDEN, 1)
-        known = HIDDEN + 2 * JUDGED + spectrum.FEATURES + blockiness.FEATURES + 1
+        self.weight = nn.Linear(HIDDEN_UNITS, 1)
+        known = HIDDEN_UNITS + 2 * JUDGED + spectrum.SPECTRUM_FEATURES + blockiness.STEP_FEATURES + 1
         self.judge = nn.Sequential(
-            nn.Linear(known, HIDDEN),
+            nn.Linear(known, HIDDEN_UNITS),
             nn.LeakyReLU(0.2),
-            nn.Linear(HIDDEN, HIDDEN),
+            nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
             nn.LeakyReLU(0.2),
-            nn.Linear(HIDDEN, HIDDEN),
+            nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
             nn.LeakyReLU(0.2),
-            nn.Linear(HIDDEN, KERNEL_NUMBERS + 1 + len(SCALARS)),
+            nn.Linear(HIDDEN_UNITS, KERNEL_NUMBERS + 1 + len(SCALARS)),
         )
         for layer in (self.weight, self.judge[-1]):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def fit_inputs(self, seen: Tensor) -> None:
-        """Take mean and spread of what is seen of windows, (n, SEEN), for those of the inputs."""
+        """Take mean and spread of window statistics, (n, SEEN), as those of the inputs."""
         judged = seen[:, :JUDGED]
         self.mean.copy_(judged.mean(0))
         self.spread.copy_(judged.std(0).clamp_min(1e-3))
 
-    def forward(self, windows: Tensor, valid: Tensor | None = None, together: int = 1) -> Estimate:
+    def forward(self, windows: Tensor, valid: Tensor | None = None, together: int = 1) -> DegradationEstimate:
         """Estimate the degradation of windows, or of sets of windows of one section each.
 
         Parameters
@@ -122,33 +122,33 @@ class DegradationEstimator(nn.Module):
         windows : Tensor, (N * together, 1, h, w), 0..1
             Degraded tissue, input pixels; the windows of a set follow each other.
         valid : Tensor, (N * together, 1, h, w), optional
-            1 where a pixel may be believed.
+            1 for valid pixels.
         together : int
             Windows in a set.
 
         Returns
         -------
-        Estimate
+        DegradationEstimate
             Of N sets.
         """
         return self.merge(see(windows, valid).view(-1, together, SEEN))
 
-    def merge(self, seen: Tensor) -> Estimate:
-        """Give one answer for each set of windows, from what is seen of them, (N, K, SEEN)."""
+    def merge(self, seen: Tensor) -> DegradationEstimate:
+        """Give one answer for each set of windows, from their statistics, (N, K, SEEN)."""
         judged = (seen[..., :JUDGED] - self.mean) / self.spread
-        powers = seen[..., : spectrum.FEATURES]
+        powers = seen[..., : spectrum.SPECTRUM_FEATURES]
         embedded = self.embed(judged)
         share = torch.softmax(self.weight(embedded), dim=1)
         mean = judged.mean(1)
         apart = (judged - mean[:, None]).square().mean(1).clamp_min(1e-6).sqrt()
         total = torch.log(torch.exp(powers * 2 * math.log(10)).mean(1)) / (2 * math.log(10))
-        total = (total - self.mean[: spectrum.FEATURES]) / self.spread[: spectrum.FEATURES]
+        total = (total - self.mean[: spectrum.SPECTRUM_FEATURES]) / self.spread[: spectrum.SPECTRUM_FEATURES]
         steps = 10 * blockiness.aligned(seen[..., JUDGED:].mean(1))
         count = torch.full_like(mean[:, :1], math.log2(seen.shape[1]) / 4)
         out = self.judge(torch.cat([(embedded * share).sum(1), mean, apart, total, steps, count], dim=1))
         return self._answer(out)
 
-    def _answer(self, out: Tensor) -> Estimate:
+    def _answer(self, out: Tensor) -> DegradationEstimate:
         """Turn the numbers of the network into widths, shapes, errors and codes."""
         # At zero the answer is a Gaussian of 1 px: the middle of what there is.
         sigma = (F.softplus(out[:, 0] + 0.4) + LEAST_SIGMA_PX).clamp_max(WIDEST_SIGMA_PX)
@@ -159,11 +159,11 @@ class DegradationEstimator(nn.Module):
         start = math.log(-low / high)
         shape = torch.exp(low + (high - low) * torch.sigmoid(out[:, 3] + start))
         error = F.softplus(out[:, 4] - 2) + 0.01
-        return Estimate(sigma, error, stretch, shape, out[:, KERNEL_NUMBERS + 1 :])
+        return DegradationEstimate(sigma, error, stretch, shape, out[:, KERNEL_NUMBERS + 1 :])
 
 
 def see(windows: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return what is seen of windows, (N, 1, h, w): (N, SEEN), the lattice of a JPEG last."""
+    """Return the statistics of windows, (N, 1, h, w): (N, SEEN), the lattice of a JPEG last."""
     valid = torch.ones_like(windows) if valid is None else valid
     parts = [
         spectrum.polar_spectrum(windows, valid),
@@ -186,7 +186,7 @@ def _greys(windows: Tensor, valid: Tensor) -> Tensor:
     return torch.stack([mean, deviation, black, white, 1 - valid.mean((1, 2, 3))], dim=1)
 
 
-def degradations_of(estimate: Estimate, scale: int) -> Degradations:
+def degradations_of(estimate: DegradationEstimate, scale: int) -> Degradations:
     """Translate estimates to physical numbers, the kernels on the output grid of a scale."""
     code = dict(zip(SCALARS, estimate.scalars.unbind(1), strict=True))
     jpeg = code["jpeg"].clamp(0, 1)
@@ -203,11 +203,11 @@ def degradations_of(estimate: Estimate, scale: int) -> Degradations:
     )
 
 
-def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Estimate:
-    """Return the one estimate of a section, N = 1, from what is seen of its windows, (K, SEEN).
+def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> DegradationEstimate:
+    """Return the one estimate of a section, N = 1, from the statistics of its windows, (K, SEEN).
 
-    A fold, an edge out of focus or a foreign body is not the section: the windows whose own widths lie farthest from
-    the median of all are left out first. The width is answered a little low (`CAUTION`).
+    Windows farthest from the median width are left out first: a fold, an edge out of focus or a foreign body is not
+    the section. The width is reported a little low (`CAUTION`).
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()

@@ -1,8 +1,8 @@
-"""The blur kernels that an estimate may be: generalised Gaussians, from pointed to flat-topped.
+"""The blur kernels of an estimate: generalised Gaussians, from pointed to flat-topped.
 
-Five numbers say all that a spectrum tells of a kernel: how wide it is, how much wider along one direction, which
-direction, and whether it falls as a Gaussian, as the pointed blur of a thick section, or as a defocus disk. A kernel
-made of them is centred, symmetric and without the far tails that a free answer of many pixels grows.
+Five numbers hold all a spectrum tells of a kernel: its width, its stretch along one direction, the direction, and its
+shape: Gaussian, the pointed blur of a thick section, or a defocus disk. Such a kernel is centred and symmetric,
+without the far tails of a free answer of many pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LOWEST_SHAPE, HIGHEST_SHAPE = 0.5, 6.0
 """Exponent of the generalised Gaussian: 1 is the Gaussian, 6 all but a disk."""
 LEAST_SIGMA_PX = 0.03
 FARTHEST_TAP = 60.0
-"""Exponent beyond which a tap counts as nothing."""
+"""Largest exponent of a tap; beyond it counts as zero."""
 
 
 def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Tensor:
@@ -25,7 +25,7 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Te
     sigma : Tensor, (N,)
         Root mean square width per axis, pixels.
     stretch : Tensor, (N, 2)
-        a cos 2t and a sin 2t: the width along the direction t is exp(a) times that across it, to the power of
+        a cos 2t and a sin 2t: the width along the direction t is exp(a) times the width across it, to the power of
         one half each way.
     shape : Tensor, (N,)
         Exponent, `LOWEST_SHAPE` .. `HIGHEST_SHAPE`.
@@ -62,7 +62,7 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Te
 
 
 def averaged(kernels: Tensor, scale: int) -> Tensor:
-    """Return kernels, (N, k, k), followed by the mean of scale x scale pixels: what `area` downsampling does.
+    """Return kernels, (N, k, k), followed by the mean of scale x scale pixels, as in `area` downsampling.
 
     The centre of an even mean lies half a pixel beyond the middle tap (`bigrestore.core.kernels`).
     """

@@ -14,24 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK_PX = 8
+ENERGY_BLOCK_PX = 8
 OCTAVES = 3
-QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
-FEATURES = (2 * OCTAVES - 1) * len(QUANTILES) + (OCTAVES - 1) + OCTAVES
-FLOOR = 1e-4
+ENERGY_QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+ENERGY_FEATURES = (2 * OCTAVES - 1) * len(ENERGY_QUANTILES) + (OCTAVES - 1) + OCTAVES
+RMS_FLOOR = 1e-4
 
 
 def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
     """Return how the amplitude of three octaves is spread over blocks of 8 x 8 pixels.
 
-    The amplitude is the root mean square of the second difference along both axes (the mask of Immerkaer,
-    "Fast noise variance estimation", 1996), on the window and on its 2 x 2 and 4 x 4 means, each scaled so that
-    white noise keeps its standard deviation.
+    The amplitude is the root mean square of the second difference along both axes (the mask of Immerkaer, "Fast noise
+    variance estimation", 1996), on the window and on its 2 x 2 and 4 x 4 means. Each is scaled to keep the standard
+    deviation of white noise.
 
     Parameters
     ----------
     windows, valid : Tensor, (N, 1, h, w)
-        Grey values 0..1, and 1 where they may be believed. A block that holds any other pixel is left out.
+        Grey values 0..1, and 1 for valid pixels. Blocks with any other pixel are left out.
 
     Returns
     -------
@@ -45,14 +45,14 @@ def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
         side = 2**octave
         means = windows if octave == 0 else side * F.avg_pool2d(windows, side)
         seen = valid if octave == 0 else (F.avg_pool2d(valid, side) > 0.99).to(valid.dtype)
-        rms, holds, kurtosis = _block_rms(means, seen, BLOCK_PX // side)
+        rms, holds, kurtosis = _block_rms(means, seen, ENERGY_BLOCK_PX // side)
         maps.append((rms, holds))
         peaked.append(kurtosis)
     rows, columns = (min(rms.shape[axis] for rms, _ in maps) for axis in (1, 2))
     logs = [torch.log10(rms[:, :rows, :columns]).flatten(1) for rms, _ in maps]
     holds = torch.stack([hold[:, :rows, :columns].flatten(1) for _, hold in maps]).all(0)
     ratios = [fine - coarse for fine, coarse in itertools.pairwise(logs)]
-    at = torch.tensor(QUANTILES, device=windows.device)
+    at = torch.tensor(ENERGY_QUANTILES, device=windows.device)
     kept = torch.stack([*(log + 2 for log in logs), *ratios]).masked_fill(~holds, torch.nan)
     parts = list(torch.nanquantile(kept, at, dim=2).permute(1, 2, 0))
     for ratio, coarse in zip(ratios, logs[1:], strict=False):
@@ -64,7 +64,7 @@ def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
 
 
 def _block_rms(windows: Tensor, valid: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what is known of the second difference of windows, per block and over all.
+    """Return statistics of the second difference of windows, per block and over all.
 
     Returns
     -------
@@ -83,5 +83,5 @@ def _block_rms(windows: Tensor, valid: Tensor, block: int) -> tuple[Tensor, Tens
     count = held.sum((1, 2, 3)).clamp_min(1)
     second = (inner * held).sum((1, 2, 3)) / count
     fourth = (inner.square() * held).sum((1, 2, 3)) / count
-    kurtosis = torch.log10((fourth + FLOOR**4) / (second + FLOOR**2).square())
-    return energy.sqrt() + FLOOR, holds, kurtosis
+    kurtosis = torch.log10((fourth + RMS_FLOOR**4) / (second + RMS_FLOOR**2).square())
+    return energy.sqrt() + RMS_FLOOR, holds, kurtosis

@@ -1,8 +1,8 @@
-"""The power spectrum of a window in polar bins: where blur and noise are plainest to see.
+"""The power spectrum of a window in polar bins, the plainest view of blur and noise.
 
-A blur multiplies the spectrum of tissue by a curve that depends on its width, and noise fills it up to a
-floor; tissue's own spectrum falls along a rather steady power law. Twenty-four rings by six directions hold
-what a blur kernel's width, shape and direction do, whatever the size of the window.
+Blur multiplies the spectrum of tissue by a curve of its width; noise fills it up to a floor. Tissue's own spectrum
+falls along a rather steady power law. Twenty-four rings by six directions hold width, shape and direction of a blur
+kernel for any size of the window.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import math
 import torch
 from torch import Tensor
 
-RINGS = 24
+SPECTRUM_RINGS = 24
 DIRECTIONS = 6
-FEATURES = RINGS * DIRECTIONS
+SPECTRUM_FEATURES = SPECTRUM_RINGS * DIRECTIONS
 RADIUS_FIRST, RADIUS_LAST = 0.03, 0.6
 """Centres of the first and the last ring, cycles per pixel; the last lies in the corners of the plane."""
-FLOOR = 1e-9
+POWER_FLOOR = 1e-9
 
 
 def polar_spectrum(windows: Tensor, valid: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def polar_spectrum(windows: Tensor, valid: Tensor) -> Tensor:
     Parameters
     ----------
     windows, valid : Tensor, (N, 1, h, w)
-        Grey values 0..1, and 1 where they may be believed.
+        Grey values 0..1, and 1 for valid pixels.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def polar_spectrum(windows: Tensor, valid: Tensor) -> Tensor:
     energy = taper.square().sum((1, 2), keepdim=True).clamp_min(1e-3)
     power = torch.fft.rfft2(tapered).abs().square() / energy
     binned = power.flatten(1) @ _bins(height, width).to(windows.device)
-    return (torch.log10(binned + FLOOR) + 4) / 2
+    return (torch.log10(binned + POWER_FLOOR) + 4) / 2
 
 
 @functools.lru_cache(maxsize=8)
@@ -56,15 +56,14 @@ def _taper(height: int, width: int) -> Tensor:
 def _bins(height: int, width: int) -> Tensor:
     """Return the share of every coefficient of a half-plane transform in every bin, (coefficients, 144).
 
-    Triangular in radius and in direction, each bin normalised to a mean; a bin that no coefficient falls into
-    takes its ring's mean.
+    Triangular in radius and in direction, each bin normalised to a mean; an empty bin takes its ring's mean.
     """
     fy = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
     fx = torch.fft.rfftfreq(width, dtype=torch.float64)[None]
     radius = torch.sqrt(fy**2 + fx**2).flatten()
     direction = torch.remainder(torch.atan2(fy, fx).expand(height, -1).flatten(), math.pi)
-    step = (RADIUS_LAST - RADIUS_FIRST) / (RINGS - 1)
-    centres = RADIUS_FIRST + step * torch.arange(RINGS)
+    step = (RADIUS_LAST - RADIUS_FIRST) / (SPECTRUM_RINGS - 1)
+    centres = RADIUS_FIRST + step * torch.arange(SPECTRUM_RINGS)
     rings = (1 - (radius[:, None] - centres).abs() / step).clamp_min(0)
     turn = math.pi / DIRECTIONS
     apart = (direction[:, None] - turn * torch.arange(DIRECTIONS)).abs()

@@ -11,8 +11,14 @@ from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 from torch import Tensor
 
 from bigrestore.core.kernels import delta, fold_downsampling, gaussian
-from bigrestore.model.nets import trust as module
-from bigrestore.model.nets.trust import REACH_PX, band_filters, expected_ratios, likeness, trust
+from bigrestore.model.nets import prior_gate as module
+from bigrestore.model.nets.prior_gate import (
+    GATE_REACH_PX,
+    band_filters,
+    expected_ratios,
+    likeness,
+    prior_gate,
+)
 
 NOISE = 2 / 255
 
@@ -34,7 +40,7 @@ def noisy(image: np.ndarray, sigma: float = NOISE, seed: int = 1) -> Tensor:
 def factor(x: Tensor, blur: float, valid: Tensor | None = None, read_noise: float = NOISE) -> np.ndarray:
     kernel = torch.from_numpy(gaussian(21, blur) if blur else delta(21))
     valid = torch.ones_like(x) if valid is None else valid
-    return trust(x, valid, kernel, 0.0, read_noise, 1)[0, 0].numpy()
+    return prior_gate(x, valid, kernel, 0.0, read_noise, 1)[0, 0].numpy()
 
 
 @pytest.mark.parametrize("blur", [0.0, 1.0, 1.5])
@@ -98,10 +104,10 @@ def test_nothing_beyond_the_reach_is_seen(scale: int, damaged: bool) -> None:
     if damaged:
         valid[..., 150:155, 100:250] = 0
     core = slice(144, 176)
-    window = slice(144 - REACH_PX, 176 + REACH_PX)
+    window = slice(144 - GATE_REACH_PX, 176 + GATE_REACH_PX)
     other[..., window, window] = x[..., window, window]
     one, two = (
-        trust(image, valid, kernel, 1e-4, NOISE, scale)[
+        prior_gate(image, valid, kernel, 1e-4, NOISE, scale)[
             ..., core.start * scale : core.stop * scale, core.start * scale : core.stop * scale
         ]
         for image in (x, other)

@@ -1,15 +1,14 @@
 """Where realness lowers itself: out of focus, without structure, damaged.
 
-A prior draws what tissue usually looks like. It may do so where the input shows tissue as blurred as the section's
-kernel says. Where a place has clearly less fine energy than that kernel lets through of the energy one octave or two
-below, it is out of focus by a further blur, and what the prior would draw there is not known of the input. The
-further blur is read off the ratio of the two bands, as the sigma of a Gaussian, and realness falls by
-exp(-(sigma / tau)^2). Without structure above the noise there is nothing to be real about, where noise
-hides whether a place is in focus it is not trusted, and damage is not looked at: there the factor is 0.
+A prior draws usual tissue. It may do so at places as blurred as the section's kernel. A place with clearly less fine
+energy, relative to the energy one or two octaves below, is out of focus by a further blur, and the input says nothing
+about the detail drawn there. The ratio of the two bands gives the further blur as the sigma of a Gaussian; realness
+falls by exp(-(sigma / tau)^2). The factor is 0 without structure above the noise, 0 under noise too strong to judge
+the focus, and 0 on damage.
 
-Energies are means over the absolute lattice of 8 x 8 input pixels, smoothed as those of the low-frequency lock, so
-that a tile with enough halo gets the factor of the whole section. Bands are taken of 2 x 2 and 4 x 4 means: that
-costs about a hundredth of the network, and the finest octave, which is mostly noise, is left out.
+Energies are means over the absolute lattice of 8 x 8 input pixels, smoothed like those of the low-frequency lock, so
+a tile with enough halo gets the factor of the whole section. Bands come from 2 x 2 and 4 x 4 means: this costs about
+a hundredth of the network and skips the finest octave, mostly noise.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.interpolation import enlarge
-from bigrestore.model.nets.guards import CELL_PX, smooth_cells
+from bigrestore.model.nets.guards import LOCK_CELL_PX, smooth_cells
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
 FINE_PX, MID_PX = 2, 4
-"""Sides of the means that the two bands are taken of, in input pixels."""
+"""Sides of the means of the two bands, input pixels."""
 
 FINE_TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 MID_TAPS = tuple(n / 256 for n in (1, 8, 28, 56, 70, 56, 28, 8, 1))
@@ -37,24 +36,24 @@ FINE_ROUNDS, MID_ROUNDS = 2, 1
 """How often the smoothing is taken away: twice leaves nearly none of the middle band in the fine one."""
 
 TAU_PX = 1.0
-"""Further blur, as the sigma of a Gaussian in input pixels, at which realness has fallen to 1/e."""
+"""Further blur, as the sigma of a Gaussian in input pixels, for a realness of 1/e."""
 
 SLACK = 1.5
-"""Fine energy may be this many times below what is expected: so much do tissues in focus differ among themselves."""
+"""Allowed ratio of expected to measured fine energy: tissues in focus differ this much."""
 
 NOISE_MARGIN = 0.25
-"""Share of the noise's fine energy that is granted to both sides of the comparison, because the noise is an estimate."""
+"""Share of the noise's fine energy granted to both sides of the comparison, because the noise is an estimate."""
 
-HIDDEN = 1.5
-"""Fine energy that a place in focus would have, in units of that margin, at which realness is 1 - 1/e of what it would be;
-well below, noise hides whether the place is in focus, and what cannot be told is not trusted."""
+NOISE_HIDES = 1.5
+"""Fine energy of a place in focus, in units of this margin, for a realness of 1 - 1/e. Well below it noise hides the
+focus, and the place gets no trust."""
 
 FLAT = 3.0
-"""Energy of the middle band, in units of its noise, up to which there is no structure; correlated noise has more than
-white noise."""
+"""Energy of the middle band without structure, at most, in units of its noise; correlated noise has more than white
+noise."""
 
 STRUCTURE = 6.0
-"""Energy above `FLAT`, in the same units, at which realness has risen to 1 - 1/e."""
+"""Energy above `FLAT`, in the same units, for a realness of 1 - 1/e."""
 
 GREY_FLOOR = 0.3 / 255
 """Rounding to 8 bits alone is noise of 0.29 levels."""
@@ -63,22 +62,22 @@ DAMAGE_RAMP_PX = 4
 """The factor is 0 on damage, and rises to 1 over twice as many input pixels around it."""
 
 NEAR_MEANS = 2
-"""A mean counts for no energy where another one within so many holds damage, whose place was filled."""
+"""A mean counts for no energy within this distance of damage, filled before."""
 
-REACH_PX = 64
-"""Input pixels that the factor of a pixel depends on, to each side."""
+GATE_REACH_PX = 64
+"""Reach of the factor of a pixel to each side, input pixels."""
 
 SEEN_SIGMA_PX = {1: 2.5, 2: 3.5, 4: 4.5}
-"""Widest Gaussian that models are trained on, by scale, in output pixels (the recipe `default`)."""
+"""Widest Gaussian of the training recipe `default`, by scale, output pixels."""
 
-TORUS_PX = 64
+GATE_TORUS_PX = 64
 LARGEST_SIGMA_PX, SIGMAS = 6.0, 49
 
 
-def trust(
+def prior_gate(
     x: Tensor, valid: Tensor, kernel: Tensor, noise_gain: float, read_noise: float, scale: int
 ) -> Tensor:
-    """Return the factor by which realness is multiplied at every output pixel.
+    """Return the factor on realness at every output pixel.
 
     Parameters
     ----------
@@ -103,22 +102,22 @@ def trust(
     structure = 1 - torch.exp(-F.relu(mid / noise_mid - FLAT) / STRUCTURE)
     margin = NOISE_MARGIN * noise_fine + fine_gain * GREY_FLOOR**2
     clean_mid = F.relu(mid - noise_mid)
-    found = SLACK * (F.relu(fine - noise_fine) + margin) / (clean_mid + margin / ratios[0])
-    blur = _interpolated(found, ratios, sigmas)
+    ratio = SLACK * (F.relu(fine - noise_fine) + margin) / (clean_mid + margin / ratios[0])
+    blur = _further_blur(ratio, ratios, sigmas)
     expected = ratios[0] * clean_mid
-    visible = 1 - torch.exp(-((expected / (HIDDEN * margin)) ** 2))
+    visible = 1 - torch.exp(-((expected / (NOISE_HIDES * margin)) ** 2))
     factor = structure * visible * torch.exp(-((blur / TAU_PX) ** 2))
-    factor = F.interpolate(factor, scale_factor=CELL_PX, mode="bilinear", align_corners=False)
+    factor = F.interpolate(factor, scale_factor=LOCK_CELL_PX, mode="bilinear", align_corners=False)
     if not whole:
-        factor = factor * _off_damage(valid)
+        sound = _slid(valid, DAMAGE_RAMP_PX, torch.minimum)
+        factor = factor * (_slid(sound, DAMAGE_RAMP_PX, torch.add) / (2 * DAMAGE_RAMP_PX + 1) ** 2)
     return enlarge(factor, scale)
 
 
 def likeness(sigma_px: float, scale: int) -> float:
-    """Return the factor of a whole section: 1, and less where it is blurred more than anything in the training.
+    """Return the factor of a whole section: 1, less for blur beyond the training.
 
-    How far the windows of a section disagree was tried as well, and tells nothing: an estimator agrees with itself
-    most where it is wrong.
+    Disagreement among the windows of a section is no help: an estimator agrees with itself most at its errors.
 
     Parameters
     ----------
@@ -137,21 +136,21 @@ def likeness(sigma_px: float, scale: int) -> float:
 
 
 def expected_ratios(kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """Return the further blurs that are told apart, and fine over mid energy of tissue under each, falling.
+    """Return further blurs to tell apart, and fine over mid energy of tissue under each, falling.
 
-    Tissue is taken to have the power that the linear deconvolutions assume, (f^2 + f0^2)^-1.3
-    (`bigrestore.model.nets.wiener`), times the kernel's transfer and that of a Gaussian of the further blur.
+    Tissue is taken to have the power assumed by the linear deconvolutions, (f^2 + f0^2)^-1.3
+    (`bigrestore.model.nets.wiener`), times the kernel's transfer and a Gaussian's of the further blur.
 
     Returns
     -------
     sigmas, ratios : Tensor, (49,)
         Input pixels, and the ratio of the energies.
     """
-    side, size = TORUS_PX * scale, kernel.shape[-1]
+    side, size = GATE_TORUS_PX * scale, kernel.shape[-1]
     padded = F.pad(kernel.detach().float().cpu(), (0, side - size, 0, side - size))
-    at = torch.remainder(torch.fft.fftfreq(TORUS_PX, 1 / TORUS_PX).round().long(), side)
+    at = torch.remainder(torch.fft.fftfreq(GATE_TORUS_PX, 1 / GATE_TORUS_PX).round().long(), side)
     transfer = torch.fft.fft2(padded)[at[:, None], at[None]].abs().square()
-    frequency = torch.fft.fftfreq(TORUS_PX)
+    frequency = torch.fft.fftfreq(GATE_TORUS_PX)
     squared = frequency[:, None] ** 2 + frequency[None] ** 2
     power = transfer * (squared + PRIOR_CORNER**2) ** -PRIOR_EXPONENT
     sigmas = torch.linspace(0, LARGEST_SIGMA_PX, SIGMAS)
@@ -168,18 +167,18 @@ def band_filters() -> tuple[Tensor, Tensor]:
 
 
 def _band_filter(step: int, taps: tuple[float, ...], rounds: int) -> Tensor:
-    """Return the answer of `_band` to one pixel: of a mean of step x step, less its smoothing so many times."""
+    """Return the answer of `_band_pass` to one pixel: of a mean of step x step, less its smoothing so many times."""
     half = rounds * (len(taps) // 2)
     impulse = torch.zeros(1, 1, 4 * half + 1, 4 * half + 1)
     impulse[..., 2 * half, 2 * half] = 1
-    answer = _band(impulse, taps, rounds)[0, 0, half : 3 * half + 1, half : 3 * half + 1]
+    answer = _band_pass(impulse, taps, rounds)[0, 0, half : 3 * half + 1, half : 3 * half + 1]
     return answer.repeat_interleave(step, 0).repeat_interleave(step, 1) / step**2
 
 
 @lru_cache(maxsize=1)
 def _band_gains() -> tuple[Tensor, ...]:
     """Return the squared transfer of the two bands on the torus."""
-    sides = (TORUS_PX, TORUS_PX)
+    sides = (GATE_TORUS_PX, GATE_TORUS_PX)
     return tuple(torch.fft.fft2(band, s=sides).abs().square() for band in band_filters())
 
 
@@ -189,16 +188,16 @@ def _energies(
     """Return the energy of the two bands and the noise variance around every cell, (N, 1, H / 8, W / 8)."""
     weight = None if whole else valid
     if weight is not None:
-        x = _filled(x, weight)
+        x = _fill_by_cells(x, weight)
     halves = F.avg_pool2d(x, FINE_PX)
     quarters = F.avg_pool2d(halves, MID_PX // FINE_PX)
-    fine = _around(_band(halves, FINE_TAPS, FINE_ROUNDS).square(), CELL_PX // FINE_PX, weight)
-    mid = _around(_band(quarters, MID_TAPS, MID_ROUNDS).square(), CELL_PX // MID_PX, weight)
-    grey = smooth_cells(F.avg_pool2d(x, CELL_PX))
+    fine = _around(_band_pass(halves, FINE_TAPS, FINE_ROUNDS).square(), LOCK_CELL_PX // FINE_PX, weight)
+    mid = _around(_band_pass(quarters, MID_TAPS, MID_ROUNDS).square(), LOCK_CELL_PX // MID_PX, weight)
+    grey = smooth_cells(F.avg_pool2d(x, LOCK_CELL_PX))
     return fine, mid, noise_gain * grey.clamp_min(0) + read_noise**2
 
 
-def _band(means: Tensor, taps: tuple[float, ...], rounds: int) -> Tensor:
+def _band_pass(means: Tensor, taps: tuple[float, ...], rounds: int) -> Tensor:
     """Return the means less their smoothing, so many times; beyond the border the last mean repeats."""
     half = len(taps) // 2
     for _ in range(rounds):
@@ -218,26 +217,20 @@ def _weighted(padded: Tensor, taps: tuple[float, ...], axis: int) -> Tensor:
 
 
 def _around(energy: Tensor, per_cell: int, valid: Tensor | None) -> Tensor:
-    """Return the smoothed cell means of an energy, over what is not near damage; 0 where all is."""
+    """Return the smoothed cell means of an energy away from damage; 0 without any."""
     if valid is None:
         return smooth_cells(F.avg_pool2d(energy, per_cell))
-    held = -F.max_pool2d(-valid, CELL_PX // per_cell)  # 1 where all pixels of a mean are valid
+    held = -F.max_pool2d(-valid, LOCK_CELL_PX // per_cell)  # 1 where all pixels of a mean are valid
     held = _slid(held, NEAR_MEANS, torch.minimum)
     total = smooth_cells(F.avg_pool2d(energy * held, per_cell))
     return total / smooth_cells(F.avg_pool2d(held, per_cell)).clamp_min(1e-3)
 
 
-def _filled(x: Tensor, valid: Tensor) -> Tensor:
-    """Put the mean of the valid pixels of the cells around in the place of damage, so that it counts for nothing."""
-    near = smooth_cells(F.avg_pool2d(x * valid, CELL_PX))
-    near = near / smooth_cells(F.avg_pool2d(valid, CELL_PX)).clamp_min(1e-3)
-    return torch.where(valid > 0.5, x, F.interpolate(near, scale_factor=CELL_PX, mode="nearest"))
-
-
-def _off_damage(valid: Tensor) -> Tensor:
-    """Return 0 on damage and around it, rising to 1."""
-    sound = _slid(valid, DAMAGE_RAMP_PX, torch.minimum)
-    return _slid(sound, DAMAGE_RAMP_PX, torch.add) / (2 * DAMAGE_RAMP_PX + 1) ** 2
+def _fill_by_cells(x: Tensor, valid: Tensor) -> Tensor:
+    """Replace damage by the mean of the valid pixels of the cells around."""
+    near = smooth_cells(F.avg_pool2d(x * valid, LOCK_CELL_PX))
+    near = near / smooth_cells(F.avg_pool2d(valid, LOCK_CELL_PX)).clamp_min(1e-3)
+    return torch.where(valid > 0.5, x, F.interpolate(near, scale_factor=LOCK_CELL_PX, mode="nearest"))
 
 
 def _slid(maps: Tensor, reach: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -249,17 +242,17 @@ def _slid(maps: Tensor, reach: int, combine: Callable[[Tensor, Tensor], Tensor])
         while 2 * width <= side:
             size = part.shape[axis] - width
             part, width = combine(part.narrow(axis, 0, size), part.narrow(axis, width, size)), 2 * width
-        found = part.narrow(axis, 0, length)
+        combined = part.narrow(axis, 0, length)
         while width < side:  # what is left of the window: its last pixels
-            found, width = combine(found, maps.narrow(axis, width, length)), width + 1
-        maps = found
+            combined, width = combine(combined, maps.narrow(axis, width, length)), width + 1
+        maps = combined
     return maps
 
 
-def _interpolated(found: Tensor, ratios: Tensor, sigmas: Tensor) -> Tensor:
-    """Return the blur that explains a ratio: linear in its logarithm, held at both ends of the table."""
+def _further_blur(ratio: Tensor, ratios: Tensor, sigmas: Tensor) -> Tensor:
+    """Return the blur explaining a ratio: linear in its logarithm, held at both ends of the table."""
     table = torch.log(ratios).flip(0)  # rising
-    value = torch.log(found.clamp_min(1e-12)).clamp(table[0], table[-1])
+    value = torch.log(ratio.clamp_min(1e-12)).clamp(table[0], table[-1])
     above = torch.bucketize(value, table).clamp(1, len(table) - 1)
     low, high = table[above - 1], table[above]
     share = (value - low) / (high - low).clamp_min(1e-6)
