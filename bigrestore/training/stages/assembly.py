@@ -1,14 +1,16 @@
-"""What each stage is made of: its data, its networks, the critic that teaches it, and how it is stepped.
+"""What a stage is made of: its plan, its images, and the sources that draw from them.
 
-One place that knows all stages, so that none of them knows where images lie or what the command line said.
+The module of each stage builds it from these (`build`), so that no stage knows where images lie or what the command
+line said. `bigrestore.training.stages.table` lists the stages.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -22,25 +24,25 @@ from bigrestore.training.data.images import GreyImage, load_images, split_by_sec
 from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.data.tilt import FOR_READING, FOR_RESTORING, TiltSettings
-from bigrestore.training.loop import adversary
-from bigrestore.training.loop.adversary import Adversary
 from bigrestore.training.loop.guard import GuardSettings
-from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
-from bigrestore.training.stages import bridge, estimator, fidelity, prior
-from bigrestore.training.stages.bridge import BridgeStage, conditional_critic_for
 from bigrestore.training.stages.card import sources_of
-from bigrestore.training.stages.estimator import EstimatorStage
-from bigrestore.training.stages.fidelity import FidelityStage
-from bigrestore.training.stages.frechet import texture_features
-from bigrestore.training.stages.prior import PriorStage, critic_for
+from bigrestore.training.stages.table import STAGES
+
+if TYPE_CHECKING:
+    from bigrestore.training.stages.bridge import BridgeStage
+    from bigrestore.training.stages.estimator import EstimatorStage
+    from bigrestore.training.stages.fidelity import FidelityStage
+    from bigrestore.training.stages.prior import PriorStage
+
+    AnyStage = EstimatorStage | FidelityStage | PriorStage | BridgeStage
 
 log = logging.getLogger(__name__)
 
 Source = PairSource | DetailSource
-AnyStage = EstimatorStage | FidelityStage | PriorStage | BridgeStage
 HALO_FACTS = ("halo_px", "halo_errors")
-"""Metadata that the stages of the prior keep: they leave the network at realness 0 as it was."""
+"""Metadata kept by the stages of the prior: they leave the network at realness 0 as it was."""
 
 
 @attrs.frozen
@@ -53,19 +55,6 @@ class StagePlan:
     checkpoint_s: float = 120.0
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
-
-
-_BETWEEN = StagePlan(300, checkpoint_s=240.0, guard=adversary.GUARD, rate_factors=bridge.RATE_FACTORS)
-PLANS = {
-    "estimator": StagePlan(),
-    # The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `train.guard`).
-    "fidelity": StagePlan(warmup_steps=500, fan_in_limit=150),
-    "prior": StagePlan(betas=adversary.BETAS, checkpoint_s=240.0, guard=adversary.GUARD),
-    "bridge": _BETWEEN,
-    "polish": _BETWEEN,
-}
-STARTS_FROM = {"fidelity": "estimator", "prior": "fidelity", "bridge": "prior", "polish": "bridge"}
-"""What a stage needs to have been trained before it."""
 
 
 @attrs.frozen(eq=False)
@@ -133,70 +122,20 @@ def build_stage(
     settings : LoopSettings
         How the loop will step it.
     """
-    if name == "prior":
-        return _prior_stage(material, model, info, options, settings)
-    if name in ("bridge", "polish"):
-        return _bridge_stage(name, material, model, info, options, settings)
-    if name == "estimator":
-        sizes = estimator.WINDOW_PX, estimator.HELD_OUT, estimator.TOGETHER
-        pairs = _pairs(material, 1, options, *sizes, tilt=material.read_tilt)
-        return EstimatorStage(model, pairs, batch=options.batch or estimator.BATCH), pairs
-    return fidelity_stage(material, model, options)
-
-
-def fidelity_stage(
-    material: Material, model: Restorer, options: StageOptions
-) -> tuple[FidelityStage, PairSource]:
-    """Return the stage of the U-Net and where its data come from; the arguments are those of `build_stage`."""
-    sizes = fidelity.PATCH_PX, fidelity.HELD_OUT
-    pairs = _pairs(material, model.scale, options, *sizes, tilt=material.restored_tilt)
-    batch, dtype = options.batch or fidelity.BATCH, DTYPES[options.precision]
-    return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
-
-
-def _prior_stage(
-    material: Material, model: Restorer, info: dict[str, Any], options: StageOptions, settings: LoopSettings
-) -> tuple[PriorStage, DetailSource]:
-    details = _details(material, model, options)
-    critic = critic_for(model, options.seed).to(options.device)
-    stage = PriorStage(
-        model,
-        details,
-        Adversary(critic, settings.rate_at),
-        seed=options.seed,
-        batch=options.batch or prior.BATCH,
-        dtype=DTYPES[options.precision],
-        kept={key: info[key] for key in HALO_FACTS if key in info},
+    row = STAGES[name]
+    stage: tuple[AnyStage, Source] = import_module(row.module).build(
+        name, material, model, info, options, settings
     )
-    return stage, details
+    return stage
 
 
-def _bridge_stage(
-    name: str,
-    material: Material,
-    model: Restorer,
-    info: dict[str, Any],
-    options: StageOptions,
-    settings: LoopSettings,
-) -> tuple[BridgeStage, PairSource]:
-    pairs = _pairs(material, model.scale, options, bridge.PATCH_PX, bridge.HELD_OUT)
-    held_out = _details(material, model, options).measured(prior.MEASURED, held_out=True)
-    critic = conditional_critic_for(model, options.seed).to(options.device)
-    stage = BridgeStage(
-        model,
-        pairs,
-        Adversary(critic, settings.rate_at),
-        texture_features(held_out),
-        seed=options.seed,
-        batch=options.batch or bridge.BATCH,
-        dtype=DTYPES[options.precision],
-        frozen_share=bridge.FROZEN_SHARE if name == "bridge" else 0.0,
-        kept={key: info[key] for key in HALO_FACTS if key in info},
-    )
-    return stage, pairs
+def stage_plan(name: str) -> StagePlan:
+    """Return how the loop steps a stage."""
+    plan: StagePlan = import_module(STAGES[name].module).PLAN
+    return plan
 
 
-def _pairs(
+def pair_source(
     material: Material,
     scale: int,
     options: StageOptions,
@@ -206,6 +145,25 @@ def _pairs(
     *,
     tilt: TiltSettings | None = None,
 ) -> PairSource:
+    """Return a source of degraded and clean patches.
+
+    Parameters
+    ----------
+    material : Material
+        Images and recipe.
+    scale : int
+        Clean pixels per degraded pixel.
+    options : StageOptions
+        Seed and device.
+    input_px : int
+        Side of the degraded patches.
+    held_out : int
+        Pairs for the running figures.
+    together : int
+        Windows of one degradation.
+    tilt : TiltSettings, optional
+        Further slopes of the clean patches.
+    """
     side = patch_size(input_px, scale)
     return PairSource(
         PatchSource(material.training, side, **material.draws),
@@ -220,7 +178,8 @@ def _pairs(
     )
 
 
-def _details(material: Material, model: Restorer, options: StageOptions) -> DetailSource:
+def detail_source(material: Material, model: Restorer, options: StageOptions) -> DetailSource:
+    """Return a source of clean windows, at the scale of the model."""
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
         PatchSource(material.training, side, **material.draws),

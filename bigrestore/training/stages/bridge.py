@@ -42,7 +42,16 @@ from bigrestore.training.data.detail import PATCH_PX as DETAIL_PX
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
-from bigrestore.training.loop.adversary import Adversary
+from bigrestore.training.loop.adversary import GUARD, Adversary
+from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages.assembly import (
+    HALO_FACTS,
+    Material,
+    StagePlan,
+    detail_source,
+    pair_source,
+)
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import (
@@ -56,7 +65,7 @@ from bigrestore.training.stages.losses import (
     nyquist_penalty,
     psnr,
 )
-from bigrestore.training.stages.prior import sample_patches
+from bigrestore.training.stages.prior import MEASURED, sample_patches
 
 PATCH_PX, RIM_PX = 112, 16
 """Side of the patches, and of the unjudged rim, input pixels."""
@@ -76,6 +85,8 @@ learning rate and need the prior's 2e-3; the prior continues at a hundredth of i
 samples drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of
 an hour."""
 CHOICE_STREAM, CODE_STREAM = 7, 8
+PLAN = StagePlan(300, checkpoint_s=240.0, guard=GUARD, rate_factors=RATE_FACTORS)
+
 AVERAGE_DECAY = 0.999
 CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 1.0, 1.0, 0.1, 0.05
@@ -86,7 +97,8 @@ SHOWN = 8
 
 def is_bridge(name: str) -> bool:
     """Return whether a parameter of the generator joins it to the U-Net, or its phases: `bridge` trains these
-    throughout."""
+    throughout.
+    """
     return name.startswith(("shares.", "coupling.")) or ".bridge." in name
 
 
@@ -343,3 +355,29 @@ def conditional_critic_for(model: Restorer, seed: int) -> ConditionalDiscriminat
     """Return a fresh critic for a restorer: three quarters of the channels of its first grid."""
     torch.manual_seed(seed + 2)
     return ConditionalDiscriminator(3 * model.preset.channels[0] // 4, model.preset.unshuffle)
+
+
+def build(
+    name: str,
+    material: Material,
+    model: Restorer,
+    info: dict[str, Any],
+    options: StageOptions,
+    settings: LoopSettings,
+) -> tuple[BridgeStage, PairSource]:
+    """Return the stage `bridge` or `polish` and the source of its data; see `assembly.build_stage`."""
+    pairs = pair_source(material, model.scale, options, PATCH_PX, HELD_OUT)
+    held_out = detail_source(material, model, options).measured(MEASURED, held_out=True)
+    critic = conditional_critic_for(model, options.seed).to(options.device)
+    stage = BridgeStage(
+        model,
+        pairs,
+        Adversary(critic, settings.rate_at),
+        texture_features(held_out),
+        seed=options.seed,
+        batch=options.batch or BATCH,
+        dtype=DTYPES[options.precision],
+        frozen_share=FROZEN_SHARE if name == "bridge" else 0.0,
+        kept={key: info[key] for key in HALO_FACTS if key in info},
+    )
+    return stage, pairs

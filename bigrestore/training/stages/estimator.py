@@ -28,7 +28,12 @@ from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.data.seen import Truth, turned, with_contrast
+from bigrestore.training.loop.options import StageOptions
+from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages.assembly import Material, StagePlan, pair_source
 from bigrestore.training.stages.losses import kernel_l1
+
+PLAN = StagePlan()
 
 WINDOW_PX = 128
 TOGETHER = 6
@@ -246,3 +251,12 @@ def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
     """
     gain, read = 10 ** (2 * codes[:, 0].clamp(-1.5, 1) - 4), 10 ** (codes[:, 1].clamp(-1.5, 1) - 2)
     return 0.5 * torch.log10(gain * grey + read.square() + math.pow(10, -8))
+
+
+def build(
+    _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
+) -> tuple[EstimatorStage, PairSource]:
+    """Return the stage and the source of its data; see `assembly.build_stage`."""
+    sizes = WINDOW_PX, HELD_OUT, TOGETHER
+    pairs = pair_source(material, 1, options, *sizes, tilt=material.read_tilt)
+    return EstimatorStage(model, pairs, batch=options.batch or BATCH), pairs

@@ -28,8 +28,14 @@ from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_masks
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
+from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages.assembly import Material, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import charbonnier, fft_amplitude_l1, nyquist_penalty, psnr, pyramid_l1
+
+PLAN = StagePlan(warmup_steps=500, fan_in_limit=150)
+"""The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `loop.guard`)."""
 
 PATCH_PX = 96
 BATCH = 8
@@ -190,3 +196,19 @@ def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
     if progress < SQUARED_FROM:
         return charbonnier(restored, target)
     return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)
+
+
+def build(
+    _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
+) -> tuple[FidelityStage, PairSource]:
+    """Return the stage and the source of its data; see `assembly.build_stage`."""
+    return fidelity_stage(material, model, options)
+
+
+def fidelity_stage(
+    material: Material, model: Restorer, options: StageOptions
+) -> tuple[FidelityStage, PairSource]:
+    """Return the stage of the U-Net and the source of its data; see `assembly.build_stage`."""
+    pairs = pair_source(material, model.scale, options, PATCH_PX, HELD_OUT, tilt=material.restored_tilt)
+    batch, dtype = options.batch or BATCH, DTYPES[options.precision]
+    return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs

@@ -13,7 +13,7 @@ import json
 import logging
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -30,16 +30,18 @@ from bigrestore.training.loop.loop import train
 from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.stages.assembly import (
-    PLANS,
-    STARTS_FROM,
-    AnyStage,
     Material,
     Source,
     StagePlan,
     build_stage,
     read_material,
+    stage_plan,
 )
 from bigrestore.training.stages.card import write_card
+from bigrestore.training.stages.table import STAGES
+
+if TYPE_CHECKING:
+    from bigrestore.training.stages.assembly import AnyStage
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def train_stage(
     Parameters
     ----------
     name : str
-        "estimator", "fidelity", "prior", "bridge" or "polish".
+        Of `STAGES`.
     data : Path or Material
         Folder of clean images, or a packed .npz; or what was made of images already.
     output : Path
@@ -86,7 +88,7 @@ def train_stage(
     model, info = _starting_model(name, output, options)
     model.to(device)
     material = data if isinstance(data, Material) else read_material(data, options.recipe)
-    settings = _loop_settings(name, material, output, options, plan or PLANS[name])
+    settings = _loop_settings(name, material, output, options, plan or stage_plan(name))
     stage, source = build_stage(name, material, model, info, options, settings)
     try:
         result = train(stage, settings, output)
@@ -109,8 +111,7 @@ def train_stage(
 
 def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
     """Return the records of what a new stage leaves as it is: a new U-Net or prior is not joined to the other."""
-    parted = ("bridge", "polish") if name in ("fidelity", "prior") else ()
-    return {stage: record for stage, record in before.items() if stage not in parted}
+    return {stage: record for stage, record in before.items() if stage not in STAGES[name].undoes}
 
 
 def hardware(device: torch.device) -> str:
@@ -122,10 +123,10 @@ def hardware(device: torch.device) -> str:
 
 def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Restorer, dict[str, Any]]:
     """Load the model that a stage starts from, or make a new one for the first stage."""
-    start = options.start or (output if output.is_file() else None)
+    start, row = options.start or (output if output.is_file() else None), STAGES[name]
     if start is None:
-        if name != "estimator":
-            before = STARTS_FROM[name]
+        if row.needs is not None:
+            before = row.needs
             raise UsageError(
                 f"{name} starts from a model with a trained {before}; run `bigrestore train {before}` with -o {output} "
                 "first, or name one by --start"
@@ -134,10 +135,10 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
         return Restorer(get_preset(options.preset), options.scale), {}
     loaded = load_model(start)
     same_preset = loaded.info["preset"] == options.preset
-    if name == "fidelity" and options.start and same_preset and loaded.scale < options.scale:
+    if row.grows and options.start and same_preset and loaded.scale < options.scale:
         log.info("%s is for scale %d and is grown to scale %d", start, loaded.scale, options.scale)
         kept = {
-            stage: record for stage, record in loaded.info["training"].items() if stage in ("estimator", name)
+            stage: record for stage, record in loaded.info["training"].items() if stage in (row.needs, name)
         }
         return grow_restorer(loaded.restorer, options.scale).train(), {"training": kept}
     if not same_preset or loaded.scale != options.scale:
@@ -145,16 +146,14 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
             f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
             f"{options.scale}; say so by --preset and --scale, or choose another output"
         )
-    model = (
-        loaded.restorer if name in ("estimator", "fidelity") else _with_prior(name, loaded.restorer, options)
-    )
+    model = loaded.restorer if row.generator == "none" else _with_prior(name, loaded.restorer, options)
     return model.train(), loaded.info
 
 
 def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
     """Return a restorer with a generator: its own, that of another model, or a new one."""
     if model.prior is None:
-        if name != "prior" and options.prior is None:
+        if STAGES[name].generator == "trained" and options.prior is None:
             raise UsageError(
                 f"{name} starts from a model with a trained prior; run `bigrestore train prior` on it first, or name one "
                 "by --prior"
