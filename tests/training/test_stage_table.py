@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from importlib import import_module
@@ -23,7 +24,7 @@ def test_the_module_of_a_stage_has_its_plan_and_builds_it(name: str) -> None:
 def test_a_stage_needs_one_that_comes_before_it() -> None:
     names = list(STAGES)
     assert STAGES[names[0]].needs is None
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in itertools.pairwise(names):
         assert STAGES[name].needs == before
         assert all(names.index(undone) > names.index(name) for undone in STAGES[name].undoes)
 
