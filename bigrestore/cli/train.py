@@ -189,14 +189,14 @@ def training_device(device: str, precision: str) -> tuple[str, str]:
 
 def _train(stage: str, asked: dict[str, Any]) -> None:
     """Train one stage."""
-    from bigrestore.training.loop.options import check_place
+    from bigrestore.training.loop.options import check_model_place
     from bigrestore.training.loop.signals import stopping_at_once
     from bigrestore.training.stages.stage import train_stage
 
     data, output, verbose, quiet = (asked.pop(name) for name in ("data", "output", "verbose", "quiet"))
     configure_logging(verbose=verbose, quiet=quiet)
     options = _options(asked)
-    check_place(stage, output, resume=options.resume)
+    check_model_place(stage, output, resume=options.resume)
     with stopping_at_once(f"The training of {output}"):
         result = train_stage(stage, data, output, options)
     end_training(result, output, quiet=quiet)

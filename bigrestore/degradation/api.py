@@ -25,7 +25,7 @@ from bigrestore.core.pixels import luma, to_unit
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
 from bigrestore.degradation.pairs import Pair, write_pairs
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.section import SectionDegrader
@@ -44,7 +44,7 @@ MIN_CONTRAST = 0.02
 TRIES = 20
 """Windows looked at for one patch before an empty one is accepted."""
 
-TILE_PX = {1: 960, 2: 960, 4: 480}
+DEGRADE_TILE_PX = {1: 960, 2: 960, 4: 480}
 """Side of a tile of a whole section in degraded pixels, by scale."""
 
 Input = str | Path | Sequence[str | Path]
@@ -130,7 +130,7 @@ def degrade(
     from bigrestore.io.section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
-    _check(scale, count, whole, seed, patch_px)
+    _check_request(scale, count, whole, seed, patch_px)
     _check_handling(whole, overwrite, resume, progress)
     given = Given(blur=blur, noise=noise)
     given.kernel(scale)  # refused here, before anything is opened
@@ -175,7 +175,7 @@ def _request(section: Section, asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(scale: int, count: int | None, whole: bool, seed: int, patch_px: int) -> None:
+def _check_request(scale: int, count: int | None, whole: bool, seed: int, patch_px: int) -> None:
     kernel_size(scale)
     if (count is None) == (not whole):
         raise UsageError(
@@ -231,10 +231,10 @@ def _patches(
     pairs = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        (drawn,) = draw(recipe, scale, 1, rng)
+        (drawn,) = draw_degradations(recipe, scale, 1, rng)
         degradation = given.replace(drawn)
         margin, side = margin_px(scale), scale * patch_px
-        z, y, x, clean = _window(section, side, margin, rng)
+        z, y, x, clean = _tissue_window(section, side, margin, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = torch.from_numpy(clean)[None, None]
         degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
@@ -249,7 +249,7 @@ def _patches(
     return pairs
 
 
-def _window(
+def _tissue_window(
     section: Section, side: int, margin: int, rng: np.random.Generator
 ) -> tuple[int, int, int, NDArray[np.float32]]:
     """Read a window and the margin around it, with tissue in the window, if one of `TRIES` has; grey values 0..1."""
@@ -277,9 +277,9 @@ def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
 
 def _unwritable(path: Path, error: OSError, *, whole: bool) -> OutputError:
     """Return the error for an unwritable file; patches are not resumed, but made anew."""
-    found = output_error(path, error)
-    if whole or not isinstance(found, DiskFullError):
-        return found
+    failure = output_error(path, error)
+    if whole or not isinstance(failure, DiskFullError):
+        return failure
     return DiskFullError(
         f"{path} cannot be written, because there is no space left on its disk; free space and start again with "
         "--overwrite."
@@ -308,7 +308,7 @@ def _whole(
     settings = RunSettings(
         method="degrade",
         mask="none",
-        tile_size=TILE_PX[scale],
+        tile_size=DEGRADE_TILE_PX[scale],
         level=section.level,
         input_range=section.value_range,
         seed=seed,
@@ -331,7 +331,7 @@ def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
     The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an
     undegraded section, useful among many pairs, would be no use alone.
     """
-    (drawn,) = draw(recipe.always_degrading(), scale, 1, np.random.default_rng([seed]))
+    (drawn,) = draw_degradations(recipe.always_degrading(), scale, 1, np.random.default_rng([seed]))
     second = drawn.second
     if second is not None:
         second = attrs.evolve(second, storage=attrs.evolve(second.storage, jpeg_phase=(0, 0)))

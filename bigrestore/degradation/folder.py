@@ -103,12 +103,12 @@ class PairsFolder:
         """Compare the request with the existing folder; return False for a fresh one."""
         facts = read_facts(self.table)
         if facts is not None:
-            require_same(facts, self.request, self.root)
+            require_same_request(facts, self.request, self.root)
             self.finish()  # a call may have been killed between the table and the end
             return True
         begun = self._begun()
         if begun is not None:
-            require_same(begun["request"], self.request, self.root)
+            require_same_request(begun["request"], self.request, self.root)
             return True
         return _begun_by_the_engine(self.root)  # which compares on its own
 
@@ -124,28 +124,28 @@ class PairsFolder:
         self._refuse_foreign(made)
         self.root.mkdir(parents=True, exist_ok=True)
         owned = _owned(bool(self.request["whole"]))
-        self._note(owned | made)  # before the first file goes, so that a kill leaves nobody's files
+        self._record(owned | made)  # before the first file goes, so that a kill leaves nobody's files
         self.table.unlink(missing_ok=True)
         if made & {STORE_NAME, _SIDECAR_NAME}:
             _settle_store(self.root, remove=True)
         for name in sorted(made - {TABLE_NAME, BEGUN_NAME, STORE_NAME, _SIDECAR_NAME}):
             remove_tree(self.root / name)
-        self._note(owned)
+        self._record(owned)
 
-    def _note(self, owned: Iterable[str]) -> None:
+    def _record(self, owned: Iterable[str]) -> None:
         """Write the request and the names owned by the call."""
         write_json(self.root / BEGUN_NAME, {"request": dict(self.request), "owns": sorted(owned)})
 
     def _begun(self) -> dict[str, Any] | None:
         """Return the record of `_record`, or None."""
         try:
-            found = json.loads((self.root / BEGUN_NAME).read_text())
+            record = json.loads((self.root / BEGUN_NAME).read_text())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         kinds = {"request": dict, "owns": list}
-        if not isinstance(found, dict) or not all(isinstance(found.get(k), v) for k, v in kinds.items()):
+        if not isinstance(record, dict) or not all(isinstance(record.get(k), v) for k, v in kinds.items()):
             return None
-        return found
+        return record
 
     def _made(self) -> set[str]:
         """Return the names in the folder from a former call."""
@@ -174,7 +174,7 @@ class PairsFolder:
             )
 
 
-def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+def require_same_request(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     """Refuse to resume pairs begun under other settings.
 
     Settings known to only one of the two are ignored, because the folder may be of another version; the optional ones
@@ -186,7 +186,7 @@ def require_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], folder: Pa
         Naming the differing settings, with both values.
     """
     shared = ((begun.keys() & wanted.keys()) | GIVEN) - {"version"}
-    then, now = (_flat({name: facts[name] for name in shared & facts.keys()}) for facts in (begun, wanted))
+    then, now = (_dotted({name: facts[name] for name in shared & facts.keys()}) for facts in (begun, wanted))
     differing = sorted(
         name for name in then.keys() | now.keys() if then.get(name, "not set") != now.get(name, "not set")
     )
@@ -236,12 +236,12 @@ def _begun_by_the_engine(root: Path) -> bool:
     return isinstance(facts, dict) and facts.get("method.name") == "degrade"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one with dotted names, in JSON's kinds of values."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= _dotted(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = json.loads(json.dumps(value))
     return flat

@@ -29,14 +29,14 @@ KERNEL_REACH_PX = 3
 ZERO_WEIGHT = 100.0
 """Weight of the frequency zero in a fit of taps: their sum is one."""
 
-_Float = NDArray[np.float64]
+_Taps = NDArray[np.float64]
 
 
-def _linear(t: _Float) -> list[_Float]:
+def _linear(t: _Taps) -> list[_Taps]:
     return [1.0 - t, t]
 
 
-def _cubic(t: _Float) -> list[_Float]:
+def _keys(t: _Taps) -> list[_Taps]:
     """Return Keys' taps with a = -1/2 (Keys 1981)."""
     return [
         ((-0.5 * t + 1.0) * t - 0.5) * t,
@@ -46,7 +46,7 @@ def _cubic(t: _Float) -> list[_Float]:
     ]
 
 
-def _lagrange(points: int, t: _Float) -> list[_Float]:
+def _lagrange(points: int, t: _Taps) -> list[_Taps]:
     """Return the taps of the polynomial through `points` samples, t in the middle interval."""
     nodes = range(1 - points // 2, points // 2 + 1)
     taps = []
@@ -59,7 +59,7 @@ def _lagrange(points: int, t: _Float) -> list[_Float]:
     return taps
 
 
-def _lanczos(lobes: int, t: _Float) -> list[_Float]:
+def _lanczos(lobes: int, t: _Taps) -> list[_Taps]:
     """Return Lanczos' windowed sinc, taps scaled to sum to one."""
     distances = [k - t for k in range(1 - lobes, lobes + 1)]
     taps = [np.sinc(d) * np.sinc(d / lobes) for d in distances]
@@ -67,9 +67,9 @@ def _lanczos(lobes: int, t: _Float) -> list[_Float]:
     return [tap / total for tap in taps]
 
 
-_TAPS: dict[str, Callable[[_Float], list[_Float]]] = {
+_TAPS: dict[str, Callable[[_Taps], list[_Taps]]] = {
     "linear": _linear,
-    "cubic": _cubic,
+    "cubic": _keys,
     "quintic": lambda t: _lagrange(6, t),
     "lanczos": lambda t: _lanczos(4, t),
 }

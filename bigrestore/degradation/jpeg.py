@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLOCK_PX = 8
+JPEG_BLOCK_PX = 8
 
 _LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),

@@ -19,7 +19,7 @@ from bigrestore.core.files import whole_file
 from bigrestore.degradation.degradation import Degradation
 
 TABLE_NAME = "pairs.parquet"
-METADATA_KEY = "bigrestore"
+PAIRS_METADATA_KEY = "bigrestore"
 
 
 @attrs.frozen(eq=False)
@@ -101,8 +101,12 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
     import pyarrow.parquet as pq
 
     rows = [pair.row() for pair in pairs]
-    table = pa.Table.from_pylist(rows, schema=_schema(rows[0]))
-    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(facts, sort_keys=True)})
+    # Column types come from the first row's values; kernels are float32.
+    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+    kernel = pa.list_(pa.list_(pa.float32()))
+    schema = pa.schema([(name, kinds.get(type(value), kernel)) for name, value in rows[0].items()])
+    table = pa.Table.from_pylist(rows, schema=schema)
+    table = table.replace_schema_metadata({PAIRS_METADATA_KEY: json.dumps(facts, sort_keys=True)})
     path = folder / TABLE_NAME
     with whole_file(path) as partial:
         pq.write_table(table, partial, compression="zstd")
@@ -125,18 +129,9 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as stream:
             table = pq.read_table(stream, columns=["lq"])
-        facts = json.loads((table.schema.metadata or {})[METADATA_KEY.encode()])
+        facts = json.loads((table.schema.metadata or {})[PAIRS_METADATA_KEY.encode()])
         first = table.column("lq")[0].as_py()
     except (pa.ArrowException, KeyError, IndexError, ValueError):
         return None
     # The first tables did not say what they are of.
     return {"whole": not str(first).startswith("lq/"), **facts} if isinstance(facts, dict) else None
-
-
-def _schema(row: dict[str, Any]) -> Any:
-    """Return the column types: by the first row's values, kernels as float32."""
-    import pyarrow as pa
-
-    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
-    kernel = pa.list_(pa.list_(pa.float32()))
-    return pa.schema([(name, kinds.get(type(value), kernel)) for name, value in row.items()])

@@ -42,7 +42,7 @@ from bigrestore.degradation.degradation import (
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.tables import NoiseTable, Range, SecondPassTable, StorageTable
 
-__all__ = ["Degradation", "Range", "Recipe", "draw", "draw_blur", "psi_targets"]
+__all__ = ["Degradation", "Range", "Recipe", "draw_blur", "draw_degradations", "psi_targets"]
 
 SECOND_KERNEL_SIZE = 7
 """Side of the second pass's kernel in input pixels."""
@@ -52,7 +52,7 @@ _WHOLE_LENGTH_PX = 1e6
 Blur = tuple[Kernel, dict[str, float], float]
 
 
-def draw(recipe: Recipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
+def draw_degradations(recipe: Recipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
     """Draw `n` degradations.
 
     Parameters
@@ -95,7 +95,7 @@ def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradati
     if _happens(recipe.identity_probability, rng):
         kernel = delta(size) if scale == 1 else fold_downsampling(delta(size), filter_name, scale)
         return Degradation(scale=scale, kernel=kernel, downsampling=filter_name, identity=True)
-    kind, kernel, parameters, thickness_px = _draw_kernel(recipe, scale, rng)
+    kind, kernel, parameters, thickness_px = _draw_optics(recipe, scale, rng)
     if scale > 1:
         kernel = fold_downsampling(kernel, filter_name, scale)
     return Degradation(
@@ -118,7 +118,7 @@ def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradati
     )
 
 
-def _draw_kernel(
+def _draw_optics(
     recipe: Recipe, scale: int, rng: np.random.Generator
 ) -> tuple[str, Kernel, dict[str, float], float]:
     """Draw the optical blur: kind, kernel on the output grid, parameters, thickness in pixels."""

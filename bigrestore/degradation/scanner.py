@@ -19,7 +19,7 @@ from torch import Tensor
 from bigrestore.core.kernels import Kernel, kernel_size
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Noise, Storage
-from bigrestore.degradation.jpeg import BLOCK_PX, jpeg_round_trip
+from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip
 from bigrestore.errors import UsageError
 
 FRAME_PX = 8
@@ -65,22 +65,22 @@ def degrade_batch(
     """
     margin = margin_px(scale)
     height, width = ((side - 2 * margin) // scale for side in clean.shape[-2:])
-    _check(clean, degradations, scale)
+    _check_batch(clean, degradations, scale)
     stained = _stain(clean[:, 0], degradations)
     target = stained[:, margin:-margin, margin:-margin]
     seen = _displace(stained, degradations, scale)
-    work = _blur(seen, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
+    work = _blur_and_sample(seen, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
     work = _light_and_lines(work, degradations, generator)
     work, valid = _damage(work, degradations)
-    work = _noise(work, [d.scan_noise for d in degradations], generator)
+    work = _add_noise(work, [d.scan_noise for d in degradations], generator)
     work = _register(work, degradations)
-    work = _store(work, [d.storage for d in degradations])
+    work = _store_batch(work, [d.storage for d in degradations])
     work = _second_pass(work, degradations, generator)
     inner = (slice(None), slice(FRAME_PX, FRAME_PX + height), slice(FRAME_PX, FRAME_PX + width))
     return work[inner][:, None].contiguous(), valid[inner][:, None].contiguous(), target[:, None].contiguous()
 
 
-def _check(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> None:
+def _check_batch(clean: Tensor, degradations: Sequence[Degradation], scale: int) -> None:
     margin = margin_px(scale)
     if clean.ndim != 4 or clean.shape[1] != 1:
         raise UsageError(f"Clean patches have the shape {tuple(clean.shape)}; give (N, 1, H, W).")
@@ -124,7 +124,9 @@ def _stain(clean: Tensor, degradations: Sequence[Degradation]) -> Tensor:
     return torch.addcmul(_column(gains, clean) - slope, clean, slope).clamp_(0.0, 1.0)
 
 
-def _blur(images: Tensor, degradations: Sequence[Degradation], scale: int, height: int, width: int) -> Tensor:
+def _blur_and_sample(
+    images: Tensor, degradations: Sequence[Degradation], scale: int, height: int, width: int
+) -> Tensor:
     """Correlate each patch with its kernel at every `scale`-th pixel; a single tap only picks pixels."""
     start = (scale - 1) // 2
     middle = kernel_size(scale) // 2
@@ -151,7 +153,7 @@ def _correlate(images: Tensor, kernels: Sequence[Kernel], scale: int, height: in
     return F.conv2d(moved, weights, stride=scale, groups=len(kernels))[0, :, :height, :width]
 
 
-def _positions(count: int, device: torch.device) -> Tensor:
+def _frame_positions(count: int, device: torch.device) -> Tensor:
     return torch.arange(count, dtype=torch.float64, device=device) - FRAME_PX
 
 
@@ -177,7 +179,7 @@ def _register(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
     """Resample scans into register with the clean images."""
     if all(d.resampling is None for d in degradations):
         return images
-    ys, xs = (_positions(side, images.device) for side in images.shape[-2:])
+    ys, xs = (_frame_positions(side, images.device) for side in images.shape[-2:])
     brought = []
     for image, degradation in zip(images, degradations, strict=True):
         if degradation.resampling is not None:
@@ -191,7 +193,7 @@ def _light_and_lines(
     images: Tensor, degradations: Sequence[Degradation], generator: torch.Generator
 ) -> Tensor:
     """Apply uneven light, line jitter, row gain and banding."""
-    ys, xs = (_positions(side, images.device) for side in images.shape[-2:])
+    ys, xs = (_frame_positions(side, images.device) for side in images.shape[-2:])
     images = images.clone()
     for image, degradation in zip(images, degradations, strict=True):
         if degradation.illumination is not None:
@@ -224,7 +226,7 @@ def _damage(images: Tensor, degradations: Sequence[Degradation]) -> tuple[Tensor
     """Hide tissue; return the images and the validity of each pixel."""
     valid = torch.ones_like(images)
     height, width = (side - 2 * FRAME_PX for side in images.shape[-2:])
-    ys, xs = (_positions(side, images.device).float() for side in images.shape[-2:])
+    ys, xs = (_frame_positions(side, images.device).float() for side in images.shape[-2:])
     for n, degradation in enumerate(degradations):
         for damage in degradation.damage:
             images[n], cover = steps.damaged(images[n], damage, ys - damage.y * height, xs - damage.x * width)
@@ -232,7 +234,7 @@ def _damage(images: Tensor, degradations: Sequence[Degradation]) -> tuple[Tensor
     return images, valid
 
 
-def _noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
+def _add_noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
     chosen = [i for i, noise in enumerate(noises) if noise.gain > 0.0 or noise.read > 0.0]
     return _subset(images, chosen, lambda part: _noise_all(part, [noises[i] for i in chosen], generator))
 
@@ -250,7 +252,7 @@ def _noise_all(images: Tensor, noises: Sequence[Noise], generator: torch.Generat
     return steps.noisy(images, field, gain, read)
 
 
-def _store(images: Tensor, storages: Sequence[Storage]) -> Tensor:
+def _store_batch(images: Tensor, storages: Sequence[Storage]) -> Tensor:
     """Round to 8 bits and compress."""
     eight = [i for i, storage in enumerate(storages) if storage.bit_depth == 8]
     images = _subset(images, eight, lambda part: steps.eight_bits(part.clamp(0.0, 1.0)))
@@ -261,7 +263,9 @@ def _store(images: Tensor, storages: Sequence[Storage]) -> Tensor:
 def _jpeg(images: Tensor, storages: Sequence[Storage]) -> Tensor:
     """Compress each patch on a lattice of its own phase, its border replicated to whole blocks."""
     height, width = images.shape[-2:]
-    rows, columns = (-(-(side + BLOCK_PX - 1) // BLOCK_PX) * BLOCK_PX for side in (height, width))
+    rows, columns = (
+        -(-(side + JPEG_BLOCK_PX - 1) // JPEG_BLOCK_PX) * JPEG_BLOCK_PX for side in (height, width)
+    )
     padded = torch.stack(
         [
             F.pad(image[None], (left, columns - width - left, top, rows - height - top), mode="replicate")[0]
@@ -288,7 +292,7 @@ def _second_pass(images: Tensor, degradations: Sequence[Degradation], generator:
         reach = kernels.shape[-1] // 2
         padded = F.pad(part[None], (reach,) * 4, mode="replicate")
         blurred = F.conv2d(padded, kernels[:, None], groups=len(passes))[0]
-        noisy = _noise(blurred, [second.noise for second in passes], generator)
-        return _store(noisy, [second.storage for second in passes])
+        noisy = _add_noise(blurred, [second.noise for second in passes], generator)
+        return _store_batch(noisy, [second.storage for second in passes])
 
     return _subset(images, chosen, again)

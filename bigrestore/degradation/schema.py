@@ -131,7 +131,11 @@ def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     if chosen in shipped:
         text, where = shipped[chosen], chosen
     elif path.is_file():
-        text, where = _read_text(path), str(path)
+        where = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"The recipe {path} is not a text file in UTF-8; give a TOML file.") from error
     else:
         raise InputMissingError(
             f"The recipe {name!r} is neither a file nor one of {', '.join(sorted(shipped))}."
@@ -144,11 +148,13 @@ def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"The recipe {where} is not valid TOML ({error}); correct the file.") from error
     if "mix" in values:
-        values["mix"] = _parts(values, where, path.parent, (*above, identity))
+        values["mix"] = _mix_parts(values, where, path.parent, (*above, identity))
     return {"name": path.stem, **values}, where
 
 
-def _parts(values: dict[str, Any], where: str, folder: Path, above: tuple[str, ...]) -> list[dict[str, Any]]:
+def _mix_parts(
+    values: dict[str, Any], where: str, folder: Path, above: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Return the parts of a mixture, files relative to `folder`, as `Recipe.from_dict` takes them."""
     others = sorted(set(values) - {"name", "mix"})
     if others:
@@ -165,13 +171,6 @@ def _parts(values: dict[str, Any], where: str, folder: Path, above: tuple[str, .
     return parts
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"The recipe {path} is not a text file in UTF-8; give a TOML file.") from error
-
-
 def _build(cls: Any, values: Any, where: str) -> Any:
     """Build one table from a dictionary, checking every key and every value."""
     if not isinstance(values, dict):
@@ -181,19 +180,19 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise UsageError(f"In {where}, the key {unknown[0]!r} is unknown; known are {', '.join(fields)}.")
-    built = {key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    built = {key: _converted(hints[key], value, f"{where}: {key}") for key, value in values.items()}
     missing = [n for n, f in fields.items() if f.default is attrs.NOTHING and n not in built]
     if missing:
         raise UsageError(f"In {where}, the key {missing[0]!r} is missing; add it.")
     table = cls(**built)
     for key in built:
-        _check(cls, key, getattr(table, key), f"{where}: {key}")
+        _check_entry(cls, key, getattr(table, key), f"{where}: {key}")
     if cls is Range:
-        _check_range(table, where)
+        _check_order(table, where)
     return table
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _converted(hint: Any, value: Any, where: str) -> Any:
     """Convert one plain value to the type of its field."""
     if isinstance(hint, types.UnionType):
         if value is None:
@@ -210,7 +209,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             raise UsageError(f"In {where}, a text is expected, not {value!r}.")
         return value
     if hint is float:
-        return _number(value, where)
+        return _finite(value, where)
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[1] is Ellipsis:
         if not isinstance(value, list | tuple):
             raise UsageError(f"In {where}, a list of recipes is expected, not {value!r}.")
@@ -218,19 +217,19 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2:
             raise UsageError(f"In {where}, two numbers are expected, not {value!r}.")
-        return (_number(value[0], where), _number(value[1], where))
+        return (_finite(value[0], where), _finite(value[1], where))
     if not isinstance(value, dict) or not value:
         raise UsageError(f"In {where}, a table of weights is expected, not {value!r}.")
-    return {key: _number(weight, f"{where}: {key}") for key, weight in value.items()}
+    return {key: _finite(weight, f"{where}: {key}") for key, weight in value.items()}
 
 
-def _number(value: Any, where: str) -> float:
+def _finite(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UsageError(f"In {where}, a finite number is expected, not {value!r}.")
     return float(value)
 
 
-def _check_range(drawn: Range, where: str) -> None:
+def _check_order(drawn: Range, where: str) -> None:
     if drawn.low > drawn.high:
         raise UsageError(f"In {where}, low {drawn.low:g} is above high {drawn.high:g}; swap them.")
     if drawn.law not in ("uniform", "log"):
@@ -281,7 +280,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 
-def _check(cls: Any, key: str, value: Any, where: str) -> None:
+def _check_entry(cls: Any, key: str, value: Any, where: str) -> None:
     """Refuse probabilities outside 0..1, unknown kinds and numbers beyond the step's limits."""
     if key.endswith(("probability", "focus_share")) and not 0.0 <= value <= 1.0:
         raise UsageError(f"In {where}, the probability {value:g} is outside 0..1; give a share of one.")

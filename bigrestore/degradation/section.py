@@ -25,7 +25,7 @@ from torch import Tensor
 from bigrestore.core.kernels import Kernel
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Lines, Noise, Stain, Storage
-from bigrestore.degradation.jpeg import BLOCK_PX, jpeg_round_trip
+from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets.prior.noise import hashed_normal
 
@@ -66,7 +66,7 @@ class SectionDegrader:
     @property
     def alignment_px(self) -> int:
         """Clean pixels under one JPEG block, for tiles of whole blocks."""
-        return BLOCK_PX * self.degradation.scale
+        return JPEG_BLOCK_PX * self.degradation.scale
 
     @property
     def halo_px(self) -> int:
@@ -76,7 +76,9 @@ class SectionDegrader:
         the shift of a line, and the first kernel with the half pixel of the downsampling.
         """
         second = 0 if self.degradation.second is None else int(self.degradation.second.kernel.shape[0]) // 2
-        after = -(-second // BLOCK_PX) * BLOCK_PX + (_LINE_CONTEXT_PX if self.degradation.lines else 0)
+        after = -(-second // JPEG_BLOCK_PX) * JPEG_BLOCK_PX + (
+            _LINE_CONTEXT_PX if self.degradation.lines else 0
+        )
         blur = int(self.degradation.kernel.shape[0]) // 2 + self.degradation.scale // 2
         resampling = self.degradation.resampling
         moved = 0 if resampling is None else resampling.reach_px
@@ -149,10 +151,12 @@ class SectionDegrader:
         if plan.resampling is not None:
             shift, _ = steps.registration_shifts(plan.resampling, ys, xs)
             image = steps.registered(image, shift, plan.resampling.orders)
-        image = _store(image, plan.storage)
+        image = _store_tile(image, plan.storage)
         if plan.second is not None:
             image = correlate_exactly(image, plan.second.kernel, 1)
-            image = _store(self._noise(image, plan.second.noise, z, y0, x0, _SECOND), plan.second.storage)
+            image = _store_tile(
+                self._noise(image, plan.second.noise, z, y0, x0, _SECOND), plan.second.storage
+            )
         return image.clamp(0.0, 1.0)
 
     def _seen(self, clean: Tensor, y0: int, x0: int) -> Tensor:
@@ -227,7 +231,7 @@ def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
     return total
 
 
-def _store(image: Tensor, storage: Storage) -> Tensor:
+def _store_tile(image: Tensor, storage: Storage) -> Tensor:
     """Round to 8 bits and compress on the absolute lattice, in float64 so no block hangs on a last bit."""
     if storage.bit_depth == 8:
         image = steps.eight_bits(image.clamp(0.0, 1.0))

@@ -12,7 +12,7 @@ import torch
 from bigrestore.core.given import averaging_sigma_px
 from bigrestore.core.kernels import equivalent_sigma, gaussian
 from bigrestore.degradation.degradation import Degradation
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.reading.estimator import CAUTION
@@ -26,7 +26,7 @@ TWIN = Reading(gaussian(25, 0.77), 0.77, 0.08, 0.8, 0.75, 0.0, 0.0, 0.0, 20)
 def about(recipe: Recipe, scale: int, count: int = 400) -> list[Degradation]:
     """Draw from the parts of a recipe that are about the reading."""
     parts = tuple(part for part in recipe.mix if part.recipe.name != "default")
-    return draw(attrs.evolve(recipe, mix=parts), scale, count, np.random.default_rng(0))
+    return draw_degradations(attrs.evolve(recipe, mix=parts), scale, count, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -39,8 +39,8 @@ from bigrestore.model.network import load_network
 from bigrestore.training.data.codes import drawn_codes
 from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.stages import fidelity
-from bigrestore.training.stages.card import put_section
 from bigrestore.training.stages.stage import train_stage
+from tests.bench.cards import put_section
 from tests.bench.material import CASES, Case, ValidationImage, data_folder, validation_images
 from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
 from tests.bench.models import default_model

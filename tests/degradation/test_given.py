@@ -26,7 +26,7 @@ from bigrestore.core.kernels import (
 )
 from bigrestore.degradation.api import degrade
 from bigrestore.degradation.degradation import nothing
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.flags import Blur
@@ -145,7 +145,7 @@ RECIPE = {
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_what_is_given_holds_for_every_draw_and_nothing_else_changes(scale: int) -> None:
-    drawn = draw(Recipe.from_dict(RECIPE), scale, 60, np.random.default_rng(0))
+    drawn = draw_degradations(Recipe.from_dict(RECIPE), scale, 60, np.random.default_rng(0))
     assert {each.identity for each in drawn} == {True, False}
     assert {(each.second is None, each.resampling is None) for each in drawn} == {
         *((True, True), (True, False), (False, True), (False, False)),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bigrestore.core.kernels import kernel_size
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe, shipped_recipes
 from bigrestore.degradation.tables import Range
 from bigrestore.errors import InputMissingError, UsageError
@@ -28,20 +28,20 @@ def test_the_shipped_recipes_load_and_draw_at_every_scale() -> None:
         assert recipe.name == name
         assert Recipe.from_dict(recipe.to_dict()) == recipe
         for scale in (1, 2, 4):
-            for degradation in draw(recipe, scale, 20, rng()):
+            for degradation in draw_degradations(recipe, scale, 20, rng()):
                 size = kernel_size(scale)
                 assert degradation.effective_kernel.shape == (size, size)
                 assert degradation.effective_kernel.sum() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_everything_drawn_can_be_written_down() -> None:
-    for degradation in draw(Recipe.load("default"), 2, 50, rng(4)):
+    for degradation in draw_degradations(Recipe.load("default"), 2, 50, rng(4)):
         text = json.dumps(degradation.to_dict(), allow_nan=False)
         assert json.loads(text)["kernel"] == degradation.kernel.tolist()
 
 
 def test_the_optics_keep_to_their_shares_and_bounds() -> None:
-    drawn = draw(Recipe.load("optics"), 1, 1500, rng(9))
+    drawn = draw_degradations(Recipe.load("optics"), 1, 1500, rng(9))
     shares = {
         "identity": (0.1, [d.identity for d in drawn]),
         "blur": (0.72, [d.kind != "none" for d in drawn]),
@@ -62,7 +62,7 @@ def test_the_optics_keep_to_their_shares_and_bounds() -> None:
 
 
 def test_the_default_is_a_third_of_bigbrain_and_two_of_optics() -> None:
-    drawn = draw(Recipe.load("default"), 2, 1200, rng(3))
+    drawn = draw_degradations(Recipe.load("default"), 2, 1200, rng(3))
     registered = [d for d in drawn if d.resampling is not None]
     assert len(registered) / len(drawn) == pytest.approx(1 / 3, abs=0.04)
     assert {d.scan_factor for d in registered} == {1, 2, 4}
@@ -75,9 +75,9 @@ def test_a_mixture_reads_recipes_beside_it_and_shipped_ones(tmp_path: Path) -> N
     mixture.write_text('[mix]\n"calm.toml" = 3\nbigbrain = 1\n')
     recipe = Recipe.load(mixture)
     assert [part.recipe.name for part in recipe.mix] == ["calm", "bigbrain"]
-    drawn = draw(recipe, 1, 400, rng(1))
+    drawn = draw_degradations(recipe, 1, 400, rng(1))
     assert np.mean([d.identity for d in drawn]) == pytest.approx(0.75, abs=0.06)
-    assert not any(d.identity for d in draw(recipe.always_degrading(), 1, 50, rng(1)))
+    assert not any(d.identity for d in draw_degradations(recipe.always_degrading(), 1, 50, rng(1)))
 
 
 def test_a_mixture_that_cannot_be_drawn_is_a_sentence(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_old_name_of_a_shipped_recipe_is_accepted() -> None:
 
 def test_an_identity_is_untouched() -> None:
     recipe = Recipe.from_dict({"name": "calm", "identity_probability": 1.0, "noise": {"probability": 1.0}})
-    (degradation,) = draw(recipe, 1, 1, rng())
+    (degradation,) = draw_degradations(recipe, 1, 1, rng())
     assert degradation.identity
     assert degradation.kernel[10, 10] == 1.0
     assert degradation.noise.gain == degradation.noise.read == 0.0
@@ -115,7 +115,7 @@ def test_an_identity_is_untouched() -> None:
 
 def test_one_more_draw_does_not_change_the_others() -> None:
     recipe = Recipe.load("default")
-    few, many = draw(recipe, 4, 3, rng(2)), draw(recipe, 4, 7, rng(2))
+    few, many = draw_degradations(recipe, 4, 3, rng(2)), draw_degradations(recipe, 4, 7, rng(2))
     assert [d.to_dict() for d in few] == [d.to_dict() for d in many[:3]]
 
 

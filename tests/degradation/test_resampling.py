@@ -13,7 +13,7 @@ from bigrestore.core.kernels import delta, equivalent_sigma, fold_downsampling, 
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Noise, Resampling, Wave
 from bigrestore.degradation.interpolators import ORDERS, PHASES, mean_kernel, mean_transfer, tap_table
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
 
@@ -123,7 +123,7 @@ def test_noise_that_is_resampled_is_said_to_be_less() -> None:
 def test_shifts_are_drawn_smooth_and_below_their_amplitude() -> None:
     recipe = Recipe.load("bigbrain")
     at = torch.arange(0, 1000, 10, dtype=torch.float64)
-    for degradation in draw(recipe, 1, 40, np.random.default_rng(0)):
+    for degradation in draw_degradations(recipe, 1, 40, np.random.default_rng(0)):
         assert degradation.resampling is not None
         (along_y, along_x), _ = steps.registration_shifts(degradation.resampling, at, at)
         for part in (along_y, along_x):

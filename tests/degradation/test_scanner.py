@@ -23,7 +23,7 @@ from bigrestore.degradation.degradation import (
     psi_targets,
 )
 from bigrestore.degradation.jpeg import jpeg_round_trip
-from bigrestore.degradation.recipe import Recipe, draw
+from bigrestore.degradation.recipe import Recipe, draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.errors import UsageError
 from bigrestore.model.nets.redegrade import redegrade
@@ -47,7 +47,9 @@ def blur_only(degradation: Degradation) -> Degradation:
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_the_blur_is_the_operator_that_restoration_inverts(scale: int) -> None:
-    drawn = [blur_only(d) for d in draw(Recipe.load("default"), scale, 12, np.random.default_rng(3))]
+    drawn = [
+        blur_only(d) for d in draw_degradations(Recipe.load("default"), scale, 12, np.random.default_rng(3))
+    ]
     clean = clean_patches(12, scale)
     degraded, valid, target = degrade_batch(clean, drawn, scale, generator())
     frame = margin_px(scale) // scale
@@ -76,8 +78,8 @@ def test_identity_downsampled_is_the_area_mean() -> None:
 
 
 def test_a_seed_says_everything() -> None:
-    drawn = draw(Recipe.load("default"), 1, 16, np.random.default_rng(7))
-    again = draw(Recipe.load("default"), 1, 16, np.random.default_rng(7))
+    drawn = draw_degradations(Recipe.load("default"), 1, 16, np.random.default_rng(7))
+    again = draw_degradations(Recipe.load("default"), 1, 16, np.random.default_rng(7))
     assert [d.to_dict() for d in drawn] == [d.to_dict() for d in again]
     clean = clean_patches(16, 1)
     first, second, other = (degrade_batch(clean, drawn, 1, generator(s))[0] for s in (1, 1, 2))
@@ -208,11 +210,11 @@ def test_two_passes_are_told_as_one_kernel_and_one_noise() -> None:
 
 def _gaussians(scale: int) -> list[Degradation]:
     recipe = Recipe.from_dict({"name": "g", "blur": {"probability": 1.0}})
-    return draw(recipe, scale, 3, np.random.default_rng(1))
+    return draw_degradations(recipe, scale, 3, np.random.default_rng(1))
 
 
 def test_psi_targets_have_one_row_per_degradation() -> None:
-    drawn = draw(Recipe.load("default"), 2, 5, np.random.default_rng(0))
+    drawn = draw_degradations(Recipe.load("default"), 2, 5, np.random.default_rng(0))
     targets = psi_targets(drawn)
     assert targets["kernel"].shape == (5, 21, 21)
     scalars = {name: value for name, value in targets.items() if name != "kernel"}

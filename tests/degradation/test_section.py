@@ -24,7 +24,7 @@ from bigrestore.degradation.degradation import (
     Wave,
     nothing,
 )
-from bigrestore.degradation.recipe import Recipe, draw
+from bigrestore.degradation.recipe import Recipe, draw_degradations
 from bigrestore.degradation.section import SectionDegrader, correlate_exactly
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.redegrade import redegrade
@@ -101,7 +101,9 @@ def test_tiled_equals_whole_to_the_bit(scale: int, tile_px: int) -> None:
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_whatever_is_drawn_has_no_seam(scale: int) -> None:
     clean = section(150 * scale, 130 * scale)
-    for index, drawn in enumerate(draw(Recipe.load("default"), scale, 6, np.random.default_rng(scale))):
+    for index, drawn in enumerate(
+        draw_degradations(Recipe.load("default"), scale, 6, np.random.default_rng(scale))
+    ):
         degrader = SectionDegrader(drawn, *clean.shape, seed=index)
         assert np.array_equal(run(clean, degrader, 48), run(clean, degrader, 480))
 

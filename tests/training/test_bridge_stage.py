@@ -45,10 +45,10 @@ def _few_figures() -> Any:
     limits, halo.LIMIT_PX, halo.PRIOR_LIMIT_PX = (halo.LIMIT_PX, halo.PRIOR_LIMIT_PX), 32, 48
     before = dict(PriorStage.__init__.__kwdefaults__)
     PriorStage.__init__.__kwdefaults__.update(measured=16, indexed=16)
-    measured, held_out, prior.MEASURED, bridge.HELD_OUT = prior.MEASURED, bridge.HELD_OUT, 16, 8
+    measured, held_out, prior.MEASURED, bridge.BRIDGE_HELD_OUT = prior.MEASURED, bridge.BRIDGE_HELD_OUT, 16, 8
     yield
     PriorStage.__init__.__kwdefaults__.update(before)
-    prior.MEASURED, bridge.HELD_OUT = measured, held_out
+    prior.MEASURED, bridge.BRIDGE_HELD_OUT = measured, held_out
     halo.LIMIT_PX, halo.PRIOR_LIMIT_PX = limits
 
 
@@ -95,7 +95,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     before = load_model(bridged).info["training"]["prior"]["figures"]["frechet_kept"]
     assert figures["frechet_prior_before"] == pytest.approx(before, rel=0.02), "float16 lies between the two"
     sheet = next((bridged.parent / "bridge.safetensors.train/bridge/sheets").glob("*.png"))
-    assert np.asarray(Image.open(sheet)).shape == (4 * bridge.PATCH_PX, 8 * bridge.PATCH_PX)
+    assert np.asarray(Image.open(sheet)).shape == (4 * bridge.BRIDGE_PATCH_PX, 8 * bridge.BRIDGE_PATCH_PX)
 
 
 def test_realness_nought_is_what_it_was_to_the_bit(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bigrestore.degradation.degradation import psi_targets
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.prior_gate import SEEN_SIGMA_PX
 from bigrestore.model.nets.reading.kernel_family import widths
@@ -16,7 +16,9 @@ from bigrestore.training.stages.fidelity import LARGEST_ERROR, with_bounded_erro
 
 
 def kernels(scale: int, count: int = 200) -> torch.Tensor:
-    return psi_targets(draw(Recipe.load("default"), scale, count, np.random.default_rng(0)))["kernel"]
+    return psi_targets(draw_degradations(Recipe.load("default"), scale, count, np.random.default_rng(0)))[
+        "kernel"
+    ]
 
 
 def test_a_misread_kernel_has_the_width_that_was_asked_for() -> None:
@@ -53,7 +55,9 @@ def test_no_kernel_is_told_wider_than_a_run_tells() -> None:
 
 
 def test_a_misreading_errs_as_said_and_keeps_what_it_does_not_read() -> None:
-    known = known_of(draw(Recipe.load("optics"), 1, 800, np.random.default_rng(2)), torch.device("cpu"))
+    known = known_of(
+        draw_degradations(Recipe.load("optics"), 1, 800, np.random.default_rng(2)), torch.device("cpu")
+    )
     wrong = misread(known, 1, np.random.default_rng(3))
     noisy = known.read_noise > 0
     ratio = torch.log(wrong.read_noise[noisy] / known.read_noise[noisy])

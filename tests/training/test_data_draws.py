@@ -63,10 +63,10 @@ def test_patches_are_grey_values_of_the_asked_shape() -> None:
 
 def test_a_step_depends_on_seed_and_step_only() -> None:
     source, again = PatchSource(images(CORTEX, MOUSE), 64), PatchSource(images(CORTEX, MOUSE), 64)
-    source.at(6, 4, seed=1)
-    assert torch.equal(source.at(7, 4, seed=1), again.at(7, 4, seed=1))
-    assert not torch.equal(source.at(7, 4, seed=1), source.at(8, 4, seed=1))
-    assert not torch.equal(source.at(7, 4, seed=1), source.at(7, 4, seed=2))
+    source.draw(4, step_rng(1, 6))
+    assert torch.equal(source.draw(4, step_rng(1, 7)), again.draw(4, step_rng(1, 7)))
+    assert not torch.equal(source.draw(4, step_rng(1, 7)), source.draw(4, step_rng(1, 8)))
+    assert not torch.equal(source.draw(4, step_rng(1, 7)), source.draw(4, step_rng(2, 7)))
     assert step_rng(1, 2).random() != step_rng(2, 1).random()
     assert step_rng(1, 2).random() != step_rng(1, 2, stream=3).random()
     one, other = step_generator(1, 2), step_generator(1, 2)
@@ -267,7 +267,7 @@ def test_packed_data_are_the_same_data(tmp_path: Path) -> None:
     assert pack(tmp_path, tmp_path / "data.npz") == 2
     packed, loose = PatchSource(tmp_path / "data.npz", 64), PatchSource(sorted(tmp_path.glob("*.png")), 64)
     assert packed.names == loose.names
-    assert torch.equal(packed.at(1, 3, 0), loose.at(1, 3, 0))
+    assert torch.equal(packed.draw(3, step_rng(0, 1)), loose.draw(3, step_rng(0, 1)))
     (tmp_path / "data.npz").write_bytes((tmp_path / "data.npz").read_bytes()[:5000])
     with pytest.raises(InputError, match="no packed training data"):
         load_images(tmp_path / "data.npz")
@@ -319,7 +319,7 @@ def test_drawing_a_batch_is_nearly_free() -> None:
     times = []
     for step in range(20):
         start = time.perf_counter()
-        source.at(step, 8, 0)
+        source.draw(8, step_rng(0, step))
         times.append(time.perf_counter() - start)
     assert min(times) < 3e-3
 
@@ -333,5 +333,5 @@ def test_the_real_images_are_drawn_as_meant() -> None:
     source = PatchSource(training, 128)
     assert set(source.groups) == {CORTEX, MOUSE}
     assert not set(source.names) & {path.name for path in (root / "val").iterdir()}
-    patches = source.at(0, 64, 0)
+    patches = source.draw(64, step_rng(0, 0))
     assert float((patches < 0.97).float().mean((1, 2, 3)).min()) > 0.35

@@ -227,3 +227,28 @@ def test_average_of_another_network_is_refused() -> None:
         other.load_state_dict(one.state_dict())
     with pytest.raises(UsageError, match="decay"):
         WeightAverage([torch.zeros(3)], 1.0)
+
+
+def test_states_of_former_versions_are_loaded() -> None:
+    """Trainings of hours wait in checkpoints: the keys of average and guard stay."""
+    average = WeightAverage([torch.zeros(3)])
+    average.load_state_dict({"updates": 4, "average": [torch.tensor([1.0, 2.0, 3.0])]})
+    average.update()
+    assert average.updates == 5
+    assert torch.allclose(average.state_dict()["average"][0], torch.tensor([1.0, 2.0, 3.0]) * 5 / 14)
+    former = {
+        "losses": [0.5, 0.4],
+        "norms": [1.0],
+        "restore_steps": [7],
+        "bad_in_a_row": 2,
+        "suspect": True,
+        "skipped": 5,
+        "restored": 1,
+        "clipped": 3,
+        "rate_factor": 0.5,
+    }
+    guard = Toy().guard
+    guard.load_state_dict(former)
+    assert guard.state_dict() == former
+    assert guard.rate_factor == 0.5
+    assert guard.skipped == 5

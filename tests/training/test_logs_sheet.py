@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from bigrestore.errors import OutputError, UsageError
-from bigrestore.training.loop.logs import CsvLog, LiveLine, clock, open_board
+from bigrestore.training.loop.logs import CsvLog, LiveLine, duration, open_board
 from bigrestore.training.loop.sheet import GUTTER_PX, compose_sheet, write_sheet
 
 
@@ -87,8 +87,8 @@ def test_tensorboard_is_optional(
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "00:00:00"), (3725.9, "01:02:05"), (float("inf"), "unknown"), (-1, "unknown")]
 )
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_a_sheet_lays_images_out_at_one_grey_scale(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_augmentation_has_a_gradient_and_turns_and_changes_three_fifths() -> Non
     patches = (0.5 * rows + 0.001 * columns).repeat(200, 1, 1, 1).requires_grad_()
     out = augment(patches, np.random.default_rng(0))
     out.sum().backward()
-    assert out.shape == (200, 1, detail.PATCH_PX, detail.PATCH_PX)
+    assert out.shape == (200, 1, detail.DETAIL_PATCH_PX, detail.DETAIL_PATCH_PX)
     assert patches.grad is not None
     down, right = out[:, 0, 1, 0] - out[:, 0, 0, 0], out[:, 0, 0, 1] - out[:, 0, 0, 0]
     steepest, least = torch.maximum(down.abs(), right.abs()), torch.minimum(down.abs(), right.abs())
@@ -310,7 +310,7 @@ def test_a_checkerboard_of_the_generator_costs_and_is_told(
     losses = stage.step(0, 0.0)
     assert stage.validate()["nyquist_db"] > before + 10
     assert float(losses["nyquist"]) > cost + 0.3
-    assert float(losses["loss"].detach()) == pytest.approx(prior.NYQUIST * float(losses["nyquist"]))
+    assert float(losses["loss"].detach()) == pytest.approx(prior.PRIOR_NYQUIST * float(losses["nyquist"]))
     losses["loss"].backward()
     for parameter in stage.modules().coupling.parameters():
         assert float(parameter.grad.abs().max()) > 0

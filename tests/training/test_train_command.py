@@ -27,10 +27,10 @@ from bigrestore.errors import (
 from bigrestore.training.data.images import find_images
 from bigrestore.training.loop import resume
 from bigrestore.training.loop.logs import Board, CsvLog
-from bigrestore.training.loop.options import check_place
+from bigrestore.training.loop.options import check_model_place
 from bigrestore.training.loop.resume import list_checkpoints, load_checkpoint, save_checkpoint
 from bigrestore.training.loop.schedule import TrainResult
-from bigrestore.training.loop.signals import stop_wishes, stopping_at_once
+from bigrestore.training.loop.signals import stop_signals, stopping_at_once
 from bigrestore.training.stages import assembly
 from bigrestore.training.stages import stage as stages
 from bigrestore.training.stages.stage import StageOptions, train_stage
@@ -83,24 +83,24 @@ def test_the_command_refuses_before_it_reads_images(
 def test_a_place_that_the_model_cannot_go_to_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(OutputError, match="is no file"):
-        check_place("estimator", tmp_path / "folder.safetensors", resume=False)
+        check_model_place("estimator", tmp_path / "folder.safetensors", resume=False)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="choose another place"):
-        check_place("estimator", tmp_path / "file" / "m.safetensors", resume=False)
+        check_model_place("estimator", tmp_path / "file" / "m.safetensors", resume=False)
     save_checkpoint(tmp_path / "m.safetensors.train" / "estimator", 3, {})
     with pytest.raises(OutputExistsError, match="--resume"):
-        check_place("estimator", tmp_path / "m.safetensors", resume=False)
-    check_place("estimator", tmp_path / "m.safetensors", resume=True)
-    check_place("fidelity", tmp_path / "m.safetensors", resume=False)
+        check_model_place("estimator", tmp_path / "m.safetensors", resume=False)
+    check_model_place("estimator", tmp_path / "m.safetensors", resume=True)
+    check_model_place("fidelity", tmp_path / "m.safetensors", resume=False)
     assert not (tmp_path / "m.safetensors.train" / "fidelity").exists()
 
 
 def test_a_text_of_the_users_is_not_covered_by_the_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# My study\n")
     with pytest.raises(OutputExistsError, match="not a model card"):
-        check_place("estimator", tmp_path / "README.safetensors", resume=False)
+        check_model_place("estimator", tmp_path / "README.safetensors", resume=False)
     (tmp_path / "m.md").write_text("# m\n\nA restorer.\n\nsha256 of the tensors: `00`\n")
-    check_place("estimator", tmp_path / "m.safetensors", resume=False)
+    check_model_place("estimator", tmp_path / "m.safetensors", resume=False)
 
 
 def test_sheets_of_a_training_are_not_trained_on(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_with_130_and_a_schedulers_signal_with_75(
 def test_every_signal_of_a_scheduler_lets_the_step_in_hand_end(name: str) -> None:
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    with stop_wishes() as stop:
+    with stop_signals() as stop:
         os.kill(os.getpid(), number)
         assert stop.number == number
     assert signal.getsignal(number) == before

@@ -56,6 +56,6 @@ def grow_restorer(trained: Restorer, scale: int) -> Restorer:
 def _repeated(channels: Tensor, unet: UNet, scale: int) -> Tensor:
     """Return (P * s * s, ...) channels in the order of a pixel shuffle as (P * S * S, ...), each value repeated."""
     side, factor = unet.unshuffle * unet.scale, scale // unet.scale
-    grid = channels.unflatten(0, (-1, side, side))
+    grid = channels.reshape(-1, side, side, *channels.shape[1:])
     grid = grid.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     return grid.flatten(0, 2)

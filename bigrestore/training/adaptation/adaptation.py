@@ -18,6 +18,7 @@ import attrs
 
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
+from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.checkpoint import Model, find_model, load_model, read_checkpoint, update_info
 from bigrestore.training.adaptation.recipes import NAME, recipe_about
 from bigrestore.training.adaptation.sections import MOST_BLOCKS, Tissue, open_slices, read_tissue
@@ -27,9 +28,9 @@ from bigrestore.training.data.images import GreyImage
 from bigrestore.training.data.pairs import patch_size
 from bigrestore.training.data.tilt import KNEE_SHARE, TiltSettings
 from bigrestore.training.data.windows import STANDARD_FALL_DB
-from bigrestore.training.loop.options import StageOptions, check_place
+from bigrestore.training.loop.options import StageOptions, check_model_place
 from bigrestore.training.loop.schedule import TrainResult
-from bigrestore.training.stages import estimator, fidelity
+from bigrestore.training.stages import fidelity
 from bigrestore.training.stages.assembly import Material, StagePlan, stage_plan
 from bigrestore.training.stages.card import write_card
 from bigrestore.training.stages.stage import train_stage
@@ -148,7 +149,7 @@ def adapt(sections: Sequence[str | Path], output: Path, options: AdaptOptions) -
     start = load_start(options.start, output)
     start.restorer.to(options.training.device)
     slices = open_slices(sections, level=options.level, input_range=options.input_range)
-    window_px = patch_size(fidelity.PATCH_PX, start.scale)
+    window_px = patch_size(fidelity.FIDELITY_PATCH_PX, start.scale)
     chosen = []
     for one in slices:
         tissue = read_tissue(one, start.restorer, max(1, MOST_BLOCKS // len(slices)))
@@ -171,8 +172,8 @@ def check_output(output: Path, options: AdaptOptions) -> None:
         raise UsageError("give the length of the adaptation by one of --steps and --minutes")
     if training.steps == 1:
         raise UsageError("--steps is 1, but both stages need one; give 2 or more")
-    check_place("fidelity", output, resume=training.resume)
-    check_place("estimator", _reader_path(output), resume=training.resume)
+    check_model_place("fidelity", output, resume=training.resume)
+    check_model_place("estimator", _reader_path(output), resume=training.resume)
     ours = output.with_name(output.name + ".train").is_dir()
     if output.exists() and not (training.resume and ours):
         raise OutputExistsError(f"The model {output} exists already; choose another name, or remove it.")
@@ -240,7 +241,7 @@ def _train(chosen: Sequence[Chosen], start: Model, output: Path, options: AdaptO
         start=find_model(options.start, None),
     )
     before = _figures(material, start, common)
-    if holds_windows(learned, patch_size(estimator.WINDOW_PX, 1)):
+    if holds_windows(learned, patch_size(WINDOW_PX, 1)):
         told = attrs.evolve(material, recipe=recipe_about(readings, 1))  # it works at x1 whatever the scale
         result = train_stage("estimator", told, reader, attrs.evolve(common, **first), _plan("estimator"))
         if result.status != "done":

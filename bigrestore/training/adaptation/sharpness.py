@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bigrestore.training.adaptation.sections import Tissue
 from bigrestore.training.data.windows import (
-    CELL_PX,
+    TISSUE_CELL_PX,
     CellMaps,
     WindowRule,
     area_downscale,
@@ -103,7 +103,7 @@ def judge_factor(tissue: Tissue, factor: float, window_px: int) -> Judged:
     sharp_examples: list[Example] = []
     soft_examples: list[Example] = []
     for block in tissue.blocks:
-        if min(block.shape) * factor < max(window_px, CELL_PX):
+        if min(block.shape) * factor < max(window_px, TISSUE_CELL_PX):
             continue
         pixels = area_downscale(block, factor)
         maps = cell_maps(pixels, tissue.noise_variance * factor**2)

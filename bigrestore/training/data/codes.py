@@ -39,7 +39,7 @@ QUALITY_ERROR, QUALITY_MISSED_SHARE = 4.0, 0.1
 
 
 @torch.no_grad()
-def read(model: Restorer, degraded: Tensor, valid: Tensor) -> Degradations:
+def estimate_codes(model: Restorer, degraded: Tensor, valid: Tensor) -> Degradations:
     """Return the estimator's answer for each window, (N, 1, h, w)."""
     return degradations_of(model.estimator(degraded, valid), model.scale)
 
@@ -80,7 +80,7 @@ def drawn_codes(model: Restorer, known: Degradations, rng: np.random.Generator) 
 def limited(kernels: Tensor, scale: int) -> Tensor:
     """Return kernels narrowed to the widest told in a run (`SEEN_SIGMA_PX`)."""
     sigma, rows, columns = _moments(kernels)
-    narrow = _scaled(kernels, (SEEN_SIGMA_PX[scale] / sigma.clamp_min(0.1)).clamp_max(1), rows, columns)
+    narrow = _resized(kernels, (SEEN_SIGMA_PX[scale] / sigma.clamp_min(0.1)).clamp_max(1), rows, columns)
     narrow = narrow / narrow.sum((1, 2), keepdim=True)
     return torch.where((sigma > SEEN_SIGMA_PX[scale])[:, None, None], narrow, kernels)
 
@@ -133,7 +133,7 @@ def misread_kernels(
     change = wanted**2 - sigma**2
     share = (-change / (sigma**2 - least**2).clamp_min(1e-6)).clamp(0, 1)[:, None, None]
     small = (1 - share) * _widened(kernels, change.clamp(0, MOST_WIDENING_PX2)) + share * sharpest
-    large = _scaled(kernels, wanted / sigma.clamp_min(0.1), rows, columns)
+    large = _resized(kernels, wanted / sigma.clamp_min(0.1), rows, columns)
     changed = torch.where((sigma < FEW_TAPS_SIGMA_PX)[:, None, None], small, large)
     at = torch.arange(kernels.shape[-1], device=kernels.device, dtype=kernels.dtype) - kernels.shape[-1] // 2
     away = (at[:, None] - rows[:, None, None]) ** 2 + (at[None] - columns[:, None, None]) ** 2
@@ -164,7 +164,7 @@ def _moments(kernels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return variance.clamp_min(0).sqrt(), rows, columns
 
 
-def _scaled(kernels: Tensor, factor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _resized(kernels: Tensor, factor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return kernels enlarged about their centres by bicubic interpolation."""
     half = kernels.shape[-1] / 2
     centre = torch.stack([columns, rows], dim=1) / half

@@ -27,7 +27,7 @@ DETAIL_SIGMA_PX = 8.0
 """Standard deviation of L in input pixels: the prior learns finer detail."""
 DETAIL_REACH = 3.0
 """L is cut off at this many standard deviations."""
-PATCH_PX = 64
+DETAIL_PATCH_PX = 64
 """Side of the judged patches, output pixels."""
 SHIFT_PX = 8
 """Margin of a drawn window over its patch: a multiple of unshuffle * scale, so all phases are drawn alike."""
@@ -46,7 +46,7 @@ def reach_px(scale: int) -> int:
 
 def window_px(scale: int) -> int:
     """Return the side of the clean windows of `DetailSource`, output pixels."""
-    return PATCH_PX + SHIFT_PX + 2 * reach_px(scale)
+    return DETAIL_PATCH_PX + SHIFT_PX + 2 * reach_px(scale)
 
 
 def low_pass(x: Tensor, sigma_px: float) -> Tensor:
@@ -99,7 +99,7 @@ class DetailSource:
         parts = []
         for start in range(0, count, 64):
             clean = source.draw(min(64, count - start), rng, self.device)
-            parts.append(detail_of(clean, self.scale)[..., :PATCH_PX, :PATCH_PX])
+            parts.append(detail_of(clean, self.scale)[..., :DETAIL_PATCH_PX, :DETAIL_PATCH_PX])
         return torch.cat(parts)
 
 
@@ -119,7 +119,7 @@ def augment(detail: Tensor, rng: np.random.Generator) -> Tensor:
     """
     count = len(detail)
     turned, changed = rng.random((2, count)) < AUGMENTED_SHARE
-    shifted = cut_patches(detail, rng.integers(0, SHIFT_PX, (count, 2)), PATCH_PX)
+    shifted = cut_patches(detail, rng.integers(0, SHIFT_PX, (count, 2)), DETAIL_PATCH_PX)
     turns = np.where(turned, rng.integers(0, 8, count), 0)
     patches = []
     for one, turn in zip(shifted, turns, strict=True):

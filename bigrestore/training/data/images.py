@@ -83,20 +83,20 @@ def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
         There is no image (PNG, JPEG, TIFF, BMP, WebP) and no packed `.npz` file.
     """
     given = [source] if isinstance(source, str | Path) else list(source)
-    found: list[Path] = []
+    files: list[Path] = []
     for entry in map(Path, given):
         if not entry.exists():
             raise InputMissingError(
                 f"The training data {entry} does not exist; give a folder of images or files."
             )
-        found.extend(_below(entry) if entry.is_dir() else [entry])
-    found = sorted(dict.fromkeys(found), key=lambda path: (path.name, str(path)))
-    if not found:
+        files.extend(_below(entry) if entry.is_dir() else [entry])
+    files = sorted(dict.fromkeys(files), key=lambda path: (path.name, str(path)))
+    if not files:
         where = ", ".join(map(str, given)) or "an empty list"
         raise InputError(
             f"There is no image in {where}; training takes PNG, JPEG, TIFF, BMP, WebP or a packed .npz file."
         )
-    return found
+    return files
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -187,7 +187,7 @@ def read_grey(path: Path) -> list[NDArray[Any]]:
         raise InputError(
             f"The training image {path} cannot be read ({error}); repair or remove it."
         ) from error
-    return [_to_storage(page, path) for page in _pages(np.asarray(raw), path)]
+    return [_to_storage(page, path) for page in _grey_pages(np.asarray(raw), path)]
 
 
 def _read_pillow(path: Path) -> NDArray[Any]:
@@ -211,7 +211,7 @@ def _unlimited_size() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _pages(raw: NDArray[Any], path: Path) -> list[NDArray[Any]]:
+def _grey_pages(raw: NDArray[Any], path: Path) -> list[NDArray[Any]]:
     """Return the 2-D grey pages of a decoded array, colour reduced to luma."""
     raw = raw.squeeze()
     if raw.ndim >= 3 and raw.shape[-1] in {3, 4}:

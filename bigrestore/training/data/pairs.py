@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bigrestore.degradation.degradation import Degradation, psi_targets
-from bigrestore.degradation.recipe import draw
+from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.code import Degradations
@@ -102,7 +102,9 @@ class PairSource:
         if self.tilt is not None:
             clean = tilted(clean, rng, self.tilt, together)
         drawn = [
-            one for one in draw(self.recipe, self.scale, count // together, rng) for _ in range(together)
+            one
+            for one in draw_degradations(self.recipe, self.scale, count // together, rng)
+            for _ in range(together)
         ]
         generator = step_generator(seed, step, self.device)
         degraded, valid, target = degrade_batch(clean, drawn, self.scale, generator)
@@ -111,7 +113,7 @@ class PairSource:
 
 def sample_kernels(recipe: Recipe, scale: int, count: int) -> Tensor:
     """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
-    return psi_targets(draw(recipe, scale, count, np.random.default_rng(KERNEL_SEED)))["kernel"]
+    return psi_targets(draw_degradations(recipe, scale, count, np.random.default_rng(KERNEL_SEED)))["kernel"]
 
 
 def fit_basis(model: Restorer, pairs: PairSource) -> None:

@@ -84,7 +84,7 @@ def step_generator(
 
 
 @attrs.frozen(eq=False)
-class _Level:
+class _ScaledImage:
     """One image at one downscaling factor, with the origins of its windows and its draw weight."""
 
     name: str
@@ -213,11 +213,7 @@ class PatchSource:
             return _finish_on_cpu(crops, tones)
         return _finish_on_device(crops, tones, torch.device(device))
 
-    def at(self, step: int, n: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
-        """Draw the patches of one training step; they depend only on (seed, step)."""
-        return self.draw(n, step_rng(seed, step), device)
-
-    def _crop(self, level: _Level, where: float, turn: int) -> NDArray[Any]:
+    def _crop(self, level: _ScaledImage, where: float, turn: int) -> NDArray[Any]:
         """Cut one window and turn it by one of the eight symmetries of the square."""
         y, x = level.origins[int(where * len(level.origins))]
         crop = level.pixels[y : y + self.patch_px, x : x + self.patch_px]
@@ -225,7 +221,7 @@ class PatchSource:
             crop = crop.T
         return crop[:: -1 if turn & 2 else 1, :: -1 if turn & 4 else 1]
 
-    def _levels_of(self, image: GreyImage) -> list[_Level]:
+    def _levels_of(self, image: GreyImage) -> list[_ScaledImage]:
         """Downscale one image by the factors of its group and find the windows at each."""
         if self._group_weights.get(image.group, 1.0) == 0:
             return []
@@ -238,7 +234,7 @@ class PatchSource:
             height, width = pixels.shape
             origins = window_origins(maps, (height, width), self.patch_px, self._rule)
             if len(origins):
-                levels.append(_Level(image.name, image.group, factor, pixels, origins, maps.levels))
+                levels.append(_ScaledImage(image.name, image.group, factor, pixels, origins, maps.levels))
         return levels
 
     def _probabilities(self) -> NDArray[np.float64]:
@@ -306,7 +302,7 @@ def _as_images(source: Path | str | Sequence[Path | str] | Sequence[GreyImage]) 
     return images + (load_images(paths) if paths or not images else [])
 
 
-def _can_remap(level: _Level) -> bool:
+def _can_remap(level: _ScaledImage) -> bool:
     """Say whether an image has dark tissue on a light background, as far as its levels tell."""
     light = level.levels.background > 0.5 and level.levels.tissue > 0.3 * level.levels.background
     return light and not group_of(level.name).startswith(ELECTRON_MICROSCOPY)
@@ -338,7 +334,7 @@ def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32],
     return inputs, outputs
 
 
-def _table(
+def _grey_table(
     crop: NDArray[Any], tone: tuple[NDArray[np.float32], NDArray[np.float32]] | None
 ) -> NDArray[np.float32]:
     """Return the grey value of every storage value of a crop's dtype."""
@@ -355,7 +351,7 @@ def _finish_on_cpu(crops: Sequence[NDArray[Any]], tones: _Tones) -> Tensor:
     side = crops[0].shape[0]
     batch = np.empty((len(crops), 1, side, side), dtype=np.float32)
     for out, crop, tone in zip(batch, crops, tones, strict=True):
-        np.take(_table(crop, tone), crop, out=out[0], mode="clip")
+        np.take(_grey_table(crop, tone), crop, out=out[0], mode="clip")
     return torch.from_numpy(batch)
 
 
@@ -364,7 +360,9 @@ def _finish_on_device(crops: Sequence[NDArray[Any]], tones: _Tones, device: torc
     if any(crop.dtype != np.uint8 for crop in crops):
         return _finish_on_cpu(crops, tones).to(device)
     values = torch.from_numpy(np.stack(crops))
-    tables = torch.from_numpy(np.stack([_table(crop, tone) for crop, tone in zip(crops, tones, strict=True)]))
+    tables = torch.from_numpy(
+        np.stack([_grey_table(crop, tone) for crop, tone in zip(crops, tones, strict=True)])
+    )
     if device.type == "cuda":
         values, tables = values.pin_memory(), tables.pin_memory()
     flat = values.to(device, non_blocking=True).flatten(1).long()

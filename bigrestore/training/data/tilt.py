@@ -19,9 +19,9 @@ from torch import Tensor
 from bigrestore.training.data.windows import HIGH_RING, LOW_RING, STANDARD_FALL_DB
 
 LEAST_FALL_DB = 8.0
-TILT = (-0.25, 0.6)
+TILT_RANGE = (-0.25, 0.6)
 """Largest change of the exponent of the amplitude: a rise sharpens noise and edges, so it may be less."""
-CORNER = 0.05
+TILT_CORNER = 0.05
 """Cycles per pixel; nothing changes below."""
 KNEE_SHARE, KNEE_PX = 0.25, (0.2, 0.6)
 """Share of the estimator's sets with a knee, and its sigma in pixels."""
@@ -45,7 +45,7 @@ class TiltSettings:
     """
 
     share: float = 1.0
-    least: float = TILT[0]
+    least: float = TILT_RANGE[0]
     knee_share: float = 0.0
 
 
@@ -82,11 +82,11 @@ def tilted(clean: Tensor, rng: np.random.Generator, settings: TiltSettings, toge
     changed, kneed = rng.random(sets) < settings.share, rng.random(sets) < settings.knee_share
     fall = _falls(clean, radius).view(-1, together).mean(1)
     slope = (torch.from_numpy(wanted).to(fall) - fall) / _DB_PER_EXPONENT
-    exponent = slope.clamp(settings.least, TILT[1]) * torch.from_numpy(changed).to(fall)
+    exponent = slope.clamp(settings.least, TILT_RANGE[1]) * torch.from_numpy(changed).to(fall)
     room = (STANDARD_FALL_DB - fall - _DB_PER_EXPONENT * exponent).clamp_min(0)
     sigma = torch.minimum(torch.from_numpy(knee * kneed).to(fall), (room / _DB_PER_SQUARE_PX).sqrt())
     exponent, sigma = (part.repeat_interleave(together)[:, None, None] for part in (exponent, sigma))
-    gain = (radius.clamp_min(CORNER) / CORNER) ** -exponent
+    gain = (radius.clamp_min(TILT_CORNER) / TILT_CORNER) ** -exponent
     gain = gain * torch.exp(-2 * math.pi**2 * sigma**2 * radius**2)
     spectrum = torch.fft.rfft2(clean[:, 0]) * gain
     images: Tensor = torch.fft.irfft2(spectrum, s=(height, width))

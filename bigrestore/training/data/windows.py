@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-CELL_PX = 7
+TISSUE_CELL_PX = 7
 """Side of the judged cells, and step between window origins, in pixels."""
 
 BACKGROUND_MARGIN = 0.05
@@ -156,12 +156,12 @@ def cell_maps(pixels: NDArray[Any], noise_variance: float = 0.0) -> CellMaps:
     CellMaps
     """
     image = torch.from_numpy(to_float(pixels))[None, None]
-    mean = avg_pool2d(image, CELL_PX)
-    deviation = (avg_pool2d(image * image, CELL_PX) - mean * mean).clamp_min(0).sqrt()
+    mean = avg_pool2d(image, TISSUE_CELL_PX)
+    deviation = (avg_pool2d(image * image, TISSUE_CELL_PX) - mean * mean).clamp_min(0).sqrt()
     # At the border the mean is one-sided and sees the slope as detail: nothing is measured there.
     inside = torch.zeros_like(image)
     inside[..., 3:-3, 3:-3] = 1
-    fine = avg_pool2d((image - local_mean(image, 3)) ** 2 * inside, CELL_PX)
+    fine = avg_pool2d((image - local_mean(image, 3)) ** 2 * inside, TISSUE_CELL_PX)
 
     cells = mean[0, 0].numpy()
     background = float(np.percentile(cells, 99.5))
@@ -230,7 +230,7 @@ def _window_falls(maps: CellMaps, shape: tuple[int, ...], patch_px: int) -> NDAr
     low, high = (_window_means(power, count) for power in (maps.low, maps.high))
     ratio = 10 * np.log10(np.maximum(low, 1e-12) / np.maximum(high, 1e-12))
     rows, columns = (
-        np.minimum(-(-np.arange(n) * CELL_PX // SPECTRUM_STEP_PX), limit - 1)
+        np.minimum(-(-np.arange(n) * TISSUE_CELL_PX // SPECTRUM_STEP_PX), limit - 1)
         for n, limit in zip(shape, ratio.shape, strict=True)
     )
     return np.asarray(ratio[rows[:, None], columns[None]])
@@ -248,9 +248,9 @@ def falls_at(maps: CellMaps, origins: NDArray[np.int32], patch_px: int) -> NDArr
     patch_px : int
         Side of the windows.
     """
-    size = max(1, patch_px // CELL_PX)
+    size = max(1, patch_px // TISSUE_CELL_PX)
     shape = tuple(n - size + 1 for n in maps.tissue.shape)
-    rows, columns = (origins // CELL_PX).T
+    rows, columns = (origins // TISSUE_CELL_PX).T
     falls: NDArray[np.float64] = _window_falls(maps, shape, patch_px)[rows, columns]
     return falls
 
@@ -276,7 +276,7 @@ def window_origins(
     ndarray, (n, 2), int32
         (y, x) of the first pixel, multiples of 7; empty for an image smaller than a window.
     """
-    size = max(1, patch_px // CELL_PX)
+    size = max(1, patch_px // TISSUE_CELL_PX)
     if min(shape) < patch_px or min(maps.tissue.shape) < size:
         return np.empty((0, 2), np.int32)
     fine = np.sqrt(np.maximum(_window_means(maps.fine, size), 0))
@@ -285,7 +285,7 @@ def window_origins(
     fall = _window_falls(maps, good.shape, patch_px)
     good &= (fall <= rule.fall_db) & (fall >= rule.flat_db)
     rows, columns = (
-        np.arange(n) * CELL_PX + patch_px <= limit for n, limit in zip(good.shape, shape, strict=True)
+        np.arange(n) * TISSUE_CELL_PX + patch_px <= limit for n, limit in zip(good.shape, shape, strict=True)
     )
     good &= rows[:, None] & columns[None, :]
-    return (np.argwhere(good) * CELL_PX).astype(np.int32)
+    return (np.argwhere(good) * TISSUE_CELL_PX).astype(np.int32)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bigrestore.errors import UsageError
 
@@ -36,11 +37,11 @@ class WeightAverage:
         self._parameters = list(parameters)
         self._average = [p.detach().float().clone() for p in self._parameters]
 
-    @torch.no_grad()
     def update(self) -> None:
         """Take the present weights into the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._average, [p.detach().float() for p in self._parameters], 1 - decay)
+        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        follow(self._average, [p.detach().float() for p in self._parameters], None)
         self.updates += 1
 
     @torch.no_grad()

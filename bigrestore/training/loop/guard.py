@@ -18,6 +18,7 @@ as in bfloat16. The rates by fan-in of `bigrestore.training.loop.loop` remove th
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections import deque
@@ -35,6 +36,9 @@ from torch.optim import Optimizer
 from bigrestore.errors import DivergedError
 
 log = logging.getLogger(__name__)
+
+_NUMBERS = ("bad_in_a_row", "suspect", "skipped", "restored", "clipped", "rate_factor")
+"""Attributes of a guard in a checkpoint, beside its queues."""
 
 
 class Verdict(Enum):
@@ -101,7 +105,11 @@ class StepGuard:
         Factor on the learning rate: halved at every restoration, because restored weights would be thrown off again
         at the same rate, and doubled over about 700 sound steps up to 1.
     skipped, restored, clipped : int
-        Steps not made, restorations, and steps whose gradient was shortened, since the start of training.
+        Skipped steps, restorations, and steps of a clipped gradient, since the start of training.
+    bad_in_a_row : int
+        Skipped steps since the last made one.
+    suspect : bool
+        The last loss was a jump.
     """
 
     def __init__(
@@ -120,8 +128,8 @@ class StepGuard:
         self._losses: deque[float] = deque(maxlen=self.settings.window)
         self._norms: deque[float] = deque(maxlen=self.settings.window)
         self._restore_steps: deque[int] = deque(maxlen=self.settings.restores_to_fail)
-        self._bad_in_a_row = 0
-        self._suspect = False
+        self.bad_in_a_row = 0
+        self.suspect = False
         self._fresh_from_snapshot = False
         self._snapshot: tuple[list[Tensor], list[dict[str, Any]]] | None = None
         self._snapshot_step = -1
@@ -147,8 +155,8 @@ class StepGuard:
         DivergedError
             The network was put back too often within few steps.
         """
-        if self._bad_in_a_row >= self.settings.skips_to_restore:
-            return self._put_back(step, f"{self._bad_in_a_row} steps in a row could not be made")
+        if self.bad_in_a_row >= self.settings.skips_to_restore:
+            return self._put_back(step, f"{self.bad_in_a_row} steps in a row could not be made")
         if not math.isfinite(loss):
             return self._bad(step, "its loss is not a number" if math.isnan(loss) else "its loss is infinite")
         if not self._is_jump(loss):
@@ -161,9 +169,9 @@ class StepGuard:
             self._losses.clear()
             self._accept(loss)
             return Verdict.GO
-        if self._suspect:
+        if self.suspect:
             return self._put_back(step, f"the loss rose to {loss:.4g} on two batches in a row")
-        self._suspect = True
+        self.suspect = True
         self.skipped += 1
         log.info("step %d left out: the loss jumped to %.4g", step, loss)
         return Verdict.SKIP
@@ -176,19 +184,17 @@ class StepGuard:
         float or None
             Norm of all gradients before clipping; None if it is not finite: skip the step.
         """
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        total = get_total_norm(gradients)
+        clipped = [p for p in self._parameters if p.grad is not None]
+        total = get_total_norm([p.grad for p in clipped if p.grad is not None])
         norm = float(total)
         if not math.isfinite(norm):
             self._bad(step, "its gradient is not finite")
             return None
-        self._bad_in_a_row = 0
+        self.bad_in_a_row = 0
         limit = self.limit
         if norm > limit:
             self.clipped += 1
-            clip_grads_with_norm_(
-                [p for p in self._parameters if p.grad is not None], max_norm=limit, total_norm=total
-            )
+            clip_grads_with_norm_(clipped, max_norm=limit, total_norm=total)
         # What is remembered is capped too: one monstrous norm would otherwise raise the quantile for long,
         # but a lasting rise still raises it, by up to a factor of two per window.
         self._norms.append(min(norm, 2 * limit) if len(self._norms) >= self.settings.minimum else norm)
@@ -207,8 +213,8 @@ class StepGuard:
         if self._snapshot is not None and step - self._snapshot_step < self.settings.snapshot_every:
             return
         weights = [p.detach().clone() for p in self._parameters]
-        moments = [_copy_state(self._optimiser.state.get(p, {})) for p in self._parameters]
-        self._snapshot = (weights, moments)
+        moments = [self._optimiser.state.get(p, {}) for p in self._parameters]
+        self._snapshot = (weights, copy.deepcopy(moments))
         self._snapshot_step = step
 
     @torch.no_grad()
@@ -226,11 +232,11 @@ class StepGuard:
             self._optimiser.state.clear()
             return False
         weights, moments = self._snapshot
-        for parameter, saved, state in zip(self._parameters, weights, moments, strict=True):
+        for parameter, saved, state in zip(self._parameters, weights, copy.deepcopy(moments), strict=True):
             parameter.copy_(saved)
-            self._optimiser.state[parameter] = _copy_state(state)
-            if not state:
-                del self._optimiser.state[parameter]
+            self._optimiser.state.pop(parameter, None)
+            if state:
+                self._optimiser.state[parameter] = state
         return True
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,12 +245,7 @@ class StepGuard:
             "losses": list(self._losses),
             "norms": list(self._norms),
             "restore_steps": list(self._restore_steps),
-            "bad_in_a_row": self._bad_in_a_row,
-            "suspect": self._suspect,
-            "skipped": self.skipped,
-            "restored": self.restored,
-            "clipped": self.clipped,
-            "rate_factor": self.rate_factor,
+            **{name: getattr(self, name) for name in _NUMBERS},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -252,12 +253,8 @@ class StepGuard:
         self._losses = deque(state["losses"], maxlen=self.settings.window)
         self._norms = deque(state["norms"], maxlen=self.settings.window)
         self._restore_steps = deque(state["restore_steps"], maxlen=self.settings.restores_to_fail)
-        self._bad_in_a_row = int(state["bad_in_a_row"])
-        self._suspect = bool(state["suspect"])
-        self.skipped = int(state["skipped"])
-        self.restored = int(state["restored"])
-        self.clipped = int(state["clipped"])
-        self.rate_factor = float(state["rate_factor"])
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
         self._snapshot = None
 
     def _is_jump(self, loss: float) -> bool:
@@ -274,12 +271,12 @@ class StepGuard:
         """Note a sound step."""
         self._losses.append(loss)
         self.rate_factor = min(1.0, 1.001 * self.rate_factor)
-        self._suspect = False
+        self.suspect = False
         self._fresh_from_snapshot = False
 
     def _bad(self, step: int, why: str) -> Verdict:
         """Count a skipped step."""
-        self._bad_in_a_row += 1
+        self.bad_in_a_row += 1
         self.skipped += 1
         log.warning("step %d left out: %s", step, why)
         return Verdict.SKIP
@@ -295,13 +292,8 @@ class StepGuard:
             )
         self.restored += 1
         self.rate_factor *= 0.5
-        self._bad_in_a_row = 0
-        self._suspect = False
+        self.bad_in_a_row = 0
+        self.suspect = False
         self._fresh_from_snapshot = True
         log.warning("step %d: %s; weights and optimiser go back to step %d", step, why, self._snapshot_step)
         return Verdict.RESTORE
-
-
-def _copy_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the optimiser state of one parameter."""
-    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}

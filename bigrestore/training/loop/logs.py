@@ -157,7 +157,10 @@ class LiveLine:
         self._name = name
         self._interval_s = interval_s
         self._last = -math.inf
-        console = console or _log_console()
+        if console is None:
+            handlers = logging.getLogger("bigrestore").handlers
+            consoles = [handler.console for handler in handlers if isinstance(handler, RichHandler)]
+            console = consoles[0] if consoles else Console(stderr=True)
         self._live = (
             Live(Text(""), console=console, refresh_per_second=1 / REDRAW_S) if console.is_terminal else None
         )
@@ -187,15 +190,7 @@ class LiveLine:
             log.info("%s %s", self._name, text)
 
 
-def _log_console() -> Console:
-    """Return the console of bigrestore's log, else one on standard error."""
-    for handler in logging.getLogger("bigrestore").handlers:
-        if isinstance(handler, RichHandler):
-            return handler.console
-    return Console(stderr=True)
-
-
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration as hh:mm:ss, or `unknown`."""
     if not math.isfinite(seconds) or seconds < 0:
         return "unknown"

@@ -26,16 +26,16 @@ from torch import Tensor, nn
 from bigrestore.errors import UsageError
 from bigrestore.training.loop.ema import WeightAverage
 from bigrestore.training.loop.guard import StepGuard, Verdict
-from bigrestore.training.loop.logs import CsvLog, LiveLine, clock, format_values, open_board
+from bigrestore.training.loop.logs import CsvLog, LiveLine, duration, format_values, open_board
 from bigrestore.training.loop.resume import check_settings, load_checkpoint, refuse_existing, save_checkpoint
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.loop.sheet import write_sheet
-from bigrestore.training.loop.signals import StopWish, stop_wishes
+from bigrestore.training.loop.signals import StopSignal, stop_signals
 
 log = logging.getLogger(__name__)
 
 
-class Stage(Protocol):
+class TrainingStage(Protocol):
     """What is trained.
 
     Attributes
@@ -78,12 +78,12 @@ class Stage(Protocol):
         ...
 
 
-def train(stage: Stage, settings: LoopSettings, export: Path | None = None) -> TrainResult:
+def train(stage: TrainingStage, settings: LoopSettings, export: Path | None = None) -> TrainResult:
     """Train a stage to the end of its schedule, or until a signal.
 
     Parameters
     ----------
-    stage : Stage
+    stage : TrainingStage
     settings : LoopSettings
     export : Path, optional
         Where to write the model, from the averaged weights, once the schedule is done.
@@ -106,7 +106,7 @@ def train(stage: Stage, settings: LoopSettings, export: Path | None = None) -> T
     return _Training(stage, settings).run(export)
 
 
-def _parameters(stage: Stage) -> dict[str, nn.Parameter]:
+def _parameters(stage: TrainingStage) -> dict[str, nn.Parameter]:
     """Return the trained parameters of a stage by name, in their stable order."""
     parameters = {name: p for name, p in stage.modules().named_parameters() if p.requires_grad}
     if not parameters:
@@ -128,7 +128,7 @@ def _groups_by_factor(parameters: Mapping[str, nn.Parameter], settings: LoopSett
 class _Training:
     """One call of `train`."""
 
-    def __init__(self, stage: Stage, settings: LoopSettings) -> None:
+    def __init__(self, stage: TrainingStage, settings: LoopSettings) -> None:
         self.stage = stage
         self.settings = settings
         random.seed(settings.seed)
@@ -156,7 +156,7 @@ class _Training:
         self.figures_csv = CsvLog(directory / "validation.csv", self.step + 1 if self.step else 0)
         self.board = open_board(directory / "tensorboard", self.step)
         try:
-            with stop_wishes() as stop, LiveLine(self.stage.name) as self.line:
+            with stop_signals() as stop, LiveLine(self.stage.name) as self.line:
                 self._loop(stop)
         finally:
             if self.board is not None:
@@ -175,7 +175,7 @@ class _Training:
             None if done else stop.number,
         )
 
-    def _loop(self, stop: StopWish) -> None:
+    def _loop(self, stop: StopSignal) -> None:
         """Make steps, with a checkpoint at every interval and at the end."""
         clock_s = time.monotonic() - self.elapsed_s
         last_save_s = self.elapsed_s
@@ -264,7 +264,7 @@ class _Training:
         figures = f" | {format_values(self.figures)}" if self.figures else ""
         self.line.show(
             f"step {self.step}{total} {format_values(means)} rate {self._rate:.2e} {speed:.2f} steps/s "
-            f"eta {clock(left_s)}{figures}"
+            f"eta {duration(left_s)}{figures}"
         )
 
     def _checkpoint(self, *, validate: bool) -> None:
@@ -328,4 +328,4 @@ class _Training:
         self.step = int(saved["step"])
         self.elapsed_s = float(saved["elapsed_s"])
         self.figures = dict(saved["figures"])
-        log.info("The training goes on at step %d, after %s.", self.step, clock(self.elapsed_s))
+        log.info("The training goes on at step %d, after %s.", self.step, duration(self.elapsed_s))

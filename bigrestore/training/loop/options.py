@@ -20,7 +20,7 @@ from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.training.loop.resume import refuse_existing
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """What the networks may compute in; everything else is float32."""
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -28,7 +28,8 @@ Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 def above_zero(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     """Refuse a number not finite and above zero; None passes."""
-    if value is not None and not (_is_number(value) and math.isfinite(value) and value > 0):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value > 0):
         raise UsageError(f"--{attribute.name} is {value}; give a number above 0.")
 
 
@@ -43,7 +44,7 @@ def whole_number(least: int, most: int) -> Validator:
     return check
 
 
-def one_of(*known: object) -> Validator:
+def known_value(*known: object) -> Validator:
     """Return a validator for certain values."""
 
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -83,12 +84,12 @@ class StageOptions:
         Go on from the last training checkpoint.
     """
 
-    preset: str = attrs.field(default="tiny", validator=one_of(*PRESETS))
-    scale: int = attrs.field(default=1, validator=one_of(*KERNEL_PX))
+    preset: str = attrs.field(default="tiny", validator=known_value(*PRESETS))
+    scale: int = attrs.field(default=1, validator=known_value(*KERNEL_PX))
     steps: int | None = attrs.field(default=None, validator=whole_number(1, 1_000_000_000))
     minutes: float | None = attrs.field(default=None, validator=above_zero)
     device: str = "cpu"
-    precision: str = attrs.field(default="fp32", validator=one_of(*DTYPES))
+    precision: str = attrs.field(default="fp32", validator=known_value(*TRAINING_DTYPES))
     recipe: str = "default"
     start: Path | None = None
     prior: Path | None = None
@@ -99,7 +100,7 @@ class StageOptions:
     resume: bool = False
 
 
-def check_place(stage: str, output: Path, *, resume: bool) -> None:
+def check_model_place(stage: str, output: Path, *, resume: bool) -> None:
     """Refuse an unwritable model file, or a training in the place of something else.
 
     Parameters
@@ -141,7 +142,3 @@ def _is_card(path: Path) -> bool:
         return "\nsha256 of the tensors: `" in path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

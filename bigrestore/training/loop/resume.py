@@ -30,8 +30,8 @@ _NAME = re.compile(r"checkpoint-(\d{9})\.pt")
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in a directory, oldest first."""
-    found = [path for path in directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: path.name)
+    paths = [path for path in directory.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: path.name)
 
 
 def refuse_existing(directory: Path) -> None:
@@ -73,11 +73,11 @@ def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Pat
     except (OSError, RuntimeError) as error:
         if partial.is_file():
             partial.unlink()
-        raise _unwritable(path, error) from error
+        raise _checkpoint_error(path, error) from error
     return path
 
 
-def _unwritable(path: Path, error: OSError | RuntimeError) -> OutputError:
+def _checkpoint_error(path: Path, error: OSError | RuntimeError) -> OutputError:
     """Return the error for an unwritable checkpoint: the reason, and the checkpoint to resume from."""
     # torch tells of its own container only; what the operating system said is the context of that.
     cause = error if isinstance(error, OSError) else error.__context__
@@ -122,14 +122,22 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
     """
     paths = list_checkpoints(directory)
     for path in reversed(paths):
-        fault = _fault(path)
-        if fault is None:
-            try:
+        try:
+            with zipfile.ZipFile(path) as container:
+                broken = container.testzip()
+            if broken is None:
                 state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-                fault = str(error).partition("\n")[0]
-            else:
                 return state
+            fault = f"checksum of {broken} does not agree"
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            KeyError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+        ) as error:
+            fault = str(error).partition("\n")[0]
         log.warning("the checkpoint %s is damaged (%s); trying the one before it", path, fault)
     if paths:
         raise InputError(
@@ -137,16 +145,6 @@ def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict
             "to start again."
         )
     return None
-
-
-def _fault(path: Path) -> str | None:
-    """Name the fault in the container of a checkpoint, by the checksums of its members."""
-    try:
-        with zipfile.ZipFile(path) as container:
-            broken = container.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        return str(error)
-    return None if broken is None else f"checksum of {broken} does not agree"
 
 
 def check_settings(saved: Mapping[str, Any], wanted: Mapping[str, Any], directory: Path) -> None:

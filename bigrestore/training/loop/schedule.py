@@ -19,7 +19,7 @@ from bigrestore.errors import UsageError
 from bigrestore.training.loop.guard import GuardSettings
 
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+def _check_positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     """Refuse a number not above zero."""
     if value is not None and not (value > 0 and math.isfinite(value)):
         raise UsageError(f"{attribute.name} is {value}; give a number above 0.")
@@ -63,18 +63,18 @@ class LoopSettings:
     """
 
     directory: Path = attrs.field(converter=Path)
-    steps: int | None = attrs.field(default=None, validator=_positive)
-    minutes: float | None = attrs.field(default=None, validator=_positive)
-    rate: float = attrs.field(default=1e-3, validator=_positive)
-    last_rate: float = attrs.field(default=1e-5, validator=_positive)
-    warmup_steps: int = attrs.field(default=500, validator=_positive)
+    steps: int | None = attrs.field(default=None, validator=_check_positive)
+    minutes: float | None = attrs.field(default=None, validator=_check_positive)
+    rate: float = attrs.field(default=1e-3, validator=_check_positive)
+    last_rate: float = attrs.field(default=1e-5, validator=_check_positive)
+    warmup_steps: int = attrs.field(default=500, validator=_check_positive)
     seed: int = 0
     betas: tuple[float, float] = (0.9, 0.99)
-    fan_in_limit: int | None = attrs.field(default=None, validator=_positive)
+    fan_in_limit: int | None = attrs.field(default=None, validator=_check_positive)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
     average_decay: float = 0.999
-    checkpoint_s: float = attrs.field(default=120.0, validator=_positive)
-    log_every: int = attrs.field(default=20, validator=_positive)
+    checkpoint_s: float = attrs.field(default=120.0, validator=_check_positive)
+    log_every: int = attrs.field(default=20, validator=_check_positive)
     resume: bool = False
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     facts: Mapping[str, Any] = attrs.field(factory=dict)

@@ -1,7 +1,7 @@
-"""Stopping a training: while steps are made a signal is a wish, before and after them it ends the work in hand.
+"""Stopping a training by a signal.
 
-In the loop the step in hand is finished and a checkpoint is written. While data are read or the model is written
-nothing is lost by stopping at once.
+In the loop the current step is finished and a checkpoint is written. While data are read or the model is written,
+stopping at once loses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bigrestore.errors import StoppedError
 
 
 @attrs.define
-class StopWish:
+class StopSignal:
     """Whether a training was asked to stop.
 
     Attributes
@@ -34,27 +34,27 @@ class StopWish:
 
 
 @contextmanager
-def stop_wishes() -> Iterator[StopWish]:
-    """Turn the first signal into a wish to stop while the context lasts; a second Ctrl-C interrupts at once."""
-    wish = StopWish()
+def stop_signals() -> Iterator[StopSignal]:
+    """Record the first signal while the context lasts; a second Ctrl-C interrupts at once."""
+    stop = StopSignal()
 
-    def ask(number: int, _: FrameType | None) -> None:
-        if wish and number == signal.SIGINT:
+    def record(number: int, _: FrameType | None) -> None:
+        if stop and number == signal.SIGINT:
             raise KeyboardInterrupt
-        wish.number = wish.number or number
+        stop.number = stop.number or number
 
-    with handled((*WARNINGS, signal.SIGINT), ask):
-        yield wish
+    with handled((*WARNINGS, signal.SIGINT), record):
+        yield stop
 
 
 @contextmanager
 def stopping_at_once(what: str) -> Iterator[None]:
-    """Let a scheduler's warning raise StoppedError for as long as no `stop_wishes` is inside.
+    """Let a scheduler's warning raise StoppedError outside of any `stop_signals`.
 
     Parameters
     ----------
     what : str
-        What is stopped, for the sentence.
+        Subject of the error's sentence.
     """
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.errors import UsageError
@@ -36,14 +37,13 @@ from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNetOutput
-from bigrestore.training.data.codes import drawn_codes, encode, read, shown_masks
-from bigrestore.training.data.detail import DETAIL_SIGMA_PX, cut_patches, low_pass
-from bigrestore.training.data.detail import PATCH_PX as DETAIL_PX
+from bigrestore.training.data.codes import drawn_codes, encode, estimate_codes, shown_masks
+from bigrestore.training.data.detail import DETAIL_PATCH_PX, DETAIL_SIGMA_PX, cut_patches, low_pass
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
 from bigrestore.training.loop.adversary import GUARD, Adversary
-from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import (
     HALO_FACTS,
@@ -63,14 +63,14 @@ from bigrestore.training.stages.losses import (
     nyquist_db,
     nyquist_lines,
     nyquist_penalty,
-    psnr,
+    psnr_of_each,
 )
 from bigrestore.training.stages.prior import MEASURED, sample_patches
 
-PATCH_PX, RIM_PX = 112, 16
+BRIDGE_PATCH_PX, RIM_PX = 112, 16
 """Side of the patches, and of the unjudged rim, input pixels."""
-BATCH = 4
-HELD_OUT = 40
+BRIDGE_BATCH = 4
+BRIDGE_HELD_OUT = 40
 FROZEN_SHARE = 0.7
 """Share of the schedule of `bridge` with a frozen prior."""
 RATE_FACTORS = {
@@ -84,7 +84,7 @@ RATE_FACTORS = {
 learning rate and need the prior's 2e-3; the prior continues at a hundredth of it. At a tenth its unconditional
 samples drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of
 an hour."""
-CHOICE_STREAM, CODE_STREAM = 7, 8
+BRIDGE_STREAM, CODE_STREAM = 7, 8
 PLAN = StagePlan(300, checkpoint_s=240.0, guard=GUARD, rate_factors=RATE_FACTORS)
 
 AVERAGE_DECAY = 0.999
@@ -92,13 +92,11 @@ CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 1.0, 1.0, 0.1, 0.05
 """Weights of the losses. The gradient of lines at Nyquist standing out by 20 dB is several times that of the
 features, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
-SHOWN = 8
+BRIDGE_SHOWN = 8
 
 
 def is_bridge(name: str) -> bool:
-    """Return whether a parameter of the generator joins it to the U-Net, or its phases: `bridge` trains these
-    throughout.
-    """
+    """Return whether a parameter of the generator joins it to the U-Net, or its phases; `bridge` trains these."""
     return name.startswith(("shares.", "coupling.")) or ".bridge." in name
 
 
@@ -152,7 +150,7 @@ class BridgeStage:
         reference: Tensor,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = BRIDGE_BATCH,
         dtype: torch.dtype = torch.float32,
         frozen_share: float = FROZEN_SHARE,
         kept: Mapping[str, Any] | None = None,
@@ -169,6 +167,7 @@ class BridgeStage:
         self._trained = nn.ModuleDict({"latent_head": self._head, "prior": self._prior})
         self._trained.requires_grad_(True)
         self._averaged = copy.deepcopy(self._trained).requires_grad_(False)
+        self._follow = get_ema_multi_avg_fn(AVERAGE_DECAY)  # type: ignore[no-untyped-call]
         self._before = self._alone()
         self._own = [p for name, p in self._prior.named_parameters() if not is_bridge(name)]
 
@@ -178,11 +177,12 @@ class BridgeStage:
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Teach the critic, then return the losses, the total first."""
-        self._follow()
+        # The running average, the judge of artifacts, follows the weights.
+        self._follow(list(self._averaged.parameters()), list(self._trained.parameters()), None)
         for parameter in self._own:
             parameter.requires_grad_(progress >= self._frozen_share)
         pairs = self.pairs.at(step, self.batch)
-        rng = step_rng(self.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.seed, step, BRIDGE_STREAM)
         valid = shown_masks(pairs, rng)
         codes = drawn_codes(self.model, pairs.known, rng)
         with torch.no_grad():
@@ -196,7 +196,10 @@ class BridgeStage:
             for side in (y1, averaged, pairs.target)
         ]
         y1, averaged, target = (self._interior(side) for side in locked)
-        corners = self._corners(rng)
+        # Windows of the critic begin about the interior's corner, at every phase of the grid alike.
+        phases = self.model.preset.unshuffle * self.model.scale
+        first = RIM_PX * self.model.scale - phases // 2
+        corners = first + rng.integers(0, phases, (self.batch, 2))
         shown = (cut_patches(side, corners, y1.shape[-1]) for side in (locked[0], locked[2], base))
         parts = self._judged(*shown, step=step, progress=progress)
         parts["nyquist"] = nyquist_penalty(y1, target)
@@ -217,20 +220,20 @@ class BridgeStage:
     def validate(self) -> dict[str, float]:
         """Return gains, sharpness, lines at Nyquist and distances from the targets of y0 and y1, and of free samples."""
         pairs = self.pairs.held_out()
-        made = [self._held_out(start) for start in range(0, len(pairs.target), SHOWN)]
+        made = [self._held_out(start) for start in range(0, len(pairs.target), BRIDGE_SHOWN)]
         target = self._interior(pairs.target)
         enlarged = catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1)
-        start = psnr(self._interior(enlarged), target)
+        start = psnr_of_each(self._interior(enlarged), target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         texture, sharpness, lines = self._texture(pairs.target), _sharpness(target), nyquist_lines(target)
         figures = {}
         for name in ("y0", "y1"):
             y = torch.cat([getattr(outputs, name) for outputs in made]).clamp(0, 1)
             inner = self._interior(y)
-            figures[f"gain_{name}"] = float((psnr(inner, target) - start)[changed].mean())
+            figures[f"gain_{name}"] = float((psnr_of_each(inner, target) - start)[changed].mean())
             figures[f"sharpness_{name}"] = float(_sharpness(inner) / sharpness)
             figures[f"frechet_{name}"] = frechet_distance(self._texture(y), texture)
-            figures[f"nyquist_db_{name}"] = nyquist_db(inner, lines, SHOWN)
+            figures[f"nyquist_db_{name}"] = nyquist_db(inner, lines, BRIDGE_SHOWN)
         return {**figures, "frechet_prior": self._alone(), "frechet_prior_before": self._before}
 
     def _alone(self) -> float:
@@ -243,7 +246,12 @@ class BridgeStage:
         """Return held-out pairs, one a column: interpolated, realness 0, realness 1, target."""
         outputs = self._held_out(0)
         pairs = self.pairs.held_out()
-        rows = (catmull_rom(pairs.degraded[:SHOWN], self.model.scale), outputs.y0, outputs.y1, outputs.target)
+        rows = (
+            catmull_rom(pairs.degraded[:BRIDGE_SHOWN], self.model.scale),
+            outputs.y0,
+            outputs.y1,
+            outputs.target,
+        )
         picture = torch.cat([torch.cat([*row[:, 0]], dim=1) for row in rows]).clamp(0, 1)
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
 
@@ -270,12 +278,6 @@ class BridgeStage:
         )
         save_model(path, self.model, {**self._kept, "halo_prior_px": halo_px, "halo_prior_errors": errors})
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Let the running average, the judge of artifacts, follow the weights."""
-        for average, weights in zip(self._averaged.parameters(), self._trained.parameters(), strict=True):
-            average.lerp_(weights, 1 - AVERAGE_DECAY)
-
     def _detailed(
         self, modules: nn.ModuleDict, y0: Tensor, out: UNetOutput, z: int, origins: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -289,11 +291,6 @@ class BridgeStage:
     def _interior(self, image: Tensor) -> Tensor:
         rim = RIM_PX * self.model.scale
         return image[..., rim:-rim, rim:-rim]
-
-    def _corners(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the corners of the critic's windows, (batch, 2): about the interior's corner, at every phase alike."""
-        phases = self.model.preset.unshuffle * self.model.scale
-        return RIM_PX * self.model.scale - phases // 2 + rng.integers(0, phases, (self.batch, 2))
 
     def _judged(
         self, y1: Tensor, target: Tensor, base: Tensor, *, step: int, progress: float
@@ -327,10 +324,10 @@ class BridgeStage:
     def _held_out(self, start: int) -> Outputs:
         """Return the outputs for eight held-out pairs under codes of the model's own estimates."""
         everything = self.pairs.held_out()
-        part = slice(start, start + SHOWN)
+        part = slice(start, start + BRIDGE_SHOWN)
         degraded, valid = everything.degraded[part], everything.valid[part]
         kernel, target = everything.known.kernel[part], everything.target[part]
-        psi, filters = encode(self.model, read(self.model, degraded, valid))
+        psi, filters = encode(self.model, estimate_codes(self.model, degraded, valid))
         base, y0, out = self.model.fidelity(degraded, valid, psi, filters, self.dtype)
         origins = torch.zeros(len(degraded), 2, dtype=torch.int64)
         y1, w_field = self._detailed(self._trained, y0, out, start, origins)
@@ -341,7 +338,7 @@ class BridgeStage:
         """Return the features of the detail of images, four windows of the interior of each."""
         smooth = low_pass(images, DETAIL_SIGMA_PX * self.model.scale)
         detail = self._interior(images - smooth)
-        size = min(DETAIL_PX, detail.shape[-1])
+        size = min(DETAIL_PATCH_PX, detail.shape[-1])
         ends = (slice(0, size), slice(detail.shape[-1] - size, None))
         return texture_features(torch.cat([detail[..., y, x] for y in ends for x in ends]))
 
@@ -366,7 +363,7 @@ def build(
     settings: LoopSettings,
 ) -> tuple[BridgeStage, PairSource]:
     """Return the stage `bridge` or `polish` and the source of its data; see `assembly.build_stage`."""
-    pairs = pair_source(material, model.scale, options, PATCH_PX, HELD_OUT)
+    pairs = pair_source(material, model.scale, options, BRIDGE_PATCH_PX, BRIDGE_HELD_OUT)
     held_out = detail_source(material, model, options).measured(MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
@@ -375,8 +372,8 @@ def build(
         Adversary(critic, settings.rate_at),
         texture_features(held_out),
         seed=options.seed,
-        batch=options.batch or BATCH,
-        dtype=DTYPES[options.precision],
+        batch=options.batch or BRIDGE_BATCH,
+        dtype=TRAINING_DTYPES[options.precision],
         frozen_share=FROZEN_SHARE if name == "bridge" else 0.0,
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )

@@ -6,7 +6,6 @@ hand: origin and licence of the images. They come from an optional file `SOURCES
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from bigrestore.core.files import whole_file
 
 STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
 SOURCES_NAME = "SOURCES.md"
-_SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
 def sources_of(data: Path) -> str | None:
@@ -44,12 +42,16 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     sources : str, optional
         Markdown with the images and their licences.
     """
+    with_prior = f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
+    realness = (
+        f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
+    )
     lines = [
         f"# {name}",
         "",
         f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
-        f"{info['halo_px']} px{_prior_halo(info)}, alignment {info['alignment_px']} px, "
-        f"{'with' if info['prior'] else 'without'} a generative prior{_realness(info)}.",
+        f"{info['halo_px']} px{with_prior}, alignment {info['alignment_px']} px, "
+        f"{'with' if info['prior'] else 'without'} a generative prior{realness}.",
         "",
         f"sha256 of the tensors: `{info['sha256']}`",
     ]
@@ -59,41 +61,6 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)
-
-
-def put_section(card: Path, title: str, body: str) -> None:
-    """Put a section measured after the training into a card, replacing one of the same title.
-
-    It comes before `Data`, the end of a card.
-
-    Parameters
-    ----------
-    card : Path
-        A card from `write_card`.
-    title : str
-        Of the section, a heading of the second level.
-    body : str
-        Its Markdown; headings in it are of the third level or lower.
-    """
-    parts = _SECTION.split(card.read_text(encoding="utf-8").rstrip("\n"))
-    kept = [part for part in parts if part.split("\n", 1)[0] != f"## {title}"]
-    at = next((i for i, part in enumerate(kept) if part.split("\n", 1)[0] == "## Data"), len(kept))
-    kept.insert(at, f"## {title}\n\n{body}")
-    text = "\n\n".join(part.strip("\n") for part in kept) + "\n"
-    with whole_file(card) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def _prior_halo(info: dict[str, Any]) -> str:
-    """Return the words on the halo with the prior."""
-    return f" ({info['halo_prior_px']} px with the prior)" if "halo_prior_px" in info else ""
-
-
-def _realness(info: dict[str, Any]) -> str:
-    """Return the words on the model's default realness."""
-    return (
-        f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
-    )
 
 
 def _adaptation_lines(record: dict[str, Any]) -> list[str]:

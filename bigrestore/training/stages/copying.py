@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bigrestore.training.loop.sheet import compose_sheet
 
-CELL_PX = 4
-TISSUE_GREY = 0.7
+COARSE_PX = 4
+SHOWN_GREY = 0.7
 """Grey background of shown detail, in its true contrast."""
 
 
@@ -53,15 +53,15 @@ class WindowIndex:
         likeness = likeness.view(8, len(detail), -1)
         best, which = likeness.transpose(0, 1).flatten(1).max(dim=1)
         count = len(self._windows)
-        found = [
+        windows = [
             turn_back(self._windows[int(i) % count][None].float(), int(i) // count)[0] for i in which.tolist()
         ]
-        return best, torch.stack(found)
+        return best, torch.stack(windows)
 
 
 def coarse_form(detail: Tensor) -> Tensor:
     """Return (N, d): patches averaged over cells of 4 x 4 pixels, less their mean, of unit length."""
-    form = F.avg_pool2d(detail.float(), CELL_PX).flatten(1)
+    form = F.avg_pool2d(detail.float(), COARSE_PX).flatten(1)
     form = form - form.mean(1, keepdim=True)
     return F.normalize(form, dim=1)
 
@@ -81,7 +81,7 @@ def turn_back(patches: Tensor, index: int) -> Tensor:
 def nearest_sheet(samples: Tensor, neighbours: Tensor, columns: int = 4) -> NDArray[np.uint8]:
     """Return a picture of samples, each with its nearest window on its right, `columns` pairs in a row."""
     images = [
-        (TISSUE_GREY + detail[0]).numpy(force=True)
+        (SHOWN_GREY + detail[0]).numpy(force=True)
         for pair in zip(samples.cpu(), neighbours, strict=True)
         for detail in pair
     ]

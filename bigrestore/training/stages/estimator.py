@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.checkpoint import save_model
 from bigrestore.model.nets.code import Degradations, gain_to_code, jpeg_to_code, read_to_code
 from bigrestore.model.nets.reading.estimator import GREYS, JUDGED, SEEN, DegradationEstimate, see
@@ -35,10 +36,9 @@ from bigrestore.training.stages.losses import kernel_l1
 
 PLAN = StagePlan()
 
-WINDOW_PX = 128
 TOGETHER = 6
 """Windows of one image under one degradation."""
-BATCH = 48
+ESTIMATOR_BATCH = 48
 """Windows made per step."""
 JUDGED_SETS = 96
 """Sets of the pool per step."""
@@ -47,8 +47,8 @@ FIRST_STEPS = 8
 """Steps of windows in the pool before the first step learns."""
 COUNTS = (1, 2, 4, 6)
 """How many windows of a set are judged together, each as often."""
-CHOICE_STREAM = 3
-HELD_OUT = 96
+ESTIMATOR_STREAM = 3
+ESTIMATOR_HELD_OUT = 96
 TRANSFER_PX = 32
 SCALAR_WEIGHTS = (2.0, 2.0, 1.5, 0.5, 0.5, 0.3, 0.5, 0.3)
 """Weight of each scalar code, in the order of `estimator.SCALARS`: noise and JPEG steer the network most."""
@@ -75,7 +75,7 @@ class EstimatorStage:
 
     name = "estimator"
 
-    def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = BATCH) -> None:
+    def __init__(self, model: Restorer, pairs: PairSource, *, batch: int = ESTIMATOR_BATCH) -> None:
         self.model, self.pairs, self.batch = model, pairs, batch
         fit_basis(model, pairs)
         self.sets = max(1, batch // TOGETHER)
@@ -101,7 +101,7 @@ class EstimatorStage:
             if not bool(self.model.estimator.mean.any()):
                 self.model.estimator.fit_inputs(self.pool[: self.held].flatten(0, 1).float())
         self._make(step)
-        rng = step_rng(self.pairs.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.pairs.seed, step, ESTIMATOR_STREAM)
         filled = min(self.held, POOL_SETS)
         chosen = torch.from_numpy(rng.integers(0, filled, JUDGED_SETS)).to(self.pool.device)
         count = int(rng.choice(COUNTS))
@@ -257,6 +257,6 @@ def build(
     _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
 ) -> tuple[EstimatorStage, PairSource]:
     """Return the stage and the source of its data; see `assembly.build_stage`."""
-    sizes = WINDOW_PX, HELD_OUT, TOGETHER
+    sizes = WINDOW_PX, ESTIMATOR_HELD_OUT, TOGETHER
     pairs = pair_source(material, 1, options, *sizes, tilt=material.read_tilt)
-    return EstimatorStage(model, pairs, batch=options.batch or BATCH), pairs
+    return EstimatorStage(model, pairs, batch=options.batch or ESTIMATOR_BATCH), pairs

@@ -28,25 +28,31 @@ from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_masks
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
-from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import Material, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_halo
-from bigrestore.training.stages.losses import charbonnier, fft_amplitude_l1, nyquist_penalty, psnr, pyramid_l1
+from bigrestore.training.stages.losses import (
+    charbonnier,
+    fft_amplitude_l1,
+    nyquist_penalty,
+    psnr_of_each,
+    pyramid_l1,
+)
 
 PLAN = StagePlan(warmup_steps=500, fan_in_limit=150)
 """The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `loop.guard`)."""
 
-PATCH_PX = 96
-BATCH = 8
-HELD_OUT = 32
-CHOICE_STREAM = 2
+FIDELITY_PATCH_PX = 96
+FIDELITY_BATCH = 8
+FIDELITY_HELD_OUT = 32
+FIDELITY_STREAM = 2
 MISREAD_SEED = 11
 SQUARED_FROM = 0.65
 SQUARED_EPSILON = 0.05
 """From this share of the training on, errors up to this grey value count by their square. PSNR asks for means; the
 medians of an L1 lose rare detail, such as the crown of an edge in noise."""
-NYQUIST = 0.01
+FIDELITY_NYQUIST = 0.01
 """Weight of the penalty on lines at Nyquist: the head shuffles several pixels out of a node, and they must fit together."""
 LARGEST_ERROR = 0.06
 """Largest mean error of a patch that still counts more, in grey values 0..1."""
@@ -79,7 +85,7 @@ class FidelityStage:
         pairs: PairSource,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = FIDELITY_BATCH,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.pairs, self.seed, self.batch, self.dtype = model, pairs, seed, batch, dtype
@@ -93,7 +99,7 @@ class FidelityStage:
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of one step, the total first."""
         pairs = self.pairs.at(step, self.batch)
-        rng = step_rng(self.seed, step, CHOICE_STREAM)
+        rng = step_rng(self.seed, step, FIDELITY_STREAM)
         valid = shown_masks(pairs, rng)
         psi, filters = drawn_codes(self.model, pairs.known, rng)
         _, y, out = self.model.fidelity(pairs.degraded, valid, psi, filters, self.dtype)
@@ -103,7 +109,7 @@ class FidelityStage:
     def validate(self) -> dict[str, float]:
         """Return the mean PSNR gain over Catmull-Rom on the held-out pairs: told the truth, a misreading, or nothing."""
         pairs = self.pairs.held_out()
-        start = psnr(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
+        start = psnr_of_each(catmull_rom(pairs.degraded, self.model.scale).clamp(0, 1), pairs.target)
         changed = torch.tensor([not drawn.identity for drawn in pairs.drawn], device=start.device)
         figures = {}
         oracle = encode(self.model, pairs.known)
@@ -114,7 +120,9 @@ class FidelityStage:
         ):
             _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
             y = low_frequency_lock(y, pairs.degraded, pairs.valid, pairs.known.kernel, self.model.scale)
-            figures[f"gain_{name}"] = float((psnr(y.clamp(0, 1), pairs.target) - start)[changed].mean())
+            figures[f"gain_{name}"] = float(
+                (psnr_of_each(y.clamp(0, 1), pairs.target) - start)[changed].mean()
+            )
         return figures
 
     @torch.no_grad()
@@ -172,7 +180,7 @@ class FidelityStage:
             + 0.05 * parts["fft"]
             + 0.5 * parts["redegrade"]
             + 0.01 * parts["laplace"]
-            + NYQUIST * parts["nyquist"]
+            + FIDELITY_NYQUIST * parts["nyquist"]
         )
         if shape_maps is not None:
             parts["shape"] = shape_maps.square().mean()
@@ -209,6 +217,8 @@ def fidelity_stage(
     material: Material, model: Restorer, options: StageOptions
 ) -> tuple[FidelityStage, PairSource]:
     """Return the stage of the U-Net and the source of its data; see `assembly.build_stage`."""
-    pairs = pair_source(material, model.scale, options, PATCH_PX, HELD_OUT, tilt=material.restored_tilt)
-    batch, dtype = options.batch or BATCH, DTYPES[options.precision]
+    pairs = pair_source(
+        material, model.scale, options, FIDELITY_PATCH_PX, FIDELITY_HELD_OUT, tilt=material.restored_tilt
+    )
+    batch, dtype = options.batch or FIDELITY_BATCH, TRAINING_DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FEATURE_SEED = 97
-SCALES = 3
+RESOLUTIONS = 3
 FILTERS, MIXTURES = 16, 8
 FILTER_PX, MIXTURE_PX = 5, 3
 SMALLEST = 1e-4
@@ -58,7 +58,7 @@ def texture_features(detail: Tensor) -> Tensor:
     rows = []
     for part in torch.split(detail.detach().float().cpu(), CHUNK):
         columns: list[Tensor] = []
-        for level in range(SCALES):
+        for level in range(RESOLUTIONS):
             image = F.avg_pool2d(part, 2**level) if level else part
             magnitude = F.conv2d(image, filters).abs()
             mixed = F.conv2d(magnitude, mixtures).abs()

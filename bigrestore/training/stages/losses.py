@@ -1,8 +1,7 @@
 """The losses of the stages, each one line of mathematics with its source.
 
 All take float32 images (N, C, H, W) in grey values 0..1 and compute in float32 whatever the network ran in: in
-bfloat16 the last three digits of a mean over 10,000 pixels are noise. An optional mask is (N, 1, H, W) or
-broadcastable, 1 for counted pixels; means are over these, and 0 without any.
+bfloat16 the last three digits of a mean over 10,000 pixels are noise.
 """
 
 from __future__ import annotations
@@ -27,24 +26,7 @@ NYQUIST_NEAR, NYQUIST_FAR = 6, 25
 POWER_FLOOR = 1e-9
 
 
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean of values over the counted pixels, a scalar.
-
-    Parameters
-    ----------
-    values : Tensor, (N, C, H, W)
-    mask : Tensor or None
-        Weight of each pixel, 0..1, broadcastable to `values`; None: all count.
-    """
-    if mask is None:
-        return values.mean()
-    weight = mask.to(values.dtype).expand_as(values)
-    return (values * weight).sum() / weight.sum().clamp_min(1e-6)
-
-
-def charbonnier(
-    output: Tensor, target: Tensor, mask: Tensor | None = None, *, epsilon: float = CHARBONNIER_EPSILON
-) -> Tensor:
+def charbonnier(output: Tensor, target: Tensor, *, epsilon: float = CHARBONNIER_EPSILON) -> Tensor:
     """Return the Charbonnier loss, mean sqrt((output - target)^2 + epsilon^2) - epsilon.
 
     An L1 with a round bottom (Charbonnier et al., ICIP 1994; in super-resolution since LapSRN, Lai et al., CVPR
@@ -53,18 +35,14 @@ def charbonnier(
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
-    mask : Tensor, optional
-        1 for counted pixels.
     epsilon : float
         Half-width of the round bottom, in grey values; 1e-3 is a quarter of an 8-bit step.
     """
     difference = output.float() - target.float()
-    return masked_mean(torch.sqrt(difference * difference + epsilon * epsilon) - epsilon, mask)
+    return (torch.sqrt(difference * difference + epsilon * epsilon) - epsilon).mean()
 
 
-def pyramid_l1(
-    output: Tensor, target: Tensor, mask: Tensor | None = None, *, levels: int = PYRAMID_LEVELS
-) -> Tensor:
+def pyramid_l1(output: Tensor, target: Tensor, *, levels: int = PYRAMID_LEVELS) -> Tensor:
     """Return the mean over pyramid levels of the L1 of area-averaged images.
 
     Level j averages blocks of 2^j pixels (1/2, 1/4, 1/8 of the size by default). Only errors in regional grey remain
@@ -74,8 +52,6 @@ def pyramid_l1(
     ----------
     output, target : Tensor, (N, C, H, W)
         Both sides at least 2^levels.
-    mask : Tensor, optional
-        Averaged like the images; a block counts by its share of counted pixels.
     levels : int
         Number of levels.
 
@@ -90,23 +66,14 @@ def pyramid_l1(
             f"{tuple(output.shape[-2:])}; take a larger patch."
         )
     difference = output.float() - target.float()
-    weight = None if mask is None else mask.float().expand(difference.shape[0], -1, *difference.shape[-2:])
-    if weight is not None:
-        difference = difference * weight
     total = difference.new_zeros(())
     for _ in range(levels):
         difference = avg_pool2d(difference, 2)
-        if weight is None:
-            total = total + difference.abs().mean()
-            continue
-        weight = avg_pool2d(weight, 2)
-        # The pooled product is already weighted: dividing by the summed weight makes the mean.
-        counted = weight.expand_as(difference).sum().clamp_min(1e-6)
-        total = total + difference.abs().sum() / counted
+        total = total + difference.abs().mean()
     return total / levels
 
 
-def fft_amplitude_l1(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def fft_amplitude_l1(output: Tensor, target: Tensor) -> Tensor:
     """Return the L1 between the amplitudes of the Fourier transforms (orthonormal).
 
     A pixel loss forgives a missing high frequency, because its place is unpredictable; its amplitude is not (an
@@ -115,13 +82,8 @@ def fft_amplitude_l1(output: Tensor, target: Tensor, mask: Tensor | None = None)
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
-    mask : Tensor, optional
-        Other pixels are set to 0 in both before the transform.
     """
-    first, second = output.float(), target.float()
-    if mask is not None:
-        first, second = first * mask, second * mask
-    first, second = (torch.fft.rfft2(image, norm="ortho") for image in (first, second))
+    first, second = (torch.fft.rfft2(image.float(), norm="ortho") for image in (output, target))
     return (_amplitude(first) - _amplitude(second)).abs().mean()
 
 
@@ -280,12 +242,12 @@ def nyquist_db(made: Tensor, wanted: Tensor, together: int) -> float:
     return 10 * float((lines - wanted).max())
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
+def psnr_of_each(a: Tensor, b: Tensor) -> Tensor:
     """Return the PSNR of each image of a batch, dB, for a range of 1."""
     return -10 * torch.log10((a - b).square().mean((1, 2, 3)).clamp_min(1e-10))
 
 
-def kernel_l1(kernel: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def kernel_l1(kernel: Tensor, target: Tensor) -> Tensor:
     """Return the L1 of blur kernels, times k^2 / 10.
 
     The mean over the k x k pixels of kernels summing to one shrinks with k^2; the factor makes it a tenth of the
@@ -294,9 +256,6 @@ def kernel_l1(kernel: Tensor, target: Tensor, mask: Tensor | None = None) -> Ten
     Parameters
     ----------
     kernel, target : Tensor, (N, k, k)
-    mask : Tensor, (N,), optional
-        1 for counted samples.
     """
     size = kernel.shape[-1]
-    difference = (kernel.float() - target.float()).abs()
-    return masked_mean(difference, None if mask is None else mask[:, None, None]) * (size * size / 10)
+    return (kernel.float() - target.float()).abs().mean() * (size * size / 10)

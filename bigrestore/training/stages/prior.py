@@ -32,7 +32,7 @@ from bigrestore.model.nets.prior.discriminator import DETAIL_CONTRAST, PatchDisc
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import sample_z_field
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.training.data.detail import PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
+from bigrestore.training.data.detail import DETAIL_PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.adversary import (
     BETAS,
@@ -44,25 +44,25 @@ from bigrestore.training.loop.adversary import (
     r1_gamma,
     r1_penalty,
 )
-from bigrestore.training.loop.options import DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.loop.sheet import compose_sheet
 from bigrestore.training.stages.assembly import HALO_FACTS, Material, StagePlan, detail_source
-from bigrestore.training.stages.copying import TISSUE_GREY, WindowIndex, nearest_sheet
+from bigrestore.training.stages.copying import SHOWN_GREY, WindowIndex, nearest_sheet
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.losses import nyquist_db, nyquist_lines, nyquist_penalty
 
 PLAN = StagePlan(betas=BETAS, checkpoint_s=240.0, guard=GUARD)
 
-BATCH = 16
+PRIOR_BATCH = 16
 RIM_NODES = 3
 """Bottleneck nodes dropped around a made field: two convolutions on this grid, and the finer ones."""
 CHANCE_STREAM = 6
-MEASURED_SEED = 1_357_911
+SAMPLE_SEED = 1_357_911
 MEASURED, INDEXED = 768, 3072
 """Patches for the figures, and training windows searched for copies."""
-SHOWN = 16
-NYQUIST = 0.05
+PRIOR_SHOWN = 16
+PRIOR_NYQUIST = 0.05
 """Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
 KEEP_FROM = 0.5
 """Share of the schedule before any weights are kept: early ones may fit the figure, but know few textures."""
@@ -108,7 +108,7 @@ class PriorStage:
         adversary: Adversary,
         *,
         seed: int,
-        batch: int = BATCH,
+        batch: int = PRIOR_BATCH,
         dtype: torch.dtype = torch.float32,
         kept: Mapping[str, Any] | None = None,
         measured: int = MEASURED,
@@ -118,12 +118,12 @@ class PriorStage:
         self.seed, self.batch, self.dtype = seed, batch, dtype
         self._kept, self._measured = dict(kept or {}), measured
         self._progress, self._best = 0.0, Best(math.inf, {})
-        self._gamma = r1_gamma(PATCH_PX, batch)
+        self._gamma = r1_gamma(DETAIL_PATCH_PX, batch)
         for level in self._prior.levels:
             if level.bridge is not None:
                 level.bridge.requires_grad_(False)
         windows = details.measured(indexed, held_out=False)
-        self._index, self._real = WindowIndex(windows), windows[:SHOWN]
+        self._index, self._real = WindowIndex(windows), windows[:PRIOR_SHOWN]
         held_out = details.measured(measured, held_out=True)
         self._held_out = texture_features(held_out)
         trained_on = texture_features(details.measured(measured, held_out=False, stream=1))
@@ -154,7 +154,7 @@ class PriorStage:
             loss = logistic_generator_loss(self._judge(augment(made, rng)))
         nyquist = nyquist_penalty(made, real)
         parts |= {"nyquist": nyquist.detach(), "deviation": made.detach().std()}
-        return {"loss": loss + NYQUIST * nyquist, **parts}
+        return {"loss": loss + PRIOR_NYQUIST * nyquist, **parts}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -175,17 +175,17 @@ class PriorStage:
             "copy": float(self._index.nearest(made[:256])[0].mean()),
             "copy_floor": self._floors["copy_floor"],
             "deviation_ratio": float(made.std()) / self._deviation,
-            "nyquist_db": nyquist_db(made, self._lines, SHOWN),
+            "nyquist_db": nyquist_db(made, self._lines, PRIOR_SHOWN),
         }
 
     @torch.no_grad()
     def sheet(self) -> dict[str, NDArray[np.uint8]]:
         """Return pictures: a made field beside real windows, and samples beside the windows nearest to them."""
-        field = self.samples(SHOWN)
+        field = self.samples(PRIOR_SHOWN)
         squares = [_mosaic(patches) for patches in (field, self._real)]
         neighbours = self._index.nearest(field)[1]
         return {
-            "samples": compose_sheet([[TISSUE_GREY + square for square in squares]]),
+            "samples": compose_sheet([[SHOWN_GREY + square for square in squares]]),
             "nearest": nearest_sheet(field, neighbours),
         }
 
@@ -220,7 +220,7 @@ class PriorStage:
         fields = self.batch // side**2
         for number in range(fields):
             field = make_field(self._prior, side, self.seed, step * fields + number, dtype=self.dtype)
-            yield cut_field(field, self._prior, side, SHIFT_PX // 2, PATCH_PX + SHIFT_PX)
+            yield cut_field(field, self._prior, side, SHIFT_PX // 2, DETAIL_PATCH_PX + SHIFT_PX)
 
     def _teach(self, step: int, progress: float, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         """Make the critic's step."""
@@ -244,16 +244,16 @@ class PriorStage:
 def critic_for(model: Restorer, seed: int) -> PatchDiscriminator:
     """Return a fresh critic of the size of a restorer's generator."""
     torch.manual_seed(seed + 1)
-    return PatchDiscriminator(model.preset.channels, model.preset.unshuffle, PATCH_PX)
+    return PatchDiscriminator(model.preset.channels, model.preset.unshuffle, DETAIL_PATCH_PX)
 
 
 @torch.no_grad()
 def sample_patches(prior: Generator, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return patches made by a prior alone, (count, 1, 64, 64), always of the same codes and noise."""
     patches: list[Tensor] = []
-    for number in range(-(-count // SHOWN)):
-        field = make_field(prior, 4, MEASURED_SEED, number, dtype=dtype)
-        patches.append(cut_field(field, prior, 4, 0, PATCH_PX))
+    for number in range(-(-count // PRIOR_SHOWN)):
+        field = make_field(prior, 4, SAMPLE_SEED, number, dtype=dtype)
+        patches.append(cut_field(field, prior, 4, 0, DETAIL_PATCH_PX))
     return torch.cat(patches)[:count]
 
 
@@ -277,7 +277,7 @@ def make_field(
     Tensor, (1, 1, F, F), float32
     """
     device = prior.vector.device
-    per_patch = math.ceil(PATCH_PX / (prior.alignment_px * prior.scale))
+    per_patch = math.ceil(DETAIL_PATCH_PX / (prior.alignment_px * prior.scale))
     nodes, origin = per_patch * side + 2 * RIM_NODES, torch.zeros(1, 2, dtype=torch.int64)
     z_field = sample_z_field(prior.mapping.latent, nodes, nodes, seed, number, origin, device)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
@@ -291,15 +291,15 @@ def cut_field(field: Tensor, prior: Generator, side: int, offset: int, patch_px:
     `offset`, below the pitch of the bottleneck, moves all of them towards the upper left.
     """
     start = RIM_NODES * prior.alignment_px * prior.scale - offset
-    extent = PATCH_PX * (side - 1) + patch_px
+    extent = DETAIL_PATCH_PX * (side - 1) + patch_px
     interior = field[..., start : start + extent, start : start + extent]
-    patches = interior.unfold(2, patch_px, PATCH_PX).unfold(3, patch_px, PATCH_PX)
+    patches = interior.unfold(2, patch_px, DETAIL_PATCH_PX).unfold(3, patch_px, DETAIL_PATCH_PX)
     return patches.reshape(side * side, 1, patch_px, patch_px)
 
 
 def _mosaic(patches: Tensor) -> NDArray[np.float32]:
     """Lay 16 patches out in a square, in their order."""
-    rows = [torch.cat([*patches[start : start + 4, 0]], dim=1) for start in range(0, SHOWN, 4)]
+    rows = [torch.cat([*patches[start : start + 4, 0]], dim=1) for start in range(0, PRIOR_SHOWN, 4)]
     mosaic: NDArray[np.float32] = torch.cat(rows).numpy(force=True)
     return mosaic
 
@@ -320,8 +320,8 @@ def build(
         details,
         Adversary(critic, settings.rate_at),
         seed=options.seed,
-        batch=options.batch or BATCH,
-        dtype=DTYPES[options.precision],
+        batch=options.batch or PRIOR_BATCH,
+        dtype=TRAINING_DTYPES[options.precision],
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )
     return stage, details

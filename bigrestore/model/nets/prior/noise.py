@@ -22,11 +22,9 @@ _WORD = 0xFFFFFFFF
 _MULTIPLIER_A = 0x7FEB352D
 _MULTIPLIER_B = 0x846CA68B
 _NORMAL_STREAM = 0x6E6F726D
-_UNIFORM_STREAM = 0x756E6966
 _ROW_SALT = 0x9E3779B9
 _COLUMN_SALT = 0x85EBCA6B
 _TABLE_BITS = 16
-_UNIFORM_BITS = 23  # (k + 1/2) / 2**23 is exact in float32, so 0 and 1 never occur
 
 
 def hashed_normal(
@@ -67,31 +65,6 @@ def hashed_normal(
     return hashed_normal_fields(seed, z, [layer], [[y0, x0]], height, width, device)[0]
 
 
-def hashed_uniform(
-    seed: int,
-    z: int,
-    layer: int,
-    y0: int,
-    x0: int,
-    height: int,
-    width: int,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Return a window of an endless field of independent uniform numbers.
-
-    Parameters are those of `hashed_normal`; the two functions never share a field, so the same
-    (seed, z, layer) may be used for both.
-
-    Returns
-    -------
-    Tensor, (height, width), float32
-        Strictly between 0 and 1, in steps of 2**-23.
-    """
-    bits = _field_bits(_UNIFORM_STREAM, seed, z, [layer], [[y0, x0]], height, width, device)[0]
-    steps = (bits >> (32 - _UNIFORM_BITS)) & ((1 << _UNIFORM_BITS) - 1)
-    return steps.to(torch.float32).add_(0.5).mul_(2.0**-_UNIFORM_BITS)
-
-
 def hashed_normal_fields(
     seed: int,
     z: int,
@@ -122,37 +95,20 @@ def hashed_normal_fields(
     -------
     Tensor, (n, height, width), float32
     """
-    bits = _field_bits(_NORMAL_STREAM, seed, z, layers, origins, height, width, device)
-    radius, cosine = _box_muller_tables(str(bits.device))
-    slot = (1 << _TABLE_BITS) - 1
-    normal = radius[(bits >> _TABLE_BITS) & slot]
-    return normal.mul_(cosine[bits & slot])
-
-
-def _field_bits(
-    stream: int,
-    seed: int,
-    z: int,
-    layers: Sequence[int] | Tensor,
-    origins: Sequence[Sequence[int]] | Tensor,
-    height: int,
-    width: int,
-    device: torch.device | str | None,
-) -> Tensor:
-    """Hash every node of the windows to 32 bits: int32, (n, height, width).
-
-    Rows and columns are hashed apart, along one axis each, and only their sum is hashed per node. A sum
-    and no exclusive-or: with the latter two equal nodes would always come as two pairs.
-    """
     layer_keys = torch.as_tensor(layers, dtype=torch.int64).to(device)
     corners = torch.as_tensor(origins, dtype=torch.int64).to(device)
-    key = _mix_integer(_mix_integer(_mix_integer(stream, seed), seed >> 32), z)
+    key = _mix_integer(_mix_integer(_mix_integer(_NORMAL_STREAM, seed), seed >> 32), z)
     field = _avalanche(_to_int32(layer_keys) ^ _signed(key))[:, None]
     ys = corners[:, :1] + torch.arange(height, device=corners.device)
     xs = corners[:, 1:] + torch.arange(width, device=corners.device)
     rows = _avalanche(_avalanche(_to_int32(ys) ^ _signed(_ROW_SALT)) + field)
     columns = _avalanche(_avalanche(_to_int32(xs) ^ _signed(_COLUMN_SALT)) ^ field)
-    return _avalanche(rows[:, :, None] + columns[:, None, :])
+    # Hashed along one axis each, then their sum per node: with exclusive-or equal nodes would always come as two pairs.
+    bits = _avalanche(rows[:, :, None] + columns[:, None, :])
+    radius, cosine = _box_muller_tables(str(bits.device))
+    slot = (1 << _TABLE_BITS) - 1
+    normal = radius[(bits >> _TABLE_BITS) & slot]
+    return normal.mul_(cosine[bits & slot])
 
 
 def _avalanche(words: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigrestore.training.stages.card import put_section
+from tests.bench.cards import put_section
 
 CARD = "# toy\n\nIntro.\n\n## Training, stage prior\n\n- 1 minute\n\n## Data\n\nImages, ## of many.\n\n### Of mice\n"
 
