@@ -78,14 +78,14 @@ def profile(
         },
         None,
     )
-    from bigrestore.io.access.range_check import check_range
+    from bigrestore.io.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.model.registry import create_method
     from bigrestore.run.profile.section_profile import profile_windows, sample_section
     from bigrestore.run.profile.words import sentence
 
     section = open_section(input, level=settings.level, input_range=settings.input_range)
-    check_range(section, settings.input_range)
+    check_range_used(section, settings.input_range)
     if z >= section.depth:
         raise UsageError(f"--z is {z}, but {input} has {section.depth} section(s); choose one below that.")
     if output is not None:

@@ -1,10 +1,11 @@
-"""Files beside and around an output: written whole or not at all, and removed.
+"""Write, check and remove files beside an output.
 
-Whoever reads beside a run, or after one that was killed, finds the file of before or the new one, never a torn
-one: the bytes go into a neighbour with a passing name, are flushed to the disk, and are renamed into place. The passing
-name ends in `.partial` and holds the process number and a number of its own, so that no two writers, of one host or of
-several, write into one; it is made anew and never opened through a link that somebody put there. A sealed document
-carries a checksum of itself: a flipped bit in it is found when it is read.
+A file is written whole or not at all. The bytes go into a temporary neighbour, are flushed to the disk, and are
+renamed into place; a reader sees the old file or the new one. A temporary name ends in `.partial` and holds the
+process number and a random number, so no two writers share one, on one host or on several. It is created
+exclusively and never opened through a link.
+
+A sealed document carries its own checksum, so reading it reveals a flipped bit.
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ from typing import Any
 from bigrestore.errors import output_error
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
-"""What a passing name has after that of its file, as a pattern."""
+"""The end of a temporary name, after that of its file, as a pattern."""
 
 
 @contextmanager
 def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
-    """Give the name to write under; what was written there takes its place when the context ends well.
+    """Yield a temporary name to write under; the finished file is renamed into place.
 
     Parameters
     ----------
     path : Path
         File to be made or replaced; its folder exists, or the context makes it.
     follow : bool
-        Where the path is a link: replace what it points to, as a user means who named it, or the link itself.
+        Whether to replace the target of a link, as meant by a user who names it, or the link itself.
 
     Yields
     ------
     Path
-        Where the context writes and closes the new file.
+        The temporary name; the context writes and closes the new file there.
 
     Raises
     ------
     OutputError
-        Where it cannot be written; what was there before stays. `DiskFullError` where there is no space left.
+        If it cannot be written; the former file stays. `DiskFullError` if there is no space left.
     """
     place = path.resolve() if follow and path.is_symlink() else path
     partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        with suppress(FileNotFoundError):  # the context may make the folder, in which nothing lies then
+        with suppress(FileNotFoundError):  # the context may make the folder, still empty then
             os.close(
                 os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             )
@@ -64,14 +65,14 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        with suppress(OSError):  # gone where all went well
+        with suppress(OSError):  # already renamed after success
             partial.unlink(missing_ok=True)
 
 
 def remove_strays(path: Path) -> None:
-    """Remove what writers of a file left beside it that were killed; OSError where it cannot be.
+    """Remove temporary files of killed writers beside a file; OSError if that fails.
 
-    Only who keeps other writers out may.
+    Call it only while other writers are locked out.
     """
     pattern = re.compile(re.escape(path.name) + PARTIAL)
     for stray in path.parent.iterdir() if path.parent.is_dir() else ():
@@ -80,7 +81,7 @@ def remove_strays(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, a link (not what it points to) or a folder with all that it holds."""
+    """Remove a file, a link (not its target) or a folder with its content."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -88,15 +89,15 @@ def remove_tree(path: Path) -> None:
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees all of it or none; a link in its place is replaced, not followed.
+    """Write JSON whole or not at all; a link in its place is replaced, not followed.
 
     Raises
     ------
     OutputError
-        Where it cannot be written; what was there before stays.
+        If it cannot be written; the former file stays.
     """
     with whole_file(path) as partial:
-        partial.write_text(_text(document))
+        partial.write_text(_json_text(document))
 
 
 SEAL = "crc32"
@@ -104,23 +105,23 @@ SEAL = "crc32"
 
 
 def write_sealed(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON with a checksum of itself, so that `read_sealed` knows it for what was written.
+    """Write JSON with a checksum of itself, for `read_sealed`.
 
     Raises
     ------
     OutputError
-        Where it cannot be written; what was there before stays.
+        If it cannot be written; the former file stays.
     """
     write_json(path, document | {SEAL: _checksum(document)})
 
 
 def sealed_text(document: dict[str, Any]) -> str:
-    """Return what `write_sealed` writes."""
-    return _text(document | {SEAL: _checksum(document)})
+    """Return the text of a sealed document, as `write_sealed` writes it."""
+    return _json_text(document | {SEAL: _checksum(document)})
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """Return a document of `write_sealed`; None where there is none, or it is torn or altered."""
+    """Return a document of `write_sealed`; None if it is missing, torn or altered."""
     try:
         return parse_sealed(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -128,7 +129,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 
 def parse_sealed(text: bytes) -> dict[str, Any] | None:
-    """Return the document of a sealed text; None where it is torn or altered."""
+    """Return the document of a sealed text; None if it is torn or altered."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -147,7 +148,7 @@ def file_checksum(path: Path) -> str:
     return f"{total:08x}"
 
 
-def _text(document: dict[str, Any]) -> str:
+def _json_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, sort_keys=True)
 
 

@@ -1,14 +1,13 @@
-"""Where every block and every tile lies: integers only, no pixels, no files.
+"""The positions of blocks and tiles: integers only, no pixels, no files.
 
 All positions are absolute output pixels of level 0. A block is a unit of work: it owns whole shards of the
-output and computes every tile of one global grid that touches it. The grid depends on the section, the
-method and the block size, and never on the region asked for, so a region of interest gives exactly
-the pixels of the whole run.
+output and computes every touching tile of one global grid. The grid depends on the section, the method and
+the block size, never on the region of interest. So a region has exactly the pixels of the whole run.
 
-A tile keeps its core (and half an overlap on each side where tiles are cross-faded) and reads that, scaled
+A tile keeps its core, and half an overlap on each side if tiles are cross-faded. It reads that area, scaled
 back, plus the halo. The halo is clipped at the section's border, because padding there changes the result;
-the far edge alone is replicated up to a multiple of the alignment. Origins are multiples of the alignment,
-because a strided network gives another answer off its own phase.
+only the far edge is replicated, up to a multiple of the alignment. Origins are multiples of the alignment,
+because a strided network answers differently off its own phase.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CHUNK_PX = 480
 
 
 def round_up(value: int, multiple: int) -> int:
-    """Return the smallest multiple of `multiple` that is not below `value`."""
+    """Return the smallest multiple of `multiple` not below `value`."""
     return -(-value // multiple) * multiple
 
 
@@ -57,18 +56,18 @@ class Box:
         return self.height * self.width
 
     def intersect(self, other: Box) -> Box:
-        """Return the common part; it has no pixels where the two do not touch."""
+        """Return the common part; it has no pixels if the two do not touch."""
         y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
         return Box(y0, max(y0, min(self.y1, other.y1)), x0, max(x0, min(self.x1, other.x1)))
 
     def union(self, other: Box) -> Box:
-        """Return the smallest box that holds both."""
+        """Return the smallest box around both."""
         return Box(
             min(self.y0, other.y0), max(self.y1, other.y1), min(self.x0, other.x0), max(self.x1, other.x1)
         )
 
     def slices(self, origin: Box) -> tuple[slice, slice]:
-        """Return the (y, x) slices that cut this box out of an array whose first pixel is `origin`'s."""
+        """Return the (y, x) slices of this box in an array that starts at `origin`."""
         return (
             slice(self.y0 - origin.y0, self.y1 - origin.y0),
             slice(self.x0 - origin.x0, self.x1 - origin.x0),
@@ -86,11 +85,11 @@ class Axis:
     scale : Fraction
         Output pixels per input pixel; 1/s for a degradation by s.
     alignment_px, halo_px : int
-        What the method states, in input pixels.
+        As stated by the method, in input pixels.
     block_px, tile_px : int
         Side of a block and largest side of a tile's core, in output pixels.
     overlap_px : int
-        Output pixels in which neighbouring tiles are cross-faded; even; 0 for a method that is exact.
+        Output pixels of the cross-fade between neighbouring tiles; even; 0 for an exact method.
     """
 
     size_px: int
@@ -103,7 +102,7 @@ class Axis:
 
     @property
     def out_px(self) -> int:
-        """Extent of the output: the scaled section, the last pixel counted where it is a part."""
+        """Extent of the output: the scaled section, a partial last pixel included."""
         return -(-self.size_px * self.scale.numerator // self.scale.denominator)
 
     @property
@@ -118,14 +117,14 @@ class Axis:
         Every block is cut on its own, into as few cores of at most `tile_px` as will do, as equal as
         the alignment allows: equal tiles need one plan in the convolution library and leave no sliver.
         """
-        found = [0]
+        edges = [0]
         for start in range(0, self.out_px, self.block_px):
             extent = min(self.block_px, self.out_px - start)
             units = -(-extent // self.unit_px)
             per_tile = max(1, self.tile_px // self.unit_px)
             count = -(-units // per_tile)
-            found += [start + min(extent, units * (k + 1) // count * self.unit_px) for k in range(count)]
-        return tuple(found)
+            edges += [start + min(extent, units * (k + 1) // count * self.unit_px) for k in range(count)]
+        return tuple(edges)
 
     @property
     def count(self) -> int:
@@ -133,12 +132,12 @@ class Axis:
         return len(self.edges) - 1
 
     def keep(self, index: int) -> tuple[int, int]:
-        """Return the output span that tile `index` contributes to: core and half an overlap, clipped."""
+        """Return the output range of tile `index`: core and half an overlap, clipped."""
         half = self.overlap_px // 2
         return max(0, self.edges[index] - half), min(self.out_px, self.edges[index + 1] + half)
 
     def read_for(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the input span that the output span needs: scaled back, with halo, aligned, clipped."""
+        """Return the input range of an output range: scaled back, with halo, aligned, clipped."""
         down, up = self.scale.denominator, self.scale.numerator
         first = start * down // up - self.halo_px
         last = -(-stop * down // up) + self.halo_px
@@ -146,11 +145,11 @@ class Axis:
         return first, min(self.size_px, round_up(last, self.alignment_px))
 
     def padded(self, start: int, stop: int) -> int:
-        """Return the pixels that the method sees of an input span: whole steps of the alignment."""
+        """Return the pixels of an input range after padding to whole steps of the alignment."""
         return round_up(stop - start, self.alignment_px)
 
     def touching(self, start: int, stop: int) -> range:
-        """Return the indices of the tiles that contribute to the output span."""
+        """Return the indices of the tiles that contribute to an output range."""
         half = self.overlap_px // 2
         first = bisect_right(self.edges, start - half) - 1
         return range(max(0, first), min(self.count, bisect_left(self.edges, stop + half)))
@@ -158,18 +157,18 @@ class Axis:
 
 @attrs.frozen
 class Tile:
-    """What a method is handed at once.
+    """The unit handed to a method.
 
     Attributes
     ----------
     row, column : int
         Place in the global grid.
     keep : Box
-        Output pixels, absolute, that the tile contributes to.
+        Output pixels of the tile, absolute.
     read : Box
-        Input pixels, absolute, that are read: inside the section, first pixel aligned.
+        Input pixels to read, absolute: inside the section, first pixel aligned.
     padded_height, padded_width : int
-        Input pixels that the method sees, after the far edge is replicated.
+        Input pixels given to the method, after the far edge is replicated.
     """
 
     row: int
@@ -286,7 +285,7 @@ class Grid:
         return self.block(self.region.z0 + z, *divmod(rest, columns))
 
     def tiles(self, box: Box) -> list[Tile]:
-        """Return every tile of the global grid that contributes to an output box, row by row."""
+        """Return all tiles of the global grid over an output box, row by row."""
         return [
             self.tile(row, column, Box(*self.y.keep(row), *self.x.keep(column)))
             for row in self.y.touching(box.y0, box.y1)
@@ -294,32 +293,32 @@ class Grid:
         ]
 
     def tile(self, row: int, column: int, keep: Box) -> Tile:
-        """Return the tile that makes the output box `keep`."""
+        """Return the tile of the output box `keep`."""
         y0, y1 = self.y.read_for(keep.y0, keep.y1)
         x0, x1 = self.x.read_for(keep.x0, keep.x1)
         return Tile(row, column, keep, Box(y0, y1, x0, x1), self.y.padded(y0, y1), self.x.padded(x0, x1))
 
     def quarter(self, tile: Tile) -> list[Tile]:
-        """Cut a tile into up to four on the alignment; a tile that cannot be cut comes back alone."""
-        rows = _halves(tile.keep.y0, tile.keep.y1, self.y.unit_px)
-        columns = _halves(tile.keep.x0, tile.keep.x1, self.x.unit_px)
+        """Cut a tile into up to four on the alignment; an indivisible tile is returned alone."""
+        rows = _halved_range(tile.keep.y0, tile.keep.y1, self.y.unit_px)
+        columns = _halved_range(tile.keep.x0, tile.keep.x1, self.x.unit_px)
         return [self.tile(tile.row, tile.column, Box(*y, *x)) for y in rows for x in columns]
 
     def read_box(self, box: Box, margin_px: int = 0) -> Box:
-        """Return the input pixels that an output box needs: its tiles' reads, and at least the margin."""
+        """Return the input pixels for an output box: its tiles' reads, and at least the margin."""
         tiles = self.tiles(box)
-        found = tiles[0].read.union(tiles[-1].read)
+        reads = tiles[0].read.union(tiles[-1].read)
         down, up = self.scale.denominator, self.scale.numerator
         return Box(
-            min(found.y0, max(0, box.y0 * down // up - margin_px)),
-            max(found.y1, min(self.y.size_px, -(-box.y1 * down // up) + margin_px)),
-            min(found.x0, max(0, box.x0 * down // up - margin_px)),
-            max(found.x1, min(self.x.size_px, -(-box.x1 * down // up) + margin_px)),
+            min(reads.y0, max(0, box.y0 * down // up - margin_px)),
+            max(reads.y1, min(self.y.size_px, -(-box.y1 * down // up) + margin_px)),
+            min(reads.x0, max(0, box.x0 * down // up - margin_px)),
+            max(reads.x1, min(self.x.size_px, -(-box.x1 * down // up) + margin_px)),
         )
 
     @cached_property
     def work(self) -> Work:
-        """What the run computes; cheap, because every block is a product of rows and columns."""
+        """The work of the run; cheap, because every block is a product of rows and columns."""
         rows, columns = self._axis_work(self.y, 0), self._axis_work(self.x, 1)
         return Work(
             sections=self.shape[0],
@@ -334,16 +333,16 @@ class Grid:
         """Return the padded input extent of every tile of every block along one axis."""
         box = self.region.box
         start, stop = ((box.y0, box.y1), (box.x0, box.x1))[dimension]
-        found: list[int] = []
+        extents: list[int] = []
         for first in range(start, stop, axis.block_px):
             touching = axis.touching(first, min(first + axis.block_px, stop))
-            found.extend(axis.padded(*axis.read_for(*axis.keep(index))) for index in touching)
-        return found
+            extents.extend(axis.padded(*axis.read_for(*axis.keep(index))) for index in touching)
+        return extents
 
 
 @attrs.frozen
 class Work:
-    """What is computed for one section of a run.
+    """The computation for one section of a run.
 
     Attributes
     ----------
@@ -370,13 +369,13 @@ class Work:
         return float(self.computed_px * self.scale * self.scale / self.output_px)
 
     def makespan_px(self, threads: int) -> int:
-        """Estimate the input pixels that the busiest of `threads` computes for the whole run."""
+        """Estimate the input pixels of the busiest of `threads` for the whole run."""
         tiles = self.tiles * self.sections
         even = -(-self.computed_px * self.sections // threads)
         return max(even, self.largest_tile_px * -(-tiles // threads) if tiles < 4 * threads else 0)
 
 
-def _halves(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
+def _halved_range(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
     """Cut an output span in two at a multiple of the unit near its middle."""
     middle = (start + stop) // 2 // unit * unit
     return [(start, middle), (middle, stop)] if start < middle < stop else [(start, stop)]
@@ -403,14 +402,14 @@ def choose_tile_px(
     time_px : int
         Largest tile, in input pixels with halo, that a method computes within the time a tile may take.
     redundancy_limit : float
-        Pixels computed for each pixel kept that are still accepted, where any tile in memory manages it.
+        Accepted pixels computed per pixel kept, if any tile in memory reaches it.
 
     Returns
     -------
     int
-        The side that finishes first among those within the limits; where limits exclude each other, memory
-        comes first, then redundancy, then time. A small region keeps less than any tile computes, so that no
-        side is within the limit of redundancy; then it is the side that computes least.
+        The side that finishes first within the limits. If limits exclude each other, memory comes first, then
+        redundancy, then time. A small region keeps less than any tile computes: no side is within the limit of
+        redundancy, and the side with the least computation is chosen.
     """
     unit, block = grid.y.unit_px, grid.y.block_px
     sides = sorted({max(unit, round_up(-(-block // n), unit)) for n in range(1, block // unit + 1)})

@@ -1,14 +1,13 @@
-"""Rational polynomial interpolation: the base that the network corrects, and a method of its own.
+"""Rational polynomial interpolation: the base corrected by the network, and a method.
 
 Between two samples f0, f1 with slopes d0, d1 and D = f1 - f0, at theta = t in [0, 1], the interpolant is
 
     R(t) = f0 + t D + t (1 - t) [w0 (d0 - D) - w1 (d1 - D)],   w1 = b t / (a (1 - t) + b t),   w0 = 1 - w1,
 
-with a = 1 - b and b = sigmoid(rho): a rational cubic Hermite interpolant whose denominator is a positive
-mean of a and b, so that it has no poles. It is C1, equals Catmull-Rom at rho = 0, and reproduces
-quadratics for any rho as long as the slopes are central differences (kappa = 0). `w1` is computed as
-sigmoid(rho + logit t), which is the same number in one operation. rho moves the weight between the two
-slopes, kappa scales a slope: (1 + tanh kappa)(f[j+1] - f[j-1]) / 2.
+with a = 1 - b and b = sigmoid(rho): a rational cubic Hermite interpolant. Its denominator is a positive mean of a
+and b, so it has no poles. It is C1, equals Catmull-Rom at rho = 0, and reproduces quadratics for any rho as long
+as the slopes are central differences (kappa = 0). `w1` is computed as sigmoid(rho + logit t), the same number in one
+operation. rho moves the weight between the two slopes, kappa scales a slope: (1 + tanh kappa)(f[j+1] - f[j-1]) / 2.
 
 Pixel centres are aligned: output pixel u lies at (u + 0.5) / scale - 0.5; samples beyond the border repeat.
 Reference for the family: Delbourgo and Gregory, "Shape preserving piecewise rational interpolation",
@@ -78,7 +77,7 @@ def rational(x: Tensor, scale: float, rho: Tensor, kappa: Tensor) -> Tensor:
 
 
 def rational_auto(x: Tensor, scale: float, noise_sigma: float) -> Tensor:
-    """Enlarge by rational interpolation whose rho comes from the data's own third differences.
+    """Enlarge by rational interpolation with rho from the data's own third differences.
 
     rho = g log((|D3 right| + e) / (|D3 left| + e)), g = `AUTO_GAIN`: the slope on the side of an edge counts more
     than the one on its smooth side.
@@ -106,38 +105,11 @@ def rational_auto(x: Tensor, scale: float, noise_sigma: float) -> Tensor:
     return 0.5 * (rows_first + columns_first)
 
 
-def enlarge(factor: Tensor, scale: int) -> Tensor:
+def enlarge_maps(factor: Tensor, scale: int) -> Tensor:
     """Bring a map on the input grid, (N, 1, H, W), to the output grid: bilinear, pixel centres aligned."""
     if scale == 1:
         return factor
     return F.interpolate(factor, scale_factor=scale, mode="bilinear", align_corners=False)
-
-
-def rational_taps(t: Tensor, rho: Tensor, kappa0: Tensor, kappa1: Tensor) -> Tensor:
-    """Return the interpolant as four filter taps on f[-1], f[0], f[1], f[2]; they sum to one.
-
-    Parameters
-    ----------
-    t, rho, kappa0, kappa1 : Tensor, broadcastable
-        Position in the interval, 0..1; its shape; the slope factors of its two ends.
-
-    Returns
-    -------
-    Tensor, (4, ...)
-    """
-    b = torch.sigmoid(limit_rho(rho))
-    w1 = b * t / ((1 - b) * (1 - t) + b * t)
-    w0 = 1 - w1
-    c = t * (1 - t)
-    s0, s1 = (1 + torch.tanh(kappa0)) / 2, (1 + torch.tanh(kappa1)) / 2
-    return torch.stack(
-        [-c * w0 * s0, 1 - t + c * (w0 - w1) + c * w1 * s1, t - c * (w0 - w1) + c * w0 * s0, -c * w1 * s1]
-    )
-
-
-def limit_rho(rho: Tensor) -> Tensor:
-    """Limit rho smoothly to -4..4."""
-    return RHO_LIMIT * torch.tanh(rho / RHO_LIMIT)
 
 
 def _along_x(
@@ -156,7 +128,7 @@ def _along_x(
         if not rho_on_intervals:
             rho = _extend(rho, 1)
             rho = 0.5 * (rho[..., 1:] + rho[..., :-1])
-        rho = limit_rho(rho)
+        rho = RHO_LIMIT * torch.tanh(rho / RHO_LIMIT)
     parts = (f[..., :-1], step, left, left + right, rho)
     if float(scale).is_integer():
         return _integer_scale(parts, int(scale), width)
@@ -169,7 +141,7 @@ def _integer_scale(
     """Evaluate every interval at the same `scale` positions and interleave them: no gather, exact phases."""
     positions = sorted(((u + 0.5) / scale - 0.5) % 1.0 for u in range(scale))
     phases = torch.stack(
-        [_evaluate(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1
+        [_interpolant(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1
     )
     inside_first = scale - sum(1 for u in range(scale) if (u + 0.5) / scale < 0.5)
     return phases.flatten(-2)[..., inside_first : inside_first + width * scale]
@@ -186,10 +158,10 @@ def _any_scale(
     index = (interval.long() + 1).clamp(0, width)
     f0, step, left, both = (part.index_select(-1, index) for part in parts[:4])
     rho = None if parts[4] is None else parts[4].index_select(-1, index)
-    return _evaluate((f0, step, left, both, rho), t, torch.logit(t))
+    return _interpolant((f0, step, left, both, rho), t, torch.logit(t))
 
 
-def _evaluate(
+def _interpolant(
     parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], t: Tensor | float, logit_t: Tensor | float
 ) -> Tensor:
     """Return R(t) = f0 + t D + t (1 - t) [left - w1 (left + right)], left = d0 - D, right = d1 - D."""
@@ -215,5 +187,5 @@ def _extend(x: Tensor, count: int) -> Tensor:
 
 
 def _widen(maps: Tensor, scale: float) -> Tensor:
-    """Interpolate maps linearly along the second-to-last axis, onto the pixels that the first pass made there."""
+    """Interpolate maps linearly along the second-to-last axis, onto the pixels of the first pass."""
     return F.interpolate(maps, scale_factor=(scale, 1), mode="bilinear", align_corners=False)

@@ -1,11 +1,11 @@
-"""Blur kernels: the shapes that light, glass, motion and thickness give to a point.
+"""Blur kernels of optics, motion and section thickness.
 
 Every kernel is a square array of odd side on the OUTPUT grid (the fine one), non-negative, sums to one,
 and is applied as a correlation: `x[i] = sum_m k[m] * y[s * i + (s - 1) // 2 + m - c]` per axis, c the
-middle. The filter that downsamples by s is folded in, so that one array says everything that happened
-between the clean image and the sampled one, and re-degrading needs nothing else. For even s the centre
-of a coarse pixel lies half a fine pixel beyond the sampling position; that half pixel is in the folded
-filter, so that pixel centres stay aligned for every kind of downsampling.
+middle. The filter for downsampling by s is folded in: one array says everything between the clean image and
+the sampled one, and degrading it again needs nothing else. For even s the centre of a coarse pixel lies half
+a fine pixel beyond the sampling position. The folded filter holds that half pixel, so pixel centres stay
+aligned for every kind of downsampling.
 
 Plain numpy: a kernel is drawn once per patch and is small.
 """
@@ -22,7 +22,7 @@ from scipy.ndimage import affine_transform, center_of_mass
 from bigrestore.errors import UsageError
 
 Kernel = NDArray[np.float32]
-_Float = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 
 KERNEL_SIZE = {1: 21, 2: 21, 4: 41}
 """Side of the effective kernel in output pixels, by scale."""
@@ -34,7 +34,7 @@ _SUBSAMPLES = 8
 """Sub-samples per pixel and axis with which hard-edged shapes are anti-aliased."""
 
 _ROUNDS = 3
-"""How often the two sigmas of a matched Gaussian are solved for, because a slanted one's moments depend on both."""
+"""Rounds of solving for the two sigmas of a matched Gaussian: a slanted one's moments depend on both."""
 
 
 def kernel_size(scale: int) -> int:
@@ -50,10 +50,10 @@ def kernel_size(scale: int) -> int:
     return KERNEL_SIZE[scale]
 
 
-def normalised(kernel: NDArray[np.floating]) -> Kernel:
+def normalised_kernel(kernel: NDArray[np.floating]) -> Kernel:
     """Clip negative values, drop taps below a millionth of the peak, divide by the sum; return float32.
 
-    A tap that small changes no grey level, and without it most kernels are a fraction of their square.
+    Such small taps change no grey level, and most kernels fill only a fraction of their square without them.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def equivalent_sigma(kernel: NDArray[np.floating]) -> float:
 def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
     """Return a kernel of the same shape about the same centre, but of no larger equivalent sigma than `widest_px`.
 
-    One that is not wider comes back as it is. The sum stays one.
+    A kernel that is not wider is returned unchanged. The sum stays one.
     """
     sigma = equivalent_sigma(kernel)
     if sigma <= widest_px:
@@ -101,43 +101,42 @@ def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
 
 
 def delta(size: int) -> Kernel:
-    """Return the kernel of side `size` that changes nothing."""
+    """Return the identity kernel of side `size`."""
     kernel = np.zeros((size, size), np.float32)
     kernel[size // 2, size // 2] = 1.0
     return kernel
 
 
-def _axis(size: int) -> _Float:
+def _centred_positions(size: int) -> _Doubles:
     return np.arange(size, dtype=np.float64) - size // 2
 
 
-def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) -> _Float:
+def _mahalanobis(size: int, sigma_y: float, sigma_x: float, angle_rad: float) -> _Doubles:
     """Return the squared distance from the centre in units of the sigmas, x turned by the angle."""
-    y, x = _axis(size)[:, None], _axis(size)[None, :]
+    y, x = _centred_positions(size)[:, None], _centred_positions(size)[None, :]
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
     along, across = cosine * x + sine * y, cosine * y - sine * x
     return np.asarray((along / sigma_x) ** 2 + (across / sigma_y) ** 2)
 
 
 def gaussian(size: int, sigma_y_px: float, sigma_x_px: float | None = None, angle_rad: float = 0.0) -> Kernel:
-    """Return a Gaussian sampled at pixel centres; isotropic where only one sigma is given."""
+    """Return a Gaussian sampled at pixel centres; isotropic for one sigma."""
     sigma_x = sigma_y_px if sigma_x_px is None else sigma_x_px
-    return normalised(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
+    return normalised_kernel(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
 
 
 def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, angle_rad: float) -> Kernel:
-    """Return a Gaussian integrated over pixels whose second moments are the squares of the sigmas.
+    """Return a Gaussian integrated over pixels, with the squared sigmas as its second moments.
 
-    Below half a pixel a Gaussian that is sampled at pixel centres is narrower than its parameter, and integrating it over
-    pixels makes it wider; so the parameters are solved for, one axis after the other, until the kernel itself has the
-    moments that were asked for.
+    Sampled at pixel centres, a Gaussian below half a pixel is narrower than its parameter; integrated over pixels it
+    is wider. So the parameters are solved for, one axis after the other, until the kernel has the given moments.
 
     Parameters
     ----------
     size : int
         Side of the kernel, odd.
     sigma_along_px, sigma_across_px : float
-        Along the direction and across it; 0 where nothing is blurred. A slanted line cannot be narrower across than
+        Along the direction and across it; 0 for no blur. A slanted line cannot be narrower across than
         about 0.3 px on a grid, and is as narrow as it can be.
     angle_rad : float
         The direction, from +x towards +y.
@@ -159,10 +158,10 @@ def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, a
         for axis in (0, 1):
             enough = excess(narrowest, axis) >= 0
             sigmas[axis] = narrowest if enough else float(brentq(excess, narrowest, widest, args=(axis,)))
-    return normalised(_integrated_gaussian(size, sigmas[0], sigmas[1], angle_rad))
+    return normalised_kernel(_integrated_gaussian(size, sigmas[0], sigmas[1], angle_rad))
 
 
-def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, angle_rad: float) -> _Float:
+def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, angle_rad: float) -> _Doubles:
     """Return a Gaussian summed over the sub-samples of each pixel; its sum is one."""
     position = (np.arange(size * _SUBSAMPLES) + 0.5) / _SUBSAMPLES - size / 2
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
@@ -173,9 +172,9 @@ def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, ang
     return np.asarray(pixels / pixels.sum())
 
 
-def _moments_along(kernel: _Float, angle_rad: float) -> tuple[float, float]:
+def _moments_along(kernel: _Doubles, angle_rad: float) -> tuple[float, float]:
     """Return the second moments along and across a direction, about the middle."""
-    y, x = _axis(kernel.shape[0])[:, None], _axis(kernel.shape[0])
+    y, x = _centred_positions(kernel.shape[0])[:, None], _centred_positions(kernel.shape[0])
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
     along, across = cosine * x + sine * y, cosine * y - sine * x
     return float((kernel * along**2).sum()), float((kernel * across**2).sum())
@@ -186,16 +185,16 @@ def generalised_gaussian(
 ) -> Kernel:
     """Return exp(-(d^2)^shape / 2): pointed for a shape below one, flat-topped above, Gaussian at one."""
     distance = _mahalanobis(size, sigma_y_px, sigma_x_px, angle_rad)
-    return normalised(np.exp(-0.5 * distance**shape))
+    return normalised_kernel(np.exp(-0.5 * distance**shape))
 
 
 def plateau(size: int, sigma_y_px: float, sigma_x_px: float, angle_rad: float, shape: float) -> Kernel:
     """Return 1 / (1 + (d^2)^shape): a plateau with the long tails of stray light."""
     distance = _mahalanobis(size, sigma_y_px, sigma_x_px, angle_rad)
-    return normalised(1.0 / (1.0 + distance**shape))
+    return normalised_kernel(1.0 / (1.0 + distance**shape))
 
 
-def _radial(size: int, reach_px: float, profile: Callable[[_Float], _Float]) -> Kernel:
+def _radial(size: int, reach_px: float, profile: Callable[[_Doubles], _Doubles]) -> Kernel:
     """Integrate a radial profile over each pixel within `reach_px` by sub-sampling."""
     radius = min(size // 2, math.ceil(reach_px + 0.5))
     count = (2 * radius + 1) * _SUBSAMPLES
@@ -205,14 +204,14 @@ def _radial(size: int, reach_px: float, profile: Callable[[_Float], _Float]) -> 
     kernel = np.zeros((size, size))
     inside = slice(size // 2 - radius, size // 2 + radius + 1)
     kernel[inside, inside] = pixels
-    return normalised(kernel)
+    return normalised_kernel(kernel)
 
 
 def defocus(size: int, radius_px: float) -> Kernel:
-    """Return the disk that geometrical optics gives a point out of focus, its rim anti-aliased.
+    """Return the disk of geometrical optics for a point out of focus, its rim anti-aliased.
 
-    A disk of radius r has the second moment r^2 / 4 per axis; integrating over pixels adds 1/12 where the
-    disk covers many of them. A disk that fits into one pixel (r <= 0.5) blurs nothing.
+    A disk of radius r has the second moment r^2 / 4 per axis; integrating over pixels adds 1/12 if the disk covers
+    many of them. A disk within one pixel (r <= 0.5) blurs nothing.
     """
     if radius_px <= 0.5:
         return delta(size)
@@ -228,7 +227,7 @@ def thickness(size: int, below_px: float, above_px: float) -> Kernel:
     weighs as much as its share of the depth, which is proportional to its R.
     """
 
-    def profile(distance: _Float) -> _Float:
+    def profile(distance: _Doubles) -> _Doubles:
         total = np.zeros_like(distance)
         for radius in (below_px, above_px):
             if radius > 0.0:
@@ -254,10 +253,10 @@ def motion(size: int, length_px: float, angle_rad: float) -> Kernel:
     np.add.at(kernel, (row, column + 1), (1 - down) * right)
     np.add.at(kernel, (row + 1, column), down * (1 - right))
     np.add.at(kernel, (row + 1, column + 1), down * right)
-    return normalised(kernel)
+    return normalised_kernel(kernel)
 
 
-def _cubic(distance: _Float) -> _Float:
+def _keys_cubic(distance: _Doubles) -> _Doubles:
     """Keys' cubic convolution kernel with a = -1/2 (Keys 1981), of support 2."""
     d = np.abs(distance)
     inner = (1.5 * d - 2.5) * d * d + 1.0
@@ -265,7 +264,7 @@ def _cubic(distance: _Float) -> _Float:
     return np.where(d <= 1.0, inner, np.where(d < 2.0, outer, 0.0))
 
 
-def downsampling_taps(name: str, scale: int) -> tuple[_Float, int]:
+def downsampling_taps(name: str, scale: int) -> tuple[_Doubles, int]:
     """Return the taps of a downsampling filter along one axis and the offset of the first.
 
     Parameters
@@ -299,13 +298,13 @@ def downsampling_taps(name: str, scale: int) -> tuple[_Float, int]:
         return (np.full(2, 0.5), 0) if centre else (np.ones(1), 0)
     if name == "bicubic":
         first = -2 * scale + 1
-        taps = np.clip(_cubic((np.arange(first, 2 * scale + 1) - centre) / scale), 0.0, None)
+        taps = np.clip(_keys_cubic((np.arange(first, 2 * scale + 1) - centre) / scale), 0.0, None)
         return taps / taps.sum(), first
     raise UsageError(f"The downsampling {name!r} is unknown; known are {', '.join(DOWNSAMPLING_FILTERS)}.")
 
 
 def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Kernel:
-    """Fold a downsampling filter into a blur kernel of the same side; what leaves the square is dropped."""
+    """Fold a downsampling filter into a blur kernel of the same side; the part beyond the square is dropped."""
     taps, first = downsampling_taps(name, scale)
     folded = np.asarray(kernel, np.float64)
     for axis in (0, 1):
@@ -313,10 +312,10 @@ def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Ke
         for offset, weight in enumerate(taps, start=first):
             total += weight * _shifted(folded, offset, axis)
         folded = total
-    return normalised(folded)
+    return normalised_kernel(folded)
 
 
-def _shifted(array: _Float, offset: int, axis: int) -> _Float:
+def _shifted(array: _Doubles, offset: int, axis: int) -> _Doubles:
     """Shift an array along an axis and fill with zeros."""
     if offset == 0:
         return array
@@ -341,7 +340,7 @@ def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation:
     second : ndarray, (m, m)
         Kernel applied to the result, on a grid `dilation` times coarser.
     dilation : int
-        Fine pixels between two taps of `second`: the scale, where it acts after downsampling.
+        Fine pixels between two taps of `second`: the scale, if it acts after downsampling.
 
     Notes
     -----
@@ -354,7 +353,7 @@ def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation:
     for row, column in np.argwhere(np.asarray(second) > 0.0):
         moved = _shifted(base, int(row - middle) * dilation, 0)
         total += float(second[row, column]) * _shifted(moved, int(column - middle) * dilation, 1)
-    return normalised(total)
+    return normalised_kernel(total)
 
 
 def fitted(kernel: NDArray[np.floating], size: int) -> Kernel:
@@ -365,4 +364,4 @@ def fitted(kernel: NDArray[np.floating], size: int) -> Kernel:
     source = slice(side // 2 - keep, side // 2 + keep + 1)
     goal = slice(size // 2 - keep, size // 2 + keep + 1)
     fitted_kernel[goal, goal] = np.asarray(kernel, np.float64)[source, source]
-    return normalised(fitted_kernel)
+    return normalised_kernel(fitted_kernel)

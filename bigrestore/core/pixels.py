@@ -1,11 +1,11 @@
-"""Between storage values and the 0..1 that methods see, and between colour and the luma that is restored.
+"""Convert between storage values and 0..1, and between colour and the restored luma.
 
-The range comes from the dtype or the user, never from the data, so that a dark section stays dark. Integers
-are rounded half to even after clipping: a value that nothing changed comes back as it was.
+The range comes from the dtype or the user, never from the data: a dark section stays dark. Integers are
+rounded half to even after clipping, so an unchanged value returns exactly.
 
-Colour is restored on its luma (ITU-R BT.601) alone: a network for grey values, run on three channels, would
-give three answers that disagree at edges. The restored luma's difference from the interpolated one is added to
-the interpolated colour, so hue is carried and never invented.
+Colour is restored on its luma (ITU-R BT.601) alone: a grey network on three channels gives three answers
+with disagreeing edges. The restored luma's difference from the interpolated one is added to the interpolated
+colour, so hue is carried and never invented.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def to_unit(pixels: NDArray[Any], value_range: tuple[float, float]) -> Floats:
 
 
 def from_unit(values: Floats, value_range: tuple[float, float], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return 0..1 as storage values: clipped, and rounded half to even where they are integers."""
+    """Return 0..1 as storage values: clipped, integers rounded half to even."""
     low, high = value_range
     scaled = np.clip(values, 0.0, 1.0)
     if high - low != 1.0:
@@ -60,15 +60,15 @@ def pad_far(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
 
 
 def interpolate(pixels: Floats, scale: Fraction) -> Floats:
-    """Bring (h, w[, 3]) to the output grid without a method: what background and colour are made of.
+    """Bring (h, w[, 3]) to the output grid without a method, for background and colour.
 
-    Catmull-Rom where the output is finer, as it is where it is as fine, an area mean where it is coarser.
+    Catmull-Rom for a finer or equal output grid, an area mean for a coarser one.
     """
     if scale == 1:
         return pixels
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     if scale < 1:
-        found = _area_mean(planes, scale.denominator)
+        scaled = _mean_of_cells(planes, scale.denominator)
     else:
         import torch
 
@@ -76,12 +76,12 @@ def interpolate(pixels: Floats, scale: Fraction) -> Floats:
 
         with torch.inference_mode():
             enlarged = catmull_rom(torch.from_numpy(np.ascontiguousarray(planes))[:, None], int(scale))
-        found = enlarged[:, 0].numpy()
-    return found[0] if pixels.ndim == 2 else np.moveaxis(found, 0, -1)
+        scaled = enlarged[:, 0].numpy()
+    return scaled[0] if pixels.ndim == 2 else np.moveaxis(scaled, 0, -1)
 
 
-def _area_mean(planes: Floats, step: int) -> Floats:
-    """Return the means over step x step pixels; the last are over the pixels that there are."""
+def _mean_of_cells(planes: Floats, step: int) -> Floats:
+    """Return the means over step x step pixels; the last cells average the existing pixels."""
     down, right = -planes.shape[1] % step, -planes.shape[2] % step
     padded = np.pad(planes, [(0, 0), (0, down), (0, right)], mode="edge")
     count, height, width = padded.shape

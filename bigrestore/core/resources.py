@@ -1,7 +1,7 @@
-"""What this process may use: processors and memory, as the scheduler and the container say.
+"""Processors and memory of this process, as the scheduler and the container allow.
 
-A machine's own numbers are wrong on a cluster and in a container: a job that starts 64 threads on the 4 cores it
-was given runs slower than with 4, and one that plans with the host's memory is killed.
+A machine's own numbers are wrong on a cluster and in a container. A job of 64 threads on 4 cores runs slower
+than with 4, and a job planned with the host's memory is killed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import psutil
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
-"""Names the control groups of this process: a batch system puts a job into one below the root."""
+"""Lists the control groups of this process: a batch system puts a job into one below the root."""
 
 
 @attrs.frozen
 class Cpus:
-    """Processors at hand, and what says so.
+    """The usable processors, and the limits behind their number.
 
     Attributes
     ----------
     count : int
         The smallest of the limits.
     limits : dict
-        Each limit by what it comes from, in words.
+        Each limit by its source, in words.
     """
 
     count: int
@@ -42,7 +42,7 @@ class Cpus:
 
 
 def processors() -> Cpus:
-    """Return the processors that this process may use: the smallest of what its host and its scheduler allow."""
+    """Return the processors this process may use: the smallest limit of host and scheduler."""
     limits = {"affinity": len(affinity())}
     quotas = [quota for folder in _groups("cpu") if (quota := _cpu_quota(folder)) is not None]
     if quotas:
@@ -54,19 +54,19 @@ def processors() -> Cpus:
 
 
 def available_cpus() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors this process may use."""
     return processors().count
 
 
 def affinity() -> list[int]:
-    """Return the numbers of the processors that this process may be scheduled on, ascending."""
+    """Return the numbers of the processors in this process's affinity, ascending."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def share_of(cpus: list[int], index: int, count: int) -> list[int]:
-    """Return the processors of one of several workers: neighbours, every one used, none shared where they suffice.
+    """Return the processors of one of several workers: neighbours, all used, none shared if they suffice.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ def share_of(cpus: list[int], index: int, count: int) -> list[int]:
 
 
 def memory_limit_bytes() -> int:
-    """Return the memory that this process may use, in bytes: the control group's limit or the machine's.
+    """Return the memory this process may use, in bytes: the control group's limit or the machine's.
 
-    The total, not what is free at the moment, so that the same command plans the same tiles tomorrow.
+    The total, not the free memory of the moment: the same command plans the same tiles tomorrow.
     """
     limits = [int(psutil.virtual_memory().total)]
     for folder in _groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(folder / name).strip()
+            text = _text_of(folder / name).strip()
             if text.isdigit() and int(text) > 0:
                 limits.append(int(text))
     node, per_cpu = (os.environ.get(f"SLURM_MEM_PER_{unit}", "") for unit in ("NODE", "CPU"))
@@ -101,31 +101,31 @@ def memory_limit_bytes() -> int:
 
 def _groups(controller: str) -> list[Path]:
     """Return the folders of this process's control groups, from the root down; every one of them limits."""
-    found = [CGROUP, CGROUP / controller]
-    for line in _read(OWN_CGROUP).splitlines():
+    folders = [CGROUP, CGROUP / controller]
+    for line in _text_of(OWN_CGROUP).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, name = rest.partition(":")
         if number != "0" and controller not in controllers.split(","):
             continue
         root = CGROUP if number == "0" else CGROUP / controller
         parts = [part for part in name.split("/") if part not in ("", "..")]
-        found += [root.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
-    return found
+        folders += [root.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
+    return folders
 
 
 def _cpu_quota(folder: Path) -> int | None:
-    """Return the processors that a control group's quota comes to, None where it has none."""
-    quota, *period = _read(folder / "cpu.max").split() or [""]
+    """Return the processors of a control group's quota, None without one."""
+    quota, *period = _text_of(folder / "cpu.max").split() or [""]
     if not period:
-        quota = _read(folder / "cpu.cfs_quota_us").strip()
-        period = _read(folder / "cpu.cfs_period_us").split()
+        quota = _text_of(folder / "cpu.cfs_quota_us").strip()
+        period = _text_of(folder / "cpu.cfs_period_us").split()
     if not (quota.isdigit() and int(quota) > 0 and period and period[0].isdigit() and int(period[0]) > 0):
         return None
     return max(1, round(int(quota) / int(period[0])))
 
 
 def rss_bytes() -> int:
-    """Return the resident memory of this process and those that it started, in bytes."""
+    """Return the resident memory of this process and its children, in bytes."""
     own = psutil.Process()
     total = int(own.memory_info().rss)
     for child in own.children(recursive=True):
@@ -136,17 +136,17 @@ def rss_bytes() -> int:
 
 def out_of_memory_kills() -> int:
     """Return how many processes the kernel has killed in this process's control groups because memory ran out."""
-    found = 0
+    kills = 0
     for folder in _groups("memory"):
-        for line in _read(folder / "memory.events").splitlines():
+        for line in _text_of(folder / "memory.events").splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill" and count.isdigit():
-                found = max(found, int(count))
-    return found
+                kills = max(kills, int(count))
+    return kills
 
 
 def one_thread_per_tile() -> int | None:
-    """Let torch use one thread per operation; return how many it used before, None where torch is not loaded.
+    """Let torch use one thread per operation; return the number before, None if torch is not loaded.
 
     Several tiles in flight with one thread each beat several threads on one tile, and fix the bytes.
     """
@@ -165,7 +165,7 @@ def give_threads_back(before: int | None) -> None:
         torch.set_num_threads(before)
 
 
-def _read(path: Path) -> str:
+def _text_of(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:

@@ -1,8 +1,8 @@
-"""What is tried again: errors of a network or its file systems that are gone a moment later.
+"""Retry transient errors of networks and network file systems.
 
-A run of days over NFS, Lustre or http meets a server that restarts. Giving up a block for it, or the run, would be
-wrong; trying again what can never succeed (a full disk, a missing file, damaged bytes) would only hide it. So the
-error numbers that are tried again are listed here, each kind with its reason, and nothing else is.
+A run of days over NFS, Lustre or http meets a server restart, and should not give up a block for it. Retrying a
+full disk, a missing file or damaged bytes would only hide the error. So the retried error numbers are listed here,
+each with its reason; nothing else is retried.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from bigrestore.core.urls import error_line
+
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 
-WAITS_SECONDS = (0.5, 2.0, 8.0)
-"""Pauses before each further try. A server that fails over is back within some seconds; whoever reads a sector that is
-dead loses ten seconds for a block that takes longer than that to restore."""
+RETRY_WAITS_SECONDS = (0.5, 2.0, 8.0)
+"""Pauses before each retry. A server that fails over is back within some seconds; a dead sector costs ten seconds for
+a block that takes longer to restore."""
 
 TRANSIENT = frozenset(
     {
         errno.EIO,  # a soft-mounted NFS server that did not answer; a dead sector says the same, and fails again
-        errno.ESTALE,  # the handle of a file on a server that was restarted: opening it anew helps
+        errno.ESTALE,  # a file handle of a restarted server: reopening helps
         errno.EREMOTEIO,  # the server's own disk was late
         errno.ETIMEDOUT,
         errno.ECONNRESET,
@@ -41,7 +43,7 @@ TRANSIENT = frozenset(
         errno.EINTR,
     }
 )
-"""Numbers of errors that are tried again."""
+"""Retried error numbers."""
 
 TRANSIENT_KINDS = frozenset(
     {
@@ -50,11 +52,11 @@ TRANSIENT_KINDS = frozenset(
         *("IncompleteRead", "TimeoutError"),
     }
 )
-"""Kinds of errors of http and object stores that carry no number, by name, so that no client need be imported."""
+"""Names of retried exceptions of http and object stores, without a number; no client need be imported."""
 
 
 def transient(error: BaseException) -> bool:
-    """Tell whether an error, or what it was raised from, may be gone a moment later."""
+    """Tell whether an error, or one of its causes, may be gone a moment later."""
     return any(
         (isinstance(cause, OSError) and cause.errno in TRANSIENT)
         or any(kind.__name__ in TRANSIENT_KINDS for kind in type(cause).__mro__)
@@ -62,44 +64,44 @@ def transient(error: BaseException) -> bool:
     )
 
 
-def persist(work: Callable[[], Found], what: str, stopping: Callable[[], bool] = lambda: False) -> Found:
-    """Do something that may meet a transient error, again after each of `WAITS_SECONDS`.
+def retry_transient(
+    work: Callable[[], Outcome], what: str, stopping: Callable[[], bool] = lambda: False
+) -> Outcome:
+    """Call `work`, and again after a transient error, waiting each of `RETRY_WAITS_SECONDS`.
 
     Parameters
     ----------
     work : callable
         May be called several times.
     what : str
-        Named in the log.
+        Name in the log.
     stopping : callable
-        Asked while it waits; where it says so, there is no further try.
+        Polled while waiting; if it is true, there is no further wait.
 
     Returns
     -------
     object
-        What `work` returns.
+        The result of `work`.
 
     Raises
     ------
     Exception
-        What `work` raised last, or first where that is not transient.
+        The last error of `work`, or the first one that is not transient.
     """
-    for seconds in WAITS_SECONDS:
+    for seconds in RETRY_WAITS_SECONDS:
         try:
             return work()
         except Exception as error:
             if not transient(error):
                 raise
-            log.warning(
-                "%s: %s; trying again in %.1f s.", what, " ".join(str(error).split()).rstrip("."), seconds
-            )
+            log.warning("%s: %s; trying again in %.1f s.", what, error_line(error).rstrip("."), seconds)
         if _stopped_within(seconds, stopping):
             break
     return work()
 
 
 def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
-    """Wait, and say whether waiting was cut short."""
+    """Wait, and tell whether `stopping` cut it short."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if stopping():
@@ -109,7 +111,7 @@ def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     while id(error) not in seen:
         yield error

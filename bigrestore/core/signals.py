@@ -1,8 +1,8 @@
-"""Signals for as long as a context lasts.
+"""Handle signals while a context lasts.
 
-A scheduler warns by SIGTERM, SIGUSR1 or SIGUSR2 and kills some seconds later; a person presses Ctrl-C. What a signal means
-differs between a run and a training; how it is listened to does not. Handlers live in the main thread only:
-a library call from another thread, or in a notebook's worker, goes without them.
+A scheduler warns by SIGTERM, SIGUSR1 or SIGUSR2 and kills some seconds later; a person presses Ctrl-C. A run
+and a training react differently, but listen in the same way. Handlers exist in the main thread only: a library
+call from another thread, or in a notebook's worker, runs without them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-"""What schedulers send before the time is up; systems differ in what they have."""
+"""Signals of schedulers before the time is up; systems have different ones."""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""URLs and what in them is secret.
+"""URLs without their secrets.
 
-A URL may hold a password or a signature, and options hold keys. What is shown, logged or stored is the URL without them,
-and a command line without its options. This module imports nothing, so that whoever logs can ask it.
+A URL may hold a password or a signature, and options hold keys. Logs, messages and stored files show the URL
+without them, and a command line without its options.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _URL = re.compile(
     r"""
     ([a-z][a-z0-9+.-]*://)
     (?: [^/\s?#]*@                      # user and password, which may hold an @ themselves
-      | [^/\s?#@'"\[]* :                # or, where what follows is no port, a / or a ? as well
+      | [^/\s?#@'"\[]* :                # or, unless a port follows, a / or a ? as well
         (?! \d{1,5} (?![^/?#\s'")\],;]) ) [^\s'"]*@ )?
     ([^\s?'"#]*)                       # host and path
-    (?: [?#][^\s'"]* )?                # query, in which signatures stand
+    (?: [?#][^\s'"]* )?                # query, which may hold signatures
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -35,12 +35,12 @@ def is_remote(text: object) -> bool:
 
 
 def local_path(text: str, command: str) -> Path:
-    """Return the path of an output that a command looks at on the disk.
+    """Return the path of a command's output on the disk.
 
     Raises
     ------
     UsageError
-        Where it is a URL; what is made for one lies in the stage.
+        If it is a URL; its output is made in the stage.
     """
     if is_remote(text):
         shown = without_secrets(text).rstrip("/")
@@ -52,8 +52,14 @@ def local_path(text: str, command: str) -> Path:
 
 
 def without_secrets(text: str) -> str:
-    """Return a text whose URLs have neither user and password nor query, in which signatures stand."""
+    """Return a text with user, password and query (with its signatures) removed from its URLs."""
     return _URL.sub(lambda match: match[1] + match[2], text)
+
+
+def error_line(error: BaseException) -> str:
+    """Return an error as one line of at most 160 characters, without secrets."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def shown_arguments(arguments: Sequence[str]) -> list[str]:
@@ -65,32 +71,32 @@ def shown_arguments(arguments: Sequence[str]) -> list[str]:
         elif argument.startswith(f"{OPTIONS_FLAG}="):
             shown.append(f"{OPTIONS_FLAG}=...")
         else:
-            # A password may hold what ends a URL in a text.
+            # A password may hold characters that end a URL in a text.
             whole = re.sub(r"[\s'\"]", "_", argument) if is_remote(argument) else argument
             shown.append(without_secrets(whole))
     return shown
 
 
 def parse_options(text: str | None) -> dict[str, Any]:
-    """Read storage options: a JSON object, or `@FILE` with one, which keeps keys out of the list of processes.
+    """Parse storage options: a JSON object, or `@FILE` with one, for keys hidden from the list of processes.
 
     Raises
     ------
     UsageError
-        Where it is none. What was given is not repeated, since it holds keys.
+        If it is none. The message does not repeat the text, since it holds keys.
     """
     if text is None or not text.strip():
         return {}
     try:
-        found = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+        options = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except OSError as error:
         raise UsageError(
             f"The file of --storage-options cannot be read ({error.strerror}); check it."
         ) from error
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        options = None
+    if not isinstance(options, dict):
         raise UsageError(
             "--storage-options is no JSON object; give one, such as '{\"anon\": true}', or @FILE with one."
         )
-    return found
+    return options

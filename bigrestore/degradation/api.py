@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
-from bigrestore.core.given import Given
 from bigrestore.core.kernels import kernel_size
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
+from bigrestore.degradation.given import Given
 from bigrestore.degradation.pairs import Pair, write_pairs
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
@@ -126,7 +126,7 @@ def degrade(
     OutputError
         If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
-    from bigrestore.io.access.range_check import check_range
+    from bigrestore.io.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
@@ -136,7 +136,7 @@ def degrade(
     given.kernel(scale)  # refused here, before anything is opened
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     section = open_section(input, level=level, input_range=input_range)
-    check_range(section, input_range)
+    check_range_used(section, input_range)
     if count is not None:
         _check_size(section, scale, patch_px)
     folder = Path(outdir)

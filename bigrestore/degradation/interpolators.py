@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from bigrestore.core.kernels import Kernel, normalised
+from bigrestore.core.kernels import Kernel, normalised_kernel
 
 PHASES = 1024
 """Sub-pixel phases of the tables: a shift is rounded to 1/1024 px."""
@@ -121,4 +121,4 @@ def mean_kernel(names: tuple[str, ...]) -> Kernel:
     matrix[0] *= ZERO_WEIGHT
     taps, _ = nnls(matrix, np.concatenate([[ZERO_WEIGHT], transfer[1:]]))
     line = np.concatenate([taps[:0:-1], taps])
-    return normalised(np.outer(line, line))
+    return normalised_kernel(np.outer(line, line))

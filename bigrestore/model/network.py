@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.core.given import blur_kernel, centred
 from bigrestore.core.kernels import equivalent_sigma, narrowed
+from bigrestore.core.stated_blur import blur_kernel, centred
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.flags import Blur
 from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
@@ -331,7 +331,7 @@ def load_network(
 ) -> NetworkMethod:
     """Load a model by name or path and make it a method.
 
-    The options are those of `NetworkMethod`, but `blur` as in `bigrestore.core.given.blur_kernel`, in place of a
+    The options are those of `NetworkMethod`, but `blur` as in `bigrestore.core.stated_blur.blur_kernel`, in place of a
     kernel, and `noise` of 255.
 
     Raises

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.errors import UsageError
 from bigrestore.flags import SCALES
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
@@ -56,7 +56,7 @@ def open_images(
         input_range=settings.input_range,
         storage_options=settings.storage_options,
     )
-    check_range(main, settings.input_range)
+    check_range_used(main, settings.input_range)
     others: list[Section | None] = []
     for path, asked, flag in (
         (before, settings.before_range, "--before-range"),
@@ -68,9 +68,9 @@ def open_images(
         found = open_section(path, input_range=asked, storage_options=settings.storage_options)
         if asked is None and found.dtype == main.dtype:
             found = attrs.evolve(found, value_range=main.value_range)
-            check_range(found, settings.input_range, flag)
+            check_range_used(found, settings.input_range, flag)
         else:
-            check_range(found, asked, flag)
+            check_range_used(found, asked, flag)
         _check_range(main, found, stated=asked is not None, flag=flag)
         others.append(found)
     return main, others[0], others[1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.flags import ValueRange
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import open_section
 from bigrestore.report.images import Source
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
@@ -98,7 +98,7 @@ def _tiles(images: Sequence[str | Path], input_range: ValueRange | None, tile_px
     """Yield the tiles of tissue, each with the section that it belongs to; small sections come whole."""
     for name in images:
         section = open_section(name, input_range=input_range)
-        check_range(section, input_range)
+        check_range_used(section, input_range)
         source = Source(section)
         side = min(tile_px, section.height, section.width)
         grid = TileGrid(0, section.depth, Box(0, section.height, 0, section.width), side)

@@ -18,7 +18,7 @@ import attrs
 from bigrestore.core.geometry import Block
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.model.method import Method
 from bigrestore.report.blocks import RunScores
 from bigrestore.report.of_run import RunReport, make_report
@@ -115,7 +115,7 @@ def execute(
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
             ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
-            check_range(ready.section, settings.input_range)
+            check_range_used(ready.section, settings.input_range)
             held.enter_context(take(ready))
             again = ready.going_on and require_input_of(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)

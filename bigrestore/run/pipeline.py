@@ -24,7 +24,7 @@ import attrs
 
 from bigrestore.core.geometry import Block, Tile
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
-from bigrestore.core.retry import persist
+from bigrestore.core.retry import retry_transient
 from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
 from bigrestore.report.blocks import RunScores
@@ -164,7 +164,7 @@ class Pipeline:
         files = self._files(block)
         refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
         self._open[block.name] = files
-        record = persist(
+        record = retry_transient(
             lambda: self._journal.begin(block.name, files, self.stopping),
             f"Block {block.name}",
             self.stopping,
@@ -183,7 +183,7 @@ class Pipeline:
     def _read_one(self, block: Block) -> None:
         """Read a block and queue its tiles; one that cannot be read has failed."""
         try:
-            work = persist(lambda: BlockWork(self._job, block), f"Block {block.name}", self.stopping)
+            work = retry_transient(lambda: BlockWork(self._job, block), f"Block {block.name}", self.stopping)
         except OutputError:  # a profile that cannot be stored
             raise
         except Exception as error:
@@ -216,7 +216,7 @@ class Pipeline:
             if not work.reason:
                 try:
                     work.finish()
-                    persist(
+                    retry_transient(
                         lambda work=work: self._write_block(work),  # type: ignore[misc]
                         f"Block {block.name}",
                         self.stopping,
@@ -251,7 +251,7 @@ class Pipeline:
 
     def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
         """Record a block, hand it to the scores and let the next one be read."""
-        persist(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
+        retry_transient(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
         self._open.pop(block.name, None)
         if work is not None:
             work.maps.clear()  # a block that waits to be scored holds its pixels only

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bigrestore.core.given import averaging_sigma_px
 from bigrestore.core.kernels import equivalent_sigma, gaussian
+from bigrestore.core.stated_blur import averaging_sigma_px
 from bigrestore.degradation.degradation import Degradation
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe

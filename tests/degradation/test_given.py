@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from scipy.ndimage import shift
 
-from bigrestore.core.given import SMALLEST_SHIFT_PX, Given, averaging_sigma_px, blur_kernel, centred
 from bigrestore.core.kernels import (
     defocus,
     delta,
@@ -24,8 +23,10 @@ from bigrestore.core.kernels import (
     kernel_size,
     motion,
 )
+from bigrestore.core.stated_blur import SMALLEST_SHIFT_PX, averaging_sigma_px, blur_kernel, centred
 from bigrestore.degradation.api import degrade
 from bigrestore.degradation.degradation import nothing
+from bigrestore.degradation.given import Given
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError

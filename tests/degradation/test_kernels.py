@@ -23,7 +23,7 @@ from bigrestore.core.kernels import (
     kernel_size,
     motion,
     narrowed,
-    normalised,
+    normalised_kernel,
     plateau,
     thickness,
 )
@@ -148,7 +148,7 @@ def test_a_kernel_fits_another_square() -> None:
 
 def test_a_kernel_without_anything_in_it_is_refused() -> None:
     with pytest.raises(UsageError, match="sums to 0"):
-        normalised(np.zeros((3, 3)))
+        normalised_kernel(np.zeros((3, 3)))
     with pytest.raises(UsageError, match="scale 3"):
         kernel_size(3)
     with pytest.raises(UsageError, match="lanczos"):

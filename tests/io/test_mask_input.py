@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputError
-from bigrestore.io.mask_input import open_mask
+from bigrestore.io.drawn_inputs import open_mask
 from bigrestore.io.section import open_section
 from bigrestore.run.tile.mask import UserMask
 

@@ -17,7 +17,7 @@ from skimage import data
 
 import bigrestore
 from bigrestore.errors import InputError, UsageError
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import open_section
 
 RUN = ("--method", "catmull-rom", "--no-report", "--progress", "none", "--mask", "none")
@@ -97,14 +97,14 @@ def drawn(kind: str, tmp_path: Path) -> Path:
 def test_every_format_is_looked_at(tmp_path: Path, kind: str) -> None:
     section = open_section(drawn(kind, tmp_path))
     with pytest.raises(InputError, match="--input-range 0 4095"):
-        check_range(section, None)
-    check_range(section, "full")
+        check_range_used(section, None)
+    check_range_used(section, "full")
 
 
 def test_bits_that_the_file_states_are_believed(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", bits_used(9), bitspersample=12, photometric="minisblack")
     with pytest.raises(InputError, match="--input-range 0 4095"):
-        check_range(open_section(tmp_path / "a.tif"), None)
+        check_range_used(open_section(tmp_path / "a.tif"), None)
 
 
 def test_other_commands_refuse_the_same(tmp_path: Path, call: Callable[..., int], capfd: Any) -> None:
@@ -129,7 +129,7 @@ def test_values_aligned_to_the_left_are_taken_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, shift: int
 ) -> None:
     pixels = (bits_used(16 - shift) << shift).astype(np.uint16)
-    check_range(open_section(save(tmp_path / "a.zarr", pixels)), None)
+    check_range_used(open_section(save(tmp_path / "a.zarr", pixels)), None)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert f"uses {16 - shift} of 16 bits" in caplog.text
 
@@ -151,12 +151,12 @@ def test_images_that_use_their_range_meet_no_word(
         "two values": np.where(grey() > 0.5, 65280, 0).astype(np.uint16),
         "one bright field": bright,
     }[what]
-    check_range(open_section(save(tmp_path / "a.zarr", pixels)), None)
+    check_range_used(open_section(save(tmp_path / "a.zarr", pixels)), None)
     assert not caplog.records
 
 
 def test_half_of_the_range_is_worth_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    check_range(open_section(save(tmp_path / "a.zarr", bits_used(15))), None)
+    check_range_used(open_section(save(tmp_path / "a.zarr", bits_used(15))), None)
     assert "where white is less, say so by --input-range" in caplog.text
 
 
@@ -164,16 +164,16 @@ def test_half_of_the_range_is_worth_a_warning(tmp_path: Path, caplog: pytest.Log
 def test_floats_far_below_white_are_refused_too(tmp_path: Path, bits: int) -> None:
     section = open_section(save(tmp_path / "a.zarr", (bits_used(bits) / 65535).astype(np.float32)))
     with pytest.raises(InputError, match="--input-range LO HI"):
-        check_range(section, None)
-    check_range(section, "full")
-    check_range(open_section(save(tmp_path / "b.zarr", grey().astype(np.float32))), None)
+        check_range_used(section, None)
+    check_range_used(section, "full")
+    check_range_used(open_section(save(tmp_path / "b.zarr", grey().astype(np.float32))), None)
 
 
 def test_values_beyond_the_stated_range_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = save(tmp_path / "a.zarr", bits_used(12))
     for stated, words in (((0.0, 1023.0), 1), ((0.0, 4095.0), 0), ((2000.0, 4095.0), 1)):
         caplog.clear()
-        check_range(open_section(path, input_range=stated), stated)
+        check_range_used(open_section(path, input_range=stated), stated)
         assert len(caplog.records) == words
         assert not words or "beyond --input-range" in caplog.text
 

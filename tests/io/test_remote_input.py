@@ -30,7 +30,7 @@ def pixels(side: int = 200) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def behaviour(monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    monkeypatch.setattr(remote_requests, "WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(remote_requests, "REQUEST_WAITS_SECONDS", (0.01, 0.01))
     return Behaviour()
 
 

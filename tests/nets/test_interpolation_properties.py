@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bigrestore.core.interpolation import AUTO_GAIN, catmull_rom, rational, rational_auto, rational_taps
+from bigrestore.core.interpolation import AUTO_GAIN, catmull_rom, rational, rational_auto
 
 SIDE = 11
 seeds = st.integers(0, 2**31)
@@ -111,6 +111,28 @@ def test_samples_stay_where_they_are(
     samples = at[nodes].round().long()
     difference = out[..., nodes[:, None], nodes] - x[..., samples[:, None], samples]
     assert difference.abs().max() < 1e-6
+
+
+def rational_taps(t: Tensor, rho: Tensor, kappa0: Tensor, kappa1: Tensor) -> Tensor:
+    """Return the interpolant as four filter taps on f[-1], f[0], f[1], f[2]; they sum to one.
+
+    Parameters
+    ----------
+    t, rho, kappa0, kappa1 : Tensor, broadcastable
+        Position in the interval, 0..1; its shape; the slope factors of its two ends.
+
+    Returns
+    -------
+    Tensor, (4, ...)
+    """
+    b = torch.sigmoid(4 * torch.tanh(rho / 4))
+    w1 = b * t / ((1 - b) * (1 - t) + b * t)
+    w0 = 1 - w1
+    c = t * (1 - t)
+    s0, s1 = (1 + torch.tanh(kappa0)) / 2, (1 + torch.tanh(kappa1)) / 2
+    return torch.stack(
+        [-c * w0 * s0, 1 - t + c * (w0 - w1) + c * w1 * s1, t - c * (w0 - w1) + c * w0 * s0, -c * w1 * s1]
+    )
 
 
 @quick

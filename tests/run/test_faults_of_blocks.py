@@ -209,7 +209,7 @@ def test_an_input_of_which_nothing_can_be_read_begins_no_run(tmp_path: Path, tis
 def test_an_error_that_passes_is_waited_for(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(retry, "WAITS_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "RETRY_WAITS_SECONDS", (0.0, 0.0, 0.0))
     read, write, begin = pipeline.BlockWork, pipeline.write_block, Journal.begin
     calls: dict[str, int] = {}
 

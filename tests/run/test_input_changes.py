@@ -17,7 +17,7 @@ from PIL import Image
 
 from bigrestore.errors import BigrestoreError, InputError, OutputExistsError
 from bigrestore.io import section as section_module
-from bigrestore.io.access.versions import Read, noting_reads
+from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import open_section
 from bigrestore.model.method import TileBatch
 from bigrestore.run.state import input_files
@@ -316,14 +316,14 @@ def test_a_window_that_changes_again_and_again_is_refused(
 ) -> None:
     png(tmp_path / "a.png", pixels)
     section = open_section(tmp_path / "a.png")
-    with noting_reads() as reads:
+    with recording_reads() as reads:
         section.read(0, 0, 9, 0, 9)
     assert [Read.from_json(read.to_json()) for read in reads] == reads
     assert reads[0].window == (0, 0, 9, 0, 9)
     counter: Iterator[str] = map(str, range(99))
     monkeypatch.setattr(section_module, "joined", lambda _: next(counter))
     monkeypatch.setattr(section_module, "STEADY_WAITS_SECONDS", (0.0, 0.0))
-    with noting_reads(), pytest.raises(InputError, match="was written to while it was read"):
+    with recording_reads(), pytest.raises(InputError, match="was written to while it was read"):
         section.read(0, 0, 9, 0, 9)
 
 

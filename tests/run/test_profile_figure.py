@@ -13,8 +13,8 @@ from engine_toys import save_zarr
 from PIL import Image
 from prior_toys import model_file
 
-from bigrestore.core.given import blur_kernel
 from bigrestore.core.kernels import gaussian
+from bigrestore.core.stated_blur import blur_kernel
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.run.profile.figure import FIRST, RINGS, fall_db, ring_power, tissue_power
 

@@ -18,7 +18,7 @@ from loopback import Behaviour, serving
 
 from bigrestore.errors import BigrestoreError, OutputExistsError
 from bigrestore.io.access import remote_requests
-from bigrestore.io.access.versions import noting_reads
+from bigrestore.io.access.versions import recording_reads
 from bigrestore.io.section import open_section
 from bigrestore.model.method import TileBatch
 
@@ -35,7 +35,7 @@ def pixels(tissue: np.ndarray) -> Pixels:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
-    monkeypatch.setattr(remote_requests, "WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(remote_requests, "REQUEST_WAITS_SECONDS", (0.01, 0.01))
     behaviour = Behaviour(tags=True)
     (tmp_path / "www").mkdir()
     with serving(tmp_path / "www", behaviour) as url:
@@ -124,7 +124,7 @@ def test_parts_of_two_versions_are_never_put_together(
         path = tmp_path / "www" / name
         write(path, pixels)
         section = open_section(f"{url}/{name}")
-        with noting_reads() as reads:
+        with recording_reads() as reads:
             section.read(0, 0, 60, 300, 360)
         assert reads[0].version == section.version(0, 0, 60, 300, 360)
         write(path, changed(pixels))

@@ -1,1 +1,1 @@
-"""Files wherever they lie: folders, zip files, URLs, and limits on what a header may claim."""
+"""Files in folders, zip files and behind URLs, and limits on the claims of headers."""

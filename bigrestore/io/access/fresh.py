@@ -1,8 +1,8 @@
-"""A file that is opened again when it was replaced or written to, so that it is read as it is and not as it was.
+"""Reopen a file that was replaced or written to, so that no stale bytes are read.
 
-The readers take in a file's directory when they open it, and keep what they decoded last. Of a file that was written to
-since, that directory points anywhere, and what is kept is of yesterday. So before each window the file is looked at, and
-where it has another size, time or inode it is opened anew; what is another image then is refused.
+A reader keeps the file's directory and the segments it decoded last. After a write to the file, the directory points
+anywhere and the segments are old. So the file's size, times and inode are checked before each window, and a changed
+file is opened anew; another image in its place is refused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.access.versions import file_version
-from bigrestore.io.levels import Found
+from bigrestore.io.levels import OpenedImage
 
 log = logging.getLogger(__name__)
 
 
-def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
-    """Open a file whose windows are read as the file is at that moment.
+def open_fresh(path: Path, open_it: Callable[[], OpenedImage]) -> OpenedImage:
+    """Open a file and reopen it whenever it changes.
 
     Parameters
     ----------
@@ -36,10 +36,10 @@ def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
 
     Returns
     -------
-    Found
-        Reading a window raises an InputError where the file is no longer an image of that shape.
+    OpenedImage
+        Reading a window raises an InputError if the file is no longer an image of that shape.
     """
-    version = file_version(path)  # before it is opened: what is written after that is seen
+    version = file_version(path)  # taken before opening, so that any later write is noticed
     opened = open_it()
     file = _File(path, version, opened, open_it)
     levels = tuple(
@@ -52,34 +52,33 @@ def open_fresh(path: Path, open_it: Callable[[], Found]) -> Found:
 class _File:
     """A file as it was opened last."""
 
-    def __init__(self, path: Path, version: str, opened: Found, reopen: Callable[[], Found]) -> None:
+    def __init__(
+        self, path: Path, version: str, opened: OpenedImage, reopen: Callable[[], OpenedImage]
+    ) -> None:
         self._path, self._version, self._opened, self._reopen = path, version, opened, reopen
-        self._facts = _facts(opened)
+        self._fixed = _fixed_facts(opened)
         self._lock = threading.Lock()
 
     def read(self, index: int, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of a level."""
-        return self._current().levels[index].read(z, y0, y1, x0, x1)
-
-    def version(self, *_: int, fresh: bool = False) -> list[str]:
-        """Return the version of the file, which is that of all its windows."""
-        return [file_version(self._path)]
-
-    def _current(self) -> Found:
-        """Return the file as it is, opened anew where it changed."""
         version = file_version(self._path)
         with self._lock:
             if version != self._version:
-                log.warning("%s was written to since it was opened; it is opened anew.", self._path)
+                log.warning("%s was written to since it was opened; it is reopened.", self._path)
                 opened = self._reopen()
-                if _facts(opened) != self._facts:
+                if _fixed_facts(opened) != self._fixed:
                     raise InputError(
                         f"{self._path} was replaced by another image while it was read; put it back, or start anew."
                     )
                 self._opened, self._version = opened, version
-            return self._opened
+            opened = self._opened
+        return opened.levels[index].read(z, y0, y1, x0, x1)
+
+    def version(self, *_: int, fresh: bool = False) -> list[str]:
+        """Return the version of the file, for any window."""
+        return [file_version(self._path)]
 
 
-def _facts(opened: Found) -> Any:
-    """Return what must be the same of a file that is opened anew."""
+def _fixed_facts(opened: OpenedImage) -> Any:
+    """Return the facts that a reopened file must keep."""
     return [level.shape for level in opened.levels], opened.channels, opened.dtype

@@ -1,53 +1,50 @@
-"""What a header may claim, checked before memory is asked for.
+"""Limits on the claims of a header, checked before memory is allocated.
 
-A file says how large it is before it says anything else, and nothing makes that true: some hundred bytes can claim
-more pixels than there are bytes in the world, and some thousand can unpack into all the memory of a machine. So
-every claim meets a bound here first. The bounds lie far above what a microscope makes (a whole human brain at a
-micrometre has 1.3e15 voxels), and what is refused is refused in a sentence.
+Nothing makes a header's sizes true. Some hundred bytes can claim more pixels than there are bytes in the world, and
+some thousand can unpack into all memory. The limits lie far above a microscope's images: a whole human brain at a
+micrometre has 1.3e15 voxels.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
-import psutil
-
+from bigrestore.core.resources import memory_limit_bytes
 from bigrestore.errors import InputError
 
 MOST_PX = 10**16
-"""Pixels that an image may claim."""
+"""Most pixels of an image."""
 
 MOST_SIDE_PX = 2**31 - 1
-"""Pixels along one axis that an image may claim."""
+"""Most pixels along one axis of an image."""
 
 MOST_CHUNK_BYTES = 2**30
-"""Bytes of one chunk or segment, which can only be decoded whole."""
+"""Most bytes of one chunk or segment, always decoded whole."""
 
 MOST_CHUNKS_PER_SHARD = 2**20
-"""Chunks in one shard; the index of a shard is held whole."""
+"""Most chunks in one shard; the index of a shard is held whole."""
 
 MOST_METADATA_BYTES = 64 * 2**20
-"""Bytes of one metadata document."""
+"""Most bytes of one metadata document."""
 
 BOMB_BYTES = 256 * 2**20
-"""What may be unpacked from however little: a blank section of 150 Mpx is below it."""
+"""Always allowed to unpack: a blank section of 150 Mpx is below it."""
 
 BOMB_RATIO = 400
-"""By how much pixels beyond that may be packed; tissue is packed by 10 at most."""
+"""Highest packing ratio beyond `BOMB_BYTES`; tissue is packed by 10 at most."""
 
 DEFLATE_RATIO = 1040
-"""Deflate cannot pack anything by more."""
+"""Highest packing ratio of deflate."""
 
 
 def require_claim(shape: tuple[int, ...], source: str) -> None:
-    """Refuse a shape that no image has.
+    """Refuse a shape beyond any image.
 
     Raises
     ------
     InputError
-        When an axis or the number of pixels is beyond the bounds.
+        If an axis or the number of pixels is beyond the limits.
     """
     if max(shape) > MOST_SIDE_PX or math.prod(shape) > MOST_PX:
         raise InputError(
@@ -57,12 +54,12 @@ def require_claim(shape: tuple[int, ...], source: str) -> None:
 
 
 def require_chunk(nbytes: int, source: str) -> None:
-    """Refuse a chunk, tile or strip that would take too much memory when it is decoded.
+    """Refuse a chunk, tile or strip too large to be decoded in memory.
 
     Raises
     ------
     InputError
-        When it has more than `MOST_CHUNK_BYTES`.
+        If it has more than `MOST_CHUNK_BYTES`.
     """
     if not 0 < nbytes <= MOST_CHUNK_BYTES:
         raise InputError(
@@ -71,22 +68,29 @@ def require_chunk(nbytes: int, source: str) -> None:
         )
 
 
+def too_large(shown: str, size: int, most: int) -> InputError:
+    """Return the error for a file of more bytes than it can need."""
+    return InputError(
+        f"{shown} has {size} bytes, where {most} at most can be needed; it is damaged, so copy or write it again."
+    )
+
+
 def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = False) -> None:
-    """Refuse what is decoded whole when it needs more memory than there is, or is packed as no image is.
+    """Refuse a whole-decoded file that needs too much memory, or is packed as no image is.
 
     Parameters
     ----------
     packed, unpacked : int
-        Bytes in the file, and bytes that they claim to become.
+        Bytes in the file, and their claimed unpacked size.
     labels : bool
         Whether it is a mask, which may be packed by any factor.
 
     Raises
     ------
     InputError
-        Naming what it claims.
+        Naming its claim.
     """
-    if unpacked > memory_bytes() // 2:
+    if unpacked > _memory_bytes() // 2:
         raise InputError(
             f"{source} can only be decoded whole, which takes {unpacked / 2**30:.1f} GiB and more than half of the "
             "memory; convert it to OME-Zarr or a tiled TIFF first."
@@ -98,20 +102,13 @@ def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = 
         )
 
 
-def memory_bytes() -> int:
-    """Return the memory that this process may use: of the machine, of the control group, or of its own limit."""
-    limits = [int(psutil.virtual_memory().total)]
-    group = Path("/sys/fs/cgroup/memory.max")
-    try:
-        text = group.read_text().strip()
-    except OSError:
-        text = ""
-    if text.isdigit() and int(text) > 0:
-        limits.append(int(text))
+def _memory_bytes() -> int:
+    """Return the memory this process may use, its own address space limit included."""
+    limit = memory_limit_bytes()
     if sys.platform != "win32":
         import resource
 
         own = resource.getrlimit(resource.RLIMIT_AS)[0]
         if own != resource.RLIM_INFINITY:
-            limits.append(own)
-    return min(limits)
+            limit = min(limit, own)
+    return limit

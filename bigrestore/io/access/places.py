@@ -1,11 +1,13 @@
-"""Inputs behind a URL: files that are read in ranges, from http(s), s3 and whatever else fsspec reaches.
+"""Inputs behind a URL, read in ranges from http(s), s3 and other fsspec servers.
 
-A remote file answers to the few methods of `pathlib.Path` that the readers use, so that a TIFF on a server is read
-tile by tile as one on the disk is. Four things differ. A server may be slow or gone for a moment: every request has a
-time limit and is repeated. A server may not know ranges and send the whole file, which must not be taken for the part:
-such a file is held whole where it is small, and refused where it is not. A file may be replaced while it is read: the
-version that was seen first is the one that every further part must be of. And a URL may hold a password or a signature:
-what is shown, logged and stored is the URL without them, and options (keys, tokens) are never shown at all.
+A remote file has the few methods of `pathlib.Path` that the readers use, so a TIFF on a server is read tile by tile,
+as on a disk. Four things differ:
+
+- A server may be slow or gone for a moment: every request has a time limit and is repeated.
+- A server may ignore ranges and send the whole file. A small one is held in memory, a large one refused.
+- A file may be replaced during reading: all ranges must be of the version seen first.
+- A URL may hold a password or a signature. It is shown, logged and stored without them; options (keys, tokens) are
+  never shown.
 """
 
 from __future__ import annotations
@@ -22,38 +24,41 @@ from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 
-from bigrestore.core.urls import is_remote, parse_options, without_secrets
+from bigrestore.core.urls import error_line, is_remote, parse_options, without_secrets
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.io.access.remote_requests import ask, request_errors, short, with_limits
-from bigrestore.io.access.span import Span, too_large
+from bigrestore.io.access.limits import too_large
+from bigrestore.io.access.remote_requests import ask, request_errors, with_limits
 from bigrestore.io.access.web import Version, s3_range, web_range, web_version
 
 log = logging.getLogger(__name__)
 
 OPTIONS_VARIABLE = "BIGRESTORE_STORAGE_OPTIONS"
-"""Environment variable with the options of remote inputs, as JSON, where none are given otherwise."""
+"""Environment variable with the default options of remote inputs, as JSON."""
 
 WINDOW_BYTES = 1 << 20
-"""What is read ahead of a header."""
+"""Bytes read ahead."""
 
 WHOLE_BYTES = 256 << 20
-"""What is held at most of files whose servers send no parts, so that each is fetched once."""
+"""Most bytes held in memory of files from servers without ranges; each is fetched once."""
+
+ByteRange = tuple[int | None, int | None]
+"""First byte and the byte after the last; a negative start counts from the end, None is the end itself."""
 
 _whole: dict[RemoteFile, bytes] = {}
-"""Such files, the one that was fetched last at the end."""
+"""The held files, the last fetched at the end."""
 
 _whole_lock = threading.Lock()
 
 
 class Stat:
-    """Size and a number that changes with the content, as `os.stat` names them.
+    """Size of a file and a number for its content, named as by `os.stat`.
 
     Parameters
     ----------
     size : int
         In bytes.
     tag : str
-        What the server calls this version: its ETag or time of modification.
+        The server's name of this version: its ETag or time of modification.
     """
 
     def __init__(self, size: int, tag: str) -> None:
@@ -63,7 +68,7 @@ class Stat:
 
 @attrs.define
 class _Pin:
-    """The version of a file that was seen first; every further answer must be of it."""
+    """The version of a file seen first; every further answer must match it."""
 
     version: Version | None = None
 
@@ -75,9 +80,9 @@ class RemoteFile:
     Attributes
     ----------
     url : str
-        Without what is secret; what is shown.
+        Without secrets, for display.
     path : str
-        What its file system calls it.
+        Its name in its file system.
     """
 
     url: str
@@ -87,12 +92,12 @@ class RemoteFile:
 
     @classmethod
     def at(cls, url: str, options: Mapping[str, Any]) -> RemoteFile:
-        """Return the file behind a URL, asking nobody yet.
+        """Return the file behind a URL, without a request yet.
 
         Raises
         ------
         InputError
-            When what reaches such places is not installed, or does not understand the URL.
+            If the package for such URLs is not installed, or does not understand the URL.
         """
         from fsspec.core import url_to_fs
 
@@ -109,7 +114,7 @@ class RemoteFile:
             ) from error
         except (ValueError, TypeError, OSError) as error:
             raise InputError(
-                f"{without_secrets(url)} is not understood ({short(error)}); check the URL and --storage-options."
+                f"{without_secrets(url)} is not understood ({error_line(error)}); check the URL and --storage-options."
             ) from error
         return cls(without_secrets(url).rstrip("/"), str(path).rstrip("/"), system)
 
@@ -136,7 +141,7 @@ class RemoteFile:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the URL, by which sections are ordered."""
+        """The parts of the URL, for ordering sections."""
         return tuple(self.url.split("/"))
 
     @property
@@ -146,33 +151,33 @@ class RemoteFile:
 
     @property
     def _is_web(self) -> bool:
-        """Whether it lies on a web server, which lists no files."""
+        """Whether it lies on a web server (these list no files)."""
         return "https" in self._system.protocol
 
     def relative_to(self, other: object) -> str:
-        """Return the name, which is what a section file is called in messages."""
+        """Return the name, for messages about section files."""
         return self.name
 
     def is_dir(self) -> bool:
-        """Tell that this is no folder: what lies in one is asked for by name."""
+        """Return False: files in a remote folder are requested by name."""
         return False
 
     def exists(self) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         try:
             return ask(self, self._ask_version) is not None
         except FileNotFoundError:
             return False
 
     def stat(self) -> Stat:
-        """Return size and version, which every further part of the file must be of.
+        """Return size and version; every further range must be of that version.
 
         Raises
         ------
         FileNotFoundError
-            When there is no such file.
+            If the file is missing.
         InputError
-            When the server does not say how large the file is, or it was replaced since it was seen first.
+            If the server does not state its size, or it was replaced since it was seen first.
         """
         version = ask(self, self._ask_version)
         if version is None or version.size is None:
@@ -181,17 +186,17 @@ class RemoteFile:
         return Stat(version.size, version.tag)
 
     def version(self, *, fresh: bool = False) -> str:
-        """Return what identifies the version of the file that was read, or, `fresh`, that is there now.
+        """Return the version of the file as it was read, or, if `fresh`, as it is now.
 
         Returns
         -------
         str
-            Size and ETag or time; empty where there is no such file.
+            Size and ETag or time; empty if the file is missing.
 
         Raises
         ------
         InputError
-            When the server cannot be asked.
+            If the server cannot be asked.
         """
         version = None if fresh else self._pin.version
         if version is None or version.size is None:
@@ -202,7 +207,7 @@ class RemoteFile:
         return "" if version is None else f"{version.size} {version.tag}"
 
     def _ask_version(self) -> Version | None:
-        """Ask for size and tag; None where it is a folder."""
+        """Request size and tag; None for a folder."""
         from fsspec.asyn import sync
 
         if self._is_web:
@@ -220,12 +225,12 @@ class RemoteFile:
         return Version(facts.get("size"), next(tags, ""))
 
     def _require_version(self, version: Version) -> None:
-        """Keep the first version that is seen, and refuse any other one.
+        """Keep the first version seen, and refuse any other.
 
         Raises
         ------
         InputError
-            When the file was replaced.
+            If the file was replaced.
         """
         pinned = self._pin.version
         if pinned is None or (pinned.size is None and pinned.agrees(version)):
@@ -236,32 +241,32 @@ class RemoteFile:
             )
 
     def children(self) -> list[str] | None:
-        """Return the names in the folder; None where the server does not list them."""
+        """Return the names in the folder; None if the server does not list them."""
         if self._is_web:
             return None
         try:
-            found = ask(self, lambda: self._system.ls(self.path, detail=False))
+            paths = ask(self, lambda: self._system.ls(self.path, detail=False))
         except FileNotFoundError:
             return []
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in paths)
 
     def matches(self) -> list[RemoteFile]:
-        """Return the files that the URL matches as a pattern.
+        """Return the files that match the URL as a pattern.
 
         Raises
         ------
         InputError
-            When the server does not list its files.
+            If the server does not list its files.
         """
         if self._is_web:
             raise InputError(
                 f"{self} is a pattern, and a web server does not list its files; name them one by one."
             )
-        found = ask(self, lambda: self._system.glob(self.path))
+        paths = ask(self, lambda: self._system.glob(self.path))
         scheme = urlsplit(self.url).scheme
-        return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(found)]
+        return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(paths)]
 
-    def read_span(self, span: Span, most: int) -> bytes:
+    def read_range(self, span: ByteRange, most: int) -> bytes:
         """Return the file, or a range of it.
 
         Parameters
@@ -269,14 +274,14 @@ class RemoteFile:
         span : tuple
             First byte and the byte after the last; a negative start counts from the end.
         most : int
-            Bytes that it may have.
+            Most bytes it may have.
 
         Raises
         ------
         FileNotFoundError
-            When there is no such file.
+            If the file is missing.
         InputError
-            When it holds more, or the server is gone or sends something else.
+            If it holds more, or the server is gone or sends something else.
         """
         start, stop = span
         if start is not None and start < 0:
@@ -289,35 +294,35 @@ class RemoteFile:
             return b""
         held = _whole.get(self)
         if held is None:
-            found = bytes(ask(self, lambda: self._cat(first, first + asked)))
+            body = bytes(ask(self, lambda: self._request_range(first, first + asked)))
         else:
-            found = held[first : first + asked]
-        if len(found) > asked:
+            body = held[first : first + asked]
+        if len(body) > asked:
             raise _no_parts(self)
-        if stop is None and len(found) > most:
-            raise too_large(str(self), len(found), most)
-        return found
+        if stop is None and len(body) > most:
+            raise too_large(str(self), len(body), most)
+        return body
 
-    def _cat(self, first: int, stop: int) -> bytes:
-        """Ask for a range; one that begins behind the end is empty."""
+    def _request_range(self, first: int, stop: int) -> bytes:
+        """Request a range; one beyond the end is empty."""
         from fsspec.asyn import sync
 
         try:
             if self._is_web:
-                return self._get(first, stop)
+                return self._request_web_range(first, stop)
             if "s3" in self._system.protocol:
                 answer = sync(self._system.loop, s3_range, self._system, self.path, first, stop)
                 self._require_version(answer.version)
                 return bytes(answer.body)
-            found: bytes = self._system.cat_file(self.path, start=first, end=stop)
+            body: bytes = self._system.cat_file(self.path, start=first, end=stop)
         except request_errors() as error:
             if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
                 return b""
             raise
-        return found
+        return body
 
-    def _get(self, first: int, stop: int) -> bytes:
-        """Ask a web server for a range; where it sends the whole file instead, hold that, if it is small enough."""
+    def _request_web_range(self, first: int, stop: int) -> bytes:
+        """Request a range from a web server; if it sends the whole file, hold a small one in memory."""
         from fsspec.asyn import sync
 
         answer = sync(self._system.loop, web_range, self._system, self.path, first, stop, WHOLE_BYTES)
@@ -337,13 +342,13 @@ class RemoteFile:
     def read_bytes(self) -> bytes:
         """Return the whole file."""
         size = self.stat().st_size
-        found = self.read_span((0, size), size)
-        if len(found) < size:
-            raise InputError(f"{self} was cut off on its way ({len(found)} of {size} bytes); start again.")
-        return found
+        body = self.read_range((0, size), size)
+        if len(body) < size:
+            raise InputError(f"{self} was cut off on its way ({len(body)} of {size} bytes); start again.")
+        return body
 
     def open(self, mode: str = "rb") -> io.BufferedReader:
-        """Return a file object that reads ranges as they are needed."""
+        """Return a file object that reads ranges on demand."""
         assert mode == "rb"
         return io.BufferedReader(_Ranges(self), WINDOW_BYTES)
 
@@ -383,33 +388,35 @@ class _Ranges(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._at)
         if wanted <= 0:
             return 0
-        found = self._file.read_span((self._at, self._at + wanted), wanted)
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+        part = self._file.read_range((self._at, self._at + wanted), wanted)
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
 
 
-Place = Path | RemoteFile
-"""Where an input lies."""
+InputPath = Path | RemoteFile
+"""The location of an input."""
 
 
-def place_of(text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None) -> Place:
-    """Return the place that a path or URL names; without options those of the environment hold."""
+def input_path(
+    text: str | os.PathLike[str] | RemoteFile, options: Mapping[str, Any] | None = None
+) -> InputPath:
+    """Return the file at a path or URL; the environment holds the default options."""
     if isinstance(text, RemoteFile):
         return text
     if isinstance(text, str) and is_remote(text):
-        found = RemoteFile.at(
+        remote = RemoteFile.at(
             text, parse_options(os.environ.get(OPTIONS_VARIABLE)) if options is None else options
         )
-        with _whole_lock:  # what is opened anew may be another version
-            for file in [file for file in _whole if file.url.startswith(found.url)]:
+        with _whole_lock:  # a reopened file may be another version
+            for file in [file for file in _whole if file.url.startswith(remote.url)]:
                 del _whole[file]
-        return found
+        return remote
     return Path(text)
 
 
 def require_there(place: RemoteFile) -> None:
-    """Refuse a remote file that is not there.
+    """Refuse a missing remote file.
 
     Raises
     ------

@@ -1,7 +1,6 @@
-"""Requests to servers: with a time limit, repeated where nothing came, and their errors in words.
+"""Requests to servers, with time limits, retries, and errors in plain words.
 
-What the libraries say of an error may hold the request, and with it a key: only its cause is said, in one line, and
-never more.
+A library's error may hold the request, and with it a key: only its cause is shown, in one line.
 """
 
 from __future__ import annotations
@@ -12,28 +11,28 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from bigrestore.core.urls import without_secrets
+from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
 from bigrestore.io.access.web import WrongAnswerError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
-"""How long a server is waited for: until it answers, and between two parts of an answer."""
+"""Time limits for an answer, and between two parts of an answer."""
 
-WAITS_SECONDS = (0.5, 2.0)
+REQUEST_WAITS_SECONDS = (0.5, 2.0)
 """Waits before a request is repeated."""
 
 
-def ask(place: object, request: Callable[[], T]) -> T:
-    """Ask a server, again where it did not answer; its errors become sentences without secrets.
+def ask(place: object, request: Callable[[], Result]) -> Result:
+    """Send a request and retry it without an answer; errors become sentences without secrets.
 
     Parameters
     ----------
     place : object
-        What is asked for, as a sentence shows it.
+        The requested file, for messages.
     request : callable
         Asks.
 
@@ -44,7 +43,7 @@ def ask(place: object, request: Callable[[], T]) -> T:
     InputError
         It cannot be read.
     """
-    for wait in (*WAITS_SECONDS, None):
+    for wait in (*REQUEST_WAITS_SECONDS, None):
         try:
             return request()
         except InputError:
@@ -57,44 +56,38 @@ def ask(place: object, request: Callable[[], T]) -> T:
             lasting = lasting or "Credential" in kind
             if lasting or wait is None:
                 raise InputError(
-                    f"{place} cannot be read ({short(error)}); check the URL, the network and --storage-options."
-                ) from None  # what the libraries say further holds the request, and so the key
-            log.info("%s did not answer (%s); it is asked again.", place, short(error))
+                    f"{place} cannot be read ({error_line(error)}); check the URL, the network and --storage-options."
+                ) from None  # the library's error holds the request, and so the key
+            log.info("%s did not answer (%s); it is asked again.", place, error_line(error))
             time.sleep(wait)
     raise AssertionError
 
 
 def with_limits(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return storage options with time limits, unless they have their own."""
-    found = dict(options)
+    limited = dict(options)
     if scheme in ("http", "https"):
         import aiohttp
 
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        found["client_kwargs"] = {"timeout": limits, **found.get("client_kwargs", {})}
+        limited["client_kwargs"] = {"timeout": limits, **limited.get("client_kwargs", {})}
     elif scheme in ("s3", "s3a"):
         limits_s3 = {
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": READ_SECONDS,
             "retries": {"max_attempts": 2},
         }
-        found["config_kwargs"] = {**limits_s3, **found.get("config_kwargs", {})}
-    return found
+        limited["config_kwargs"] = {**limits_s3, **limited.get("config_kwargs", {})}
+    return limited
 
 
 def request_errors() -> tuple[type[Exception], ...]:
-    """Return what a request may raise: errors of the system, and those of the libraries that are loaded."""
-    found: list[type[Exception]] = [OSError, EOFError, ValueError]
+    """Return the exceptions of a request: the system's, and those of loaded libraries."""
+    kinds: list[type[Exception]] = [OSError, EOFError, ValueError]
     for module, names in (
         ("aiohttp", ("ClientError",)),
         ("botocore.exceptions", ("BotoCoreError", "ClientError")),
     ):
         loaded = sys.modules.get(module)
-        found += [getattr(loaded, name) for name in names] if loaded else []
-    return tuple(found)
-
-
-def short(error: BaseException) -> str:
-    """Return an error as one short line without secrets."""
-    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+        kinds += [getattr(loaded, name) for name in names] if loaded else []
+    return tuple(kinds)

@@ -1,7 +1,7 @@
-"""A tree of files as a read-only store of zarr, and opening what lies in it.
+"""A tree of files as a read-only store of zarr.
 
-zarr has stores of its own for folders, zip files and URLs. They read any file whole whatever its size, follow any
-link, and wait for a pipe for ever; this one asks a `Tree`, which does not.
+zarr's own stores for folders, zip files and URLs read files of any size whole, follow any link, and wait for a pipe
+for ever; a `Tree` does not.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import zarr
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import (
     ByteRequest,
     OffsetByteRequest,
@@ -18,10 +19,9 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
-from zarr.core.buffer import Buffer, BufferPrototype
 
 from bigrestore.io.access.limits import MOST_METADATA_BYTES
-from bigrestore.io.access.span import Span
+from bigrestore.io.access.places import ByteRange
 from bigrestore.io.access.trees import Tree
 
 
@@ -31,9 +31,9 @@ class TreeStore(Store):
     Parameters
     ----------
     tree : Tree
-        Where they lie.
+        The files.
     most : int
-        Bytes that a file, or a range of one, may have at most.
+        Most bytes of a file, or of a range of one.
     """
 
     supports_writes = False
@@ -50,12 +50,12 @@ class TreeStore(Store):
     __hash__ = object.__hash__
 
     def with_read_only(self, read_only: bool = True) -> TreeStore:
-        """Return the store, which is read-only anyhow.
+        """Return the store itself.
 
         Raises
         ------
         ValueError
-            When it is to be written to.
+            If it is to be written to.
         """
         if not read_only:
             raise ValueError("a TreeStore can only be read")
@@ -64,12 +64,12 @@ class TreeStore(Store):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return a file or a range of it; None where there is no such file."""
+        """Return a file or a range of it; None if the file is missing."""
         try:
-            found = await asyncio.to_thread(self.tree.read, key, _span(byte_range), self.most)
+            content = await asyncio.to_thread(self.tree.read, key, _byte_range(byte_range), self.most)
         except FileNotFoundError:
             return None
-        return prototype.buffer.from_bytes(found)
+        return prototype.buffer.from_bytes(content)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -78,7 +78,7 @@ class TreeStore(Store):
         return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
 
     async def exists(self, key: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return await asyncio.to_thread(self.tree.exists, key)
 
     async def set(self, key: str, value: Buffer) -> None:
@@ -116,13 +116,13 @@ def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
     Raises
     ------
     Exception
-        Whatever zarr raises where there is none, or its metadata are damaged.
+        Any error of zarr, if the node is missing or its metadata are damaged.
     """
     return zarr.open(store=TreeStore(tree), path=path, mode="r")
 
 
-def _span(part: ByteRequest | None) -> Span:
-    """Return a range as zarr asks for it as a start and a stop."""
+def _byte_range(part: ByteRequest | None) -> ByteRange:
+    """Convert a range of zarr to a start and a stop."""
     if part is None:
         return None, None
     if isinstance(part, RangeByteRequest):

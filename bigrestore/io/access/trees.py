@@ -1,10 +1,12 @@
-"""Where the files of a store lie: in a folder, in a zip file, or behind a URL.
+"""The files of a store: in a folder, in a zip file, or behind a URL.
 
-A Zarr store is a set of named files, and all that its reader asks for is a file, a range of one, or the names in a
-folder. What may be handed out is decided here once for all: ordinary files only, since a pipe or a device never
-ends; none that a link fetches from outside of the store, since a store from elsewhere must not read the files of
-whoever opens it (links of git-annex, by which data sets are shared, lead to its own objects and are followed); and none
-larger than it can sensibly be.
+A Zarr store is a set of named files; its reader needs a file, a range of one, or the names in a folder. Three kinds
+of files are refused here for all stores:
+
+- pipes and devices, because they never end;
+- links out of the store, because a foreign store must not read its user's files. Links of git-annex, used to share
+  data sets, lead to its own objects and are followed;
+- files larger than they can sensibly be.
 """
 
 from __future__ import annotations
@@ -21,53 +23,52 @@ from pathlib import Path
 from typing import Protocol
 
 from bigrestore.errors import InputError
-from bigrestore.io.access.limits import DEFLATE_RATIO
-from bigrestore.io.access.places import Place, RemoteFile
-from bigrestore.io.access.span import Span, too_large
+from bigrestore.io.access.limits import DEFLATE_RATIO, too_large
+from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile
 from bigrestore.io.access.versions import file_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
-"""Where git-annex keeps what its links name."""
+"""The folder of git-annex for the targets of its links."""
 
 ASKED_AT_ONCE = 16
-"""Files behind a URL whose versions are asked for at once."""
+"""Concurrent requests for versions of files behind a URL."""
 
 MOST_KNOWN = 65_536
-"""Files behind a URL whose versions are remembered."""
+"""Most files behind a URL with a remembered version."""
 
 MOST_ENTRIES = 4_000_000
 """Files in a zip file; its directory is held whole."""
 
 
 class Tree(Protocol):
-    """Named files that can be read in ranges, by several threads at once."""
+    """Named files, readable in ranges by several threads at once."""
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it.
 
         Raises
         ------
         FileNotFoundError
-            When there is no such file.
+            If the file is missing.
         InputError
-            When it holds more than `most` bytes, or is none to be read.
+            If it holds more than `most` bytes, or is no ordinary file.
         """
         ...
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         ...
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names of files and folders in a folder; None where they cannot be listed."""
+        """Return the names of files and folders in a folder; None if they cannot be listed."""
         ...
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return what identifies the versions of files, as they were read, or, `fresh`, as they are now."""
+        """Return the versions of files, as they were read, or, if `fresh`, as they are now."""
         ...
 
 
-def _bounds(span: Span, size: int) -> tuple[int, int]:
+def _bounds(span: ByteRange, size: int) -> tuple[int, int]:
     """Return the first byte of a range and the byte after its last, within a file of a size."""
     start, stop = span
     first = 0 if start is None else max(0, size + start) if start < 0 else min(start, size)
@@ -87,7 +88,7 @@ class LocalTree:
         self._shown, self._root = root, root.resolve()
         self._within = lru_cache(maxsize=4096)(self._is_within)
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
         path = self._root / name
         try:
@@ -115,7 +116,7 @@ class LocalTree:
             return file.read(stop - first)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return (self._root / name).is_file()
 
     def names(self, folder: str) -> list[str] | None:
@@ -126,7 +127,7 @@ class LocalTree:
             return []
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return what identifies the versions of files: size, time and inode."""
+        """Return the versions of files: size, times and inode."""
         return [file_version(self._root / name) for name in names]
 
     def _is_within(self, path: Path) -> bool:
@@ -141,15 +142,15 @@ class ZipTree:
     Parameters
     ----------
     place : Path or RemoteFile
-        The zip file. It stays open until the tree is let go.
+        The zip file. It stays open as long as the tree exists.
 
     Raises
     ------
     InputError
-        When it is damaged, or has more entries than a store can.
+        If it is damaged, or has too many entries.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: InputPath) -> None:
         self._shown, self._place = str(place), place
         self._file = place.open("rb")
         self._lock = threading.Lock()
@@ -163,22 +164,19 @@ class ZipTree:
             raise InputError(
                 f"{place} has {len(entries)} entries, which is more than a store has; unpack it."
             )
-        # An entry without a name is none that a store asks for, and zipfile cannot say whether it is a folder.
+        # No store asks for an entry without a name, and zipfile cannot tell if it is a folder.
         named = [entry for entry in entries if entry.filename]
         self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
-        self._prefix = self._find_prefix()
+        # The store lies at the root, or in the only folder there.
+        folders = {name.split("/", 1)[0] for name in self._entries if "/" in name}
+        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
+        self._prefix = f"{folders.pop()}/" if not at_root and len(folders) == 1 else ""
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def _find_prefix(self) -> str:
-        """Return the folder in which the store lies: the root, or the only folder there."""
-        tops = {name.split("/", 1)[0] for name in self._entries if "/" in name}
-        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
-        return f"{tops.pop()}/" if not at_root and len(tops) == 1 else ""
-
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
         entry = self._entries.get(self._prefix + name)
         if entry is None:
@@ -193,15 +191,15 @@ class ZipTree:
             with self._lock, self._zip.open(entry) as file:
                 if first:
                     file.seek(first)
-                found = file.read(stop - first)
+                content = file.read(stop - first)
         except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, struct.error) as error:
             raise InputError(f"{shown} is damaged or locked ({error}); copy or write it again.") from error
-        if len(found) < stop - first:
+        if len(content) < stop - first:
             raise InputError(f"{shown} was cut off; copy or write it again.")
-        return found
+        return content
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return self._prefix + name in self._entries
 
     def names(self, folder: str) -> list[str] | None:
@@ -212,7 +210,7 @@ class ZipTree:
         )
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return the version of the zip file, which is that of all that is in it."""
+        """Return the version of the zip file, for all its entries."""
         return [file_version(self._place, fresh=fresh)]
 
 
@@ -227,23 +225,23 @@ class RemoteTree:
 
     def __init__(self, root: RemoteFile) -> None:
         self._root = root
-        # The same object for all ranges of a file, since it knows of which version they must be.
+        # One object for all ranges of a file, because it pins their version.
         self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
 
-    def read(self, name: str, span: Span, most: int) -> bytes:
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        return self._file(name).read_span(span, most)
+        return self._file(name).read_range(span, most)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Tell whether the file exists."""
         return (self._root / name).exists()
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names in a folder; None where the server does not list them."""
+        """Return the names in a folder; None if the server does not list them."""
         return (self._root / folder).children()
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Return what the server calls the versions of files; it is asked for several at once."""
+        """Return the server's versions of files, requested several at once."""
         if not fresh:
             return [file_version(self._file(name)) for name in names]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:

@@ -1,10 +1,9 @@
-"""Which version of its files an image is read from, so that two inputs are never mixed in one output.
+"""Versions of the files under an image, so that two inputs are never mixed in one output.
 
-A run may take days, and its input may be written to meanwhile, replaced, or copied to another disk. A file that has the
-size, the times (of its content and of its inode) and the inode that it had, or behind a URL the size and the ETag, holds
-what it held. Of any other only its
-pixels can tell. So whoever asks for it gets a note of each window that is read: the versions of the files under it, as
-one checksum, and one of its pixels, taken from the very array that was read.
+A run may take days; meanwhile its input may be written to, replaced, or copied to another disk. A file with unchanged
+size, times (of content and inode) and inode, or behind a URL size and ETag, has unchanged content. Otherwise only the
+pixels can tell. So a caller can record each window it reads: one checksum of the versions of the files under it, and
+one of the very array that was read.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 
 Window = tuple[int, int, int, int, int]
 """z, y0, y1, x0, x1 in pixels of the level that is read."""
 
 STEADY_WAITS_SECONDS = (0.2, 1.0)
-"""Pauses before a window is read again whose files changed meanwhile."""
+"""Pauses before rereading a window after a change of its files."""
 
 UNREADABLE = "unreadable"
-"""Stands for the checksum of a window that cannot be read; such a window is equal to any other one."""
+"""In place of the checksum of an unreadable window; it equals any other window."""
 
-_notes = threading.local()
+_recorded = threading.local()
 
 
 @attrs.frozen
 class Read:
-    """A window that was read.
+    """A window and its version when it was read.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ class Read:
 
     @classmethod
     def from_json(cls, items: list[Any]) -> Read:
-        """Return what `to_json` made a list of."""
+        """Return the record of a list made by `to_json`."""
         z, y0, y1, x0, x1, version, pixels = items
         return cls((int(z), int(y0), int(y1), int(x0), int(x1)), str(version), str(pixels))
 
@@ -65,31 +64,31 @@ class Read:
 
 
 @contextmanager
-def noting_reads() -> Iterator[list[Read]]:
-    """Give a list to which each window is added that this thread reads of any section while the context lasts."""
-    before = getattr(_notes, "reads", None)
-    _notes.reads = reads = list[Read]()
+def recording_reads() -> Iterator[list[Read]]:
+    """Yield a list of the windows that this thread reads from any section in this context."""
+    before = getattr(_recorded, "reads", None)
+    _recorded.reads = reads = list[Read]()
     try:
         yield reads
     finally:
-        _notes.reads = before
+        _recorded.reads = before
 
 
-def noted_reads() -> list[Read] | None:
-    """Return the list that this thread's reads are to be noted in, None where nobody asked."""
-    reads: list[Read] | None = getattr(_notes, "reads", None)
+def recorded_reads() -> list[Read] | None:
+    """Return this thread's list of read windows, None if nobody records them."""
+    reads: list[Read] | None = getattr(_recorded, "reads", None)
     return reads
 
 
-def file_version(place: Place, *, fresh: bool = False) -> str:
-    """Return what identifies the version of a file; empty where there is none.
+def file_version(place: InputPath, *, fresh: bool = False) -> str:
+    """Return the version of a file; empty if it is missing.
 
     Parameters
     ----------
     place : Path or RemoteFile
         The file.
     fresh : bool
-        Ask a server again, rather than say what was read from it.
+        Ask a server again, instead of returning the version that was read.
     """
     if not isinstance(place, Path):
         return place.version(fresh=fresh)
@@ -101,7 +100,7 @@ def file_version(place: Place, *, fresh: bool = False) -> str:
 
 
 def checksum_of(pixels: NDArray[Any]) -> str:
-    """Return a checksum of pixels, whatever their byte order and layout."""
+    """Return a checksum of pixels, independent of byte order and layout."""
     plain = np.ascontiguousarray(pixels)
     return hashlib.blake2b(plain.view(np.uint8).data, digest_size=16).hexdigest()
 

@@ -1,9 +1,8 @@
-"""Requests to web servers and object stores that believe no more than what an answer proves.
+"""Requests to web servers and object stores, with every answer checked.
 
-A cache may answer with another range than was asked for, and says so in `Content-Range`: what does not say the range
-that was asked for is no answer. A server may send a request on to another host: headers, cookies and passwords are meant
-for the first one only and stay there. And a file may be replaced between two of its ranges: each answer tells its version
-(RFC 9110, 8.8 and 14.4), which whoever asks compares.
+A cache may answer with another range than requested: `Content-Range` must state the requested one. A server may
+redirect to another host: headers, cookies and passwords are sent to the first host only. A file may be replaced
+between two of its ranges: each answer tells its version (RFC 9110, 8.8 and 14.4) for the caller to compare.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import attrs
 MOST_REDIRECTS = 10
 
 OF_THE_CONNECTION = ("ssl", "timeout", "proxy", "proxy_auth", "proxy_headers")
-"""Options of a request that hold for any host; all others are meant for the one that the user named."""
+"""Request options for any host; all others are meant for the user's host only."""
 
 RANGE = re.compile(r"\s*bytes\s+(\d+)-(\d+)/(\d+|\*)\s*", re.IGNORECASE)
 
-_strangers: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-"""For each file system a session without anything of the user's, for hosts that the user did not name."""
+_plain_sessions: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""For each file system a session without the user's headers, for other hosts."""
 
 
 class WrongAnswerError(OSError):
-    """A server answered with something else than it was asked for."""
+    """A server answered with something else than requested."""
 
 
 @attrs.frozen
@@ -37,16 +36,16 @@ class Version:
     Attributes
     ----------
     size : int or None
-        In bytes; None where it is not stated.
+        In bytes; None if not stated.
     tag : str
-        Its ETag, or the time of its modification; empty where neither is stated.
+        Its ETag, or the time of its modification; empty without either.
     """
 
     size: int | None
     tag: str
 
     def agrees(self, other: Version) -> bool:
-        """Tell whether both may be one version: nothing that both state differs."""
+        """Tell whether both may be one version: no stated value differs."""
         same_size = None in (self.size, other.size) or self.size == other.size
         return same_size and (not self.tag or not other.tag or self.tag == other.tag)
 
@@ -76,14 +75,14 @@ async def web_version(system: Any, path: str) -> Version:
     Raises
     ------
     FileNotFoundError
-        When it has no such file, or does not give it.
+        If it has no such file, or does not give it.
     aiohttp.ClientError, OSError
-        When it cannot be asked.
+        If it cannot be asked.
     """
     answer = await _follow(system, path, "HEAD", {})
     headers, status = answer.headers, answer.status
     answer.release()
-    if status >= 400 or _size(headers) is None:  # signed URLs allow nothing but GET
+    if status >= 400 or _stated_size(headers) is None:  # signed URLs allow nothing but GET
         answer = await _follow(system, path, "GET", {"Range": "bytes=0-0"})
         headers = answer.headers
         answer.close()
@@ -91,7 +90,7 @@ async def web_version(system: Any, path: str) -> Version:
             raise FileNotFoundError(path)
         if answer.status != 416:  # an empty file has no first byte
             answer.raise_for_status()
-    return Version(_size(headers), _tag(headers))
+    return Version(_stated_size(headers), _version_tag(headers))
 
 
 async def web_range(system: Any, path: str, first: int, stop: int, most: int) -> Answer:
@@ -106,16 +105,16 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
     first, stop : int
         First byte, and the byte after the last.
     most : int
-        Bytes that are read at most of a file whose server sends no ranges: some more tell that it is too large.
+        Most bytes to read from a server without ranges; some more mean that the file is too large.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file.
+        If the file is missing.
     WrongAnswerError
-        When something else comes than was asked for.
+        If something else comes than was asked for.
     aiohttp.ClientError, OSError
-        When the server cannot be asked.
+        If the server cannot be asked.
     """
     answer = await _follow(system, path, "GET", {"Range": f"bytes={first}-{stop - 1}"})
     async with answer:
@@ -131,7 +130,7 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
             body += part
             if len(body) > limit:
                 break
-    version = Version(_size(answer.headers), _tag(answer.headers))
+    version = Version(_stated_size(answer.headers), _version_tag(answer.headers))
     if partial:
         require_range(answer.headers.get("Content-Range", ""), first, stop, len(body))
     elif version.size is not None and len(body) < min(version.size, most):
@@ -145,11 +144,11 @@ async def s3_range(system: Any, path: str, first: int, stop: int) -> Answer:
     Raises
     ------
     FileNotFoundError
-        When there is no such object.
+        If there is no such object.
     WrongAnswerError
-        When another range comes than was asked for.
+        If another range comes than was asked for.
     OSError, botocore.exceptions.ClientError
-        When it cannot be read.
+        If it cannot be read.
     """
     bucket, key, version = system.split_path(path)
     asked = {"Bucket": bucket, "Key": key, "Range": f"bytes={first}-{stop - 1}"}
@@ -164,7 +163,7 @@ async def s3_range(system: Any, path: str, first: int, stop: int) -> Answer:
 
 
 def require_range(stated: str, first: int, stop: int, length: int) -> int | None:
-    """Refuse an answer that is not the range that was asked for; return the size of the whole file.
+    """Refuse an answer with another range than requested; return the size of the whole file.
 
     Parameters
     ----------
@@ -178,7 +177,7 @@ def require_range(stated: str, first: int, stop: int, length: int) -> int | None
     Raises
     ------
     WrongAnswerError
-        Saying what came.
+        Stating the answer.
     """
     match = RANGE.fullmatch(stated)
     if match is None:
@@ -193,7 +192,7 @@ def require_range(stated: str, first: int, stop: int, length: int) -> int | None
 
 
 async def _follow(system: Any, path: str, method: str, headers: Mapping[str, str]) -> Any:
-    """Send a request, and on to where the server sends it; what is the user's goes to the first host only."""
+    """Send a request and follow redirects; the user's headers and passwords go to the first host only."""
     from yarl import URL
 
     url, session = system.encode_url(path), await system.set_session()
@@ -213,29 +212,29 @@ async def _follow(system: Any, path: str, method: str, headers: Mapping[str, str
             options = {name: options[name] for name in OF_THE_CONNECTION if name in options} | {
                 "headers": asked
             }
-            session = await _stranger(system)
+            session = await _plain_session(system)
         elif url.user and not onward.user:
             onward = onward.with_user(url.user).with_password(url.password)
         url = onward
     raise WrongAnswerError(f"the server sends requests on more than {MOST_REDIRECTS} times")
 
 
-async def _stranger(system: Any) -> Any:
-    """Return the session for hosts that the user did not name, without headers, cookies and passwords."""
-    session = _strangers.get(system)
+async def _plain_session(system: Any) -> Any:
+    """Return a session for other hosts, without the user's headers, cookies and passwords."""
+    session = _plain_sessions.get(system)
     if session is None or session.closed:
         kept = {
             name: system.client_kwargs[name]
             for name in ("timeout", "trust_env")
             if name in system.client_kwargs
         }
-        session = _strangers[system] = await system.get_client(loop=system.loop, **kept)
+        session = _plain_sessions[system] = await system.get_client(loop=system.loop, **kept)
         weakref.finalize(system, system.close_session, system.loop, session)
     return session
 
 
-def _size(headers: Mapping[str, str]) -> int | None:
-    """Return the size of the whole file that the headers of an answer state, None where they do not."""
+def _stated_size(headers: Mapping[str, str]) -> int | None:
+    """Return the size of the whole file by the headers of an answer, None if not stated."""
     match = RANGE.fullmatch(headers.get("Content-Range", ""))
     if match is not None:
         return None if match[3] == "*" else int(match[3])
@@ -246,6 +245,6 @@ def _size(headers: Mapping[str, str]) -> int | None:
     return int(length) if length.isdecimal() and not packed else None
 
 
-def _tag(headers: Mapping[str, str]) -> str:
-    """Return what the headers of an answer call the version of the file; empty where they say nothing."""
+def _version_tag(headers: Mapping[str, str]) -> str:
+    """Return the version of the file by the headers of an answer; empty if not stated."""
     return headers.get("ETag") or headers.get("Last-Modified") or ""

@@ -1,1 +1,1 @@
-"""Readers, one module per file format; `table` decides which one reads an input."""
+"""Readers, one module per file format; `table` chooses among them."""

@@ -1,8 +1,8 @@
-"""Read PNG and JPEG, which can only be decoded whole: once, at the first window.
+"""Read PNG and JPEG, decoded whole at the first window.
 
-BigBrain's own sections are PNG of 37 to 150 Mpx, far beyond the size at which Pillow suspects an attack;
-that suspicion is lifted for the header only. A resolution in these files is nearly always the default of
-some program, so only one that a microscope or a slide scanner could have written counts as a voxel size.
+BigBrain's own sections are PNG of 37 to 150 Mpx, far beyond Pillow's limit against attacks; the limit is lifted for
+the header only. The resolution in these files is nearly always the default of some program: only one of a
+microscope or a slide scanner counts as a voxel size.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from PIL import Image, UnidentifiedImageError
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.resolution import plausible_um
-from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, require_pixels
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
 
 log = logging.getLogger(__name__)
 
@@ -43,31 +43,34 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
 """What each Pillow mode is read as: mode, channels, dtype."""
 
 
-def find_image(path: Place, *, labels: bool = False) -> Found:
+def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a PNG or JPEG file by its header.
 
-    `labels` says whether it is a mask, which may have one bit per pixel.
+    `labels` marks a mask, with possibly one bit per pixel.
 
     Raises
     ------
     InputError
-        When it is damaged, or of a kind that holds no grey or RGB values.
+        If it is damaged, or holds neither grey nor RGB values.
     """
-    with _open(path) as image:
+    with _open_image(path) as image:
         mode, (width, height) = image.mode, image.size
-        palette = _palette_channels(image) if mode == "P" else 0
+        palette = image.getpalette("RGB") if mode == "P" else None
+        colours = np.asarray(palette or [], dtype=np.uint8).reshape(-1, 3)
+        coloured = bool((colours != colours[:, :1]).any())
         dpi = image.info.get("dpi")
         details: dict[str, Any] = {"format": image.format, "mode": mode}
-        deep = image.format == "PNG" and mode in ("RGB", "RGBA", "LA") and _png_bits(path) == 16
+    deep = False
+    if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
+        with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
+            deep = file.read(25)[24] == 16
     if mode == "1" and not labels:
         raise InputError(
             f"{path} has one bit per pixel: a mask cannot be restored; convert it to 8 bits if it is an image."
         )
     dtype: np.dtype[Any]
     if mode == "P":
-        target, channels, dtype = (
-            ("RGB", 3, np.dtype(np.uint8)) if palette == 3 else ("L", 1, np.dtype(np.uint8))
-        )
+        target, channels, dtype = ("RGB", 3, np.dtype(np.uint8)) if coloured else ("L", 1, np.dtype(np.uint8))
     elif mode in _MODES:
         target, channels, dtype = _MODES[mode][0], _MODES[mode][1], np.dtype(_MODES[mode][2])
     else:
@@ -78,7 +81,7 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
         log.info("%s has an alpha channel, which is dropped", path)
     require_pixels((height, width), str(path))
     nbytes = height * width * channels * dtype.itemsize
-    _require_honest(path, str(details["format"]), nbytes, labels)
+    _require_possible_size(path, str(details["format"]), nbytes, labels)
     held: Decoded[NDArray[Any]] = Decoded(nbytes)
 
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -87,7 +90,7 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
         )
         return whole[y0:y1, x0:x1]
 
-    return Found(
+    return OpenedImage(
         kind="image",
         levels=(Level((1, height, width), (height, width), read, _voxel_size(dpi)),),
         channels=channels,
@@ -100,8 +103,8 @@ def find_image(path: Place, *, labels: bool = False) -> Found:
     )
 
 
-def _require_honest(path: Place, kind: str, nbytes: int, labels: bool) -> None:
-    """Refuse a size that the file cannot hold, or that takes more memory than there is."""
+def _require_possible_size(path: InputPath, kind: str, nbytes: int, labels: bool) -> None:
+    """Refuse a size beyond the file's capacity or the memory."""
     size = path.stat().st_size
     if kind == "PNG" and nbytes // 8 > max(BOMB_BYTES, size * DEFLATE_RATIO):  # one bit per pixel at least
         raise InputError(
@@ -110,8 +113,8 @@ def _require_honest(path: Place, kind: str, nbytes: int, labels: bool) -> None:
     require_unpacked(size, nbytes, str(path), labels=labels)
 
 
-def _open(path: Place) -> Image.Image:
-    """Open an image without Pillow's limit on its size, which protects web servers."""
+def _open_image(path: InputPath) -> Image.Image:
+    """Open an image without Pillow's size limit, made for web servers."""
     with _PILLOW_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -125,9 +128,9 @@ def _open(path: Place) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(path: Place, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Decode a whole image, converting strip by strip so that it is held twice at most."""
-    with _open(path) as image:
+def _decode(path: InputPath, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Decode a whole image, converting strip by strip so it is held twice at most."""
+    with _open_image(path) as image:
         try:
             image.load()
         except (OSError, SyntaxError, ValueError) as err:
@@ -144,8 +147,8 @@ def _decode(path: Place, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     return pixels
 
 
-def _decode_deep(path: Place, channels: int) -> NDArray[Any]:
-    """Decode a PNG of 16 bits per colour, which Pillow would cut down to 8, and drop its alpha."""
+def _decode_deep(path: InputPath, channels: int) -> NDArray[Any]:
+    """Decode a PNG of 16 bits per colour without alpha; Pillow would cut it down to 8 bits."""
     import imagecodecs
 
     try:
@@ -157,20 +160,8 @@ def _decode_deep(path: Place, channels: int) -> NDArray[Any]:
     return pixels
 
 
-def _palette_channels(image: Image.Image) -> int:
-    """Return 1 where all colours of a palette are grey, else 3."""
-    colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-    return 1 if (colours == colours[:, :1]).all() else 3
-
-
-def _png_bits(path: Place) -> int:
-    """Return the bit depth in the header of a PNG file, which Pillow reduces to 8 for colour."""
-    with path.open("rb") as file:
-        return file.read(25)[24]
-
-
 def _voxel_size(dpi: Any) -> Triple:
-    """Return the voxel size that a resolution in dots per inch means, where it is a plausible one."""
+    """Return the voxel size of a plausible resolution in dots per inch."""
     try:
         across, down = (float(value) for value in dpi)
     except (TypeError, ValueError):

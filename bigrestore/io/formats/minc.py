@@ -1,10 +1,10 @@
-"""Read MINC2 (.mnc), the HDF5 format in which BigBrain distributes its sections and volumes (extra `formats`).
+"""Read MINC2 (.mnc), the HDF5 format of BigBrain's sections and volumes (extra `formats`).
 
-Windows are sliced straight from the HDF5 data set. Stored values are what is restored; that is only right
-where all slices share one intensity scale, so a file with a scale per slice is refused.
+Windows are sliced straight from the HDF5 data set. Stored values are restored as they are, so all slices must share
+one intensity scale; a file with a scale per slice is refused.
 
-BigBrain's coronal files have a known flaw: they state 0 as the start of their y axis, where section n (the
-number in `pm####o.mnc`) really lies at -70.01 + (n - 1) * 0.02 mm. It is corrected, and said.
+BigBrain's coronal files have a known flaw: their y axis starts at 0, but section n (the number in `pm####o.mnc`)
+really lies at -70.01 + (n - 1) * 0.02 mm. It is corrected, and logged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.levels import Found, Level, accepted_dtype, require_pixels
+from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +29,20 @@ BIGBRAIN_FIRST_MM, BIGBRAIN_STEP_MM = -70.01, 0.02
 """Where BigBrain's coronal section 1 lies along y, and how far it is to the next, in millimetres."""
 
 
-def find_minc(path: Path, *, labels: bool = False) -> Found:
+def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     """Open a MINC2 file: the axes as stored, an axis of length 1 counting as z.
 
-    `labels` says whether it is a mask, which may be of any integer type.
+    `labels` marks a mask, of possibly any integer type.
 
     Raises
     ------
+    ImportError
+        If h5py is missing.
     InputError
-        When h5py is missing, the file is no MINC2, is damaged, or scales each slice differently.
+        If the file is no MINC2, is damaged, or scales each slice differently.
     """
-    try:
-        import h5py
-    except ImportError as err:
-        raise InputError(f"{path} is MINC2, which needs h5py: pip install 'bigrestore[formats]'.") from err
+    import h5py
+
     try:
         file = h5py.File(path, "r")
     except PermissionError:
@@ -60,7 +60,7 @@ def find_minc(path: Path, *, labels: bool = False) -> Found:
     _require_one_scale(file, path)
     names = _dimension_names(stored, path)
     order = _section_order(names, stored.shape, path)
-    return _describe(path, file, stored, names, order, dtype)
+    return _describe_minc(path, file, stored, names, order, dtype)
 
 
 def _dimension_names(stored: Any, path: Path) -> list[str]:
@@ -76,7 +76,7 @@ def _dimension_names(stored: Any, path: Path) -> list[str]:
 
 
 def _section_order(names: list[str], shape: tuple[int, ...], path: Path) -> tuple[int | None, int, int]:
-    """Return which stored axes are z, y and x of the section; z may be missing."""
+    """Return the stored axes of z, y and x; z may be missing."""
     if len(shape) == 2:
         return None, 0, 1
     if len(shape) != 3:
@@ -87,7 +87,7 @@ def _section_order(names: list[str], shape: tuple[int, ...], path: Path) -> tupl
 
 
 def _require_one_scale(file: Any, path: Path) -> None:
-    """Refuse a file whose slices map stored values to grey in different ways."""
+    """Refuse a file with different intensity scales for its slices."""
     for name in ("image-min", "image-max"):
         values = file.get(f"minc-2.0/image/0/{name}")
         if values is not None and values.size > 1 and np.ptp(np.asarray(values)) > 0:
@@ -97,14 +97,14 @@ def _require_one_scale(file: Any, path: Path) -> None:
             )
 
 
-def _describe(
+def _describe_minc(
     path: Path,
     file: Any,
     stored: Any,
     names: list[str],
     order: tuple[int | None, int, int],
     dtype: np.dtype[Any],
-) -> Found:
+) -> OpenedImage:
     """Describe an open file as one level."""
     z_axis, y_axis, x_axis = order
     details: dict[str, Any] = {"dimorder": ",".join(names), "compression": stored.compression or "none"}
@@ -123,7 +123,7 @@ def _describe(
 
     depth = 1 if z_axis is None else stored.shape[z_axis]
     chunk = stored.chunks or stored.shape
-    return Found(
+    return OpenedImage(
         kind="minc",
         levels=(
             Level(
@@ -160,7 +160,7 @@ def _dimension_um(file: Any, name: str) -> tuple[float | None, float | None]:
 
 
 def _corrected_start(path: Path, start_um: float | None, details: dict[str, Any]) -> float | None:
-    """Return where a coronal section lies, mending the start of 0 in BigBrain's files."""
+    """Return the position of a coronal section, correcting the start of 0 in BigBrain's files."""
     number = re.search(r"pm(\d{4})o\.mnc$", path.name)
     if number is None or start_um not in (None, 0.0):
         return start_um

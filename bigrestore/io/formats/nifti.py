@@ -1,8 +1,8 @@
 """Read NIfTI volumes and slices through nibabel (extra `formats`).
 
-An uncompressed file is read window by window; a gzipped one cannot be entered in the middle, so it is
-decoded once and held. Stored values are what is restored: a file whose header rescales them says that they
-are not grey values of the dtype's range, and is refused rather than guessed at.
+An uncompressed file is read window by window. A gzipped one cannot be entered in the middle, so it is decoded once
+and held. Stored values are restored as they are: a file with rescaled values has no grey values of the dtype's
+range, and is refused.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_unpacked
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.ome_metadata import MICROMETRES
-from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
 
 log = logging.getLogger(__name__)
 
 
-def find_nifti(path: Path, *, labels: bool = False) -> Found:
+def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
     """Open a NIfTI-1 or NIfTI-2 file: x, y, z in the file become x, y, z of the section.
 
-    `labels` says whether it is a mask, which may be of any integer type.
+    `labels` marks a mask, of possibly any integer type.
 
     Raises
     ------
+    ImportError
+        If nibabel is missing.
     InputError
-        When nibabel is missing, the file is damaged, rescales its values or has a time axis.
+        If the file is damaged, rescales its values or has a time axis.
     """
-    try:
-        import nibabel
-    except ImportError as err:
-        raise InputError(f"{path} is NIfTI, which needs nibabel: pip install 'bigrestore[formats]'.") from err
+    import nibabel
+
     try:
         image: Any = nibabel.load(
             path, mmap=False
@@ -62,10 +62,10 @@ def find_nifti(path: Path, *, labels: bool = False) -> Found:
     if path.name.lower().endswith(".gz"):
         unpacked = int(np.prod(shape, dtype=object)) * dtype.itemsize
         require_unpacked(path.stat().st_size, unpacked, str(path), labels=labels)
-    return _describe(path, image, shape, dtype)
+    return _describe_nifti(path, image, shape, dtype)
 
 
-def _describe(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Found:
+def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> OpenedImage:
     """Describe an open file as one level."""
     width, height = shape[:2]
     depth = shape[2] if len(shape) > 2 else 1
@@ -80,7 +80,7 @@ def _describe(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dtype[An
         return window.T
 
     size, start = _placement(image.header, image.affine, len(shape))
-    return Found(
+    return OpenedImage(
         kind="nifti",
         levels=(Level((depth, height, width), (height, width), read, size, start),),
         channels=1,

@@ -1,8 +1,8 @@
-"""Understand the multiscales metadata of OME-Zarr: axes, units, levels and where their voxels lie.
+"""Parse the multiscales metadata of OME-Zarr: axes, units, levels, scales and translations.
 
 Versions 0.4 and 0.5 say the same in different places; 0.1 to 0.3 say less. The scale and translation of a
 level and those of the whole image are composed in the order of the specification, first the level's. A
-length without a unit stays unknown: a scale of 1 that nobody measured is not a micrometre.
+length without a unit stays unknown: an unmeasured scale of 1 is not a micrometre.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Multiscale:
     datasets: tuple[Dataset, ...]
 
     def place(self, dataset: Dataset) -> tuple[Triple, Triple]:
-        """Return voxel size and translation of a level, (z, y, x) in micrometres, None where unknown."""
+        """Return voxel size and translation of a level, (z, y, x) in micrometres, None if unknown."""
         sizes: dict[str, float | None] = dict.fromkeys("zyx")
         starts: dict[str, float | None] = dict.fromkeys("zyx")
         for axis, unit, scale, shift in zip(
@@ -76,7 +76,7 @@ class Multiscale:
 
 
 def multiscales_body(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a group's attributes in which `multiscales` stands: under `ome` since version 0.5."""
+    """Return the attributes around `multiscales`: under `ome` since version 0.5."""
     ome = attributes.get("ome")
     return ome if isinstance(ome, Mapping) and "multiscales" in ome else attributes
 
@@ -87,12 +87,12 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
     Returns
     -------
     Multiscale or None
-        None where the group is no multiscale image.
+        None if the group is no multiscale image.
 
     Raises
     ------
     InputError
-        When there is one but it cannot be followed.
+        If there is one but it is damaged.
     """
     body = multiscales_body(attributes)
     images = body.get("multiscales")
@@ -126,13 +126,13 @@ def _axes(entries: list[Any] | None) -> tuple[str, tuple[float | None, ...]]:
 
 
 def _micrometres(unit: str | None, axis: str) -> float | None:
-    """Return micrometres per unit, or None where the unit is missing or not a length."""
+    """Return micrometres per unit, or None without a unit of length."""
     if unit is None or axis.lower() not in "zyx":
         return None
-    found = MICROMETRES.get(unit.lower())
-    if found is None:
+    factor = MICROMETRES.get(unit.lower())
+    if factor is None:
         log.warning("axis %s has the unknown unit %r; its voxel size is taken as unknown", axis, unit)
-    return found
+    return factor
 
 
 def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str) -> Dataset:

@@ -1,8 +1,8 @@
-"""Tell a measured resolution from the default of a program, and merge it with the one that the user states.
+"""Tell a measured resolution from a program's default, and merge it with the user's voxel size.
 
-Image files carry dots per inch whether anybody measured them or not: 72, 96 and 300 are what cameras,
-screens and printers write. A pixel of 85 um that nobody measured is worse than an unknown one, so the
-defaults count as unknown, and so does what no microscope or scanner of sections delivers.
+Image files carry dots per inch even if nobody measured them: cameras, screens and printers write 72, 96 and 300.
+A false pixel size of 85 um is worse than an unknown one. So the defaults count as unknown, and so do sizes beyond
+those of microscopes and scanners.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ SMALLEST_UM, LARGEST_UM = 0.001, 1000.0
 
 
 def plausible_um(per_unit: float, unit_um: float) -> float | None:
-    """Return the pixel size that `per_unit` pixels in a length of `unit_um` micrometres mean.
+    """Return the pixel size for `per_unit` pixels in a length of `unit_um` micrometres.
 
     Returns
     -------
     float or None
-        Micrometres per pixel; None where the resolution is a default or not a plausible pixel size.
+        Micrometres per pixel; None if the resolution is a default or implausible.
     """
     if not per_unit > 0:
         return None
@@ -38,7 +38,7 @@ def plausible_um(per_unit: float, unit_um: float) -> float | None:
 
 
 def merged_voxel_size(stated: Triple, asked: float | Sequence[float | None] | None) -> Triple:
-    """Merge the voxel size that the file states with the one that the user gives."""
+    """Merge the voxel size of the file with the user's."""
     if asked is None:
         return stated
     values = list(asked) if isinstance(asked, Sequence) else [float(asked), float(asked)]

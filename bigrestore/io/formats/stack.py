@@ -1,8 +1,8 @@
 """Present section files of one shape as a volume.
 
-The order is the natural one (pm2 before pm10), the third axis is the file. Opening reads the headers of all
-files, so that the first that does not fit is named before hours of work and not after; pixels are read from
-one file at a time, and only the last files in use stay open.
+The order is the natural one (pm2 before pm10); the third axis is the file. Opening reads the headers of all
+files, to name a misfit before hours of work and not after. Pixels are read from one file at a time, and only the
+last files in use stay open.
 """
 
 from __future__ import annotations
@@ -17,33 +17,36 @@ import attrs
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.levels import Found, Level
+from bigrestore.io.levels import Level, OpenedImage
 
 KEPT_OPEN = 2
-"""Files that stay decoded: the one in work and its neighbour."""
+"""Files kept decoded: the current one and its neighbour."""
 
 
-def natural_key(path: Place) -> tuple[list[list[tuple[int, int, str]]], str]:
-    """Return a sorting key by which numbers in the names of folders and files count as numbers.
+def natural_key(path: InputPath) -> tuple[list[list[tuple[int, int, str]]], str]:
+    """Return a sorting key that compares numbers in folder and file names as numbers.
 
-    Two names that read alike, as `a` and `A`, are told apart by the path as it is, so that the order never
-    depends on that in which a directory is listed.
+    Names that read alike, as `a` and `A`, are ordered by the exact path, never by the directory's listing.
     """
     names = [re.split(r"(\d+)", part) for part in path.parts]
     return [[_token(token) for token in tokens] for tokens in names], str(path)
 
 
 def _token(text: str) -> tuple[int, int, str]:
-    """Return what a piece of a name is sorted by; int() reads decimal digits of any script, and no others."""
+    """Return the sorting key of a part of a name; int() reads decimal digits of any script, and no others."""
     return (1, int(text), text) if text.isdecimal() else (0, 0, text.lower())
 
 
-def find_stack(
-    paths: Sequence[Place], source: str, find_file: Callable[[Place], Found], *, ordered: bool = False
-) -> Found:
+def open_stack(
+    paths: Sequence[InputPath],
+    source: str,
+    open_file: Callable[[InputPath], OpenedImage],
+    *,
+    ordered: bool = False,
+) -> OpenedImage:
     """Open section files as the sections of one volume.
 
     Parameters
@@ -51,60 +54,60 @@ def find_stack(
     paths : list of Path
         The files.
     source : str
-        What they came from, for messages.
-    find_file : callable
+        Their source, for messages.
+    open_file : callable
         Opens one of them.
     ordered : bool
-        Whether their order is meant; otherwise they are put into natural order.
+        Whether to keep their order; otherwise they are put into natural order.
 
     Raises
     ------
     InputError
-        When there is none, or one differs from the first in shape, channels or dtype.
+        If there is none, or one differs from the first in shape, channels or dtype.
     """
     if not paths:
         raise InputError(f"{source} is empty; give at least one section file.")
     files = tuple(paths) if ordered else tuple(sorted(paths, key=natural_key))
-    first, shown = find_file(files[0]), _namer(files)
+    first, shown = open_file(files[0]), _namer(files)
     for path in files:
-        found = first if path is files[0] else find_file(path)
-        if found.levels[0].shape[0] != 1:
+        image = first if path is files[0] else open_file(path)
+        if image.levels[0].shape[0] != 1:
             raise InputError(
-                f"{path} is a volume of {found.levels[0].shape[0]} sections itself; open it on its own."
+                f"{path} is a volume of {image.levels[0].shape[0]} sections itself; open it on its own."
             )
-        if _facts(found) != _facts(first):
+        if _shape_and_type(image) != _shape_and_type(first):
             raise InputError(
-                f"the sections of {source} differ: {shown(files[0])} is {_facts(first)} and {shown(path)} is "
-                f"{_facts(found)}; a volume takes files of one shape and dtype, so select or pad them first."
+                f"the sections of {source} differ: {shown(files[0])} is {_shape_and_type(first)} and {shown(path)} is "
+                f"{_shape_and_type(image)}; a volume takes files of one shape and dtype, so select or pad them first."
             )
-    return _as_volume(files, first, find_file, shown)
+    return _as_volume(files, first, open_file, shown)
 
 
-def _namer(files: tuple[Place, ...]) -> Callable[[Place], str]:
-    """Return what to call the files: by their names, after the folders in which they differ."""
+def _namer(files: tuple[InputPath, ...]) -> Callable[[InputPath], str]:
+    """Return a function that names a file within the files' common folder."""
     folders = {path.parent for path in files}
     try:
         common = Path(os.path.commonpath(folders))
-    except ValueError:  # absolute and relative paths, which share nothing
+    except ValueError:  # absolute and relative paths share nothing
         return str
     return lambda path: str(path.relative_to(common))
 
 
 def _as_volume(
-    files: tuple[Place, ...],
-    first: Found,
-    find_file: Callable[[Place], Found],
-    shown: Callable[[Place], str],
-) -> Found:
-    """Describe the volume that files like `first` make."""
-    opened: Decoded[Found] = Decoded(KEPT_OPEN)
+    files: tuple[InputPath, ...],
+    first: OpenedImage,
+    open_file: Callable[[InputPath], OpenedImage],
+    shown: Callable[[InputPath], str],
+) -> OpenedImage:
+    """Describe the volume of files like `first`."""
+    opened: Decoded[OpenedImage] = Decoded(KEPT_OPEN)
 
     def level(index: int) -> Level:
         flat = first.levels[index]
 
         def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
-            found = opened.get(z, lambda: find_file(files[z]), 1)
-            return found.levels[index].read(0, y0, y1, x0, x1)
+            image = opened.get(z, lambda: open_file(files[z]), 1)
+            return image.levels[index].read(0, y0, y1, x0, x1)
 
         def version(z: int, *_: int, fresh: bool = False) -> list[str]:
             return [file_version(files[z], fresh=fresh)]
@@ -123,9 +126,9 @@ def _as_volume(
     )
 
 
-def _facts(found: Found) -> str:
-    """Return what must be the same in all sections of a volume."""
-    height, width = found.levels[0].shape[1:]
-    colour = " RGB" if found.channels == 3 else ""
-    levels = f", {len(found.levels)} levels" if len(found.levels) > 1 else ""
-    return f"{height} x {width} (y, x) {found.dtype.name}{colour}{levels}"
+def _shape_and_type(image: OpenedImage) -> str:
+    """Return the facts that all sections of a volume share."""
+    height, width = image.levels[0].shape[1:]
+    colour = " RGB" if image.channels == 3 else ""
+    levels = f", {len(image.levels)} levels" if len(image.levels) > 1 else ""
+    return f"{height} x {width} (y, x) {image.dtype.name}{colour}{levels}"

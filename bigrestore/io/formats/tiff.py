@@ -1,9 +1,9 @@
-"""Understand TIFF, BigTIFF and OME-TIFF by the directory of the file, and never decode a page as a whole.
+"""Open TIFF, BigTIFF and OME-TIFF by the file's directory, without decoding a page as a whole.
 
-tifffile reads the directory; what it says is held against the file before any of it is believed, and turned into
-levels whose windows `bigrestore.io.formats.tiff_pixels` reads.
+tifffile reads the directory. Its claims are checked against the file, then described as levels;
+`bigrestore.io.formats.tiff_pixels` reads their windows.
 
-Three things make a pyramid: SubIFDs or a format that tifffile knows, and plain pages of decreasing size, as
+Three things make a pyramid: SubIFDs, a format known to tifffile, and plain pages of decreasing size, as
 in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one size are sections along z.
 """
 
@@ -20,61 +20,66 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import require_chunk, require_claim, require_unpacked
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.tiff_metadata import stated_translation, stated_voxel_size
 from bigrestore.io.formats.tiff_pixels import Page, Plane
-from bigrestore.io.levels import Found, Level, Triple, accepted_dtype, level_factor, require_pixels
+from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
 
 log = logging.getLogger(__name__)
 
 TILE_BUDGET = 64 * 2**20
-"""Bytes of decoded tiles that are kept."""
+"""Bytes of cached tiles."""
 
 STRIP_BUDGET = 512 * 2**20
-"""Bytes of decoded strips that are kept at most; a strip is as wide as the section."""
+"""Most bytes of cached strips; a strip is as wide as the section."""
 
-STRIP_ROWS = 4608
-"""Rows of strips that are kept where the budget allows: one block with its halo."""
+CACHED_STRIP_ROWS = 4608
+"""Rows of cached strips if the budget allows: one block with its halo."""
 
 _UNREADABLE = {3: "a palette", 5: "CMYK colours", 8: "CIELAB colours"}
 
 
-def _opened(path: Place) -> tifffile.TiffFile:
+def _open_directory(path: InputPath) -> tifffile.TiffFile:
     """Open the directory of a file."""
     if isinstance(path, Path):
         return tifffile.TiffFile(path)
     return tifffile.TiffFile(path.open(), name=path.name)
 
 
-def find_tiff(path: Place, *, labels: bool = False) -> Found:
+def open_tiff(path: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a TIFF file by its directory of pages.
 
-    `labels` says whether it is a mask, which may be of one bit or any integer type.
+    `labels` marks a mask, of possibly one bit or any integer type.
 
     Raises
     ------
     InputError
-        When it is damaged, cut off, or of a kind that holds no grey or RGB values.
+        If it is damaged, cut off, or holds neither grey nor RGB values.
     """
     try:
-        with _opened(path) as file:
-            return _describe(path, file, labels)
+        with _open_directory(path) as file:
+            return _describe_tiff(path, file, labels)
     except (BigrestoreError, PermissionError):
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
+def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> OpenedImage:
     """Describe an open file: its main image, its levels, its voxel size."""
-    levels = _levels(path, file)
+    levels = _level_series(path, file)
     main = levels[0]
     page = _first_page(path, main)
-    dtype = accepted_dtype(_stored_dtype(page, path), str(path), labels=labels)
-    sections, channels = _sections(path, main, dtype)
+    if page.dtype is None:
+        raise InputError(
+            f"{path} has pixels of {page.bitspersample} bits, which are not read; convert it to 8 or 16 bits."
+        )
+    stored = np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
+    dtype = accepted_dtype(stored, str(path), labels=labels)
+    sections, channels = _page_table(path, main, dtype)
     for level in levels:
-        _require_honest(path, level.keyframe, file, labels)
+        _require_sane_segments(path, level.keyframe, file, labels)
     size, start = stated_voxel_size(file, page), stated_translation(file)
     cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
@@ -102,7 +107,7 @@ def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
             top,
         )
     whole = int(np.prod(found[0].shape)) * channels * dtype.itemsize
-    return Found(
+    return OpenedImage(
         kind="tiff",
         levels=tuple(found),
         channels=channels,
@@ -116,8 +121,10 @@ def _describe(path: Place, file: tifffile.TiffFile, labels: bool) -> Found:
     )
 
 
-def _require_honest(path: Place, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool) -> None:
-    """Refuse a page whose tiles or strips take more memory than they should, before one is decoded."""
+def _require_sane_segments(
+    path: InputPath, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool
+) -> None:
+    """Refuse a page with tiles or strips too large for the memory, before one is decoded."""
     require_claim((page.imagelength, page.imagewidth), str(path))
     if _mapped_offset(page, file) is not None:
         return  # read by windows, and checked against the length of the file
@@ -131,8 +138,8 @@ def _require_honest(path: Place, page: tifffile.TiffPage, file: tifffile.TiffFil
     require_unpacked(path.stat().st_size, nbytes, str(path), labels=labels)
 
 
-def _levels(path: Place, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Return the series that are the levels of the main image, finest first."""
+def _level_series(path: InputPath, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """Return the level series of the main image, finest first."""
     series = [item for item in file.series if item.keyframe is not None and min(item.shape) > 0]
     if not series:
         raise InputError(f"{path} is a TIFF file without an image; copy or write it again.")
@@ -165,8 +172,8 @@ def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries
     return min(across, down) >= 2 and abs(across - down) <= rounding
 
 
-def _first_page(path: Place, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
-    """Return the keyframe of a series, refusing colours that are not read."""
+def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
+    """Return the keyframe of a series, refusing unsupported colours."""
     page = series.keyframe
     if page.photometric in _UNREADABLE:
         raise InputError(
@@ -181,17 +188,8 @@ def _first_page(path: Place, series: tifffile.TiffPageSeries) -> tifffile.TiffPa
     return page
 
 
-def _stored_dtype(page: tifffile.TiffPage, path: Place) -> np.dtype[Any]:
-    """Return the dtype of a page, in native byte order."""
-    if page.dtype is None:
-        raise InputError(
-            f"{path} has pixels of {page.bitspersample} bits, which are not read; convert it to 8 or 16 bits."
-        )
-    return np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
-
-
-def _sections(
-    path: Place, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
+def _page_table(
+    path: InputPath, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
 ) -> tuple[list[list[int]], int]:
     """Return the page indices by z and channel, and the number of channels presented."""
     page = series.keyframe
@@ -229,18 +227,20 @@ def _sections(
 
 
 def _plane(
-    path: Place,
+    path: InputPath,
     file: tifffile.TiffFile,
     series: tifffile.TiffPageSeries,
     channels: int,
     dtype: np.dtype[Any],
     cache: Decoded[NDArray[Any]],
 ) -> Plane:
-    """Collect what is needed to read one level after the file is closed."""
+    """Collect the facts needed to read one level after the file is closed."""
     page = series.keyframe
-    table, _ = _sections(path, series, dtype)
-    pages = _pages(path, file, series, sum(map(len, table)))
+    table, _ = _page_table(path, series, dtype)
+    pages = _pages_of(path, file, series, sum(map(len, table)))
     planar = page.samplesperpixel > 1 and page.planarconfig == 2
+    # tifffile tags bools as white-is-zero but stores True as 1, and its own reader gives that back.
+    own_bools = dtype.kind == "b" and str(page.software).startswith("tifffile")
     return Plane(
         path=path,
         pages=tuple(tuple(pages[index] for index in row) for row in table),
@@ -250,24 +250,15 @@ def _plane(
         planar=planar,
         channels=channels,
         dtype=dtype.newbyteorder(file.byteorder),
-        inverted=_is_inverted(page, dtype),
+        inverted=page.photometric == 0 and dtype.kind in "bu" and not own_bools,
         cache=cache,
     )
 
 
-def _is_inverted(page: tifffile.TiffPage, dtype: np.dtype[Any]) -> bool:
-    """Tell whether 0 means white in a page.
-
-    tifffile calls every array of bools white-is-zero and stores its bits as they are, True as 1; what the array
-    held is meant, as its own reader gives it back.
-    """
-    if dtype.kind == "b" and str(page.software).startswith("tifffile"):
-        return False
-    return page.photometric == 0 and dtype.kind in "bu"
-
-
-def _pages(path: Place, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[Page]:
-    """Return the pages of a series, checking that the file is long enough to hold them."""
+def _pages_of(
+    path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int
+) -> list[Page]:
+    """Return the pages of a series, checking that the file holds them all."""
     key = series.keyframe
     size = path.stat().st_size
     if len(series.pages) == 1 and count > 1:  # ImageJ: one directory entry, all sections after one another
@@ -298,7 +289,7 @@ def _pages(path: Place, file: tifffile.TiffFile, series: tifffile.TiffPageSeries
 
 
 def _mapped_offset(page: tifffile.TiffPage | tifffile.TiffFrame, file: tifffile.TiffFile) -> int | None:
-    """Return where the pixels of a page begin, if they are uncompressed and in one piece."""
+    """Return the offset of a page's pixels if they are uncompressed and in one piece."""
     return page.dataoffsets[0] if page.is_memmappable and file.filehandle.is_file else None
 
 
@@ -317,7 +308,7 @@ def _budget(page: tifffile.TiffPage, depth: int, dtype: np.dtype[Any]) -> int:
     planes = page.samplesperpixel // samples
     if page.is_tiled:
         return max(TILE_BUDGET, segment * planes)
-    strips = min(STRIP_BUDGET, -(-STRIP_ROWS // rows) * segment * planes)
+    strips = min(STRIP_BUDGET, -(-CACHED_STRIP_ROWS // rows) * segment * planes)
     return max(strips, segment * planes * min(2, depth))
 
 

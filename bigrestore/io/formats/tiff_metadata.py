@@ -1,7 +1,7 @@
-"""Find the voxel size, and where the image lies, in the many places where TIFF files keep them.
+"""Read voxel size and position from the many places of TIFF metadata.
 
-OME-XML says both with a unit, ImageJ says the size in its own text and tags, slide scanners in a free description,
-and everybody else in the resolution tags, where it is a default as often as a measurement.
+OME-XML states both with a unit, ImageJ the size in its own text and tags, slide scanners in a free description.
+All others use the resolution tags, as often with a default as with a measurement.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
 
 
 def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Triple:
-    """Return the voxel size (z, y, x) in micrometres that a file states, None per axis where it does not."""
+    """Return the voxel size (z, y, x) in micrometres stated by a file, None per axis if missing."""
     if file.is_ome and file.ome_metadata:
         return ome_voxel_size(file.ome_metadata)
     if file.is_imagej:
@@ -33,7 +33,7 @@ def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Tripl
     mpp = re.search(r"\bMPP\s*=\s*(\d+(?:\.\d*)?|\.\d+)(?![\w.])", page.description or "")
     if mpp is not None and float(mpp.group(1)) > 0:
         return None, float(mpp.group(1)), float(mpp.group(1))
-    unit = _RESOLUTION_UNIT_UM.get(_tag(page, "ResolutionUnit", 2))
+    unit = _RESOLUTION_UNIT_UM.get(_tag_value(page, "ResolutionUnit", 2))
     if unit is None:
         return None, None, None
     across, down = _ratio(page, "XResolution"), _ratio(page, "YResolution")
@@ -41,7 +41,7 @@ def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Tripl
 
 
 def stated_translation(file: tifffile.TiffFile) -> Triple:
-    """Return where the first voxel's centre lies (z, y, x) in micrometres, None per axis where it is not said."""
+    """Return the first voxel's centre (z, y, x) in micrometres stated by a file, None per axis if missing."""
     return ome_translation(file.ome_metadata) if file.is_ome and file.ome_metadata else UNKNOWN
 
 
@@ -51,7 +51,7 @@ def ome_voxel_size(xml: str) -> Triple:
     if pixels is None:
         return UNKNOWN
     z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "\u00b5m") for axis in "ZYX")
-    return _positive(z), _positive(y), _positive(x)
+    return _voxel_length(z), _voxel_length(y), _voxel_length(x)
 
 
 def ome_translation(xml: str) -> Triple:
@@ -77,7 +77,7 @@ def _ome_pixels(xml: str) -> ElementTree.Element | None:
 
 
 def _ome_length(element: ElementTree.Element, name: str, default_unit: str) -> float | None:
-    """Return a length that OME-XML states, in micrometres; None where it or its unit is not understood."""
+    """Return a length of OME-XML in micrometres; None if it or its unit is not understood."""
     text, unit = element.get(name), element.get(f"{name}Unit", default_unit)
     if text is None:
         return None
@@ -92,8 +92,8 @@ def _ome_length(element: ElementTree.Element, name: str, default_unit: str) -> f
     return value * factor
 
 
-def _positive(size: float | None) -> float | None:
-    """Return a size that a voxel can have, else None."""
+def _voxel_length(size: float | None) -> float | None:
+    """Return a positive size, else None."""
     return size if size is not None and size > 0 else None
 
 
@@ -113,12 +113,12 @@ def _imagej_voxel_size(metadata: dict[str, Any], page: tifffile.TiffPage) -> Tri
 
 
 def _ratio(page: tifffile.TiffPage, name: str) -> float:
-    """Return a rational tag as a number, 0 where it is missing."""
-    value = _tag(page, name, (0, 1))
+    """Return a rational tag as a number, 0 if it is missing."""
+    value = _tag_value(page, name, (0, 1))
     return value[0] / value[1] if value[1] else 0.0
 
 
-def _tag(page: tifffile.TiffPage, name: str, default: Any) -> Any:
+def _tag_value(page: tifffile.TiffPage, name: str, default: Any) -> Any:
     """Return the value of a tag."""
     tag = page.tags.get(name)
     return default if tag is None else tag.value

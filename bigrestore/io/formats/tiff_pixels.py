@@ -1,8 +1,8 @@
-"""Windows of the pages of a TIFF file, put together from the tiles or strips under them.
+"""Windows of the pages of a TIFF file, assembled from the tiles or strips under them.
 
-tifffile decodes single segments; which of them lie under a window, and which are kept, is decided here. The file is
-opened for each segment and no handle is kept, so that thousands of sections can be described at once and any
-number of threads read without a lock. Of pages that are stored uncompressed and in one piece only the rows are read.
+tifffile decodes single segments; this module selects and caches them. The file is opened for each segment and no
+handle is kept: thousands of sections can be described at once, and any number of threads read without a lock. Of
+uncompressed pages in one piece only the rows are read.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 
 
 @attrs.frozen(eq=False)
 class Page:
-    """One page: where its segments lie in the file, and how they are decoded.
+    """One page: the positions of its segments in the file, and their decoder.
 
     Attributes
     ----------
     keyframe : tifffile.TiffPage
         Decodes segments; pages of one series share it.
     offsets, counts : tuple of int
-        Position and length of each segment in the file, in bytes; length 0 is a segment that was left out.
+        Position and length of each segment in the file, in bytes; length 0 is an omitted segment.
     mapped : int or None
-        Offset of the pixels where the page is stored uncompressed and in one piece.
+        Offset of the pixels of an uncompressed page in one piece.
     """
 
     keyframe: tifffile.TiffPage
@@ -49,7 +49,7 @@ class Plane:
     path : Path or RemoteFile
         The file.
     pages : tuple of tuple of Page
-        Pages by z and, where colours are pages of their own, by channel.
+        Pages by z and, if colours are pages of their own, by channel.
     shape : tuple of int
         (y, x) of a page.
     segment : tuple of int
@@ -59,7 +59,7 @@ class Plane:
     planar : bool
         Whether the samples of a page are stored in planes one after another.
     channels : int
-        1 or 3: what is presented.
+        1 or 3, as presented.
     dtype : numpy.dtype
         As stored, byte order included.
     inverted : bool
@@ -68,7 +68,7 @@ class Plane:
         Segments decoded last.
     """
 
-    path: Place
+    path: InputPath
     pages: tuple[tuple[Page, ...], ...]
     shape: tuple[int, int]
     segment: tuple[int, int]
@@ -101,9 +101,9 @@ class Plane:
         return np.concatenate(planes, axis=-1)
 
     def _read_rows(self, path: Path, start: int, window: tuple[int, int, int, int]) -> NDArray[Any]:
-        """Read a window of a page that is stored in one piece, as (h, w, samples), row by row.
+        """Read a window of a page in one piece, as (h, w, samples), row by row.
 
-        Not by a map of the file, which kills the process where somebody shortens the file.
+        A memory map is avoided: it kills the process if the file is shortened.
         """
         y0, y1, x0, x1 = window
         planes, depth = (self.samples, 1) if self.planar else (1, self.samples)
@@ -136,7 +136,7 @@ class Plane:
         return pixels
 
     def _segment(self, page: Page, index: int) -> NDArray[Any]:
-        """Return a decoded tile or strip as (h, w, samples), from the cache where it is there."""
+        """Return a decoded tile or strip as (h, w, samples), cached if possible."""
         depth = 1 if self.planar else self.samples
         cost = self.segment[0] * self.segment[1] * depth * self.dtype.itemsize
         return self.cache.get(

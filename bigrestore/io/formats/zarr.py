@@ -1,8 +1,8 @@
 """Read OME-Zarr 0.4 and 0.5, and bare Zarr arrays of version 2 and 3, sharded or not.
 
-Every kind of axis order is brought to (z, y, x) or (z, y, x, c) at the moment a window is read, so that
-only the chunks under the window are touched. t and c of length 1 are dropped; c of length 3 in uint8 or
-uint16 is RGB; anything else has no meaning for a grey restoration and is refused with a way out.
+Reading a window brings any axis order to (z, y, x) or (z, y, x, c), and touches only the chunks under the window. t
+and c of length 1 are dropped; c of length 3 in uint8 or uint16 is RGB. Anything else has no meaning for a grey
+restoration and is refused with a remedy.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.core.urls import without_secrets
+from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
 from bigrestore.io.formats.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.formats.zarr_bounded import bounded
-from bigrestore.io.levels import UNKNOWN, Found, Level, Triple, accepted_dtype, require_pixels
-from bigrestore.io.store.faults import DECODE_ERRORS, short
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
+from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import is_unfinished
 
 log = logging.getLogger(__name__)
 
 METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-"""Files of a store that hold no pixels."""
+"""Metadata files of a store."""
 
 
 @attrs.frozen(eq=False)
@@ -55,7 +55,7 @@ class AxisMap:
 
     @property
     def zyx(self) -> tuple[int, int, int]:
-        """(z, y, x) in pixels; z is 1 where there is no such axis."""
+        """(z, y, x) in pixels; z is 1 without such an axis."""
         size = dict(zip(self.axes, self.shape, strict=True))
         return size.get("z", 1), size["y"], size["x"]
 
@@ -84,12 +84,12 @@ class AxisMap:
 
 
 def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> AxisMap:
-    """Decide what each axis means.
+    """Decide the meaning of each axis.
 
     Raises
     ------
     InputError
-        When y or x is missing, an axis is unknown, or t or c has a length that has no meaning here.
+        If y or x is missing, an axis is unknown, or t or c has an unsupported length.
     """
     if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) <= set("tczyx"):
         raise InputError(
@@ -123,10 +123,10 @@ class Node:
     tree : Tree
         Its files.
     path : str
-        Where the node lies in it.
+        If the node lies in it.
     """
 
-    place: Place
+    place: InputPath
     tree: Tree
     path: str = ""
 
@@ -134,7 +134,7 @@ class Node:
         return f"{self.place}/{self.path}" if self.path else str(self.place)
 
     def below(self, name: str) -> Node:
-        """Return a node that lies in this one."""
+        """Return a node in this one."""
         return Node(self.place, self.tree, f"{self.path}/{name}" if self.path else name)
 
     def open(self) -> zarr.Array[Any] | zarr.Group:
@@ -143,7 +143,7 @@ class Node:
         Raises
         ------
         InputError
-            When its metadata are missing or damaged.
+            If its metadata are missing or damaged.
         """
         try:
             node = open_node(self.tree, self.path)
@@ -151,37 +151,37 @@ class Node:
             raise
         except Exception as err:
             raise InputError(
-                f"{self} is not a readable Zarr store ({without_secrets(short(err))}); write or copy it again."
+                f"{self} is not a readable Zarr store ({error_line(err)}); write or copy it again."
             ) from err
         if not isinstance(node.metadata.attributes, Mapping):
             raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
         return node
 
-    def files(self) -> tuple[Place, ...]:
-        """Return the metadata files, whose size and time go into the fingerprint; of a zip file, the file itself."""
+    def files(self) -> tuple[InputPath, ...]:
+        """Return the metadata files for the fingerprint; of a zip file, the file itself."""
         if isinstance(self.tree, ZipTree):
             return (self.place,)
         root = self.place / self.path
         return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
 
 
-def find_zarr(place: Place, *, labels: bool = False) -> Found:
+def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
-    `labels` says whether it is a mask, which may be of bool or any integer type.
+    `labels` marks a mask, of possibly bool or any integer type.
     """
-    return _find(Node(place, tree_of(place)), labels)
+    return _open_node_as_image(Node(place, tree_of(place)), labels)
 
 
-def tree_of(place: Place) -> Tree:
-    """Return the files of a store: a folder, a zip file, or what lies behind a URL."""
+def tree_of(place: InputPath) -> Tree:
+    """Return the files of a store in a folder, in a zip file, or behind a URL."""
     if isinstance(place, Path):
         return LocalTree(place) if place.is_dir() else ZipTree(place)
     return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
 
 
-def _find(place: Node, labels: bool) -> Found:
-    """Open a node by what it is."""
+def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
+    """Open a node as an image."""
     node = place.open()
     if isinstance(node, zarr.Array):
         if isinstance(place.place, Path) and place.place.is_dir():
@@ -195,7 +195,7 @@ def _find(place: Node, labels: bool) -> Found:
 
 
 def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
-    """Refuse a store that a run has begun and not finished: what it lacks would be read as fill values."""
+    """Refuse an unfinished store: its missing blocks would be read as fill values."""
     if is_unfinished(attributes):
         raise InputError(
             f"{store} was not finished: blocks of it may still be missing; go on with the run that writes it "
@@ -204,25 +204,25 @@ def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None
 
 
 def _require_finished_parents(array: Path) -> None:
-    """Refuse an array that lies in an unfinished store, as when the path names its level 0."""
+    """Refuse an array in an unfinished store, as when the path names its level 0."""
     for parent in array.resolve().parents:
         if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
             return
         try:
             attributes = dict(open_node(LocalTree(parent)).attrs)
-        except DECODE_ERRORS:  # what lies around an array that was named need not be readable
+        except DECODE_ERRORS:  # the folders around a named array need not be readable
             return
         _require_finished(parent, attributes)
 
 
-def _group(path: Node, group: zarr.Group, labels: bool) -> Found:
+def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return _find(path.below(name), labels)
+        return _open_node_as_image(path.below(name), labels)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -233,14 +233,14 @@ def _group(path: Node, group: zarr.Group, labels: bool) -> Found:
     )
 
 
-def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> Found:
-    """Open a bare array, whose axes are its dimension names or are told from their number."""
+def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
+    """Open a bare array, with axes by its dimension names or their number."""
     dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
-    return Found(
+    return OpenedImage(
         kind="zarr",
-        levels=(_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
+        levels=(_zarr_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
         channels=3 if mapping.rgb else 1,
         dtype=dtype,
         axes=axes,
@@ -252,7 +252,7 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> Found:
 
 
 def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str:
-    """Return the axes of a bare array: its dimension names where they say it, else by number and length."""
+    """Return the axes of a bare array by its dimension names, else by their number and lengths."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if isinstance(names, list | tuple) and all(isinstance(name, str) and len(name) == 1 for name in names):
         return "".join(str(name) for name in names).lower()
@@ -266,7 +266,7 @@ def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str
     return axes
 
 
-def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> Found:
+def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> OpenedImage:
     """Open an OME-Zarr image with all its levels."""
     levels, places, first = [], [path], None
     for dataset in multiscale.datasets:
@@ -278,19 +278,20 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             ) from err
         except Exception as err:
             raise InputError(
-                f"the level {dataset.path!r} of {path} is damaged ({short(err)}); write the store again."
+                f"the level {dataset.path!r} of {path} is damaged ({error_line(err)}); write the store again."
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
         dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         guarded = bounded(array, f"{path}/{dataset.path}")
-        levels.append(_level(guarded, mapping, *multiscale.place(dataset)))
+        levels.append(_zarr_level(guarded, mapping, *multiscale.place(dataset)))
         places.append(path.below(dataset.path))
         first = first or (array, dtype, mapping)
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
-    return Found(
+    ours = group.attrs.get("bigrestore")
+    return OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
         channels=3 if mapping.rgb else 1,
@@ -299,17 +300,13 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
-        details=_array_details(array) | _provenance(group),
+        details=_array_details(array) | ({} if ours is None else {"bigrestore": ours}),
     )
 
 
-def _provenance(group: zarr.Group) -> dict[str, Any]:
-    """Return what bigrestore wrote about itself into a store of its own, for `info`."""
-    ours = group.attrs.get("bigrestore")
-    return {} if ours is None else {"bigrestore": ours}
-
-
-def _level(array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple) -> Level:
+def _zarr_level(
+    array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple
+) -> Level:
     """Wrap one array as a level."""
     chunk = dict(zip(mapping.axes, array.chunks, strict=True))
 

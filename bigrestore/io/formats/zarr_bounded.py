@@ -1,16 +1,18 @@
-"""Decode chunks of a Zarr array within the size that a chunk has, by codecs that only decode.
+"""Decode the chunks of a Zarr array within their known size, by codecs that only decode.
 
-A codec is told the packed bytes and nothing of what they may become: some kilobytes of gzip unpack into all the memory
-there is, a blosc header may claim 2 GiB, and of a chunk that lost its end the blosc decoder of numcodecs reads on
-into memory, grey noise and no error. And a store may name a codec that runs what it decodes: pickle. So an array that
-is opened for reading has its codecs listed and checked here, and each decompressor is put behind a guard that knows
-how large a chunk is.
+A codec does not know how large a chunk may become. Some kilobytes of gzip can unpack into all memory, and a blosc
+header may claim 2 GiB. numcodecs decodes a cut-off blosc chunk into grey noise without an error. A store may also
+name pickle, a codec that runs its input.
+
+So the metadata of an array opened for reading are rewritten: unknown codecs are refused, and each decompressor is
+wrapped in one that knows the chunk's size. zarr builds its decoding from those metadata.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bz2
+import dataclasses
 import lzma
 import math
 import zlib
@@ -19,6 +21,7 @@ from typing import Any
 import attrs
 import numcodecs.abc
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.abc.codec import BytesBytesCodec, Codec
 from zarr.codecs import (
     BloscCodec,
@@ -29,11 +32,6 @@ from zarr.codecs import (
     TransposeCodec,
     ZstdCodec,
 )
-from zarr.codecs._v2 import V2Codec
-from zarr.core.array import AsyncArray
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer
-from zarr.registry import get_pipeline_class
 from zarr.storage import StorePath
 
 from bigrestore.errors import InputError
@@ -41,7 +39,7 @@ from bigrestore.io.access.limits import MOST_CHUNKS_PER_SHARD, require_chunk
 from bigrestore.io.access.tree_store import TreeStore
 
 SLACK_BYTES = 1 << 16
-"""What codecs add to a chunk at most: checksums, headers."""
+"""Bytes that codecs add to a chunk at most: checksums, headers."""
 
 _PLAIN = (BytesCodec, TransposeCodec, Crc32cCodec)
 _PACKED = {BloscCodec: "blosc", GzipCodec: "gzip", ZstdCodec: "zstd"}
@@ -50,55 +48,64 @@ _V2_FILTERS = {"shuffle", "delta", "crc32", "crc32c", "adler32", "fletcher32", "
 
 
 def bounded(array: zarr.Array[Any], source: str) -> zarr.Array[Any]:
-    """Return an array whose chunks are decoded within bounds.
+    """Return the array with bounded decoding of its chunks.
 
     Parameters
     ----------
     array : zarr.Array
         Opened by `open_node`.
     source : str
-        What it is called in messages.
+        Its name in messages.
 
     Raises
     ------
     InputError
-        When its chunks are too large to be decoded, or stored by a codec that is not read.
+        If its chunks are too large to be decoded, or stored by a codec that is not read.
     """
-    piece = math.prod(array.chunks) * array.dtype.itemsize
-    require_chunk(piece, source)
+    chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+    require_chunk(chunk_bytes, source)
     stored = math.prod(array.shards or array.chunks) * array.dtype.itemsize
-    if array.shards and stored // piece > MOST_CHUNKS_PER_SHARD:
+    if array.shards and stored // chunk_bytes > MOST_CHUNKS_PER_SHARD:
         raise InputError(
-            f"{source} has shards of {stored // piece} chunks; write it again with {MOST_CHUNKS_PER_SHARD} at most."
+            f"{source} has shards of {stored // chunk_bytes} chunks; write it again with {MOST_CHUNKS_PER_SHARD} at most."
         )
-    inner = array._async_array
-    store = inner.store_path.store
+    opened = array.async_array
+    metadata: Any = opened.metadata
+    if metadata.zarr_format == 3:
+        codecs = tuple(_bounded_codec(codec, source) for codec in metadata.codecs)
+        metadata = dataclasses.replace(metadata, codecs=codecs)
+    else:
+        for item in metadata.filters or ():
+            if item.codec_id not in _V2_FILTERS:
+                raise _unreadable(item.codec_id, source)
+        packer = metadata.compressor
+        if packer is not None:
+            if packer.codec_id not in _V2_PACKED:
+                raise _unreadable(packer.codec_id, source)
+            # A filter such as delta may store a chunk in a type of its own, eight times as large.
+            compressor = BoundedV2Compressor(packer, 8 * chunk_bytes + SLACK_BYTES)
+            metadata = dataclasses.replace(metadata, compressor=compressor)
+    store = opened.store_path.store
     assert isinstance(store, TreeStore)
-    place = StorePath(TreeStore(store.tree, stored + stored // 8 + (16 << 20)), inner.store_path.path)
-    anew: Any = AsyncArray(metadata=inner.metadata, store_path=place, config=inner.config)
-    codecs = [_guarded(codec, source) for codec in anew.codec_pipeline]
-    object.__setattr__(anew, "codec_pipeline", get_pipeline_class().from_codecs(codecs))
-    return zarr.Array(anew)
+    path = StorePath(TreeStore(store.tree, stored + stored // 8 + (16 << 20)), opened.store_path.path)
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=path, config=opened.config))
 
 
-def _guarded(codec: Codec, source: str) -> Codec:
-    """Return a codec with its decompressors behind guards."""
+def _bounded_codec(codec: Codec, source: str) -> Codec:
+    """Return a codec of Zarr v3 with its decompressors bounded."""
     if isinstance(codec, ShardingCodec):
-        inner = tuple(_guarded(item, source) for item in codec.codecs)
         return ShardingCodec(
             chunk_shape=codec.chunk_shape,
-            codecs=inner,
-            index_codecs=tuple(_guarded(item, source) for item in codec.index_codecs),
+            codecs=tuple(_bounded_codec(item, source) for item in codec.codecs),
+            index_codecs=tuple(_bounded_codec(item, source) for item in codec.index_codecs),
             index_location=codec.index_location,
         )
-    if isinstance(codec, V2Codec):
-        return _guarded_v2(codec, source)
     if isinstance(codec, _PLAIN):
         return codec
     name = next((name for kind, name in _PACKED.items() if isinstance(codec, kind)), None)
     if name is None or not isinstance(codec, BytesBytesCodec):
         raise _unreadable(type(codec).__name__, source)
-    return Guard(codec, name)
+    return BoundedCodec(codec, name)
 
 
 def _unreadable(name: str, source: str) -> InputError:
@@ -108,8 +115,8 @@ def _unreadable(name: str, source: str) -> InputError:
 
 
 @attrs.frozen
-class Guard(BytesBytesCodec):
-    """A decompressor of Zarr v3 that decodes no more than a chunk.
+class BoundedCodec(BytesBytesCodec):
+    """A decompressor of Zarr v3 limited to the size of a chunk.
 
     Attributes
     ----------
@@ -125,57 +132,44 @@ class Guard(BytesBytesCodec):
     is_fixed_size = False
 
     def to_dict(self) -> Any:
-        """Return what the codec is in metadata."""
+        """Return the codec's metadata."""
         return self.inner.to_dict()
 
-    def evolve_from_array_spec(self, array_spec: ArraySpec) -> Guard:
-        """Return the guard of a codec that knows its array."""
-        return Guard(self.inner.evolve_from_array_spec(array_spec), self.name)
+    def evolve_from_array_spec(self, array_spec: Any) -> BoundedCodec:
+        """Return the codec adapted to its array."""
+        return BoundedCodec(self.inner.evolve_from_array_spec(array_spec), self.name)
 
-    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
-        """Return the size that zarr asks for; packed chunks have none that is known before."""
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
+        """Return the inner codec's answer; packed chunks have no fixed size."""
         return self.inner.compute_encoded_size(input_byte_length, chunk_spec)
 
-    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
+    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: Any) -> Buffer:
         """Decode one chunk."""
         most = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize + SLACK_BYTES
-        packed = chunk_bytes.to_bytes()
-        found = await asyncio.to_thread(decode, self.name, packed, most)
-        if found is None:
-            return await self.inner._decode_single(chunk_bytes, chunk_spec)
-        return chunk_spec.prototype.buffer.from_bytes(found)
+        unpacked = await asyncio.to_thread(decode, self.name, chunk_bytes.to_bytes(), most)
+        if unpacked is None:
+            (buffer,) = await self.inner.decode([(chunk_bytes, chunk_spec)])
+            assert buffer is not None
+            return buffer
+        return chunk_bytes.from_bytes(unpacked)
 
-    async def _encode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer | None:
+    async def _encode_single(self, chunk_bytes: Buffer, chunk_spec: Any) -> Buffer | None:
         """Refuse to encode."""
         raise PermissionError("the array is open for reading only")
 
 
-def _guarded_v2(codec: V2Codec, source: str) -> V2Codec:
-    """Return the codec of a Zarr v2 array with its decompressor behind a guard."""
-    for item in codec.filters or ():
-        if item.codec_id not in _V2_FILTERS:
-            raise _unreadable(item.codec_id, source)
-    packer = codec.compressor
-    if packer is None:
-        return codec
-    if packer.codec_id not in _V2_PACKED:
-        raise _unreadable(packer.codec_id, source)
-    return GuardedV2(filters=codec.filters, compressor=packer)
+class BoundedV2Compressor(numcodecs.abc.Codec):  # type: ignore[misc]
+    """A decompressor of Zarr v2 limited to a number of bytes.
 
+    Parameters
+    ----------
+    inner : numcodecs.abc.Codec
+        The decompressor.
+    most : int
+        Bytes that a chunk may become.
+    """
 
-class GuardedV2(V2Codec):
-    """The codec of a Zarr v2 array that decodes no more than a chunk."""
-
-    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Any:
-        """Decode one chunk."""
-        # A filter such as delta may store a chunk in a type of its own, eight times as large.
-        most = 8 * math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize + SLACK_BYTES
-        guard = _GuardV2(self.compressor, most)
-        return await V2Codec(filters=self.filters, compressor=guard)._decode_single(chunk_bytes, chunk_spec)
-
-
-class _GuardV2(numcodecs.abc.Codec):  # type: ignore[misc]
-    """One decompressor of numcodecs for one chunk of known size."""
+    codec_id = "bounded"
 
     def __init__(self, inner: Any, most: int) -> None:
         self.inner, self.most, self.codec_id = inner, most, inner.codec_id
@@ -187,12 +181,12 @@ class _GuardV2(numcodecs.abc.Codec):  # type: ignore[misc]
     def decode(self, buf: Any, out: Any = None) -> Any:
         """Decode one chunk."""
         packed = bytes(buf)
-        found = decode(self.codec_id, packed, self.most)
-        return self.inner.decode(packed) if found is None else found
+        unpacked = decode(self.codec_id, packed, self.most)
+        return self.inner.decode(packed) if unpacked is None else unpacked
 
 
 def decode(name: str, packed: bytes, most: int) -> bytes | None:
-    """Decode packed bytes, or check by their header that they may be decoded.
+    """Decode packed bytes, or check the size in their header.
 
     Parameters
     ----------
@@ -201,18 +195,17 @@ def decode(name: str, packed: bytes, most: int) -> bytes | None:
     packed : bytes
         A chunk.
     most : int
-        Bytes that it may become.
+        Bytes it may become.
 
     Returns
     -------
     bytes or None
-        The chunk where there is no header to go by, so that it had to be decoded; None where its own decoder may
-        be asked.
+        The chunk, if its header states no size; None if the size is fine and the codec's own decoder may run.
 
     Raises
     ------
     ValueError
-        When it becomes more, or its header disagrees with it.
+        If it becomes more, or its header disagrees with it.
     """
     if name == "blosc":
         # Bytes 4-8 of the header are the length unpacked, bytes 12-16 that of the chunk itself.
@@ -240,17 +233,17 @@ def _require(stated: int, most: int) -> None:
 
 
 def _inflate(name: str, packed: bytes, most: int) -> bytes:
-    """Decode a stream that does not say how long it becomes, stopping where it is too long."""
-    found, rest = bytearray(), packed
+    """Decode a stream of unknown length, stopping above `most` bytes."""
+    unpacked, rest = bytearray(), packed
     while rest:
         stream: Any = _stream(name)
-        found += stream.decompress(rest, most + 1 - len(found))
-        if len(found) > most:
+        unpacked += stream.decompress(rest, most + 1 - len(unpacked))
+        if len(unpacked) > most:
             raise ValueError(f"the chunk unpacks into more than {most} bytes")
         if not stream.eof:
             raise ValueError("the chunk was cut off")
         rest = stream.unused_data
-    return bytes(found)
+    return bytes(unpacked)
 
 
 def _stream(name: str) -> Any:
@@ -263,12 +256,12 @@ def _stream(name: str) -> Any:
 
 
 def zstd_length(packed: bytes) -> int | None:
-    """Return the length that the header of a zstd frame states, None where it states none (RFC 8878, 3.1.1.1).
+    """Return the unpacked length in a zstd frame's header, None without one (RFC 8878, 3.1.1.1).
 
     Raises
     ------
     ValueError
-        When it is no zstd frame.
+        If it is no zstd frame.
     """
     if packed[:4] != b"\x28\xb5\x2f\xfd" or len(packed) < 6:
         raise ValueError("the chunk is no zstd frame")

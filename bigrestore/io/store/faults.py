@@ -1,4 +1,4 @@
-"""Faults of a written image: what is found wrong is collected, each with a stable id, and not raised."""
+"""Faults of a written image: collected, each with a stable id, and not raised."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DECODE_ERRORS = (
     EOFError,
     BigrestoreError,
 )
-"""What codecs raise on damaged bytes, and zarr on damaged metadata."""
+"""Errors of codecs on damaged bytes, and of zarr on damaged metadata."""
 
 
 @attrs.frozen
 class Fault:
-    """One thing that is wrong.
+    """One fault.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Fault:
     location : str
         Where: a file in the store, or a place in its metadata.
     expected, actual : str
-        What should be there, and what is.
+        The expected and the actual state.
     """
 
     id: str
@@ -49,23 +49,17 @@ class Fault:
 
 
 def difference(
-    where: str, corner: tuple[int, int], wanted: NDArray[Any], found: NDArray[Any]
+    place: str, corner: tuple[int, int], wanted: NDArray[Any], actual: NDArray[Any]
 ) -> Iterator[Fault]:
-    """Yield one fault for all pixels of a window that differ."""
-    differs = ~((wanted == found) | ((wanted != wanted) & (found != found)))
+    """Yield one fault for all differing pixels of a window."""
+    differs = ~((wanted == actual) | ((wanted != wanted) & (actual != actual)))
     count = int(differs.sum())
     if count:
         first = tuple(int(i) for i in np.argwhere(differs)[0])
         y, x = corner[0] + first[0], corner[1] + first[1]
         yield Fault(
             "level.disagrees",
-            f"{where} y={y} x={x}",
+            f"{place} y={y} x={x}",
             f"{wanted[first]}, the mean of the level before",
-            f"{found[first]} ({count} values differ from here on)",
+            f"{actual[first]} ({count} values differ from here on)",
         )
-
-
-def short(err: Exception) -> str:
-    """Return an exception as one short line."""
-    text = " ".join(str(err).split()) or type(err).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,14 +1,12 @@
-"""Write OME-Zarr: a store that looks whole only once it is whole.
+"""Write OME-Zarr: a store looks finished only once it is finished.
 
-The order is the guarantee. `create_store` makes the group and the empty level 0 but no `multiscales`, so
-that no viewer takes a half-written store for a result, and marks the group as unfinished, so that no reader
-takes its fill values for pixels. Blocks are written whole shard by whole shard, because writing one shard
-in pieces is ten times slower and two writers of one shard silently lose data. `finish_store` puts the
-metadata in the place of the mark, last. Every block leaves its files even where it is all background, so
-that a missing shard always means a missing block.
+The order guarantees it. `create_store` makes the group and the empty level 0 without `multiscales`: no viewer takes
+a half-written store for a result. It also marks the group as unfinished: no reader takes its fill values for pixels.
+Blocks are written whole shard by whole shard, because writing one shard in pieces is ten times slower and two
+writers of one shard silently lose data. `finish_store` replaces the mark by the metadata, last. Every block leaves
+its files, even if it is all background: a missing shard always means a missing block.
 
-There is nothing in the store but pixels, geometry and the provenance handed in: the same arguments give
-the same bytes.
+A store holds nothing but pixels, geometry and the given provenance: the same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +22,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
-from zarr.core.array_spec import ArrayConfigParams
 
+from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, OutputError, output_error
-from bigrestore.io.store.faults import short
 from bigrestore.io.store.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
 
@@ -36,15 +33,15 @@ ZarrArray = zarr.Array[Any]
 COMPRESSION_LEVEL = 3
 """Of zstd: on histology three times the speed of 5 (73 against 25 MB/s on one core) for 4 % more bytes."""
 
-CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
+CONFIG: Any = {"write_empty_chunks": True}
 """How arrays are opened for writing: a chunk of fill values is written like any other."""
 
 
 UNFINISHED: dict[str, Any] = {"bigrestore": {"unfinished": True}}
-"""The root attributes of a store whose level 0 or pyramid is still being written."""
+"""The root attributes of a store with an unfinished level 0 or pyramid."""
 
 _OPENING = threading.Lock()
-"""zarr takes the configuration of an opened array from the process; one opens at a time."""
+"""zarr takes an opened array's configuration from the process, so one opens at a time."""
 
 
 def create_store(path: str | Path, spec: StoreSpec) -> None:
@@ -53,19 +50,19 @@ def create_store(path: str | Path, spec: StoreSpec) -> None:
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     create_group(path, spec, UNFINISHED)
     create_level(path, spec, 0)
 
 
 def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] | None = None) -> None:
-    """Make an empty group of the Zarr version that a spec asks for.
+    """Make an empty group of the Zarr version of a spec.
 
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     try:
         zarr.create_group(
@@ -80,18 +77,18 @@ def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] |
 
 
 def mark_unfinished(path: str | Path) -> None:
-    """Put the mark of `create_store` in the place of all metadata of a store that is gone on with.
+    """Replace all metadata of a resumed store by the mark of `create_store`.
 
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     _put_attributes(path, UNFINISHED)
 
 
 def is_unfinished(attributes: Mapping[str, Any]) -> bool:
-    """Tell by its attributes whether a group is a store that is still being written."""
+    """Tell by a group's attributes whether its store is unfinished."""
     ours = attributes.get("bigrestore")
     return isinstance(ours, Mapping) and ours.get("unfinished") is True
 
@@ -107,13 +104,13 @@ def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
 def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool = False) -> ZarrArray:
     """Make the empty array of one level.
 
-    `again` says that a former one may be there: its metadata are written anew, and its chunks stay until they are. What
-    somebody put beside them stays as well.
+    `again` allows a former level: its metadata are rewritten, and its chunks stay until they are. Foreign files
+    beside them stay as well.
 
     Raises
     ------
     OutputError
-        When the place cannot be written, or a folder of a former level is a link.
+        If the place cannot be written, or a folder of a former level is a link.
     """
     shape = pyramid_shapes(spec)[level]
     sharded = spec.fmt == "0.5"
@@ -140,7 +137,7 @@ def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool =
 
 
 def _clear_metadata(level: Path, spec: StoreSpec) -> None:
-    """Remove the metadata of a level that is made again, unless something in it leads elsewhere."""
+    """Remove the metadata of a level to be rewritten, refusing links in it."""
     folders = [level, *(Path(folder) / name for folder, names, _ in os.walk(level) for name in names)]
     for folder in folders:
         if folder.is_symlink():
@@ -152,14 +149,14 @@ def _clear_metadata(level: Path, spec: StoreSpec) -> None:
 
 
 def _zarr_format(spec: StoreSpec) -> Literal[2, 3]:
-    """Return the Zarr version that carries an OME-Zarr version."""
+    """Return the Zarr version of an OME-Zarr version."""
     return 3 if spec.fmt == "0.5" else 2
 
 
 def _compressor(spec: StoreSpec) -> Any:
-    """Return blosc/zstd, bytes shuffled where a value has several, and in 0.5 a checksum of each chunk.
+    """Return blosc/zstd, with bytes shuffled for wider values, and in 0.5 a checksum of each chunk.
 
-    Without the checksum a flipped bit among zstd's literals decodes into wrong pixels and nobody notices.
+    Without the checksum a flipped bit among zstd's literals silently decodes into wrong pixels.
     """
     if spec.fmt == "0.5":
         shuffle = BloscShuffle.shuffle if spec.dtype.itemsize > 1 else BloscShuffle.noshuffle
@@ -177,19 +174,19 @@ def _compressor(spec: StoreSpec) -> Any:
 
 
 def open_level(path: str | Path, level: int, *, mode: Literal["r", "r+"] = "r+") -> ZarrArray:
-    """Open the array of one level of a store that `create_store` made.
+    """Open the array of one level of a store made by `create_store`.
 
     Raises
     ------
     InputError
-        When there is no such level.
+        If there is no such level.
     """
     try:
         with _OPENING, zarr.config.set({f"array.{name}": value for name, value in CONFIG.items()}):
-            found = zarr.open_array(store=Path(path), path=str(level), mode=mode)
+            array = zarr.open_array(store=Path(path), path=str(level), mode=mode)
     except (OSError, ValueError, zarr.errors.ArrayNotFoundError) as err:
         raise InputError(f"{path} has no readable level {level} ({err}); write the store again.") from err
-    return found
+    return array
 
 
 def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]) -> None:
@@ -200,14 +197,14 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
     array : zarr.Array
         From `open_level`.
     z, y0, x0 : int
-        Where the block begins, in pixels of that level; y0 and x0 on the shard lattice.
+        If the block begins, in pixels of that level; y0 and x0 on the shard lattice.
     pixels : ndarray, (h, w) or (h, w, 3)
         Values in the array's dtype.
 
     Raises
     ------
     OutputError
-        When it cannot be written; `DiskFullError` where there is no space left.
+        If it cannot be written; `DiskFullError` if there is no space left.
     """
     height, width = pixels.shape[:2]
     key: list[Any] = [slice(y0, y0 + height), slice(x0, x0 + width)]
@@ -225,7 +222,7 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
 
 
 def _place(array: ZarrArray) -> Path:
-    """Return where an array of a local store lies."""
+    """Return the path of an array in a local store."""
     return Path(getattr(array.store, "root", "")) / array.path
 
 
@@ -244,14 +241,14 @@ def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x
     Raises
     ------
     OutputError
-        When what was written cannot be read back.
+        If it cannot be read back.
     """
     key: dict[str, Any] = {"c": slice(None), "z": z, "y": slice(y0, y1), "x": slice(x0, x1)}
     try:
         pixels = np.asarray(array[tuple(key[axis] for axis in axes)])
     except Exception as err:
         raise OutputError(
-            f"{_place(array)} cannot be read back at z={z}, y={y0}:{y1}, x={x0}:{x1} ({short(err)}); write it "
+            f"{_place(array)} cannot be read back at z={z}, y={y0}:{y1}, x={x0}:{x1} ({error_line(err)}); write it "
             "again with --resume."
         ) from err
     return np.moveaxis(pixels, 0, -1) if "c" in axes else pixels
@@ -260,7 +257,7 @@ def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x
 def shard_paths(
     path: str | Path, spec: StoreSpec, level: int, z: int, y0: int, x0: int, height: int, width: int
 ) -> list[Path]:
-    """Return the files that a block owns: its shards (0.5) or its chunk files (0.4).
+    """Return the files of a block: its shards (0.5) or its chunk files (0.4).
 
     Parameters
     ----------
@@ -283,10 +280,10 @@ def shard_paths(
 def finish_store(
     path: str | Path, spec: StoreSpec, window: tuple[float, float], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the metadata that make the store an image: multiscales, omero window, provenance.
+    """Write the metadata of the finished image: multiscales, omero window, provenance.
 
-    Call it last, when every level of `pyramid_shapes(spec)` is written. Identical arguments give identical
-    bytes; what differs from run to run (time, host, duration) does not belong in `provenance`.
+    Call it last, when every level of `pyramid_shapes(spec)` is written. Identical arguments give identical bytes;
+    time, host and duration do not belong in `provenance`.
 
     Parameters
     ----------
@@ -298,11 +295,11 @@ def finish_store(
     Raises
     ------
     OutputError
-        When the place cannot be written.
+        If the place cannot be written.
     """
     multiscale: dict[str, Any] = {
         "name": "image",
-        "axes": [_axis(spec, axis) for axis in spec.axes],
+        "axes": [_axis_metadata(spec, axis) for axis in spec.axes],
         "datasets": [
             {"path": str(level), "coordinateTransformations": dataset_transforms(spec, level)}
             for level in range(len(pyramid_factors(spec)))
@@ -323,8 +320,8 @@ def finish_store(
     _put_attributes(path, {**ome, "bigrestore": ours})
 
 
-def _axis(spec: StoreSpec, axis: str) -> dict[str, str]:
-    """Return the metadata of one axis; the unit is left out where the voxel size is unknown."""
+def _axis_metadata(spec: StoreSpec, axis: str) -> dict[str, str]:
+    """Return the metadata of one axis, without a unit if the voxel size is unknown."""
     if axis == "c":
         return {"name": "c", "type": "channel"}
     entry = {"name": axis, "type": "space"}

@@ -1,8 +1,8 @@
-"""Pack a finished store into one zip file, for places that count files or move them one by one.
+"""Pack a finished store into one zip file, for systems that count files or move them one by one.
 
-The entries are stored, not compressed (the chunks are already, and a reader enters a stored entry in the middle), in
-a fixed order with the root's metadata first and without times, so that the same store gives the same bytes. The file
-is written under a passing name and renamed when it is whole.
+The entries are stored, not compressed: the chunks already are, and a reader enters a stored entry in the middle.
+Their order is fixed, with the root's metadata first, and they have no times: the same store gives the same bytes.
+The file is written under a temporary name and renamed at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from bigrestore.core.files import whole_file
 
 COPY_BYTES = 1 << 22
-"""What is copied at a time."""
+"""Bytes copied at a time."""
 
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -32,14 +32,16 @@ def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = 
     packed : Path
         The zip file, which is made or replaced.
     check : callable, optional
-        Called before each file; what it raises stops the packing and leaves what was there before.
+        Called before each file; an error of it stops the packing and keeps the former file.
 
     Raises
     ------
     OutputError
-        Where it cannot be written; `DiskFullError` where there is no space left.
+        If it cannot be written; `DiskFullError` if there is no space left.
     """
-    names = sorted(_names(store), key=lambda name: (name not in _METADATA, name))
+    paths = [Path(folder) / name for folder, _, names in os.walk(store) for name in names]
+    names = [path.relative_to(store).as_posix() for path in paths]
+    names.sort(key=lambda name: (name not in _METADATA, name))
     with (
         whole_file(packed) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file,
@@ -52,12 +54,3 @@ def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = 
             entry.file_size = (store / name).stat().st_size
             with (store / name).open("rb") as source, file.open(entry, "w") as target:
                 shutil.copyfileobj(source, target, COPY_BYTES)
-
-
-def _names(store: Path) -> list[str]:
-    """Return the files of a store by their names in it."""
-    return [
-        (Path(folder) / name).relative_to(store).as_posix()
-        for folder, _, names in os.walk(store)
-        for name in names
-    ]

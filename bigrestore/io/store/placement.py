@@ -1,8 +1,8 @@
-"""Where the voxels of each pyramid level lie: factors, shapes, scales and translations.
+"""Factors, shapes, scales and translations of the pyramid levels.
 
-Pure arithmetic on a `StoreSpec`. A level is a mean over whole blocks, so its first voxel's centre moves by
-half a block less half a voxel, (f - 1) / 2 voxels of level 0; forgetting that shift moves every coarse
-level against the fine one, which shows as a jump when a viewer zooms.
+Pure arithmetic on a `StoreSpec`. A level is a mean over whole blocks, so its first voxel's centre moves by half a
+block less half a voxel: (f - 1) / 2 voxels of level 0. Without that shift every coarse level would be displaced
+against the fine one, and a viewer would jump on zooming.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 from bigrestore.io.levels import Triple
 from bigrestore.io.store.store_spec import StoreSpec
 
-SMALLEST_PX = 480
+SMALLEST_LEVEL_PX = 480
 """Levels are added until the longer side of a section is at most this many pixels."""
 
 
 def pyramid_factors(spec: StoreSpec) -> list[tuple[int, int, int]]:
     """Return how much each level is reduced against level 0, along (z, y, x).
 
-    y and x are halved from level to level until the longer side is at most 480 pixels, once at least
-    wherever there is more than one pixel. z is halved with them where that makes the voxel more like a
-    cube, which takes a known voxel size: |log(2 vz / 2 vx)| against |log(vz / 2 vx)|.
+    y and x are halved from level to level until the longer side is at most 480 pixels, once at least wherever there
+    is more than one pixel. z is halved with them if that makes a known voxel more like a cube: |log(2 vz / 2 vx)|
+    against |log(vz / 2 vx)|.
     """
     factors = [(1, 1, 1)]
     depth, *sides = spec.shape
     size_z, size_y, size_x = spec.voxel_size_um
-    while max(sides) > SMALLEST_PX or (len(factors) == 1 and max(sides) > 1):
+    while max(sides) > SMALLEST_LEVEL_PX or (len(factors) == 1 and max(sides) > 1):
         f_z, f_y, f_x = factors[-1]
         sides = [-(-n // 2) for n in sides]
         if depth > 1 and size_z is not None and size_y is not None and size_x is not None:
@@ -49,7 +49,7 @@ def pyramid_shapes(spec: StoreSpec) -> list[tuple[int, int, int]]:
 def dataset_transforms(spec: StoreSpec, level: int) -> list[dict[str, Any]]:
     """Return the OME-Zarr coordinate transformations of one level: scale, then translation.
 
-    Where the voxel size is unknown the unit is the pixel of level 0.
+    If the voxel size is unknown the unit is the pixel of level 0.
     """
     factors = dict(zip("zyx", pyramid_factors(spec)[level], strict=True))
     sizes = {axis: size or 1.0 for axis, size in zip("zyx", spec.voxel_size_um, strict=True)}
@@ -64,7 +64,7 @@ def dataset_transforms(spec: StoreSpec, level: int) -> list[dict[str, Any]]:
 def scaled_placement(
     voxel_size_um: Triple, translation_um: Triple, scale: float, first_px: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[Triple, Triple]:
-    """Return voxel size and translation of an output that has `scale` pixels per input pixel in y and x.
+    """Return voxel size and translation of an output with `scale` pixels per input pixel in y and x.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def scaled_placement(
     -------
     voxel_size_um, translation_um : tuple
         Of the output. Output pixel u lies at input pixel (u + 0.5) / scale - 0.5. Where the voxel size is
-        unknown the translation is in output pixels, and None where it is zero.
+        unknown the translation is in output pixels, and None if zero.
     """
     sizes: list[float | None] = []
     shifts: list[float | None] = []

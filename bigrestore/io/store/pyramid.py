@@ -1,8 +1,8 @@
 """Build the levels of a finished level 0 from disk, shard by shard.
 
-Level n is the 2 x 2 (x 2) mean of level n-1 and nothing else, so that any level can be checked against the
-one before it, exactly. One shard of output is one unit of work: it reads the up to eight shards that it
-covers in rows of chunks, and memory depends on the shard size and the workers, never on the image.
+Level n is the 2 x 2 (x 2) mean of level n-1 and nothing else, so each level can be checked exactly against the one
+before. One shard of output is one unit of work. It reads the up to eight shards under it in rows of chunks: memory
+depends on the shard size and the workers, never on the image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.io.levels import Window
+from bigrestore.io.levels import WindowReader
 from bigrestore.io.store.ome_zarr import (
     ZarrArray,
     create_level,
@@ -36,7 +36,7 @@ Unit = tuple[int, int, int, int, int]
 def build_pyramid(
     path: str | Path, spec: StoreSpec, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write levels 1, 2, ... of a store whose level 0 is complete.
+    """Write levels 1, 2, ... of a store with a finished level 0.
 
     Doing it again gives the same bytes.
 
@@ -45,7 +45,7 @@ def build_pyramid(
     path : str or Path
         The store.
     spec : StoreSpec
-        What `create_store` was given.
+        As given to `create_store`.
     workers : int
         Threads; one shard each at a time.
     progress : callable, optional
@@ -54,11 +54,11 @@ def build_pyramid(
     Raises
     ------
     OutputError
-        When a level cannot be written; `DiskFullError` where there is no space left.
+        If a level cannot be written; `DiskFullError` if there is no space left.
     """
     shapes = pyramid_shapes(spec)
     factors = pyramid_factors(spec)
-    plans = [list(_units(spec, shape)) for shape in shapes[1:]]
+    plans = [list(_shards_of(spec, shape)) for shape in shapes[1:]]
     total, done = sum(map(len, plans)), 0
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="pyramid") as pool:
         for level, units in enumerate(plans, start=1):
@@ -75,7 +75,7 @@ def build_pyramid(
                     progress(done, total)
 
 
-def _units(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
+def _shards_of(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
     """Yield the shards of a level of `shape`; a level of format 0.4 is cut along the same lattice."""
     depth, height, width = shape
     for z in range(depth):
@@ -85,7 +85,7 @@ def _units(spec: StoreSpec, shape: tuple[int, int, int]) -> Iterator[Unit]:
 
 
 def _build_shard(
-    read: Window,
+    read: WindowReader,
     target: ZarrArray,
     files: Callable[..., list[Path]],
     shape: tuple[int, int, int],
@@ -106,7 +106,7 @@ def _build_shard(
     write_block(target, z, y0, x0, np.concatenate(rows))
 
 
-def reduced_window(read: Window, shape: tuple[int, int, int], step_z: int, unit: Unit) -> NDArray[Any]:
+def reduced_window(read: WindowReader, shape: tuple[int, int, int], step_z: int, unit: Unit) -> NDArray[Any]:
     """Return a window of the next level, computed from the level before.
 
     Parameters
@@ -116,7 +116,7 @@ def reduced_window(read: Window, shape: tuple[int, int, int], step_z: int, unit:
     shape : tuple of int
         The (z, y, x) shape of the level before.
     step_z : int
-        1, or 2 where z is halved as well.
+        1, or 2 if z is halved as well.
     unit : tuple of int
         The window (z, y0, y1, x0, x1) in pixels of the next level.
 

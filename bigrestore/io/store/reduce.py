@@ -1,8 +1,7 @@
-"""Area means of pixels, the one way in which anything is made smaller here.
+"""Area means of pixels, the one way to make an image smaller.
 
-Pyramid levels and thumbnails are means over the pixels that exist: at an odd edge a block has fewer
-pixels and the mean is taken over those. Integers are rounded half to even, so that repeated halving has
-no drift to the bright side.
+Pyramid levels and thumbnails are means over the existing pixels: at an odd edge a block has fewer pixels, and the
+mean is over those. Integers are rounded half to even, so repeated halving does not drift to the bright side.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRIP_BYTES = 32 * 2**20
-"""What one strip of a thumbnail may hold in memory, in bytes of the storage dtype."""
+"""Most bytes of one strip of a thumbnail, in the storage dtype."""
 
 
 def halve(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -32,7 +31,7 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
 
     Notes
     -----
-    Repeating the last row or column makes the block full without changing the mean of what exists, and so
+    Repeating the last row or column completes the block without changing the mean of the existing pixels, so
     the number of terms is always 4 or 8 and the division a shift. With n = 2^k terms, sum s and
     q = floor(s / n), half-to-even rounding is floor((s + n/2 - 1 + (q mod 2)) / n).
     """
@@ -51,7 +50,7 @@ def halve(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def block_mean(pixels: NDArray[Any], step: int) -> NDArray[np.float64]:
-    """Return the mean over step x step blocks of (y, x, ...), over the pixels that exist at the edges.
+    """Return the mean over step x step blocks of (y, x, ...), over the existing pixels at the edges.
 
     Returns
     -------
@@ -74,7 +73,7 @@ def area_thumbnail(
     dtype: np.dtype[Any],
     step: int,
 ) -> NDArray[Any]:
-    """Reduce one section by a whole factor, strip by strip, so that memory does not depend on its height.
+    """Reduce one section by a whole factor, strip by strip, in memory independent of its height.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an output store holds: the one object that every writer, planner and reader of an output agrees on."""
+"""The contents of an output store, shared by all its writers, planners and readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARRAY_FILES = {"0.5": ("zarr.json",), "0.4": (".zarray", ".zattrs")}
 
 
 def _output_dtype(value: Any) -> np.dtype[Any]:
-    """Return the native dtype of an output, refusing what is not stored."""
+    """Return the native dtype of an output, refusing unsupported ones."""
     return accepted_dtype(value, "the output")
 
 
@@ -37,10 +37,10 @@ class StoreSpec:
     channels : int
         1 or 3.
     voxel_size_um : tuple of float or None
-        (z, y, x) of level 0 in micrometres; None where unknown.
+        (z, y, x) of level 0 in micrometres; None if unknown.
     translation_um : tuple of float or None
-        (z, y, x) of the first voxel's centre, in micrometres where the voxel size is known and in pixels
-        where it is not; None means 0.
+        (z, y, x) of the first voxel's centre, in micrometres, or in pixels if the voxel size is unknown; None means
+        0.
     is_volume : bool
         Whether the store has a z axis; without it the depth must be 1.
     fmt : str
@@ -49,7 +49,7 @@ class StoreSpec:
         Sides of chunks and shards along y and x; a shard is one section deep. 0.4 has no shards, but a
         block still owns whole multiples of `shard_px`.
     fill_value : float
-        What a pixel holds that no block has written.
+        Value of unwritten pixels.
     """
 
     shape: tuple[int, int, int]
@@ -64,7 +64,7 @@ class StoreSpec:
     fill_value: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be stored."""
+        """Refuse an impossible store."""
         if min(self.shape) < 1 or (self.shape[0] > 1 and not self.is_volume):
             raise UsageError(
                 f"an output of shape {self.shape} (z, y, x, is_volume={self.is_volume}) cannot be stored."
@@ -84,11 +84,11 @@ class StoreSpec:
         return ("c" if self.channels == 3 else "") + ("z" if self.is_volume else "") + "yx"
 
     def array_shape(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Return the shape of the array that holds a level of `shape` (z, y, x)."""
+        """Return the array shape for a level of `shape` (z, y, x)."""
         return tuple({"c": 3, "z": shape[0], "y": shape[1], "x": shape[2]}[axis] for axis in self.axes)
 
     def array_shards(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Return the shard (0.5) that level arrays of `shape` (z, y, x) have; never wider than needed."""
+        """Return the shard (0.5) for level arrays of `shape` (z, y, x), never wider than needed."""
         size = {
             axis: min(self.shard_px, -(-n // self.chunk_px) * self.chunk_px)
             for axis, n in zip("yx", shape[1:], strict=True)
@@ -96,5 +96,5 @@ class StoreSpec:
         return tuple({"c": 3, "z": 1, **size}[axis] for axis in self.axes)
 
     def array_chunks(self) -> tuple[int, ...]:
-        """Return the chunk that all level arrays have."""
+        """Return the chunk of all level arrays."""
         return tuple({"c": 1, "z": 1, "y": self.chunk_px, "x": self.chunk_px}[axis] for axis in self.axes)

@@ -1,11 +1,11 @@
 """Write a finished store as one pyramidal OME-TIFF, tile by tile.
 
-BigTIFF with the levels as SubIFDs and deflate-compressed tiles of 512 px, which everything since 1992 can
-decode. Tiles flow from the store through the encoder to the file, so that memory depends on the width of a
-level and not on its height. The file is written beside its place and renamed when it is whole.
+BigTIFF with the levels as SubIFDs and deflate-compressed tiles of 512 px, decodable by everything since 1992. Tiles
+flow from the store through the encoder to the file: memory depends on the width of a level and not on its height.
+The file is written under a temporary name and renamed at the end.
 
-A SubIFD belongs to one section, so in a TIFF the pyramid halves y and x only; where the store halves z as
-well, the level is reduced anew from the last level that has all sections.
+A SubIFD belongs to one section, so in a TIFF the pyramid halves y and x only. If the store halves z as well, the
+level is reduced anew from the last level with all sections.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bigrestore.io.store.placement import pyramid_factors, pyramid_shapes
 from bigrestore.io.store.reduce import halve
 from bigrestore.io.store.store_spec import StoreSpec
 
-TILE_PX = 512
+TIFF_TILE_PX = 512
 """Side of a tile, in pixels; TIFF wants multiples of 16."""
 
 _NAMESPACE = uuid.UUID("5b0f2a52-1a6c-5d0e-9d5e-0d7f4a3f6c11")
@@ -51,42 +51,32 @@ def write_pyramidal_tiff(
     out_path : str or Path
         The TIFF file; an existing one is replaced when the new one is whole.
     spec : StoreSpec
-        What `create_store` was given.
+        As given to `create_store`.
     provenance : mapping
         JSON-able; kept as the annotation `bigrestore` of the OME-XML.
     workers : int
         Threads that compress tiles.
     check : callable, optional
-        Called before each tile; what it raises ends the writing and leaves no partial file.
+        Called before each tile; an error of it ends the writing and leaves no partial file.
 
     Raises
     ------
     OutputError
-        When the file cannot be written; `DiskFullError` where there is no space left.
+        If the file cannot be written; `DiskFullError` if there is no space left.
     """
-    with whole_file(Path(out_path)) as partial:
-        _write(Path(store_path), partial, spec, provenance, workers, check)
-
-
-def _write(
-    store: Path,
-    partial: Path,
-    spec: StoreSpec,
-    provenance: Mapping[str, Any],
-    workers: int,
-    check: Callable[[], None] | None,
-) -> None:
-    """Write all levels into the partial file."""
     levels = len(pyramid_shapes(spec))
     options: dict[str, Any] = {
-        "tile": (TILE_PX, TILE_PX),
+        "tile": (TIFF_TILE_PX, TIFF_TILE_PX),
         "compression": "adobe_deflate",
         "predictor": spec.dtype.kind == "u",
         "photometric": "rgb" if spec.channels == 3 else "minisblack",
         "dtype": spec.dtype,
         "maxworkers": workers,
     }
-    with tifffile.TiffWriter(partial, bigtiff=True, ome=True) as writer:
+    with (
+        whole_file(Path(out_path)) as partial,
+        tifffile.TiffWriter(partial, bigtiff=True, ome=True) as writer,
+    ):
         for level in range(levels):
             depth = (spec.shape[0],) if spec.is_volume else ()
             shape = (*depth, *_plane_shape(spec, level), *((3,) if spec.channels == 3 else ()))
@@ -94,7 +84,7 @@ def _write(
             if level == 0:
                 extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
             writer.write(
-                _checked(_tiles(store, spec, level), check),
+                _interruptible(_level_tiles(Path(store_path), spec, level), check),
                 shape=shape,
                 **options,
                 **extra,
@@ -102,8 +92,8 @@ def _write(
             )
 
 
-def _checked(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
-    """Yield tiles, looking before each whether the writing is to end."""
+def _interruptible(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
+    """Yield tiles, calling `check` before each."""
     for tile in tiles:
         if check is not None:
             check()
@@ -116,18 +106,20 @@ def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:
     return shape[1], shape[2]
 
 
-def _tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[Any]]:
+def _level_tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[Any]]:
     """Yield the tiles of a level, section by section, row by row, each filled up to the full size."""
     height, width = _plane_shape(spec, level)
     whole = [index for index, factors in enumerate(pyramid_factors(spec)) if factors[0] == 1]
     base = min(level, whole[-1])
     source = open_level(store, base, mode="r")
     for z in range(spec.shape[0]):
-        for y0 in range(0, height, TILE_PX):
-            rows = _rows(source, spec, (base, level), z, y0, min(y0 + TILE_PX, height))
-            for x0 in range(0, width, TILE_PX):
-                tile = rows[:, x0 : x0 + TILE_PX]
-                missing = [(0, TILE_PX - tile.shape[0]), (0, TILE_PX - tile.shape[1]), (0, 0)][: tile.ndim]
+        for y0 in range(0, height, TIFF_TILE_PX):
+            rows = _rows(source, spec, (base, level), z, y0, min(y0 + TIFF_TILE_PX, height))
+            for x0 in range(0, width, TIFF_TILE_PX):
+                tile = rows[:, x0 : x0 + TIFF_TILE_PX]
+                missing = [(0, TIFF_TILE_PX - tile.shape[0]), (0, TIFF_TILE_PX - tile.shape[1]), (0, 0)][
+                    : tile.ndim
+                ]
                 yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 
@@ -136,14 +128,14 @@ def _rows(
 ) -> NDArray[Any]:
     """Return full rows of a section at one level, from the store or halved from the level before.
 
-    Two halves of at most 512 rows each are joined at every step, so that the memory is a few rows of tiles
-    however many levels lie between.
+    Two halves of at most 512 rows each are joined at every step: the memory is a few rows of tiles for any number of
+    levels.
     """
     base, level = levels
     if level == base:
         return read_block(source, spec.axes, z, y0, y1, 0, _plane_shape(spec, level)[1])
     height = _plane_shape(spec, level - 1)[0]
-    middle, stop = min(2 * y0 + TILE_PX, height), min(2 * y1, height)
+    middle, stop = min(2 * y0 + TIFF_TILE_PX, height), min(2 * y1, height)
     cuts = [(2 * y0, min(middle, stop)), (middle, stop)]
     fine = np.concatenate([_rows(source, spec, (base, level - 1), z, a, b) for a, b in cuts if a < b])
     if fine.ndim == 2:
@@ -152,7 +144,7 @@ def _rows(
 
 
 def _metadata(spec: StoreSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tifffile puts into the OME-XML: axes, voxel size, position, provenance, a steady UUID."""
+    """Return the OME-XML facts for tifffile: axes, voxel size, position, provenance, a reproducible UUID."""
     text = json.dumps(dict(provenance), sort_keys=True)
     metadata: dict[str, Any] = {
         "axes": ("Z" if spec.is_volume else "") + "YX" + ("S" if spec.channels == 3 else ""),
@@ -176,7 +168,7 @@ def _metadata(spec: StoreSpec, provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolution(spec: StoreSpec, level: int) -> dict[str, Any]:
-    """Return the resolution tags of a level, in pixels per centimetre, where both sizes are known."""
+    """Return the resolution tags of a level, in pixels per centimetre, if both sizes are known."""
     size_y, size_x = spec.voxel_size_um[1:]
     if size_y is None or size_x is None:
         return {}

@@ -1,12 +1,11 @@
-"""Check a written pyramid: everything decodes, and everything that is said twice agrees.
+"""Verify a written pyramid: everything decodes, and facts stated twice agree.
 
-Faults are collected, not raised, each with a stable id, a place, and what was expected there. A store that
-bigrestore wrote is held to what bigrestore promises: every shard is there and every level is exactly the
-mean of the one before. A foreign store may be sparse and may have been reduced in another way, so its levels
-only have to show the same picture.
+Faults are collected, not raised, each with a stable id, a location and the expected value. A store written by
+bigrestore must hold every shard, and every level exactly as the mean of the one before. A foreign store may be
+sparse and reduced in another way, so its levels only have to show the same picture.
 
-Version 0.4 has no checksums, so a flipped bit that still decodes shows only where a level then disagrees with
-the one before; in 0.5 every chunk that bigrestore writes has one.
+Version 0.4 has no checksums: a flipped bit that still decodes shows only as a level that disagrees with the one
+before. In 0.5 bigrestore writes a checksum of every chunk.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.flags import MAPS
 from bigrestore.io.access.tree_store import open_node
@@ -30,7 +30,7 @@ from bigrestore.io.formats.table import is_tiff, is_zarr, is_zip
 from bigrestore.io.formats.zarr import AxisMap, map_axes, tree_of
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import level_factor
-from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference, short
+from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference
 from bigrestore.io.store.ome_zarr import ZarrArray
 from bigrestore.io.store.pyramid import reduced_window
 from bigrestore.io.store.reduce import area_thumbnail
@@ -39,16 +39,16 @@ from bigrestore.io.store.store_spec import MAPS_GROUP
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
 
-MOST_FILES = 2**40
+MOST_LEVEL_FILES = 2**40
 """A level of more files than that is no level but a damaged shape."""
 
-WINDOW_PX = 3840
+VERIFIED_WINDOW_PX = 3840
 """Stores are decoded in windows of about this side."""
 
 
 @attrs.frozen(eq=False)
-class _Level:
-    """One level that could be opened: its array, the meaning of its axes, scale and translation per axis."""
+class _VerifiedLevel:
+    """One readable level: its array, the meaning of its axes, scale and translation per axis."""
 
     name: str
     array: ZarrArray
@@ -72,14 +72,14 @@ def verify_store(path: str | Path) -> list[Fault]:
     Returns
     -------
     list of Fault
-        Empty where everything is as it should be.
+        Empty if there is none.
 
     Raises
     ------
     InputMissingError
-        When there is nothing.
+        If nothing is there.
     InputError
-        When it is neither an OME-Zarr image nor a TIFF file, or may not be read.
+        If it is neither an OME-Zarr image nor a TIFF file, or may not be read.
     """
     place = Path(path)
     if not place.exists():
@@ -101,13 +101,13 @@ def verify_store(path: str | Path) -> list[Fault]:
 
 
 def _verify_group(place: Path) -> list[Fault]:
-    """Check the store at a place where there is one."""
+    """Verify an existing store."""
     try:
         tree = tree_of(place)
         root = open_node(tree)
         attributes = dict(root.attrs)
     except DECODE_ERRORS as err:
-        return [Fault("store.unreadable", str(place), "an OME-Zarr image", short(err))]
+        return [Fault("store.unreadable", str(place), "an OME-Zarr image", error_line(err))]
     if isinstance(root, zarr.Array):
         raise InputError(
             f"{place} is a bare Zarr array, of which nothing is known to verify; give the image."
@@ -115,7 +115,9 @@ def _verify_group(place: Path) -> list[Fault]:
     try:
         multiscale = parse_multiscales(attributes, str(place))
     except InputError as err:
-        return [Fault("multiscales.damaged", str(place), "multiscales metadata that can be read", short(err))]
+        return [
+            Fault("multiscales.damaged", str(place), "multiscales metadata that can be read", error_line(err))
+        ]
     if multiscale is None and "bigrestore" not in attributes:
         raise InputError(
             f"{place} is a Zarr group without multiscales metadata; give an OME-Zarr image, or finish the run that "
@@ -127,16 +129,12 @@ def _verify_group(place: Path) -> list[Fault]:
         ]
     ours = "bigrestore" in attributes
     faults = _image_faults(tree, root, attributes, multiscale, ours=ours)
-    for name in _maps_said(attributes):
-        faults += _map_faults(tree, root, f"{MAPS_GROUP}/{name}")
+    provenance = attributes.get("bigrestore")
+    stated = provenance.get(MAPS_GROUP) if isinstance(provenance, Mapping) else None
+    for name in MAPS:
+        if isinstance(stated, Mapping) and name in stated:
+            faults += _map_faults(tree, root, f"{MAPS_GROUP}/{name}")
     return faults
-
-
-def _maps_said(attributes: Mapping[str, Any]) -> list[str]:
-    """Return the maps that a store of ours says it has."""
-    ours = attributes.get("bigrestore")
-    said = ours.get(MAPS_GROUP) if isinstance(ours, Mapping) else None
-    return [name for name in MAPS if isinstance(said, Mapping) and name in said]
 
 
 def _map_faults(tree: Tree, root: zarr.Group, place: str) -> list[Fault]:
@@ -146,7 +144,7 @@ def _map_faults(tree: Tree, root: zarr.Group, place: str) -> list[Fault]:
         attributes = dict(group.attrs)
         multiscale = parse_multiscales(attributes, place)
     except DECODE_ERRORS as err:
-        return [Fault("map.missing", place, "an OME-Zarr image", short(err))]
+        return [Fault("map.missing", place, "an OME-Zarr image", error_line(err))]
     if multiscale is None or isinstance(group, zarr.Array):
         return [Fault("map.missing", place, "an OME-Zarr image", "none, or one that is not finished")]
     datasets = tuple(attrs.evolve(item, path=f"{place}/{item.path}") for item in multiscale.datasets)
@@ -171,7 +169,7 @@ def _image_faults(
 
 
 def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield axes whose unit viewers do not understand."""
+    """Yield axes with units that viewers do not understand."""
     body = multiscales_body(attributes)
     for index, axis in enumerate(body["multiscales"][0].get("axes") or []):
         if not isinstance(axis, Mapping) or axis.get("unit") is None or axis.get("type") != "space":
@@ -183,25 +181,25 @@ def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", unit)
 
 
-def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_Level]:
-    """Yield the levels that can be opened, and note the others."""
+def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) -> Iterator[_VerifiedLevel]:
+    """Yield the readable levels, and collect faults of the others."""
     for dataset in multiscale.datasets:
         try:
             array = root[dataset.path]
             if not isinstance(array, zarr.Array):
                 raise InputError("a group")
             axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
-            if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_FILES:
+            if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_LEVEL_FILES:
                 raise InputError(f"shape {array.shape} in pieces of {array.shards or array.chunks}")
             array = bounded(array, dataset.path)
         except DECODE_ERRORS as err:
-            faults.append(Fault("level.missing", dataset.path, "the array of this level", short(err)))
+            faults.append(Fault("level.missing", dataset.path, "the array of this level", error_line(err)))
             continue
-        yield _Level(dataset.path, array, axes, dataset.scale, dataset.translation)
+        yield _VerifiedLevel(dataset.path, array, axes, dataset.scale, dataset.translation)
 
 
-def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
-    """Yield scales that do not fit the shapes, and translations that do not fit the scales."""
+def _placement_faults(first: _VerifiedLevel, level: _VerifiedLevel, ours: bool) -> Iterator[Fault]:
+    """Yield scales that disagree with the shapes, and translations that disagree with the scales."""
     sizes = zip(level.axes.axes, first.axes.shape, level.axes.shape, strict=True)
     for index, (axis, whole, reduced) in enumerate(sizes):
         if axis not in "zyx":
@@ -215,8 +213,10 @@ def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Faul
         factor = scale / base
         if not 1e-6 < factor < 1e12:
             fits = []
-        else:
-            fits = [-(-whole // round(factor))] if ours and factor >= 1 else _rounded(whole / factor)
+        elif ours and factor >= 1:
+            fits = [-(-whole // round(factor))]
+        else:  # a foreign tool may round a fractional size down, up, or to the nearest, and keep one pixel
+            fits = [int(whole / factor), int(whole / factor) + 1, max(1, int(whole / factor))]
         if reduced not in fits:
             yield Fault(
                 "scale.disagrees",
@@ -236,13 +236,8 @@ def _placement_faults(first: _Level, level: _Level, ours: bool) -> Iterator[Faul
             )
 
 
-def _rounded(size: float) -> list[int]:
-    """Return the lengths that a foreign tool may have made of a fractional one."""
-    return [int(size), int(size) + 1, round(size), max(1, int(size))]
-
-
-def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
-    """Yield a level whose dimension names are not its axes."""
+def _name_faults(level: _VerifiedLevel, axes: str) -> Iterator[Fault]:
+    """Yield a level if its dimension names are not its axes."""
     names = getattr(level.array.metadata, "dimension_names", None)
     if tuple(names or ()) != tuple(axes):
         yield Fault(
@@ -250,18 +245,18 @@ def _name_faults(level: _Level, axes: str) -> Iterator[Fault]:
         )
 
 
-def _decode_faults(tree: Tree, level: _Level, ours: bool) -> Iterator[Fault]:
-    """Yield shards or chunks that cannot be decoded, and those that bigrestore would have written."""
-    for selection, where in _units(level):
-        if ours and not tree.exists(where):
+def _decode_faults(tree: Tree, level: _VerifiedLevel, ours: bool) -> Iterator[Fault]:
+    """Yield undecodable shards or chunks, and missing ones of bigrestore."""
+    for selection, location in _stored_files(level):
+        if ours and not tree.exists(location):
             yield Fault(
-                "shard.missing", where, "a file: every block is written, even an empty one", "no file"
+                "shard.missing", location, "a file: every block is written, even an empty one", "no file"
             )
             continue
         try:
             np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
-            yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
+            yield Fault("chunk.undecodable", location, "bytes that decode", error_line(err))
 
 
 def _unit_counts(array: ZarrArray) -> tuple[int, ...]:
@@ -270,8 +265,8 @@ def _unit_counts(array: ZarrArray) -> tuple[int, ...]:
     return tuple(-(-n // step) for n, step in zip(array.shape, unit, strict=True))
 
 
-def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
-    """Yield each stored file of a level: what it holds, and its path in the store."""
+def _stored_files(level: _VerifiedLevel) -> Iterator[tuple[tuple[slice, ...], str]]:
+    """Yield each stored file of a level: its selection, and its path in the store."""
     array = level.array
     unit = array.shards or array.chunks
     for index in np.ndindex(*_unit_counts(array)):
@@ -282,8 +277,10 @@ def _units(level: _Level) -> Iterator[tuple[tuple[slice, ...], str]]:
         yield selection, f"{level.name}/{array.metadata.encode_chunk_key(tuple(int(i) for i in index))}"
 
 
-def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) -> Iterator[Fault]:
-    """Yield places where a level is not what the finer levels say."""
+def _agreement_faults(
+    first: _VerifiedLevel, before: _VerifiedLevel, level: _VerifiedLevel, ours: bool
+) -> Iterator[Fault]:
+    """Yield the disagreements of a level with the finer levels."""
     if ours:
         yield from _exact_faults(before, level)
         return
@@ -293,7 +290,7 @@ def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) 
     z = first.axes.zyx[0] // 2
     side = max(1, max(level.axes.zyx[1:]) // 128)
     try:
-        fine, coarse = _thumbnail(first, z, side * int(factor)), _thumbnail(level, z, side)
+        fine, coarse = _level_thumbnail(first, z, side * int(factor)), _level_thumbnail(level, z, side)
     except DECODE_ERRORS:  # already reported as undecodable
         return
     height, width = (min(a, b) for a, b in zip(fine.shape[:2], coarse.shape[:2], strict=True))
@@ -308,26 +305,26 @@ def _agreement_faults(first: _Level, before: _Level, level: _Level, ours: bool) 
         )
 
 
-def _thumbnail(level: _Level, z: int, step: int) -> NDArray[Any]:
+def _level_thumbnail(level: _VerifiedLevel, z: int, step: int) -> NDArray[Any]:
     """Return a section of a level, reduced by a whole factor."""
     _, height, width = level.axes.zyx
     channels = 3 if level.axes.rgb else 1
     return area_thumbnail(level.read, z, height, width, channels, np.dtype(level.array.dtype), step)
 
 
-def _exact_faults(before: _Level, level: _Level) -> Iterator[Fault]:
-    """Yield windows of a level that are not the mean of the level before."""
+def _exact_faults(before: _VerifiedLevel, level: _VerifiedLevel) -> Iterator[Fault]:
+    """Yield windows of a level that differ from the mean of the level before."""
     depth, height, width = level.axes.zyx
     step_z = 2 if before.axes.zyx[0] > depth else 1
     for z in range(depth):
-        for y0 in range(0, height, WINDOW_PX // 8):
-            for x0 in range(0, width, WINDOW_PX):
-                y1, x1 = min(y0 + WINDOW_PX // 8, height), min(x0 + WINDOW_PX, width)
+        for y0 in range(0, height, VERIFIED_WINDOW_PX // 8):
+            for x0 in range(0, width, VERIFIED_WINDOW_PX):
+                y1, x1 = min(y0 + VERIFIED_WINDOW_PX // 8, height), min(x0 + VERIFIED_WINDOW_PX, width)
                 try:
                     wanted = reduced_window(before.read, before.axes.zyx, step_z, (z, y0, y1, x0, x1))
-                    found = level.read(z, y0, y1, x0, x1)
+                    actual = level.read(z, y0, y1, x0, x1)
                 except DECODE_ERRORS:  # already reported as undecodable
                     continue
-                if wanted.shape != found.shape:
+                if wanted.shape != actual.shape:
                     continue  # already reported as a scale that disagrees with the shape
-                yield from difference(f"{level.name} z={z}", (y0, x0), wanted, found)
+                yield from difference(f"{level.name} z={z}", (y0, x0), wanted, actual)

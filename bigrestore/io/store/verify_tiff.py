@@ -1,7 +1,7 @@
-"""Check a pyramidal TIFF: every tile decodes, the levels' sizes and pixels agree, the unit is stated.
+"""Verify a pyramidal TIFF: tiles decode, the levels' sizes and pixels agree, the unit is stated.
 
-The levels are read as any other input is, tile by tile. A file that bigrestore wrote is held to exact
-means; of a foreign one only its tiles and sizes are checked.
+The levels are read as any other input is, tile by tile. A file of bigrestore must hold exact means; of a foreign
+one only the tiles and sizes are checked.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from bigrestore.io.levels import Found, Level
-from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference, short
+from bigrestore.core.urls import error_line
+from bigrestore.io.levels import Level, OpenedImage
+from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference
 from bigrestore.io.store.reduce import halve
 
 __all__ = ["verify_tiff"]
@@ -23,36 +24,36 @@ BAND_PX = 512
 
 
 def verify_tiff(path: Path) -> list[Fault]:
-    """Return what is wrong with a TIFF file; empty where nothing is.
+    """Return the faults of a TIFF file.
 
     Parameters
     ----------
     path : Path
         An existing file that begins as a TIFF does.
     """
-    from bigrestore.io.formats.table import find_file
+    from bigrestore.io.formats.table import open_file
 
     try:
-        found = find_file(path)
+        image = open_file(path)
         with tifffile.TiffFile(path) as file:
             xml = file.ome_metadata or ""
     except DECODE_ERRORS as err:
-        return [Fault("store.unreadable", str(path), "a TIFF file", short(err))]
+        return [Fault("store.unreadable", str(path), "a TIFF file", error_line(err))]
     ours = 'Creator="bigrestore"' in xml
     faults = []
-    if ours and found.levels[0].voxel_size_um[2] is None and "PhysicalSizeX=" in xml:
+    if ours and image.levels[0].voxel_size_um[2] is None and "PhysicalSizeX=" in xml:
         faults.append(
             Fault("unit.spelling", "OME-XML PhysicalSizeXUnit", "\u00b5m", "a unit that is not understood")
         )
-    for index, level in enumerate(found.levels):
+    for index, level in enumerate(image.levels):
         faults += _tile_faults(index, level)
         if index and ours:
-            faults += _level_faults(index, found)
+            faults += _level_faults(index, image)
     return faults
 
 
 def _tile_faults(index: int, level: Level) -> Iterator[Fault]:
-    """Yield the tiles or strips of a level that cannot be decoded."""
+    """Yield the undecodable tiles or strips of a level."""
     depth, height, width = level.shape
     step_y, step_x = level.chunk
     for z in range(depth):
@@ -61,13 +62,13 @@ def _tile_faults(index: int, level: Level) -> Iterator[Fault]:
                 try:
                     level.read(z, y0, min(y0 + step_y, height), x0, min(x0 + step_x, width))
                 except DECODE_ERRORS as err:
-                    where = f"level {index} z={z} y={y0} x={x0}"
-                    yield Fault("chunk.undecodable", where, "bytes that decode", short(err))
+                    location = f"level {index} z={z} y={y0} x={x0}"
+                    yield Fault("chunk.undecodable", location, "bytes that decode", error_line(err))
 
 
-def _level_faults(index: int, found: Found) -> Iterator[Fault]:
-    """Yield a level whose size or pixels are not those of the level before, halved."""
-    before, level = found.levels[index - 1], found.levels[index]
+def _level_faults(index: int, image: OpenedImage) -> Iterator[Fault]:
+    """Yield a level if its size or pixels differ from the halved level before."""
+    before, level = image.levels[index - 1], image.levels[index]
     wanted_shape = (before.shape[0], -(-before.shape[1] // 2), -(-before.shape[2] // 2))
     if level.shape != wanted_shape:
         yield Fault("level.shape", f"level {index}", str(wanted_shape), str(level.shape))

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.interpolation import catmull_rom, enlarge
+from bigrestore.core.interpolation import catmull_rom, enlarge_maps
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
 LOCK_CELL_PX = 8
@@ -89,7 +89,7 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
         smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
         correction = correction + smoothed
         remaining = remaining - smoothed * trusted
-    return y + enlarge(correction, LOCK_CELL_PX * scale)
+    return y + enlarge_maps(correction, LOCK_CELL_PX * scale)
 
 
 def lock_and_clip(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
@@ -122,7 +122,7 @@ def fall_back(
         return y
     other = fallback()
     better = 2 - 2 * _drift(other, x, valid, kernel, scale) / drift.clamp_min(DRIFT_BORNE)
-    return torch.lerp(y, other, enlarge(share * better.clamp(0, 1), LOCK_CELL_PX * scale))
+    return torch.lerp(y, other, enlarge_maps(share * better.clamp(0, 1), LOCK_CELL_PX * scale))
 
 
 def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:

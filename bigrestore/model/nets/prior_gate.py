@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.interpolation import enlarge
+from bigrestore.core.interpolation import enlarge_maps
 from bigrestore.model.nets.guards import LOCK_CELL_PX, smooth_cells
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
@@ -111,7 +111,7 @@ def prior_gate(
     if not whole:
         sound = _slid(valid, DAMAGE_RAMP_PX, torch.minimum)
         factor = factor * (_slid(sound, DAMAGE_RAMP_PX, torch.add) / (2 * DAMAGE_RAMP_PX + 1) ** 2)
-    return enlarge(factor, scale)
+    return enlarge_maps(factor, scale)
 
 
 def likeness(sigma_px: float, scale: int) -> float:

@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from bigrestore.core.interpolation import catmull_rom, enlarge, rational
+from bigrestore.core.interpolation import catmull_rom, enlarge_maps, rational
 from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.code import KernelBasis
@@ -227,7 +227,7 @@ class Restorer(nn.Module):
         known = conditions.noise_gain, conditions.read_noise
         factor = conditions.realness * prior_gate(x, valid, conditions.kernel, *known, self.scale)
         if share is not None:
-            factor = factor * enlarge(share, self.scale)
+            factor = factor * enlarge_maps(share, self.scale)
         if not bool(factor.any()):
             return None
         return factor * self.detail(out, conditions, origins, dtype)

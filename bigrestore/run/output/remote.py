@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import persist
-from bigrestore.core.urls import is_remote, without_secrets
+from bigrestore.core.retry import retry_transient
+from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.flags import MAPS
-from bigrestore.io.access.places import RemoteFile, place_of
-from bigrestore.io.access.remote_requests import request_errors, short
+from bigrestore.io.access.places import RemoteFile, input_path
+from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
 from bigrestore.run.execute import execute
@@ -132,7 +132,7 @@ class RemoteOutput:
         """
         shown = without_secrets(url).rstrip("/")
         try:
-            place = place_of(url, settings.storage_options)
+            place = input_path(url, settings.storage_options)
         except InputError as error:
             raise OutputError(
                 str(error).replace("no place that is read", "no place that is written")
@@ -359,13 +359,14 @@ class RemoteOutput:
     def _try(self, request: Callable[[], Found], name: str) -> Found:
         """Ask the server, again where it may be back; its errors become sentences without secrets."""
         try:
-            return persist(request, name)
+            return retry_transient(request, name)
         except request_errors() as error:
             made = (
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
             )
             raise OutputError(
-                f"{self.url} cannot be written ({short(error)}); check the URL, the network and --storage-options{made}."
+                f"{self.url} cannot be written ({error_line(error)}); check the URL, the network and "
+                f"--storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
 
 

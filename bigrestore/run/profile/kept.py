@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bigrestore.core.files import read_sealed, write_sealed
-from bigrestore.io.access.versions import UNREADABLE, noting_reads
+from bigrestore.io.access.versions import UNREADABLE, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
 from bigrestore.run.profile.section_profile import Profile, describe, profile_section
@@ -71,7 +71,7 @@ class Profiles:
             return Profile.from_json(stored)
         started = time.perf_counter()
         version = section_version(self._section, z)
-        with noting_reads() as reads:
+        with recording_reads() as reads:
             profile = profile_section(self._section, z, self._method)
         if any(read.pixels == UNREADABLE for read in reads):
             version = ""  # of a section with holes; once they are mended its profile stays nevertheless

@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bigrestore.core.given import averaging_sigma_px
 from bigrestore.core.kernels import equivalent_sigma
+from bigrestore.core.stated_blur import averaging_sigma_px
 from bigrestore.model.method import SectionStatistics
 
 DETECTABLE_PX = 0.3

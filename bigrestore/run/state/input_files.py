@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigrestore.io.access.places import Place
+from bigrestore.io.access.places import InputPath
 from bigrestore.io.section import Section
 from bigrestore.run.state.checksums import STORE_FILES
 
@@ -37,7 +37,7 @@ def files_seen(section: Section) -> dict[str, Any]:
         `files`: [size in bytes, modification time in ns] by name; `blake2b`: of all contents, or None.
     """
     found: dict[str, list[int]] = {}
-    places: dict[str, Place] = {}
+    places: dict[str, InputPath] = {}
     for number, root in enumerate(_roots(section)):
         for path in _spread(root):
             try:
@@ -72,7 +72,7 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
     return ""
 
 
-def _roots(section: Section) -> Sequence[Place]:
+def _roots(section: Section) -> Sequence[InputPath]:
     """Return the files of a section, or the folder that holds the chunks of the level that is read.
 
     Of a store in a zip file that is the file, of a remote one its metadata: asking for each chunk would take hours.
@@ -86,7 +86,7 @@ def _roots(section: Section) -> Sequence[Place]:
     return folders[level : level + 1]
 
 
-def _spread(root: Place) -> list[Place]:
+def _spread(root: InputPath) -> list[InputPath]:
     """Return the files under a root: all, or `MOST_FILES` at most, evenly spread at every depth."""
     if not isinstance(root, Path) or not root.is_dir():
         return [root]
@@ -119,7 +119,7 @@ def _some(paths: list[Path]) -> list[Path]:
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def _contents(found: dict[str, list[int]], places: dict[str, Place]) -> str | None:
+def _contents(found: dict[str, list[int]], places: dict[str, InputPath]) -> str | None:
     """Return a checksum of everything in the files, None where that is too much to read."""
     if sum(size for size, _ in found.values()) > READ_BYTES or len(found) >= MOST_FILES:
         return None

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Block, Box, Grid, Tile
 from bigrestore.core.pixels import LUMA, Floats, from_unit, interpolate, luma, pad_far, to_unit
 from bigrestore.errors import BigrestoreError, out_of_memory
-from bigrestore.io.access.versions import Read, noting_reads
+from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch
 from bigrestore.report.tallies import Seams, TileSums, add_residual
@@ -150,7 +150,7 @@ class BlockWork:
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
         """Keep what is read while the context lasts, for the block's record."""
-        with noting_reads() as reads:
+        with recording_reads() as reads:
             yield
         if reads:
             self.reads[what] = reads

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box, round_up
 from bigrestore.core.pixels import Floats, luma, to_unit
 from bigrestore.errors import UsageError
-from bigrestore.io.mask_input import DAMAGE, open_mask
+from bigrestore.io.drawn_inputs import DAMAGE, open_mask
 from bigrestore.io.section import Section
 from bigrestore.run.profile.section_profile import Profile
 

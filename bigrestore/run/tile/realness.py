@@ -15,7 +15,7 @@ import numpy as np
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import Floats, to_unit
 from bigrestore.errors import InputError
-from bigrestore.io.realness_input import open_realness
+from bigrestore.io.drawn_inputs import open_realness
 from bigrestore.io.section import Section
 
 CHECKED_PX = 1 << 28

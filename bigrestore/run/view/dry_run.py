@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
-from bigrestore.io.access.range_check import check_range
+from bigrestore.io.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.report.start import score_plan
@@ -141,7 +141,7 @@ def estimate(
         Of the kind of what is wrong with input, model, settings or output.
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination)
-    check_range(ready.section, settings.input_range)
+    check_range_used(ready.section, settings.input_range)
     if ready.going_on:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work

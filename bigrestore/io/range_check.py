@@ -1,9 +1,8 @@
-"""Whether an image uses the range of values that it is taken to have.
+"""Check that an image uses its stated range of values.
 
 Cameras store 10, 12 or 14 bits in 16. Taken for values up to 65535 such a section is nearly black: blur and noise are
-estimated wrong, and what comes out is spoilt. The range is never guessed from the pixels, since a dark section is dark;
-but where even the brightest pixel that was looked at lies far below white, or bright ones beyond it, somebody has to say
-what is meant.
+estimated wrong, and the output is spoilt. The range is never guessed from the pixels, since a dark section is dark.
+But if even the brightest sampled pixel lies far below white, or many lie beyond it, the user has to state the range.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from bigrestore.io.section import SAMPLED_PX, SAMPLED_WINDOWS, Section
 log = logging.getLogger(__name__)
 
 CAMERA_BITS = (8, 10, 12, 14)
-"""What cameras and scanners use of 16 bits."""
+"""Bit depths of cameras and scanners."""
 
 FAR_BELOW = 4
-"""Values below so many a part of white use at most 14 of 16 bits."""
+"""Values below white divided by this use at most 14 of 16 bits."""
 
-THUMBNAIL_PX = 1024
+CHECKED_THUMBNAIL_PX = 1024
 
 FEW_VALUES = 16
-"""Images of fewer grey values than this may have empty low bits by chance."""
+"""Images with fewer grey values may have empty low bits by chance."""
 
-CLIPPED_SHARE = 0.001
-"""Share of sampled pixels beyond the stated range that is worth a warning."""
+MOST_CLIPPED = 0.001
+"""Part of the sampled pixels beyond the stated range that causes a warning."""
 
 
 @attrs.define
 class _Seen:
-    """What sampled windows hold: the largest value, the bits that are set in any value, and some of the values."""
+    """The sampled windows: the largest value, the bits set in any value, and some of the values."""
 
     largest: float = -np.inf
     bits: int = 0
@@ -55,21 +54,21 @@ class _Seen:
 
     @property
     def empty_bits(self) -> int:
-        """Low bits that are 0 in all values."""
+        """Number of low bits that are 0 in all values."""
         return max(0, (self.bits & -self.bits).bit_length() - 1)
 
 
-def check_range(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
-    """Refuse an image that does not use the range of its type where no other one was stated.
+def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
+    """Refuse an image that does not use its type's range if no other range was stated.
 
     Parameters
     ----------
     section : Section
         The image.
     asked : (lo, hi) or "full", optional
-        What was stated; None: nothing, so that the range of the type is taken.
+        The stated range; None: the range of the type is used.
     flag : str
-        By which it is stated, for the message.
+        The flag that states it, for the message.
 
     Raises
     ------
@@ -82,7 +81,7 @@ def check_range(section: Section, asked: ValueRange | None, flag: str = "--input
         _warn_of_clipping(section, flag)
         return
     seen, white = _Seen(), section.value_range[1]
-    for window in _windows(section, _depths(section)):
+    for window in _sampled_windows(section, _depths(section)):
         seen.add(window)
         if seen.largest * 2 > white and seen.empty_bits < 2:
             return
@@ -92,25 +91,25 @@ def check_range(section: Section, asked: ValueRange | None, flag: str = "--input
             raise _refusal(section, brightest, flag)
     elif 0 < seen.largest * 2 <= white:
         log.warning(
-            "%s: the largest sampled value is %g, and %g is taken for white; where white is less, say so by %s.",
+            "%s: the largest sampled value is %g, and %g is taken for white; if white is less, give it by %s.",
             *(section.source, seen.largest, white, flag),
         )
     if section.dtype == np.uint16 and seen.empty_bits > 1 and len(seen.values) >= FEW_VALUES:
         log.warning(
-            "%s uses %d of 16 bits: the low %d are 0 wherever it was looked at, as where a camera aligns its values to the "
-            "left; they are right as they are.",
+            "%s uses %d of 16 bits: the low %d are 0 in all samples, as from a camera that aligns its values to the left; "
+            "they are right as they are.",
             *(section.source, 16 - seen.empty_bits, seen.empty_bits),
         )
 
 
 def _warn_of_clipping(section: Section, flag: str) -> None:
-    """Warn where many pixels lie beyond the range that was stated; floats are compared with it when they are profiled."""
+    """Warn if many pixels lie beyond the stated range; the profile compares floats with it."""
     low, high = section.value_range
     pixels, beyond = 0, 0
-    for window in _windows(section, _depths(section)[:1]):
+    for window in _sampled_windows(section, _depths(section)[:1]):
         pixels += window.size
         beyond += int(((window < low) | (window > high)).sum())
-    if beyond > CLIPPED_SHARE * pixels:
+    if beyond > MOST_CLIPPED * pixels:
         log.warning(
             "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
             *(section.source, 100 * beyond / pixels, flag, low, high),
@@ -137,8 +136,8 @@ def _refusal(section: Section, largest: float, flag: str) -> InputError:
     )
 
 
-def _windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
-    """Yield windows on a lattice over some sections; those that cannot be read are passed over."""
+def _sampled_windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
+    """Yield windows on a lattice over some sections, skipping unreadable ones."""
     for z in depths:
         for at in range(SAMPLED_WINDOWS):
             y = max(0, section.height - SAMPLED_PX) * (at // 3) // 2
@@ -152,11 +151,11 @@ def _windows(section: Section, depths: list[int]) -> Iterator[NDArray[Any]]:
 
 
 def _brightest_mean(section: Section, enough: float) -> float:
-    """Return the largest mean of a small picture of some sections; it stops where there is enough."""
+    """Return the largest mean in thumbnails of some sections, stopping above `enough`."""
     brightest = -np.inf
     for z in _depths(section):
         try:
-            brightest = max(brightest, float(section.lowres(z, THUMBNAIL_PX)[0].max()))
+            brightest = max(brightest, float(section.lowres(z, CHECKED_THUMBNAIL_PX)[0].max()))
         except InputError:
             log.debug("%s cannot be read everywhere in section %d.", section.source, z)
         if brightest > enough:
@@ -165,6 +164,6 @@ def _brightest_mean(section: Section, enough: float) -> float:
 
 
 def _depths(section: Section) -> list[int]:
-    """Return the sections that are looked at: the middle one, and some evenly spread."""
+    """Return the sections to look at: the middle one, and some evenly spread."""
     last = section.depth - 1
     return list(dict.fromkeys([last // 2, 0, last // 4, 3 * last // 4, last]))
