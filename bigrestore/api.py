@@ -25,8 +25,8 @@ def restore(
     output : str or Path
         An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff; an s3 URL is copied to in the end.
     method : str or Method, optional
-        A name, as `bigrestore models methods` lists them, with its options as `options={...}`; or an object as
-        `bigrestore.model.method.Method` describes it, which has no workers. None: the network.
+        A name, as `bigrestore models methods` lists them, with its options as `options={...}`; or an object of the
+        protocol `bigrestore.model.method.Method`, without workers. None: the network.
     **settings
         The flags of `bigrestore run` with underscores (see `bigrestore.settings.RunSettings`); `progress` is
         "tqdm" unless given.
@@ -50,10 +50,9 @@ def restore(
     """
     named = {"method": method} if isinstance(method, str) else {}
     resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings | named, "restore()")
-    if method is None or isinstance(method, str):
-        summary = execute_to(inputs, output, resolved)
-    else:
-        resolved = settings_for(method, resolved, set(settings))
-        summary = execute_to(inputs, output, resolved, method=method)
+    own = None if method is None or isinstance(method, str) else method
+    if own is not None:
+        resolved = settings_for(own, resolved, set(settings))
+    summary = execute_to(inputs, output, resolved, method=own)
     summary.raise_if_failed()
     return summary

@@ -1,7 +1,6 @@
-"""Interpolation as a restoration method: what a run gives without any weights.
+"""Interpolation as a restoration method, without any weights.
 
-It is the baseline that a restored section is compared with, and the way to enlarge a section where no model is
-wanted. Both kinds are local and start from absolute positions, so tiles equal the whole section to the bit. At
+It is the baseline of every comparison, and enlarges a section without a model. Both kinds are local and start from absolute positions, so tiles equal the whole section to the bit. At
 scale 1 they return their input.
 """
 
@@ -46,7 +45,7 @@ class InterpolateMethod:
         return 48 * self.scale**2 + 64
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the method in plans, fingerprints and provenance."""
+        """Return the identity of the method in plans, fingerprints and provenance."""
         return {"name": self.name, "scale": self.scale, "halo_px": self.halo_px, "device": "cpu"}
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:

@@ -40,7 +40,7 @@ class MethodOption:
     help : str
         One sentence for `bigrestore models methods`.
     takes : str
-        Words for the values that pass, such as "a number from 0 to 10".
+        Words for the valid values, such as "a number from 0 to 10".
     check : callable, optional
         Whether a value of the type is valid; None: every one is.
 
@@ -72,7 +72,7 @@ class MethodOption:
             )
 
     def read(self, given: object) -> OptionValue | None:
-        """Return a given value as the option's type; None where it is invalid."""
+        """Return a given value as the option's type; None if it is invalid."""
         value = self._converted(given)
         return value if value is not None and (self.check is None or self.check(value)) else None
 
@@ -105,9 +105,9 @@ def read_options(
     Parameters
     ----------
     options : sequence of MethodOption
-        What the method states.
+        As stated by the method.
     given : mapping of str to value, optional
-        What the user asked for; texts of a command line are converted.
+        As asked for by the user; texts of a command line are converted.
     method : str
         Name of the method, for the sentence.
 

@@ -81,7 +81,7 @@ METHODS: dict[str, MethodFactory] = {
 
 
 def create_method(settings: RunSettings) -> Method:
-    """Make the method that the settings name.
+    """Make the method named by the settings.
 
     Raises
     ------
@@ -148,11 +148,11 @@ class ListedMethod:
     ----------
     name : str
     package : str
-        Name and version of the package that brings it.
+        Name and version of its package.
     factory : MethodFactory or None
-        None where it cannot be loaded.
+        None if it cannot be loaded.
     problem : str
-        The sentence where it cannot be loaded.
+        The sentence if it cannot be loaded.
     """
 
     name: str
@@ -175,9 +175,9 @@ def list_methods() -> Iterator[ListedMethod]:
 
 
 def method_facts(settings: RunSettings) -> dict[str, Any]:
-    """Return what identifies a named method besides its own facts: its options, and its package where it is foreign.
+    """Return the options of a named method, and its package if it is foreign: part of its identity.
 
-    A method that forgets to describe an option must not let a run resume under another value of it.
+    A method may forget to describe an option; a run must not resume under another value of it.
     """
     if settings.method in METHODS and not METHODS[settings.method].options:
         return {}
@@ -191,7 +191,7 @@ def method_facts(settings: RunSettings) -> dict[str, Any]:
 
 
 def settings_for(method: object, settings: RunSettings, asked: set[str]) -> RunSettings:
-    """Return the settings of a run whose method is handed in as an object.
+    """Return the settings of a run with a method handed in as an object.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def settings_for(method: object, settings: RunSettings, asked: set[str]) -> RunS
     settings : RunSettings
         All settings but the method.
     asked : set of str
-        Names of the settings that the caller gave.
+        Names of the settings given by the caller.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def _collision(point: EntryPoint) -> UsageError:
 
 
 def _package(point: EntryPoint) -> str:
-    """Return name and version of the package that an entry point belongs to."""
+    """Return name and version of the package of an entry point."""
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
 
 
@@ -252,7 +252,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _refuse_unheeded(settings: RunSettings, factory: MethodFactory) -> None:
-    """Refuse a flag that the method would ignore."""
+    """Refuse a flag the method would ignore."""
     method = settings.method
     given = {name: getattr(settings, name) for name in METHOD_FLAGS if name not in factory.flags}
     for name in ("model", "kernel", "blur", "noise"):

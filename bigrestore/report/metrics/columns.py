@@ -1,4 +1,4 @@
-"""The table of scores: each column of the tiles, how it is measured, which way is better, what people read of it.
+"""The table of scores: each column of the tiles, its function, its direction and its words.
 
 Adding a score is its function and one row here: engine, report, page and summary read the rest from the row. `group` says
 who measures it: the native engine (`score`), a comparison with a reference, the plain figures, or the restoring itself.
@@ -42,21 +42,21 @@ class Column:
     label : str
         For people.
     group : {"score", "reference", "plain", "restored"}
-        A score without a reference, a comparison with a reference, what the scores cannot see, and what
-        only a restored tile has.
+        A score without a reference, a comparison with a reference, a plain figure beside the scores, and a figure
+        of restored tiles alone.
     direction : {"lower", "higher", "zero", "none"}
-        Which change is an improvement; `zero`: towards zero, `none`: neither.
+        The better direction; `zero`: towards zero, `none`: neither.
     digits : int
-        Figures after the point for people; negative: that many significant figures instead.
+        Figures after the point for people; negative: significant figures instead.
     says : str
-        One sentence on what it measures.
+        One sentence on its meaning.
     factor : float
         For people it is multiplied by this; files for machines have it as it is.
     unit : str
         Of the multiplied figure, or nothing.
     measure : callable, optional
         `score`: of `TileFields` and the `NiqeModel`; `reference`: of the tile and the reference, float64; `plain`: of
-        `Greys`; None: measured beside, where the tile is restored.
+        `Greys`; None: measured by the run itself.
     parameters : callable, optional
         Name and hashes of a score's parameters, given the `NiqeModel`; None: it has none.
     """
@@ -289,7 +289,7 @@ NATIVE_METRICS = tuple(sorted(names_of("score")))
 
 
 def measured(group: Group, *given: Any) -> dict[str, float]:
-    """Return every figure of a group; `given` is what its functions take."""
+    """Return every figure of a group; `given` are the arguments of its functions."""
     rows = (column for column in _ROWS if column.group == group)
     return {column.name: column.measure(*given) for column in rows if column.measure}
 
@@ -310,7 +310,7 @@ def plain_measures(tile: Floats) -> dict[str, float]:
 
 
 def reference_measures(tile: Floats, reference: Floats) -> dict[str, float]:
-    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN where a tile is too small."""
+    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN if a tile is too small."""
     return measured("reference", tile.astype(np.float64), reference.astype(np.float64))
 
 
@@ -325,7 +325,7 @@ def find_columns(names: Iterable[str], lower_better: Mapping[str, bool] | None =
     names : iterable of str
         Every column of the table.
     lower_better : mapping, optional
-        Whether lower is better, of metrics that are not in `COLUMNS`; one that is in neither has no direction.
+        Whether lower is better, of metrics beyond `COLUMNS`; all others have no direction.
     """
     there = set(names)
     lower = lower_better or {}

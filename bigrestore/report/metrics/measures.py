@@ -1,9 +1,9 @@
-"""What the three scores cannot see, per tile: sharpness, noise, stripes, shading, clipped pixels, mean grey.
+"""The plain figures of a tile, unseen by the three scores: sharpness, noise, stripes, shading, clipped pixels, mean grey.
 
 NIQE, BRISQUE and PIQE stay the same, or improve, when a tile gets stripes, shading or another contrast, and a
 median filter pleases them. These figures are plain enough to be read as they stand: each is of the 0..1
-of the value range, in float64, and takes a few passes over the tile, so that all of them together cost a
-fraction of one score.
+of the value range, in float64, and takes a few passes over the tile. All together cost a fraction of one
+score.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHADING_CELLS = 10
 
 
 class Greys:
-    """The grey values of one tile, with what several figures share.
+    """The grey values of one tile, and the differences shared by several figures.
 
     Parameters
     ----------

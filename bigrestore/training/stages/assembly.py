@@ -1,7 +1,6 @@
-"""What a stage is made of: its plan, its images, and the sources that draw from them.
+"""The parts of a stage: its plan, its images, and the sources drawing from them.
 
-The module of each stage builds it from these (`build`), so that no stage knows where images lie or what the command
-line said. `bigrestore.training.stages.table` lists the stages.
+The module of each stage builds it from these (`build`). No stage knows the folder of images or the command line. `bigrestore.training.stages.table` lists the stages.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ HALO_FACTS = ("halo_px", "halo_errors")
 
 @attrs.frozen
 class StagePlan:
-    """What differs between the stages in how they are trained; see `LoopSettings`."""
+    """The part of `LoopSettings` set by the stage."""
 
     warmup_steps: int = 100
     fan_in_limit: int | None = None
@@ -59,24 +58,24 @@ class StagePlan:
 
 @attrs.frozen(eq=False)
 class Material:
-    """What a training learns from: images, what may happen to them, and how they are drawn.
+    """The data of a training: images, their degradation, and how they are drawn.
 
     Attributes
     ----------
     name : str
-        What a resume must share, such as the name of a folder.
+        Shared by every resume, such as the name of a folder.
     training, held_out : list of GreyImage
         Images to train on, and those of the running figures.
     recipe : Recipe
-        What may happen to them.
+        Their degradation.
     recipe_name : str
-        What logs and the card call it.
+        For logs and the card.
     draws : mapping
         Further arguments of `PatchSource`.
     sources : str, optional
-        Markdown for the card: where the images come from.
+        Markdown for the card: the origin of the images.
     read_tilt, restored_tilt : TiltSettings, optional
-        How the clean windows of the estimator and those of the U-Net are given slopes that their tissue has not.
+        How the clean windows of the estimator and those of the U-Net are given further slopes.
     """
 
     name: str
@@ -105,20 +104,20 @@ def build_stage(
     options: StageOptions,
     settings: LoopSettings,
 ) -> tuple[AnyStage, Source]:
-    """Return a stage and where its data come from.
+    """Return a stage and the source of its data.
 
     Parameters
     ----------
     name : str
         Of the stage.
     material : Material
-        What it learns from.
+        The data.
     model : Restorer
-        What is trained, on its device.
+        The model to train, on its device.
     info : dict
-        Metadata of the model that the stage starts from.
+        Metadata of the starting model.
     options : StageOptions
-        What was asked for.
+        As asked for.
     settings : LoopSettings
         How the loop will step it.
     """
@@ -191,7 +190,7 @@ def detail_source(material: Material, model: Restorer, options: StageOptions) ->
 
 
 def _held_out_source(material: Material, side: int, *, augment: bool = False) -> PatchSource:
-    """Return the source of the held-out windows; where none of their images holds one, of those trained on."""
+    """Return the source of the held-out windows; without any, of images trained on."""
     try:
         return PatchSource(material.held_out, side, augment=augment, **material.draws)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""One stage of training from a folder of images to a checkpoint that can be used.
+"""One stage of training from a folder of images to a usable checkpoint.
 
 The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
 (or starts from another by `--start`), `prior` puts a generator into it, `bridge` and `polish` join the two.
@@ -110,19 +110,19 @@ def train_stage(
 
 
 def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the records of what a new stage leaves as it is: a new U-Net or prior is not joined to the other."""
+    """Return the records that still hold: a new U-Net or prior is not joined to the other."""
     return {stage: record for stage, record in before.items() if stage not in STAGES[name].undoes}
 
 
 def hardware(device: torch.device) -> str:
-    """Return the kind of processor that a model was trained on."""
+    """Return the kind of processor of a training."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Restorer, dict[str, Any]]:
-    """Load the model that a stage starts from, or make a new one for the first stage."""
+    """Load the starting model of a stage, or make a new one for the first stage."""
     start, row = options.start or (output if output.is_file() else None), STAGES[name]
     if start is None:
         if row.needs is not None:
@@ -174,7 +174,7 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
 def _record(
     stage: AnyStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
 ) -> dict[str, Any]:
-    """Return what the model card says of the training."""
+    """Return the training's record for the model card."""
     return {
         "seconds": round(result.elapsed_s),
         "steps": result.steps,
@@ -194,9 +194,9 @@ def _record(
 
 
 def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: bool) -> list[dict[str, Any]]:
-    """Return what was trained before of the same stage, oldest first: a model card must not hide it.
+    """Return earlier trainings of the same stage, oldest first: a model card must not hide them.
 
-    A training that is resumed when it was finished finds its own record, which is no other training's.
+    A finished training resumed again finds its own record, and no other training's.
     """
     if before is None:
         return []
@@ -207,7 +207,7 @@ def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: 
 
 
 def _digest(recipe: Recipe) -> str:
-    """Return eight hexadecimals that tell a recipe from an edited one of the same name."""
+    """Return eight hexadecimals of a recipe: an edited one of the same name has others."""
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
 

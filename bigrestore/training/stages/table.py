@@ -1,6 +1,6 @@
-"""The stages of training by name: one literal table, without torch, so that the command line reads it at once.
+"""The stages of training by name: one literal table, without torch, for the command line.
 
-Adding a stage is its module and one row here. The module has `PLAN`, a `StagePlan`, and `build`, which returns the stage
+Adding a stage is its module and one row here. The module has `PLAN`, a `StagePlan`, and `build`, for the stage
 and the source of its data (see `bigrestore.training.stages.assembly`).
 """
 
@@ -22,21 +22,21 @@ class StageRow:
     name : str
         Of the command and of the record in the model.
     help : str
-        What it learns, for the command line.
+        For the command line.
     needs : str, optional
-        Stage that must have been trained before; None: a new model will do.
+        Stage to be trained before; None: a new model will do.
     module : str
         Module with its `PLAN` and `build`.
     rate : float
         Highest learning rate by default.
     generator : {"none", "new", "trained"}
-        Whether its model has a generator, and whether that may be a new one.
+        Whether its model has a generator, possibly a new one.
     takes_recipe, takes_prior : bool
         Whether `--recipe` and `--prior` mean something to it.
     grows : bool
         Whether it may start from a model of a smaller scale, by `--start`.
     undoes : tuple of str
-        Stages whose training no longer holds after this one.
+        Stages to be trained again after this one.
     """
 
     name: str
@@ -52,7 +52,7 @@ class StageRow:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Options of a training that mean nothing to it."""
+        """Options of a training without meaning for it."""
         takes = {"recipe": self.takes_recipe, "prior": self.takes_prior}
         return tuple(name for name, taken in takes.items() if not taken)
 
