@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from bigrestore.io.formats.table import FORMATS, HEAD_BYTES, SUFFIXES, Format
+from bigrestore.io.formats.table import HEAD_BYTES, INPUT_FORMATS, SUFFIXES, InputFormat
 
 HEADS = {
     "TIFF": b"II*\0",
@@ -19,16 +19,16 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
-def test_a_row_has_a_reader_and_its_own_first_bytes(kind: Format) -> None:
+@pytest.mark.parametrize("kind", INPUT_FORMATS, ids=lambda kind: kind.name)
+def test_a_row_has_a_reader_and_its_own_first_bytes(kind: InputFormat) -> None:
     module, _, function = kind.reader.partition(":")
     reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
     assert list(inspect.signature(reader).parameters)[-1] == "labels"
     head = HEADS[kind.name].ljust(HEAD_BYTES, b"\0")
-    assert [other.name for other in FORMATS if other.matches(head)] == [kind.name]
+    assert [other.name for other in INPUT_FORMATS if other.matches(head)] == [kind.name]
 
 
 def test_nothing_else_is_of_any_kind() -> None:
     for head in (b"", b"\0" * HEAD_BYTES, b"GIF89a", b"{" * HEAD_BYTES):
-        assert not any(kind.matches(head) for kind in FORMATS)
+        assert not any(kind.matches(head) for kind in INPUT_FORMATS)
     assert len(set(SUFFIXES)) == len(SUFFIXES)

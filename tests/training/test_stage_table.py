@@ -5,20 +5,19 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 import typer.main
 
 from bigrestore.cli.app import app
-from bigrestore.training.stages.assembly import StagePlan, stage_plan
+from bigrestore.training.stages.assembly import StageBuilder, StagePlan, _builder, stage_plan
 from bigrestore.training.stages.table import STAGES
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_module_of_a_stage_has_its_plan_and_builds_it(name: str) -> None:
+def test_a_stage_has_a_builder_with_its_plan(name: str) -> None:
     assert isinstance(stage_plan(name), StagePlan)
-    assert callable(import_module(STAGES[name].module).build)
+    assert isinstance(_builder(name), StageBuilder)
 
 
 def test_a_stage_needs_one_that_comes_before_it() -> None:

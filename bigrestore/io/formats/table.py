@@ -1,8 +1,8 @@
 """The formats, in one literal table, and the choice of a reader by content, not by name.
 
-Adding a format is its reader and one row of `FORMATS`. The first bytes of a file decide, or the files in a directory. An
-unknown input is refused with a list of the supported kinds. Readers are imported on demand: a PNG loads neither zarr nor
-tifffile.
+Adding a format is its reader and one row of `INPUT_FORMATS`. The first bytes of a file decide, or the files in a
+directory. An unknown input is refused with a list of the supported kinds. Readers are imported on demand: a PNG loads
+neither zarr nor tifffile.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEAD_BYTES = 352
 
 
 @attrs.frozen
-class Format:
+class InputFormat:
     """One kind of file.
 
     Attributes
@@ -87,28 +87,28 @@ def _is_nifti(head: bytes) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
-TIFF = Format(
+TIFF = InputFormat(
     "TIFF",
     "tiff:open_tiff",
     _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     (".tif", ".tiff", ".btf"),
     remote=True,
 )
-ZARR = Format(
+ZARR = InputFormat(
     "a zip file of a Zarr store", "zarr:open_zarr", _begins(b"PK\x03\x04", b"PK\x05\x06"), remote=True
 )
 """A directory of it is told by the files in it, see `is_zarr`."""
 
-FORMATS = (
+INPUT_FORMATS = (
     TIFF,
-    Format("PNG", "image:open_png_or_jpeg", _begins(b"\x89PNG\r\n\x1a\n"), (".png",), remote=True),
-    Format("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
+    InputFormat("PNG", "image:open_png_or_jpeg", _begins(b"\x89PNG\r\n\x1a\n"), (".png",), remote=True),
+    InputFormat("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
     ZARR,
-    Format("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
-    Format("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
+    InputFormat("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
+    InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
 )
 
-SUFFIXES = tuple(suffix for kind in FORMATS for suffix in kind.suffixes)
+SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
 """Names that a directory of section files may have."""
 
 SUPPORTED = (
@@ -254,7 +254,7 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
     head = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
-    kind = next((kind for kind in FORMATS if kind.matches(head)), None)
+    kind = next((kind for kind in INPUT_FORMATS if kind.matches(head)), None)
     if isinstance(path, RemoteFile) and (kind is None or not kind.remote):
         raise InputError(
             f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "

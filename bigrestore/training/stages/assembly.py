@@ -1,15 +1,16 @@
 """The parts of a stage: its plan, its images, and the sources drawing from them.
 
-The module of each stage builds it from these (`build`). No stage knows the folder of images or the command line. `bigrestore.training.stages.table` lists the stages.
+The `StageBuilder` of each stage builds it from these. No stage knows the folder of images or the command line. The
+stages are listed in `bigrestore.training.stages.table`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import torch
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from bigrestore.training.stages.fidelity import FidelityStage
     from bigrestore.training.stages.prior import PriorStage
 
-    AnyStage = EstimatorStage | FidelityStage | PriorStage | BridgeStage
+    AnyStage: TypeAlias = EstimatorStage | FidelityStage | PriorStage | BridgeStage
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,14 @@ class StagePlan:
     checkpoint_s: float = 120.0
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class StageBuilder:
+    """The plan of a stage, and the function to build it; its arguments are those of `build_stage`."""
+
+    plan: StagePlan
+    build: Callable[..., tuple[AnyStage, Source]]
 
 
 @attrs.frozen(eq=False)
@@ -121,17 +130,18 @@ def build_stage(
     settings : LoopSettings
         How the loop will step it.
     """
-    row = STAGES[name]
-    stage: tuple[AnyStage, Source] = import_module(row.module).build(
-        name, material, model, info, options, settings
-    )
-    return stage
+    return _builder(name).build(name, material, model, info, options, settings)
 
 
 def stage_plan(name: str) -> StagePlan:
-    """Return how the loop steps a stage."""
-    plan: StagePlan = import_module(STAGES[name].module).PLAN
-    return plan
+    """Return the plan of a stage."""
+    return _builder(name).plan
+
+
+def _builder(name: str) -> StageBuilder:
+    module, _, attribute = STAGES[name].builder.partition(":")
+    builder: StageBuilder = getattr(import_module(f"bigrestore.training.stages.{module}"), attribute)
+    return builder
 
 
 def pair_source(

@@ -48,6 +48,7 @@ from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import (
     HALO_FACTS,
     Material,
+    StageBuilder,
     StagePlan,
     detail_source,
     pair_source,
@@ -85,8 +86,6 @@ learning rate and need the prior's 2e-3; the prior continues at a hundredth of i
 samples drifted from tissue, by half to three quarters of their Frechet distance, within the last 30 % of a bridge of
 an hour."""
 BRIDGE_STREAM, CODE_STREAM = 7, 8
-PLAN = StagePlan(300, checkpoint_s=240.0, guard=GUARD, rate_factors=RATE_FACTORS)
-
 AVERAGE_DECAY = 0.999
 CODES = 256
 CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 1.0, 1.0, 0.1, 0.05
@@ -354,7 +353,7 @@ def conditional_critic_for(model: Restorer, seed: int) -> ConditionalDiscriminat
     return ConditionalDiscriminator(3 * model.preset.channels[0] // 4, model.preset.unshuffle)
 
 
-def build(
+def build_bridge(
     name: str,
     material: Material,
     model: Restorer,
@@ -378,3 +377,8 @@ def build(
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )
     return stage, pairs
+
+
+BRIDGE = StageBuilder(
+    StagePlan(300, checkpoint_s=240.0, guard=GUARD, rate_factors=RATE_FACTORS), build_bridge
+)

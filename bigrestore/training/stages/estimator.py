@@ -31,10 +31,8 @@ from bigrestore.training.data.patches import step_rng
 from bigrestore.training.data.seen import Truth, turned, with_contrast
 from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
-from bigrestore.training.stages.assembly import Material, StagePlan, pair_source
+from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.losses import kernel_l1
-
-PLAN = StagePlan()
 
 TOGETHER = 6
 """Windows of one image under one degradation."""
@@ -253,10 +251,13 @@ def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
     return 0.5 * torch.log10(gain * grey + read.square() + math.pow(10, -8))
 
 
-def build(
+def build_estimator(
     _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
 ) -> tuple[EstimatorStage, PairSource]:
     """Return the stage and the source of its data; see `assembly.build_stage`."""
     sizes = WINDOW_PX, ESTIMATOR_HELD_OUT, TOGETHER
     pairs = pair_source(material, 1, options, *sizes, tilt=material.read_tilt)
     return EstimatorStage(model, pairs, batch=options.batch or ESTIMATOR_BATCH), pairs
+
+
+ESTIMATOR = StageBuilder(StagePlan(), build_estimator)

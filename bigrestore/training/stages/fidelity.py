@@ -30,7 +30,7 @@ from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
-from bigrestore.training.stages.assembly import Material, StagePlan, pair_source
+from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import (
     charbonnier,
@@ -39,9 +39,6 @@ from bigrestore.training.stages.losses import (
     psnr_of_each,
     pyramid_l1,
 )
-
-PLAN = StagePlan(warmup_steps=500, fan_in_limit=150)
-"""The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `loop.guard`)."""
 
 FIDELITY_PATCH_PX = 96
 FIDELITY_BATCH = 8
@@ -206,7 +203,7 @@ def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
     return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)
 
 
-def build(
+def build_fidelity(
     _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
 ) -> tuple[FidelityStage, PairSource]:
     """Return the stage and the source of its data; see `assembly.build_stage`."""
@@ -222,3 +219,7 @@ def fidelity_stage(
     )
     batch, dtype = options.batch or FIDELITY_BATCH, TRAINING_DTYPES[options.precision]
     return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
+
+
+FIDELITY = StageBuilder(StagePlan(warmup_steps=500, fan_in_limit=150), build_fidelity)
+"""The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `loop.guard`)."""

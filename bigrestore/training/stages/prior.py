@@ -47,12 +47,10 @@ from bigrestore.training.loop.adversary import (
 from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.loop.sheet import compose_sheet
-from bigrestore.training.stages.assembly import HALO_FACTS, Material, StagePlan, detail_source
+from bigrestore.training.stages.assembly import HALO_FACTS, Material, StageBuilder, StagePlan, detail_source
 from bigrestore.training.stages.copying import SHOWN_GREY, WindowIndex, nearest_sheet
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.losses import nyquist_db, nyquist_lines, nyquist_penalty
-
-PLAN = StagePlan(betas=BETAS, checkpoint_s=240.0, guard=GUARD)
 
 PRIOR_BATCH = 16
 RIM_NODES = 3
@@ -304,7 +302,7 @@ def _mosaic(patches: Tensor) -> NDArray[np.float32]:
     return mosaic
 
 
-def build(
+def build_prior(
     _: str,
     material: Material,
     model: Restorer,
@@ -325,3 +323,6 @@ def build(
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )
     return stage, details
+
+
+PRIOR = StageBuilder(StagePlan(betas=BETAS, checkpoint_s=240.0, guard=GUARD), build_prior)

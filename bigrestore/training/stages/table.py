@@ -1,7 +1,7 @@
 """The stages of training by name: one literal table, without torch, for the command line.
 
-Adding a stage is its module and one row here. The module has `PLAN`, a `StagePlan`, and `build`, for the stage
-and the source of its data (see `bigrestore.training.stages.assembly`).
+Adding a stage is its module and one row here. The module has a `StageBuilder`: its plan, and the function that builds it
+(see `bigrestore.training.stages.assembly`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal
 
 import attrs
 
-Generator = Literal["none", "new", "trained"]
+GeneratorNeed = Literal["none", "new", "trained"]
 
 
 @attrs.frozen
@@ -25,8 +25,8 @@ class StageRow:
         For the command line.
     needs : str, optional
         Stage to be trained before; None: a new model will do.
-    module : str
-        Module with its `PLAN` and `build`.
+    builder : str
+        `module:NAME` of its `StageBuilder`, in `bigrestore.training.stages`.
     rate : float
         Highest learning rate by default.
     generator : {"none", "new", "trained"}
@@ -42,9 +42,9 @@ class StageRow:
     name: str
     help: str
     needs: str | None
-    module: str
+    builder: str
     rate: float
-    generator: Generator = "none"
+    generator: GeneratorNeed = "none"
     takes_recipe: bool = True
     takes_prior: bool = False
     grows: bool = False
@@ -65,14 +65,14 @@ _ROWS = (
         "estimator",
         "Stage 0: learn to read blur and noise off windows of tissue.",
         needs=None,
-        module="bigrestore.training.stages.estimator",
+        builder="estimator:ESTIMATOR",
         rate=1e-3,
     ),
     StageRow(
         "fidelity",
         "Stage 1: learn to undo a known degradation; starts from a model with a trained estimator.",
         needs="estimator",
-        module="bigrestore.training.stages.fidelity",
+        builder="fidelity:FIDELITY",
         rate=8e-4,
         grows=True,
         undoes=_JOINED,
@@ -81,7 +81,7 @@ _ROWS = (
         "prior",
         "Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity.",
         needs="fidelity",
-        module="bigrestore.training.stages.prior",
+        builder="prior:PRIOR",
         rate=2e-3,
         generator="new",
         takes_recipe=False,
@@ -92,7 +92,7 @@ _ROWS = (
         "bridge",
         "Stage 3: let the prior say what the data say; starts from a model with a trained prior.",
         needs="prior",
-        module="bigrestore.training.stages.bridge",
+        builder="bridge:BRIDGE",
         rate=5e-4,
         generator="trained",
         takes_prior=True,
@@ -101,7 +101,7 @@ _ROWS = (
         "polish",
         "Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model.",
         needs="bridge",
-        module="bigrestore.training.stages.bridge",
+        builder="bridge:BRIDGE",
         rate=1e-4,
         generator="trained",
     ),
