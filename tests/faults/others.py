@@ -99,15 +99,21 @@ class Attempt:
         self.put[place] = self.state(place)
 
     def link(self) -> None:
-        """Put a link in the place of a folder or a document of the run."""
-        places = [self.output / name for name in ("0", "0/c", "1")]
-        places += [self.beside / name for name in ("journal", "profiles", "scores", "lock", "run.json")]
-        place = self._chance.choice(places)
-        if any(place in put.parents or place == put for put in self.put):
+        """Put a link, or a second name of a file, in the place of any folder or file of the run."""
+        places = [path for root in (self.output, self.beside) for path in sorted(root.rglob("*"))]
+        place = self._chance.choice([*places, self.beside / "lock", self.beside / "scores"])
+        if any(place == put or place in (*put.parents, *put.resolve().parents) for put in self.put):
             return
+        if any(parent.is_symlink() for parent in place.parents):
+            return
+        is_folder = place.name == "scores" or (place.is_dir() and not place.is_symlink())
         shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(self.victim / ("plan.json" if place.name in ("lock", "run.json") else ""))
+        if is_folder:
+            place.symlink_to(self.victim)
+        elif self._chance.random() < 0.5:
+            place.symlink_to(self.victim / "plan.json")
+        else:
+            place.hardlink_to(self.victim / "plan.json")
 
     def damage(self) -> None:
         """Remove or cut off one file of the run."""

@@ -234,14 +234,19 @@ def test_a_repair_of_one_chunk_is_no_leave_to_change_another(tmp_path: Path, pix
     assert not go(path, out, Fir(), resume=True).failed
 
 
+class Bright(Fir):
+    """Its profile shows each pixel of the sampled windows; with `other`, as if another processor rounded otherwise."""
+
+    other = 0.0
+
+    def analyse(self, windows: np.ndarray) -> Any:
+        statistics = super().analyse(windows)
+        statistics.details["mean"] = float(windows.mean()) + self.other
+        return statistics
+
+
 def test_a_section_whose_profile_would_be_another_is_another(tmp_path: Path, pixels: Pixels) -> None:
     """What no block has read yet shows in the profile, by which the blocks that are done were restored."""
-
-    class Bright(Fir):
-        def analyse(self, windows: np.ndarray) -> Any:
-            statistics = super().analyse(windows)
-            statistics.details["mean"] = float(windows.mean())
-            return statistics
 
     path, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
     chunks(path, pixels)
@@ -252,6 +257,47 @@ def test_a_section_whose_profile_would_be_another_is_another(tmp_path: Path, pix
     chunks(path, other)
     with pytest.raises(OutputExistsError, match="section 0 would have another profile"):
         go(path, out, Bright(), resume=True)
+
+
+def brighter(pixels: Pixels) -> Pixels:
+    """Change what is sampled for a profile."""
+    other = pixels.copy()
+    other[0:480, 400:702] = 255 - other[0:480, 400:702]
+    return other
+
+
+def test_a_run_does_not_finish_by_the_profile_of_what_is_no_longer_there(
+    source: Source, tmp_path: Path, pixels: Pixels
+) -> None:
+    """All blocks are of the new pixels, and the profile by which they were restored is not."""
+    path, write = source
+
+    class Between(Bright):
+        def analyse(self, windows: np.ndarray) -> Any:
+            statistics = super().analyse(windows)
+            if not written:
+                written.append(write(brighter(pixels)))
+            return statistics
+
+    written: list[None] = []
+    with pytest.raises(InputError, match=r"while .* was made of it: section 0 would have another profile"):
+        go(path, tmp_path / "out.ome.zarr", Between(), threads=1)
+    assert not looks_whole(tmp_path / "out.ome.zarr")
+    with pytest.raises(OutputExistsError):
+        go(path, tmp_path / "out.ome.zarr", Bright(), resume=True)
+
+
+def test_a_copy_is_the_same_though_another_processor_would_round_its_profile_otherwise(
+    source: Source, tmp_path: Path
+) -> None:
+    path, _ = source
+    out, moved, elsewhere = tmp_path / "out.zarr", tmp_path / "moved" / path.name, Bright()
+    go(path, out, Bright(), init_only=True)
+    go(path, out, Bright(), shard="1/2")
+    moved.parent.mkdir()
+    shutil.copytree(path, moved) if path.is_dir() else shutil.copy(path, moved)
+    elsewhere.other = 1e-7
+    assert go(moved, out, elsewhere, resume=True).blocks_restored == 1
 
 
 def test_masks_and_maps_count_as_the_input_does(tmp_path: Path, pixels: Pixels) -> None:

@@ -58,4 +58,5 @@ def _repeated(channels: Tensor, unet: UNet, scale: int) -> Tensor:
     side, factor = unet.unshuffle * unet.scale, scale // unet.scale
     grid = channels.reshape(-1, side, side, *channels.shape[1:])
     grid = grid.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-    return grid.flatten(0, 2)
+    repeated: Tensor = grid.flatten(0, 2)
+    return repeated

@@ -1,9 +1,9 @@
 """Whether the blocks of a run were made of the input that is there now: none of them of another, or the run is refused.
 
-Every block notes what it read (`io.versions`). When a run is gone on with, and before it is finished, the versions of
+Every block notes what it read (`io.access.versions`). When a run is gone on with, and before it is finished, the versions of
 all files that were read are compared with those that are there; where one differs (a copy, a file that was touched, one
 that was written to) the window is read again and its pixels are compared. A section's profile has the version of the
-section; where that differs the profile is made again and compared.
+section and a checksum of what was read for it; where both differ the profile is made again and compared.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from bigrestore.errors import InputError, OutputExistsError
 from bigrestore.io.access.versions import Read, checksum_of
 from bigrestore.io.section import Section
 from bigrestore.run.prepared import Prepared
-from bigrestore.run.profile.kept import VERSION, section_version
-from bigrestore.run.profile.section_profile import profile_section
+from bigrestore.run.profile.kept import profile_differs
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.tile.mask import UserMask
 
@@ -60,10 +59,7 @@ def require_input_of(ready: Prepared, names: Iterable[str], check: Check) -> boo
         raise OutputExistsError(_sentence(other, f"since the output {ready.output} was begun"))
     stale = _stale_profile(ready)
     if stale is not None:
-        raise OutputExistsError(
-            f"The input was changed since the output {ready.output} was begun: section {stale} would have another "
-            "profile; restore it as it was, or start anew with --overwrite."
-        )
+        raise OutputExistsError(_profile_sentence(stale, f"since the output {ready.output} was begun"))
     return bool(other)
 
 
@@ -78,6 +74,9 @@ def require_steady_input(ready: Prepared, names: Iterable[str], check: Check) ->
     other = _other_blocks(ready, names, check, first_only=True)
     if other:
         raise InputError(_sentence(other, f"while {ready.output} was made of it"))
+    stale = _stale_profile(ready)
+    if stale is not None:
+        raise InputError(_profile_sentence(stale, f"while {ready.output} was made of it"))
 
 
 def _sentence(other: dict[str, str], when: str) -> str:
@@ -86,6 +85,14 @@ def _sentence(other: dict[str, str], when: str) -> str:
     return (
         f"The {where.split(' at ')[0]} was changed {when}: block {name} was made of other pixels than there are now in the "
         f"{where}; restore it as it was, do the blocks that differ again by --resume --check-all, or start anew with "
+        "--overwrite."
+    )
+
+
+def _profile_sentence(z: int, when: str) -> str:
+    """Return that the profile of a section is of other pixels, with the ways out."""
+    return (
+        f"The input was changed {when}: section {z} would have another profile; restore it as it was, or start anew with "
         "--overwrite."
     )
 
@@ -143,16 +150,15 @@ def _stale_profile(ready: Prepared) -> int | None:
     """Return a section whose stored profile is not the one of the section as it is; None where there is none."""
     for path in ready.journal.profile_files():
         stored = read_sealed(path)
-        z, version = int(path.stem[1:]), (stored or {}).pop(VERSION, "")
-        if stored is None or not version or version == section_version(ready.section, z, fresh=True):
+        if stored is None:
             continue
-        before = one_thread_per_tile()
+        z, before = int(path.stem[1:]), one_thread_per_tile()
         try:
-            same = profile_section(ready.section, z, ready.method).to_json() == stored
+            stale = profile_differs(ready.section, z, ready.method, stored)
         except InputError:
-            same = False
+            stale = True
         finally:
             give_threads_back(before)
-        if not same:
+        if stale:
             return z
     return None

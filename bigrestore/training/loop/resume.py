@@ -62,7 +62,7 @@ def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Pat
         directory.mkdir(parents=True, exist_ok=True)
         for stray in directory.glob("checkpoint-*.pt.partial"):
             stray.unlink()  # of a process that was killed while it wrote
-        with partial.open("wb") as stream:
+        with partial.open("xb") as stream:  # never through a link
             torch.save(dict(state), stream)
             stream.flush()
             os.fsync(stream.fileno())
