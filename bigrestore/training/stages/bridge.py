@@ -45,6 +45,7 @@ from bigrestore.training.data.windows import local_mean
 from bigrestore.training.loop.adversary import GUARD, Adversary
 from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages import prior
 from bigrestore.training.stages.assembly import (
     HALO_FACTS,
     Material,
@@ -66,7 +67,7 @@ from bigrestore.training.stages.losses import (
     nyquist_penalty,
     psnr_of_each,
 )
-from bigrestore.training.stages.prior import MEASURED, sample_patches
+from bigrestore.training.stages.prior import sample_patches
 
 BRIDGE_PATCH_PX, RIM_PX = 112, 16
 """Side of the patches, and of the unjudged rim, input pixels."""
@@ -363,7 +364,7 @@ def build_bridge(
 ) -> tuple[BridgeStage, PairSource]:
     """Return the stage `bridge` or `polish` and the source of its data; see `assembly.build_stage`."""
     pairs = pair_source(material, model.scale, options, BRIDGE_PATCH_PX, BRIDGE_HELD_OUT)
-    held_out = detail_source(material, model, options).measured(MEASURED, held_out=True)
+    held_out = detail_source(material, model, options).measured(prior.MEASURED, held_out=True)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
         model,
