@@ -1,20 +1,30 @@
-"""Restoring from Python: what `bigrestore run` does, with a progress bar for notebooks."""
+"""Restoring from Python: as `bigrestore run`, with a progress bar for notebooks.
+
+Here the run and its report meet: the run takes any sinks, and the report is one of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from bigrestore.model.method import Method
 from bigrestore.model.registry import settings_for
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
+from bigrestore.run.sinks import Sink
 from bigrestore.run.view.summary import RunSummary
-from bigrestore.settings import RunSettings
+from bigrestore.settings import RunKeywords, RunSettings
 
 
 def restore(
-    inputs: Inputs, output: str | Path, *, method: str | Method | None = None, **settings: Any
+    inputs: Inputs,
+    output: str | Path,
+    *,
+    method: str | Method | None = None,
+    sinks: Sequence[Sink] = (),
+    **settings: Unpack[RunKeywords],
 ) -> RunSummary:
     """Restore a section or volume.
 
@@ -27,6 +37,8 @@ def restore(
     method : str or Method, optional
         A name, as `bigrestore models methods` lists them, with its options as `options={...}`; or an object of the
         protocol `bigrestore.model.method.Method`, without workers. None: the network.
+    sinks : sequence of Sink
+        Objects to follow the run besides the report; see `bigrestore.run.sinks.Sink`.
     **settings
         The flags of `bigrestore run` with underscores (see `bigrestore.settings.RunSettings`); `progress` is
         "tqdm" unless given.
@@ -49,10 +61,25 @@ def restore(
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
     named = {"method": method} if isinstance(method, str) else {}
-    resolved = RunSettings.from_mapping({"progress": "tqdm"} | settings | named, "restore()")
+    resolved = RunSettings.from_mapping({"progress": "tqdm", **settings, **named}, "restore()")
     own = None if method is None or isinstance(method, str) else method
     if own is not None:
         resolved = settings_for(own, resolved, set(settings))
-    summary = execute_to(inputs, output, resolved, method=own)
+    summary = execute_to(inputs, output, resolved, method=own, sinks=[*report_sinks(resolved), *sinks])
     summary.raise_if_failed()
     return summary
+
+
+def report_sinks(settings: RunSettings) -> list[Sink]:
+    """Return the report as the only sink of a run; no sink under --no-report.
+
+    Raises
+    ------
+    UsageError
+        Where `--fail-if` cannot be read.
+    """
+    if not settings.report:
+        return []
+    from bigrestore.report.sink import ReportSink
+
+    return [ReportSink(settings)]

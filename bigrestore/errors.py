@@ -110,7 +110,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         failure = DiskFullError(
             f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
-            "again; --resume continues a run."
+            "again; continue a run by --resume."
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         failure = OutputError(
@@ -119,7 +119,7 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
         )
     elif (obstacle := _in_the_way(error)) is not None:
         failure = OutputError(
-            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move it away and start again, or "
+            f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away and start again, or "
             "choose another place."
         )
     else:

@@ -49,7 +49,7 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         If it cannot be written; the former file stays. `DiskFullError` if there is no space left.
     """
     place = path.resolve() if follow and path.is_symlink() else path
-    partial = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial = temporary_name(place)
     try:
         with suppress(FileNotFoundError):  # the context may make the folder, still empty then
             os.close(
@@ -67,6 +67,11 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # already renamed after success
             partial.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a name beside a file that no other writer of any host uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def remove_strays(path: Path) -> None:

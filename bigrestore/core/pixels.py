@@ -81,7 +81,7 @@ def interpolate(pixels: Floats, scale: Fraction) -> Floats:
 
 
 def _mean_of_cells(planes: Floats, step: int) -> Floats:
-    """Return the means over step x step pixels; the last cells average the existing pixels."""
+    """Return the means over step x step pixels, the last row and column repeated to a whole cell."""
     down, right = -planes.shape[1] % step, -planes.shape[2] % step
     padded = np.pad(planes, [(0, 0), (0, down), (0, right)], mode="edge")
     count, height, width = padded.shape

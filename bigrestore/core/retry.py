@@ -1,8 +1,8 @@
-"""Retry transient errors of networks and network file systems.
+"""Retrying: errors of a network or its file systems may be gone a moment later.
 
-A run of days over NFS, Lustre or http meets a server restart, and should not give up a block for it. Retrying a
-full disk, a missing file or damaged bytes would only hide the error. So the retried error numbers are listed here,
-each with its reason; nothing else is retried.
+A run of days over NFS, Lustre or http meets restarts of its servers. It must lose neither a block nor itself.
+A full disk, a missing file or damaged bytes last: a retry would only hide them. So the transient errors are listed
+here, each with its reason, and no other error is retried.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from bigrestore.core.urls import error_line
 
 log = logging.getLogger(__name__)
 
-Outcome = TypeVar("Outcome")
+Result = TypeVar("Result")
 
-RETRY_WAITS_SECONDS = (0.5, 2.0, 8.0)
-"""Pauses before each retry. A server that fails over is back within some seconds; a dead sector costs ten seconds for
-a block that takes longer to restore."""
+RETRY_SECONDS = (0.5, 2.0, 8.0)
+"""Pauses before each further try. A server that fails over is back within some seconds. A dead sector costs ten
+seconds, less than a block takes."""
 
 TRANSIENT = frozenset(
     {
@@ -43,7 +43,7 @@ TRANSIENT = frozenset(
         errno.EINTR,
     }
 )
-"""Retried error numbers."""
+"""Error numbers worth a further try."""
 
 TRANSIENT_KINDS = frozenset(
     {
@@ -52,11 +52,11 @@ TRANSIENT_KINDS = frozenset(
         *("IncompleteRead", "TimeoutError"),
     }
 )
-"""Names of retried exceptions of http and object stores, without a number; no client need be imported."""
+"""Errors of http and object stores without a number, by name: no client need be imported."""
 
 
 def transient(error: BaseException) -> bool:
-    """Tell whether an error, or one of its causes, may be gone a moment later."""
+    """Tell whether an error, or its cause, may be gone a moment later."""
     return any(
         (isinstance(cause, OSError) and cause.errno in TRANSIENT)
         or any(kind.__name__ in TRANSIENT_KINDS for kind in type(cause).__mro__)
@@ -65,9 +65,15 @@ def transient(error: BaseException) -> bool:
 
 
 def retry_transient(
-    work: Callable[[], Outcome], what: str, stopping: Callable[[], bool] = lambda: False
-) -> Outcome:
-    """Call `work`, and again after a transient error, waiting each of `RETRY_WAITS_SECONDS`.
+    work: Callable[[], Result],
+    what: str,
+    stopping: Callable[[], bool] = lambda: False,
+    *,
+    waits: Sequence[float] | None = None,
+    again: Callable[[Exception], bool] = transient,
+    words: Callable[[BaseException], str] = error_line,
+) -> Result:
+    """Call a function again after each transient error.
 
     Parameters
     ----------
@@ -76,7 +82,13 @@ def retry_transient(
     what : str
         Name in the log.
     stopping : callable
-        Polled while waiting; if it is true, there is no further wait.
+        Asked during a pause; True ends the tries.
+    waits : sequence of float, optional
+        Pauses in seconds; `RETRY_SECONDS` by default.
+    again : callable
+        Tells whether an error is worth a further try.
+    words : callable
+        Says an error in the log, without secrets.
 
     Returns
     -------
@@ -86,22 +98,22 @@ def retry_transient(
     Raises
     ------
     Exception
-        The last error of `work`, or the first one that is not transient.
+        The last error of `work`, or the first lasting one.
     """
-    for seconds in RETRY_WAITS_SECONDS:
+    for seconds in RETRY_SECONDS if waits is None else waits:
         try:
             return work()
         except Exception as error:
-            if not transient(error):
+            if not again(error):
                 raise
-            log.warning("%s: %s; trying again in %.1f s.", what, error_line(error).rstrip("."), seconds)
-        if _stopped_within(seconds, stopping):
+            log.warning("%s: %s; trying again in %.1f s.", what, words(error).rstrip("."), seconds)
+        if stopped_within(seconds, stopping):
             break
     return work()
 
 
-def _stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
-    """Wait, and tell whether `stopping` cut it short."""
+def stopped_within(seconds: float, stopping: Callable[[], bool]) -> bool:
+    """Wait; return whether the wait was cut short."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if stopping():

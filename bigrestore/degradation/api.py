@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
-from bigrestore.core.kernels import kernel_size
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
@@ -30,8 +29,7 @@ from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.section import SectionDegrader
 from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
-from bigrestore.flags import PROGRESS, ValueRange
-from bigrestore.settings import RunSettings
+from bigrestore.settings import DegradeKeywords, DegradeSettings, RunSettings
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
@@ -44,7 +42,7 @@ MIN_CONTRAST = 0.02
 TRIES = 20
 """Windows looked at for one patch before an empty one is accepted."""
 
-DEGRADE_TILE_PX = {1: 960, 2: 960, 4: 480}
+WHOLE_TILE_PX = {1: 960, 2: 960, 4: 480}
 """Side of a tile of a whole section in degraded pixels, by scale."""
 
 Input = str | Path | Sequence[str | Path]
@@ -54,20 +52,8 @@ def degrade(
     input: Input,
     outdir: str | Path,
     *,
-    scale: int = 1,
-    count: int | None = None,
-    whole: bool = False,
-    seed: int = 0,
-    recipe: str | Path | Recipe = "default",
-    blur: float | str | Sequence[float] | None = None,
-    noise: float | None = None,
-    patch_px: int = 128,
-    level: int = 0,
-    input_range: ValueRange | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: str = "tqdm",
     on_pair: Callable[[int, int], None] | None = None,
+    **settings: Unpack[DegradeKeywords],
 ) -> Path:
     """Make synthetic pairs of degraded and clean images.
 
@@ -78,37 +64,11 @@ def degrade(
     outdir : path
         Folder to be made: `lq/` and `hq/` with one PNG per patch, or `lq.ome.zarr` for a whole section,
         and `pairs.parquet`.
-    scale : int
-        Clean pixels per degraded pixel: 1, 2 or 4.
-    count : int, optional
-        Number of patches; exactly one of `count` and `whole`.
-    whole : bool
-        Degrade the whole section with one degradation. The clean side is the input itself, so the stain is
-        left as it is, and the recipe's share of undegraded pairs does not count.
-    seed : int
-        Seed of everything, 0..2**31 - 1.
-    recipe : str, Path or Recipe
-        A shipped recipe's name, a TOML file or a recipe.
-    blur : float, str or (float, float, float), optional
-        All blur of every pair together, in input pixels: one sigma, or sigmas along a direction and across it and the
-        direction in degrees. At x2 and x4 the averaging of a pixel is part of it, and 0 means this averaging alone.
-        None: drawn.
-    noise : float, optional
-        Standard deviation of the noise of every pair, of 255. None: drawn.
-    patch_px : int
-        Side of the degraded patches in pixels.
-    level : int
-        Pyramid level of the input to take for clean.
-    input_range : (float, float) or "full", optional
-        Values of black and white, for an input using part of the range of its type.
-    overwrite : bool
-        Replace the files of a former call in `outdir`; nothing else is removed.
-    resume : bool
-        Resume a whole section after the last finished block of a stopped call; its settings must be the same.
-    progress : str
-        How a whole section's progress is shown: auto, bar, lines, none or tqdm.
     on_pair : callable, optional
         Called with (patches done, patches in all) after each patch.
+    **settings
+        The flags of `bigrestore degrade` with underscores (see `bigrestore.settings.DegradeSettings`), and `patch_px`
+        for `--patch-size`; exactly one of `count` and `whole`. `progress` is "tqdm" unless given.
 
     Returns
     -------
@@ -130,73 +90,51 @@ def degrade(
     from bigrestore.io.section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
-    _check_request(scale, count, whole, seed, patch_px)
-    _check_handling(whole, overwrite, resume, progress)
-    given = Given(blur=blur, noise=noise)
-    given.kernel(scale)  # refused here, before anything is opened
-    chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    section = open_section(input, level=level, input_range=input_range)
-    check_range_used(section, input_range)
-    if count is not None:
-        _check_size(section, scale, patch_px)
+    resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
+    given = Given(blur=resolved.blur, noise=resolved.noise)
+    given.kernel(resolved.scale)  # refused here, before anything is opened
+    recipe = resolved.recipe if isinstance(resolved.recipe, Recipe) else Recipe.load(resolved.recipe)
+    section = open_section(input, level=resolved.level, input_range=resolved.input_range)
+    check_range_used(section, resolved.input_range)
+    if not resolved.whole:
+        _check_size(section, resolved.scale, resolved.patch_px)
     folder = Path(outdir)
     check_place(folder, source_paths(input, section))
-    asked = {"recipe": chosen.to_dict(), "seed": seed, "scale": scale, "whole": whole} | given.facts()
-    if count is not None:
-        asked |= {"count": count, "patch_px": patch_px}
-    request = _request(section, asked)
+    request = _request(section, recipe, given, resolved)
     place = PairsFolder(folder, request)
-    if place.settle(overwrite=overwrite, resume=resume):
+    if place.settle(overwrite=resolved.overwrite, resume=resolved.resume):
         logger.info("%s is finished already", folder)
         return place.table
-    if count is None:
-        pairs = _whole(input, section, folder, chosen, given, scale, seed, resume, progress)
+    if resolved.count is None:
+        pairs = _whole(input, section, folder, recipe, given, resolved)
     else:
-        pairs = _patches(section, folder, chosen, given, scale, seed, count, patch_px, on_pair)
+        pairs = _patches(section, folder, recipe, given, resolved, resolved.count, on_pair)
     try:
         write_pairs(folder, pairs, request)
     except OSError as error:
-        raise _unwritable(place.table, error, whole=whole) from error
+        raise _output_refusal(place.table, error, whole=resolved.whole) from error
     place.finish()
-    logger.info("%d pair(s) at x%d in %s", len(pairs), scale, folder)
+    logger.info("%d pair(s) at x%d in %s", len(pairs), resolved.scale, folder)
     return place.table
 
 
-def _request(section: Section, asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the origin of the pairs: the settings, the input's pixels and this program."""
+def _request(section: Section, recipe: Recipe, given: Given, settings: DegradeSettings) -> dict[str, Any]:
+    """Return all that makes the pairs: recipe and settings, the input's pixels and this program."""
     seen = section.fingerprint()
     sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
+    counted = {} if settings.whole else {"count": settings.count, "patch_px": settings.patch_px}
     return {
         "version": __version__,
-        **asked,
+        "recipe": recipe.to_dict(),
+        "seed": settings.seed,
+        "scale": settings.scale,
+        "whole": settings.whole,
+        **given.facts(),
+        **counted,
         "level": section.level,
         "value_range": [float(value) for value in section.value_range],
         "input": {"shape": seen["shape"], "dtype": seen["dtype"], "pixels": sampled},
     }
-
-
-def _check_request(scale: int, count: int | None, whole: bool, seed: int, patch_px: int) -> None:
-    kernel_size(scale)
-    if (count is None) == (not whole):
-        raise UsageError(
-            "Give either a number of patches (--count) or the whole section (--whole), not both."
-        )
-    if count is not None and not 1 <= count <= 10_000_000:
-        raise UsageError(f"The number of patches is {count}; give 1 to 10,000,000.")
-    if not 8 <= patch_px <= 4096:
-        raise UsageError(f"The patch size is {patch_px} px; give 8 to 4096.")
-    if not 0 <= seed < 2**31:
-        raise UsageError(f"The seed is {seed}; give a number from 0 to 2147483647.")
-
-
-def _check_handling(whole: bool, overwrite: bool, resume: bool, progress: str) -> None:
-    """Refuse combinations of overwrite, resume and progress without meaning."""
-    if resume and not whole:
-        raise UsageError("Patches are quickly made anew; resume only a whole section, or give --overwrite.")
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other; give one of them.")
-    if progress not in PROGRESS:
-        raise UsageError(f"--progress is {progress!r}; choose one of {', '.join(PROGRESS)}.")
 
 
 def _check_size(section: Section, scale: int, patch_px: int) -> None:
@@ -213,28 +151,27 @@ def _patches(
     folder: Path,
     recipe: Recipe,
     given: Given,
-    scale: int,
-    seed: int,
+    settings: DegradeSettings,
     count: int,
-    patch_px: int,
     on_pair: Callable[[int, int], None] | None,
 ) -> list[Pair]:
     """Degrade patches one by one; each is reproducible alone."""
+    scale = settings.scale
     if section.channels == 3:
         logger.info("%s is in colour: its luma is degraded", section.source)
     try:
         for name in PATCH_FOLDERS:
             (folder / name).mkdir()
     except OSError as error:
-        raise _unwritable(folder / name, error, whole=False) from error
+        raise _output_refusal(folder / name, error, whole=False) from error
     digits = max(6, len(str(count - 1)))
     pairs = []
     for index in range(count):
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([settings.seed, index])
         (drawn,) = draw_degradations(recipe, scale, 1, rng)
         degradation = given.replace(drawn)
-        margin, side = margin_px(scale), scale * patch_px
-        z, y, x, clean = _tissue_window(section, side, margin, rng)
+        margin, side = margin_px(scale), scale * settings.patch_px
+        z, y, x, clean = _clean_window(section, side, margin, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = torch.from_numpy(clean)[None, None]
         degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
@@ -242,14 +179,16 @@ def _patches(
         _save(folder / "lq" / name, degraded[0, 0].numpy(), section.dtype)
         _save(folder / "hq" / name, target[0, 0].numpy(), section.dtype)
         pairs.append(
-            Pair(f"lq/{name}", f"hq/{name}", z, y + margin, x + margin, side, side, seed, degradation)
+            Pair(
+                f"lq/{name}", f"hq/{name}", z, y + margin, x + margin, side, side, settings.seed, degradation
+            )
         )
         if on_pair is not None:
             on_pair(index + 1, count)
     return pairs
 
 
-def _tissue_window(
+def _clean_window(
     section: Section, side: int, margin: int, rng: np.random.Generator
 ) -> tuple[int, int, int, NDArray[np.float32]]:
     """Read a window and the margin around it, with tissue in the window, if one of `TRIES` has; grey values 0..1."""
@@ -272,14 +211,14 @@ def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
     try:
         Image.fromarray(np.rint(image.astype(np.float64) * levels).astype(kind)).save(path, optimize=False)
     except OSError as error:
-        raise _unwritable(path, error, whole=False) from error
+        raise _output_refusal(path, error, whole=False) from error
 
 
-def _unwritable(path: Path, error: OSError, *, whole: bool) -> OutputError:
+def _output_refusal(path: Path, error: OSError, *, whole: bool) -> OutputError:
     """Return the error for an unwritable file; patches are not resumed, but made anew."""
-    failure = output_error(path, error)
-    if whole or not isinstance(failure, DiskFullError):
-        return failure
+    refusal = output_error(path, error)
+    if whole or not isinstance(refusal, DiskFullError):
+        return refusal
     return DiskFullError(
         f"{path} cannot be written, because there is no space left on its disk; free space and start again with "
         "--overwrite."
@@ -292,10 +231,7 @@ def _whole(
     folder: Path,
     recipe: Recipe,
     given: Given,
-    scale: int,
-    seed: int,
-    resume: bool,
-    progress: str,
+    settings: DegradeSettings,
 ) -> list[Pair]:
     """Degrade the whole section, or every section of a volume, with one degradation.
 
@@ -304,21 +240,22 @@ def _whole(
     """
     from bigrestore.run.execute import execute
 
+    scale, seed = settings.scale, settings.seed
     degradation = given.replace(_for_whole(recipe, scale, seed))
-    settings = RunSettings(
+    run = RunSettings(
         method="degrade",
         mask="none",
-        tile_size=DEGRADE_TILE_PX[scale],
+        tile_size=WHOLE_TILE_PX[scale],
         level=section.level,
         input_range=section.value_range,
         seed=seed,
-        resume=resume,
-        progress=progress,
+        resume=settings.resume,
+        progress=settings.progress,
         report=False,
     )
     store = folder / STORE_NAME
     degrader = SectionDegrader(degradation, section.height, section.width, seed)
-    execute(input, store, settings, method=degrader).raise_if_failed()
+    execute(input, store, run, method=degrader).raise_if_failed()
     return [
         Pair(STORE_NAME, section.source, z, 0, 0, section.height, section.width, seed, degradation)
         for z in range(section.depth)

@@ -277,7 +277,7 @@ class Degradation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all as JSON-able values, kernels as nested lists, the equivalent sigma beside them."""
-        values = attrs.asdict(self, value_serializer=_listed)
+        values = attrs.asdict(self, value_serializer=_json_value)
         values["defocus"] = self.defocus
         values["effective_kernel"] = self.effective_kernel.tolist()
         values["sigma_px"] = equivalent_sigma(self.effective_kernel)
@@ -290,7 +290,7 @@ def _noise_kept(kernel: Kernel) -> float:
     return float(np.sum(np.asarray(kernel, np.float64) ** 2))
 
 
-def _listed(_: type, __: Any, value: Any) -> Any:
+def _json_value(_: type, __: Any, value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

@@ -11,7 +11,8 @@ from bigrestore.core.kernels import Kernel, delta, kernel_size
 from bigrestore.core.stated_blur import blur_kernel
 from bigrestore.degradation.degradation import Degradation, Noise, SecondPass, Storage
 from bigrestore.degradation.recipe import SECOND_KERNEL_SIZE
-from bigrestore.flags import Blur, check_blur, check_noise, to_blur, to_plain
+from bigrestore.settings.checks import check_blur, check_noise
+from bigrestore.settings.values import Blur, to_blur, to_plain
 
 
 @lru_cache(maxsize=4)

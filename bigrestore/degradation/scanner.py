@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.kernels import Kernel, kernel_size
+from bigrestore.core.kernels import kernel_size
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Noise, Storage
 from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip
@@ -135,22 +135,16 @@ def _blur_and_sample(
     if not blurred:
         return picked
     index = torch.tensor(blurred, device=images.device)
-    source = images if len(blurred) == len(degradations) else images[index]
-    result = _correlate(source, [degradations[i].kernel for i in blurred], scale, height, width)
-    return result if len(blurred) == len(degradations) else picked.index_copy(0, index, result)
-
-
-def _correlate(images: Tensor, kernels: Sequence[Kernel], scale: int, height: int, width: int) -> Tensor:
-    """Correlate each image with its kernel by one grouped convolution, kernels cut to the widest of them."""
-    stacked = np.stack(kernels)
-    middle = stacked.shape[-1] // 2
-    used = np.abs(np.argwhere(stacked > 0.0)[:, 1:] - middle)
-    reach = int(used.max())
+    everything = len(blurred) == len(degradations)
+    # One grouped convolution for all, its kernels cut to the widest of them.
+    kernels = np.stack([degradations[i].kernel for i in blurred])
+    reach = int(np.abs(np.argwhere(kernels > 0.0)[:, 1:] - middle).max())
     inner = slice(middle - reach, middle + reach + 1)
-    weights = torch.from_numpy(np.ascontiguousarray(stacked[:, None, inner, inner])).to(images)
-    start = (scale - 1) // 2 + middle - reach
-    moved = images[None, :, start:, start:]
-    return F.conv2d(moved, weights, stride=scale, groups=len(kernels))[0, :, :height, :width]
+    weights = torch.from_numpy(np.ascontiguousarray(kernels[:, None, inner, inner])).to(images)
+    first = start + middle - reach
+    source = (images if everything else images[index])[None, :, first:, first:]
+    result = F.conv2d(source, weights, stride=scale, groups=len(blurred))[0, :, :height, :width]
+    return result if everything else picked.index_copy(0, index, result)
 
 
 def _frame_positions(count: int, device: torch.device) -> Tensor:
@@ -236,20 +230,18 @@ def _damage(images: Tensor, degradations: Sequence[Degradation]) -> tuple[Tensor
 
 def _add_noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
     chosen = [i for i, noise in enumerate(noises) if noise.gain > 0.0 or noise.read > 0.0]
-    return _subset(images, chosen, lambda part: _noise_all(part, [noises[i] for i in chosen], generator))
 
+    def add(part: Tensor) -> Tensor:
+        n, height, width = part.shape
+        white = torch.randn(n, height, width, generator=generator, device=part.device)
+        rough = torch.randn(n, height + 4, width + 4, generator=generator, device=part.device)
+        share, gain, read = (
+            _column([getattr(noises[i], name) for i in chosen], part)
+            for name in ("correlated_share", "gain", "read")
+        )
+        return steps.noisy(part, steps.noise_field(white, steps.smooth_noise(rough), share), gain, read)
 
-def _noise_all(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
-    n, height, width = images.shape
-    white = torch.randn(n, height, width, generator=generator, device=images.device)
-    rough = torch.randn(n, height + 4, width + 4, generator=generator, device=images.device)
-    share = _column([noise.correlated_share for noise in noises], images)
-    field = steps.noise_field(white, steps.smooth_noise(rough), share)
-    gain, read = (
-        _column([noise.gain for noise in noises], images),
-        _column([noise.read for noise in noises], images),
-    )
-    return steps.noisy(images, field, gain, read)
+    return _subset(images, chosen, add)
 
 
 def _store_batch(images: Tensor, storages: Sequence[Storage]) -> Tensor:

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from bigrestore.degradation.degradation import Banding, Damage, Illumination, Resampling, Stain, Wave
+from bigrestore.degradation.degradation import Banding, Damage, Illumination, Resampling, Wave
 from bigrestore.degradation.interpolators import PHASES, tap_table
 
 MEMORY_ROWS = 48
@@ -23,12 +23,6 @@ MAX_SHIFT_PX = 1.0
 """Line shifts are clipped to this, in input pixels."""
 
 _SMOOTHING = (1.0, 4.0, 6.0, 4.0, 1.0)
-
-
-def stained(images: Tensor, stain: Stain) -> Tensor:
-    """Return `gain * (1 - density * (1 - y))`, clipped to 0..1."""
-    slope = stain.gain * stain.density
-    return (images * slope + (stain.gain - slope)).clamp_(0.0, 1.0)
 
 
 def light(illumination: Illumination, ys: Tensor, xs: Tensor) -> Tensor:

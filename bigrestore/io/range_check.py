@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.flags import FULL, ValueRange
 from bigrestore.io.section import SAMPLED_PX, SAMPLED_WINDOWS, Section
+from bigrestore.settings.values import FULL, ValueRange
 
 log = logging.getLogger(__name__)
 

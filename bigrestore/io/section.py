@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import round_up
 from bigrestore.core.urls import error_line, without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
-from bigrestore.flags import FULL, ValueRange
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import (
     STEADY_WAITS_SECONDS,
@@ -38,6 +37,7 @@ from bigrestore.io.formats.resolution import merged_voxel_size
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import ImageKind, Level, OpenedImage, Triple, level_factor
 from bigrestore.io.store.reduce import area_thumbnail
+from bigrestore.settings.values import FULL, ValueRange
 
 if TYPE_CHECKING:
     import dask.array

@@ -173,7 +173,7 @@ class GivesMaps(Protocol):
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """The names of its maps, of `bigrestore.flags.MAPS`; only a method with a prior gives `invented`."""
+        """The names of its maps, of `bigrestore.settings.values.MAPS`; only a method with a prior gives `invented`."""
         ...
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from bigrestore.core.kernels import equivalent_sigma, narrowed
 from bigrestore.core.stated_blur import blur_kernel, centred
 from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.flags import Blur
 from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
@@ -30,6 +29,7 @@ from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
+from bigrestore.settings.values import Blur
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import BigrestoreError, UsageError
-from bigrestore.flags import SCALES
 from bigrestore.model.method import Method, MethodFactory, require_method
 from bigrestore.model.options import read_options
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import SCALES
 
 METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""

@@ -1,13 +1,13 @@
 """The scores of a run: every block's tiles, before and after, while the blocks after it are restored.
 
-A block is taken once it is written, with its pixels still in memory, and its rows are kept in a file of its own beside
-the journal, `scores/BLOCK.json`, so that a run that goes on has them. What is not there at the end, whatever the
-reason (a tile lies across two blocks of a region, the run was stopped between a block and its scores, the scores
-were switched on later, or a GPU was faster than the scores), is read back from the output and scored then. It is the
-same arithmetic on the same stored pixels, so nobody can tell which way a row came.
+A block is taken after it is written, with its pixels still in memory, and its rows are kept in a file of its own beside
+the journal, `scores/BLOCK.json`, for a resumed run. What is not there at the end, whatever the reason (a tile lies
+across two blocks of a region, the run was stopped between a block and its scores, the scores were switched on later, or
+a GPU was faster than the scores), is read back from the output and scored then. It is the same arithmetic on the same
+stored pixels, so both ways give the same row.
 
-The pixels of the output do not depend on any of this. A strip that cannot be scored is tried once more at the end; if
-it fails again its tiles are listed as failed, and the summary says why.
+The pixels of the output do not depend on any of this. A failed strip is tried once more at the end; after another
+failure its tiles are listed as failed, and the summary says why.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import attrs
 from bigrestore.core.files import write_json
 from bigrestore.core.geometry import Block, Box, Grid
 from bigrestore.errors import OutputError, output_error
-from bigrestore.report.columns_of_tiles import Columns, to_columns
 from bigrestore.report.images import Source, tissue_seen
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import source_box
 from bigrestore.report.pool import ScorePool
+from bigrestore.report.rows import Columns, to_columns
 from bigrestore.report.table.grid import Place, TileGrid, bounding_box, draw_sample, strips
 from bigrestore.report.table.tiles import Pixels, Row, Strip, column_names, missing_rows
+from bigrestore.run.sinks import BlockSink
 from bigrestore.run.tile.block import BlockWork
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 LATE = "late"
 """Name under which the rows are kept that were scored from the finished output; no block is called so."""
 
-POLL_SECONDS = 0.1
+SLOT_POLL_SECONDS = 0.1
 
 
 @attrs.frozen
@@ -51,11 +52,11 @@ class ScorePlan:
     grid : TileGrid
         On the output.
     native : TileGrid or None
-        On the input's own grid, where that is another.
+        On the input's own grid, if it differs.
     scale : int
         Output pixels per input pixel.
     sample : int or None
-        Tiles that are drawn, of all sections; None: every tile.
+        Tiles drawn, of all sections; None: every tile.
     seed : int
         Of the sample.
     """
@@ -95,14 +96,14 @@ class ScorePlan:
 
 @attrs.define(eq=False)
 class _Open:
-    """A block whose strips are at work."""
+    """A block with strips at work."""
 
     name: str
     futures: dict[Future[list[Row]], tuple[str, list[Place]]]
     left: int
 
 
-class RunScores:
+class RunScores(BlockSink):
     """Takes blocks, keeps their rows.
 
     Parameters
@@ -157,7 +158,7 @@ class RunScores:
         return column_names(self.pool.engine.metrics, pair=kind == "rows", reference=False)
 
     def forget(self, block: Block) -> None:
-        """Drop the rows of a block that is begun anew, and those that were scored from the output as it was.
+        """Drop the rows of a block begun anew, and those scored from the former output.
 
         Raises
         ------
@@ -175,7 +176,7 @@ class RunScores:
         if not self._slots.acquire(blocking=False):
             if not self._waits:
                 return
-            while not self._slots.acquire(timeout=POLL_SECONDS):
+            while not self._slots.acquire(timeout=SLOT_POLL_SECONDS):
                 if stopping():
                     return
         with self._lock:
@@ -186,10 +187,14 @@ class RunScores:
         """Return when no block is at work, or the run is to stop."""
         with self._idle:
             while self._open and not stopping():
-                self._idle.wait(POLL_SECONDS)
+                self._idle.wait(SLOT_POLL_SECONDS)
+
+    def close(self) -> None:
+        """End the threads and processes."""
+        self.pool.close()
 
     def wanted(self, kind: str, z: int, background: tuple[float | None, float]) -> frozenset[Place] | None:
-        """Return the tiles of section z that are in the sample, None where all are.
+        """Return the sampled tiles of section z, None for all.
 
         Every section has an equal part of the sample, or every so-manyth has one tile; within a section it is
         stratified (see `bigrestore.report.table.grid.draw_sample`).
@@ -210,17 +215,17 @@ class RunScores:
             return self._samples[kind, z]
 
     def stored(self, name: str) -> dict[str, Columns]:
-        """Return the rows of a block that were kept, empty where there are none under this engine."""
+        """Return the kept rows of a block, empty without any under this engine."""
         try:
-            found = json.loads(self._path(name).read_text())
+            stored = json.loads(self._path(name).read_text())
         except (OSError, ValueError):
             return {}
-        if not isinstance(found, dict) or found.pop("digest", None) != self._digest:
+        if not isinstance(stored, dict) or stored.pop("digest", None) != self._digest:
             return {}
-        return found
+        return stored
 
     def keep(self, name: str, columns: dict[str, Columns]) -> None:
-        """Keep rows, by kind, for a run that goes on; where they cannot be kept they are scored once more then."""
+        """Keep rows, by kind, for a resumed run; unkept rows are scored once more then."""
         try:
             write_json(self._path(name), {**columns, "digest": self._digest})
         except OutputError as error:
@@ -286,18 +291,18 @@ class RunScores:
             self._finish(opened)
 
     def _finish(self, opened: _Open) -> None:
-        """Keep the rows of a block; what failed or cannot be kept is missing at the end, and scored then."""
+        """Keep the rows of a block; missing ones are scored at the end."""
         try:
-            found: dict[str, list[Row]] = {"rows": [], "native": []}
+            rows_by_kind: dict[str, list[Row]] = {"rows": [], "native": []}
             for future, (kind, _) in opened.futures.items():
                 if future.cancelled():
                     return
                 error = future.exception()
                 if error is None:
-                    found[kind] += future.result()
+                    rows_by_kind[kind] += future.result()
                 else:
                     log.debug("Tiles of block %s cannot be scored.", opened.name, exc_info=error)
-            kept: dict[str, Any] = {k: to_columns(rows, self.names(k)) for k, rows in found.items()}
+            kept: dict[str, Any] = {k: to_columns(rows, self.names(k)) for k, rows in rows_by_kind.items()}
             write_json(self._path(opened.name), kept | {"digest": self._digest})
         except (
             OutputError
@@ -310,7 +315,7 @@ class RunScores:
                 self._idle.notify_all()
 
     def rows_of(self, future: Future[list[Row]], kind: str, places: list[Place]) -> list[Row]:
-        """Return the rows of a strip, or rows that say that it failed, and note why."""
+        """Return the rows of a strip; for a failed one, rows that say so, with a note of the reason."""
         error = future.exception()
         if error is None:
             return future.result()

@@ -1,8 +1,7 @@
-"""What may be compared: images of one field, one grid and one value range, and a reference that is one.
+"""Checks before a comparison: one field, one grid and one value range for all images, and a true reference.
 
-Scores of images that do not show the same pixels look like any other scores. So whatever the files say of
-themselves (shape, voxel size, offset, type, where they came from) must fit, and what does not is named with the way
-out.
+Scores of different places look like any other scores. So all facts in the files (shape, voxel size, offset, type,
+origin) must fit, and a misfit is named with its remedy.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.errors import UsageError
-from bigrestore.flags import SCALES
 from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
+from bigrestore.settings.values import SCALES
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +35,18 @@ ROWS_AT_ONCE = 480
 ROUNDING = 1e-6
 """Difference of grey values of 0..1 that comes of computing them in float32."""
 
-Inputs = str | Path | list[str | Path]
+ImagePaths = str | Path | list[str | Path]
 
 
 def open_images(
-    image: Inputs, before: Inputs | None, reference: Inputs | None, settings: ScoreSettings
+    image: ImagePaths, before: ImagePaths | None, reference: ImagePaths | None, settings: ScoreSettings
 ) -> tuple[Section, Section | None, Section | None]:
-    """Open what is to be scored, each with its value range.
+    """Open the images to be scored, each with its value range.
 
     Raises
     ------
     InputMissingError, InputError, UsageError
-        Where one cannot be opened, or value ranges differ and nobody said what they are.
+        For an unreadable image, or different value ranges nobody stated.
     """
     main = open_section(
         image,
@@ -65,14 +64,14 @@ def open_images(
         if path is None:
             others.append(None)
             continue
-        found = open_section(path, input_range=asked, storage_options=settings.storage_options)
-        if asked is None and found.dtype == main.dtype:
-            found = attrs.evolve(found, value_range=main.value_range)
-            check_range_used(found, settings.input_range, flag)
+        other = open_section(path, input_range=asked, storage_options=settings.storage_options)
+        if asked is None and other.dtype == main.dtype:
+            other = attrs.evolve(other, value_range=main.value_range)
+            check_range_used(other, settings.input_range, flag)
         else:
-            check_range_used(found, asked, flag)
-        _check_range(main, found, stated=asked is not None, flag=flag)
-        others.append(found)
+            check_range_used(other, asked, flag)
+        _check_value_ranges(main, other, stated=asked is not None, flag=flag)
+        others.append(other)
     return main, others[0], others[1]
 
 
@@ -109,7 +108,7 @@ def check_reference(image: Section, reference: Section) -> None:
 
 
 def check_placement(image: Section, other: Section, scale: int) -> None:
-    """Refuse images whose voxel sizes or offsets say that they show different places.
+    """Refuse images of different places, by their voxel sizes and offsets.
 
     Raises
     ------
@@ -117,7 +116,7 @@ def check_placement(image: Section, other: Section, scale: int) -> None:
         Naming the axis and the two values.
     """
     sizes, starts = scaled_placement(other.voxel_size_um, other.translation_um, scale)
-    way_out = "correct the metadata, or compare all the same by --any-placement"
+    remedy = "correct the metadata, or compare all the same by --any-placement"
     for index, axis in enumerate("zyx"):
         own, expected = image.voxel_size_um[index], sizes[index]
         if own is None or expected is None:
@@ -125,7 +124,7 @@ def check_placement(image: Section, other: Section, scale: int) -> None:
         if abs(own - expected) > VOXEL_TOLERANCE * expected:
             raise UsageError(
                 f"{image.source} has a voxel size of {own:g} um along {axis}, but {other.source} means "
-                f"{expected:g} um at x{scale}; {way_out}."
+                f"{expected:g} um at x{scale}; {remedy}."
             )
         start, wanted = image.translation_um[index], starts[index]
         if start is None or wanted is None:
@@ -133,7 +132,7 @@ def check_placement(image: Section, other: Section, scale: int) -> None:
         if abs(start - wanted) > OFFSET_TOLERANCE_PX * own:
             raise UsageError(
                 f"{image.source} begins at {start:g} um along {axis}, but {other.source} means {wanted:g} um; "
-                f"{way_out}."
+                f"{remedy}."
             )
 
 
@@ -143,7 +142,7 @@ def refuse_degraded_reference(image: Section, before: Section | None, reference:
     Raises
     ------
     UsageError
-        Naming what the reference is.
+        Naming the reference's origin.
     """
     seen = reference.fingerprint()["windows_blake2b"]
     for other, what in ((before, "the degraded input"), (image, "the image itself")):
@@ -160,36 +159,36 @@ def refuse_degraded_reference(image: Section, before: Section | None, reference:
 
 
 def provenance_of(section: Section) -> dict[str, Any]:
-    """Return what bigrestore wrote about itself into a store of its own, empty where there is nothing."""
-    found = section.details.get("bigrestore")
-    return dict(found) if isinstance(found, dict) else {}
+    """Return bigrestore's notes in a store of its own, empty without any."""
+    notes = section.details.get("bigrestore")
+    return dict(notes) if isinstance(notes, dict) else {}
 
 
 def made_of(section: Section) -> dict[str, Any]:
-    """Return what a store of bigrestore says of the input that it was made of, empty where it says nothing."""
-    found = provenance_of(section).get("input")
-    return found if isinstance(found, dict) else {}
+    """Return a store's notes on its input, empty without any."""
+    notes = provenance_of(section).get("input")
+    return notes if isinstance(notes, dict) else {}
 
 
-def check_tile(image: Section, settings: ScoreSettings) -> None:
-    """Refuse a tile larger than the image, and warn where its size is not the usual one.
+def check_score_tile(image: Section, settings: ScoreSettings) -> None:
+    """Refuse a tile larger than the image, and warn about an unusual size.
 
     Raises
     ------
     UsageError
-        With the largest size that would do.
+        With the largest possible size.
     """
     side, smallest = settings.tile_size, min(image.height, image.width)
     if side > smallest:
         largest = smallest // 96 * 96
-        way_out = (
+        remedy = (
             f"give --tile-size {largest}"
             if largest
             else "even --tile-size 96, the smallest, does not fit, so give a larger image"
         )
         raise UsageError(
             f"a tile has {side} x {side} pixels and {image.source} only {image.height} x {image.width}, so there is "
-            f"no whole tile; {way_out}."
+            f"no whole tile; {remedy}."
         )
     if side != 480:
         log.warning(
@@ -199,8 +198,8 @@ def check_tile(image: Section, settings: ScoreSettings) -> None:
         )
 
 
-def _check_range(image: Section, other: Section, *, stated: bool, flag: str) -> None:
-    """Refuse two value ranges that nobody stated."""
+def _check_value_ranges(image: Section, other: Section, *, stated: bool, flag: str) -> None:
+    """Refuse two value ranges nobody stated."""
     if stated or (image.dtype == other.dtype and image.value_range == other.value_range):
         return
     low, high = other.value_range
@@ -213,8 +212,8 @@ def _check_range(image: Section, other: Section, *, stated: bool, flag: str) -> 
 def _same_pixels(one: Section, other: Section, seen: list[str]) -> bool:
     """Tell whether two images show the same, in whatever type and range each is stored.
 
-    Of one type the stored values are compared, by samples first and by all of them only where those agree; of two
-    types the grey values, which may differ by the rounding to the coarser type.
+    For one type the stored values are compared, by samples first and then all of them; for two types the grey values,
+    up to the rounding of the coarser type.
     """
     if one.shape != other.shape:
         return False
@@ -228,7 +227,9 @@ def _same_pixels(one: Section, other: Section, seen: list[str]) -> bool:
             if alike:
                 same = one.read(*window).tobytes() == other.read(*window).tobytes()
             else:
-                same = bool(np.max(np.abs(_grey(one, window) - _grey(other, window))) <= tolerance)
+                same = bool(
+                    np.max(np.abs(_grey_samples(one, window) - _grey_samples(other, window))) <= tolerance
+                )
             if not same:
                 return False
     return True
@@ -240,7 +241,7 @@ def _half_step(section: Section) -> float:
     return 0.0 if section.dtype.kind == "f" else 0.5 / (high - low)
 
 
-def _grey(section: Section, window: tuple[int, int, int, int, int]) -> NDArray[np.float32]:
+def _grey_samples(section: Section, window: tuple[int, int, int, int, int]) -> NDArray[np.float32]:
     """Return a window as grey values of 0..1, colour as its luma, as it is scored."""
     unit = to_unit(section.read(*window), section.value_range)
     return luma(unit) if unit.ndim == 3 else unit

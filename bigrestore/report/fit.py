@@ -1,4 +1,4 @@
-"""Fitting a NIQE model to good sections: reads them in tiles, so that a section need not fit into memory."""
+"""Fitting a NIQE model to good sections, in tiles, for sections larger than memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
-from bigrestore.flags import ValueRange
 from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import open_section
 from bigrestore.report.images import Source
@@ -21,10 +20,11 @@ from bigrestore.report.metrics.validity import TILE_PX, tissue_share, why_invali
 from bigrestore.report.table.grid import TileGrid
 from bigrestore.run.output.place import check_place, require_writable
 from bigrestore.run.profile.section_profile import find_background
+from bigrestore.settings.values import ValueRange
 
 log = logging.getLogger(__name__)
 
-Named = tuple[tuple[str, int], NDArray[np.float32]]
+NamedTile = tuple[tuple[str, int], NDArray[np.float32]]
 
 
 def fit_niqe_model(
@@ -66,8 +66,8 @@ def fit_niqe_model(
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"the model {path} is not named .npz; give -o a name that ends in .npz.")
-    _settle(path, images, overwrite=overwrite)
-    model = fit_niqe(_tiles(images, input_range, tile_px), name=path.stem)
+    _check_output(path, images, overwrite=overwrite)
+    model = fit_niqe(_tissue_tiles(images, input_range, tile_px), name=path.stem)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,8 +76,8 @@ def fit_niqe_model(
     return model
 
 
-def _settle(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> None:
-    """Refuse a place that cannot be written, lies in an image, or holds what may not be replaced."""
+def _check_output(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> None:
+    """Refuse a place not writable, inside an image, or holding a file not to be replaced."""
     for image in map(Path, images):
         if image.is_dir():
             check_place(path, [image])
@@ -94,8 +94,10 @@ def _settle(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> Non
         ) from error
 
 
-def _tiles(images: Sequence[str | Path], input_range: ValueRange | None, tile_px: int) -> Iterator[Named]:
-    """Yield the tiles of tissue, each with the section that it belongs to; small sections come whole."""
+def _tissue_tiles(
+    images: Sequence[str | Path], input_range: ValueRange | None, tile_px: int
+) -> Iterator[NamedTile]:
+    """Yield the tiles of tissue, each with its section; small sections come whole."""
     for name in images:
         section = open_section(name, input_range=input_range)
         check_range_used(section, input_range)

@@ -1,8 +1,8 @@
-"""The images of a scoring: where each lies on the common grid, and the strips, tiles and pictures cut out of them.
+"""The images of a scoring: their places on the common grid, and the strips, tiles and pictures cut out of them.
 
-All positions are those of the run: absolute pixels of the output grid and absolute sections. An output of a region
-of interest begins somewhere inside, and knows where. The input is brought to the output grid by Catmull-Rom
-interpolation, which is what one would look at if nothing had been restored.
+All positions are those of the run: absolute pixels of the output grid and absolute sections. An output of a region of
+interest begins somewhere inside. The input is brought to the output grid by Catmull-Rom interpolation, the natural
+picture of an unrestored input.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STRIPS_AHEAD = 2
 
 @attrs.frozen(eq=False)
 class Source:
-    """An image and where its first pixel lies.
+    """An image and the place of its first pixel.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def box(self) -> Box:
-        """Pixels that there are, absolute."""
+        """Its pixels, absolute."""
         _, y, x = self.first
         return Box(y, y + self.section.height, x, x + self.section.width)
 
@@ -85,7 +85,7 @@ class Images:
     tile_px: int = 480
 
     def strip(self, places: list[Place], background: tuple[float | None, float]) -> Strip:
-        """Read what a strip needs."""
+        """Read the pixels of a strip."""
         z, box = places[0].z, bounding_box(places)
         return Strip(
             places,
@@ -114,7 +114,7 @@ class Images:
     def thumbnails(self, z: int) -> tuple[dict[str, Grey], float]:
         """Return small pictures of a section on one grid, and the output pixels per pixel of them."""
         grey, px = _small(self.image, z)
-        found = {"image": _bytes(grey)}
+        pictures = {"image": _bytes(grey)}
         centres = [(np.arange(n) + 0.5) * px for n in grey.shape]
         for name, source, scale in (("before", self.before, self.scale), ("reference", self.reference, 1)):
             if source is not None:
@@ -125,11 +125,11 @@ class Images:
                         centres, self.image.first[1:], source.first[1:], other.shape, strict=True
                     )
                 ]
-                found[name] = _bytes(other[np.ix_(*index)])
-        return found, px
+                pictures[name] = _bytes(other[np.ix_(*index)])
+        return pictures, px
 
     def _before(self, source: Source, z: int, box: Box) -> Pixels:
-        """Read the input that an output box is interpolated from; a region's borders are not the section's."""
+        """Read the input behind an output box; a region's borders are not the section's."""
         wanted = source_box(box, self.scale, source.box.y1, source.box.x1)
         return source.pixels(z, wanted)
 
@@ -141,7 +141,7 @@ def score_places(
     pool: ScorePool,
     taken: Callable[[list[Place], Future[list[Row]]], None],
 ) -> None:
-    """Score tiles that are read from the images, in order; reading stays a little ahead of scoring.
+    """Score tiles read from the images, in order; reading stays a little ahead of scoring.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def _take(
 def tissue_seen(
     source: Source, places: Iterable[Place], background: tuple[float | None, float], scale: int, z: int
 ) -> NDArray[np.float64]:
-    """Return the share of tissue that a small picture of the input shows in each tile of section z, 0..1."""
+    """Return the share of tissue in each tile of section z, 0..1, from a small picture of the input."""
     grey, px = _small(source, z)
     level, sigma = background
     tissue = (grey > 0) & (grey < 1)

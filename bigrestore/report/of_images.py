@@ -1,7 +1,7 @@
-"""Scoring images that are there: one image, a pair of before and after, or either beside a reference.
+"""Scoring existing images: one image, a pair of before and after, or either beside a reference.
 
 It is the road of a run with nothing written but the report: tiles of the same grid, the same rows, the same page.
-Images are read strip by strip, so that memory depends on the number of workers and not on the image.
+Images are read strip by strip, so memory depends on the number of workers and not on the image.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 import numpy as np
@@ -19,21 +19,21 @@ from bigrestore.core.geometry import Box
 from bigrestore.core.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.errors import CheckFailedError, InputError
 from bigrestore.report.checks import (
-    Inputs,
+    ImagePaths,
     check_placement,
     check_reference,
-    check_tile,
+    check_score_tile,
     find_scale,
     open_images,
     provenance_of,
     refuse_degraded_reference,
 )
-from bigrestore.report.columns_of_tiles import Columns, extend, score_rows, to_columns, to_table
+from bigrestore.report.folder import settle_folder
 from bigrestore.report.images import Images, Source, score_places, tissue_seen
 from bigrestore.report.of_run import sampling_fact, versions
-from bigrestore.report.place import settle_folder
 from bigrestore.report.pool import ScorePool
-from bigrestore.report.start import known_values
+from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
+from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import Place, TileGrid, draw_sample
 from bigrestore.report.table.tiles import EngineSpec, Row, column_names
@@ -41,11 +41,11 @@ from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.progress import Progress, make_progress
-from bigrestore.settings import ScoreSettings
+from bigrestore.settings import ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("psnr", "ssim", "ms_ssim", "sharpness", "noise", "invented")
+SCORE_FIGURES = ("psnr", "ssim", "ms_ssim", "sharpness", "noise", "invented")
 """Figures besides the engine's that the command line prints."""
 
 
@@ -60,11 +60,11 @@ class ScoreSummary:
     tiles : pyarrow.Table
         One row per tile.
     folder : Path or None
-        Of the report; None where none was asked for.
+        Of the report; None without one.
     metrics : tuple of str
         Of the engine.
     check : str
-        Why `fail_if` failed; "" where it passed or was not asked for.
+        Why `fail_if` failed; "" if it passed or was not given.
     """
 
     summary: dict[str, Any]
@@ -75,22 +75,22 @@ class ScoreSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        found = score_rows(self.summary, (*self.metrics, *SHOWN))
-        return found + ([("report", str(self.folder / "report.html"))] if self.folder is not None else [])
+        rows = score_rows(self.summary, (*self.metrics, *SCORE_FIGURES))
+        return rows + ([("report", str(self.folder / "report.html"))] if self.folder is not None else [])
 
     def raise_if_failed(self) -> None:
-        """Raise CheckFailedError where `fail_if` is true, or could not be checked."""
+        """Raise CheckFailedError if `fail_if` is true, or could not be checked."""
         if self.check:
             raise CheckFailedError(f"{self.summary['facts']['image']}: {self.check}.")
 
 
 def score(
-    image: Inputs,
+    image: ImagePaths,
     output: str | Path | None = None,
     *,
-    before: Inputs | None = None,
-    reference: Inputs | None = None,
-    **settings: Any,
+    before: ImagePaths | None = None,
+    reference: ImagePaths | None = None,
+    **settings: Unpack[ScoreKeywords],
 ) -> ScoreSummary:
     """Score an image, tile by tile.
 
@@ -125,38 +125,41 @@ def score(
     >>> bigrestore.score("restored.ome.zarr", before="section.ome.zarr").summary["metrics"]  # doctest: +SKIP
     """
     resolved = ScoreSettings.from_mapping({"progress": "tqdm"} | settings, "score()")
-    found = execute_score(image, output, resolved, before=before, reference=reference)
-    found.raise_if_failed()
-    return found
+    summary = execute_score(image, output, resolved, before=before, reference=reference)
+    summary.raise_if_failed()
+    return summary
 
 
 def execute_score(
-    image: Inputs,
+    image: ImagePaths,
     output: str | Path | None,
     settings: ScoreSettings,
     *,
-    before: Inputs | None = None,
-    reference: Inputs | None = None,
+    before: ImagePaths | None = None,
+    reference: ImagePaths | None = None,
     progress: Progress | None = None,
 ) -> ScoreSummary:
-    """Score an image as settings ask for; see `score`, which raises where the condition is true."""
+    """Score an image by settings; see `score`, which also raises for a true condition."""
     shown = progress or make_progress(settings.progress, settings.log_format)
+    condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
     with listen() as flag:
-        images = _open(image, before, reference, settings)
-        folder = None if output is None else _settle(Path(output), image, before, reference, settings)
+        images = _comparable_images(image, before, reference, settings)
+        folder = None if output is None else _settled_folder(Path(output), image, before, reference, settings)
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
         try:
-            work = _Scoring(images, settings, pool, shown, flag)
+            work = _Scoring(images, settings, condition, pool, shown, flag)
             return work.run(folder)
         finally:
             pool.close()
             give_threads_back(threads_before)
 
 
-def _open(image: Inputs, before: Inputs | None, reference: Inputs | None, settings: ScoreSettings) -> Images:
-    """Open the images and refuse what cannot be compared."""
+def _comparable_images(
+    image: ImagePaths, before: ImagePaths | None, reference: ImagePaths | None, settings: ScoreSettings
+) -> Images:
+    """Open the images and refuse incomparable ones."""
     main, former, truth = open_images(image, before, reference, settings)
     scale = 1
     if former is not None:
@@ -167,17 +170,21 @@ def _open(image: Inputs, before: Inputs | None, reference: Inputs | None, settin
         check_reference(main, truth)
         if not settings.any_placement:
             check_placement(main, truth, 1)
-    check_tile(main, settings)
+    check_score_tile(main, settings)
     if truth is not None:
         refuse_degraded_reference(main, former, truth)
     sources = [None if section is None else Source(section) for section in (former, truth)]
     return Images(Source(main), sources[0], sources[1], scale, settings.tile_size)
 
 
-def _settle(
-    folder: Path, image: Inputs, before: Inputs | None, reference: Inputs | None, settings: ScoreSettings
+def _settled_folder(
+    folder: Path,
+    image: ImagePaths,
+    before: ImagePaths | None,
+    reference: ImagePaths | None,
+    settings: ScoreSettings,
 ) -> Path:
-    """Refuse a folder inside an input, one that cannot be written, and one whose files may not be replaced."""
+    """Refuse a folder inside an input, an unwritable one, and one with files not to be replaced."""
     for given in (image, before, reference):
         if given is not None:
             paths = given if isinstance(given, list) else [given]
@@ -189,19 +196,25 @@ def _settle(
 
 
 class _Scoring:
-    """One scoring: its images, its workers, and what is found."""
+    """One scoring: its images, its workers, and its results."""
 
     def __init__(
-        self, images: Images, settings: ScoreSettings, pool: ScorePool, progress: Progress, flag: StopFlag
+        self,
+        images: Images,
+        settings: ScoreSettings,
+        condition: Condition | None,
+        pool: ScorePool,
+        progress: Progress,
+        flag: StopFlag,
     ) -> None:
         self._images, self._settings, self._pool = images, settings, pool
         self._progress, self._flag = progress, flag
         self._pair, self._truth = images.before is not None, images.reference is not None
         self._names = column_names(pool.engine.metrics, pair=self._pair, reference=self._truth)
         self._known: dict[int, tuple[float | None, float]] = {}
-        self._condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
-        if self._condition is not None:
-            self._condition.require(known_values(self._names))
+        self._condition = condition
+        if condition is not None:
+            condition.require(known_values(self._names))
 
     def run(self, folder: Path | None) -> ScoreSummary:
         """Score, summarise and write."""
@@ -222,7 +235,7 @@ class _Scoring:
     def _reported(
         self, columns: Columns, facts: dict[str, Any], folder: Path | None
     ) -> tuple[dict[str, Any], pa.Table]:
-        """Return summary and table, and write the report where one is wanted."""
+        """Return summary and table, and write the report if wanted."""
         from bigrestore.report.table.statistics import summarise
         from bigrestore.report.table.write import Report, write_report
 
@@ -325,7 +338,7 @@ class _Scoring:
         return facts
 
     def _background(self, z: int) -> tuple[float | None, float]:
-        """Return level and noise of the background of a section, found in the input where there is one."""
+        """Return level and noise of the background of a section, from the input if given."""
         if z not in self._known:
             source = self._images.before or self._images.image
             self._known = {z: find_background(source.section, z)}  # sections come one after the other

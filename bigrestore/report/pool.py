@@ -1,8 +1,8 @@
 """Who computes the scores: threads of this process, or processes of their own beside a GPU.
 
-Either way there is one pool of threads and one call. On a CPU the threads compute; beside a GPU each has a process
-that it hands its strip to and waits for, so that the interpreter's lock stays with the threads that feed the network. A
-process that died fails the strip in hand and is started anew for the next.
+Either way there is one pool of threads and one call. On a CPU the threads compute; beside a GPU each hands its strips
+to a process of its own and waits, so the interpreter's lock stays with the threads feeding the network. A dead process
+fails its strip and is started anew for the next.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ THREAD_NAME = "bigrestore-score"
 
 
 class ScoringFailedError(BigrestoreError, RuntimeError):
-    """A tile could not be scored, though there is nothing wrong with it that the tile rules know."""
+    """A valid tile could not be scored."""
 
 
 class ScorePool:
@@ -48,15 +48,15 @@ class ScorePool:
         self._remotes: list[_Remote] = []
 
     def submit(self, strip: Strip) -> Future[list[Row]]:
-        """Queue a strip; the future gives its rows, or raises what the engine raised."""
+        """Queue a strip; the future gives its rows, or raises the engine's error."""
         return self._threads.submit(self._score, strip)
 
     def run(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Queue a call that prepares strips, so that whoever hands over the work need not wait for it."""
+        """Queue a call to prepare strips, so its caller need not wait."""
         self._threads.submit(work, *arguments)
 
     def close(self) -> None:
-        """Forget what is queued, wait for what is at work, end the processes."""
+        """Forget the queue, wait for the strips at work, end the processes."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         for remote in self._remotes:
             remote.end()
@@ -75,7 +75,7 @@ class ScorePool:
 
 
 class _Remote:
-    """A process that scores."""
+    """A scoring process."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._process = subprocess.Popen(
@@ -109,7 +109,7 @@ class _Remote:
         return rows
 
     def end(self) -> None:
-        """Tell the process that there is no more."""
+        """Tell the process to end."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()

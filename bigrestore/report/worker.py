@@ -1,10 +1,9 @@
-"""A process that scores strips: `python -m bigrestore.report.worker`, fed through its standard input.
+"""A scoring process: `python -m bigrestore.report.worker`, fed through its standard input.
 
-Beside a GPU the scores must not take the interpreter's lock from the threads that feed the network, so they are
-computed in processes of their own. They are started as a module and not by `multiprocessing`, which would run the
-caller's script again in each of them. The first message is the engine's specification, each one after it a
-strip; the answer to a strip is its rows, or the exception. The end of the input is the end of the process, so
-none is left behind by a parent that died.
+Beside a GPU the scores must not take the interpreter's lock from the threads feeding the network, so they are computed
+in processes of their own. They are started as a module and not by `multiprocessing`, because it would run the caller's
+script again in each. The first message is the engine's specification, each one after it a strip; the answer to a strip
+is its rows, or the exception. The end of the input is the end of the process, so none outlives its parent.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers
     try:
         spec: EngineSpec = pickle.load(source)
-        serve(spec, source, sink)
+        answer_strips(spec, source, sink)
     except (EOFError, BrokenPipeError):
         return
 
 
-def serve(spec: EngineSpec, source: BinaryIO, sink: BinaryIO) -> None:
+def answer_strips(spec: EngineSpec, source: BinaryIO, sink: BinaryIO) -> None:
     """Answer strip after strip."""
     engine = spec.create()
     while True:

@@ -1,8 +1,8 @@
-"""Starting processes of this package, which import it and nothing that lies in the current folder.
+"""Starting processes of this package without modules of the current folder.
 
-`python -m` puts the current folder first on the path of modules, and the current folder is where the data are: a
-`json.py` among them would run in every process. So Python is started by `-P`, which leaves the folder out, and an empty
-entry of PYTHONPATH, which means the same folder, is dropped.
+`python -m` puts the current folder first on the path of modules, and the data lie there: a `json.py` among them would
+run in every process. So Python is started by `-P`, without that folder. An empty entry of PYTHONPATH means the same
+folder and is dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def python_command(module: str) -> list[str]:
-    """Return the command that runs a module of this package in a new process."""
+    """Return the command to run a module of this package in a new process."""
     return [sys.executable, "-P", "-m", module]
 
 

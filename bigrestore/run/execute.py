@@ -1,8 +1,8 @@
-"""A run from beginning to end: open, plan, settle the output, carry out the blocks, finalize.
+"""A run from beginning to end: open the input, plan, take the output, restore the blocks, finalize.
 
-Whatever maps tiles to tiles can be run: a restoration from the registry, or a degradation handed in. The steps
-are idempotent, so a run that was killed anywhere is started again by the same call with `resume`. They can also be
-asked for one by one: the plan and the empty output, a part of the blocks beside other processes, and the rest.
+Any method from tiles to tiles runs here: a restoration from the registry, or a degradation handed in. Each step may be
+repeated, so a killed run continues by the same call with `resume`. Steps can also be asked for one by one: the plan
+with the empty output (`init_only`), a part of the blocks (`shard`), and the rest (`finalize`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -20,17 +20,15 @@ from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.io.range_check import check_range_used
 from bigrestore.model.method import Method
-from bigrestore.report.blocks import RunScores
-from bigrestore.report.of_run import RunReport, make_report
-from bigrestore.report.start import closing_scores, start_scores
-from bigrestore.report.state import forget_report, former_report
 from bigrestore.run.finalize import UNFINISHED, finalize, note_run
 from bigrestore.run.output.owned import remove_named
 from bigrestore.run.output.place import can_be_opened
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.sinks import BlockSink, Sink, factories, open_sinks
 from bigrestore.run.start import begin, join, take
-from bigrestore.run.state.fingerprint import provenance
+from bigrestore.run.state.claims import Claims
+from bigrestore.run.state.fingerprint import run_provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag, listen
@@ -38,7 +36,7 @@ from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import described, images
 from bigrestore.run.view.progress import Progress, make_progress
 from bigrestore.run.view.summary import RunSummary
-from bigrestore.run.workers.shards import has_workers, make_crew, own_blocks
+from bigrestore.run.workers.shards import has_workers, own_blocks, start_workers
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -54,7 +52,7 @@ class Clock:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time that the context takes to a phase."""
+        """Add the duration of the context to a phase."""
         started = time.perf_counter()
         try:
             yield
@@ -75,25 +73,26 @@ def execute(
     progress: Progress | None = None,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> RunSummary:
-    """Run a method over a section or volume, or carry out the step of it that the settings ask for.
+    """Run a method over a section or volume, or the one step asked for by the settings.
 
     Parameters
     ----------
     inputs : str, Path or list
-        What `open_section` takes.
+        As for `open_section`.
     output : str or Path
         A store, or a TIFF by its name.
     settings : RunSettings
-        What was asked for.
-    method : Method, optional
-        Used in place of the one that the settings name; a degradation, for instance. It has no workers.
-    progress : Progress, optional
-        Used in place of the one that the settings name.
+        All flags.
+    method, progress : Method, Progress, optional
+        Used instead of the settings' own. Such a method, a degradation for instance, has no workers.
     guarded : mapping, optional
-        Further files that the output must not touch, by what they are called.
+        Further files to keep the output off, by their role.
     destination : Destination, optional
-        Where the output is copied to when it is whole.
+        Target of the copy of a whole output.
+    sinks : sequence of Sink
+        Take the blocks, and finish when the output is whole; the report is one.
 
     Returns
     -------
@@ -103,40 +102,55 @@ def execute(
     Raises
     ------
     BigrestoreError
-        Of the kind of what is wrong; StoppedError or KeyboardInterrupt where a signal stopped the run.
+        By its kind; StoppedError or KeyboardInterrupt after a signal.
     """
     clock = Clock()
-    if method is not None and has_workers(settings):
-        raise UsageError(
-            "Workers make the method anew from its name; hand in no method, or ask for no workers."
-        )
+    _check_workers(settings, method, sinks)
     shown = progress or make_progress(settings.progress, settings.log_format)
     with contextlib.ExitStack() as held:
         flag = held.enter_context(listen())
         with clock.phase("start-up"):
-            ready = prepare(inputs, output, settings, method=method, guarded=guarded, destination=destination)
+            ready = prepare(
+                inputs,
+                output,
+                settings,
+                method=method,
+                guarded=guarded,
+                destination=destination,
+                sinks=sinks,
+            )
             check_range_used(ready.section, settings.input_range)
             held.enter_context(take(ready))
-            again = ready.going_on and require_input_of(
+            other_input = ready.resuming and require_input_of(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)
             )
-        if ready.going_on and not again and (finished := _finished(ready)) is not None:
-            log.info("%s is finished already.", ready.output)
-            if ready.settings.shard or ready.settings.init_only:
-                return finished
-            ready.journal.drop_altered_profiles()
-            return _with_report(ready, finished, clock, shown, flag)
+        if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
+            return _resumed(ready, finished, clock, shown, flag)
         job = _begun(ready, clock)
-        log.info("%s", describe(ready))
         if settings.init_only:
-            return _summary(ready, [], clock, 0.0, 0)
-        return _carry_out(ready, job, clock, shown, flag)
+            return _summary(ready, [], clock)
+        takers = held.enter_context(open_sinks(ready.sinks, ready, job))
+        written = (0.0, 0) if settings.finalize else _blocks(ready, job, takers, clock, shown, flag)
+        if settings.shard:
+            return _summary(ready, _records(ready), clock, *written)
+        return _finalized(ready, takers, written, clock, shown, flag)
+
+
+def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence[Sink]) -> None:
+    """Refuse objects that workers cannot make anew."""
+    if not has_workers(settings):
+        return
+    if method is not None:
+        raise UsageError(
+            "Workers make the method anew from its name; hand in no method, or ask for no workers."
+        )
+    factories(sinks)
 
 
 def _begun(ready: Prepared, clock: Clock) -> Job:
-    """Look at the first section, begin or join the run, and return what its blocks share."""
+    """Profile the first section, begin or join the run, and log and return it."""
     folder = ready.journal.root / "profiles"
-    job = ready.job(folder if ready.going_on else None)
+    job = ready.job(folder if ready.resuming else None)
     with clock.phase("profile"):
         before = one_thread_per_tile()  # as for every other section: sums do not depend on the processors
         try:
@@ -149,44 +163,42 @@ def _begun(ready: Prepared, clock: Clock) -> Job:
         else:
             begin(ready)
         job.profiles.keep_in(folder)
+    log.info("%s", describe_run(ready))
     return job
 
 
-def _carry_out(ready: Prepared, job: Job, clock: Clock, shown: Progress, flag: StopFlag) -> RunSummary:
-    """Carry out the blocks, or finalize, or both."""
-    settings = ready.settings
-    with closing_scores(start_scores(job, ready.plan, settings, ready.journal)) as scores:
-        megapixels, restored = 0.0, 0
-        if not settings.finalize:
-            with clock.phase("blocks"):
-                megapixels, restored = _blocks(ready, job, scores, flag, shown)
-                if settings.shard and scores is not None:
-                    scores.wait(lambda: bool(flag))
-            again = "start it again" if settings.shard else "go on with it by --resume"
-            flag.raise_if_set(f"{again}; {restored} block(s) were finished")
-        records = _records(ready)
-        if settings.shard:
-            return _summary(ready, records, clock, megapixels, restored)
-        _require_all(ready, records)
-        written = any(record.status != "failed" for record in records)
-        if written:
-            with clock.phase("finalize"):
-                require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
-            with clock.phase("finalize"):
-                said = provenance(ready.plan, ready.section, ready.method, settings, ready.identity)
-                said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
-                finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
-        summary = _summary(ready, records, clock, megapixels, restored)
-        _conclude(ready, summary, scored=scores is not None)
-        if scores is not None and written:
-            summary = _report(ready, job, scores, summary, clock, shown, flag)
-        if ready.plan.passing_store and not summary.failed:
-            _remove_passing_store(ready)
+def _finalized(
+    ready: Prepared,
+    takers: list[BlockSink],
+    written: tuple[float, int],
+    clock: Clock,
+    shown: Progress,
+    flag: StopFlag,
+) -> RunSummary:
+    """Make the output whole and let the sinks finish; `written` are the megapixels and blocks of this run."""
+    records = _records(ready)
+    _require_all(ready, records)
+    any_restored = any(record.status != "failed" for record in records)
+    if any_restored:
+        with clock.phase("finalize"):
+            require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
+            said = run_provenance(ready.plan, ready.section, ready.method, ready.settings, ready.identity)
+            said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
+            finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
+    summary = _summary(ready, records, clock, *written)
+    if not summary.failed:
+        ready.journal.list_files(ready.output)
+    reports = any(taker.reports for taker in takers)
+    note_run(ready.journal, summary.to_json(), finished=not summary.failed, scored=reports)
+    if any_restored:  # no error from here on costs the output
+        summary = _finish(ready, takers, summary, clock, shown, flag)
+    if ready.plan.temporary_store and not summary.failed:
+        _remove_temporary_store(ready)
     return summary
 
 
 def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
-    """Refuse to finish an output that is gone, or of which blocks were never done, or are no longer what they were."""
+    """Refuse to finish an output that is gone, or has missing or changed blocks."""
     if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The output {ready.store} is gone, or its metadata are; bring it back, or do it again by --resume."
@@ -202,36 +214,29 @@ def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
         )
 
 
-def _conclude(ready: Prepared, summary: RunSummary, *, scored: bool) -> None:
-    """Note what the run did, and what the finished output consists of; what follows can no longer cost it."""
-    finished = not summary.failed
-    if finished:
-        ready.journal.note_files(ready.output)
-    note_run(ready.journal, summary.to_json(), finished=finished, scored=scored)
-
-
-def _report(
+def _finish(
     ready: Prepared,
-    job: Job,
-    scores: RunScores,
+    takers: list[BlockSink],
     summary: RunSummary,
     clock: Clock,
     progress: Progress,
     flag: StopFlag,
 ) -> RunSummary:
-    """Make the report of an output that is whole, and note it; return the summary with it."""
+    """Let the sinks finish a whole output; return the summary with their results, and store it."""
+    if not takers:
+        return summary
+    records = _records(ready)
     with clock.phase("report"):
-        image = ready.store if ready.store.exists() else ready.output  # a TIFF's store is removed at the end
-        made = RunReport(scores, job, ready.plan, image, ready.output, _records(ready))
-        found = make_report(made, ready.journal, ready.settings, progress, flag)
-    summary = attrs.evolve(summary, report=found, seconds=summary.seconds | clock.rounded())
-    if found.folder:
+        for taker in takers:
+            summary = taker.finish(summary, records, progress, flag)
+    summary = attrs.evolve(summary, seconds=summary.seconds | clock.rounded())
+    if summary.report.folder:
         note_run(ready.journal, summary.to_json(), finished=not summary.failed, scored=True)
     return summary
 
 
-def _remove_passing_store(ready: Prepared) -> None:
-    """Remove the store that a TIFF or a zip file was made of; what somebody put into it stays."""
+def _remove_temporary_store(ready: Prepared) -> None:
+    """Remove the store behind a TIFF or zip file; files of other origin in it stay."""
     outline = ready.journal.outline
     try:
         remove_named(ready.store, outline.is_file, outline.is_folder)
@@ -239,7 +244,7 @@ def _remove_passing_store(ready: Prepared) -> None:
         raise output_error(ready.store, error) from error
 
 
-def describe(ready: Prepared) -> str:
+def describe_run(ready: Prepared) -> str:
     """Return a resolved run as one line."""
     plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe()
     prior = f" at realness {method['realness']:g}" if method.get("realness") else ""
@@ -252,7 +257,7 @@ def describe(ready: Prepared) -> str:
 
 
 def _finished(ready: Prepared) -> RunSummary | None:
-    """Return the summary of a run that needs nothing more, None where something is to be done."""
+    """Return the summary of a finished run; None for an unfinished or damaged one."""
     run = ready.journal.read("run.json")
     if run is None or not run.get("finished"):
         return None
@@ -266,62 +271,75 @@ def _finished(ready: Prepared) -> RunSummary | None:
             damaged[0],
         )
         return None
-    if ready.plan.passing_store:
+    if ready.plan.temporary_store:
         if ready.store.exists() and not ready.settings.shard:
-            _remove_passing_store(ready)
+            _remove_temporary_store(ready)
     elif any(_intact(ready, block) is None for block in ready.plan.grid.blocks()):
         return None
-    return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}), 0.0, 0)
+    return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}))
 
 
 def _intact(ready: Prepared, block: Block) -> BlockRecord | None:
     return ready.journal.intact(block.name, ready.store, thorough=ready.settings.check_all)
 
 
-def _with_report(
+def _resumed(
     ready: Prepared, summary: RunSummary, clock: Clock, progress: Progress, flag: StopFlag
 ) -> RunSummary:
-    """Return the summary of a finished run with its report, which is made where it is missing."""
-    former = former_report(ready.journal, ready.plan, ready.method, ready.settings)
-    if former is not None:
-        return attrs.evolve(summary, report=former)
-    log.info("Its report is missing, or was made otherwise, and is made now.")
+    """Return the summary of a finished run; a sink without its former result, such as a lost report, finishes again."""
+    log.info("%s is finished already.", ready.output)
+    if ready.settings.shard or ready.settings.init_only:
+        return summary
+    ready.journal.drop_altered_profiles()
+    missing = []
+    for sink in ready.sinks:
+        former = sink.resume(ready, summary)
+        if former is None:
+            missing.append(sink)
+        else:
+            summary = former
+    if not missing:
+        return summary
     ready.journal.sweep(ready.store)
     ready.journal.create()
-    forget_report(ready.journal)
     job = ready.job(ready.journal.root / "profiles")
-    with closing_scores(start_scores(job, ready.plan, ready.settings, ready.journal)) as scores:
-        assert scores is not None  # what needs no report has one already
-        return _report(ready, job, scores, summary, clock, progress, flag)
+    with open_sinks(missing, ready, job) as takers:
+        return _finish(ready, takers, summary, clock, progress, flag)
 
 
 def _blocks(
-    ready: Prepared, job: Job, scores: RunScores | None, flag: StopFlag, progress: Progress
+    ready: Prepared, job: Job, takers: list[BlockSink], clock: Clock, progress: Progress, flag: StopFlag
 ) -> tuple[float, int]:
-    """Carry out the blocks that are not done; return output megapixels and blocks of this run."""
-    grid = ready.plan.grid
+    """Restore the missing blocks; return output megapixels and blocks of this run."""
+    grid, shard = ready.plan.grid, ready.settings.shard
     mine = own_blocks(grid, ready.settings.shard_of)
-    wanted = [index for index in mine if _intact(ready, grid.block_at(index)) is None]
-    before = len(mine) - len(wanted)
-    state = {"done": before, "pixels": 0}
-    progress.start("run", len(mine), before)
+    with clock.phase("blocks"):
+        wanted = [index for index in mine if _intact(ready, grid.block_at(index)) is None]
+        before = len(mine) - len(wanted)
+        state = {"done": before, "pixels": 0}
+        progress.start("run", len(mine), before)
 
-    def done(record: BlockRecord, block: Block) -> None:
-        state["done"] += 1
-        state["pixels"] += 0 if record.status == "failed" else block.box.pixels
-        if record.status == "failed":
-            log.error("Block %s failed: %s.", block.name, record.reason)
-        progress.advance(state["done"], block.box.pixels)
+        def done(record: BlockRecord, block: Block) -> None:
+            state["done"] += 1
+            state["pixels"] += 0 if record.status == "failed" else block.box.pixels
+            if record.status == "failed":
+                log.error("Block %s failed: %s.", block.name, record.reason)
+            progress.advance(state["done"], block.box.pixels)
 
-    try:
-        if wanted and has_workers(ready.settings):
-            make_crew(ready).run(wanted, flag, done)
-        else:
-            pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, scores)
-            pipeline.run(map(grid.block_at, wanted), flag, done)
-    finally:
-        progress.close()
-    return state["pixels"] / 1e6, state["done"] - before
+        try:
+            claims = Claims(ready.journal, grid, wanted, processes=ready.plan.workers)
+            if wanted and has_workers(ready.settings):
+                start_workers(ready, claims, flag, done)
+            else:
+                Pipeline(job, ready.plan, ready.store, ready.journal, takers).run(claims, flag, done)
+        finally:
+            progress.close()
+        for taker in takers if shard else ():  # a whole run waits in `finish`
+            taker.wait(lambda: bool(flag))
+    restored = state["done"] - before
+    remedy = "start it again" if shard else "go on with it by --resume"
+    flag.raise_if_set(f"{remedy}; {restored} block(s) were finished")
+    return state["pixels"] / 1e6, restored
 
 
 def _own_names(ready: Prepared) -> Iterator[str]:
@@ -336,13 +354,9 @@ def _records(ready: Prepared) -> list[BlockRecord]:
 
 
 def _summary(
-    ready: Prepared,
-    records: list[BlockRecord],
-    clock: Clock,
-    megapixels: float,
-    restored: int,
+    ready: Prepared, records: list[BlockRecord], clock: Clock, megapixels: float = 0.0, restored: int = 0
 ) -> RunSummary:
-    said = ready.method.describe()
+    said, settings = ready.method.describe(), ready.settings
     failed = [record for record in records if record.status == "failed"]
     return RunSummary(
         output=ready.output,
@@ -356,16 +370,15 @@ def _summary(
         tile_px=ready.plan.grid.y.tile_px,
         threads=ready.plan.threads,
         workers=ready.plan.workers,
-        part=_part(ready.settings),
+        part=f"shard {settings.shard}"
+        if settings.shard
+        else "init"
+        if settings.init_only
+        else "finalize"
+        if settings.finalize
+        else "",
         device=str(said.get("device", "cpu")),
         precision=str(said.get("precision", "fp32")),
         maps=ready.plan.maps,
         input_failed=bool(failed) and all(record.input_fault for record in failed),
     )
-
-
-def _part(settings: RunSettings) -> str:
-    """Return which part of a run was asked for, "" for the whole."""
-    if settings.shard:
-        return f"shard {settings.shard}"
-    return "init" if settings.init_only else "finalize" if settings.finalize else ""

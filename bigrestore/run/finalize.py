@@ -1,7 +1,7 @@
 """The end of a run: pyramid, metadata, TIFF, and the figures beside the output.
 
-What is the same for the same command goes into the store; time, host and duration go beside it. The store gets
-the metadata that make it an image last, so that what a viewer opens is whole.
+What is the same for the same command goes into the store; time, host and duration go beside it. The store gets its root
+metadata last, so a viewer opens only a whole image.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def finalize(
     progress: Progress,
     flag: StopFlag,
 ) -> None:
-    """Make the output whole: levels from disk, metadata, and the TIFF where one is asked for.
+    """Make the output whole: levels from disk, metadata, and the TIFF or zip file asked for.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def finalize(
     Raises
     ------
     StoppedError, KeyboardInterrupt
-        Where a signal set the flag; what is done is done again by the run that goes on.
+        Where a signal set the flag; the resumed run does it again.
     """
 
     def advance(done: int, total: int) -> None:
@@ -89,7 +89,7 @@ def finalize(
 
 
 def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool, scored: bool) -> None:
-    """Write what differs from run to run beside the output: host, command, duration, and whether a report follows."""
+    """Write the facts of this very run beside the output: host, command, duration, and whether a report follows."""
     journal.write(
         "run.json",
         facts

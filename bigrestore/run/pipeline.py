@@ -1,13 +1,12 @@
 """The blocks phase: one thread reads ahead, several restore, one writes behind, the caller watches.
 
-Tiles flow from block to block through one queue, so that no core idles while the last tile of a block is
-finished or a block is compressed. The number of blocks in flight is bounded, and with it the memory. The caller's
-thread does nothing but take in finished blocks and look for signals, which Python delivers to it alone.
+Tiles of all blocks flow through one queue, so no core idles at the end of a block or during its compression. The number
+of blocks in flight is bounded, and with it the memory. The caller's thread only takes in finished blocks and looks for
+signals, which Python delivers to it alone.
 
-A block that fails is recorded and the rest goes on; its files were unlinked when it was begun, so it keeps
-the fill value. An output that cannot be written is another matter: the next block would fail of the same full
-disk, so the run stops at the first, and what was finished is kept for the run that goes on. Errors that pass, such as
-those of a network file system whose server restarts, are waited for (`bigrestore.core.retry`).
+A failed block is recorded and the rest goes on; its files were unlinked at its beginning, so it keeps the fill value.
+An output beyond writing stops the run at once: the next block would meet the same full disk. Finished blocks are kept
+for the resumed run. Transient errors, such as a file server's restart, are waited for (`bigrestore.core.retry`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,11 @@ from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import retry_transient
 from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
-from bigrestore.report.blocks import RunScores
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
-from bigrestore.run.state.checksums import STORE_FILES, note_of
+from bigrestore.run.sinks import BlockSink
+from bigrestore.run.state.checksums import STORE_FILES, file_state
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag
@@ -39,7 +39,7 @@ from bigrestore.run.tile.maps import images
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
+RECORD_POLL_SECONDS = 0.1
 GRACE_SECONDS = 8.0
 """How long a stopped run waits for the tiles at work; a scheduler kills soon after it warned."""
 
@@ -65,15 +65,15 @@ class Pipeline:
         The output store, created.
     journal : Journal
         Takes a record for each block.
-    scores : RunScores, optional
-        Takes the pixels of each block once it is written; None: no report is made.
+    sinks : sequence of BlockSink
+        Take each block once it is written.
     """
 
     def __init__(
-        self, job: Job, plan: Plan, store: Path, journal: Journal, scores: RunScores | None = None
+        self, job: Job, plan: Plan, store: Path, journal: Journal, sinks: Sequence[BlockSink] = ()
     ) -> None:
         self._job, self._plan, self._store, self._journal = job, plan, store, journal
-        self._scores = scores
+        self._sinks = sinks
         self._images = images(store, plan)
         self._arrays = [open_level(image.path, 0) for image in self._images]
         self._slots = threading.Semaphore(plan.blocks_in_flight)
@@ -87,13 +87,13 @@ class Pipeline:
         self._flag = StopFlag()
         self._crash: list[BaseException] = []
 
-    def run(self, blocks: Iterable[Block], flag: StopFlag, done: Done) -> None:
-        """Carry out blocks; returns when there are no more and all have a record, or when the flag was set.
+    def run(self, claims: Claims, flag: StopFlag, done: Done) -> None:
+        """Carry out blocks; returns when all have a record, or when the flag was set.
 
         Parameters
         ----------
-        blocks : iterable of Block
-            The blocks, in the order in which they are begun; asked for the next one in a thread, and may let it wait.
+        claims : Claims
+            The blocks, some of which other processes may do.
         flag : StopFlag
             Looked at all the time; once set, blocks in flight are abandoned.
         done : callable
@@ -101,14 +101,21 @@ class Pipeline:
         """
         self._flag = flag
         threads_before = one_thread_per_tile()
-        threads = [self._thread("reader", self._read, blocks)]
-        threads += [self._thread(f"tile-{n}", self._restore) for n in range(self._plan.threads)]
-        threads.append(self._thread("writer", self._write))
+        tasks: dict[str, Callable[..., None]] = {"reader": self._read}
+        tasks |= {f"tile-{number}": self._restore for number in range(self._plan.threads)}
+        tasks |= {"writer": self._write}
+        threads = []
+        for name, task in tasks.items():
+            arguments = (task, claims) if task == self._read else (task,)
+            threads.append(
+                threading.Thread(target=self._guarded, args=arguments, name=f"bigrestore-{name}", daemon=True)
+            )
+            threads[-1].start()
         taken = 0
         try:
             while not flag and not self._crash and not (self._all_begun.is_set() and taken == self._begun):
                 try:
-                    record, block = self._records.get(timeout=POLL_SECONDS)
+                    record, block = self._records.get(timeout=RECORD_POLL_SECONDS)
                 except queue.Empty:
                     continue
                 taken += 1
@@ -121,20 +128,16 @@ class Pipeline:
         if self._crash:
             raise self._crash[0]
 
-    def _thread(self, name: str, target: Callable[..., None], *args: Any) -> threading.Thread:
-        def guarded() -> None:
-            try:
-                target(*args)
-            except BaseException as error:  # handed to the caller's thread, which raises it
-                self._crash.append(error)
-                log.debug("Thread %s ended.", name, exc_info=True)
-
-        thread = threading.Thread(target=guarded, name=f"bigrestore-{name}", daemon=True)
-        thread.start()
-        return thread
+    def _guarded(self, task: Callable[..., None], *args: Any) -> None:
+        """Carry out the task of a thread; its error is raised in the caller's."""
+        try:
+            task(*args)
+        except BaseException as error:
+            self._crash.append(error)
+            log.debug("Thread %s ended.", threading.current_thread().name, exc_info=True)
 
     def _shut_down(self, threads: list[threading.Thread]) -> None:
-        """Stop all threads and forget the blocks that were begun and not finished."""
+        """Stop all threads and abandon the blocks in progress."""
         self._stop.set()
         self._slots.release(len(threads))
         for _ in threads:
@@ -146,42 +149,27 @@ class Pipeline:
         for name, files in list(self._open.items()):
             self._journal.abandon(name, files)
 
-    def _read(self, blocks: Iterable[Block]) -> None:
-        """Read blocks ahead and queue their tiles."""
-        for block in blocks:
-            self._slots.acquire()
-            if self.stopping():
-                return
+    def _read(self, claims: Claims) -> None:
+        """Read claimed blocks ahead and queue their tiles."""
+        blocks = claims.blocks(self._checked_files, self.stopping)
+        while True:
+            self._slots.acquire()  # before a block is claimed: another process may be idle
+            claim = None if self.stopping() else next(blocks, None)
+            if claim is None:
+                break
             self._begun += 1
-            if self._begin(block):
-                self._read_one(block)
-            if self.stopping():
-                return
+            if claim.record is not None:
+                self._slots.release()
+                self._records.put((claim.record, claim.block))
+                continue
+            self._open[claim.block.name] = claim.files
+            for sink in self._sinks:
+                sink.forget(claim.block)
+            self._read_one(claim.block)
         self._all_begun.set()
 
-    def _begin(self, block: Block) -> bool:
-        """Open a block; return whether it is to be done, and not finished by another process meanwhile."""
-        files = self._files(block)
-        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
-        self._open[block.name] = files
-        record = retry_transient(
-            lambda: self._journal.begin(block.name, files, self.stopping),
-            f"Block {block.name}",
-            self.stopping,
-        )
-        if record is not None:
-            self._open.pop(block.name)
-            self._slots.release()
-            self._records.put((record, block))
-            return False
-        if self.stopping():
-            return False
-        if self._scores is not None:
-            self._scores.forget(block)
-        return True
-
     def _read_one(self, block: Block) -> None:
-        """Read a block and queue its tiles; one that cannot be read has failed."""
+        """Read a block and queue its tiles; an unreadable one has failed."""
         try:
             work = retry_transient(lambda: BlockWork(self._job, block), f"Block {block.name}", self.stopping)
         except OutputError:  # a profile that cannot be stored
@@ -189,7 +177,7 @@ class Pipeline:
         except Exception as error:
             log.debug("Block %s cannot be read.", block.name, exc_info=True)
             fault = isinstance(error, InputError)
-            self._close(BlockRecord(block.name, "failed", reason=_sentence(error), input_fault=fault), block)
+            self._close(BlockRecord(block.name, "failed", reason=_reason(error), input_fault=fault), block)
             return
         for tiles in work.batches:
             self._tiles.put(_TileJob(work, tiles))
@@ -204,7 +192,7 @@ class Pipeline:
                     work.restore(job.tiles)
                 except Exception as error:
                     log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
-                    work.fail(_sentence(error))
+                    work.fail(_reason(error))
             if work.close_batch():
                 self._finished.put(work)
 
@@ -225,20 +213,20 @@ class Pipeline:
                     raise output_error(self._store, error) from error
                 except Exception as error:
                     log.debug("Block %s cannot be written.", block.name, exc_info=True)
-                    work.fail(_sentence(error))
+                    work.fail(_reason(error))
             self._close(self._record(work, started), block, work)
             if self.stopping():
                 return
 
     def _record(self, work: BlockWork, started: float) -> BlockRecord:
-        """Return the record of a block that is written or has failed; of one that failed no file is left."""
+        """Return the record of a written or failed block; a failed one keeps no file."""
         block, files = work.block, self._files(work.block)
         try:
             if work.reason:
                 for file in files:
                     file.unlink(missing_ok=True)
                 return BlockRecord(block.name, "failed", reason=work.reason)
-            noted = {file.relative_to(self._store).as_posix(): note_of(file) for file in files}
+            noted = {file.relative_to(self._store).as_posix(): file_state(file) for file in files}
         except OSError as error:
             raise output_error(self._store, error) from error
         stats = work.stats() | {"write_seconds": round(time.perf_counter() - started, 3)}
@@ -250,13 +238,13 @@ class Pipeline:
         return self._stop.is_set() or bool(self._flag)
 
     def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
-        """Record a block, hand it to the scores and let the next one be read."""
+        """Record a block, hand it to the sinks and let the next one be read."""
         retry_transient(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
         self._open.pop(block.name, None)
         if work is not None:
-            work.maps.clear()  # a block that waits to be scored holds its pixels only
-        if self._scores is not None and work is not None and record.status != "failed":
-            self._scores.take(work, self.stopping)
+            work.maps.clear()  # a block that waits for its sinks holds its pixels only
+            for sink in self._sinks if record.status != "failed" else ():
+                sink.take(work, self.stopping)
         self._slots.release()
         self._records.put((record, block))
 
@@ -276,9 +264,15 @@ class Pipeline:
     def _files(self, block: Block) -> list[Path]:
         return block_files(self._store, self._plan, block)
 
+    def _checked_files(self, block: Block) -> list[Path]:
+        """Return the files of a block; refuse a folder that is a link."""
+        files = self._files(block)
+        refuse_links(*{folder for file in files for folder in file.parents if self._store in folder.parents})
+        return files
+
 
 def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
-    """Return the files of the store that a block owns."""
+    """Return a block's files in the store."""
     region, box = plan.grid.region, block.box
     place = (block.z - region.z0, box.y0 - region.box.y0, box.x0 - region.box.x0)
     return [
@@ -288,7 +282,7 @@ def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
     ]
 
 
-def _sentence(error: Exception) -> str:
-    """Return an exception as one line; the kind is named where the message alone would not be a sentence."""
+def _reason(error: Exception) -> str:
+    """Return an exception as one line; its kind is named unless the message is a sentence of ours."""
     text = " ".join(str(error).split()).rstrip(".")
     return text if isinstance(error, BigrestoreError) and text else f"{type(error).__name__}: {text}"

@@ -1,12 +1,13 @@
-"""The plan of a run: what the settings, the method, the input and the machine come to, resolved once.
+"""The plan of a run: settings, method, input and machine, resolved once.
 
-It is stored beside the output before the first block, and a run that goes on obeys it: the tile size that was
-chosen for one machine's memory holds on the next. Its facts, with hashes of model and input, are the run's
-fingerprint; a run is resumed only under the same one, and what differs is named.
+It is stored beside the output before the first block, and a resumed run obeys it: a tile size chosen for one machine's
+memory holds on the next. Its facts, with hashes of model and input, are the run's fingerprint; a run resumes only under
+the same one, and differences are named.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.model.method import Method, StatesCost
+from bigrestore.run.sinks import Sink
 from bigrestore.settings import RunSettings
 
 SECONDS_PER_TILE = 5.0
@@ -36,12 +38,6 @@ BYTES_PER_PX = 1200
 
 FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
-
-SCORE_BYTES = 64 << 20
-"""What one strip of score tiles takes while it is scored, before and after."""
-
-SCORE_BLOCKS = {False: 2, True: 4}
-"""Blocks that are held while they are scored, on a CPU and beside a GPU."""
 
 ZIP_NAME = ".zarr.zip"
 """The end of the name of an output that is packed into a zip file."""
@@ -63,7 +59,7 @@ class Plan:
     threads : int
         Tiles in flight, of each worker.
     workers : int
-        Processes of this machine that carry out blocks.
+        Processes of this machine for the blocks.
     choice : str
         Why so many threads, in words.
     batch_size : int
@@ -73,11 +69,11 @@ class Plan:
     zipped : bool
         Whether the output is a zip file of a store.
     tiff : bool
-        Whether the output is an OME-TIFF, made of a store beside it that is removed.
+        Whether the output is an OME-TIFF, made of a temporary store beside it.
     memory_bytes : int
         Estimated peak memory, of all workers together.
     maps : tuple of str
-        Maps that are written beside the image.
+        Maps written beside the image.
     """
 
     grid: Grid
@@ -98,13 +94,13 @@ class Plan:
         return self.threads * self.workers
 
     @property
-    def passing_store(self) -> bool:
-        """Whether the output is one file, made of a store beside it that is removed."""
+    def temporary_store(self) -> bool:
+        """Whether the output is one file, made of a temporary store beside it."""
         return self.tiff or self.zipped
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The part of the plan that changes bytes, JSON-able."""
+        """The part of the plan with an effect on bytes, JSON-able."""
         return {
             "tile_px": self.grid.y.tile_px,
             "overlap_px": self.grid.y.overlap_px,
@@ -117,7 +113,12 @@ class Plan:
 
 
 def make_plan(
-    section: Section, method: Method, settings: RunSettings, output: Path, stored: dict[str, Any] | None
+    section: Section,
+    method: Method,
+    settings: RunSettings,
+    output: Path,
+    stored: dict[str, Any] | None,
+    sinks: Sequence[Sink] = (),
 ) -> Plan:
     """Resolve a run.
 
@@ -128,7 +129,9 @@ def make_plan(
     output : Path
         Its name decides between store and TIFF.
     stored : dict, optional
-        `Plan.facts` of the run that is gone on with; stands in for what the settings leave open.
+        `Plan.facts` of the run to resume; stands in for settings left open.
+    sinks : sequence of Sink
+        Followers of the run, for their memory.
 
     Raises
     ------
@@ -163,7 +166,8 @@ def make_plan(
         planned = settings.threads or (threads if on_gpu(method) else available_cpus())
         tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
     grid = _with_tile(grid, tile)
-    in_flight = 2 + -(-threads * batch // max(1, grid.work.tiles // _blocks_per_section(grid)))
+    tiles_per_block = max(1, grid.work.tiles // (grid.block_counts[1] * grid.block_counts[2]))
+    in_flight = 2 + -(-threads * batch // tiles_per_block)
     fmt, tiff = _format(settings, section, output)
     if tiff and settings.maps:
         raise UsageError(
@@ -181,7 +185,8 @@ def make_plan(
         blocks_in_flight=in_flight,
         tiff=tiff,
         zipped=zipped,
-        memory_bytes=workers * _memory(section, method, grid, threads * batch, in_flight, settings),
+        memory_bytes=workers
+        * _peak_bytes(section, method, grid, threads * batch, in_flight, settings, sinks),
         maps=settings.maps,
     )
 
@@ -189,8 +194,8 @@ def make_plan(
 def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, str]:
     """Return the tiles in flight of each worker, and why so many.
 
-    One thread per tile and several tiles in flight beat several threads on one tile. Workers share the processors out
-    among them, so that together they have one thread for each; on a GPU two tiles overlap copying and computing.
+    One thread per tile and several tiles in flight beat several threads on one tile. Workers share the processors, one
+    thread for each; on a GPU two tiles overlap copying and computing.
     """
     if asked:
         return asked, "as --threads asks for"
@@ -199,18 +204,18 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
     cpus = processors()
     if workers == 1:
         return cpus.count, f"one for each of {cpus.reason}"
-    share = max(1, cpus.count // workers)
+    threads = max(1, cpus.count // workers)
     few = "; there are fewer processors than workers" if workers > cpus.count else ""
-    return share, f"{workers} workers share {cpus.reason}{few}"
+    return threads, f"{workers} workers share {cpus.reason}{few}"
 
 
 def on_gpu(method: Method) -> bool:
-    """Return whether a method says that it computes on something else than the CPU."""
+    """Return whether a method computes on another device than the CPU."""
     return str(method.describe().get("device", "cpu")).split(":")[0] != "cpu"
 
 
 def _with_tile(grid: Grid, tile_px: int) -> Grid:
-    """Return the grid with a tile size, which must be able to hold the overlap."""
+    """Return the grid with a tile size; refuse one too small for the overlap."""
     if grid.y.overlap_px * 2 > tile_px:
         raise UsageError(
             f"--overlap is {grid.y.overlap_px} output pixels and the tile {tile_px}; an overlap is half a tile at "
@@ -222,7 +227,7 @@ def _with_tile(grid: Grid, tile_px: int) -> Grid:
 
 
 def _check_block(block_px: int, unit: Fraction) -> None:
-    """Refuse a block that is no multiple of the method's alignment on the output grid."""
+    """Refuse a block size other than a multiple of the method's alignment."""
     if unit.denominator != 1 or block_px % unit:
         raise UsageError(
             f"--block-size is {block_px} output pixels, but the method works in steps of {unit}; give a multiple "
@@ -246,7 +251,7 @@ def _region(settings: RunSettings, section: Section, grid: Grid) -> Region:
 
 
 def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device: str) -> int:
-    """Choose the tile size from what the method states and the memory that this process may use.
+    """Choose the tile size from the method's stated costs and the available memory.
 
     `planned` tiles share the time, and at most `in_flight` are in memory at once.
     """
@@ -264,17 +269,13 @@ def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device:
 
 
 def _device_memory_bytes(method: Method, device: str) -> int:
-    """Return the memory that tiles compete for: that of the GPU that was asked for where the method runs on one."""
+    """Return the memory shared by tiles in flight: the GPU's for a method on one, else this process's."""
     if str(method.describe().get("device", "cpu")).startswith("cuda"):
         import torch
 
         asked = torch.device(device if device.startswith("cuda") else "cuda")
         return int(torch.cuda.get_device_properties(asked).total_memory)
     return memory_limit_bytes()
-
-
-def _blocks_per_section(grid: Grid) -> int:
-    return grid.block_counts[1] * grid.block_counts[2]
 
 
 def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Literal["0.4", "0.5"], bool]:
@@ -299,7 +300,7 @@ def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Lite
 
 
 def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> StoreSpec:
-    """Return what the store holds and where it lies in the world."""
+    """Return the store's contents and its place in the world."""
     box, first_z = grid.region.box, grid.region.z0
     size, start = scaled_placement(
         section.voxel_size_um, section.translation_um, float(grid.scale), (first_z, box.y0, box.x0)
@@ -316,20 +317,26 @@ def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> Sto
     )
 
 
-def _memory(
-    section: Section, method: Method, grid: Grid, tiles: int, blocks: int, settings: RunSettings
+def _peak_bytes(
+    section: Section,
+    method: Method,
+    grid: Grid,
+    tiles: int,
+    blocks: int,
+    settings: RunSettings,
+    sinks: Sequence[Sink],
 ) -> int:
-    """Estimate the peak: tiles and scores at work, blocks in flight with what they read, what the reader holds."""
+    """Estimate the peak: tiles at work, blocks in flight with their input, the sinks, and the reader's own memory."""
     per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX
     side_y, side_x = (min(grid.y.block_px, extent) for extent in grid.shape[1:])
     read = (side_y / grid.scale + 2 * grid.y.halo_px) * (side_x / grid.scale + 2 * grid.x.halo_px)
     item = section.dtype.itemsize * section.channels
-    maps, scores = len(settings.maps), settings.report
+    maps = len(settings.maps)
     out = side_y * side_x * (item + (0 if method.exact else 4) + 4 * maps)
     shares = 0 if settings.realness_map is None else 4 * read
     gpu = on_gpu(method)
-    blocks = min(blocks + (SCORE_BLOCKS[gpu] if scores else 0), grid.block_total)
+    blocks = min(blocks + sum(sink.blocks_held(gpu=gpu) for sink in sinks), grid.block_total)
     per_px += int(4 * maps * grid.scale**2)
     at_work = tiles * grid.work.largest_tile_px * per_px if not gpu else 0
-    at_work += tiles * SCORE_BYTES if scores else 0
+    at_work += tiles * sum(sink.bytes_per_tile for sink in sinks)
     return int(BASE_BYTES + at_work + blocks * (read * item + shares + out) + section.resident_bytes)

@@ -1,8 +1,7 @@
-"""A run that is resolved and has written nothing yet: opened, planned, and its place looked at.
+"""A run before it writes anything: opened, planned, and its output looked at.
 
-Whoever carries out any part of a run begins here: the command itself, a dry run, a process that has one part of the
-blocks, a worker that is handed blocks one by one. All of them resolve the same settings against the same stored plan,
-so that they either agree in every fact that changes a byte or refuse to begin.
+Every process of a run begins here: the command, a dry run, one part of a job array, a worker. All resolve the same
+settings against the same stored plan, so they agree in every fact behind a byte or refuse to begin.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
-from bigrestore.report.metrics.validity import TILE_PX
-from bigrestore.report.start import check_condition
-from bigrestore.run.output.owned import PASSING_STORE
+from bigrestore.run.output.owned import TEMPORARY_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
 from bigrestore.run.plan import Plan, make_plan
 from bigrestore.run.profile.kept import Profiles
-from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same
-from bigrestore.run.state.input_files import files_seen, what_changed
+from bigrestore.run.sinks import Sink
+from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same_run
+from bigrestore.run.state.input_files import input_file_facts, what_changed
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import require_maps
@@ -42,14 +40,14 @@ Inputs = str | Path | Sequence[str | Path]
 
 @attrs.frozen
 class Destination:
-    """Where an output that is made in a stage is copied to; part of what identifies its run.
+    """The target of an output made in a stage; part of its run's identity.
 
     Attributes
     ----------
     url : str
         Without secrets.
     replaces : str
-        Name of the run whose output is there and is to be replaced; empty where there is none.
+        Name of the run behind the output to be replaced; empty without one.
     """
 
     url: str
@@ -58,14 +56,14 @@ class Destination:
 
 @attrs.frozen(eq=False)
 class Prepared:
-    """A run that is resolved and has written nothing yet.
+    """A run before it writes anything.
 
     Attributes
     ----------
     inputs : str, Path or list of them
         What `open_section` was given.
     section, method : Section, Method
-        What is restored, and by what.
+        Input and method.
     settings : RunSettings
         What was asked for.
     plan : Plan
@@ -76,8 +74,8 @@ class Prepared:
         What the user asked for, and the store: the same, but for a TIFF.
     journal : Journal
         The folder beside the output.
-    going_on : bool
-        Whether what is there is gone on with.
+    resuming : bool
+        Whether an existing output is resumed.
     identity : dict
         The fingerprint of the run.
     files : dict
@@ -85,7 +83,9 @@ class Prepared:
     realness : RealnessMap or None
         The user's map of realness.
     destination : Destination or None
-        Where the output is copied to; None where it stays.
+        Target of the finished output's copy; None: it stays.
+    sinks : tuple of Sink
+        Followers of the run.
     """
 
     inputs: str | Path | list[str | Path]
@@ -97,14 +97,16 @@ class Prepared:
     output: Path
     store: Path
     journal: Journal
-    going_on: bool
+    resuming: bool
     identity: dict[str, Any]
     files: dict[str, Any]
     realness: RealnessMap | None = None
     destination: Destination | None = None
+    sinks: tuple[Sink, ...] = ()
 
     def job(self, folder: Path | None) -> Job:
-        """Return what the blocks share; profiles are kept in `folder`."""
+        """Return the job of all blocks; profiles are kept in `folder`."""
+        tally_px = max((sink.tally_px for sink in self.sinks), default=0)
         return Job(
             section=self.section,
             method=self.method,
@@ -113,7 +115,7 @@ class Prepared:
             profiles=Profiles(self.section, self.method, folder),
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
-            score_tile_px=TILE_PX if self.settings.report and self.plan.grid.scale.denominator == 1 else 0,
+            score_tile_px=tally_px if self.plan.grid.scale.denominator == 1 else 0,
             maps=self.plan.maps,
             realness=self.realness,
         )
@@ -127,8 +129,9 @@ def prepare(
     method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> Prepared:
-    """Open input and method, resolve the plan and settle what is at the place; nothing is written or removed.
+    """Open input and method, resolve the plan and judge the output; nothing is written or removed.
 
     Parameters
     ----------
@@ -144,6 +147,8 @@ def prepare(
         Further files that the output must not touch, by what they are called.
     destination : Destination, optional
         Where the output is copied to.
+    sinks : sequence of Sink
+        Followers of the run.
 
     Raises
     ------
@@ -152,25 +157,25 @@ def prepare(
     """
     inputs, path = _as_inputs(inputs), output_path(output)
     journal = Journal(path)
-    section = _opened(inputs, settings)
+    section = _open_input(inputs, settings)
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
-    check_condition(settings)
-    realness = _realness(section, settings, path)
+    realness = _open_realness(section, settings, path)
     more_facts = {} if method else method_facts(settings)
     method = method or _method(settings, realness)
     require_maps(settings, method)
     stored = journal.plan
-    goes_on = settings.goes_on or (settings.init_only and not settings.overwrite)
-    plan = make_plan(section, method, settings, path, stored["plan"] if stored and goes_on else None)
+    resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
+    former = stored["plan"] if stored and resumable else None
+    plan = make_plan(section, method, settings, path, former, sinks)
     masker = _masker(section, method, settings)
     known = _maps_read(settings, masker, realness, path)
-    prints = {what: found.fingerprint() for what, found in known.items()}
+    prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
     if destination is not None:
         identity[DESTINATION] = destination.url
-    files = {what: files_seen(found) for what, found in {"input": section, **known}.items()}
+    files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
     return Prepared(
         inputs=inputs,
         section=section,
@@ -179,17 +184,18 @@ def prepare(
         plan=plan,
         masker=masker,
         output=path,
-        store=sidecar(path) / PASSING_STORE if plan.passing_store else path,
+        store=sidecar(path) / TEMPORARY_STORE if plan.temporary_store else path,
         journal=journal,
-        going_on=_goes_on(path, journal, settings, stored, identity, files),
+        resuming=_resumes(path, journal, settings, stored, identity, files),
         identity=identity,
         files=files,
         realness=realness,
         destination=destination,
+        sinks=tuple(sinks),
     )
 
 
-def _opened(inputs: str | Path | list[str | Path], settings: RunSettings) -> Section:
+def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) -> Section:
     """Open the input as the settings say."""
     section = open_section(
         inputs,
@@ -208,7 +214,7 @@ def _opened(inputs: str | Path | list[str | Path], settings: RunSettings) -> Sec
 def _maps_read(
     settings: RunSettings, masker: Masker, realness: RealnessMap | None, path: Path
 ) -> dict[str, Section]:
-    """Return the sections of mask and realness map, where they are given; the output must not lie in the mask."""
+    """Return the sections of mask and realness map, if given; refuse an output inside the mask."""
     known = {}
     if isinstance(masker, UserMask):
         known["mask"] = masker.section
@@ -219,22 +225,22 @@ def _maps_read(
 
 
 def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
-    """Make the method; under a map that is 0 all over, the one of realness 0, whose tiles are smaller."""
+    """Make the method; under an all-zero map the one of realness 0, with its smaller tiles."""
     if realness is not None and realness.blank():
         settings = attrs.evolve(settings, realness=0.0, realness_map=None)
     return create_method(settings)
 
 
-def _realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
-    """Open the user's map of realness, where there is one, and keep the output off it."""
+def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
+    """Open the user's map of realness, if given, and keep the output off it."""
     if settings.realness_map is None:
         return None
-    found = RealnessMap.open(settings.realness_map, section.shape)
-    check_place(output, [], {"realness map": source_paths(settings.realness_map, found.section)})
-    return found
+    realness = RealnessMap.open(settings.realness_map, section.shape)
+    check_place(output, [], {"realness map": source_paths(settings.realness_map, realness.section)})
+    return realness
 
 
-def _goes_on(
+def _resumes(
     path: Path,
     journal: Journal,
     settings: RunSettings,
@@ -242,29 +248,29 @@ def _goes_on(
     identity: dict[str, Any],
     files: dict[str, Any],
 ) -> bool:
-    """Return whether what is at the place is gone on with; refuse a place that is neither that nor free."""
+    """Return whether the output is resumed; refuse one neither resumable nor free."""
     same = stored is not None and not differing(
         stored["fingerprint"], identity, left_open=left_open(settings)
     )
     if stored is not None and settings.init_only and not settings.overwrite:
-        require_same(stored["fingerprint"], identity, path)
+        require_same_run(stored["fingerprint"], identity, path)
     resume = settings.goes_on or (settings.init_only and same and not settings.overwrite)
-    going_on = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
-    if not going_on and (settings.finalize or settings.shard):
+    resuming = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
+    if not resuming and (settings.finalize or settings.shard):
         raise OutputError(
             f"The output {path} has no stored plan to work by; make it by --init-only with the same settings first."
         )
-    if going_on and stored is not None:
-        require_same(stored["fingerprint"], identity, path)
+    if resuming and stored is not None:
+        require_same_run(stored["fingerprint"], identity, path)
         _require_same_files(stored.get("files", {}), files, path, journal)
-    return going_on
+    return resuming
 
 
 def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path, journal: Journal) -> None:
-    """Refuse to go on where a file of the input or the mask was written since the run was begun.
+    """Refuse to resume after a file of the input or the mask was written.
 
-    An input that could not be read everywhere is meant to be mended. It may be another one then, as long as the
-    sampled pixels are those that they were, which was asked before, and those that blocks were made of, which is next.
+    An unreadable input is meant to be repaired. It may change then: its sampled pixels were compared already, those
+    behind finished blocks are next.
     """
     for what, seen in now.items():
         changed = what_changed(then.get(what, {}), seen)
@@ -302,17 +308,17 @@ def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
 
 
 def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the files besides the input that a run reads, by what they are called."""
+    """Return the files a run reads besides the input, by their role."""
     named = {"model": settings.model, "kernel": settings.kernel}
     if settings.mask not in ("auto", "none"):
         named["mask"] = settings.mask
     named["realness map"] = settings.realness_map
-    found = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
-    return {what: path for what, path in found.items() if path.exists()}
+    files = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
+    return {what: path for what, path in files.items() if path.exists()}
 
 
 def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
-    """Return what decides which pixels are restored."""
+    """Return the masker asked for."""
     scale = Fraction(method.scale)
     if settings.mask == "none":
         return NoMask()

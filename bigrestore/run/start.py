@@ -1,12 +1,10 @@
 """The first step of a run: its output is taken, its plan stored, its store made; or it is joined.
 
-The output is taken before the input is looked at, which may take a while: so two runs on one output meet at once,
-whoever asks hears that one is starting, and a place that cannot be written is refused before any work. A run that is
-refused then leaves nothing behind.
+The output is taken before the slow look at the input: two runs on one output meet at once, `status` sees one starting,
+and an unwritable place is refused before any work. A refused run leaves nothing behind.
 
-A run, or the step that prepares it for a job array, holds the output alone while it does so. The parts of the array
-then join what is there: they change nothing that another part may be reading, and refuse where something is missing
-that only the first step can make.
+A run, or the step before a job array, holds the output alone. The parts of the array then join: they change nothing
+another part may be reading, and refuse a store only the first step can make.
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.errors import OutputError, OutputExistsError, output_error
-from bigrestore.report.state import forget_report
-from bigrestore.run.output.owned import PLAN
+from bigrestore.run.output.owned import PLAN, remove_report
 from bigrestore.run.output.place import can_be_opened, prepare_store, remove_former, settle_existing
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.journal import Journal
@@ -30,9 +27,9 @@ from bigrestore.run.tile.maps import images, outline_of
 
 @contextlib.contextmanager
 def take(ready: Prepared) -> Iterator[None]:
-    """Hold the output of a run while the context lasts: alone, or beside the other parts where it is one of several.
+    """Hold the output of a run: alone, or beside the other parts of a job array.
 
-    The folder beside the output is made where there is none, and goes again where nothing was begun in it.
+    The folder beside the output is made if missing, and removed again if still empty.
 
     Raises
     ------
@@ -47,7 +44,7 @@ def take(ready: Prepared) -> Iterator[None]:
     try:
         with hold(journal.root, ready.output):
             journal.refuse_links()
-            if not ready.going_on:
+            if not ready.resuming:
                 settle_existing(  # another run may have been quicker
                     ready.output,
                     journal,
@@ -63,7 +60,7 @@ def take(ready: Prepared) -> Iterator[None]:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those that it lies in; return the ones that were not there, the innermost first."""
+    """Make a folder and its parents; return the new ones, the innermost first."""
     made = list(itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +70,7 @@ def _make_folders(folder: Path) -> list[Path]:
 
 
 def begin(ready: Prepared) -> None:
-    """Begin or go on with a run whose output is taken: remove what is to be replaced, store the plan, make the store.
+    """Begin or resume a run after `take`: remove the former output, store the plan, make the store.
 
     Raises
     ------
@@ -81,8 +78,8 @@ def begin(ready: Prepared) -> None:
         Where the place cannot be written.
     """
     journal = ready.journal
-    if ready.going_on:
-        _go_on(ready)
+    if ready.resuming:
+        _resume(ready)
     else:
         _require_left(journal)
         if ready.settings.overwrite:
@@ -98,23 +95,24 @@ def begin(ready: Prepared) -> None:
         if ready.destination is not None:
             facts |= {"run": secrets.token_hex(16), "replaces": ready.destination.replaces}
         journal.write(PLAN, facts | {"in_parts": ready.settings.init_only})
-    prepare_store(ready.store, ready.plan, going_on=ready.going_on)
+    prepare_store(ready.store, ready.plan, resuming=ready.resuming)
 
 
-def _go_on(ready: Prepared) -> None:
-    """Take back that the run is finished, and sweep up what a killed one left."""
+def _resume(ready: Prepared) -> None:
+    """Mark a finished run as unfinished, and sweep up after a killed one."""
     journal = ready.journal
     journal.create()
     journal.sweep(ready.store)
+    journal.drop_dead()
     journal.reopen()
-    forget_report(journal)
+    remove_report(journal.root)
     if not ready.store.exists():
         journal.forget_blocks()
 
 
 def _require_left(journal: Journal) -> None:
-    """Refuse to remove what a worker still writes whose run is gone."""
-    busy = journal.in_hand()
+    """Refuse to remove a block still written by a worker of a dead run."""
+    busy = journal.in_progress()
     if busy:
         raise OutputExistsError(
             f"The block {busy[0]} of {journal.root} is still in the hands of a worker of a former run; wait until it is "
@@ -123,7 +121,7 @@ def _require_left(journal: Journal) -> None:
 
 
 def join(ready: Prepared) -> None:
-    """Join a run that was begun, as one of its parts.
+    """Join a run as one of its parts.
 
     Raises
     ------
@@ -136,6 +134,7 @@ def join(ready: Prepared) -> None:
             "same settings."
         )
     ready.journal.create()
+    ready.journal.drop_dead()
     ready.journal.reopen()
-    forget_report(ready.journal)
-    prepare_store(ready.store, ready.plan, going_on=True)
+    remove_report(ready.journal.root)
+    prepare_store(ready.store, ready.plan, resuming=True)

@@ -1,7 +1,6 @@
-"""Stopping a run on a signal: it is told, clears up and says how to go on.
+"""Stopping a run on a signal: it cleans up and says how to resume.
 
-A scheduler gives seconds between its warning and the kill, so the block in hand is abandoned rather than
-finished.
+A scheduler gives seconds between its warning and the kill, so the block in progress is abandoned, not finished.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ class StopFlag:
     def __bool__(self) -> bool:
         return self.signal_number is not None
 
-    def raise_if_set(self, way_out: str) -> None:
-        """Raise what the signal means: KeyboardInterrupt for Ctrl-C, else StoppedError with the way out."""
+    def raise_if_set(self, remedy: str) -> None:
+        """Raise after a signal: KeyboardInterrupt for Ctrl-C, else StoppedError with the remedy."""
         if self.signal_number is None:
             return
         if self.signal_number == signal.SIGINT:
-            raise KeyboardInterrupt(way_out)
+            raise KeyboardInterrupt(remedy)
         name = signal.Signals(self.signal_number).name
-        raise StoppedError(f"The run was stopped by {name}; {way_out}.")
+        raise StoppedError(f"The run was stopped by {name}; {remedy}.")
 
 
 @contextmanager
 def listen() -> Iterator[StopFlag]:
-    """Give a flag that the stopping signals set while the context lasts."""
+    """Give a flag set by the stopping signals."""
     flag = StopFlag()
 
     def note(number: int, _: FrameType | None) -> None:

@@ -22,11 +22,11 @@ from bigrestore.model.nets.checkpoint import load_model, save_model, update_info
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
+from bigrestore.settings.train import AdaptOptions, StageOptions
 from bigrestore.training.adaptation import adaptation
-from bigrestore.training.adaptation.adaptation import AdaptOptions, adapt, lengths, sheet_path
+from bigrestore.training.adaptation.adaptation import adapt, lengths, sheet_path
 from bigrestore.training.adaptation.sheet import refuse_other_picture
 from bigrestore.training.loop import loop
-from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import TrainResult
 from bigrestore.training.stages import fidelity
 from bigrestore.training.stages.stage import train_stage

@@ -36,8 +36,8 @@ from bigrestore.model.nets.checkpoint import load_model, save_model
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import load_network
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes
-from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.stages import fidelity
 from bigrestore.training.stages.stage import train_stage
 from tests.bench.cards import put_section

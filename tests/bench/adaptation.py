@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bigrestore.training.adaptation.adaptation import AdaptOptions, adapt
-from bigrestore.training.loop.options import StageOptions
+from bigrestore.settings.train import AdaptOptions, StageOptions
+from bigrestore.training.adaptation.adaptation import adapt
 from tests.bench.metrics import Figure, figure_table, table, to_bytes, write_json
 from tests.bench.models import default_model
 from tests.bench.twin.gains import TOLD_SIGMAS, Model, gain_row, read_sigma

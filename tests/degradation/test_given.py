@@ -30,8 +30,8 @@ from bigrestore.degradation.given import Given
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
-from bigrestore.flags import Blur
 from bigrestore.model.nets.redegrade import redegrade
+from bigrestore.settings.values import Blur
 
 
 def made(blur: Blur | float, scale: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def moments(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (4, [0.2796, 0.3, 0.5, 0.8, 1.125]),
     ],
 )
-def test_a_kernel_has_the_sigma_that_was_stated(scale: int, sigmas: list[float]) -> None:
+def test_a_kernel_has_the_stated_sigma(scale: int, sigmas: list[float]) -> None:
     for sigma in sigmas:
         kernel = made(sigma, scale)
         assert equivalent_sigma(kernel) / scale == pytest.approx(sigma, abs=0.01), sigma
@@ -107,12 +107,12 @@ def test_a_kernel_beside_its_place_is_moved_there_and_warned_of(
     scale: int, kernel: np.ndarray, move: tuple[float, float], caplog: pytest.LogCaptureFixture
 ) -> None:
     beside = np.clip(shift(np.pad(kernel, 4), move, order=1), 0, None)
-    found = centred(beside / beside.sum(), scale)
-    middle = found.shape[0] // 2 + (0.5 if scale > 1 else 0)
-    assert moments(found)[0] == pytest.approx([middle] * 2, abs=0.03)
-    assert found.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
-    assert found.shape[0] % 2 == 1
-    assert found.min() >= 0
+    moved = centred(beside / beside.sum(), scale)
+    middle = moved.shape[0] // 2 + (0.5 if scale > 1 else 0)
+    assert moments(moved)[0] == pytest.approx([middle] * 2, abs=0.03)
+    assert moved.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+    assert moved.shape[0] % 2 == 1
+    assert moved.min() >= 0
     place = 0.5 if scale > 1 else 0.0
     assert f"{move[0] - place:+.2f} rows and {move[1] - place:+.2f} columns" in caplog.text
 
@@ -206,7 +206,7 @@ def test_degrade_does_what_was_given(section: Path, tmp_path: Path, whole: bool)
 
 
 @pytest.mark.parametrize("blur", [None, 0.7])
-def test_a_whole_section_goes_on_only_with_the_same_blur(
+def test_a_whole_section_resumes_only_with_the_same_blur(
     section: Path, tmp_path: Path, blur: float | None
 ) -> None:
     options: dict[str, Any] = {"whole": True, "recipe": Recipe.from_dict(PLAIN), "progress": "none"}

@@ -1,4 +1,4 @@
-"""A kernel that does not sum to one changes regional grey; one of the wrong width teaches the wrong blur."""
+"""A kernel must sum to one, or regional grey changes; a wrong width teaches the wrong blur."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs on disk: what the table says must be what was done, and the same command must write the same bytes."""
+"""Pairs on disk: the table holds the true degradations, and the same command writes the same bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_more_patches_leave_the_first_ones_as_they_were(section: Path, tmp_path:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_the_table_tells_the_kernel_that_was_applied(section: Path, tmp_path: Path, scale: int) -> None:
+def test_the_table_holds_the_applied_kernel(section: Path, tmp_path: Path, scale: int) -> None:
     recipe = Recipe.from_dict({"name": "blur", "blur": {"probability": 1.0}})
     table = pq.read_table(
         degrade(section, tmp_path / "out", scale=scale, count=3, recipe=recipe, patch_px=32)
@@ -147,11 +147,11 @@ def test_a_full_folder_is_not_touched_unless_asked(section: Path, tmp_path: Path
     [
         ({}, "Give either"),
         ({"count": 2, "whole": True}, "Give either"),
-        ({"count": 0}, "number of patches is 0"),
-        ({"count": 1, "scale": 3}, "scale 3 is not one of"),
-        ({"count": 1, "patch_px": 4}, "patch size is 4"),
+        ({"count": 0}, "--count is 0; it takes a whole number of patches from 1"),
+        ({"count": 1, "scale": 3}, "--scale is 3; choose one of 1, 2, 4"),
+        ({"count": 1, "patch_px": 4}, "--patch-size is 4; it takes a whole number of pixels from 8"),
         ({"count": 1, "patch_px": 400}, "needs 436 px"),
-        ({"count": 1, "seed": -1}, "seed is -1"),
+        ({"count": 1, "seed": -1}, "--seed is -1; it takes a whole number from 0"),
         ({"count": 1, "resume": True}, "resume only a whole section"),
         ({"whole": True, "resume": True, "overwrite": True}, "exclude each other"),
         ({"count": 1, "progress": "loud"}, "--progress is 'loud'"),

@@ -24,7 +24,7 @@ PLAIN = Recipe.from_dict({"name": "plain", "noise": {"probability": 1.0, "read_2
 
 
 class Killed(BaseException):
-    """Ends a call where a SIGKILL would: nothing that cleans up catches it."""
+    """Ends a call like a SIGKILL: no cleaning up catches it."""
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_kill_while_the_old_pairs_are_removed_leaves_them_ours(
 @pytest.mark.parametrize(
     "where", ["bigrestore.degradation.api.write_pairs", "bigrestore.degradation.folder.PairsFolder.finish"]
 )
-def test_a_kill_between_the_store_and_the_end_is_gone_on_with(
+def test_a_kill_between_the_store_and_the_end_is_resumed(
     section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     fresh = digests(whole(section, tmp_path / "fresh").parent)
@@ -183,7 +183,7 @@ def test_resume_with_another_input_is_refused(section: Path, tmp_path: Path) -> 
         whole(section, out, resume=True)
 
 
-def test_an_unfinished_section_is_not_gone_on_with_under_another_recipe(
+def test_an_unfinished_section_is_not_resumed_under_another_recipe(
     section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*_: Any) -> None:
@@ -230,7 +230,7 @@ def test_a_full_disk_is_a_sentence_with_the_way_that_is_open(
     assert digests(tmp_path / "out") == digests(make(section, tmp_path / "fresh").parent)
 
 
-def test_the_command_prints_a_path_with_brackets_and_says_how_to_go_on(
+def test_the_command_prints_a_path_with_brackets_and_how_to_resume(
     section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import typer

@@ -1,4 +1,4 @@
-"""A registration must leave tissue where it was, and soften it as its interpolations say."""
+"""A registration leaves tissue in place, and softens it by its interpolations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEEP = Resampling(
 
 
 def smooth_patch(scale: int) -> Tensor:
-    """Return waves of some ten output pixels with the margin that a patch needs."""
+    """Return waves of some ten output pixels with the margin of a patch."""
     side = SIDE * scale + 2 * margin_px(scale)
     at = torch.arange(side, dtype=torch.float32) / scale
     return (0.5 + 0.2 * torch.sin(at[:, None] * 0.6) + 0.2 * torch.sin(at[None] * 0.5 + 1.0))[None, None]
@@ -95,7 +95,7 @@ def test_the_mean_transfer_of_the_linear_interpolation_is_sinc_squared() -> None
 
 
 def test_the_mean_kernel_blurs_noise_as_the_interpolation_does() -> None:
-    """The power that white noise keeps, at a quarter of a cycle, under all phases and under the mean kernel."""
+    """The remaining power of white noise, at a quarter of a cycle, under all phases and under the mean kernel."""
     transfer = mean_transfer("linear")[32] ** 2
     kernel = mean_kernel(("linear", "linear"))
     line = kernel.sum(0)

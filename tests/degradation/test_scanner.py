@@ -1,4 +1,4 @@
-"""The batch of patches: does the degraded image say what the `Degradation` beside it says?"""
+"""The batch of patches: does the degraded image agree with its `Degradation`?"""
 
 from __future__ import annotations
 

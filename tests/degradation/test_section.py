@@ -31,7 +31,7 @@ from bigrestore.model.nets.redegrade import redegrade
 
 
 def everything(scale: int) -> Degradation:
-    """Return a degradation in which every step happens."""
+    """Return a degradation of all steps."""
     kernel = gaussian(kernel_size(scale), 1.8 * scale**0.5, 0.9, 0.4)
     return Degradation(
         scale=scale,
@@ -59,7 +59,7 @@ def everything(scale: int) -> Degradation:
 
 
 def run(clean: np.ndarray, degrader: SectionDegrader, tile_px: int, z: int = 0) -> np.ndarray:
-    """Do what the engine does: cut aligned tiles with clipped halos, replicate the far edge, keep the cores."""
+    """Work like the engine: cut aligned tiles with clipped halos, replicate the far edge, keep the cores."""
     grid = Grid.build(
         (1, *clean.shape),
         scale=degrader.scale,

@@ -1,4 +1,4 @@
-"""A whole section through the engine: no seam, the bytes of the seed, and a table that says what was done."""
+"""A whole section through the engine: no seam, the bytes of the seed, and a true table."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_store_is_the_section_degraded_in_one_piece(
     tmp_path: Path, scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(api.TILE_PX, scale, 64)
+    monkeypatch.setitem(api.WHOLE_TILE_PX, scale, 64)
     clean = pixels(168 * scale, 200 * scale)
     recipe = Recipe.from_dict(FULL)
     table = degrade(
@@ -136,7 +136,7 @@ def test_an_input_is_never_written_into(tmp_path: Path, whole: bool) -> None:
     assert digests(source) == before
 
 
-def test_a_stopped_section_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_section_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = save(tmp_path / "c.zarr", np.repeat(pixels(1, 64, 80), 4, axis=0))
     whole = degrade(source, tmp_path / "whole", whole=True, seed=2, progress="none")
     calls: list[int] = []

@@ -93,8 +93,8 @@ def test_alpha_is_dropped_and_said(
     with caplog.at_level(logging.INFO):
         section = open_section(tmp_path / "a.png")
     assert "alpha" in caplog.text
-    found = section.read(0, 0, 20, 0, 30)
-    np.testing.assert_array_equal(found, pixels[..., 0] if channels == 1 else pixels[..., :3])
+    window = section.read(0, 0, 20, 0, 30)
+    np.testing.assert_array_equal(window, pixels[..., 0] if channels == 1 else pixels[..., :3])
 
 
 def test_palettes_are_grey_or_colour_by_their_colours(tmp_path: Path) -> None:

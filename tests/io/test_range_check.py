@@ -157,7 +157,7 @@ def test_images_that_use_their_range_meet_no_word(
 
 def test_half_of_the_range_is_worth_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_range_used(open_section(save(tmp_path / "a.zarr", bits_used(15))), None)
-    assert "where white is less, say so by --input-range" in caplog.text
+    assert "if white is less, give it by --input-range" in caplog.text
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])

@@ -123,7 +123,7 @@ def test_a_server_without_ranges_sends_each_file_once(
     np.testing.assert_array_equal(section.read(0, 10, 30, 100, 140), big[10:30, 100:140] // 2)
 
 
-def test_a_large_file_of_a_server_without_ranges_is_named_with_the_way_out(
+def test_a_large_file_of_a_server_without_ranges_is_named_with_the_remedy(
     tmp_path: Path, server: str, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     behaviour.ranges = False
@@ -145,7 +145,7 @@ def test_a_server_that_is_down_is_not_taken_for_a_missing_file(
         with pytest.raises(InputError, match=r"cannot be read .*check the URL, the network") as error:
             open_section(f"{url}/{name}")
         assert not isinstance(error.value, InputMissingError)
-        assert caplog.text.count("asked again") == 2
+        assert caplog.text.count("trying again") == 2
 
 
 def test_what_is_not_there(server: str) -> None:

@@ -245,9 +245,9 @@ def test_jpeg_tiles_decode(tmp_path: Path) -> None:
     yy, xx = np.mgrid[:128, :160]
     pixels = np.stack([yy, xx, (yy + xx) // 2], -1).astype(np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(64, 64), compression="jpeg")
-    found = open_section(tmp_path / "a.tif").read(0, 0, 128, 0, 160)
-    np.testing.assert_array_equal(found, tifffile.imread(tmp_path / "a.tif"))
-    assert np.abs(found.astype(int) - pixels).mean() < 3
+    window = open_section(tmp_path / "a.tif").read(0, 0, 128, 0, 160)
+    np.testing.assert_array_equal(window, tifffile.imread(tmp_path / "a.tif"))
+    assert np.abs(window.astype(int) - pixels).mean() < 3
 
 
 def test_time_points_and_palettes_are_refused(tmp_path: Path) -> None:

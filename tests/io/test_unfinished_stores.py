@@ -37,7 +37,7 @@ def finish(path: Path, spec: StoreSpec) -> None:
 
 @FORMATS
 @pytest.mark.parametrize("inside", ["", "0"])
-def test_a_store_that_was_killed_is_refused_with_the_way_out(tmp_path: Path, fmt: Any, inside: str) -> None:
+def test_a_store_that_was_killed_is_refused_with_the_remedy(tmp_path: Path, fmt: Any, inside: str) -> None:
     begun(tmp_path / "o.ome.zarr", fmt)
     with pytest.raises(InputError, match=r"o\.ome\.zarr was not finished.*--resume.*\.$"):
         open_section(tmp_path / "o.ome.zarr" / inside)

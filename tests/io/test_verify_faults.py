@@ -212,7 +212,7 @@ JSON = st.recursive(
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return where in a JSON document something stands."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [path, *(found for key, inner in items for found in places(inner, (*path, key)))]
+    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, and damaged or foreign files get a sentence."""
+"""Checkpoints: a round trip, and sentences for damaged or foreign files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def resaved_without(path: Path, *left_out: str) -> None:
     save_file(kept, path, metadata={CHECKPOINT_METADATA_KEY: json.dumps(info)})
 
 
-def test_a_model_of_before_the_coupling_makes_what_it_made(tmp_path: Path) -> None:
+def test_a_model_older_than_the_coupling_is_unchanged(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path, written = tmp_path / "old.safetensors", Restorer(get_preset("nano"), 2, with_prior=True)
     save_model(path, written, {"halo_px": 96})

@@ -1,4 +1,4 @@
-"""The degradation code and its estimator: what goes in comes back, and bad windows count less."""
+"""The degradation code and its estimator: round trips, and bad windows count less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The critics: what they must notice, and that one patch's judgement comes from that patch and its group."""
+"""The critics: they notice copies, and judge a patch by itself and its group."""
 
 from __future__ import annotations
 

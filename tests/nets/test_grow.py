@@ -1,4 +1,4 @@
-"""Growing a U-Net to a larger scale: it adds what the trained one added."""
+"""Growing a U-Net to a larger scale: it adds the same as the trained one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def textured(scale: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_redegrading_is_what_its_formula_says(scale: int) -> None:
+def test_redegrading_follows_its_formula(scale: int) -> None:
     kernel = torch.rand(21, 21, generator=torch.Generator().manual_seed(1))
     kernel = kernel / kernel.sum()
     y = torch.rand(1, 1, 40 * scale, 32 * scale, generator=torch.Generator().manual_seed(2))
@@ -103,7 +103,7 @@ def test_the_lock_holds_what_clipping_takes_away(scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_an_image_gives_way_where_its_grey_level_is_off_and_nowhere_else(scale: int) -> None:
+def test_an_image_falls_back_only_at_wrong_grey_levels(scale: int) -> None:
     truth = textured(scale)
     kernel = KERNEL if scale == 1 else area(2)
     x = redegrade(truth, kernel, scale)
@@ -114,19 +114,19 @@ def test_an_image_gives_way_where_its_grey_level_is_off_and_nowhere_else(scale: 
     for levels, left in ((0.2, 0.2), (0.75, 0.4), (3.0, 0.1)):
         off = truth.clone()
         off[..., : 96 * scale, :] += levels / 255
-        mended = guards.fall_back(off, lambda: base, x, valid, kernel, scale)
-        assert drift_of(mended[..., : 64 * scale, :], x[..., :64, :], scale) < left + 0.05
-        assert torch.equal(mended[..., 160 * scale :, :], truth[..., 160 * scale :, :])
-    assert torch.equal(mended[..., : 48 * scale, :], base[..., : 48 * scale, :])
+        blended = guards.fall_back(off, lambda: base, x, valid, kernel, scale)
+        assert drift_of(blended[..., : 64 * scale, :], x[..., :64, :], scale) < left + 0.05
+        assert torch.equal(blended[..., 160 * scale :, :], truth[..., 160 * scale :, :])
+    assert torch.equal(blended[..., : 48 * scale, :], base[..., : 48 * scale, :])
 
 
-def test_an_image_does_not_give_way_to_one_that_is_no_better() -> None:
+def test_an_image_does_not_fall_back_to_a_worse_one() -> None:
     truth, base = textured(1), textured(1)
     x, valid = redegrade(truth, KERNEL, 1), torch.ones(1, 1, 256, 192)
     off = truth + 2 / 255
     for levels, taken in ((-3, 0.0), (-1.5, 0.5), (-1, 1.0), (1, 1.0)):
-        mended = guards.fall_back(off, lambda at=levels: base + at / 255, x, valid, KERNEL, 1)
-        assert float((mended - off).mean()) == pytest.approx(taken * (levels - 2) / 255, abs=0.02 / 255)
+        blended = guards.fall_back(off, lambda at=levels: base + at / 255, x, valid, KERNEL, 1)
+        assert float((blended - off).mean()) == pytest.approx(taken * (levels - 2) / 255, abs=0.02 / 255)
 
 
 def test_damage_says_nothing_of_the_grey_level() -> None:

@@ -1,4 +1,4 @@
-"""Rational interpolation: what must hold for any shape map, any image and any scale."""
+"""Rational interpolation: properties for any shape map, any image and any scale."""
 
 import math
 
@@ -30,7 +30,7 @@ def positions(count: int, scale: float) -> Tensor:
 
 
 def interior(count: int, scale: float) -> Tensor:
-    """Output pixels whose four taps all lie in the image."""
+    """Output pixels with all four taps in the image."""
     at = positions(count, scale)
     return torch.nonzero((at >= 1) & (at <= SIDE - 2)).flatten()
 
@@ -82,7 +82,7 @@ def test_linears_and_quadratics_survive_any_rho(seed: int, scale: float, rho: fl
 
 
 def test_cubics_do_not_survive_any_rho() -> None:
-    """The tests above would pass for an interpolation that ignores rho; this one would not."""
+    """The tests above would pass for an interpolation without rho; this one would not."""
     x = polynomial(draw(0, 4, 4), torch.arange(SIDE, dtype=torch.float64))
     none = torch.zeros(1, 2, SIDE, SIDE).double()
     assert (rational(x, 2, none + 2, none) - rational(x, 2, none, none)).abs().max() > 1e-4

@@ -1,4 +1,4 @@
-"""Five numbers must make the kernel that they name: its width, its direction, its place, its shape."""
+"""Five numbers make the kernel: its width, its direction, its place, its shape."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_blur_lowers_the_ratio_of_the_octaves() -> None:
 
 
 def test_heaped_energy_is_told_from_spread_energy() -> None:
-    """Edges on a calm ground have a kurtosis that noise of the same energy has not."""
+    """Edges on a calm ground have a higher kurtosis than noise of the same energy."""
     calm, edged = noise(0.05), torch.full((1, 1, 128, 128), 0.5)
     edged[..., 40:60, 30:90] += 0.4
     kurtosis = slice(ENERGY_FEATURES - 3, ENERGY_FEATURES)

@@ -1,4 +1,4 @@
-"""Map-modulated convolution: StyleGAN2's where the map is constant, its definition where it is not."""
+"""Map-modulated convolution: StyleGAN2's for a constant map, its definition for any other."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The generator: detail that belongs to a place, not to a tile."""
+"""The generator: detail belongs to a place, not to a tile."""
 
 from typing import Any
 

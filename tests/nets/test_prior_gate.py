@@ -48,15 +48,15 @@ def test_out_of_focus_is_told_from_in_focus(blur: float) -> None:
     sharp = gaussian_filter(texture(512), blur) if blur else texture(512)
     half = sharp.copy()
     half[:, 256:] = gaussian_filter(sharp, 3)[:, 256:]
-    found = factor(noisy(half), blur)
-    assert np.quantile(found[:, :220], 0.01) > 0.7
-    assert np.median(found[:, 300:]) < 0.1
-    assert found[:, 300:].mean() < 0.2
+    gate = factor(noisy(half), blur)
+    assert np.quantile(gate[:, :220], 0.01) > 0.7
+    assert np.median(gate[:, 300:]) < 0.1
+    assert gate[:, 300:].mean() < 0.2
 
 
 @pytest.mark.parametrize(("blur", "levels"), [(1.0, 2), (1.0, 4), (1.0, 8), (1.5, 4), (1.5, 8)])
 def test_the_more_out_of_focus_the_less_whatever_the_noise(blur: float, levels: float) -> None:
-    """Under noise the fine energy of a strong blur cannot be seen, which is no sign of being in focus."""
+    """Noise hides the fine energy of a strong blur: no sign of focus."""
     sharp, noise = gaussian_filter(texture(384), blur), levels / 255
     means = [
         float(factor(noisy(gaussian_filter(sharp, further), noise), blur, read_noise=noise).mean())
@@ -69,8 +69,8 @@ def test_the_more_out_of_focus_the_less_whatever_the_noise(blur: float, levels: 
 
 @pytest.mark.parametrize("sigma", [0.0, 1 / 255, 6 / 255])
 def test_where_there_is_only_noise_there_is_nothing_to_be_real_about(sigma: float) -> None:
-    found = factor(noisy(np.full((256, 256), 0.8), sigma), 1.3, read_noise=sigma)
-    assert found.max() < 0.2
+    gate = factor(noisy(np.full((256, 256), 0.8), sigma), 1.3, read_noise=sigma)
+    assert gate.max() < 0.2
 
 
 def test_heavy_noise_alone_does_not_mean_out_of_focus() -> None:
@@ -85,13 +85,13 @@ def test_damage_gets_nothing_around_it_little_and_is_not_looked_at() -> None:
     valid[..., 100:117, 90:150] = 0
     x = noisy(sharp)
     spoilt = torch.where(valid == 1, x, torch.ones_like(x))
-    found = factor(x, 0.0, valid)
-    assert not found[100:117, 90:150].any()
-    assert found[:80].min() > 0.7
-    along = found[117:140, 120]
+    gate = factor(x, 0.0, valid)
+    assert not gate[100:117, 90:150].any()
+    assert gate[:80].min() > 0.7
+    along = gate[117:140, 120]
     assert (np.diff(along[:10]) > -1e-6).all(), "it rises over a few pixels"
     assert 0 < along[2] < 0.6
-    np.testing.assert_allclose(found, factor(spoilt, 0.0, valid), atol=1e-5)
+    np.testing.assert_allclose(gate, factor(spoilt, 0.0, valid), atol=1e-5)
     assert not factor(x, 0.0, torch.zeros_like(valid)).any()
 
 

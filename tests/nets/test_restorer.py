@@ -1,4 +1,4 @@
-"""The restorer as a whole: what it is untrained, and that cutting it into tiles leaves no trace."""
+"""The restorer as a whole: untrained it interpolates, and tiles leave no trace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def filters_of(scale: int) -> Tensor:
 
 
 def trained_like(scale: int, *, with_prior: bool = False, seed: int = 0) -> Restorer:
-    """Return a nano restorer whose zero-initialised convolutions are not zero any more."""
+    """Return a nano restorer without zeros in its zero-initialised convolutions."""
     torch.manual_seed(seed)
     model = Restorer(get_preset("nano"), scale, with_prior=with_prior).eval()
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_a_tile_with_its_halo_equals_the_whole(scale: int, realness: float) -> N
 
 
 def test_an_origin_off_the_alignment_is_seen() -> None:
-    """The test above would pass for a network without strides; this one shows that phase matters."""
+    """The test above would pass for a network without strides; here phase matters."""
     model = trained_like(1)
     x = scene(256, 256)
     with torch.inference_mode():
@@ -221,7 +221,7 @@ def test_the_halo_probe_finds_the_reach_it_needs() -> None:
     assert errors[0] > 100 * TOLERANCE
 
 
-def test_where_the_lock_fails_the_output_gives_way_to_the_one_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_falls_back_if_the_lock_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The output with the prior to the one without, and that one to the interpolation."""
     model, x = trained_like(1, with_prior=True), scene(128, 96)
 

@@ -1,4 +1,4 @@
-"""The polar spectrum says how strong, how blurred and in which direction a window's texture is."""
+"""The polar spectrum shows strength, blur and direction of a window's texture."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def decades(windows: Tensor) -> Tensor:
 @pytest.mark.parametrize("side", [64, 96, 128])
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
 def test_white_noise_is_flat_at_its_variance_for_any_window(side: int, sigma: float) -> None:
-    found = decades(white(side, sigma))
+    rings = decades(white(side, sigma))
     expected = 2 * torch.log10(torch.tensor(sigma))
-    assert float((found.mean() - expected).abs()) < 0.08
-    assert float((found[6:] - expected).abs().max()) < 0.25
+    assert float((rings.mean() - expected).abs()) < 0.08
+    assert float((rings[6:] - expected).abs().max()) < 0.25
 
 
 def test_a_gaussian_blur_falls_by_its_transfer_function() -> None:
@@ -48,8 +48,8 @@ def test_a_gaussian_blur_falls_by_its_transfer_function() -> None:
 def test_direction_is_told() -> None:
     windows = white(128, 0.15, 8)
     along_x = redegrade(windows, torch.from_numpy(gaussian(21, 0.3, 2.5)), 1)
-    found = decades(along_x)[8]
-    assert float(found[DIRECTIONS // 2] - found[0]) > 1.0
+    rings = decades(along_x)[8]
+    assert float(rings[DIRECTIONS // 2] - rings[0]) > 1.0
 
 
 def test_masked_pixels_do_not_count() -> None:

@@ -1,4 +1,4 @@
-"""The linear deconvolutions: right for a kernel that is told, harmless without one, exact in tiles."""
+"""The linear deconvolutions: right for a known kernel, harmless without one, exact in tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bigrestore.model.nets.wiener import FILTER_REACH_PX, deconvolve, tissue_sig
 
 
 def texture(height: int, width: int) -> Tensor:
-    """Return noise whose power falls off about as tissue's does."""
+    """Return noise with about the falling power of tissue."""
     fy, fx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
     shape = (fy**2 + fx**2 + 0.02**2) ** -0.65
     white = torch.randn(height, width, generator=torch.Generator().manual_seed(0))
@@ -46,8 +46,8 @@ def test_a_known_blur_is_mostly_undone(kernel: object, left: float) -> None:
     tensor = torch.as_tensor(kernel)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
     x = redegrade(clean, tensor, 1) + 0.004 * noise
-    found = deconvolve(x, torch.ones_like(x), wiener_filters(tensor[None], torch.tensor([0.004]), 1), 1)
-    assert min(error(found[:, i : i + 1], clean) for i in range(3)) < left * error(x, clean)
+    sharp = deconvolve(x, torch.ones_like(x), wiener_filters(tensor[None], torch.tensor([0.004]), 1), 1)
+    assert min(error(sharp[:, i : i + 1], clean) for i in range(3)) < left * error(x, clean)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -56,19 +56,19 @@ def test_a_known_downsampling_is_undone_better_than_by_interpolation(scale: int)
     size = 41 if scale == 4 else 21
     kernel = torch.from_numpy(fold_downsampling(gaussian(size, 0.6 * scale), "area", scale))
     x = redegrade(clean, kernel, scale)
-    found = deconvolve(
+    sharp = deconvolve(
         x, torch.ones_like(x), wiener_filters(kernel[None], torch.tensor([0.002]), scale), scale
     )
-    assert error(found[:, 1:2], clean) < 0.8 * error(catmull_rom(x, scale), clean)
+    assert error(sharp[:, 1:2], clean) < 0.8 * error(catmull_rom(x, scale), clean)
 
 
 def test_without_blur_and_noise_the_input_stays() -> None:
     delta = torch.zeros(1, 21, 21)
     delta[:, 10, 10] = 1
     x = texture(96, 96)
-    found = deconvolve(x, torch.ones_like(x), wiener_filters(delta, torch.tensor([0.0]), 1), 1)
-    assert float((found[:, :2] - x).abs().max()) < 2 / 255
-    assert float((found[:, 2:] - x).abs().max()) < 3 / 255  # the cautious one assumes some noise nevertheless
+    sharp = deconvolve(x, torch.ones_like(x), wiener_filters(delta, torch.tensor([0.0]), 1), 1)
+    assert float((sharp[:, :2] - x).abs().max()) < 2 / 255
+    assert float((sharp[:, 2:] - x).abs().max()) < 3 / 255  # the cautious one assumes some noise nevertheless
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -96,8 +96,8 @@ def test_damage_does_not_ring() -> None:
     valid = torch.ones_like(x)
     valid[..., 40:50, 40:50] = 0
     spoilt = torch.where(valid == 1, x, torch.zeros_like(x))
-    found = deconvolve(spoilt, valid, filters, 1)
-    assert float((found - 0.6).abs().max()) < 1e-3
+    sharp = deconvolve(spoilt, valid, filters, 1)
+    assert float((sharp - 0.6).abs().max()) < 1e-3
 
 
 def test_each_image_gets_its_own_filters() -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -299,6 +300,11 @@ def test_the_degraded_input_is_known_from_the_stores_own_words(tmp_path: Path, f
     pixels[0, 0] = 255 - int(pixels[0, 0])
     with pytest.raises(UsageError, match="says it was restored from"):
         bigrestore.score(out, reference=folder / "before.png", progress="none")
+
+
+def test_a_condition_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(UsageError, match=re.escape("--fail-if '1 + 1' is a number and no condition")):
+        bigrestore.score("missing.png", fail_if="1 + 1", progress="none")
 
 
 def test_fail_if_ends_with_six_after_the_report(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bigrestore.api import report_sinks
 from bigrestore.run.output.remote import execute_to
 from bigrestore.settings import RunSettings
 
@@ -50,7 +51,8 @@ def small_section() -> np.ndarray:
 def run(source: Path | str, output: str | Path, bucket: dict[str, Any], **settings: Any) -> Any:
     asked = {"method": "catmull-rom", "block_size": 480, "mask": "none", "progress": "none", "threads": 1}
     asked |= {"report": False, "storage_options": bucket["options"]} | settings
-    return execute_to(source, output, RunSettings(**asked))
+    resolved = RunSettings(**asked)
+    return execute_to(source, output, resolved, sinks=report_sinks(resolved))
 
 
 def files_of(stage: Path) -> dict[str, bytes]:

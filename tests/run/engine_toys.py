@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from bigrestore.api import report_sinks
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch, TileResult
 from bigrestore.run.execute import execute
 from bigrestore.run.view.summary import RunSummary
@@ -117,5 +118,6 @@ def go(source: Path | str, output: Path, method: Fir | str | None = None, **sett
     asked = {"block_size": 480, "tile_size": 160, "threads": 2, "mask": "none", "progress": "none"}
     asked |= {"report": False} | settings
     if isinstance(method, str):
-        return execute(source, output, RunSettings(method=method, **asked))
-    return execute(source, output, RunSettings(**asked), method=method)
+        asked["method"], method = method, None
+    resolved = RunSettings(**asked)
+    return execute(source, output, resolved, method=method, sinks=report_sinks(resolved))

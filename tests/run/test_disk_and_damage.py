@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from engine_toys import Fir, go, level0, save_zarr
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError
 from bigrestore.model.method import TileBatch
 from bigrestore.run import pipeline
-from bigrestore.run.state import journal as journal_module
+from bigrestore.run.state import lock as lock_module
 from bigrestore.run.state.lock import sole_writer
 
 
@@ -52,18 +53,23 @@ def test_a_full_disk_stops_the_run_at_once_and_resume_completes_it(
             full()
         fsync(handle)
 
+    def sign(handle: int, facts: dict[str, Any]) -> None:
+        if "inflight" in names(f"/proc/self/fd/{handle}"):
+            full()
+        signed(handle, facts)
+
     def write_block(array: Any, z: int, y0: int, x0: int, pixels: np.ndarray) -> None:
         calls.append(x0)
         if where == "shard":
             full()
         kept(array, z, y0, x0, pixels)
 
-    kept = pipeline.write_block
+    kept, signed = pipeline.write_block, lock_module.sign
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", sometimes_full)
         patch.setattr(pipeline, "write_block", write_block)
         if where == "marker":
-            patch.setattr(journal_module, "sign", full)
+            patch.setattr(lock_module, "sign", sign)
         with pytest.raises(OutputError, match=r"no space left.*--resume") as info:
             go(source, out, Fir(), threads=1)
     assert info.value.exit_code == 4
@@ -209,25 +215,82 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> Non
     assert not (tmp_path / "lock").exists()
 
 
-def test_without_locks_of_the_file_system_a_living_holder_is_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import platform
-
-    from bigrestore.run.state import lock
-
-    def unsupported(*_: Any) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
-    holder = {"host": platform.node(), "pid": os.getppid()}
-    (tmp_path / "lock").write_text(json.dumps(holder))
+def test_a_holder_of_this_host_is_believed_while_its_process_lives(tmp_path: Path) -> None:
+    holder = lock_module.identity() | {"pid": os.getppid()}
+    del holder["started"]
+    lock = tmp_path / "lock"
+    lock.write_text(json.dumps(holder))
+    os.utime(lock, (0, 0))
     with pytest.raises(OutputExistsError, match=f"process {os.getppid()} "), sole_writer(tmp_path, tmp_path):
         pass
-    for left_over in (holder | {"pid": 2**22 + 5}, holder | {"host": "elsewhere"}):
-        (tmp_path / "lock").write_text(json.dumps(left_over))
+    for left_over in ({"pid": 2**22 + 5}, {"started": 1.0}):  # gone; another process has its number
+        lock.write_text(json.dumps(holder | left_over))
+        os.utime(lock, (0, 0))
         with sole_writer(tmp_path, tmp_path):
-            assert "cannot be locked" in caplog.text
+            assert json.loads(lock.read_text())["pid"] == os.getpid()
+
+
+def test_a_holder_of_another_host_is_believed_while_it_touches_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.2)
+    lock, elsewhere, leave = tmp_path / "lock", {"host": "elsewhere", "pid": os.getpid()}, threading.Event()
+    lock.write_text(json.dumps(elsewhere))
+
+    def beat() -> None:
+        while not leave.wait(0.3):
+            lock.touch()
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(OutputExistsError, match="on elsewhere"), sole_writer(tmp_path, tmp_path):
+            pass
+    finally:
+        leave.set()
+        thread.join()
+    with sole_writer(tmp_path, tmp_path):  # it is waited for
+        assert json.loads(lock.read_text())["host"] != "elsewhere"
+    lock.write_text(json.dumps(elsewhere))
+    os.utime(lock, (0, 0))
+    started = time.monotonic()
+    with sole_writer(tmp_path, tmp_path):
+        assert time.monotonic() - started < 1.0, "it is stale at once by the clock of the file system"
+
+
+def test_a_lock_that_is_held_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock_module, "_heart", [])  # a thread that beats at this rate
+    with sole_writer(tmp_path, tmp_path):
+        os.utime(tmp_path / "lock", (0, 0))
+        deadline = time.monotonic() + 5
+        while (tmp_path / "lock").stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_one_of_many_takes_over_a_stale_lock(tmp_path: Path) -> None:
+    path, winners = tmp_path / "block.inflight", []
+    for _ in range(20):
+        path.write_text(json.dumps(lock_module.identity() | {"pid": 2**22 + 5}))
+        start = threading.Barrier(8)
+
+        def take(start: threading.Barrier = start) -> None:
+            start.wait()
+            if (lock := lock_module.acquire(path)) is not None:
+                winners.append(lock)
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (winner,) = winners
+        assert winner.deaths == 1
+        winners.clear()
+        winner.release()
+    assert not list(tmp_path.iterdir())
 
 
 def edited(path: Path) -> None:
@@ -276,12 +339,12 @@ def test_resume_takes_a_copy_of_the_input_for_the_input(
 def test_files_of_a_large_store_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bigrestore.run.state import input_files
 
-    monkeypatch.setattr(input_files, "MOST_FILES", 10)
+    monkeypatch.setattr(input_files, "SAMPLED_FILES", 10)
     for row in range(6):
         (tmp_path / f"{row}").mkdir()
         for column in range(7):
             (tmp_path / f"{row}/{column}").touch()
-    found = input_files._spread(tmp_path)
+    found = input_files._sample_files(tmp_path)
     assert len(found) == 10
     assert {path.parent.name for path in found} == {str(row) for row in range(6)}
 

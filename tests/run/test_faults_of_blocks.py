@@ -20,7 +20,7 @@ from bigrestore.errors import BlocksFailedError, InputError, OutputError, Output
 from bigrestore.model.method import TileBatch, TileResult
 from bigrestore.run import pipeline
 from bigrestore.run.state.journal import Journal
-from bigrestore.run.state.journal_check import journal_faults, way_out
+from bigrestore.run.state.journal_check import journal_faults, remedy
 from bigrestore.run.view.status import run_status
 
 TILES_PER_BLOCK = 9
@@ -81,9 +81,9 @@ def test_a_bit_that_flips_without_leaving_a_time_is_found_where_all_is_checked(
     os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     found = journal_faults(out)
     assert [fault.id for fault in found] == ["shard.altered"]
-    assert way_out(out, found).endswith("--resume --check-all"), "what would mend it is named"
+    assert remedy(out, found).endswith("--resume --check-all"), "what would mend it is named"
     os.utime(shard, (1, 1))
-    assert way_out(out, found).endswith("--resume")
+    assert remedy(out, found).endswith("--resume")
     os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     method = Fir()
     go(source, out, method, resume=True, check_all=True)
@@ -125,7 +125,7 @@ def test_a_damaged_plan_is_named_and_not_taken_for_other_settings(out: Path, sou
         plan.mkdir()
     found = journal_faults(out)
     assert [fault.id for fault in found] == ["plan.altered"]
-    assert "--overwrite" in way_out(out, found)
+    assert "--overwrite" in remedy(out, found)
     with pytest.raises(OutputExistsError, match=r"plan\.json, is damaged.*--overwrite"):
         go(source, out, Fir(), resume=True)
     with pytest.raises(InputError, match="is damaged"):
@@ -209,7 +209,7 @@ def test_an_input_of_which_nothing_can_be_read_begins_no_run(tmp_path: Path, tis
 def test_an_error_that_passes_is_waited_for(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(retry, "RETRY_WAITS_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retry, "RETRY_SECONDS", (0.0, 0.0, 0.0))
     read, write, begin = pipeline.BlockWork, pipeline.write_block, Journal.begin
     calls: dict[str, int] = {}
 

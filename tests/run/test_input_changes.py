@@ -37,7 +37,7 @@ def pixels(tissue: np.ndarray) -> Pixels:
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every input count as too large to be read whole, and as one of too many files."""
     monkeypatch.setattr(input_files, "READ_BYTES", 0)
-    monkeypatch.setattr(input_files, "MOST_FILES", 3)
+    monkeypatch.setattr(input_files, "SAMPLED_FILES", 3)
 
 
 def changed(pixels: Pixels) -> Pixels:

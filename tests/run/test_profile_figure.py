@@ -16,12 +16,12 @@ from prior_toys import model_file
 from bigrestore.core.kernels import gaussian
 from bigrestore.core.stated_blur import blur_kernel
 from bigrestore.model.nets.redegrade import redegrade
-from bigrestore.run.profile.figure import FIRST, RINGS, fall_db, ring_power, tissue_power
+from bigrestore.run.profile.figure import FIRST, PLOT_RINGS, fall_db, ring_power, tissue_power
 
 
 def test_white_noise_has_the_power_of_its_variance() -> None:
     noise = np.random.default_rng(0).normal(0.5, 0.1, (40, 128, 128)).astype(np.float32)
-    assert ring_power(noise)[1:] == pytest.approx([0.01] * (RINGS - 1), rel=0.1)
+    assert ring_power(noise)[1:] == pytest.approx([0.01] * (PLOT_RINGS - 1), rel=0.1)
 
 
 @pytest.mark.parametrize("fall", [11.0, 21.0])
@@ -30,7 +30,7 @@ def test_sharp_tissue_falls_as_stated(fall: float) -> None:
 
 
 def test_a_kernel_lowers_the_spectrum_by_its_transfer() -> None:
-    centres = (np.arange(RINGS) + 0.5) / 32
+    centres = (np.arange(PLOT_RINGS) + 0.5) / 32
     ratio = tissue_power(15.0, gaussian(21, 0.8)) / tissue_power(15.0)
     expected = np.exp(-4 * np.pi**2 * 0.64 * centres**2)
     seen = slice(0, 12)  # beyond, a sampled Gaussian lets more through
@@ -53,7 +53,7 @@ def test_the_answer_is_the_spectrum_of_tissue_that_was_degraded_so(scale: int) -
     windows = image.reshape(8, 128, 8, 128).swapaxes(1, 2).reshape(64, 128, 128)
     found, drawn = ring_power(windows), tissue_power(15.0, kernel, scale)
     difference = 10 * np.log10(found / found[FIRST] / (drawn / drawn[FIRST]))
-    assert difference[2:] == pytest.approx(np.zeros(RINGS - 2), abs=0.5)
+    assert difference[2:] == pytest.approx(np.zeros(PLOT_RINGS - 2), abs=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_the_title_is_name_and_sentence_and_a_volume_names_its_section(
         titles.append(rest[-1])
         path.write_bytes(b"drawn")
 
-    monkeypatch.setattr("bigrestore.run.profile.figure.draw", draw)
+    monkeypatch.setattr("bigrestore.run.profile.figure.draw_profile", draw)
     source = save_zarr(tmp_path / "in.zarr", np.stack([tissue[:256, :256]] * 2))
     assert call("profile", source, "--model", model, "--blur", "0.5", "-o", tmp_path / "p.png", "--z", 1) == 0
     said = capsys.readouterr().out.splitlines()[0].removeprefix("in words").strip()

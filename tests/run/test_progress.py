@@ -13,7 +13,7 @@ from engine_toys import Fir, go, save_zarr
 
 import bigrestore
 from bigrestore.core.resources import available_cpus, memory_limit_bytes
-from bigrestore.run.view.progress import LinesProgress, clock, make_progress
+from bigrestore.run.view.progress import LinesProgress, clock_text, make_progress
 
 LINE = re.compile(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run \d+/\d+ blocks \d+\.\d% \d+\.\d MPx/s eta (\d\d:\d\d:\d\d|--:--:--) "
@@ -80,8 +80,8 @@ def test_the_python_call_restores(
 
 
 def test_times_and_machine() -> None:
-    assert clock(None) == "--:--:--"
-    assert clock(5 * 3600 + 12 * 60 + 44) == "05:12:44"
+    assert clock_text(None) == "--:--:--"
+    assert clock_text(5 * 3600 + 12 * 60 + 44) == "05:12:44"
     assert available_cpus() >= 1
     assert memory_limit_bytes() > 1 << 28
 

@@ -47,7 +47,7 @@ ADDED = [
 
 @pytest.fixture(autouse=True)
 def emptied(bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "RETRY_WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(retry, "RETRY_SECONDS", (0.01, 0.01))
     empty(bucket)
 
 

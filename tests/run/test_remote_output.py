@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # the libraries behind s3 wa
 
 @pytest.fixture(autouse=True)
 def emptied(bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "RETRY_WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(retry, "RETRY_SECONDS", (0.01, 0.01))
     empty(bucket)
 
 

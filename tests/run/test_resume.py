@@ -14,7 +14,7 @@ from engine_toys import Fir, go, level0, save_zarr
 
 from bigrestore.errors import OutputExistsError, StoppedError
 from bigrestore.model.method import TileBatch
-from bigrestore.run.state.checksums import note_of
+from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
 
@@ -157,8 +157,9 @@ def test_begin_drops_record_and_shards_before_anything_is_written(tmp_path: Path
     book.create()
     shard = tmp_path / "shard"
     shard.write_bytes(b"12345")
-    book.complete(BlockRecord(BLOCK, "done", {"shard": note_of(shard)}))
+    book.complete(BlockRecord(BLOCK, "done", {"shard": file_state(shard)}))
     assert book.intact(BLOCK, tmp_path) is not None
+    book.lock(BLOCK)
     book.begin(BLOCK, [shard])
     assert not shard.exists()
     assert book.record(BLOCK) is None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from bigrestore.core.geometry import Grid
 from bigrestore.errors import CheckFailedError, StoppedError, UsageError
 from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.report import of_run as run_report
-from bigrestore.report import start as score_start
+from bigrestore.report import sink as report_sink
 from bigrestore.report.blocks import RunScores, ScorePlan
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.table.tiles import EngineSpec, Strip
@@ -373,6 +374,12 @@ def test_fail_if_is_refused_before_anything_is_written(tmp_path: Path, source: P
         go(source, tmp_path / "out.zarr", Fir(), report=False, fail_if="niqe.min < 20")
 
 
+@pytest.mark.parametrize("condition", ["1 + 1", "psnr.min < 20"])
+def test_a_condition_is_refused_before_anything_is_opened(tmp_path: Path, condition: str) -> None:
+    with pytest.raises(UsageError, match=re.escape("--fail-if")):
+        go(tmp_path / "missing.zarr", tmp_path / "out.zarr", Fir(), report=True, fail_if=condition)
+
+
 def test_a_sample_is_drawn_where_one_is_asked_for(tmp_path: Path, source: Path) -> None:
     go(source, tmp_path / "out.zarr", Fir(), report=True, report_sample=2)
     found = tiles(tmp_path / "out.zarr")
@@ -423,7 +430,7 @@ def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
         takes.append(time.perf_counter() - started)
 
     monkeypatch.setattr(RunScores, "take", timed)
-    monkeypatch.setattr(score_start, "SCORE_BLOCKS", {False: 2, True: 1})
+    monkeypatch.setattr(report_sink, "SCORE_BLOCKS", {False: 2, True: 1})
     go(source, tmp_path / "gpu.zarr", OnGpu(), report=True)
     go(source, tmp_path / "cpu.zarr", Fir(), report=True)
     same(tiles(tmp_path / "gpu.zarr"), tiles(tmp_path / "cpu.zarr"))

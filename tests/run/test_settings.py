@@ -13,9 +13,10 @@ import pytest
 from engine_toys import Fir
 
 from bigrestore.errors import InputMissingError, UsageError
-from bigrestore.flags import parse_roi, parse_voxel_size
 from bigrestore.model.registry import create_method
-from bigrestore.settings import RunSettings, ScoreSettings, load_config
+from bigrestore.settings import RunSettings, ScoreSettings
+from bigrestore.settings.reading import load_config
+from bigrestore.settings.values import parse_roi, parse_voxel_size
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,6 @@ from bigrestore.settings import RunSettings, ScoreSettings, load_config
         ("report", "yes"),
         ("report_sample", 0),
         ("fail_if", ""),
-        ("fail_if", "1 + 1"),
     ],
 )
 def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) -> None:

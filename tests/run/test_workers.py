@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.core.geometry import Grid
 from bigrestore.core.resources import share_of
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
-from bigrestore.flags import parse_shard
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
-from bigrestore.run.state.checksums import note_of
+from bigrestore.run.state.checksums import file_state
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import joint_writer, sole_writer
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.workers.shards import own_blocks
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import parse_shard
 
 BLOCK = "z00000-y0000-x0000"
 
@@ -63,8 +65,6 @@ def marks(output: Path) -> list[str]:
     count=st.integers(1, 12),
 )
 def test_shards_have_every_block_once(depth: int, rows: int, columns: int, count: int) -> None:
-    from fractions import Fraction
-
     grid = Grid.build(
         (depth, rows * 480, columns * 480 - 7),
         scale=Fraction(1),
@@ -163,41 +163,122 @@ def test_parts_may_write_together_and_shut_out_a_run_of_its_own(tmp_path: Path, 
             with pytest.raises(OutputExistsError, match="all parts of it have ended"):
                 restore(source, out, **settings)
         assert restore(source, out, shard="1/2").blocks_restored == 3
-        assert (folder / "lock").exists(), "others still hold it"
-    assert not (folder / "lock").exists()
+        assert len(list(folder.glob("lock*"))) == 2, "the others still hold it"
+    assert not list(folder.glob("lock*"))
     with sole_writer(folder, out), pytest.raises(OutputExistsError, match="being written by"):
         restore(source, out, shard="2/2")
 
 
-def test_a_block_in_hand_elsewhere_is_waited_for_and_not_done_again(tmp_path: Path) -> None:
+def claims(journal: Journal, count: int = 1) -> Claims:
+    grid = Grid.build(
+        (1, 480, 480 * count),
+        scale=Fraction(1),
+        alignment_px=1,
+        halo_px=0,
+        block_px=480,
+        tile_px=480,
+    )
+    return Claims(journal, grid, range(count))
+
+
+def test_a_block_in_progress_elsewhere_is_waited_for_and_not_done_again(tmp_path: Path) -> None:
     first, second = Journal(tmp_path / "out.zarr"), Journal(tmp_path / "out.zarr")
     first.create()
     shard = tmp_path / "shard"
     shard.write_bytes(b"12345")
-    found: list[Any] = []
-    assert first.begin(BLOCK, []) is None
-    assert second.in_hand() == [BLOCK]
-    waiting = threading.Thread(target=lambda: found.append(second.begin(BLOCK, [shard])))
-    waiting.start()
+    waiting = claims(second)
+    got: list[Any] = []
+    assert first.lock(BLOCK) is not None
+    assert second.lock(BLOCK) is None
+    assert second.in_progress() == [BLOCK]
+    thread = threading.Thread(target=lambda: got.extend(waiting.blocks(lambda _: [shard], lambda: False)))
+    thread.start()
     time.sleep(0.5)
-    assert shard.exists(), "nobody touches what another one has in hand"
+    assert shard.exists(), "nobody touches what another one has in progress"
     second.abandon(BLOCK, [shard])
     assert shard.exists()
-    first.complete(BlockRecord(BLOCK, "done", {"shard": note_of(shard)}))
-    waiting.join(10)
-    assert found[0].status == "done"
+    first.complete(BlockRecord(BLOCK, "done", {"shard": file_state(shard)}))
+    thread.join(10)
+    assert [claim.record.status for claim in got] == ["done"]
+    assert [record.status for _, record in waiting.finished()] == ["done"]
     assert shard.exists()
     assert not marks(tmp_path / "out.zarr")
-    assert second.begin(BLOCK, [shard]) is None, "asked for anew it is begun anew"
+    (anew,) = claims(second).blocks(lambda _: [shard], lambda: False)
+    assert anew.record is None, "asked for anew it is begun anew"
     assert not shard.exists()
     second.abandon(BLOCK, [shard])
+
+
+def test_a_failed_block_is_tried_once_by_all_processes_together(tmp_path: Path) -> None:
+    first, second = Journal(tmp_path / "out.zarr"), Journal(tmp_path / "out.zarr")
+    first.create()
+    first.complete(BlockRecord(BLOCK, "failed", reason="of a former run"))
+    mine, other = claims(first), Claims.from_json(claims(second).to_json(), second, claims(second)._grid)
+    (claim,) = mine.blocks(lambda _: [], lambda: False)
+    assert claim.record is None, "the record of a former run does not count"
+    first.complete(BlockRecord(BLOCK, "failed", reason="of this run"))
+    (claim,) = other.blocks(lambda _: [], lambda: False)
+    assert claim.record is not None
+    assert claim.record.reason == "of this run"
+
+
+def dying(journal: Journal, blocks: int = 1) -> None:
+    """Claim blocks in a process that dies."""
+    pid = os.fork()
+    if not pid:
+        claimed = claims(journal, 3).blocks(lambda _: [], lambda: False)
+        names = [claim.block.name for _, claim in zip(range(blocks), claimed, strict=False)]
+        os._exit(0 if len(names) == blocks else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_block_that_costs_three_processes_has_failed_and_the_others_are_done(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.zarr")
+    journal.create()
+    for _ in range(3):
+        dying(journal)
+        assert marks(tmp_path / "out.zarr") == [f"{BLOCK}.inflight"]
+    first, second, third = claims(journal, 3).blocks(lambda _: [], lambda: False)
+    assert first.record is not None
+    assert (first.block.name, first.record.status) == (BLOCK, "failed")
+    assert "3 workers died over it" in first.record.reason
+    assert second.record is third.record is None
+    journal.drop_dead()
+    assert len(journal.held) == 2, "what is in progress is left alone"
+
+
+def test_a_risky_block_is_done_by_a_process_that_has_no_other(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "out.zarr")
+    journal.create()
+    dying(journal)
+    got: list[str] = []
+    stop = threading.Event()
+
+    def take() -> None:
+        got.extend(claim.block.name for claim in claims(journal, 3).blocks(lambda _: [], stop.is_set))
+
+    assert journal.lock("z00000-y0000-x0001") is not None
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        time.sleep(1.0)
+        assert got == ["z00000-y0000-x0002"], "the process has others in progress"
+        for name in ("z00000-y0000-x0001", *got):
+            journal.complete(BlockRecord(name, "done"))
+        time.sleep(1.5)
+        assert got[1:] == [BLOCK], "it comes alone"
+        journal.complete(BlockRecord(BLOCK, "done"))
+        thread.join(10)
+        assert got[2:] == ["z00000-y0000-x0001"]
+    finally:
+        stop.set()
 
 
 def test_overwriting_waits_for_workers_that_outlived_their_run(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.zarr"
     restore(source, out)
     orphan = Journal(out)
-    orphan.begin("z00000-y0000-x0000", [])
+    orphan.lock("z00000-y0000-x0000")
     with pytest.raises(OutputExistsError, match="still in the hands"):
         restore(source, out, overwrite=True)
     orphan.abandon("z00000-y0000-x0000", [])
@@ -222,8 +303,8 @@ def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source
 def test_a_worker_that_sees_another_plan_refuses_and_ends_the_run(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigrestore.run.workers import crew
-    from bigrestore.run.workers.worker import Order
+    from bigrestore.run.workers import local
+    from bigrestore.run.workers.loop import Order
 
     out = tmp_path / "out.zarr"
     restore(source, out, init_only=True)
@@ -234,12 +315,12 @@ def test_a_worker_that_sees_another_plan_refuses_and_ends_the_run(
 
     class Meddler:
         @staticmethod
-        def of(ready: Any, threads: int | None) -> Order:
+        def of(ready: Any, claims: Claims, threads: int | None) -> Order:
             write_sealed(plan, other)
-            return Order.of(ready, threads)
+            return Order.of(ready, claims, threads)
 
     with monkeypatch.context() as patch:
-        patch.setattr(crew, "Order", Meddler)
+        patch.setattr(local, "Order", Meddler)
         with pytest.raises(OutputExistsError, match="--seed"):
             restore(source, out, workers=2, resume=True)
     write_sealed(plan, stored)

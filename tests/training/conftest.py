@@ -1,4 +1,4 @@
-"""What the tests of the stages share: images to train on, and a model that the first two stages have made."""
+"""Shared by the tests of the stages: training images, and a model of the first two stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fidelity_model(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nano model for x1 that two steps of each of the first two stages have made."""
-    from bigrestore.training.stages.stage import StageOptions, train_stage
+    from bigrestore.settings.train import StageOptions
+    from bigrestore.training.stages.stage import train_stage
 
     output = tmp_path_factory.mktemp("model") / "nano.safetensors"
     options = StageOptions(preset="nano", scale=1, steps=2, batch=2, threads=1)

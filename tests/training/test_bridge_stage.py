@@ -1,4 +1,4 @@
-"""The bridge's training: what moves, what never moves, when it moves, and losses that mean what they say."""
+"""The bridge's training: the moving parts, the fixed parts, and the losses."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.network import NetworkMethod
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.detail import cut_patches
 from bigrestore.training.stages import bridge, halo, prior
 from bigrestore.training.stages.bridge import BridgeStage
@@ -33,7 +34,7 @@ from bigrestore.training.stages.losses import (
     local_artifact_l1,
 )
 from bigrestore.training.stages.prior import PriorStage
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(preset="nano", steps=10, batch=2, threads=1, rate=5e-4)
@@ -98,7 +99,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     assert np.asarray(Image.open(sheet)).shape == (4 * bridge.BRIDGE_PATCH_PX, 8 * bridge.BRIDGE_PATCH_PX)
 
 
-def test_realness_nought_is_what_it_was_to_the_bit(
+def test_realness_zero_is_unchanged_to_the_bit(
     prior_model: Path, bridged: Path, fidelity_model: Path
 ) -> None:
     rng = np.random.default_rng(0)
@@ -221,7 +222,7 @@ def test_a_resumed_bridge_ends_in_the_same_bits(
     assert load_model(output).sha256 == load_model(bridged).sha256
 
 
-def test_polish_goes_on_from_the_bridge(tissue: Path, bridged: Path, tmp_path: Path) -> None:
+def test_polish_continues_from_the_bridge(tissue: Path, bridged: Path, tmp_path: Path) -> None:
     output = tmp_path / "polished.safetensors"
     options = attrs.evolve(OPTIONS, steps=2, start=bridged, rate=1e-4)
     assert train_stage("polish", tissue, output, options).status == "done"

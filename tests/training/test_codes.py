@@ -21,7 +21,7 @@ def kernels(scale: int, count: int = 200) -> torch.Tensor:
     ]
 
 
-def test_a_misread_kernel_has_the_width_that_was_asked_for() -> None:
+def test_a_misread_kernel_has_the_wanted_width() -> None:
     for scale in (1, 2):
         true = kernels(scale)
         sigma = widths(true)
@@ -54,7 +54,7 @@ def test_no_kernel_is_told_wider_than_a_run_tells() -> None:
         torch.testing.assert_close(told.sum((1, 2)), torch.ones(len(told)), atol=1e-4, rtol=0)
 
 
-def test_a_misreading_errs_as_said_and_keeps_what_it_does_not_read() -> None:
+def test_a_misreading_errs_as_stated_and_keeps_the_rest() -> None:
     known = known_of(
         draw_degradations(Recipe.load("optics"), 1, 800, np.random.default_rng(2)), torch.device("cpu")
     )

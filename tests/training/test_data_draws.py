@@ -1,4 +1,4 @@
-"""Guards what the networks are fed: range, chance, weights, the tissue rule, and the held-out sections."""
+"""Guards the training data: range, chance, weights, the tissue rule, and the held-out sections."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CORTEX, MOUSE, NISSL = "human_cortex_cellbody_inm1", "brain_section_dab_mouse", 
 
 
 def tissue(height: int = 192, width: int = 256, seed: int = 0, level: float = 0.6) -> NDArray[Any]:
-    """Sharp texture around a grey level, uint8, whose power falls by some 9 dB."""
+    """Sharp texture around a grey level, uint8, of power falling by some 9 dB."""
     white = np.random.default_rng(seed).standard_normal((height, width))
     texture = gaussian(white, 0.5)
     return np.clip(255 * (level + 0.12 * texture / texture.std()), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Guards the promise that a killed training loses minutes and nothing else."""
+"""A killed training loses minutes and nothing else."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_absurd_settings_are_sentences(tmp_path: Path, wrong: dict[str, Any]) ->
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e6])
 def test_bad_batches_leave_no_trace(tmp_path: Path, bad: float) -> None:
-    """A training with bad batches ends as one in which those steps were just not made."""
+    """A training with bad batches ends like one without those steps."""
     plan = settings(tmp_path, steps=150, guard=GuardSettings(minimum=20))
     stage = ToyStage(bad_at=(60, 90), bad=bad)
     result = train(stage, plan)

@@ -1,4 +1,4 @@
-"""The prior's training: two players that do not touch each other, a resume to the bit, figures that mean something."""
+"""The prior's training: two independent players, a resume to the bit, meaningful figures."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.grow import take_over
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data import detail
 from bigrestore.training.data.detail import (
     DetailSource,
@@ -36,7 +37,7 @@ from bigrestore.training.stages import stage as stages
 from bigrestore.training.stages.copying import WindowIndex
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.prior import PriorStage, critic_for, cut_field, make_field
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(preset="nano", steps=3, batch=4, threads=1, rate=2e-3)
@@ -340,7 +341,7 @@ def test_a_copy_is_found_in_whatever_turn(details: DetailSource) -> None:
     index = WindowIndex(windows)
     for number in range(8):
         turned = copying.turn(windows[number : number + 1], number)
-        likeness, found = index.nearest(turned)
+        likeness, windows = index.nearest(turned)
         assert float(likeness) > 0.999
-        torch.testing.assert_close(found, turned, atol=1e-3, rtol=0)
+        torch.testing.assert_close(windows, turned, atol=1e-3, rtol=0)
     assert float(index.nearest(torch.randn(4, 1, 64, 64))[0].max()) < 0.9

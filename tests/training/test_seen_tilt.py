@@ -1,4 +1,4 @@
-"""Views of windows that are computed instead of made must be what the changed window would have shown."""
+"""Computed views of windows must equal the statistics of changed windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigrestore.training.data.windows import STANDARD_FALL_DB, ring_powers
 
 
 def windows(count: int = 4, side: int = 128, exponent: float = 1.0) -> Tensor:
-    """Return textures whose amplitude falls as frequency to the minus `exponent`, leaning to one side."""
+    """Return textures of amplitude frequency to the minus `exponent`, leaning to one side."""
     generator = torch.Generator().manual_seed(3)
     white = torch.fft.rfft2(torch.randn(count, side, side, generator=generator))
     fy, fx = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
@@ -62,7 +62,7 @@ def test_a_view_of_other_contrast_is_the_view_of_that_window() -> None:
         torch.testing.assert_close(seen[index, 0, :-16], changed[0, :-16], atol=0.03, rtol=0)
 
 
-def test_faint_noise_that_is_rounding_stays_what_it_is() -> None:
+def test_rounding_noise_stays_unchanged() -> None:
     known = truth(64)
     known.scalars[:, 1] = -1.0
     seen = torch.zeros(64, 2, see(windows(1)).shape[1])

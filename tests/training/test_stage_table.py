@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -34,7 +35,9 @@ def test_the_command_of_a_stage_has_its_rate_its_help_and_its_options(name: str)
     assert list(train.commands) == list(STAGES)
     command, row = train.commands[name], STAGES[name]
     options = {parameter.name: parameter for parameter in command.params}
-    assert options["rate"].default == row.rate
+    _, given = command.source.load().read({"data": Path("images"), "output": Path("m.safetensors")})
+    assert given["rate"] == row.rate
+    assert f"[{row.rate:g}]" in options["rate"].help.replace("\\", "")
     assert command.help == row.help
     assert ("recipe" in options, "prior" in options) == (row.takes_recipe, row.takes_prior)
 

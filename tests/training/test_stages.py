@@ -1,4 +1,4 @@
-"""The stages, from a folder of images to a model that restores: tiny networks, a few steps."""
+"""The stages, from a folder of images to a working model: tiny networks, a few steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.model.nets.checkpoint import load_model
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.images import load_images, split_by_section
 from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.stages.estimator import EstimatorStage
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 
@@ -70,7 +71,7 @@ def test_a_finished_training_is_not_its_own_predecessor(tissue: Path, tmp_path: 
     assert load_model(output).info["training"]["estimator"]["earlier"] == []
 
 
-def test_an_edited_recipe_is_not_gone_on_with(tissue: Path, tmp_path: Path) -> None:
+def test_an_edited_recipe_is_not_resumed(tissue: Path, tmp_path: Path) -> None:
     recipe, output = tmp_path / "mine.toml", tmp_path / "a.safetensors"
     options = attrs.evolve(OPTIONS, steps=2, recipe=str(recipe))
     recipe.write_text('name = "mine"\nidentity_probability = 0.1\n')

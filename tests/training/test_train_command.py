@@ -24,6 +24,7 @@ from bigrestore.errors import (
     StoppedError,
     UsageError,
 )
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.images import find_images
 from bigrestore.training.loop import resume
 from bigrestore.training.loop.logs import Board, CsvLog
@@ -33,7 +34,7 @@ from bigrestore.training.loop.schedule import TrainResult
 from bigrestore.training.loop.signals import stop_signals, stopping_at_once
 from bigrestore.training.stages import assembly
 from bigrestore.training.stages import stage as stages
-from bigrestore.training.stages.stage import StageOptions, train_stage
+from bigrestore.training.stages.stage import train_stage
 
 FLAGS = ["--preset", "nano", "--batch", "2", "--threads", "1", "--device", "cpu"]
 
@@ -45,10 +46,10 @@ def invoke(*arguments: object) -> Any:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"steps": -1}, "--steps is -1; give a whole number from 1"),
+        ({"steps": -1}, "--steps is -1; it takes a whole number of steps from 1"),
         ({"steps": 0}, "--steps is 0"),
         ({"steps": 2.5}, "--steps is 2.5"),
-        ({"minutes": float("nan")}, "--minutes is nan; give a number above 0"),
+        ({"minutes": float("nan")}, "--minutes is nan; it takes a number above 0"),
         ({"minutes": -3.0}, "--minutes is -3"),
         ({"batch": -5}, "--batch is -5"),
         ({"rate": float("nan")}, "--rate is nan"),
@@ -57,8 +58,8 @@ def invoke(*arguments: object) -> Any:
         ({"seed": -1}, "--seed is -1"),
         ({"seed": 10**20}, "--seed is 1000"),
         ({"scale": 3}, "--scale is 3; choose one of 1, 2, 4"),
-        ({"preset": "giant"}, "--preset is giant; choose one of nano"),
-        ({"precision": "fp16"}, "--precision is fp16; choose one of fp32, bf16"),
+        ({"preset": "giant"}, "--preset is 'giant'; choose one of nano"),
+        ({"precision": "fp16"}, "--precision is 'fp16'; choose one of fp32, bf16"),
     ],
 )
 def test_an_absurd_option_is_refused_before_anything_is_read(wrong: dict[str, Any], sentence: str) -> None:
@@ -130,7 +131,7 @@ def test_ctrl_c_ends_with_130_and_a_schedulers_signal_with_75(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT"])
-def test_every_signal_of_a_scheduler_lets_the_step_in_hand_end(name: str) -> None:
+def test_every_signal_of_a_scheduler_lets_the_current_step_end(name: str) -> None:
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with stop_signals() as stop:
@@ -164,7 +165,7 @@ def test_the_log_says_where_model_and_card_are_and_quiet_does_not(
 
 
 class _FullDisk:
-    """A file on a disk that fills up after some bytes."""
+    """A file on a disk filling up after some bytes."""
 
     def __init__(self, stream: Any, room: int) -> None:
         self._stream, self._room = stream, room

@@ -5,17 +5,14 @@ A library's error may hold the request, and with it a key: only its cause is sho
 
 from __future__ import annotations
 
-import logging
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from bigrestore.core.retry import retry_transient
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
 from bigrestore.io.access.web import WrongAnswerError
-
-log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -43,24 +40,21 @@ def ask(place: object, request: Callable[[], Result]) -> Result:
     InputError
         It cannot be read.
     """
-    for wait in (*REQUEST_WAITS_SECONDS, None):
-        try:
-            return request()
-        except InputError:
+    try:
+        return retry_transient(request, str(place), waits=REQUEST_WAITS_SECONDS, again=_may_pass)
+    except request_errors() as error:
+        if isinstance(error, FileNotFoundError | InputError):
             raise
-        except request_errors() as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            status, kind = getattr(error, "status", 0), type(error).__name__
-            lasting = isinstance(error, PermissionError | WrongAnswerError) or 400 <= status < 500
-            lasting = lasting or "Credential" in kind
-            if lasting or wait is None:
-                raise InputError(
-                    f"{place} cannot be read ({error_line(error)}); check the URL, the network and --storage-options."
-                ) from None  # the library's error holds the request, and so the key
-            log.info("%s did not answer (%s); it is asked again.", place, error_line(error))
-            time.sleep(wait)
-    raise AssertionError
+        raise InputError(
+            f"{place} cannot be read ({error_line(error)}); check the URL, the network and --storage-options."
+        ) from None  # what the libraries say further holds the request, and so the key
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether a server may answer the same request a moment later."""
+    lasting = isinstance(error, FileNotFoundError | PermissionError | WrongAnswerError | InputError)
+    refused = 400 <= getattr(error, "status", 0) < 500 or "Credential" in type(error).__name__
+    return isinstance(error, request_errors()) and not lasting and not refused
 
 
 def with_limits(scheme: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def open_input(
     path = Path(path_or_glob)
     try:
         if path.is_dir():
-            return _open_directory_of(path, labels)
+            return _open_folder(path, labels)
         if path.exists():
             return open_file(path, labels=labels)
         if glob.has_magic(text):
@@ -213,7 +213,7 @@ def is_tiff(path: InputPath) -> bool:
         return TIFF.matches(file.read(4))
 
 
-def _open_directory_of(path: Path, labels: bool) -> OpenedImage:
+def _open_folder(path: Path, labels: bool) -> OpenedImage:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):
         return ZARR.open(path, labels=labels)
@@ -248,7 +248,7 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
         raise InputMissingError(f"{path} does not exist; check the path.")
     if isinstance(path, Path):
         if path.is_dir():
-            return _open_directory_of(path, labels)
+            return _open_folder(path, labels)
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path} is a device, pipe or socket and no file; give {SUPPORTED}.")
     head = _head(path)

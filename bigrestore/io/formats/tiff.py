@@ -68,8 +68,8 @@ def open_tiff(path: InputPath, *, labels: bool = False) -> OpenedImage:
 
 def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> OpenedImage:
     """Describe an open file: its main image, its levels, its voxel size."""
-    levels = _level_series(path, file)
-    main = levels[0]
+    series = _level_series(path, file)
+    main = series[0]
     page = _first_page(path, main)
     if page.dtype is None:
         raise InputError(
@@ -78,16 +78,15 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
     stored = np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
     dtype = accepted_dtype(stored, str(path), labels=labels)
     sections, channels = _page_table(path, main, dtype)
-    for level in levels:
-        _require_sane_segments(path, level.keyframe, file, labels)
+    for item in series:
+        _require_bounded_segments(path, item.keyframe, file, labels)
     size, start = stated_voxel_size(file, page), stated_translation(file)
-    cache: Decoded[NDArray[Any]]
     budget = _budget(page, len(sections), dtype)
-    cache = Decoded(budget)
-    found: list[Level] = []
-    for level in levels:
-        plane = _plane(path, file, level, channels, dtype, cache)
-        found.append(_as_level(plane, found[0].shape if found else None, size, start))
+    cache: Decoded[NDArray[Any]] = Decoded(budget)
+    levels: list[Level] = []
+    for item in series:
+        plane = _plane(path, file, item, channels, dtype, cache)
+        levels.append(_as_level(plane, levels[0].shape if levels else None, size, start))
     compression = tifffile.COMPRESSION(page.compression).name.lower()
     details: dict[str, Any] = {
         "compression": compression,
@@ -106,10 +105,10 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
             page.bitspersample,
             top,
         )
-    whole = int(np.prod(found[0].shape)) * channels * dtype.itemsize
+    whole = int(np.prod(levels[0].shape)) * channels * dtype.itemsize
     return OpenedImage(
         kind="tiff",
-        levels=tuple(found),
+        levels=tuple(levels),
         channels=channels,
         dtype=dtype,
         axes=main.axes.lower().replace("s", "c").replace("i", "z").replace("q", "z"),
@@ -121,7 +120,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
     )
 
 
-def _require_sane_segments(
+def _require_bounded_segments(
     path: InputPath, page: tifffile.TiffPage, file: tifffile.TiffFile, labels: bool
 ) -> None:
     """Refuse a page with tiles or strips too large for the memory, before one is decoded."""

@@ -51,7 +51,7 @@ def ome_voxel_size(xml: str) -> Triple:
     if pixels is None:
         return UNKNOWN
     z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "\u00b5m") for axis in "ZYX")
-    return _voxel_length(z), _voxel_length(y), _voxel_length(x)
+    return _positive_length(z), _positive_length(y), _positive_length(x)
 
 
 def ome_translation(xml: str) -> Triple:
@@ -92,7 +92,7 @@ def _ome_length(element: ElementTree.Element, name: str, default_unit: str) -> f
     return value * factor
 
 
-def _voxel_length(size: float | None) -> float | None:
+def _positive_length(size: float | None) -> float | None:
     """Return a positive size, else None."""
     return size if size is not None and size > 0 else None
 

@@ -123,7 +123,7 @@ class Node:
     tree : Tree
         Its files.
     path : str
-        If the node lies in it.
+        Path of the node in the store.
     """
 
     place: InputPath

@@ -88,7 +88,7 @@ def bounded(array: zarr.Array[Any], source: str) -> zarr.Array[Any]:
     store = opened.store_path.store
     assert isinstance(store, TreeStore)
     path = StorePath(TreeStore(store.tree, stored + stored // 8 + (16 << 20)), opened.store_path.path)
-    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=path, config=opened.config))
+    return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=path))
 
 
 def _bounded_codec(codec: Codec, source: str) -> Codec:

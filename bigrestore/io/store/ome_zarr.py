@@ -197,7 +197,7 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
     array : zarr.Array
         From `open_level`.
     z, y0, x0 : int
-        If the block begins, in pixels of that level; y0 and x0 on the shard lattice.
+        Start of the block in pixels of that level; y0 and x0 on the shard lattice.
     pixels : ndarray, (h, w) or (h, w, 3)
         Values in the array's dtype.
 

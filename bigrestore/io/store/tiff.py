@@ -84,20 +84,12 @@ def write_pyramidal_tiff(
             if level == 0:
                 extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
             writer.write(
-                _interruptible(_level_tiles(Path(store_path), spec, level), check),
+                _level_tiles(Path(store_path), spec, level, check),
                 shape=shape,
                 **options,
                 **extra,
                 **_resolution(spec, level),
             )
-
-
-def _interruptible(tiles: Iterator[NDArray[Any]], check: Callable[[], None] | None) -> Iterator[NDArray[Any]]:
-    """Yield tiles, calling `check` before each."""
-    for tile in tiles:
-        if check is not None:
-            check()
-        yield tile
 
 
 def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:
@@ -106,7 +98,9 @@ def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:
     return shape[1], shape[2]
 
 
-def _level_tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[Any]]:
+def _level_tiles(
+    store: Path, spec: StoreSpec, level: int, check: Callable[[], None] | None
+) -> Iterator[NDArray[Any]]:
     """Yield the tiles of a level, section by section, row by row, each filled up to the full size."""
     height, width = _plane_shape(spec, level)
     whole = [index for index, factors in enumerate(pyramid_factors(spec)) if factors[0] == 1]
@@ -120,6 +114,8 @@ def _level_tiles(store: Path, spec: StoreSpec, level: int) -> Iterator[NDArray[A
                 missing = [(0, TIFF_TILE_PX - tile.shape[0]), (0, TIFF_TILE_PX - tile.shape[1]), (0, 0)][
                     : tile.ndim
                 ]
+                if check is not None:
+                    check()
                 yield np.ascontiguousarray(np.pad(tile, missing, mode="edge"))
 
 

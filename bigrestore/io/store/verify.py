@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.flags import MAPS
 from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import Tree
 from bigrestore.io.formats.ome_metadata import MICROMETRES, Multiscale, multiscales_body, parse_multiscales
@@ -35,6 +34,7 @@ from bigrestore.io.store.ome_zarr import ZarrArray
 from bigrestore.io.store.pyramid import reduced_window
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.settings.values import MAPS
 
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""

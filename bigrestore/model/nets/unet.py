@@ -123,10 +123,10 @@ class UNet(nn.Module):
         )
         shuffled = (fold * scale) ** 2
         self.stem = nn.Conv2d(2 * fold * fold + LINEAR_GUESSES * shuffled, channels[0], 3, padding=1)
-        self.encoder = nn.ModuleList(_blocks(c, preset.blocks) for c in channels)
+        self.encoder = nn.ModuleList(_residual_blocks(c, preset.blocks) for c in channels)
         self.down = nn.ModuleList(BlurDown(a, b) for a, b in itertools.pairwise(channels))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(channels))
-        self.decoder = nn.ModuleList(_blocks(c, preset.blocks) for c in channels[:-1])
+        self.decoder = nn.ModuleList(_residual_blocks(c, preset.blocks) for c in channels[:-1])
         self.grey = nn.ModuleList(zero_init(nn.Conv2d(c, 1, 3, padding=1)) for c in channels[1:])
         self.heads = [shuffled, shuffled, LINEAR_GUESSES * shuffled] + (
             [4 * fold * fold] if scale > 1 else []
@@ -200,5 +200,5 @@ def zero_init(layer: Layer) -> Layer:
     return layer
 
 
-def _blocks(channels: int, blocks: int) -> nn.ModuleList:
+def _residual_blocks(channels: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))

@@ -1,1 +1,1 @@
-"""The place of an output: who owns what lies there, on a disk and behind a URL."""
+"""The place of an output: its owner and its files, on a disk and behind a URL."""

@@ -1,10 +1,10 @@
-"""Which files a run writes, so that nothing else is ever replaced or removed.
+"""The names of a run's files, so no other file is ever replaced or removed.
 
-A folder that a run made does not belong to it for good: people put labels beside the levels, notes into the journal,
-and folders that are named by a year into the store. What a run writes follows from its plan, file by file: the
-metadata of each image and level, the shards within the level's grid, a record for each block. The plan keeps the
-outline from which all these names follow; where it is lost, the store's own metadata say the same. Only what has such a
-name is replaced or removed, and neither a link nor what lies behind one has.
+A folder made by a run does not belong to it for good: people put labels beside the levels, notes into the journal, and
+folders named by a year into the store. What a run writes follows from its plan, file by file: the metadata of each
+image and level, the shards within the level's grid, a record for each block. The plan keeps the outline of all these
+names; without a plan, the store's own metadata give it. Only files of such names are replaced or removed, never links
+or files behind them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,24 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import PARTIAL
-from bigrestore.flags import MAPS
+from bigrestore.errors import output_error
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, StoreSpec
-from bigrestore.run.state.lock import LOCK_NAME
+from bigrestore.run.state.lock import LOCK_FILES
+from bigrestore.settings.values import MAPS
 
 PLAN = "plan.json"
 """Name of the stored plan, by which the folder beside an output is known for a journal."""
 
-PASSING_STORE = "store.ome.zarr"
+TEMPORARY_STORE = "store.ome.zarr"
 """Store in that folder that a TIFF or a zip file is made of."""
+
+REPORT = "report"
+"""Folder of the report, in that folder."""
+
+REPORT_NOTE = "report.json"
+"""Checksums of the report's files, there too; written last."""
 
 REPORT_FILES = ("report.html", "summary.json", "tiles.parquet", "tiles.csv")
 """The files of a report, a run's in the folder `report`, or one that was asked for elsewhere."""
@@ -43,8 +50,8 @@ SIDECAR = re.compile(
     | profiles/z\d{{5,}}\.json
     | scores/({BLOCK}|late)\.json
     | report/({"|".join(map(re.escape, REPORT_FILES))})
+    | {LOCK_FILES} | journal/{BLOCK}\.inflight
     )({PARTIAL})?
-    | {LOCK_NAME} | journal/{BLOCK}\.inflight
     """,
     re.VERBOSE,
 )
@@ -61,12 +68,12 @@ Named = Callable[[str], bool]
 
 @attrs.frozen
 class Outline:
-    """From which the names of all files of a store follow.
+    """The outline of a store: the source of all its file names.
 
     Attributes
     ----------
     fmt : str
-        Version of OME-Zarr, which says how metadata and chunks are called.
+        Version of OME-Zarr, and so of the names of metadata and chunks.
     images : dict
         For each image by its path (empty for the root, else `maps/NAME`) its levels, and of each level how many files
         lie along each axis of its array.
@@ -77,12 +84,12 @@ class Outline:
 
     @classmethod
     def of_specs(cls, specs: Mapping[str, StoreSpec]) -> Outline:
-        """Return the outline of images that are to be written, by their paths in the store."""
+        """Return the outline of images to be written, by their paths in the store."""
         return cls(next(iter(specs.values())).fmt, {path: _grids(spec) for path, spec in specs.items()})
 
     @classmethod
     def of_store(cls, store: Path) -> Outline:
-        """Return the outline of a store by its own metadata; levels that they do not name, or that are damaged, lack."""
+        """Return the outline of a store by its own metadata; unnamed and damaged levels are missing."""
         paths = ["", *(f"{MAPS_GROUP}/{name}" for name in MAPS)]
         fmt = "0.4" if (store / ".zgroup").is_file() else "0.5"
         return cls(
@@ -91,7 +98,7 @@ class Outline:
 
     @classmethod
     def from_json(cls, document: Any) -> Outline | None:
-        """Return the outline that `to_json` made a document of; None where it is none."""
+        """Return the outline from a document of `to_json`; None for any other."""
         try:
             images = {
                 str(path): [[int(count) for count in grid] for grid in grids]
@@ -106,12 +113,12 @@ class Outline:
         return attrs.asdict(self)
 
     def is_file(self, name: str) -> bool:
-        """Tell whether a file of a store, by its path in it, is one that a run writes."""
+        """Tell whether a run writes a file of this path in its store."""
         folder, _, last = name.rpartition("/")
         return any(self._is_file(folder, whole) for whole in _whole_names(last))
 
     def is_folder(self, name: str) -> bool:
-        """Tell whether a folder of a store, by its path in it, is one that a run makes."""
+        """Tell whether a run makes a folder of this path in its store."""
         if name == MAPS_GROUP:
             return len(self.images) > 1
         if name in self.images:
@@ -132,7 +139,7 @@ class Outline:
         return in_grid and len(inner) + 1 == len(level) and _within([*inner, last], level)
 
     def _split(self, name: str) -> tuple[list[int] | None, list[str]]:
-        """Return the grid of the level that a path lies in, None where it lies in none, and the rest of the path."""
+        """Return the grid of a path's level, None outside of all levels, and the rest of the path."""
         image = next((path for path in self.images if path and name.startswith(f"{path}/")), "")
         rest = (name[len(image) + 1 :] if image else name).split("/")
         levels = self.images.get(image, [])
@@ -155,7 +162,7 @@ def _grids(spec: StoreSpec) -> list[list[int]]:
 
 
 def _stored_grids(image: Path) -> list[list[int]]:
-    """Return the same of an image that is there, by its metadata."""
+    """Return the same of an existing image, by its metadata."""
     import zarr
 
     from bigrestore.io.access.tree_store import open_node
@@ -190,7 +197,7 @@ def _within(parts: list[str], counts: list[int]) -> bool:
 
 
 def _whole_names(last: str) -> list[str]:
-    """Return what a file is or becomes: its name, or what it is called once it is written."""
+    """Return the names of a file: its own, or the final one of a partial file."""
     partial = _ZARR_PARTIAL.fullmatch(last)
     if partial is None:
         return [re.sub(f"{PARTIAL}$", "", last)]
@@ -198,22 +205,24 @@ def _whole_names(last: str) -> list[str]:
 
 
 def beside_names(outline: Outline) -> tuple[Named, Named]:
-    """Return what tells the files and the folders that a run makes beside its output, by their paths in that folder."""
+    """Return the tests for the files and the folders of a run beside its output, by their paths in that folder."""
 
     def is_file(name: str) -> bool:
-        inner = name.removeprefix(f"{PASSING_STORE}/")
+        inner = name.removeprefix(f"{TEMPORARY_STORE}/")
         return SIDECAR.fullmatch(name) is not None or (inner != name and outline.is_file(inner))
 
     def is_folder(name: str) -> bool:
-        inner = name.removeprefix(PASSING_STORE).removeprefix("/")
-        passing = name == PASSING_STORE or (name.startswith(f"{PASSING_STORE}/") and outline.is_folder(inner))
+        inner = name.removeprefix(TEMPORARY_STORE).removeprefix("/")
+        passing = name == TEMPORARY_STORE or (
+            name.startswith(f"{TEMPORARY_STORE}/") and outline.is_folder(inner)
+        )
         return name in SIDECAR_FOLDERS or passing
 
     return is_file, is_folder
 
 
 def strangers(root: Path, is_file: Named, is_folder: Named) -> Iterator[Path]:
-    """Yield what a folder holds that no run made: files, folders and links.
+    """Yield the foreign content of a folder: files, folders and links.
 
     Parameters
     ----------
@@ -234,7 +243,7 @@ def strangers(root: Path, is_file: Named, is_folder: Named) -> Iterator[Path]:
 
 
 def remove_named(root: Path, is_file: Named, is_folder: Named) -> None:
-    """Remove the files that a run made from a folder, the root's own last, and the folders that are empty then.
+    """Remove a run's files from a folder, the root's own last, and then empty folders.
 
     Raises
     ------
@@ -256,3 +265,26 @@ def remove_named(root: Path, is_file: Named, is_folder: Named) -> None:
             kept.add(Path(folder))
         else:
             Path(folder).rmdir()
+
+
+def remove_report(sidecar: Path) -> None:
+    """Remove the report of a changing output: its note, its files, and its folder if empty.
+
+    Nothing behind a link is removed.
+
+    Raises
+    ------
+    OutputError
+        Where they may not be removed.
+    """
+    folder = sidecar / REPORT
+    try:
+        (sidecar / REPORT_NOTE).unlink(missing_ok=True)
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        for name in REPORT_FILES:
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise output_error(sidecar, error) from error

@@ -1,9 +1,9 @@
-"""Whether and where a run may write, and what an output that exists is taken for.
+"""Whether and where a run may write, and the judgement of an existing output.
 
-Nothing is removed that no run of this program made: a mistyped path is the most expensive flag there is. A
-store says by its attribute that it is ours, a TIFF by its annotation, and both by the plan in the folder beside
-them; and which files in them are ours, their names say (`owned`). Where there is anything else, nothing is removed. All
-is decided before anything is created or removed, so that a run that is refused leaves everything as it was.
+Only a run's own files are removed: a mistyped path is the most expensive flag there is. A store is known as ours by its
+attribute, a TIFF by its annotation, and both by the plan in the folder beside them; the files in them by their names
+(`owned`). Where there is anything else, nothing is removed. All is decided before anything is created or removed, so a
+refused run leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BIGTIFF = b"II+\0"
 
 
 def output_path(output: str | os.PathLike[str]) -> Path:
-    """Return where an output lies: a link is followed, so that store and journal lie where it points.
+    """Return the final place of an output: links are followed, for store and journal alike.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _leads_nowhere(path: Path) -> OutputError:
 def check_place(
     output: Path, sources: list[Path], others: Mapping[str, Sequence[Path]] | None = None
 ) -> None:
-    """Refuse an output that is, lies in, or holds anything that the run reads.
+    """Refuse an output that is, lies in, or holds an input of the run.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def check_place(
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Tell whether two resolved paths are one file, by name or by what the file system says."""
+    """Tell whether two resolved paths are one file, by name or by the file system's numbers."""
     try:
         return one == other or one.samefile(other)
     except OSError:
@@ -117,7 +117,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) -> list[Path]:
-    """Return what of the file system belongs to the input: the path given, or the files of a pattern."""
+    """Return the paths of an input: the one given, or the files of a pattern."""
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     named = [Path(path) for path in given if Path(path).exists()]
     return named or [file for file in section.files if isinstance(file, Path)]
@@ -130,14 +130,13 @@ class Standing:
     Attributes
     ----------
     exists : bool
-        Whether there is an output, or the journal of one that is unfinished.
+        Whether there is an output, or the journal of an unfinished one.
     begun : bool
-        Whether a run stored its plan there, so that it can be gone on with.
+        Whether a run stored its plan there, and can be resumed.
     foreign : str
-        What makes the place somebody else's, so that nothing there is touched; empty where it is not.
+        Evidence of another owner, so nothing there is touched; empty without any.
     added : str
-        What was added to the output of a run, or to the folder beside it, so that neither is removed; empty where
-        nothing was.
+        A foreign file in the output of a run, or beside it, so neither is removed; empty without any.
     """
 
     exists: bool
@@ -147,14 +146,14 @@ class Standing:
 
     @property
     def obstacle(self) -> str:
-        """What keeps the place from being cleared; empty where nothing does."""
+        """The obstacle to clearing the place; empty without one."""
         return self.foreign or self.added
 
 
-def look_at(output: Path, journal: Journal, *, going_on: bool = False) -> Standing:
-    """Say what is at the place of an output; nothing is written or removed.
+def look_at(output: Path, journal: Journal, *, resuming: bool = False) -> Standing:
+    """Judge the place of an output; nothing is written or removed.
 
-    `going_on` says that nothing is to be removed, so that what was added is not looked for.
+    With `resuming` nothing is to be removed, so added files are not looked for.
     """
     begun = journal.begun
     there = output.exists() or output.is_symlink()
@@ -162,7 +161,7 @@ def look_at(output: Path, journal: Journal, *, going_on: bool = False) -> Standi
         return Standing(there, False, f"{journal.root} is no journal of a run", "")
     foreign = _foreign(output, journal) if there else ""
     added = ""
-    if not foreign and not (going_on and begun):
+    if not foreign and not (resuming and begun):
         added = _added(output, journal.outline) or _added_beside(journal)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
@@ -170,7 +169,7 @@ def look_at(output: Path, journal: Journal, *, going_on: bool = False) -> Standi
 def settle_existing(
     output: Path, journal: Journal, *, resume: bool, overwrite: bool, same_settings: bool = True
 ) -> bool:
-    """Decide what an existing output is: gone on with, to be removed, or refused. Nothing is removed yet.
+    """Decide on an existing output: resumed, to be removed, or refused. Nothing is removed yet.
 
     Parameters
     ----------
@@ -179,12 +178,12 @@ def settle_existing(
     resume, overwrite : bool
         What was asked for.
     same_settings : bool
-        Whether the run that is there could be gone on with; only named as a way out where it could.
+        Whether the run there may be resumed; only then named as a remedy.
 
     Returns
     -------
     bool
-        True where the run goes on with what is there.
+        True to resume the existing run.
 
     Raises
     ------
@@ -193,16 +192,16 @@ def settle_existing(
     OutputError
         Where it is not a run's to remove, or the place cannot be written.
     """
-    found = look_at(output, journal, going_on=resume)
-    if not found.exists and not found.obstacle:
+    existing = look_at(output, journal, resuming=resume)
+    if not existing.exists and not existing.obstacle:
         require_writable(output)
         return False
-    if resume and found.begun and not found.foreign:
+    if resume and existing.begun and not existing.foreign:
         return True
-    if found.foreign or (found.added and (overwrite or not found.exists)):
+    if existing.foreign or (existing.added and (overwrite or not existing.exists)):
         wanted = " and is not removed" if overwrite else ""
         kind = OutputError if overwrite else OutputExistsError
-        raise kind(f"{found.obstacle}{wanted}; move it away, or choose another output.")
+        raise kind(f"{existing.obstacle}{wanted}; move it away, or choose another output.")
     if overwrite:
         return False
     if resume and journal.plan_damaged:
@@ -215,26 +214,26 @@ def settle_existing(
             f"The output {output} exists, but {journal.root} has no plan to resume it by; choose another output "
             "or start anew with --overwrite."
         )
-    ways = ["go on with it by --resume"] if found.begun and same_settings else []
-    ways += [] if found.added else ["replace it by --overwrite"]
+    ways = ["go on with it by --resume"] if existing.begun and same_settings else []
+    ways += [] if existing.added else ["replace it by --overwrite"]
     unfinished = "" if output.exists() else " as an unfinished run"
-    other = "" if same_settings or not found.begun else " and was begun under other settings"
+    other = "" if same_settings or not existing.begun else " and was begun under other settings"
     raise OutputExistsError(
         f"The output {output} exists{unfinished}{other}; {', '.join([*ways, 'or choose another output'])}."
     )
 
 
 def remove_former(output: Path, journal: Journal) -> None:
-    """Remove what a former run left at a place that `settle_existing` found to be a run's.
+    """Remove a former run's files, once `settle_existing` has allowed it.
 
     Raises
     ------
     OutputError
         Where it may not be removed.
     """
-    found = look_at(output, journal)
-    if found.obstacle:
-        raise OutputError(f"{found.obstacle} and is not removed; move it away, or choose another output.")
+    existing = look_at(output, journal)
+    if existing.obstacle:
+        raise OutputError(f"{existing.obstacle} and is not removed; move it away, or choose another output.")
     outline = journal.outline
     try:
         if output.is_dir():
@@ -249,17 +248,16 @@ def remove_former(output: Path, journal: Journal) -> None:
 
 
 def _mark_unfinished(store: Path, outline: Outline) -> None:
-    """Mark the images of a store that is to be removed, so that none of them looks whole meanwhile."""
+    """Mark the images of a store before its removal, so none of them looks whole meanwhile."""
     for path in outline.images:
         if can_be_opened(store / path):
             mark_unfinished(store / path)
 
 
-def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
-    """Create the store with its maps, or mark one that is gone on with as unfinished, so that it does not look whole.
+def prepare_store(store: Path, plan: Plan, *, resuming: bool) -> None:
+    """Create the store with its maps, or mark a resumed one as unfinished, so it does not look whole.
 
-    Where the metadata of a store were damaged they are written anew; its shards are kept, and the journal knows which
-    of them are whole.
+    Damaged metadata of a store are written anew; its shards are kept, and the journal knows the whole ones.
 
     Raises
     ------
@@ -267,16 +265,16 @@ def prepare_store(store: Path, plan: Plan, *, going_on: bool) -> None:
         Where the place cannot be written.
     """
     *maps, image = images(store, plan)
-    _prepare_image(image, going_on=going_on)
+    _prepare_image(image, resuming=resuming)
     _prepare_maps_group(store, plan)
     for image in maps:
-        _prepare_image(image, going_on=going_on)
+        _prepare_image(image, resuming=resuming)
 
 
-def _prepare_image(image: Image, *, going_on: bool) -> None:
+def _prepare_image(image: Image, *, resuming: bool) -> None:
     """Create one image of a store, or mark it as unfinished."""
     try:
-        if going_on and image.path.exists():
+        if resuming and image.path.exists():
             refuse_links(image.path, image.path / "0", image.path / "0/c")
             metadata = [image.path / "0" / name for name in ARRAY_FILES[image.spec.fmt]]
             if can_be_opened(image.path) and all(file.is_file() for file in metadata):
@@ -292,7 +290,7 @@ def _prepare_image(image: Image, *, going_on: bool) -> None:
 
 
 def _prepare_maps_group(store: Path, plan: Plan) -> None:
-    """Make the group in which the maps lie, where it is missing or damaged."""
+    """Make the group of the maps, if missing or damaged."""
     group = store / MAPS_GROUP
     refuse_links(group)
     if not plan.maps or any(is_readable_metadata(group / name) for name in ("zarr.json", ".zgroup")):
@@ -317,7 +315,7 @@ def can_be_opened(store: Path) -> bool:
 
 
 def refuse_links(*folders: Path) -> None:
-    """Refuse to write behind a link in a store, which may lead to what is no run's.
+    """Refuse to write behind a link in a store: it may lead to foreign files.
 
     Raises
     ------
@@ -332,7 +330,7 @@ def refuse_links(*folders: Path) -> None:
 
 
 def _foreign(output: Path, journal: Journal) -> str:
-    """Return what makes an existing output somebody else's; empty where a run made it, or it is an empty folder."""
+    """Return the evidence of another owner of an output; empty for a run's own, or an empty folder."""
     if output.is_file():
         begun = journal.begun
         if output.suffix.lower() in TIFF_NAMES and _is_our_tiff(output, unreadable=begun):
@@ -353,14 +351,14 @@ def _foreign(output: Path, journal: Journal) -> str:
 
 
 def _added(output: Path, outline: Outline) -> str:
-    """Return what an output holds besides what a run writes; empty where it is nothing."""
+    """Return a foreign file in an output; empty without any."""
     if not output.is_dir():
         return ""
     return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
 
 
 def _added_beside(journal: Journal) -> str:
-    """Return what the folder beside an output holds besides what a run writes; empty where it is nothing."""
+    """Return a foreign file in the folder beside an output; empty without any."""
     return _besides(journal.added)
 
 
@@ -369,16 +367,18 @@ def _besides(strange: Path | None) -> str:
 
 
 def _is_our_store(store: Path) -> bool | None:
-    """Tell whether a store has the attribute that every run leaves; None where its metadata are damaged or empty."""
+    """Tell whether a store has the attribute left by every run; None for damaged or empty metadata."""
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            found = json.loads((store / name).read_text())
+            document = json.loads((store / name).read_text())
         except (OSError, ValueError):
             continue
-        if name == ".zarray" or (isinstance(found, dict) and found.get("node_type") == "array"):
+        if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):
             return False
-        attributes = found.get("attributes", {}) if isinstance(found, dict) and name == "zarr.json" else found
+        attributes = (
+            document.get("attributes", {}) if isinstance(document, dict) and name == "zarr.json" else document
+        )
         if isinstance(attributes, dict) and "bigrestore" in attributes:
             return True
         seen = seen or bool(attributes)
@@ -386,7 +386,7 @@ def _is_our_store(store: Path) -> bool | None:
 
 
 def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
-    """Tell whether a zip file holds a store with the attribute that every run leaves; `unreadable` is one cut off."""
+    """Tell whether a zip file holds a store with the attribute left by every run; `unreadable` is one cut off."""
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
@@ -394,7 +394,7 @@ def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
-    """Tell whether a TIFF has the annotation that every run leaves; `unreadable` answers for a damaged one."""
+    """Tell whether a TIFF has the annotation left by every run; `unreadable` answers for a damaged one."""
     import tifffile
 
     try:
@@ -408,18 +408,18 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
 
 
 def _begins(path: Path, head: bytes) -> bool:
-    """Tell whether a file begins as what a run writes does, or is empty."""
+    """Tell whether a file begins as one of a run, or is empty."""
     with path.open("rb") as file:
         return head.startswith(file.read(len(head)))
 
 
 def require_writable(output: Path) -> None:
-    """Refuse a place whose nearest folder that is there is none, or may not be written.
+    """Refuse a place whose nearest existing parent is no folder, or not writable.
 
     Raises
     ------
     OutputError
-        Naming the place and that folder.
+        Naming the place and this folder.
     """
     folder = output.parent
     while not folder.exists() and folder != folder.parent:

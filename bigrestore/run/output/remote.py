@@ -1,19 +1,18 @@
 """An output behind a URL: the run is made on a disk and copied there once it is whole.
 
-What a run needs of its output (locks, renames, files that are read back and repaired) an object store does not
-give, and a store that grows there for days would look whole to whoever opens it. So blocks, journal and report lie in a
-folder, the stage, where a run is gone on with as any other; then the files go to the URL, the metadata of the maps and
-of the root last, so that a copy that was broken off does not open. A copy that is begun again sends only what is not
-there yet. The stage is kept: it is the user's to remove.
+An object store has no locks, renames or repairs of files in place, all needed by a run; and a store growing there for
+days would look whole to any reader. So blocks, journal and report lie in a folder, the stage, resumed as any other
+output; then the files go to the URL, the metadata of the maps and of the root last, so a broken copy does not open. A
+repeated copy sends only missing files. The stage is kept: it is the user's to remove.
 
-The list of what is sent goes ahead (`remote_manifest`). What lies at the URL and is on no list is somebody else's: then
+The list of the files goes ahead (`remote_manifest`). What lies at the URL and is on no list is somebody else's: then
 nothing is touched.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +23,6 @@ import attrs
 from bigrestore.core.retry import retry_transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
-from bigrestore.flags import MAPS
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.store.store_spec import MAPS_GROUP
@@ -34,11 +32,13 @@ from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
 from bigrestore.run.output.remote_places import meeting
 from bigrestore.run.prepared import Destination, Inputs
+from bigrestore.run.sinks import Sink
 from bigrestore.run.state.checksums import STORE_FILES
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import MAPS
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ BESIDE = ("run.json", *(f"report/{name}" for name in REPORT_FILES))
 
 AWAY = "move it away, or choose another output"
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 Listing = dict[str, dict[str, Any]]
 """Objects by their whole names, with what the store says of each."""
@@ -60,16 +60,25 @@ def execute_to(
     *,
     method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> RunSummary:
-    """Run as `execute` does; where the output is a URL, in the stage, and copy what is whole.
+    """Run as `execute` does; for a URL in its stage, and copy the whole output.
 
     Raises
     ------
     BigrestoreError
-        Of the kind of what is wrong.
+        By its kind.
     """
     place, destination = settle_output(inputs, output, settings)
-    summary = execute(inputs, place, settings, method=method, guarded=guarded, destination=destination)
+    summary = execute(
+        inputs,
+        place,
+        settings,
+        method=method,
+        guarded=guarded,
+        destination=destination,
+        sinks=sinks,
+    )
     if destination is None:
         return summary
     target = RemoteOutput.at(str(output), settings)
@@ -85,13 +94,12 @@ def execute_to(
 def settle_output(
     inputs: Inputs, output: str | Path, settings: RunSettings
 ) -> tuple[str | Path, Destination | None]:
-    """Return where a run writes, the output itself or the stage of a URL, and what it is copied to then.
+    """Return the place of a run, the output itself or the stage of a URL, and the target of its copy.
 
     Raises
     ------
     BigrestoreError
-        Where the URL is none that is written, is read as well, or holds what this run may not replace; or a stage is
-        given to an output that needs none.
+        For a URL not writable, read as well, or holding files not to be replaced; or for a stage without a URL.
     """
     if is_remote(output):
         target = RemoteOutput.at(str(output), settings)
@@ -106,12 +114,12 @@ def settle_output(
 
 @attrs.frozen
 class RemoteOutput:
-    """A place that is written behind a URL.
+    """An output behind a URL.
 
     Attributes
     ----------
     url : str
-        Without what is secret.
+        Without secrets.
     stage : Path
         Where the output is made.
     """
@@ -123,12 +131,12 @@ class RemoteOutput:
 
     @classmethod
     def at(cls, url: str, settings: RunSettings) -> RemoteOutput:
-        """Return the place that a URL names; nobody is asked yet.
+        """Return the place of a URL; no server is asked yet.
 
         Raises
         ------
         OutputError
-            Where it is no place that can be written, or what reaches it is not installed.
+            For a place beyond writing, or a missing package.
         """
         shown = without_secrets(url).rstrip("/")
         try:
@@ -147,7 +155,7 @@ class RemoteOutput:
         return cls(shown, Path(settings.stage or ".") / place.name, place.path, place._system)
 
     def refuse_inputs(self, inputs: Inputs, settings: RunSettings) -> None:
-        """Refuse a place at which, in which or around which something lies that the run reads.
+        """Refuse a place at, in or around an input of the run.
 
         Raises
         ------
@@ -168,12 +176,12 @@ class RemoteOutput:
             )
 
     def settle(self, settings: RunSettings) -> str:
-        """Refuse a place where something is that this run may not replace.
+        """Refuse a place with files this run may not replace.
 
         Returns
         -------
         str
-            Name of the run whose output is to be replaced; empty where there is none.
+            Name of the run behind the output to be replaced; empty without one.
 
         Raises
         ------
@@ -197,19 +205,19 @@ class RemoteOutput:
         return manifest.run
 
     def send(self, flag: StopFlag) -> tuple[int, int]:
-        """Copy what is not there yet, and remove what is there and belongs to a former output.
+        """Copy the missing files, and remove those of a former output.
 
         Returns
         -------
         sent, kept : int
-            Files that were copied, and that were there already.
+            Files copied, and files already there.
 
         Raises
         ------
         OutputExistsError
-            Where something is there that no run of this program sent.
+            For an object sent by no run of this program.
         OutputError
-            Where the place refuses, or does not hold afterwards what was sent.
+            For a refusing server, or a target different from the files sent.
         """
         there, plan = self._there(), Journal(self.stage).plan or {}
         before = self._manifest(there) if there else Manifest("", {})
@@ -238,7 +246,7 @@ class RemoteOutput:
         former: list[str],
         flag: StopFlag,
     ) -> None:
-        """Put the list, take away what opens the image, remove, put, and complete the list."""
+        """Put the list, remove the root metadata, remove, put, and complete the list."""
         self._put_manifest(manifest)
         roots = [name for name in files if name in self._roots()]
         if set(todo) - set(roots) or former:
@@ -261,7 +269,7 @@ class RemoteOutput:
         self._put_manifest(Manifest(manifest.run, sent))
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """Yield the files of the output by what they are called at the URL, metadata of the maps and of the root last."""
+        """Yield the files of the output by their names at the URL, metadata of the maps and of the root last."""
         if self.stage.is_file():
             yield self._path, self.stage
         else:
@@ -281,12 +289,12 @@ class RemoteOutput:
                 yield f"{self._path}.bigrestore/{name}", path
 
     def _roots(self) -> set[str]:
-        """Return the files without which neither the image nor a map of it opens."""
+        """Return the files needed to open the image or a map of it."""
         images = [self._path, *(f"{self._path}/{MAPS_GROUP}/{name}" for name in MAPS)]
         return {self._path, *(f"{image}/{name}" for image in images for name in STORE_FILES)}
 
     def _refuse_others(self, manifest: Manifest, there: Listing) -> None:
-        """Refuse a place with something that is on no list, or is not as it was sent."""
+        """Refuse a place with an unlisted object, or one changed since it was sent."""
         for name, facts in sorted(there.items()):
             if name != self._manifest_name and not manifest.knows(name, facts):
                 what = (
@@ -297,7 +305,7 @@ class RemoteOutput:
                 raise OutputExistsError(f"{self._shown(name)} {what}, and nothing there is touched; {AWAY}.")
 
     def _manifest(self, there: Listing) -> Manifest:
-        """Return the list of what a run sent; where there is none, all that is there is somebody else's."""
+        """Return the list of a run's objects; without one, everything there is foreign."""
         if self._manifest_name in there:
             text = self._try(lambda: self._system.cat_file(self._manifest_name), self._manifest_name)
             manifest = Manifest.parse(bytes(text))
@@ -330,14 +338,14 @@ class RemoteOutput:
         return self.url + name.removeprefix(self._path)
 
     def _there(self) -> Listing:
-        """Return what is at the place, in it and beside it."""
+        """Return the objects at the place, in it and beside it."""
         objects: Listing = {}
         for path in (self._path, f"{self._path}.bigrestore"):
             objects |= self._try(partial(self._listing, path), path)
         return objects
 
     def _listing(self, path: str) -> Listing:
-        """Return what is at a path, and in it: an object store may have both."""
+        """Return the objects at a path, and in it: an object store may have both."""
         self._system.invalidate_cache()
         objects: Listing = self._system.find(path, detail=True)
         self._system.invalidate_cache()
@@ -348,7 +356,7 @@ class RemoteOutput:
         return objects | ({path: own} if own["type"] == "file" else {})
 
     def _check(self, files: Mapping[str, Path], there: Listing) -> None:
-        """Compare what is there with what was sent."""
+        """Compare the target with the files sent."""
         for name, file in files.items():
             size = there.get(name, {}).get("size")
             if size != file.stat().st_size:
@@ -356,8 +364,8 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Callable[[], Found], name: str) -> Found:
-        """Ask the server, again where it may be back; its errors become sentences without secrets."""
+    def _try(self, request: Callable[[], Answer], name: str) -> Answer:
+        """Ask the server, again after a transient error; its errors become sentences without secrets."""
         try:
             return retry_transient(request, name)
         except request_errors() as error:
@@ -371,7 +379,7 @@ class RemoteOutput:
 
 
 def _is_there(note: Sent, sent: Sent | None, there: Mapping[str, Any] | None) -> bool:
-    """Tell whether an object is as the file that it is to be; `sent` is what this run noted when it sent it."""
+    """Tell whether an object is as its file; `sent` is the note of the run that sent it."""
     if there is None:
         return False
     same = sent is not None and (sent.size, sent.md5) == (note.size, note.md5)

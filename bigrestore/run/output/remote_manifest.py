@@ -1,8 +1,8 @@
-"""What a run has put behind a URL: the list that lies beside it, by which its objects are told from others.
+"""The list of a run's objects behind a URL, by which they are told from others.
 
 Names alone do not tell: `zarr.json` and `0/c/0/0` lie in everybody's stores. So before the first object is sent, the
-list of all that will be goes ahead, with size and checksum of each, and with what a former run left that is to go. Only
-what the list names, and what is still as it was sent, is ever replaced or removed.
+list of all of them goes ahead, with size and checksum of each, and with a former run's objects to be removed. Only
+listed objects, still as they were sent, are ever replaced or removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MANIFEST = "copied.json"
 
 @attrs.frozen
 class Sent:
-    """What is known of an object that was sent, or will be.
+    """The facts of an object sent, or to be sent.
 
     Attributes
     ----------
@@ -40,17 +40,17 @@ class Sent:
 
     @classmethod
     def of(cls, file: Path) -> Sent:
-        """Return what is known of a file that is to be sent."""
+        """Return the facts of a file to be sent."""
         with file.open("rb") as stream:
             return cls(file.stat().st_size, hashlib.file_digest(stream, "md5").hexdigest())
 
     def is_at(self, there: Mapping[str, Any]) -> bool:
-        """Tell whether an object is this one for certain: by its MD5, or by the ETag that it had."""
+        """Tell whether an object is this one for certain: by its MD5, or by its former ETag."""
         tag = etag_of(there)
         return self.size == there.get("size") and tag in (self.md5, self.etag or self.md5)
 
     def may_be_at(self, there: Mapping[str, Any]) -> bool:
-        """Tell whether an object can be this one: an ETag that was not seen yet need not be an MD5 (parts, encryption)."""
+        """Tell whether an object can be this one: a new ETag need not be an MD5 (parts, encryption)."""
         return self.is_at(there) or (not self.etag and self.size == there.get("size"))
 
 
@@ -74,7 +74,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes) -> Manifest | None:
-        """Return the list that `text` made; None where it is none, or altered."""
+        """Return the list in `text`; None for an altered one, or none."""
         document = parse_sealed(text)
         try:
             parts = (
@@ -105,5 +105,5 @@ class Manifest:
 
 
 def etag_of(there: Mapping[str, Any]) -> str:
-    """Return what a store calls the version of an object."""
+    """Return a store's version of an object."""
     return str(there.get("ETag", "")).strip('"')

@@ -1,8 +1,8 @@
 """Whether two URLs name one place, however they are spelled.
 
 An object has many URLs: with a slash too much, with `%20` or a space, by the scheme of the store or by that of the web
-server before it. A run must not write where it reads, so two URLs are taken for one place where any spelling of the one
-agrees with any of the other: to refuse a place too many costs nothing.
+server before it. A run must not write over its input, so two URLs are taken for one place as soon as any of their
+spellings agree: to refuse a place too many costs nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AWS_HOST = re.compile(r"(?:(?P<bucket>.+)\.)?s3(?:[.-][a-z0-9-]+)*\.amazonaws\.
 def meeting(
     output: str, inputs: Iterable[tuple[str, object]], options: dict[str, Any]
 ) -> tuple[str, str] | None:
-    """Return what of the inputs lies at, in or around an output behind a URL.
+    """Return an input at, in or around an output behind a URL.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _meet(output: str, other: str) -> bool:
 
 
 def _spellings(url: str, endpoint: str) -> Iterator[str]:
-    """Yield what a URL names: `bucket/key` of an object, else `host/path`; as it is, and as it is meant."""
+    """Yield the names of a URL's object: `bucket/key`, else `host/path`; as it is, and as it is meant."""
     parts = urlsplit(without_secrets(url))
     scheme, host, path = parts.scheme.lower(), parts.netloc, parts.path
     if scheme in BUCKETS:
@@ -73,7 +73,7 @@ def _spellings(url: str, endpoint: str) -> Iterator[str]:
 
 
 def _objects(host: str, path: str, endpoint: str) -> Iterator[str]:
-    """Yield the objects that a web address may stand for: with the bucket in the path, or before the host."""
+    """Yield the possible objects of a web address: with the bucket in the path, or before the host."""
     aws = _AWS_HOST.fullmatch(host)
     if host == endpoint or (aws is not None and not aws["bucket"]):
         yield f"s3:{path.lstrip('/')}"

@@ -1,11 +1,11 @@
-"""The picture of a profile: a section's power spectrum beside sharp tissue and sharp tissue through what was read.
+"""The picture of a profile: a section's power spectrum beside that of sharp tissue, before and after its blur.
 
 Sharp tissue uses its pixel grid: from 0.141 to 0.484 cycles/px its power falls by 11 to 21 dB, about as a power law. A
-section that falls faster is blurred. Where the band of sharp tissue, blurred by the kernel and raised by the noise, lies
-over the section's own spectrum, kernel and noise explain it; where it does not, the reading is wrong.
+blurred section falls faster. Kernel and noise are right if the band of sharp tissue, blurred by the one and raised by
+the other, lies over the section's own spectrum.
 
-The spectrum is that of the input's pixels. At x2 and x4 the kernel acts on the finer grid of the output, so sharp tissue is
-taken there, blurred, and its frequencies beyond those of the input are folded back, as sampling does.
+The spectrum is the input's own. At x2 and x4 the kernel acts on the finer grid of the output, so sharp tissue is taken
+there, blurred, and its frequencies beyond those of the input are folded back, as sampling does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bigrestore.model.method import WINDOW_PX, SectionStatistics
 PICTURES = (".png", ".pdf", ".svg")
 """Endings of the files that are drawn."""
 
-RINGS = 16
+PLOT_RINGS = 16
 """Rings of 1/32 cycles/px each, up to 0.5."""
 
 FIRST, LAST = 4, 15
@@ -33,13 +33,13 @@ FIRST, LAST = 4, 15
 SHARP_DB = (11.0, 21.0)
 """How far the power of sharp tissue falls from the first to the last."""
 
-CORNER = 0.03
+PLOT_CORNER = 0.03
 """Cycles/px below which the power law is flat."""
 
 Array = NDArray[np.float64]
 
 
-def draw(
+def draw_profile(
     path: Path, kind: str, windows: Floats, statistics: SectionStatistics, scale: int, title: str
 ) -> None:
     """Draw the spectrum and the kernel of a section into a file.
@@ -70,7 +70,7 @@ def draw(
         grey = float(windows.mean())
         noise = statistics.noise_gain * grey + statistics.read_noise**2
         _draw_answer(axes[0], power, statistics.kernel, noise, scale)
-        _draw_kernel(axes[1], statistics.kernel, scale)
+        _draw_kernel_inset(axes[1], statistics.kernel, scale)
     axes[0].legend(loc="lower left", fontsize=8)
     lines = [line for part in title.splitlines() for line in textwrap.wrap(part, 120)]
     figure.suptitle("\n".join(lines), fontsize=10, parse_math=False)
@@ -110,11 +110,11 @@ def tissue_power(fall: float, kernel: NDArray[np.floating] | None = None, scale:
     scale : int
         Output pixels per input pixel.
     """
-    first, last = ((index + 0.5) / (2 * RINGS) for index in (FIRST, LAST))
-    exponent = fall / (10 * math.log10((last**2 + CORNER**2) / (first**2 + CORNER**2)))
+    first, last = ((index + 0.5) / (2 * PLOT_RINGS) for index in (FIRST, LAST))
+    exponent = fall / (10 * math.log10((last**2 + PLOT_CORNER**2) / (first**2 + PLOT_CORNER**2)))
     side = scale * WINDOW_PX
     frequency = np.fft.fftfreq(side) * scale  # cycles per input pixel
-    power = (frequency[:, None] ** 2 + frequency**2 + CORNER**2) ** -exponent
+    power = (frequency[:, None] ** 2 + frequency**2 + PLOT_CORNER**2) ** -exponent
     if kernel is not None:
         power = power * np.abs(np.fft.fft2(kernel, (side, side))) ** 2
     return _in_rings(power.reshape(scale, WINDOW_PX, scale, WINDOW_PX).sum(axis=(0, 2)))
@@ -123,8 +123,8 @@ def tissue_power(fall: float, kernel: NDArray[np.floating] | None = None, scale:
 def _in_rings(power: Array) -> Array:
     """Return the mean of a plane of coefficients over rings."""
     frequency = np.fft.fftfreq(WINDOW_PX)
-    ring = (np.hypot(frequency[:, None], frequency) * 2 * RINGS).astype(np.int64).ravel()
-    return np.asarray((np.bincount(ring, power.ravel()) / np.bincount(ring))[:RINGS])
+    ring = (np.hypot(frequency[:, None], frequency) * 2 * PLOT_RINGS).astype(np.int64).ravel()
+    return np.asarray((np.bincount(ring, power.ravel()) / np.bincount(ring))[:PLOT_RINGS])
 
 
 def _decibels(power: Array, reference: float) -> Array:
@@ -133,7 +133,7 @@ def _decibels(power: Array, reference: float) -> Array:
 
 def _draw_spectrum(axes: Any, power: Array, count: int) -> None:
     """Draw a section's spectrum and the band of sharp tissue."""
-    centres = (np.arange(RINGS) + 0.5) / (2 * RINGS)
+    centres = (np.arange(PLOT_RINGS) + 0.5) / (2 * PLOT_RINGS)
     low, high = (_decibels(sharp, float(sharp[FIRST])) for sharp in map(tissue_power, SHARP_DB))
     falls = f"{SHARP_DB[0]:.0f} to {SHARP_DB[1]:.0f} dB"
     axes.fill_between(centres, low, high, color="0.82", label=f"sharp tissue: falls by {falls}")
@@ -148,7 +148,7 @@ def _draw_spectrum(axes: Any, power: Array, count: int) -> None:
 
 def _draw_answer(axes: Any, power: Array, kernel: NDArray[np.floating], noise: float, scale: int) -> None:
     """Draw the band of sharp tissue through the kernel, with the noise, of variance `noise`."""
-    centres = (np.arange(RINGS) + 0.5) / (2 * RINGS)
+    centres = (np.arange(PLOT_RINGS) + 0.5) / (2 * PLOT_RINGS)
     reference = float(power[FIRST])
     bounds = []
     for fall in SHARP_DB:
@@ -160,7 +160,7 @@ def _draw_answer(axes: Any, power: Array, kernel: NDArray[np.floating], noise: f
     axes.fill_between(centres, *bounds, color="C0", alpha=0.35, label=label)
 
 
-def _draw_kernel(axes: Any, kernel: NDArray[np.floating], scale: int) -> None:
+def _draw_kernel_inset(axes: Any, kernel: NDArray[np.floating], scale: int) -> None:
     """Draw the middle of a kernel, as far as it is not nearly nothing."""
     middle = kernel.shape[0] // 2
     taps = np.argwhere(kernel > 0.01 * kernel.max())

@@ -1,4 +1,4 @@
-"""The profiles of a run, each made once and kept beside the output, so that every worker sees the same."""
+"""The profiles of a run, each made once and kept beside the output, for all workers alike."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ class Profiles:
             return self._known[z]
 
     def keep_in(self, folder: Path) -> None:
-        """Keep profiles in a folder from now on, and write what is known already.
+        """Keep profiles in a folder from now on, and write the known ones.
 
-        A run looks at its first section before it creates anything, so that an input that it refuses leaves nothing
-        behind.
+        A run looks at its first section before it creates anything, so a refused input leaves nothing behind.
 
         Raises
         ------
@@ -114,9 +113,9 @@ def profile_differs(section: Section, z: int, method: Method, stored: dict[str, 
 
 
 def section_version(section: Section, z: int, *, fresh: bool = False) -> str:
-    """Return what identifies the version of all files of a section that a profile is made of.
+    """Return the version of all files behind a section's profile.
 
-    Empty for a store behind a URL, whose server would be asked for each of its chunks.
+    Empty for a store behind a URL: its server would be asked for each chunk.
     """
     if len(section.files) > 1 and not all(isinstance(file, Path) for file in section.files):
         return ""

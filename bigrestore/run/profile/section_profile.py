@@ -1,11 +1,10 @@
 """What is known of a section before its first tile: background, tissue, blur and noise.
 
-Everything that a tile may not decide for itself is decided here, once per section, from windows on an absolute
-lattice, and stored, so that no result depends on where a tile was cut or on which worker restored it.
+Every choice beyond a single tile is made here, once per section, from windows on an absolute lattice, and stored, so no
+result depends on the cut of a tile or on its worker.
 
-Background is trusted only where it is flat: a section's level and noise come from the brightest windows, and
-only if what varies in them is white noise. A section without such windows has no background, and all of it
-is restored.
+Only flat background is trusted: level and noise come from the brightest windows, provided they vary by white noise
+alone. A section without such windows has no background, and all of it is restored.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ class Profile:
     Attributes
     ----------
     statistics : SectionStatistics
-        Of the method that analysed the windows.
+        Of the method, from the windows.
     background : float or None
-        Background level, 0..1; None where the section has no flat background.
+        Background level, 0..1; None without flat background.
     background_sigma : float
         Standard deviation of the background's noise, 0..1.
     tissue_share : float
-        Share of the section that is tissue, seen in the thumbnail, 0..1.
+        Share of tissue in the thumbnail, 0..1.
     windows : int
         Windows analysed.
     """
@@ -64,13 +63,13 @@ class Profile:
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as a JSON document; float32 values survive the way there and back."""
-        found = self.statistics
+        statistics = self.statistics
         return {
-            "kernel": found.kernel.tolist(),
-            "psi": found.psi.tolist(),
-            "noise_gain": found.noise_gain,
-            "read_noise": found.read_noise,
-            "details": found.details,
+            "kernel": statistics.kernel.tolist(),
+            "psi": statistics.psi.tolist(),
+            "noise_gain": statistics.noise_gain,
+            "read_noise": statistics.read_noise,
+            "details": statistics.details,
             "background": self.background,
             "background_sigma": self.background_sigma,
             "tissue_share": self.tissue_share,
@@ -79,14 +78,14 @@ class Profile:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the profile as names and values for people."""
-        found = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
+        rows = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
         level = "none found" if self.background is None else f"{self.background:.4f}"
         noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
-        return [*found, ("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
+        return [*rows, ("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Profile:
-        """Return the profile that `to_json` made a document of."""
+        """Return the profile from a document of `to_json`."""
         statistics = SectionStatistics(
             kernel=np.asarray(document["kernel"], np.float32),
             psi=np.asarray(document["psi"], np.float32),
@@ -122,7 +121,7 @@ class Sample:
 
     @property
     def tissue_share(self) -> float:
-        """Return the share of the section that is tissue, 0..1."""
+        """Return the share of tissue in the section, 0..1."""
         return float(self.tissue.mean())
 
 
@@ -151,13 +150,13 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
 
 
 def profile_windows(seen: Sample, method: Method) -> Profile:
-    """Return the profile of a section from what was sampled of it."""
-    found = method.analyse(seen.windows)
-    return Profile(found, seen.background, seen.background_sigma, seen.tissue_share, len(seen.windows))
+    """Return the profile of a sampled section."""
+    statistics = method.analyse(seen.windows)
+    return Profile(statistics, seen.background, seen.background_sigma, seen.tissue_share, len(seen.windows))
 
 
 def sample_section(section: Section, z: int) -> Sample:
-    """Find background and tissue of a section and read the windows that it is judged by.
+    """Find background and tissue of a section and read its windows.
 
     Raises
     ------
@@ -212,7 +211,7 @@ def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:
 
 
 def _refuse_other_range(section: Section, thumbnail: Floats) -> None:
-    """Refuse floating-point input that does not use the range it is taken to have."""
+    """Refuse floating-point input outside its assumed range."""
     if section.dtype.kind != "f":
         return
     low, high = float(thumbnail.min()), float(thumbnail.max())
@@ -227,31 +226,31 @@ def _refuse_other_range(section: Section, thumbnail: Floats) -> None:
 
 def _lattice_means(grey: Floats, factor: float, height: int, width: int) -> NDArray[np.float64]:
     """Return (n, 4): y, x, mean and standard deviation, in the thumbnail, of each lattice window."""
-    found = []
+    windows = []
     for y, x in _lattice(height, width):
         part = _seen(grey, factor, y, x)
-        found.append((y, x, float(part.mean()), float(part.std())))
-    return np.array(found, np.float64).reshape(-1, 4)
+        windows.append((y, x, float(part.mean()), float(part.std())))
+    return np.array(windows, np.float64).reshape(-1, 4)
 
 
 def _lattice(height: int, width: int) -> list[tuple[int, int]]:
     """Return the origins of the windows of a section, on multiples of their side.
 
-    Windows are whole, but along an axis that is shorter than one: there they begin at 0.
+    Windows are whole, but along an axis shorter than one they begin at 0.
     """
     rows, columns = (range(0, max(1, side - WINDOW_PX + 1), WINDOW_PX) for side in (height, width))
     return [(y, x) for y in rows for x in columns]
 
 
 def _seen(picture: NDArray[Any], factor: float, y: int, x: int) -> NDArray[Any]:
-    """Return the part of the thumbnail that shows a window: one pixel at least."""
+    """Return the part of the thumbnail under a window: one pixel at least."""
     y0, x0 = min(int(y / factor), picture.shape[0] - 1), min(int(x / factor), picture.shape[1] - 1)
     y1, x1 = int((y + WINDOW_PX) / factor), int((x + WINDOW_PX) / factor)
     return picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
 def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[float | None, float]:
-    """Return level and noise of the background, (None, 0) where no window is flat.
+    """Return level and noise of the background, (None, 0) without a flat window.
 
     The flattest of the brightest windows are read; one is flat where the variance of its 8 x 8 means is that of
     the mean of 64 independent pixels, within a factor of two, or below half a grey level of 8 bits.
@@ -271,26 +270,26 @@ def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[f
     if not levels:
         return None, 0.0
     level = max(levels)
-    near = [i for i, found in enumerate(levels) if level - found <= 2 / 255]
+    near = [i for i, other in enumerate(levels) if level - other <= 2 / 255]
     return float(np.median([levels[i] for i in near])), float(np.median([sigmas[i] for i in near]))
 
 
 def _tissue_windows(
     tissue: NDArray[np.bool_], factor: float, height: int, width: int
 ) -> list[tuple[int, int]]:
-    """Choose windows that are half tissue, or a tenth where there are none, evenly spread over the section."""
+    """Choose windows of at least half tissue, or else a tenth, evenly spread over the section."""
     lattice = _lattice(height, width)
     shares = [float(_seen(tissue, factor, y, x).mean()) for y, x in lattice]
     for smallest in (0.5, 0.1):
-        found = [place for place, share in zip(lattice, shares, strict=True) if share >= smallest]
-        if found:
+        chosen = [place for place, share in zip(lattice, shares, strict=True) if share >= smallest]
+        if chosen:
             break
-    count = min(len(found), MOST_WINDOWS)
-    return [found[(2 * i + 1) * len(found) // (2 * count)] for i in range(count)]
+    count = min(len(chosen), MOST_WINDOWS)
+    return [chosen[(2 * i + 1) * len(chosen) // (2 * count)] for i in range(count)]
 
 
 def _window_or_none(section: Section, z: int, y: int, x: int) -> Floats | None:
-    """Read one window; None where it cannot be read. The blocks over it fail and say so."""
+    """Read one window; None for an unreadable one. The blocks over it fail and say so."""
     try:
         return _window(section, z, y, x)
     except InputError:

@@ -1,7 +1,7 @@
-"""What was read of a section, in words: how it is blurred, its noise, its JPEG, and what a run does about them.
+"""The reading of a section in words: its blur, noise and JPEG, and the run's answer to each.
 
-The log of a run, its report and `bigrestore profile` say the same sentence, which is made here. Lengths are in input
-pixels and hold all blur together, at x2 and x4 the averaging of a pixel too.
+The log of a run, its report and `bigrestore profile` say the same sentence, made here. Lengths are in input pixels and
+hold all blur together, at x2 and x4 the averaging of a pixel too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NARROWED_PX = 0.02
 
 
 def sentence(statistics: SectionStatistics, scale: int) -> str:
-    """Return what was read of a section and what a run does, without a full stop.
+    """Return the reading of a section and the run's answer, without a full stop.
 
     Parameters
     ----------
@@ -44,32 +44,32 @@ def sentence(statistics: SectionStatistics, scale: int) -> str:
         return ""
     if not details["windows"]:
         return "no tissue, so that nothing was read: a run takes blur and noise for unknown"
-    noise = _noise(statistics)
+    noise = _noise_words(statistics)
     if "sigma_px" not in details:
         return f"{noise}: the method reads no blur and takes none out"
     quality = details.get("jpeg_quality", 0)
     jpeg = f"JPEG of quality {quality:.0f}" if quality else "no JPEG"
-    return f"{_blur(details, scale)}, {noise}, {jpeg}: {_outcome(statistics, scale)}"
+    return f"{_blur_words(details, scale)}, {noise}, {jpeg}: {_outcome(statistics, scale)}"
 
 
 def reading(statistics: SectionStatistics, z: int, scale: int) -> dict[str, Any]:
-    """Return what was read of section z, JSON-able.
+    """Return the reading of section z, JSON-able.
 
     Returns
     -------
     dict
-        `z`, `says` (the sentence), and where a blur was read `sigma_input_px` and `sharp`.
+        `z`, `says` (the sentence), and for a blur `sigma_input_px` and `sharp`.
     """
-    found: dict[str, Any] = {"z": z, "says": sentence(statistics, scale)}
+    facts: dict[str, Any] = {"z": z, "says": sentence(statistics, scale)}
     details = statistics.details
     if "sigma_px" in details:
         sigma = round(details["sigma_px"] / scale, 4)
-        found |= {"sigma_input_px": sigma, "sharp": _is_sharp(details, scale)}
-    return found
+        facts |= {"sigma_input_px": sigma, "sharp": _is_sharp(details, scale)}
+    return facts
 
 
 def of_sections(readings: Sequence[Mapping[str, Any]]) -> str:
-    """Return what was read of all sections of a run in one sentence, without a full stop; empty where nothing was."""
+    """Return the reading of all sections of a run in one sentence, without a full stop; empty without any."""
     said = [each for each in readings if each["says"]]
     if len(said) <= 1:
         return said[0]["says"] if said else ""
@@ -87,7 +87,7 @@ def of_sections(readings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _given(details: Mapping[str, Any]) -> str:
-    """Return what the user stated, as the details name it."""
+    """Return the user's statements by the names of the details."""
     return str(details.get("given", ""))
 
 
@@ -99,22 +99,22 @@ def _is_sharp(details: Mapping[str, Any], scale: int) -> bool:
     return bool(sigma - details.get("sigma_error_px", 0.0) / scale < DETECTABLE_PX)
 
 
-def _levels(statistics: SectionStatistics) -> float:
+def _noise_levels(statistics: SectionStatistics) -> float:
     """Return the standard deviation of the noise in tissue, of 255."""
     from bigrestore.model.nets.wiener import TISSUE_GREY  # torch, which is slow to import
 
     return 255 * math.sqrt(TISSUE_GREY * statistics.noise_gain + statistics.read_noise**2)
 
 
-def _noise(statistics: SectionStatistics) -> str:
+def _noise_words(statistics: SectionStatistics) -> str:
     """Return the noise in words."""
-    levels = _levels(statistics)
+    levels = _noise_levels(statistics)
     if "noise" in _given(statistics.details):
         return f"noise {round(levels, 2):g} of 255 as told"
     return f"noise {levels:.1f} of 255" if levels >= 0.05 else "no noise"
 
 
-def _blur(details: Mapping[str, Any], scale: int) -> str:
+def _blur_words(details: Mapping[str, Any], scale: int) -> str:
     """Return the blur in words."""
     sigma = details["sigma_px"] / scale
     if "blur" in _given(details):
@@ -128,14 +128,14 @@ def _blur(details: Mapping[str, Any], scale: int) -> str:
 
 
 def _outcome(statistics: SectionStatistics, scale: int) -> str:
-    """Return what a run does to a section."""
+    """Return the run's effect on a section."""
     details = statistics.details
     if not _is_sharp(details, scale):
         undone = equivalent_sigma(statistics.kernel)
         if undone < details["sigma_px"] - NARROWED_PX:
             return f"a run undoes {undone / scale:.2f} px of it{', enlarged' if scale > 1 else ''}"
         return "a run restores it" if scale == 1 else "a run restores and enlarges it"
-    marks = ["the noise"] if _levels(statistics) >= NOTICEABLE_NOISE else []
+    marks = ["the noise"] if _noise_levels(statistics) >= NOTICEABLE_NOISE else []
     marks += ["the JPEG's blocks"] if details.get("jpeg_quality", 0) else []
     if marks:
         return f"a run {'' if scale == 1 else 'enlarges it and '}takes {' and '.join(marks)} out"

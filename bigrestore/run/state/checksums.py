@@ -1,7 +1,7 @@
-"""What is noted of a file that was written, and whether a file is still that one.
+"""The state of a written file, by which a change of it is seen.
 
-Size, time of modification and checksum are noted. A file of the size and time that it had is believed to hold what it
-held, unless a thorough look is asked for; any other is read and compared.
+The state is size, time of modification and checksum. A file of the same size and time is believed to be unchanged,
+unless a thorough check is asked for; any other is read and compared.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from bigrestore.core.files import file_checksum
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 """The metadata files of a Zarr store."""
 
-Noted = list[Any]
-"""What is noted of a file: its size in bytes, its time of modification in nanoseconds, its checksum."""
+FileState = list[Any]
+"""State of a file: size in bytes, time of modification in nanoseconds, checksum."""
 
 
-def note_of(path: Path) -> Noted:
-    """Return what is noted of a file."""
+def file_state(path: Path) -> FileState:
+    """Return the state of a file."""
     return [*size_and_time(path), file_checksum(path)]
 
 
-def is_as_noted(path: Path, noted: Noted, *, thorough: bool = False) -> bool:
-    """Tell whether a file holds what it held when it was noted; it is read where its time is another one."""
+def is_unchanged(path: Path, noted: FileState, *, thorough: bool = False) -> bool:
+    """Tell whether a file is unchanged; it is read where its time is another one."""
     try:
         size, changed = size_and_time(path)
         if not path.is_file() or size != noted[0]:

@@ -1,7 +1,7 @@
-"""What identifies a run: the facts that its bytes follow from, and what two runs differ by, in words.
+"""The fingerprint of a run: the facts behind its bytes, and the differences of two runs in words.
 
 A plan's facts, with hashes of model and input, are the run's fingerprint. A run is resumed only under the same one,
-and what differs is named. The same facts, less what belongs to one machine, are the store's provenance.
+and differences are named. The same facts, without those of the machine, are the store's provenance.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def fingerprint(
     mask: dict[str, Any] | None,
     realness: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what identifies a run: flat, JSON-able; a key names what differs between two runs.
+    """Return the fingerprint of a run: flat, JSON-able, by names for messages.
 
-    `mask` and `realness` are the fingerprints of the user's mask and realness map, where there are any.
+    `mask` and `realness` are the fingerprints of the user's mask and realness map, if given.
     """
     groups = {
         "settings": settings.pixel_facts(),
@@ -69,8 +69,8 @@ def fingerprint(
         for name, value in facts.items()
         if name not in OF_THE_FILES
     }
-    found: dict[str, Any] = json.loads(json.dumps(flat, sort_keys=True))
-    return found
+    plain: dict[str, Any] = json.loads(json.dumps(flat, sort_keys=True))
+    return plain
 
 
 def digest(facts: dict[str, Any]) -> str:
@@ -79,7 +79,7 @@ def digest(facts: dict[str, Any]) -> str:
 
 
 def differing(stored: dict[str, Any], now: dict[str, Any], *, left_open: Collection[str] = ()) -> list[str]:
-    """Return the names by which two fingerprints differ; those that were left open do not count."""
+    """List the facts in two fingerprints that differ, without those left open."""
     return sorted(
         name
         for name in stored.keys() | now.keys()
@@ -90,25 +90,25 @@ def differing(stored: dict[str, Any], now: dict[str, Any], *, left_open: Collect
 
 
 def _alike(then: Any, now: Any) -> bool:
-    """Tell whether two facts are the same; checksums of windows are, where one of them could not be read."""
+    """Tell whether two facts are the same; a window is, if it could not be read once."""
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
         return all(UNREADABLE in pair or pair[0] == pair[1] for pair in zip(then, now, strict=True))
     return bool(then == now)
 
 
 def left_open(settings: RunSettings) -> set[str]:
-    """Return the facts of the plan that the settings leave to the machine, or to the run that is gone on with."""
+    """List the facts of the plan left to the machine, or to the resumed run."""
     asked = {"tile_px": settings.tile_size, "overlap_px": settings.overlap, "batch_size": settings.batch_size}
     return {f"plan.{name}" for name, value in asked.items() if value is None}
 
 
-def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> None:
-    """Refuse to go on with a run whose fingerprint is another.
+def require_same_run(stored: dict[str, Any], now: dict[str, Any], output: Path) -> None:
+    """Refuse to resume a run of another fingerprint.
 
     Raises
     ------
     OutputExistsError
-        Naming what differs.
+        Naming the differences.
     """
     names = differing(stored, now)
     if not names:
@@ -126,7 +126,7 @@ def require_same(stored: dict[str, Any], now: dict[str, Any], output: Path) -> N
 
 
 def _difference(name: str, then: Any, now: Any) -> str:
-    """Return one difference in words: flags as they are given, and no checksums, which tell nobody anything."""
+    """Return one difference in words: flags as they are given, and no checksums."""
     if name == DESTINATION:
         return f"the destination ({then or 'its own place'} then, {now or 'its own place'} now)"
     group, _, fact = name.partition(".")
@@ -149,12 +149,12 @@ def _difference(name: str, then: Any, now: Any) -> str:
     return f"{flags.get(group, name)} ({_short(then)} then, {_short(now)} now)"
 
 
-def provenance(
+def run_provenance(
     plan: Plan, section: Section, method: Method, settings: RunSettings, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the store says of how it was made: settings, hashes and versions; no time, place or host.
+    """Return the provenance for the store: settings, hashes and versions; no time, place or host.
 
-    Of the user's mask and realness map, where there are any, it has what `identity`, the run's fingerprint, knows.
+    Mask and realness map are described as in `identity`, the run's fingerprint.
     """
     seen = section.fingerprint()
     foreign = {name: identity[f"method.{name}"] for name in METHOD_FACTS if f"method.{name}" in identity}

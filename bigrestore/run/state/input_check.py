@@ -1,4 +1,4 @@
-"""Whether the blocks of a run were made of the input that is there now: none of them of another, or the run is refused.
+"""Refusing a run whose input has changed since its blocks were made.
 
 Every block notes what it read (`io.access.versions`). When a run is gone on with, and before it is finished, the versions of
 all files that were read are compared with those that are there; where one differs (a copy, a file that was touched, one
@@ -23,20 +23,18 @@ from bigrestore.run.tile.mask import UserMask
 
 log = logging.getLogger(__name__)
 
-Check = Callable[[], None]
 
-
-def require_input_of(ready: Prepared, names: Iterable[str], check: Check) -> bool:
-    """Refuse to go on with blocks that were made of other pixels than there are now; with --check-all forget them.
+def require_input_of(ready: Prepared, names: Iterable[str], check: Callable[[], None]) -> bool:
+    """Refuse to resume with blocks of other pixels than those of now; with --check-all forget them.
 
     Parameters
     ----------
     ready : Prepared
-        The run that is gone on with.
+        The resumed run.
     names : iterable of str
         Its blocks.
     check : callable
-        Called before each block; what it raises ends the comparison.
+        Called before each block; its error ends the comparison.
 
     Returns
     -------
@@ -56,15 +54,15 @@ def require_input_of(ready: Prepared, names: Iterable[str], check: Check) -> boo
         )
         ready.journal.forget(other)
     elif other:
-        raise OutputExistsError(_sentence(other, f"since the output {ready.output} was begun"))
+        raise OutputExistsError(_other_pixels(other, f"since the output {ready.output} was begun"))
     stale = _stale_profile(ready)
     if stale is not None:
-        raise OutputExistsError(_profile_sentence(stale, f"since the output {ready.output} was begun"))
+        raise OutputExistsError(_other_profile(stale, f"since the output {ready.output} was begun"))
     return bool(other)
 
 
-def require_steady_input(ready: Prepared, names: Iterable[str], check: Check) -> None:
-    """Refuse to finish an output whose input was written to while it was made.
+def require_steady_input(ready: Prepared, names: Iterable[str], check: Callable[[], None]) -> None:
+    """Refuse to finish an output after its input was written to.
 
     Raises
     ------
@@ -73,14 +71,14 @@ def require_steady_input(ready: Prepared, names: Iterable[str], check: Check) ->
     """
     other = _other_blocks(ready, names, check, first_only=True)
     if other:
-        raise InputError(_sentence(other, f"while {ready.output} was made of it"))
+        raise InputError(_other_pixels(other, f"while {ready.output} was made of it"))
     stale = _stale_profile(ready)
     if stale is not None:
-        raise InputError(_profile_sentence(stale, f"while {ready.output} was made of it"))
+        raise InputError(_other_profile(stale, f"while {ready.output} was made of it"))
 
 
-def _sentence(other: dict[str, str], when: str) -> str:
-    """Return what is wrong with the first block that was made of other pixels, with the ways out."""
+def _other_pixels(other: dict[str, str], when: str) -> str:
+    """Return the first block of other pixels in words, with the remedies."""
     name, where = next(iter(other.items()))
     return (
         f"The {where.split(' at ')[0]} was changed {when}: block {name} was made of other pixels than there are now in the "
@@ -89,17 +87,19 @@ def _sentence(other: dict[str, str], when: str) -> str:
     )
 
 
-def _profile_sentence(z: int, when: str) -> str:
-    """Return that the profile of a section is of other pixels, with the ways out."""
+def _other_profile(z: int, when: str) -> str:
+    """Return the outdated profile of a section in words, with the remedies."""
     return (
         f"The input was changed {when}: section {z} would have another profile; restore it as it was, or start anew with "
         "--overwrite."
     )
 
 
-def _other_blocks(ready: Prepared, names: Iterable[str], check: Check, *, first_only: bool) -> dict[str, str]:
-    """Return the blocks that were made of other pixels than there are now, each with what differs and where."""
-    sections, other, again = _sections(ready), dict[str, str](), 0
+def _other_blocks(
+    ready: Prepared, names: Iterable[str], check: Callable[[], None], *, first_only: bool
+) -> dict[str, str]:
+    """Return the blocks of other pixels than those of now, each with the place of the difference."""
+    sections, other, again = _sections_read(ready), dict[str, str](), 0
     for name in names:
         check()
         record = ready.journal.record(name)
@@ -130,8 +130,8 @@ def _differs(section: Section, read: Read) -> bool:
         return True
 
 
-def _sections(ready: Prepared) -> dict[str, Section]:
-    """Return what a run reads by what it is called."""
+def _sections_read(ready: Prepared) -> dict[str, Section]:
+    """Return input, mask and realness map by their names in messages."""
     sections = {"input": ready.section}
     if isinstance(ready.masker, UserMask):
         sections["mask"] = ready.masker.section
@@ -147,7 +147,7 @@ def _reads(record: BlockRecord) -> Iterator[tuple[str, Read]]:
 
 
 def _stale_profile(ready: Prepared) -> int | None:
-    """Return a section whose stored profile is not the one of the section as it is; None where there is none."""
+    """Return the first section with an outdated profile, None if there is none."""
     for path in ready.journal.profile_files():
         stored = read_sealed(path)
         if stored is None:

@@ -1,12 +1,11 @@
-"""Whether the files of an input are still those that a run was begun with.
+"""A first check of the input files, before a run is resumed.
 
-The pixels that a fingerprint samples cannot show a change elsewhere, and a modification time alone cannot tell a
-change from a copy: whoever moves a section to another disk in the middle of a run gives every file a new time. So the
-sizes of the files are noted, which differ after nearly every change of compressed pixels, and, where the files are small
-enough to be read in a moment, a checksum of all that they hold.
+The sampled pixels of a fingerprint cannot show a change elsewhere. A modification time cannot tell a change from a
+copy: a section moved to another disk has new times. So the sizes of the files are stored, since nearly every change of
+compressed pixels changes them. Small files have a checksum of their contents too.
 
-A chunked store may have millions of files. Some thousands are looked at, spread evenly over its folders. This is a first
-look, before a run is gone on with; what its blocks were made of is compared block by block (`input_check`).
+A chunked store may have millions of files. Some thousands are looked at, spread evenly over its folders. The pixels of
+each block are compared later (`input_check`).
 """
 
 from __future__ import annotations
@@ -21,43 +20,43 @@ from bigrestore.io.access.places import InputPath
 from bigrestore.io.section import Section
 from bigrestore.run.state.checksums import STORE_FILES
 
-MOST_FILES = 4096
+SAMPLED_FILES = 4096
 """Files that are looked at."""
 
 READ_BYTES = 256 << 20
 """Files of this size together are read whole."""
 
 
-def files_seen(section: Section) -> dict[str, Any]:
-    """Return what is noted of the files that a section is read from, JSON-able.
+def input_file_facts(section: Section) -> dict[str, Any]:
+    """Return sizes, times and a checksum of the files of a section, JSON-able.
 
     Returns
     -------
     dict
         `files`: [size in bytes, modification time in ns] by name; `blake2b`: of all contents, or None.
     """
-    found: dict[str, list[int]] = {}
+    files: dict[str, list[int]] = {}
     places: dict[str, InputPath] = {}
     for number, root in enumerate(_roots(section)):
-        for path in _spread(root):
+        for path in _sample_files(root):
             try:
                 seen = path.stat()
             except OSError:  # a chunk that was removed meanwhile is missed when it is read
                 continue
             local = isinstance(path, Path) and isinstance(root, Path) and path != root
             name = Path(str(path)).relative_to(str(root)).as_posix() if local else path.name
-            found[f"{number}/{name}"] = [seen.st_size, seen.st_mtime_ns]
+            files[f"{number}/{name}"] = [seen.st_size, seen.st_mtime_ns]
             places[f"{number}/{name}"] = path
-    return {"files": found, "blake2b": _contents(found, places)}
+    return {"files": files, "blake2b": _contents(files, places)}
 
 
 def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """Compare two notes of `files_seen`.
+    """Compare two results of `input_file_facts`.
 
     Returns
     -------
     str
-        What shows that the input was written since, for a message; empty where nothing does.
+        The first sign of a change, for a message; empty: none.
     """
     before, after = then.get("files", {}), now.get("files", {})
     if not before:
@@ -66,16 +65,16 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
         return "files were added or removed"
     other = [name for name in before if before[name][0] != after[name][0]]
     if other:
-        return f"{_plain(other[0])} has another size"
+        return f"{_without_root(other[0])} has another size"
     if then.get("blake2b") is not None:
         return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
     return ""
 
 
 def _roots(section: Section) -> Sequence[InputPath]:
-    """Return the files of a section, or the folder that holds the chunks of the level that is read.
+    """Return the files of a section, or the folder of the chunks of its level.
 
-    Of a store in a zip file that is the file, of a remote one its metadata: asking for each chunk would take hours.
+    A packed store is one file. A remote one is checked by its metadata: asking for each chunk would take hours.
     """
     files = [file for file in section.files if isinstance(file, Path)]
     packed = files and files[0].name not in STORE_FILES
@@ -86,8 +85,8 @@ def _roots(section: Section) -> Sequence[InputPath]:
     return folders[level : level + 1]
 
 
-def _spread(root: InputPath) -> list[InputPath]:
-    """Return the files under a root: all, or `MOST_FILES` at most, evenly spread at every depth."""
+def _sample_files(root: InputPath) -> list[InputPath]:
+    """Return the files under a root: all, or `SAMPLED_FILES` at most, evenly spread at every depth."""
     if not isinstance(root, Path) or not root.is_dir():
         return [root]
     files: list[Path] = []
@@ -106,7 +105,7 @@ def _spread(root: InputPath) -> list[InputPath]:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Tell a file, or a link to one, from pipes and devices, which never end, and from links that lead nowhere."""
+    """Tell a file, or a link to one, from pipes, devices and dangling links."""
     try:
         return entry.is_file()
     except OSError:
@@ -114,17 +113,17 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _some(paths: list[Path]) -> list[Path]:
-    """Return `MOST_FILES` paths at most, evenly spread."""
-    count = min(len(paths), MOST_FILES)
+    """Return `SAMPLED_FILES` paths at most, evenly spread."""
+    count = min(len(paths), SAMPLED_FILES)
     return [paths[i * len(paths) // count] for i in range(count)]
 
 
-def _contents(found: dict[str, list[int]], places: dict[str, InputPath]) -> str | None:
-    """Return a checksum of everything in the files, None where that is too much to read."""
-    if sum(size for size, _ in found.values()) > READ_BYTES or len(found) >= MOST_FILES:
+def _contents(files: dict[str, list[int]], places: dict[str, InputPath]) -> str | None:
+    """Return a checksum of everything in the files, None if that is too much to read."""
+    if sum(size for size, _ in files.values()) > READ_BYTES or len(files) >= SAMPLED_FILES:
         return None
     total = hashlib.blake2b(digest_size=16)
-    for name in sorted(found):
+    for name in sorted(files):
         try:
             with places[name].open("rb") as file:
                 total.update(hashlib.file_digest(file, "blake2b").digest())
@@ -133,6 +132,6 @@ def _contents(found: dict[str, list[int]], places: dict[str, InputPath]) -> str 
     return total.hexdigest()
 
 
-def _plain(name: str) -> str:
+def _without_root(name: str) -> str:
     """Return the name of a file without the number of its root."""
     return name.split("/", 1)[1]

@@ -1,26 +1,22 @@
-"""The journal: which blocks are done, and what was done in them; the resume state and the report's source.
+"""The journal: which blocks are done, and how; a run resumes from it, and its report is made from it.
 
-A unit of work owns whole shard files. Begin: remove its record, mark it in flight, unlink its shards (what is
-rewritten in place can be torn). Complete: write the record beside, rename it into place, remove the
-marker. So a record always stands for files that were written whole after it was last begun, whenever the
-process died, and a block without a record is simply done again.
+A block owns whole shard files. Begin: lock it, remove its record, unlink its shards, since a file rewritten in place
+can be torn. Complete: write the record beside, rename it into place, unlock. So a record stands for whole
+files, whenever a process died. A block without a record is done again.
 
-The mark is a file that is locked by whoever has the block in hand, and the lock goes with its process. So the same
-block can be handed to two processes, one of which was only thought to be dead: the second waits for the first.
+Every process of a run claims its blocks here (`claims`), one lock file for each block in progress.
 
-The journal lies beside the output in `OUTPUT.bigrestore`, one small file per block, each with a checksum of itself, as
-the plan has one and all else that is noted there: damage to any of them is named for what it is.
-Of every file of the output is noted how to know it again (`noted`).
+The journal lies beside the output in `OUTPUT.bigrestore`, one small file for each block. Each file has a checksum of
+itself, as the stored plan has. Every file of the output is listed with its checksum.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import attrs
 
@@ -28,29 +24,26 @@ from bigrestore.core.files import PARTIAL, read_sealed, remove_strays, write_sea
 from bigrestore.errors import OutputError, output_error
 from bigrestore.run.output.owned import (
     BLOCK,
-    PASSING_STORE,
     PLAN,
     SIDECAR_FOLDERS,
+    TEMPORARY_STORE,
     Outline,
     beside_names,
     remove_named,
     strangers,
 )
 from bigrestore.run.state.checksums import (
-    Noted,
+    FileState,
+    file_state,
     files_of,
-    is_as_noted,
     is_readable_metadata,
-    note_of,
+    is_unchanged,
     size_and_time,
 )
-from bigrestore.run.state.lock import LOCK_NAME, hold, let_go, sign
+from bigrestore.run.state.lock import LOCK_FILES, LOCK_NAME, HeldLock, acquire, read_lock
 from bigrestore.run.state.records import BlockRecord, read_record
 
 log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.2
-"""How often a block that another process has in hand is looked at."""
 
 
 class Journal:
@@ -66,7 +59,7 @@ class Journal:
         self.root = sidecar(output)
         self._output = output
         self._records = self.root / "journal"
-        self._held: dict[str, IO[str]] = {}
+        self._held: dict[str, HeldLock] = {}
 
     def create(self) -> None:
         """Make the folders.
@@ -84,14 +77,14 @@ class Journal:
             raise output_error(self.root, error) from error
 
     def refuse_links(self) -> None:
-        """Refuse to write into a folder that is a link, which may lead to what is no run's.
+        """Refuse to write into a folder behind a link.
 
         Raises
         ------
         OutputError
             Naming it.
         """
-        for name in (*SIDECAR_FOLDERS, PASSING_STORE):
+        for name in (*SIDECAR_FOLDERS, TEMPORARY_STORE):
             if (self.root / name).is_symlink():
                 raise OutputError(
                     f"{self.root / name} is a link, behind which nothing is written; move it away and start again."
@@ -99,7 +92,7 @@ class Journal:
 
     @property
     def plan(self) -> dict[str, Any] | None:
-        """The plan that a run of this program has stored here; None where there is none, or it is damaged."""
+        """The stored plan of the run; None if there is none, or it is damaged."""
         plan = self.read(PLAN)
         whole = plan is not None and all(isinstance(plan.get(name), dict) for name in ("plan", "fingerprint"))
         return plan if whole else None
@@ -111,19 +104,19 @@ class Journal:
 
     @property
     def plan_damaged(self) -> bool:
-        """Whether this is the journal of a run whose plan is torn or altered, so that nothing can go on by it."""
+        """Whether the stored plan of the run is torn or altered."""
         return (self.root / PLAN).exists() and self._records.is_dir() and not self.begun
 
     @property
     def outline(self) -> Outline:
-        """From which the names of the files of the store follow: as the plan says, else by the store's own metadata."""
+        """The outline of the store's files, by the plan or else by the store's own metadata."""
         planned = Outline.from_json((self.plan or {}).get("writes"))
-        passing = self.root / PASSING_STORE
+        passing = self.root / TEMPORARY_STORE
         return planned or Outline.of_store(passing if passing.is_dir() else self._output)
 
     @property
     def foreign(self) -> bool:
-        """Whether the folder's place is taken by something that is no journal of a run, and not even empty."""
+        """Whether something else than a journal or an empty folder is in its place."""
         if not self.root.is_symlink() and not self.root.exists():
             return False
         if self.root.is_symlink() or not self.root.is_dir():
@@ -133,23 +126,24 @@ class Journal:
         return any(
             path.is_symlink() or not (path.is_dir() or re.fullmatch(f".*{PARTIAL}", path.name))
             for path in self.root.rglob("*")
-            if path != self.root / LOCK_NAME  # which is looked at when it is opened
+            if path.parent != self.root
+            or not re.fullmatch(LOCK_FILES, path.name)  # checked when it is opened
         )
 
     @property
     def added(self) -> Path | None:
-        """Something in the folder that no run wrote; None where there is nothing."""
+        """A file in the folder of somebody else; None if there is none."""
         return next(strangers(self.root, *beside_names(self.outline)), None) if self.root.is_dir() else None
 
     @property
     def altered(self) -> list[Path]:
-        """Files of the folder, besides the plan and the records of blocks, that are not as they were written."""
+        """Altered files of the folder, besides the plan and the records of blocks."""
         named = [self.root / name for name in ("run.json", "files.json", "report.json")]
         paths = [*(path for path in named if path.exists()), *self.profile_files()]
         return [path for path in paths if read_sealed(path) is None]
 
     def clear(self) -> None:
-        """Remove all that a run wrote into the folder but the lock, by which this run keeps others out.
+        """Remove all files of a run from the folder but the lock, which keeps others out.
 
         Raises
         ------
@@ -172,7 +166,7 @@ class Journal:
             raise output_error(self.root, error) from error
 
     def reopen(self) -> None:
-        """Take back that the run is finished, before anything of the output is touched.
+        """Mark the run as unfinished, before its output is touched.
 
         Raises
         ------
@@ -210,163 +204,163 @@ class Journal:
             raise output_error(self._records, error) from error
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return a document of the folder, None where there is none, or it is torn or altered."""
+        """Return a document of the folder, None if there is none, or it is torn or altered."""
         return read_sealed(self.root / name)
 
     def write(self, name: str, document: dict[str, Any]) -> None:
-        """Write a document of the folder, whole or not at all; OutputError where it cannot be."""
+        """Write a document of the folder, whole or not at all; may raise OutputError."""
         write_sealed(self.root / name, document)
 
-    def begin(
-        self, name: str, files: list[Path], stopping: Callable[[], bool] = lambda: False
-    ) -> BlockRecord | None:
-        """Open a block: mark it as in hand, drop its record, unlink the files that it owns.
+    @property
+    def held(self) -> list[HeldLock]:
+        """The locks of the blocks in progress in this process."""
+        return list(self._held.values())
 
-        Where another process has it in hand, this one waits until that one is done with it, or dead.
+    def lock(self, name: str, *, takeover: bool = True) -> HeldLock | None:
+        """Lock a block; None: another process has it.
 
         Parameters
         ----------
         name : str
             The block.
-        files : list of Path
-            What it owns.
-        stopping : callable
-            Asked while it waits; where it says so, the block is not opened.
-
-        Returns
-        -------
-        BlockRecord or None
-            The record of a block that another process finished meanwhile: it is not opened. Else None.
+        takeover : bool
+            Whether to take over the lock of a process that died.
 
         Raises
         ------
         OutputError
             Where the place cannot be written.
         """
-        marker, waited = self._marker(name), False
         try:
-            while (held := self._held.get(name) or hold(marker)) is None:
-                if not waited:
-                    log.info("Block %s is in hand elsewhere; waiting for it.", name)
-                waited = True
-                if stopping():
-                    return None
-                time.sleep(POLL_SECONDS)
-            self._held[name] = held
-            record = read_record(self._path(name)) if waited else None
-            if record is not None and record.status != "failed":
-                self._release(name)
-                return record
-            sign(held)
-            self._path(name).unlink(missing_ok=True)
-            for file in files:
-                file.unlink(missing_ok=True)
+            lock = acquire(self._marker(name), takeover=takeover)
         except OSError as error:
-            self._let_others(name)
             raise output_error(self.root, error) from error
-        return None
+        if lock is not None:
+            self._held[name] = lock
+        return lock
 
-    def complete(self, record: BlockRecord) -> None:
-        """Close a block with its record.
+    def begin(self, name: str, files: list[Path]) -> None:
+        """Drop the record and the files of a locked block.
 
         Raises
         ------
         OutputError
-            Where the place cannot be written; the block stays open, and is done again by the run that goes on.
-        """
-        write_sealed(self._path(record.name), attrs.asdict(record))
-        self._release(record.name)
-
-    def abandon(self, name: str, files: list[Path]) -> None:
-        """Forget a block that was begun: its files and its marker go, as if it had never been opened.
-
-        A block that another process has in hand is left alone; what a dead one had is forgotten as well. What cannot be
-        removed stays marked, which means the same to the run that goes on.
+            Where the place cannot be written.
         """
         try:
-            if name not in self._held:
-                held = hold(self._marker(name)) if self._marker(name).exists() else None
-                if held is None:
-                    return
-                self._held[name] = held
+            self._path(name).unlink(missing_ok=True)
             for file in files:
                 file.unlink(missing_ok=True)
-            self._release(name)
         except OSError as error:
-            self._let_others(name)
+            raise output_error(self.root, error) from error
+
+    def complete(self, record: BlockRecord) -> None:
+        """Write the record of a block and unlock it.
+
+        Raises
+        ------
+        OutputError
+            Where the place cannot be written; the block stays locked and is done again by --resume.
+        """
+        write_sealed(self._path(record.name), attrs.asdict(record))
+        self.unlock(record.name)
+
+    def unlock(self, name: str) -> None:
+        """Remove the lock of a block; OutputError if it cannot be removed."""
+        lock = self._held.pop(name, None)
+        try:
+            if lock is not None:
+                lock.release()
+            else:  # a second try
+                self._marker(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(self.root, error) from error
+
+    def abandon(self, name: str, files: list[Path]) -> None:
+        """Remove the files and the lock of a block in progress, of this process or a dead one.
+
+        After an error it stays locked, and is done again by --resume.
+        """
+        try:
+            if name in self._held or (self._marker(name).exists() and self.lock(name) is not None):
+                for file in files:
+                    file.unlink(missing_ok=True)
+                self.unlock(name)
+        except OSError as error:
             log.warning(
-                "Block %s cannot be cleared away (%s); it is done again anyhow.", name, error.strerror
+                "Block %s cannot be cleared away (%s); it is done again anyhow.",
+                name,
+                error.strerror or error,
             )
 
-    def in_hand(self) -> list[str]:
-        """Return the blocks that a living process has in hand, by name."""
-        found = []
+    def in_progress(self) -> list[str]:
+        """List the blocks in progress in living processes."""
+        locks = ((marker.stem, read_lock(marker)) for marker in self.markers())
+        return [name for name, lock in locks if lock is not None and lock.is_held()]
+
+    def drop_dead(self) -> None:
+        """Drop the records and locks of blocks of dead processes; may raise OutputError."""
         for marker in self.markers():
-            held = hold(marker)
-            if held is None:
-                found.append(marker.stem)
-            else:
-                held.close()
-        return found
+            if self.lock(marker.stem) is not None:
+                self.forget([marker.stem])
+                self.unlock(marker.stem)
 
-    def _release(self, name: str) -> None:
-        """Remove the mark of a block, and let others have it."""
-        marker, held = self._marker(name), self._held.pop(name, None)
-        if held is not None:
-            let_go(held, marker)
-        marker.unlink(missing_ok=True)
-
-    def _let_others(self, name: str) -> None:
-        """Hold a block no longer; its mark stays, so that it counts as not done."""
-        if (held := self._held.pop(name, None)) is not None:
-            held.close()
-
-    def note_files(self, output: Path) -> None:
-        """Note what is needed to know every file of a finished output, a store or a TIFF, for what it is."""
-        known = {name: noted for record in self.records() for name, noted in record.files.items()}
-        found: dict[str, Noted] = {}
+    def list_files(self, output: Path) -> None:
+        """Store the state of every file of a finished output, a store or a TIFF."""
+        known = {name: state for record in self.records() for name, state in record.files.items()}
+        states: dict[str, FileState] = {}
         outline = self.outline
         for name, path in files_of(output):
             if name != "." and not outline.is_file(name):
                 continue  # somebody else's
-            noted = known.get(name)
-            same = noted is not None and noted[:2] == size_and_time(path)
-            found[name] = noted if same and noted is not None else note_of(path)
-        self.write("files.json", {"files": found})
+            before = known.get(name)
+            same = before is not None and before[:2] == size_and_time(path)
+            states[name] = before if same and before is not None else file_state(path)
+        self.write("files.json", {"files": states})
 
     def damaged(self, output: Path, *, thorough: bool = False) -> list[Path]:
-        """Return the files of a finished output that are not as they were noted; the output where none were.
+        """List output files whose checksum has changed; the output itself if none is known.
 
-        Pixels are what they were. Metadata may have been edited since and need only be readable.
+        Metadata may have been edited since and need only be readable.
         """
-        noted = (self.read("files.json") or {}).get("files")
-        if not noted:
+        states = (self.read("files.json") or {}).get("files")
+        if not states:
             return [output]
         return [
             output / name if name != "." else output
-            for name, note in sorted(noted.items())
-            if not is_as_noted(output / name, note, thorough=thorough)
+            for name, state in sorted(states.items())
+            if not is_unchanged(output / name, state, thorough=thorough)
             and not is_readable_metadata(output / name)
         ]
 
     def record(self, name: str) -> BlockRecord | None:
-        """Return a block's record, None where there is none, it is torn, or the block is in flight."""
+        """Return a block's record; None if there is none, it is torn, or the block is locked."""
         if self._marker(name).exists():
             return None
+        return self.last_record(name)
+
+    def last_record(self, name: str) -> BlockRecord | None:
+        """Return a block's record, locked or not; None if there is none, or it is torn."""
         return read_record(self._path(name))
 
-    def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
-        """Return the record of a block that need not be done again.
+    def record_time(self, name: str) -> int:
+        """Return the time of a block's record in nanoseconds; 0 if there is none."""
+        try:
+            return self._path(name).stat().st_mtime_ns
+        except OSError:
+            return 0
 
-        That is one that is done or empty and whose files are as the record says. `thorough` reads them all, where
-        otherwise those are believed that have the size and time that they had.
+    def intact(self, name: str, store: Path, *, thorough: bool = False) -> BlockRecord | None:
+        """Return the record of a finished block with unchanged files, else None.
+
+        `thorough` reads all files; otherwise a file of the same size and time counts as unchanged.
         """
         record = self.record(name)
         if record is None or record.status == "failed":
             return None
-        for file, noted in record.files.items():
+        for file, state in record.files.items():
             path = store / file
-            if not is_as_noted(path, noted, thorough=thorough):
+            if not is_unchanged(path, state, thorough=thorough):
                 log.warning("Block %s is done again: %s is missing or holds something else.", name, path)
                 return None
         return record
@@ -383,9 +377,9 @@ class Journal:
         return sorted(self._files(".json"))
 
     def sweep(self, store: Path) -> None:
-        """Remove what interrupted writes of this run left: partial files of the folder, of the store and of a TIFF.
+        """Remove the partial files of interrupted writes, of the folder, the store and a TIFF.
 
-        Only a run that holds the output alone may, because those of others are at work.
+        The run must hold the output alone: files of others may be in use.
 
         Raises
         ------
@@ -404,7 +398,7 @@ class Journal:
         self.drop_altered_profiles()
 
     def drop_altered_profiles(self) -> None:
-        """Remove profiles that are not as they were written; whoever needs one makes it anew."""
+        """Remove altered profiles; they are made again."""
         for path in self.profile_files():
             if read_sealed(path) is None:
                 path.unlink(missing_ok=True)
@@ -415,7 +409,7 @@ class Journal:
         return sorted(path for path in folder.glob("*.json") if re.fullmatch(r"z\d{5,}\.json", path.name))
 
     def markers(self) -> list[Path]:
-        """Return the marks of blocks that are in hand, or were in that of a process that died."""
+        """Return the lock files of blocks in progress, in living or dead processes."""
         return sorted(self._files(".inflight"))
 
     def _files(self, suffix: str) -> Iterator[Path]:
@@ -434,5 +428,5 @@ class Journal:
 
 
 def sidecar(output: Path) -> Path:
-    """Return the folder beside an output that holds journal, profiles, plan and timings."""
+    """Return the folder beside an output with its journal, profiles, plan and timings."""
     return output.with_name(output.name + ".bigrestore")

@@ -1,8 +1,8 @@
-"""What is wrong beside an output: records that are torn or altered, blocks that are missing, files that changed.
+"""Checking an output by its journal: torn or altered records, missing blocks, changed files.
 
-A store says of itself whether it decodes. Whether it holds what was written into it only the journal knows, which noted a
-checksum of every file: a flipped bit that still decodes is found here, in formats that have no checksums of their own.
-Everything is read; nothing is believed because of its time. What else a run notes beside its output has a checksum too.
+A store alone can only tell whether it decodes. The journal has a checksum of every file: a flipped bit is seen here, also
+in formats without checksums of their own. Every file is read; its time proves nothing. The other documents beside the
+output have checksums too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from bigrestore.io.store.faults import Fault
 from bigrestore.run.output.owned import PLAN
-from bigrestore.run.state.checksums import is_as_noted, is_readable_metadata
+from bigrestore.run.state.checksums import is_readable_metadata, is_unchanged
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import writer
 
 
 def journal_faults(output: Path) -> list[Fault]:
-    """Return what is wrong with an output by its journal; nothing where no journal lies beside it.
+    """List the faults of an output by its journal; none without a journal.
 
     Parameters
     ----------
@@ -41,11 +41,10 @@ def journal_faults(output: Path) -> list[Fault]:
     ]
 
 
-def way_out(output: Path, faults: list[Fault]) -> str:
-    """Return what mends the faults of an output, in words that end a sentence.
+def remedy(output: Path, faults: list[Fault]) -> str:
+    """Return the remedy for the faults of an output, as the end of a sentence.
 
-    A run that goes on believes a file of the size and the time that it had, so that damage which left both as they
-    were is mended only where it is told to read everything.
+    A resumed run believes a file of unchanged size and time, so that only --check-all fixes such damage.
     """
     journal = Journal(output)
     if not journal.root.is_dir():
@@ -59,14 +58,14 @@ def way_out(output: Path, faults: list[Fault]) -> str:
     listed = (journal.read("files.json") or {}).get("files", {})
     notes |= {str(output if name == "." else output / name): note for name, note in listed.items()}
     unseen = any(
-        fault.location in notes and is_as_noted(Path(fault.location), notes[fault.location])
+        fault.location in notes and is_unchanged(Path(fault.location), notes[fault.location])
         for fault in faults
     )
     return f"mend the run by --resume{' --check-all' if unseen else ''}"
 
 
 def _record_faults(journal: Journal, output: Path, plan: dict[str, object]) -> Iterator[Fault]:
-    """Yield what is wrong with the records of blocks, and with the files that they name."""
+    """Yield the faults of the records of blocks and of their files."""
     whole = 0
     tiff = output.is_file()  # the store that it was streamed from is gone
     for path in journal.record_files():
@@ -78,9 +77,9 @@ def _record_faults(journal: Journal, output: Path, plan: dict[str, object]) -> I
         if record.status == "failed":
             yield Fault("block.failed", record.name, "a block that is done", record.reason)
         for name, noted in {} if tiff else record.files.items():
-            if not is_as_noted(output / name, noted, thorough=True):
+            if not is_unchanged(output / name, noted, thorough=True):
                 yield Fault(
-                    "shard.altered", str(output / name), f"{noted[0]} bytes as written", _found(output / name)
+                    "shard.altered", str(output / name), f"{noted[0]} bytes as written", _as_is(output / name)
                 )
     total = plan.get("blocks")
     if isinstance(total, int) and whole < total:
@@ -93,7 +92,7 @@ def _record_faults(journal: Journal, output: Path, plan: dict[str, object]) -> I
 
 
 def _file_faults(journal: Journal, output: Path) -> Iterator[Fault]:
-    """Yield the files of a finished output that are not as they were when it was finished."""
+    """Yield the changed files of a finished output."""
     run, listed = journal.read("run.json") or {}, journal.root / "files.json"
     noted = (journal.read(listed.name) or {}).get("files")
     if noted is None:
@@ -105,22 +104,22 @@ def _file_faults(journal: Journal, output: Path) -> Iterator[Fault]:
         path = output if name == "." else output / name
         if (
             name not in known
-            and not is_as_noted(path, note, thorough=True)
+            and not is_unchanged(path, note, thorough=True)
             and not is_readable_metadata(path)
         ):
-            yield Fault("file.altered", str(path), f"{note[0]} bytes as written", _found(path))
+            yield Fault("file.altered", str(path), f"{note[0]} bytes as written", _as_is(path))
 
 
 def _note_faults(journal: Journal) -> Iterator[Fault]:
-    """Yield what else beside the output is not as it was written: profiles, the account of the run, its report."""
+    """Yield altered profiles, summaries and reports."""
     for path in journal.altered:
         kind = "profile" if path.parent != journal.root else path.stem
         yield Fault(f"{kind}.altered", str(path), "a document with its checksum", "a torn or an altered one")
     for name, note in (journal.read("report.json") or {}).get("files", {}).items():
         path = journal.root / "report" / name
-        if not is_as_noted(path, note, thorough=True):
-            yield Fault("report.altered", str(path), f"{note[0]} bytes as written", _found(path))
+        if not is_unchanged(path, note, thorough=True):
+            yield Fault("report.altered", str(path), f"{note[0]} bytes as written", _as_is(path))
 
 
-def _found(path: Path) -> str:
+def _as_is(path: Path) -> str:
     return f"{path.stat().st_size} bytes, another checksum" if path.is_file() else "no file"

@@ -1,47 +1,247 @@
-"""Who writes an output: one run alone, or several processes that each carry out blocks of one stored plan.
+"""Locks: one run holds an output, one process a block of it, on any file system.
 
-Two runs that go on with the same output at once unlink each other's shards and both report success. The lock is the
-operating system's (`flock`): it goes with the process that held it, however that ended, so what a killed run
-leaves is a file that nobody holds and never a reason to refuse. A run holds the output's lock alone; the parts of a job
-array hold it jointly, and shut out whoever wants it alone. Below that each block in hand is held by one process
-(`Journal.begin`), so that two that were given the same block do not meet in its files. A file says host and
-process, for the sentence that the other one is refused by.
+A lock is a file, created exclusively, as every file system can, those without `flock` too. It names its holder,
+who touches it every ten seconds. It is stale when its holder was a process of this host and is gone, or when nobody
+touched it for a minute by the file system's own clock. A stale lock is taken over.
 
-The file is never opened through a link: whoever can write beside an output could name any file of whoever runs there.
+A run holds the output's lock alone. Each part of a job array has a lock file of its own beside it, and they shut out a
+whole run. Each block in progress has a lock too (`Journal.lock`).
 
-Where a file system has no such locks, the file is all there is: a process of this host that still lives
-is believed, anything else is taken for left over, and the log says so. A file system that is mounted to be read only
-needs no lock: nothing is written there, and a run that is finished can still be asked for.
+A process asleep for longer than its lease may meet its successor in a block. Both write the same bytes.
+
+No lock file is opened through a link, which could lead to any file of the user. A read-only file system needs no lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
 import platform
+import re
+import secrets
 import stat
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import attrs
 import psutil
 
+from bigrestore.core.files import temporary_name
 from bigrestore.errors import OutputError, OutputExistsError, output_error
 
 log = logging.getLogger(__name__)
 
 LOCK_NAME = "lock"
-"""Name of the file, in the folder beside the output."""
+"""Name of an output's lock, in the folder beside it."""
 
-_HELD = (errno.EWOULDBLOCK, errno.EACCES)
-"""What the system says of a lock that another one holds; anything else means that it has no locks."""
+LOCK_FILES = rf"{LOCK_NAME}(\.[0-9a-f]{{8}})?"
+"""Names of the lock of a run and those of its parts, as a pattern."""
 
-_warned: set[Path] = set()
-"""Folders whose file system was said to have no locks."""
+HEARTBEAT_SECONDS = 10.0
+
+LEASE_SECONDS = 60.0
+"""Age at which a lock of another host is stale: five heartbeats of a slow server may be lost."""
+
+SIGNING_SECONDS = 2.0
+"""Age at which a lock without a name is stale: its process died between creating and signing it."""
+
+SETTLE_SECONDS = 1.0
+"""How long a part waits for a run that is about to see the other parts, and to step back."""
+
+RECHECK_SECONDS = 0.5
+
+KINDS: dict[str, type] = {"host": str, "space": str, "pid": int, "started": float, "deaths": int}
+"""Entries of a lock file."""
+
+_held: dict[tuple[int, int], int] = {}
+"""Locks of this process: open files by device and inode."""
+
+_guard = threading.Lock()
+_heart: list[threading.Thread] = []
+
+
+@attrs.frozen(eq=False)
+class HeldLock:
+    """A lock of this process.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    handle : int
+        The file, open.
+    deaths : int
+        Its former holders in a row, all dead.
+    """
+
+    path: Path
+    handle: int
+    deaths: int = 0
+
+    def release(self) -> None:
+        """Remove the file, unless another process has taken it over; may raise OSError."""
+        own = os.fstat(self.handle)
+        with _guard:
+            _held.pop((own.st_dev, own.st_ino), None)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(own, self.path.stat(follow_symlinks=False)):
+                    self.path.unlink()
+        finally:
+            os.close(self.handle)
+
+
+@attrs.frozen(eq=False)
+class LockFile:
+    """The contents of a lock file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    facts : dict
+        Its holder; empty until it is signed.
+    seen : os.stat_result
+        Its state at the time of reading.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    seen: os.stat_result
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the holder is a process of this host and container."""
+        here = _here()
+        return isinstance(self.facts.get("pid"), int) and all(
+            self.facts.get(name, value) == value for name, value in here.items()
+        )
+
+    def is_held(self, now: Callable[[], float] = time.time) -> bool:
+        """Tell whether the holder lives, as far as can be known; `now` is the time of the file system."""
+        if self.is_here:
+            if self.facts["pid"] == os.getpid():
+                return (self.seen.st_dev, self.seen.st_ino) in _held
+            runs = _is_running(self.facts["pid"], self.facts.get("started"))
+            if runs is not None:
+                return runs
+        return now() - self.seen.st_mtime < (LEASE_SECONDS if self.facts else SIGNING_SECONDS)
+
+    def holder(self) -> str:
+        """Return the holder in words."""
+        if "pid" not in self.facts:
+            return "another run"
+        if self.is_here and self.facts["pid"] == os.getpid():
+            return "another run of this process"
+        return f"process {self.facts['pid']} on {self.facts.get('host', 'an unknown host')}"
+
+
+def identity() -> dict[str, Any]:
+    """Return the entry of this process in a lock file."""
+    return _here() | {"pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def acquire(path: Path, *, takeover: bool = True) -> HeldLock | None:
+    """Take a lock, without waiting.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; its folder exists.
+    takeover : bool
+        Whether to take over a stale lock.
+
+    Returns
+    -------
+    HeldLock or None
+        None where another process holds it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be created; an OutputError for a link or no file.
+    """
+    deaths = 0
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            former = read_lock(path)
+            if former is None:  # released in between
+                continue
+            if former.is_held(lambda: _clock(path)) or not takeover or not _remove_stale(former):
+                return None
+            own = former.is_here and former.facts["pid"] == os.getpid()
+            deaths = former.facts.get("deaths", 0) + (1 if former.facts and not own else 0)
+            continue
+        lock = HeldLock(path, handle, deaths)
+        _keep_alive(handle)
+        try:
+            sign(handle, identity() | {"deaths": deaths})
+        except OSError:
+            with contextlib.suppress(OSError):
+                lock.release()
+            raise
+        return lock
+
+
+def sign(handle: int, facts: dict[str, Any]) -> None:
+    """Write the holder into a new lock file; may raise OSError."""
+    os.write(handle, json.dumps(facts).encode())
+    os.fsync(handle)  # other clients of a network file system see nothing before
+
+
+def read_lock(path: Path, flags: int = os.O_RDWR) -> LockFile | None:
+    """Read a lock file; None if there is none.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened; an OutputError for a link, a pipe or another name of a file.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe or a socket
+            raise _no_lock(path) from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        seen = os.fstat(handle)  # of the open file: a network file system asks its server anew
+        if seen.st_nlink == 0:
+            return None
+        if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
+            raise _no_lock(path)
+        try:
+            facts = json.loads(file.read(4096))
+        except ValueError:
+            facts = {}
+    known = facts.items() if isinstance(facts, dict) else ()
+    return LockFile(
+        path, {name: value for name, value in known if isinstance(value, KINDS.get(name, ()))}, seen
+    )
+
+
+def writer(folder: Path) -> tuple[bool, str]:
+    """Return whether a process writes the output of a folder, and its name.
+
+    Raises
+    ------
+    OSError
+        Where a lock may not be read.
+    """
+    lock = read_lock(folder / LOCK_NAME, os.O_RDONLY)
+    if lock is not None and lock.is_held():
+        return True, lock.holder()
+    parts = (read_lock(path, os.O_RDONLY) for path in _part_files(folder))
+    return (True, "several processes") if any(part and part.is_held() for part in parts) else (False, "")
 
 
 @contextlib.contextmanager
@@ -55,21 +255,13 @@ def sole_writer(folder: Path, output: Path) -> Iterator[None]:
     OutputError
         Where the lock cannot be written.
     """
-    path = folder / LOCK_NAME
-    file = _hold_or_refuse(path, output, joint=False)
-    if file is None:
+    with _released(lambda: _acquire_alone(folder, output), folder):
         yield
-        return
-    try:
-        _say_holder(file, path)
-        yield
-    finally:
-        let_go(file, path)
 
 
 @contextlib.contextmanager
 def joint_writer(folder: Path, output: Path) -> Iterator[None]:
-    """Hold the lock of an output beside others that hold it jointly, while the context lasts.
+    """Hold an output beside its other parts while the context lasts; the folder exists.
 
     Raises
     ------
@@ -78,180 +270,167 @@ def joint_writer(folder: Path, output: Path) -> Iterator[None]:
     OutputError
         Where the lock cannot be written.
     """
-    path = folder / LOCK_NAME
-    file = _hold_or_refuse(path, output, joint=True)
-    if file is None:
+    with _released(lambda: _acquire_part(folder, output), folder):
+        yield
+
+
+@contextlib.contextmanager
+def _released(take: Callable[[], HeldLock], folder: Path) -> Iterator[None]:
+    """Hold a lock while the context lasts; none on a read-only file system."""
+    try:
+        lock = take()
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise output_error(folder / LOCK_NAME, error) from error
         yield
         return
     try:
-        _say_holder(file, path, joint=True)
         yield
     finally:
-        # The last one takes the file with it; who still holds it jointly keeps it.
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            file.close()
+            lock.release()
 
 
-def hold(path: Path, *, joint: bool = False) -> IO[str] | None:
-    """Lock a file, which is made where there is none; a file that its former holder removed is made anew.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder exists.
-    joint : bool
-        Whether others may hold it as well, jointly.
-
-    Returns
-    -------
-    file or None
-        The locked file, which holds the lock until it is closed; None where another one holds it.
-
-    Raises
-    ------
-    OSError
-        Where the file cannot be opened; an OutputError where it is a link or no file.
-    """
-    while True:
-        file = _open(path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if joint else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            found = holder(file)
-            if error.errno in _HELD or (lives(found) and not (joint and found.get("joint"))):
-                file.close()
-                return None
-            if path.parent not in _warned:
-                _warned.add(path.parent)
-                log.warning(
-                    "%s cannot be locked (%s); start no second run on this output.", path, error.strerror
-                )
-            return file
-        if _is_still(file, path):
-            return file
-        file.close()
-
-
-def let_go(file: IO[str], path: Path) -> None:
-    """Remove a file that is held alone, and the lock with it."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)  # while it is held: whoever waits looks again
-    with contextlib.suppress(OSError):  # what a full disk did not take of it
-        file.close()
-
-
-def sign(file: IO[str], *, joint: bool = False) -> None:
-    """Write into a locked file who holds it; OSError where it cannot be."""
-    file.seek(0)
-    file.truncate()
-    json.dump({"host": platform.node(), "pid": os.getpid()} | ({"joint": True} if joint else {}), file)
-    file.flush()
-
-
-def holder(file: IO[str]) -> dict[str, Any]:
-    """Return what a lock says of its holder; empty where it says nothing."""
-    file.seek(0)
+def _acquire_alone(folder: Path, output: Path) -> HeldLock:
+    path = folder / LOCK_NAME
+    # Before the lock too: a new part must not meet the lock of a run about to be refused.
+    for part in _part_files(folder):
+        _await_release(part, output)
+    while (lock := acquire(path)) is None:
+        _await_release(path, output)
     try:
-        found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def lives(found: dict[str, Any]) -> bool:
-    """Tell whether a holder is another process of this host that is still there."""
-    pid = found.get("pid")
-    here = found.get("host") == platform.node() and isinstance(pid, int)
-    return here and pid != os.getpid() and psutil.pid_exists(pid)
-
-
-def named(found: dict[str, Any]) -> str:
-    """Return a holder in words."""
-    if "pid" not in found:
-        return "another run"
-    if found.get("host") == platform.node() and found["pid"] == os.getpid():
-        return "another run of this process"
-    return f"process {found['pid']} on {found.get('host', 'an unknown host')}"
-
-
-def writer(folder: Path) -> tuple[bool, str]:
-    """Return whether somebody writes the output that a folder lies beside, and who; nothing is held thereafter.
-
-    Raises
-    ------
-    OSError
-        Where the lock may not be read.
-    """
-    try:
-        with _open(folder / LOCK_NAME, os.O_RDONLY) as file:
-            found = holder(file)
-            try:
-                fcntl.flock(file, (fcntl.LOCK_EX if found.get("joint") else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except OSError:
-                return True, "several processes" if found.get("joint") else named(found)
-            return False, ""
-    except FileNotFoundError:
-        return False, ""
-
-
-def _open(path: Path, flags: int) -> IO[str]:
-    """Open a file that says who holds it, and nothing else: no link, no pipe, no second name of another file.
-
-    Raises
-    ------
-    OSError
-        Where it cannot be opened; an OutputError where it is something else.
-    """
-    try:
-        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe or a socket
-            raise _no_lock(path) from error
+        for part in _part_files(folder):
+            _await_release(part, output)
+            part.unlink(missing_ok=True)
+    except BaseException:
+        lock.release()
         raise
-    seen = os.fstat(handle)
-    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
+    return lock
+
+
+def _acquire_part(folder: Path, output: Path) -> HeldLock:
+    lock = acquire(folder / f"{LOCK_NAME}.{secrets.token_hex(4)}")
+    assert lock is not None
+    try:
+        _await_release(folder / LOCK_NAME, output, SETTLE_SECONDS)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _await_release(path: Path, output: Path, settle_s: float = 0.0) -> None:
+    """Return when a lock is free; refuse a living holder.
+
+    A holder on another host is alive if it touches the lock. The lease of a dead one is waited for.
+    """
+    started, touched = time.monotonic(), None
+    while (lock := read_lock(path, os.O_RDONLY)) is not None and lock.is_held(lambda: _clock(path)):
+        if touched is None and not lock.is_here:
+            log.info("%s is held by %s; waiting for a sign of life.", path, lock.holder())
+        touched = touched or lock.seen.st_mtime_ns
+        settled = time.monotonic() - started >= settle_s
+        if (lock.is_here and settled) or lock.seen.st_mtime_ns != touched:
+            part = path.name != LOCK_NAME
+            remedy = (
+                "wait until all parts of it have ended, or stop them"
+                if part
+                else "wait until it ends, or stop it"
+            )
+            raise OutputExistsError(f"The output {output} is being written by {lock.holder()}; {remedy}.")
+        time.sleep(RECHECK_SECONDS)
+
+
+def _part_files(folder: Path) -> list[Path]:
+    """Return the lock files of the parts of a run."""
+    return [path for path in folder.glob(f"{LOCK_NAME}.*") if re.fullmatch(LOCK_FILES, path.name)]
+
+
+def _here() -> dict[str, Any]:
+    """Return the host and the space of process numbers: containers of one host differ in it."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return {"host": platform.node(), "space": space}
+
+
+def _is_running(pid: int, started: float | None) -> bool | None:
+    """Tell whether a process of this host runs; None: its number may be another one's by now."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return True if started is None or abs(process.create_time() - started) < 2 else None
+    except psutil.Error:
+        return None
+
+
+def _remove_stale(lock: LockFile) -> bool:
+    """Remove a stale lock; False: another process was faster.
+
+    It is renamed first: of several processes one alone gets it. A slow one may rename the new lock of the first instead,
+    and gives it back.
+    """
+    aside = temporary_name(lock.path)
+    try:
+        lock.path.rename(aside)
+    except FileNotFoundError:
+        return True
+    seen = aside.stat(follow_symlinks=False)
+    same = (seen.st_ino, seen.st_mtime_ns) == (lock.seen.st_ino, lock.seen.st_mtime_ns)
+    if same or lock.path.exists():
+        aside.unlink(missing_ok=True)
+    else:
+        aside.rename(lock.path)
+    return same
+
+
+def _clock(path: Path) -> float:
+    """Return the time by the file system's clock: a server's may differ from this host's."""
+    probe = temporary_name(path)
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        return os.fstat(handle).st_mtime
+    finally:
         os.close(handle)
-        raise _no_lock(path)
-    return os.fdopen(handle, "r" if flags == os.O_RDONLY else "r+")
+        probe.unlink(missing_ok=True)
+
+
+def _keep_alive(handle: int) -> None:
+    """Touch a lock file from now on, in a thread of its own."""
+    seen = os.fstat(handle)
+    with _guard:
+        _held[seen.st_dev, seen.st_ino] = handle
+        if not _heart:
+            _heart.append(threading.Thread(target=_beat, name="lock-heartbeat", daemon=True))
+            _heart[0].start()
+
+
+def _beat() -> None:
+    while True:
+        time.sleep(HEARTBEAT_SECONDS)
+        with _guard:
+            for handle in _held.values():
+                with contextlib.suppress(OSError):
+                    os.utime(handle)
+
+
+def _after_fork() -> None:
+    """Leave the locks of the parent to it."""
+    global _guard
+    _guard = threading.Lock()
+    _held.clear()
+    _heart.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _no_lock(path: Path) -> OutputError:
     return OutputError(f"{path} is a link, or no file, and is not written to; move it away and start again.")
-
-
-def _hold_or_refuse(path: Path, output: Path, *, joint: bool) -> IO[str] | None:
-    """Return the locked file; None where nothing can be written, and so nobody need be kept out."""
-    try:
-        file = hold(path, joint=joint)
-        if file is not None:
-            return file
-        with _open(path, os.O_RDONLY) as other:
-            found = holder(other)
-    except FileNotFoundError:
-        found = {}  # it went meanwhile; whoever starts this run again will be let in
-    except OSError as error:
-        if error.errno == errno.EROFS:
-            return None
-        raise output_error(path, error) from error
-    way_out = "wait until it ends, or stop it"
-    if found.get("joint"):
-        way_out = "wait until all parts of it have ended, or stop them"
-    raise OutputExistsError(f"The output {output} is being written by {named(found)}; {way_out}.")
-
-
-def _say_holder(file: IO[str], path: Path, *, joint: bool = False) -> None:
-    try:
-        sign(file, joint=joint)
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-def _is_still(file: IO[str], path: Path) -> bool:
-    """Tell whether the path still names the file that was locked."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

@@ -1,4 +1,4 @@
-"""What is recorded of each block: what became of it, which files it owns, and what it was made of."""
+"""The record of a block: its outcome, its files, the pixels it was made of."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Literal
 import attrs
 
 from bigrestore.core.files import read_sealed
-from bigrestore.run.state.checksums import Noted
+from bigrestore.run.state.checksums import FileState
 
 Status = Literal["done", "empty", "failed"]
 
 
 @attrs.frozen
 class BlockRecord:
-    """What became of a block.
+    """The outcome of a block.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class BlockRecord:
     status : str
         `done`; `empty`: wholly background, interpolated without the method; `failed`.
     files : dict
-        Files that the block owns and what is noted of each (`Noted`), by path relative to the store.
+        The state of each file of the block (`FileState`), by path relative to the store.
     stats : dict
         JSON-able figures: mean before and after, residual, seconds, tiles, tiles cut after running out of memory.
     reason : str
@@ -38,7 +38,7 @@ class BlockRecord:
 
     name: str
     status: Status
-    files: dict[str, Noted] = attrs.field(factory=dict)
+    files: dict[str, FileState] = attrs.field(factory=dict)
     stats: dict[str, Any] = attrs.field(factory=dict)
     reason: str = ""
     input_fault: bool = False
@@ -46,7 +46,7 @@ class BlockRecord:
 
 
 def read_record(path: Path) -> BlockRecord | None:
-    """Return the record in a file; None where there is none, or it is torn or altered."""
+    """Return the record in a file; None if there is none, or it is torn or altered."""
     try:
         return BlockRecord(**(read_sealed(path) or {}))
     except TypeError:

@@ -1,10 +1,10 @@
-"""Put tiles together: paste them where a method is exact, cross-fade them where it is not.
+"""Put tiles together: paste those of an exact method, cross-fade the others.
 
 The windows lie on the one global grid and are separable: along each axis a tile fades in over the overlap
 with its neighbour before and out over the one behind, and the two weights sum to one at every pixel. Tiles are
-blended along x into the strip of their row first, then strips along y into the block. No pixel ever sums more
-than two terms per axis, so floating-point addition commutes and the order in which tiles come back
-cannot change a bit. There is no weight image to divide by.
+blended along x into the strip of their row first, then strips along y into the block. No pixel ever sums more than two
+terms per axis, so floating-point addition commutes and the order of tiles cannot change a bit. There is no weight image
+to divide by.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Axis, Box, Grid, Tile
-
-Floats = NDArray[np.float32]
+from bigrestore.core.pixels import Floats
 
 
 def window(axis: Axis, index: int) -> Floats:
-    """Return the weights of tile `index` along an axis, over the span that it keeps.
+    """Return the weights of tile `index` along an axis, over its kept span.
 
-    Where two tiles overlap the later one has (i + 1/2) / overlap at the i-th pixel and the earlier one has one
-    minus that, computed once, so that the two sum to one.
+    In an overlap the later tile has (i + 1/2) / overlap at the i-th pixel and the earlier one has one minus this,
+    computed once, so the two sum to one.
 
     Returns
     -------
@@ -63,7 +61,7 @@ class Fader:
         self.values: Floats = np.zeros((box.height, box.width), np.float32)
 
     def add(self, tile: Tile, values: Floats | None) -> None:
-        """Add a whole tile, (keep.height, keep.width); None adds nothing, where nothing is restored."""
+        """Add a whole tile, (keep.height, keep.width); None adds nothing."""
         wanted = tile.keep.intersect(self._box)
         part = np.float32(0) if values is None else values[wanted.slices(tile.keep)]
         fade_x = window(self._grid.x, tile.column)[wanted.slices(tile.keep)[1]]

@@ -1,8 +1,8 @@
 """One block on its way: read with its margin, restored tile by tile, put together in the storage dtype.
 
-Everything here works on arrays that belong to one block; who calls it, in which thread and when, is the
-pipeline's business. A tile is converted to the storage dtype as soon as it is restored, so that a block in flight
-costs its bytes in the output and no float image (cross-fading needs one, for as long as the block is open).
+Everything here works on arrays of one block; threads and order are the pipeline's business. A restored tile is
+converted to the storage dtype at once, so a block in flight costs its bytes in the output and no float image
+(cross-fading needs one while the block is open).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch
-from bigrestore.report.tallies import Seams, TileSums, add_residual
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
 from bigrestore.run.tile.blend import Fader
 from bigrestore.run.tile.maps import rounded
 from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights
 from bigrestore.run.tile.realness import RealnessMap
+from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ INTERPOLATION_PX = 8
 
 
 class TileFailedError(BigrestoreError, ArithmeticError):
-    """A method gave something that cannot be kept."""
+    """A method gave an unusable result."""
 
 
 @attrs.frozen(eq=False)
@@ -51,15 +51,15 @@ class Job:
     section, method, grid : Section, Method, Grid
         Input, method and geometry.
     masker, profiles : Masker, Profiles
-        Which pixels are restored, and what is known of each section.
+        Pixels to restore, and facts of each section.
     batch_size : int
         Tiles handed to the method at once.
     deterministic : bool
-        Refuse to cut a tile that does not fit into memory.
+        Refuse to cut a tile too large for memory.
     score_tile_px : int
-        Side of the score tiles that residuals and seams are kept for, in output pixels; 0: of none.
+        Side of the score tiles for sums of residuals and seams, in output pixels; 0: none.
     maps : tuple of str
-        Maps that are kept beside the pixels.
+        Maps kept beside the pixels.
     realness : RealnessMap, optional
         What the method's realness is multiplied with.
     """
@@ -90,22 +90,22 @@ class Tally:
 
     def stats(self) -> dict[str, Any]:
         """Return the figures for the journal."""
-        found: dict[str, Any] = {
+        stats: dict[str, Any] = {
             "tiles": self.tiles,
             "skipped": self.skipped,
             "seconds": round(self.seconds, 3),
         }
         if self.residual_count:
-            found["residual_rms"] = round((self.residual_sum / self.residual_count) ** 0.5, 7)
+            stats["residual_rms"] = round((self.residual_sum / self.residual_count) ** 0.5, 7)
         if self.cut:
-            found["cut_tiles"] = self.cut
+            stats["cut_tiles"] = self.cut
         if self.split:
-            found["split_batches"] = self.split
-        return found
+            stats["split_batches"] = self.split
+        return stats
 
 
 class BlockWork:
-    """A block that has been read.
+    """A block with its input read.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class BlockWork:
         shape = (block.box.height, block.box.width, 3)[: 2 + (section.channels == 3)]
         self.output: NDArray[Any] = np.empty(shape, section.dtype)
         with self._noting("realness map"):
-            self.share = None if job.realness is None else job.realness.read(block.z, self.read)
+            self.realness = None if job.realness is None else job.realness.read(block.z, self.read)
         fades = not job.method.exact or grid.y.overlap_px > 0
         self.fader = Fader(grid, block.box) if fades else None
         self.map_faders = [Fader(grid, block.box) for _ in job.maps] if fades else []
@@ -149,22 +149,22 @@ class BlockWork:
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
-        """Keep what is read while the context lasts, for the block's record."""
+        """Keep the reads of the context for the block's record."""
         with recording_reads() as reads:
             yield
         if reads:
             self.reads[what] = reads
 
     def _batches(self) -> list[list[Tile]]:
-        """Group the tiles: neighbours of one size that the method sees, and each that it does not see alone."""
-        found: list[list[Tile]] = []
+        """Group the tiles: neighbours of one size in batches, skipped tiles alone."""
+        batches: list[list[Tile]] = []
         for tile in self.job.grid.tiles(self.block.box):
-            last = found[-1] if found else []
+            last = batches[-1] if batches else []
             if last and len(last) < self.job.batch_size and self._alike(last[-1], tile):
                 last.append(tile)
             else:
-                found.append([tile])
-        return found
+                batches.append([tile])
+        return batches
 
     def _alike(self, one: Tile, other: Tile) -> bool:
         same = (one.padded_height, one.padded_width) == (other.padded_height, other.padded_width)
@@ -217,16 +217,18 @@ class BlockWork:
         return self.tally.stats() | means | self._score_sums()
 
     def _score_sums(self) -> dict[str, Any]:
-        """Return residuals and seams by score tile, `row,column`, for the report; empty where none is made."""
-        found = {}
+        """Return residuals and seams by score tile, `row,column`; empty without a sink for them."""
+        by_figure = {}
         for name, sums in (("residuals", self.residuals), ("seams", self.seams and self.seams.sums)):
             totals = sums.totals() if sums else {}
             if totals:
-                found[name] = {f"{row},{column}": values for (row, column), values in sorted(totals.items())}
-        return found
+                by_figure[name] = {
+                    f"{row},{column}": values for (row, column), values in sorted(totals.items())
+                }
+        return by_figure
 
     def _mean(self, pixels: NDArray[Any]) -> float | None:
-        """Return the mean luma of storage values, 0..1; luma is linear, so it is that of the channels' means."""
+        """Return the mean luma of storage values, 0..1: luma is linear, so the luma of the channels' means."""
         if not pixels.size:
             return None
         low, high = self.job.section.value_range
@@ -235,7 +237,7 @@ class BlockWork:
         return round((grey - low) / (high - low), 6)
 
     def _put(self, tile: Tile, planes: Floats | None) -> None:
-        """Keep what a tile contributes to the block, its pixels and then its maps; None where it was not looked at."""
+        """Keep a tile's part of the block, its pixels and then its maps; None for a skipped tile."""
         wanted = tile.keep.intersect(self.block.box)
         values = None if planes is None else planes[0]
         if self.fader is not None:
@@ -252,13 +254,13 @@ class BlockWork:
                 self._keep_map(name, wanted, plane[wanted.slices(tile.keep)])
 
     def _keep_map(self, name: str, box: Box, values: Floats) -> None:
-        """Keep a map in a box: as much of it as the image took of the method, 0 where it passed through."""
+        """Keep a map in a box, weighted as the image is: 0 outside the restored pixels."""
         weights = self.weights.of(box)
         kept = values if weights is None else values * weights
         self.maps[name][box.slices(self.block.box)] = rounded(kept)
 
     def _stored(self, box: Box, restored: Floats | None) -> NDArray[Any]:
-        """Mix restored grey with what passes through, carry colour, and convert to storage values."""
+        """Mix restored grey with passed-through pixels, carry colour, and convert to storage values."""
         weights = self.weights.of(box)
         if restored is not None and weights is None and self.pixels.ndim == 2:
             values = restored
@@ -272,7 +274,7 @@ class BlockWork:
         return from_unit(values, self.job.section.value_range, self.output.dtype)
 
     def _passed_through(self, box: Box) -> Floats:
-        """Interpolate the input at an output box; the margin makes it independent of where the box was cut."""
+        """Interpolate the input at an output box; the margin makes it independent of the cut."""
         scale, grid = self.job.grid.scale, self.job.grid
         down, up = scale.denominator, scale.numerator
         margin = INTERPOLATION_PX if scale > 1 else 0
@@ -283,30 +285,65 @@ class BlockWork:
             min(grid.x.size_px, -(-box.x1 * down // up) + margin),
         )
         unit = to_unit(self.pixels[area.slices(self.read)], self.job.section.value_range)
-        found = interpolate(unit, scale)
+        values = interpolate(unit, scale)
         y0, x0 = box.y0 - int(area.y0 * scale), box.x0 - int(area.x0 * scale)
-        return found[y0 : y0 + box.height, x0 : x0 + box.width]
+        return values[y0 : y0 + box.height, x0 : x0 + box.width]
 
     def _values(self, tiles: list[Tile]) -> list[Floats]:
-        """Return what the method makes of each tile's kept box; smaller batches and tiles where memory runs out.
+        """Hand tiles of one size to the method and cut out their kept boxes; out of memory, in smaller parts.
 
-        Each is (1 + maps, height, width): the pixels, and the maps in their order.
+        Returns
+        -------
+        list of ndarray, (1 + maps, height, width)
+            For each tile the pixels, then the maps in their order.
         """
+        scale, name = self.job.grid.scale, self.job.method.name
         try:
-            return self._restored(tiles)
+            batch = self._batch(tiles)
+            result = self.job.method.restore(batch, self.profile.statistics)
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            if self.job.deterministic:
+            self._require_smaller(tiles, error)
+            result = None
+        if result is None:  # outside of the handler, which would keep the memory of the failed try alive
+            return self._in_parts(tiles)
+        planes = [result.pixels, *(result.maps[each] for each in self.job.maps)]
+        values = []
+        for index, tile in enumerate(tiles):
+            y0 = tile.keep.y0 - int(tile.read.y0 * scale)
+            x0 = tile.keep.x0 - int(tile.read.x0 * scale)
+            core = np.s_[index, y0 : y0 + tile.keep.height, x0 : x0 + tile.keep.width]
+            kept = (
+                np.stack([plane[core] for plane in planes]) if len(planes) > 1 else result.pixels[core][None]
+            )
+            if kept.shape[1:] != (tile.keep.height, tile.keep.width):
                 raise TileFailedError(
-                    f"memory ran out ({' '.join(str(error).split())[:120] or type(error).__name__}), and "
-                    "--deterministic refuses a smaller batch or tile; give a smaller --batch-size, --tile-size or "
-                    "--threads"
-                ) from error
-            parts = self.job.grid.quarter(tiles[0])
-            if len(tiles) == 1 and len(parts) == 1:
-                raise
-        # Outside of the handler, which would keep the memory of the failed try alive.
+                    f"the method {name} gave {result.pixels.shape[1:]} pixels for a tile of {batch.pixels.shape[1:]} at "
+                    f"scale {scale}"
+                )
+            if not np.isfinite(kept.sum(dtype=np.float64)):
+                raise TileFailedError(
+                    f"the method {name} gave values that are no numbers at output y {tile.keep.y0}, x {tile.keep.x0}"
+                )
+            values.append(kept)
+            if result.residual is not None:
+                self._count(tile, result.residual[index], batch.pixels[index])
+        return values
+
+    def _require_smaller(self, tiles: list[Tile], error: Exception) -> None:
+        """Raise for tiles out of memory if smaller parts are refused or impossible."""
+        if self.job.deterministic:
+            raise TileFailedError(
+                f"memory ran out ({' '.join(str(error).split())[:120] or type(error).__name__}), and "
+                "--deterministic refuses a smaller batch or tile; give a smaller --batch-size, --tile-size or "
+                "--threads"
+            ) from error
+        if len(tiles) == 1 and len(self.job.grid.quarter(tiles[0])) == 1:
+            raise error
+
+    def _in_parts(self, tiles: list[Tile]) -> list[Floats]:
+        """Restore tiles one by one, or a single one in quarters."""
         if len(tiles) > 1:
             log.warning("Block %s: %d tiles at once do not fit into memory.", self.block.name, len(tiles))
             with self._lock:
@@ -317,37 +354,9 @@ class BlockWork:
             self.tally.cut += 1
         keep = tiles[0].keep
         whole = np.empty((1 + len(self.job.maps), keep.height, keep.width), np.float32)
-        for part in parts:
+        for part in self.job.grid.quarter(tiles[0]):
             whole[:, *part.keep.slices(keep)] = self._values([part])[0]
         return [whole]
-
-    def _restored(self, tiles: list[Tile]) -> list[Floats]:
-        """Hand tiles of one size to the method and cut out what they keep."""
-        batch = self._batch(tiles)
-        result = self.job.method.restore(batch, self.profile.statistics)
-        planes = [result.pixels, *(result.maps[name] for name in self.job.maps)]
-        scale, found = self.job.grid.scale, []
-        for index, tile in enumerate(tiles):
-            y0 = tile.keep.y0 - int(tile.read.y0 * scale)
-            x0 = tile.keep.x0 - int(tile.read.x0 * scale)
-            core = np.s_[index, y0 : y0 + tile.keep.height, x0 : x0 + tile.keep.width]
-            kept = (
-                np.stack([plane[core] for plane in planes]) if len(planes) > 1 else result.pixels[core][None]
-            )
-            if kept.shape[1:] != (tile.keep.height, tile.keep.width):
-                raise TileFailedError(
-                    f"the method {self.job.method.name} gave {result.pixels.shape[1:]} pixels for a tile of "
-                    f"{batch.pixels.shape[1:]} at scale {scale}"
-                )
-            if not np.isfinite(kept.sum(dtype=np.float64)):
-                raise TileFailedError(
-                    f"the method {self.job.method.name} gave values that are no numbers at output y {tile.keep.y0}, "
-                    f"x {tile.keep.x0}"
-                )
-            found.append(kept)
-            if result.residual is not None:
-                self._count(tile, result.residual[index], batch.pixels[index])
-        return found
 
     def _batch(self, tiles: list[Tile]) -> TileBatch:
         """Cut tiles out of the block's pixels, the far edge replicated up to the alignment."""
@@ -361,11 +370,11 @@ class BlockWork:
             if valid is not None and self.weights.valid is not None:
                 valid[index] = pad_far(self.weights.valid[place], height, width)
         origins = np.array([(tile.read.y0, tile.read.x0) for tile in tiles], np.int64)
-        share = None
-        if self.share is not None:
-            parts = (pad_far(self.share[tile.read.slices(self.read)], height, width) for tile in tiles)
-            share = np.stack(list(parts))
-        return TileBatch(pixels, valid, origins, self.block.z, share, self.job.maps)
+        realness = None
+        if self.realness is not None:
+            parts = (pad_far(self.realness[tile.read.slices(self.read)], height, width) for tile in tiles)
+            realness = np.stack(list(parts))
+        return TileBatch(pixels, valid, origins, self.block.z, realness, self.job.maps)
 
     def _count(self, tile: Tile, residual: Floats, pixels: Floats) -> None:
         """Add the residual in a tile's core to the block's sums, and to those of the score tiles."""

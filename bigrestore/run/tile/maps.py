@@ -1,9 +1,8 @@
-"""The maps beside the image: which images a run writes into one store, and what each of them shows.
+"""The maps beside the image: the images of one store, and the meaning of each.
 
 A map is an OME-Zarr image of its own, `maps/NAME` in the store, of the same grid, blocks, shards and pyramid as the
-restored image, so that whatever writes, resumes, builds or checks the one does the same to the other and needs no
-second idea of a block. Its values are float32 in grey levels, 0..1 of the input's range, rounded to the 65536th part
-of it: what is below is noise that no compressor can do anything with.
+restored image, so writing, resuming, building and checking treat both alike. Its values are float32 in grey levels,
+0..1 of the input's range, rounded to the 65536th part of it: finer noise does not compress.
 """
 
 from __future__ import annotations
@@ -52,21 +51,21 @@ class Image:
 
 
 def images(store: Path, plan: Plan) -> list[Image]:
-    """Return the images of a run's store: its maps, and the restored image last, which is finished last."""
+    """Return the images of a run's store: its maps, then the restored image, finished last."""
     spec = attrs.evolve(plan.spec, dtype=np.dtype(np.float32), channels=1) if plan.maps else plan.spec
-    found = [Image(name, store / MAPS_GROUP / name, spec) for name in plan.maps]
-    return [*found, Image("", store, plan.spec)]
+    maps = [Image(name, store / MAPS_GROUP / name, spec) for name in plan.maps]
+    return [*maps, Image("", store, plan.spec)]
 
 
 def outline_of(plan: Plan) -> Outline:
-    """Return from which the names of all files of a run's store follow."""
+    """Return the outline of a run's store."""
     root = Path()
     paths = {image.path.as_posix() if image.name else "": image.spec for image in images(root, plan)}
     return Outline.of_specs(paths)
 
 
 def require_maps(settings: RunSettings, method: Method) -> None:
-    """Refuse maps, or a map of realness, that a method cannot give or use.
+    """Refuse maps, or a map of realness, beyond the method's abilities.
 
     Raises
     ------
@@ -92,5 +91,5 @@ def rounded(values: Floats) -> Floats:
 
 
 def described(plan: Plan) -> dict[str, dict[str, str]]:
-    """Return what the provenance says of the maps, by name; empty where there are none."""
+    """Return the provenance of the maps, by name; empty without maps."""
     return {name: {"path": f"{MAPS_GROUP}/{name}", "shows": SHOWS[name]} for name in plan.maps}

@@ -1,13 +1,12 @@
-"""Which pixels the method restores, and which pass through interpolated.
+"""The mask of a run: pixels to restore, and pixels to pass through interpolated.
 
-Histology is half glass. Background that is flat at the section's background level, and quiet, is interpolated and
-never shown to the method. Each cell of an absolute 64-pixel lattice is judged by its own pixels and thresholds of the
-whole section, tissue grows by one cell in every direction, and the border between the two is feathered
-over one cell; so a pixel's weight depends on nothing but its place, and neither blocks nor tiles can be seen
-in the result.
+Histology is half glass. Flat, quiet background at the section's level is interpolated and never shown to the method.
+Each cell of an absolute 64-pixel lattice is judged by its own pixels and thresholds of the whole section, tissue grows
+by one cell in every direction, and the border between the two is feathered over one cell; so a pixel's weight depends
+on nothing but its place, and neither blocks nor tiles can be seen in the result.
 
-A user's own mask is taken as it is: 0 passes through, 2 is damage, which passes through and is not looked at
-either, and any other value is tissue.
+A user's own mask is taken as it is: 0 passes through, 2 is damage, which passes through unseen, and any other value is
+tissue.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Weights:
     restored : ndarray, box, float32, or None
         1: the method alone, 0: interpolation alone; None: 1 everywhere.
     valid : ndarray, bool, or None
-        On the input pixels of the block's read: False where the method must not look; None: True everywhere.
+        On the input pixels of the block's read: False for pixels hidden from the method; None: True everywhere.
     """
 
     box: Box
@@ -55,7 +54,7 @@ class Weights:
     valid: NDArray[np.bool_] | None = None
 
     def of(self, box: Box) -> Floats | None:
-        """Return the weights of a box inside, None where they are all 1."""
+        """Return the weights of a box inside, None if all are 1."""
         if self.restored is None:
             return None
         part = self.restored[box.slices(self.box)]
@@ -70,7 +69,7 @@ class Masker(Protocol):
     """Gives the weights of a block."""
 
     def weights(self, z: int, box: Box, read: Box, pixels: NDArray[Any], profile: Profile) -> Weights:
-        """Return the weights of the output `box` of section z, of which `read` holds the input `pixels`."""
+        """Return the weights of the output `box` of section z, whose input `pixels` fill `read`."""
         ...
 
 
@@ -79,7 +78,7 @@ class NoMask:
     """Restores everything."""
 
     def weights(self, z: int, box: Box, read: Box, pixels: NDArray[Any], profile: Profile) -> Weights:
-        """Return weights that are 1 everywhere."""
+        """Return weights of 1 everywhere."""
         return Weights(box)
 
 
@@ -127,12 +126,11 @@ class BackgroundMask:
 
 
 def flat_cells(grey: Floats, level: float, sigma: float) -> NDArray[np.bool_]:
-    """Tell which 64-pixel cells are background.
+    """Mark the 64-pixel cells of background.
 
-    A cell is background where none of its pixels leaves the level by more than 6 sigma and two grey levels of 8
-    bits, and none of its 8 x 8 means by more than half a sigma (four times a mean's own) and one grey level; or
-    where it is constant, as the black that scanners fill in. Where the background is noisy (`QUIET_BACKGROUND`) only
-    constant cells are.
+    A cell is background if none of its pixels leaves the level by more than 6 sigma and two grey levels of 8 bits, and
+    none of its 8 x 8 means by more than half a sigma (four times a mean's own) and one grey level; or if it is
+    constant, as a scanner's black fill. Where the background is noisy (`QUIET_BACKGROUND`) only constant cells are.
 
     Parameters
     ----------
@@ -163,7 +161,7 @@ def flat_cells(grey: Floats, level: float, sigma: float) -> NDArray[np.bool_]:
 
 
 def _cell_span(start_px: int, stop_px: int, size_px: int) -> tuple[int, int]:
-    """Return the cells that the weights of an input span depend on, inside the section."""
+    """Return the cells behind the weights of an input span, inside the section."""
     last = -(-size_px // CELL_PX)
     return max(0, start_px // CELL_PX - 2), min(last, -(-stop_px // CELL_PX) + 2)
 
@@ -178,35 +176,35 @@ def _grow(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _feather(tissue: NDArray[np.bool_], cells: Box, box: Box, scale: Fraction) -> Floats:
     """Interpolate between the centres of the cells, bilinearly, at every output pixel.
 
-    A cell that was tissue before it grew has none but tissue around it, so all its pixels keep weight 1.
+    A cell of tissue before growing is surrounded by tissue, so all its pixels keep weight 1.
     """
-    y = _positions(box.y0, box.y1, scale, cells.y0, tissue.shape[0])
-    x = _positions(box.x0, box.x1, scale, cells.x0, tissue.shape[1])
+    y = _cell_positions(box.y0, box.y1, scale, cells.y0, tissue.shape[0])
+    x = _cell_positions(box.x0, box.x1, scale, cells.x0, tissue.shape[1])
     values = tissue.astype(np.float32)
-    rows = _mix(values, *y)
-    return np.ascontiguousarray(_mix(np.ascontiguousarray(rows.T), *x).T)
+    rows = _mix_cells(values, *y)
+    return np.ascontiguousarray(_mix_cells(np.ascontiguousarray(rows.T), *x).T)
 
 
-def _positions(
+def _cell_positions(
     start: int, stop: int, scale: Fraction, first_cell: int, count: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """Return for output pixels the two cells that they lie between, and the weight of the second."""
+    """Return for output pixels the two neighbouring cells, and the weight of the second."""
     at = (np.arange(start, stop) + 0.5) / float(scale) / CELL_PX - 0.5 - first_cell
     before = np.floor(at)
-    share = (at - before).astype(np.float32)
+    weight = (at - before).astype(np.float32)
     index = before.astype(np.intp)
-    return np.clip(index, 0, count - 1), np.clip(index + 1, 0, count - 1), share
+    return np.clip(index, 0, count - 1), np.clip(index + 1, 0, count - 1), weight
 
 
-def _mix(values: Floats, before: NDArray[np.intp], behind: NDArray[np.intp], share: Floats) -> Floats:
+def _mix_cells(values: Floats, before: NDArray[np.intp], behind: NDArray[np.intp], weight: Floats) -> Floats:
     """Interpolate along the first axis; equal neighbours give their own value exactly."""
     first = values[before]
-    return np.asarray(first + share[:, None] * (values[behind] - first))
+    return np.asarray(first + weight[:, None] * (values[behind] - first))
 
 
 @attrs.frozen(eq=False)
 class UserMask:
-    """A mask that the user drew.
+    """A mask drawn by the user.
 
     Attributes
     ----------
@@ -221,7 +219,7 @@ class UserMask:
 
     @classmethod
     def open(cls, path: str, shape: tuple[int, int, int], scale: Fraction) -> UserMask:
-        """Open a mask file and check that it fits.
+        """Open a mask file and check its shape.
 
         Raises
         ------
@@ -230,16 +228,16 @@ class UserMask:
         InputError
             Where it cannot be read, has colours, or is not of bool or integers.
         """
-        found = open_mask(path)
-        if found.shape != shape:
+        mask = open_mask(path)
+        if mask.shape != shape:
             raise UsageError(
-                f"the mask {path} has shape {found.shape} (z, y, x), the input {shape}; give one of the "
+                f"the mask {path} has shape {mask.shape} (z, y, x), the input {shape}; give one of the "
                 "input's shape."
             )
-        return cls(found, scale)
+        return cls(mask, scale)
 
     def weights(self, z: int, box: Box, read: Box, pixels: NDArray[Any], profile: Profile) -> Weights:
-        """Read the mask where the block lies."""
+        """Read the mask of the block."""
         drawn = self.section.read(z, read.y0, read.y1, read.x0, read.x1)
         valid = drawn != DAMAGE
         tissue = valid & (drawn != 0)

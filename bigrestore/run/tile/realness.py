@@ -1,8 +1,8 @@
-"""The user's map of realness: read where a block lies, checked, and known for blank before anything is computed.
+"""The user's map of realness: read per block, checked, and recognised as blank before any work.
 
-The map has the input's shape, so a tile reads the same window of both, halo included, and what the method makes of it
-does not depend on where the tile was cut. A map that is 0 all over asks for a run at realness 0, and gets that one: the
-prior looks further than the rest of the network, so the mere size of its tiles would show in the last bit.
+The map has the input's shape, so a tile reads the same window of both, halo included, and its result does not depend on
+the cut. An all-zero map asks for a run at realness 0, and gets it: the prior looks further than the rest of the
+network, so the mere size of its tiles would show in the last bit.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class RealnessMap:
 
     @classmethod
     def open(cls, path: str, shape: tuple[int, int, int]) -> RealnessMap:
-        """Open a map and check that it fits.
+        """Open a map and check its shape.
 
         Raises
         ------
         InputError
-            Where it has another shape than the input (z, y, x), cannot be read, or holds what is no share.
+            For another shape than the input's (z, y, x), unreadable pixels, or values outside 0..1.
         """
-        found = open_realness(path)
-        if found.shape != shape:
+        realness = open_realness(path)
+        if realness.shape != shape:
             raise InputError(
-                f"the realness map {path} has shape {found.shape} (z, y, x), the input {shape}; give one of the "
+                f"the realness map {path} has shape {realness.shape} (z, y, x), the input {shape}; give one of the "
                 "input's shape."
             )
-        return cls(found)
+        return cls(realness)
 
     def read(self, z: int, box: Box) -> Floats:
         """Return the shares in a box of input pixels, (h, w), 0..1.
@@ -77,7 +77,7 @@ class RealnessMap:
         return 255.0 if self.section.dtype == np.uint8 else 1.0
 
     def blank(self) -> bool:
-        """Return whether the map is 0 all over; a map that is not too large is checked on the way.
+        """Return whether the map is 0 all over; one of moderate size is checked on the way.
 
         Raises
         ------

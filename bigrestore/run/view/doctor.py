@@ -1,12 +1,11 @@
-"""Whether this machine can do a run: what is installed, what there is to compute with, and one tile that is restored.
+"""Whether this machine can do a run: versions, processors, memory, and one tile restored.
 
-Each check is one line with what was found and, where something is amiss, the way out. What only makes a run slow or
-narrows what it can read is a hint; what would make it fail is a fault.
+Each check is one line with its finding and, for a problem, the remedy. A slow or narrower run is a hint; a failing one
+is a fault.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -22,6 +21,7 @@ import attrs
 import bigrestore
 from bigrestore.core.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import BigrestoreError
+from bigrestore.run.state.lock import LOCK_NAME, acquire
 
 NEEDED = ("numpy", "torch", "zarr", "numcodecs", "dask", "tifffile", "imagecodecs", "pillow", "safetensors")
 EXTRAS = {
@@ -38,12 +38,12 @@ SLOW_BYTES_PER_SECOND = 20e6
 LOW_BYTES = 2 << 30
 """Memory, or space on the disk, below which a run of the usual blocks does not fit."""
 
-TILE_PX = 160
+PROBE_PX = 160
 
 
 @attrs.frozen
 class Finding:
-    """One check: its name, `ok`, `hint` or `fault`, what was found, and the way out."""
+    """One check: its name, `ok`, `hint` or `fault`, the finding, and the remedy."""
 
     name: str
     verdict: str
@@ -80,7 +80,7 @@ def examine(folder: Path) -> Iterator[Finding]:
             yield Finding(name, "fault", " ".join(str(error).split()) or type(error).__name__)
 
 
-def _version(package: str) -> str | None:
+def _package_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -88,25 +88,25 @@ def _version(package: str) -> str | None:
 
 
 def _versions() -> Finding:
-    """Return the versions of what is needed."""
-    found = {name: _version(name) for name in NEEDED}
-    missing = [name for name, value in found.items() if value is None]
-    shown = ", ".join(f"{name} {value}" for name, value in found.items() if value)
+    """Return the versions of required packages."""
+    versions = {name: _package_version(name) for name in NEEDED}
+    missing = [name for name, value in versions.items() if value is None]
+    shown = ", ".join(f"{name} {value}" for name, value in versions.items() if value)
     if missing:
         return Finding("libraries", "fault", f"{', '.join(missing)} missing", "pip install bigrestore")
     return Finding("libraries", "ok", shown)
 
 
 def _extras() -> Iterator[Finding]:
-    """Yield what is optional."""
+    """Yield optional packages."""
     for extra, packages in EXTRAS.items():
-        found = {name: _version(name) for name in packages}
-        if all(found.values()):
+        versions = {name: _package_version(name) for name in packages}
+        if all(versions.values()):
             yield Finding(
-                f"extra {extra}", "ok", ", ".join(f"{name} {value}" for name, value in found.items())
+                f"extra {extra}", "ok", ", ".join(f"{name} {value}" for name, value in versions.items())
             )
         else:
-            missing = ", ".join(name for name, value in found.items() if value is None)
+            missing = ", ".join(name for name, value in versions.items() if value is None)
             yield Finding(
                 f"extra {extra}", "hint", f"{missing} not installed", f"pip install 'bigrestore[{extra}]'"
             )
@@ -119,7 +119,7 @@ def _processors() -> Finding:
 
 
 def _memory() -> Finding:
-    """Return the memory that this process may use."""
+    """Return the memory available to this process."""
     limit = memory_limit_bytes()
     verdict = "hint" if limit < LOW_BYTES else "ok"
     return Finding(
@@ -128,7 +128,7 @@ def _memory() -> Finding:
 
 
 def _device() -> Finding:
-    """Return what a network would compute on."""
+    """Return the device of a network."""
     import torch
 
     from bigrestore.model.network import choose_device, choose_precision
@@ -149,7 +149,7 @@ def _device() -> Finding:
 
 
 def _models() -> Finding:
-    """Check the hashes of the models that are shipped."""
+    """Check the hashes of the shipped models."""
     from bigrestore.model.nets.checkpoint import read_checkpoint, shipped_models
 
     names = []
@@ -184,18 +184,24 @@ def _write_speed(folder: Path) -> Finding:
 
 def _locks(folder: Path) -> Finding:
     """Try whether the file system has locks, by which a second run on one output is refused."""
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks = [acquire(Path(beside) / LOCK_NAME) for _ in range(2)]
+            for lock in filter(None, locks):
+                lock.release()
         except OSError as error:
             return Finding(
                 "locks", "hint", f"{error.strerror} in {folder}", "start no second run on one output there"
             )
+    if locks[0] is None or locks[1] is not None:
+        return Finding(
+            "locks", "hint", f"files are not created exclusively in {folder}", "start one process alone there"
+        )
     return Finding("locks", "ok", f"in {folder}")
 
 
 def _one_tile() -> Finding:
-    """Restore one tile by the shipped model, as a run does, and verify what it wrote."""
+    """Restore one tile by the shipped model, as in a run, and verify the output."""
     import numpy as np
     from PIL import Image
 
@@ -206,7 +212,7 @@ def _one_tile() -> Finding:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bigrestore-doctor-") as name:
         place = Path(name)
-        waves = np.sin(np.arange(TILE_PX) / 5.0)
+        waves = np.sin(np.arange(PROBE_PX) / 5.0)
         Image.fromarray((128 + 60 * np.outer(waves, waves)).astype(np.uint8)).save(place / "tile.png")
         settings = RunSettings(progress="none", report=False, mask="none", block_size=480)
         summary = execute(place / "tile.png", place / "tile.ome.zarr", settings)

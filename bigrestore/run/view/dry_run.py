@@ -1,9 +1,9 @@
-"""A dry run: everything that can be said of a run before it, and the time from one tile that is really restored."""
+"""A dry run: every fact known before a run, and a time estimate from one restored tile."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,18 @@ from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.io.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.report.start import score_plan
-from bigrestore.run.plan import on_gpu
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.sinks import Sink
 from bigrestore.run.state.input_check import require_input_of
 from bigrestore.run.tile.block import BlockWork
 from bigrestore.run.tile.maps import images
 from bigrestore.run.tile.mask import NoMask
-from bigrestore.run.view.progress import clock
+from bigrestore.run.view.progress import clock_text
 from bigrestore.settings import RunSettings
-
-SCORE_SECONDS_PER_TILE = 0.06
-"""Processor time of one score tile, before and after, with all its columns: measured, with some reserve."""
 
 
 @attrs.frozen
-class Estimate:
+class RunEstimate:
     """What a run would do.
 
     Attributes
@@ -63,11 +59,11 @@ class Estimate:
     choice : str
         Why so many threads.
     tile_seconds, seconds : float
-        Of the tile that was timed, and of the blocks phase.
+        Of the timed tile, and of the blocks phase.
     maps : tuple of str
         Maps beside the image; counted in `bytes_out` and `files`.
     score_tiles : int
-        Tiles of the report, before and after; 0 where none is made.
+        Tiles of the report, before and after; 0 without one.
     """
 
     source: str
@@ -116,7 +112,7 @@ class Estimate:
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
             ("threads", f"{self._at_work()}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
-            ("wall time", f"{clock(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
+            ("wall time", f"{clock_text(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
         ]
 
     def _at_work(self) -> str:
@@ -132,17 +128,18 @@ def estimate(
     *,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
-) -> Estimate:
-    """Resolve a run, restore one tile of it, and write nothing; what the run would refuse is refused.
+    sinks: Sequence[Sink] = (),
+) -> RunEstimate:
+    """Resolve a run, restore one tile of it, and write nothing; all refusals of the run apply.
 
     Raises
     ------
     BigrestoreError
-        Of the kind of what is wrong with input, model, settings or output.
+        By its kind, for input, model, settings or output.
     """
-    ready = prepare(inputs, output, settings, guarded=guarded, destination=destination)
+    ready = prepare(inputs, output, settings, guarded=guarded, destination=destination, sinks=sinks)
     check_range_used(ready.section, settings.input_range)
-    if ready.going_on:
+    if ready.resuming:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
     seconds = _time_tile(ready)
@@ -150,9 +147,8 @@ def estimate(
     levels = pyramid_shapes(plan.spec)
     item = section.dtype.itemsize * section.channels
     rate = work.largest_tile_px / seconds
-    scores = score_plan(plan, ready.method, settings)
-    score_tiles = 0 if scores is None else scores.sample or scores.grid.count
-    return Estimate(
+    added = [sink.estimate(ready) for sink in sinks]
+    return RunEstimate(
         source=section.source,
         output=str(output),
         shape_in=section.shape,
@@ -170,28 +166,21 @@ def estimate(
         bytes_in=int(work.output_px * work.sections / plan.grid.scale**2) * item,
         bytes_out=sum(int(np.prod(shape)) for shape in levels) * (item + 4 * len(plan.maps)),
         files=1
-        if plan.passing_store
+        if plan.temporary_store
         else sum(_files(image.spec, shape) for image in images(ready.store, plan) for shape in levels),
         memory_bytes=plan.memory_bytes,
         threads=plan.threads,
         workers=plan.workers,
         choice=plan.choice,
         tile_seconds=round(seconds, 4),
-        seconds=round(work.makespan_px(plan.tiles_at_once) / rate + _score_seconds(score_tiles, ready), 2),
-        score_tiles=score_tiles,
+        seconds=round(work.makespan_px(plan.tiles_at_once) / rate + sum(each.seconds for each in added), 2),
+        score_tiles=sum(each.tiles for each in added),
         maps=plan.maps,
     )
 
 
-def _score_seconds(score_tiles: int, ready: Prepared) -> float:
-    """Return what scoring adds to the wall time; beside a GPU other processors do it meanwhile."""
-    if on_gpu(ready.method):
-        return 0.0
-    return score_tiles * SCORE_SECONDS_PER_TILE / ready.plan.tiles_at_once
-
-
 def _time_tile(ready: Prepared) -> float:
-    """Restore the largest tile of the middle block as a run would; return the seconds that it took."""
+    """Restore the largest tile of the middle block as in a run; return its seconds."""
     grid = ready.plan.grid
     z, rows, columns = grid.block_counts
     block = grid.block(grid.region.z0 + z // 2, rows // 2, columns // 2)
@@ -206,8 +195,8 @@ def _time_tile(ready: Prepared) -> float:
         seconds = time.perf_counter() - started
     finally:
         give_threads_back(before)
-    share = batch[0].padded_height * batch[0].padded_width / grid.work.largest_tile_px
-    return max(1e-6, seconds / share)
+    part_of_largest = batch[0].padded_height * batch[0].padded_width / grid.work.largest_tile_px
+    return max(1e-6, seconds / part_of_largest)
 
 
 def _files(spec: StoreSpec, shape: tuple[int, int, int]) -> int:

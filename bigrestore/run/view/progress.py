@@ -1,7 +1,7 @@
 """How far a run is: a bar on a terminal, plain lines in a log file, tqdm in a notebook, or nothing.
 
-A scheduler's log is read by people and by grep, so without a terminal there are no bars and no escape codes, but
-one line per interval whose fields stay in their places, or one JSON object.
+A scheduler's log is read by people and by grep, so without a terminal there are no bars and no escape codes, but one
+line per interval with fields in fixed places, or one JSON object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Progress(Protocol):
         ...
 
     def advance(self, done: int, pixels: int) -> None:
-        """Note that `done` units are done now, and how many output pixels were restored for the last."""
+        """Report the units done so far, and the output pixels of the last one."""
         ...
 
     def close(self) -> None:
@@ -38,7 +38,7 @@ class Progress(Protocol):
 
 
 class Meter:
-    """Counts units and pixels of a phase and estimates what is left."""
+    """Counts units and pixels of a phase and estimates the rest."""
 
     def __init__(self) -> None:
         self.phase, self.total, self.done, self.pixels = "", 0, 0, 0
@@ -81,13 +81,13 @@ class Meter:
 
     def line(self) -> str:
         """Return the state as one plain line."""
-        share = 100 * self.done / self.total if self.total else 100.0
+        percent = 100 * self.done / self.total if self.total else 100.0
         unit = UNITS.get(self.phase, "steps")
         held = device_bytes()
         device = "" if held is None else f" gpu {held / 2**30:.1f}G"
         return (
-            f"{_now()} {self.phase} {self.done}/{self.total} {unit} {share:.1f}% "
-            f"{self.mpx_per_second:.1f} MPx/s eta {clock(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G{device}"
+            f"{_now()} {self.phase} {self.done}/{self.total} {unit} {percent:.1f}% "
+            f"{self.mpx_per_second:.1f} MPx/s eta {clock_text(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G{device}"
         )
 
 
@@ -107,7 +107,7 @@ class NoProgress:
 class LinesProgress:
     """Writes one line per interval and one at the end of a phase.
 
-    A thread writes it, so that a line comes also while one block takes long, and its absence means something.
+    A thread writes it, so a line comes also during a long block, and silence means a dead run.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class LinesProgress:
             self._beat.start()
 
     def advance(self, done: int, pixels: int) -> None:
-        """Write a line where the interval is over."""
+        """Write a line once the interval is over."""
         self._meter.done, self._meter.pixels = done, self._meter.pixels + pixels
         if time.monotonic() - self._last >= self._interval:
             self._write()
@@ -197,7 +197,7 @@ class BarProgress:
     def advance(self, done: int, pixels: int) -> None:
         """Move the bar."""
         self._meter.done, self._meter.pixels = done, self._meter.pixels + pixels
-        state = f"{self._meter.mpx_per_second:.1f} MPx/s eta {clock(self._meter.seconds_left)}"
+        state = f"{self._meter.mpx_per_second:.1f} MPx/s eta {clock_text(self._meter.seconds_left)}"
         self._bar.update(self._task, completed=done, state=state)
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class BarProgress:
 
 
 class TqdmProgress:
-    """A tqdm bar, which a notebook shows as a widget."""
+    """A tqdm bar, shown by a notebook as a widget."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -227,7 +227,7 @@ class TqdmProgress:
 
 
 def make_progress(kind: str, log_format: str = "text") -> Progress:
-    """Return the progress that a setting names; `auto` is a bar on a terminal and lines elsewhere."""
+    """Return the progress named by a setting; `auto` is a bar on a terminal and lines elsewhere."""
     if kind == "none":
         return NoProgress()
     if kind == "tqdm":
@@ -238,15 +238,15 @@ def make_progress(kind: str, log_format: str = "text") -> Progress:
 
 
 def device_bytes() -> int | None:
-    """Return the memory that this process holds on its GPUs, in bytes; None where it uses none."""
+    """Return this process's memory on its GPUs, in bytes; None without any."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
     return sum(int(torch.cuda.memory_reserved(index)) for index in range(torch.cuda.device_count()))
 
 
-def clock(seconds: float | None) -> str:
-    """Return seconds as hours, minutes and seconds; dashes where they are not known."""
+def clock_text(seconds: float | None) -> str:
+    """Return seconds as hours, minutes and seconds; dashes for unknown ones."""
     if seconds is None:
         return "--:--:--"
     whole = round(seconds)

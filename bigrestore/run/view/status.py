@@ -1,8 +1,7 @@
-"""How far a run is, told from what lies beside its output: while it runs, after it, and after it was killed.
+"""The state of a run, told from the files beside its output: running, finished or killed.
 
-Nothing is asked of the run itself, which may be on another machine: the journal has a record for each block, the plan
-says how many there are, and the times of the records say how fast they come. Nothing is written or locked for longer
-than a look takes.
+Nothing is asked of the run itself, perhaps on another machine: the journal has a record for each block, the plan their
+number, and the times of the records their rate. Nothing is written or locked for longer than a look takes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from bigrestore.run.output.place import output_path
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import writer
 from bigrestore.run.state.records import BlockRecord
-from bigrestore.run.view.progress import clock
+from bigrestore.run.view.progress import clock_text
 
 RECENT = 100
 """Records from whose times the rate is taken."""
@@ -38,25 +37,25 @@ class RunStatus:
         The output.
     state : str
         `finished`, `failed` (finished but for failed blocks), `running`, or `stopped`; `starting` before a run has
-        stored its plan, and `waiting` where one was begun to be carried out in parts and nobody is at work.
+        stored its plan, and `waiting` for parts of a run nobody works on.
     holder : str
-        Who is writing it, where that is known.
+        Its writer, if known.
     total : int or None
-        Blocks of the run; None where its plan does not say.
+        Blocks of the run; None for an unreadable plan.
     done, empty, failed, in_hand : int
-        Blocks that are restored, wholly background, failed, and at work.
+        Blocks restored, wholly background, failed, and in progress.
     seconds_left : float or None
-        At the rate of the last records, None where that is not known or nothing runs.
+        At the rate of the last records; None if unknown or nothing runs.
     blocks_per_hour : float or None
         That rate.
     last_record_s : float or None
         Seconds since the last block was recorded.
     maps : list of str
-        Maps that the run writes beside the image.
+        Maps written beside the image.
     reasons : dict
         Why blocks failed, by their names; the first of them.
     way_out : str
-        What is to be done next; empty where nothing is.
+        The next step; empty without one.
     """
 
     output: str
@@ -82,11 +81,11 @@ class RunStatus:
         """Return the state as names and values for people."""
         known = self.done + self.empty
         total = "?" if self.total is None else str(self.total)
-        share = f" ({100 * known / self.total:.1f}%)" if self.total else ""
+        percent = f" ({100 * known / self.total:.1f}%)" if self.total else ""
         rows = [
             ("output", self.output),
             ("state", f"{self.state}{f', by {self.holder}' if self.holder else ''}"),
-            ("blocks", f"{known} of {total}{share}: {self.done} restored, {self.empty} background"),
+            ("blocks", f"{known} of {total}{percent}: {self.done} restored, {self.empty} background"),
             ("failed", str(self.failed)),
             ("in hand", str(self.in_hand)),
         ]
@@ -95,9 +94,9 @@ class RunStatus:
         if self.blocks_per_hour is not None:
             rows.append(("rate", f"{self.blocks_per_hour:.1f} blocks per hour"))
         if self.state == "running":
-            rows.append(("time left", clock(self.seconds_left)))
+            rows.append(("time left", clock_text(self.seconds_left)))
         if self.last_record_s is not None:
-            rows.append(("last block", f"{clock(self.last_record_s)} ago"))
+            rows.append(("last block", f"{clock_text(self.last_record_s)} ago"))
         rows += [(f"  {name}", reason) for name, reason in self.reasons.items()]
         return rows + ([("way out", self.way_out)] if self.way_out else [])
 
@@ -124,9 +123,9 @@ def run_status(output: str | Path) -> RunStatus:
             raise InputError(
                 f"{journal.root / PLAN} is damaged, so that nothing is known of its run; start it anew with --overwrite."
             )
-        found = _look(place, journal)
-        if journal.begun or found.state == "starting":
-            return found
+        status = _look(place, journal)
+        if journal.begun or status.state == "starting":
+            return status
     except PermissionError as error:
         raise InputError(
             f"{journal.root} may not be read ({error.strerror}); change its permissions."
@@ -167,13 +166,13 @@ def _look(place: Path, journal: Journal) -> RunStatus:
         blocks_per_hour=rate * 3600 if rate else None,
         last_record_s=since,
         maps=list(plan.get("fingerprint", {}).get("settings.maps") or []),
-        reasons=_reasons(records),
-        way_out=_way_out(state, total == by_status["done"] + by_status["empty"], lacks_report),
+        reasons=_failure_reasons(records),
+        way_out=_remedy(state, total == by_status["done"] + by_status["empty"], lacks_report),
     )
 
 
-def _way_out(state: str, all_done: bool, lacks_report: bool) -> str:
-    """Return what is to be done with a run that nobody carries out."""
+def _remedy(state: str, all_done: bool, lacks_report: bool) -> str:
+    """Return the next step for a run nobody works on."""
     if state == "waiting":
         parts = "do its blocks by --shard I/N of the same command, or all that are left by --resume"
         return "finish it by --finalize" if all_done else parts
@@ -182,7 +181,7 @@ def _way_out(state: str, all_done: bool, lacks_report: bool) -> str:
     return {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(state, "")
 
 
-def _reasons(records: list[BlockRecord]) -> dict[str, str]:
+def _failure_reasons(records: list[BlockRecord]) -> dict[str, str]:
     failed = [record for record in records if record.status == "failed"]
     return {record.name: record.reason for record in failed[:MOST_LISTED]}
 

@@ -1,4 +1,4 @@
-"""What a run came to: the figures that the command line prints and the Python API returns."""
+"""The summary of a run, printed by the command line and returned by the Python API."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class ReportResult:
     Attributes
     ----------
     folder : str
-        Where it lies; "" where there is none.
+        Of the report; "" without one.
     rows : list of (str, str)
         Names and values for people.
     failures : list of str
         What could not be scored or written, one sentence each.
     check : str
-        Why `--fail-if` failed; "" where it passed or was not asked for.
+        Why `--fail-if` failed; "" if it passed or was not given.
     error : BigrestoreError or None
-        Why there is no report although one was asked for; None where there is one.
+        Why the report is missing; None otherwise.
     """
 
     folder: str = ""
@@ -36,12 +36,12 @@ class ReportResult:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return the result as names and values for people."""
-        found = list(self.rows)
+        rows = list(self.rows)
         if self.folder:
-            found.append(("report", f"{self.folder}/report.html"))
+            rows.append(("report", f"{self.folder}/report.html"))
         shown = [("not scored", sentence) for sentence in self.failures[:5]]
         more = len(self.failures) - len(shown)
-        return found + shown + ([("not scored", f"and {more} more like these")] if more else [])
+        return rows + shown + ([("not scored", f"and {more} more like these")] if more else [])
 
 
 @attrs.frozen
@@ -53,15 +53,15 @@ class RunSummary:
     output : Path
         What was written.
     blocks_done, blocks_empty : int
-        Blocks of the output that hold restored pixels, and that are wholly background.
+        Blocks with restored pixels, and wholly background ones.
     blocks_restored : int
-        Blocks that this run carried out; the others were done before.
+        Blocks of this run; the others were done before.
     failed : dict
-        Reason by name of each block that failed and holds the fill value.
+        Reason by name of each failed block, left at the fill value.
     seconds : dict
         Wall time of the phases `start-up`, `profile`, `blocks`, `finalize` and `report`.
     megapixels : float
-        Output megapixels that this run wrote.
+        Output megapixels written by this run.
     redundancy : float
         Pixels computed for each pixel kept.
     tile_px : int
@@ -73,13 +73,13 @@ class RunSummary:
     input_failed : bool
         Whether every failure is the input's.
     maps : tuple of str
-        Maps that were written beside the image.
+        Maps written beside the image.
     part : str
         Which part of a run it was, such as "shard 2/3"; "" for a whole run.
     report : ReportResult
         The scores.
     copied_to : str
-        URL that the output was copied to; "" where it is where it was made.
+        URL of the output's copy; "" without one.
     """
 
     output: Path
@@ -103,7 +103,7 @@ class RunSummary:
 
     @property
     def blocks_failed(self) -> int:
-        """Blocks that hold the fill value."""
+        """Blocks left at the fill value."""
         return len(self.failed)
 
     @property
@@ -121,8 +121,8 @@ class RunSummary:
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
         phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        found = [("part", self.part)] if self.part else []
-        found += [
+        rows = [("part", self.part)] if self.part else []
+        rows += [
             ("output", str(self.output)),
             (
                 "blocks",
@@ -138,13 +138,13 @@ class RunSummary:
             ),
         ]
         if self.maps:
-            found.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
-        found += [("copied to", self.copied_to)] if self.copied_to else []
-        found += self.report.lines()
-        return found + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
+            rows.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
+        rows += [("copied to", self.copied_to)] if self.copied_to else []
+        rows += self.report.lines()
+        return rows + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
 
     def raise_if_failed(self) -> None:
-        """Raise where blocks failed, or else the check that was asked for, or else the report.
+        """Raise for failed blocks, else for the check asked for, else for a missing report.
 
         Raises
         ------
@@ -155,7 +155,7 @@ class RunSummary:
         CheckFailedError
             Where `--fail-if` is true.
         BigrestoreError
-            Why there is no report: an OutputError where it cannot be written. The output is.
+            Why the report is missing: an OutputError for an unwritable one. The output is.
         """
         if not self.failed:
             if self.report.check:

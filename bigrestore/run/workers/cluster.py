@@ -1,51 +1,46 @@
-"""Workers of a dask cluster: one that runs already, or jobs of a batch system that are started for the run.
+"""Workers of a dask cluster: a running one, or jobs of a batch system started for the run.
 
-One task is one block. A dask worker opens the run at its first task, once, and keeps it open; blocks come and go. What
-dies with a worker is given to another one by dask, and the journal keeps the two apart should the first one still be
-alive. No array and no graph travels: a task is a number, its answer a record, and the pixels go from input to
-output on the worker, which therefore sees both under the same paths.
+Each dask worker gets one task: it runs the loop of `loop` and claims blocks in the journal until all are done. No array
+and no graph travels. Pixels go from input to output on the worker; it needs both under the same paths. A new worker gets a
+task too; blocks of a dead one are taken over by the others.
 
-Parts of this module run in the client, and `carry_out` and what it calls on the workers.
+A worker abandons its blocks when its task is cancelled, as dask does when the client is gone, or when it is closed.
+
+`carry_out` runs on the workers, all else in the client.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import queue
 import secrets
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from bigrestore.core.geometry import Block
 from bigrestore.errors import UsageError, WorkersLostError
 from bigrestore.run.children import SAFE_PATH
-from bigrestore.run.pipeline import GRACE_SECONDS, Done, block_files
+from bigrestore.run.pipeline import GRACE_SECONDS, Done
 from bigrestore.run.plan import Plan, on_gpu
 from bigrestore.run.prepared import Prepared
-from bigrestore.run.state.records import BlockRecord
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.stop import StopFlag
-from bigrestore.run.workers.crew import as_error
-from bigrestore.run.workers.worker import Feed, Order, Worker
+from bigrestore.run.workers.loop import Order, work
 from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
+TASK_SECONDS = 0.5
 
 CONNECT_SECONDS = 30
 """How long a scheduler is waited for."""
 
-LOOK_SECONDS = 5.0
-"""How often the workers are counted, and whether the scheduler is still there."""
+COUNT_SECONDS = 5.0
+"""How often the workers are counted."""
 
 SILENCE_SECONDS = 60.0
 """How often it is said that there are no workers."""
@@ -54,149 +49,85 @@ MEMORY_RESERVE = 1.25
 """Memory asked for a job, over the estimate."""
 
 
-class ClusterCrew:
-    """Carries out blocks by the workers of a dask cluster.
+class ClusterWorkers:
+    """Has blocks done by the workers of a dask cluster.
 
     Parameters
     ----------
     ready : Prepared
         The run; its settings name the scheduler or the batch system.
+    claims : Claims
+        The blocks.
     """
 
-    def __init__(self, ready: Prepared) -> None:
-        self._ready, self._grid = ready, ready.plan.grid
+    def __init__(self, ready: Prepared, claims: Claims) -> None:
+        self._ready, self._claims = ready, claims
         threads = ready.plan.threads if on_gpu(ready.method) else ready.settings.threads
-        self._order = attrs.asdict(Order.of(ready, threads))
-        self._token = secrets.token_hex(8)
-        self._events: queue.Queue[Any] = queue.Queue()
-        self._futures: dict[Any, int] = {}
-        self._room, self._looked, self._said = 0, 0.0, time.monotonic()
+        self._order = attrs.asdict(Order.of(ready, claims, threads))
+        self._tasks: dict[str, Any] = {}
+        self._looked, self._had_workers = 0.0, time.monotonic()
 
-    def run(self, blocks: Iterable[int], flag: StopFlag, done: Done) -> None:
-        """Carry out blocks; returns when all have a record, or when the flag was set.
-
-        Parameters
-        ----------
-        blocks : iterable of int
-            Places in the order of `Grid.blocks`.
-        flag : StopFlag
-            Looked at all the time; once set, workers abandon what they have in hand.
-        done : callable
-            Called in this thread with the record of each block.
-
-        Raises
-        ------
-        UsageError
-            Where there is no such cluster, or what it needs is not installed.
-        WorkersLostError
-            Where the scheduler is gone.
-        BigrestoreError
-            What a worker could not go on for, such as a full disk.
-        """
-        todo = deque(blocks)
+    def run(self, flag: StopFlag, done: Done) -> None:
+        """Run the workers; see `start_workers`."""
         with _client(self._ready.settings, self._ready.plan) as client:
-            finished = False
             try:
-                while (todo or self._futures) and not flag:
+                while (self._claims.open or self._tasks) and not flag:
                     self._look(client)
-                    while todo and len(self._futures) < self._room:
-                        self._submit(client, todo.popleft())
-                    try:
-                        future = self._events.get(timeout=POLL_SECONDS)
-                    except queue.Empty:
-                        continue
-                    self._take(future, todo, done)
-                finished = not flag
+                    window = 64 + 4 * len(self._tasks) * self._ready.plan.blocks_in_flight
+                    for block, record in self._claims.finished(window if self._tasks else None):
+                        done(record, block)
+                    for address in [address for address, task in self._tasks.items() if task.done()]:
+                        self._take(self._tasks.pop(address))
+                    time.sleep(TASK_SECONDS)
             finally:
-                self._leave(client, finished=finished)
+                self._leave(client)
 
     def _look(self, client: Any) -> None:
-        """Count the workers from time to time, and find out whether the scheduler is still there."""
+        """Give every new worker a task; find out whether the scheduler is still there."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._looked < COUNT_SECONDS:
             return
         self._looked = now
         try:
-            threads = client.nthreads() if client.status == "running" else None
+            workers = client.nthreads() if client.status == "running" else None
         except (OSError, TimeoutError):
-            threads = None
-        if threads is None:
+            workers = None
+        if workers is None:
             raise WorkersLostError(
                 "The dask scheduler is gone; blocks that are done are kept, go on with --resume once it is back."
             )
-        # As many tasks as there are threads, and as many again that wait at the workers.
-        self._room = 2 * sum(threads.values()) if threads else 1
-        if threads:
-            self._said = now
-        elif now - self._said > SILENCE_SECONDS:
-            self._said = now
+        for address in workers.keys() - self._tasks.keys() if self._claims.open else ():
+            key = f"bigrestore-{secrets.token_hex(8)}"
+            self._tasks[address] = client.submit(
+                carry_out, self._order, key=key, pure=False, workers=[address]
+            )
+        for address in self._tasks.keys() - workers.keys():
+            log.warning("The worker %s is gone; its blocks are given to another one.", address)
+            self._tasks.pop(address).cancel()
+        if workers:
+            self._had_workers = now
+        elif now - self._had_workers > SILENCE_SECONDS:
+            self._had_workers = now
             log.warning("The cluster has no workers; waiting for some.")
 
-    def _submit(self, client: Any, index: int) -> None:
-        name = self._grid.block_at(index).name
-        key = f"bigrestore-{self._token}-{name}-{secrets.token_hex(2)}"
-        future = client.submit(carry_out, self._order, self._token, index, key=key, pure=False)
-        self._futures[future] = index
-        future.add_done_callback(self._events.put)
+    def _take(self, task: Any) -> None:
+        """Raise the error of a worker; a stopped one gets another task at the next count."""
+        if task.status == "error" and type(task.exception()).__name__ != "KilledWorker":
+            raise task.exception()
 
-    def _take(self, future: Any, todo: deque[int], done: Done) -> None:
-        """Deal with a task that has ended."""
-        index = self._futures.pop(future, None)
-        if index is None:
+    def _leave(self, client: Any) -> None:
+        """Have the workers abandon their blocks in progress, and wait until they have."""
+        if not self._tasks:
             return
-        block = self._grid.block_at(index)
-        if future.status == "finished":
-            answer = future.result()
-            if "fatal" in answer:
-                raise as_error(*answer["fatal"])
-            if "record" in answer:
-                done(BlockRecord(**answer["record"]), block)
-            else:  # its worker was told to stop by somebody else
-                todo.append(index)
-        elif future.status == "error":
-            error = future.exception()
-            if type(error).__name__ != "KilledWorker":
-                raise error
-            self._give_up(block, done)
-        else:  # lost with a scheduler that was restarted
-            todo.append(index)
-
-    def _give_up(self, block: Block, done: Done) -> None:
-        """Record a block as failed that no worker survives."""
-        log.debug("Block %s took its workers with it.", block.name)
-        files = block_files(self._ready.store, self._ready.plan, block)
-        self._ready.journal.begin(block.name, files)
-        record = BlockRecord(
-            block.name,
-            "failed",
-            reason="several workers of the cluster died over it, as when memory runs out",
-        )
-        self._ready.journal.complete(record)
-        done(record, block)
-
-    def _leave(self, client: Any, *, finished: bool) -> None:
-        """Have the workers close the run, or abandon what they have in hand, and wait until they have."""
-        if not finished:
-            client.cancel(list(self._futures))
-        self._futures.clear()
-        call = threading.Thread(
-            target=_call_all, args=(client, self._token, finished), name="cluster-leave", daemon=True
-        )
-        call.start()
-        call.join(None if finished else GRACE_SECONDS + 1.0)
-
-
-def _call_all(client: Any, token: str, finished: bool) -> None:
-    """Call every worker to leave a run; one that is gone has left it."""
-    try:
-        client.run(leave, token, finished, on_error="ignore")
-    except Exception:  # the run is over, whatever became of the cluster
-        log.debug("Not every worker of the cluster answered.", exc_info=True)
+        client.cancel(list(self._tasks.values()))
+        deadline = time.monotonic() + GRACE_SECONDS + 2.0
+        while time.monotonic() < deadline and self._ready.journal.in_progress():
+            time.sleep(TASK_SECONDS)
 
 
 @contextlib.contextmanager
 def _client(settings: RunSettings, plan: Plan) -> Iterator[Any]:
-    """Give a client of the cluster that the settings name, and leave it at the end."""
+    """Give a client of the cluster of the settings, and close it at the end."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -259,7 +190,7 @@ def _start_jobs(settings: RunSettings, plan: Plan) -> Any:
 
 
 def _prologue(name: str) -> list[str]:
-    """Return what a job does before its worker starts: what dask's configuration says, and no Python of its folder."""
+    """Return the commands of a job before its worker: those of dask's configuration, and no Python of its folder."""
     import dask.config
 
     configured = [
@@ -273,121 +204,23 @@ def _not_installed(settings: RunSettings) -> UsageError:
     return UsageError(f"{flag} needs dask.distributed and dask-jobqueue; install bigrestore[hpc].")
 
 
-# What follows runs on the workers.
+def carry_out(order: dict[str, Any]) -> None:
+    """Do blocks of a run on a dask worker, until all are done or the task is cancelled."""
+    from distributed import get_worker
 
-_sites: dict[str, Site] = {}
-_left: set[str] = set()
-_lock = threading.Lock()
+    worker, flag, over = get_worker(), StopFlag(), threading.Event()
+    settings = order["settings"] | {"threads": order["settings"]["threads"] or worker.state.nthreads}
+    key = worker.get_current_task()
 
+    def watch() -> None:
+        while not over.wait(TASK_SECONDS):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state != "executing" or "clos" in worker.status.name:
+                flag.signal_number = int(signal.SIGTERM)
+                return
 
-def carry_out(order: dict[str, Any], token: str, index: int) -> dict[str, Any]:
-    """Carry out a block on a dask worker.
-
-    Parameters
-    ----------
-    order : dict
-        As of `Order`.
-    token : str
-        Of the run that calls; a worker has one run open at a time.
-    index : int
-        Place of the block in the order of `Grid.blocks`.
-
-    Returns
-    -------
-    dict
-        `record`, or `fatal` with kind and sentence of what the run cannot go on for, or `stopped`.
-    """
+    threading.Thread(target=watch, name="task-watch", daemon=True).start()
     try:
-        site = _site(order, token)
-    except Exception as error:  # noqa: BLE001 - it is the answer, and raised by the client
-        return {"fatal": [type(error).__name__, str(error)]}
-    return {"stopped": True} if site is None else site.carry_out(index)
-
-
-async def leave(token: str, finished: bool) -> None:
-    """Close a run on a worker, whose event loop calls this; what it has in hand is abandoned unless all is done."""
-    with _lock:
-        _left.add(token)
-        site = _sites.pop(token, None)
-    if site is None:
-        return
-    site.close(finished=finished)
-    while site.alive:
-        await asyncio.sleep(POLL_SECONDS)
-
-
-def _site(order: dict[str, Any], token: str) -> Site | None:
-    """Return the run as this worker has it open, None where it was told to leave it."""
-    with _lock:
-        if token in _left:
-            return None
-        if token not in _sites:
-            for former in _sites.values():  # of a client that died
-                former.close(finished=False)
-            _sites.clear()
-            _sites[token] = Site(order)
-        return _sites[token]
-
-
-class Site:
-    """A run that a dask worker has open.
-
-    Parameters
-    ----------
-    order : dict
-        As of `Order`.
-    """
-
-    def __init__(self, order: dict[str, Any]) -> None:
-        from distributed import get_worker
-
-        settings = dict(order["settings"])
-        settings["threads"] = settings["threads"] or get_worker().state.nthreads
-        self._worker = Worker(Order(**(order | {"settings": settings})))
-        self._grid = self._worker.ready.plan.grid
-        self._feed, self._flag = Feed(), StopFlag()
-        self._waiting: dict[str, Future[dict[str, Any]]] = {}
-        self._ended: dict[str, Any] | None = None
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name="bigrestore-site", daemon=True)
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still has something in hand."""
-        return self._thread.is_alive()
-
-    def carry_out(self, index: int) -> dict[str, Any]:
-        """Carry out a block and return the answer; several threads may call at once."""
-        answer: Future[dict[str, Any]] = Future()
-        with self._lock:
-            if self._ended is not None:
-                return self._ended
-            self._waiting[self._grid.block_at(index).name] = answer
-            self._feed.put(index)
-        return answer.result()
-
-    def close(self, *, finished: bool) -> None:
-        """Take no more blocks; abandon those in hand unless all are finished."""
-        if not finished:
-            self._flag.signal_number = int(signal.SIGTERM)
-        self._feed.close()
-
-    def _serve(self) -> None:
-        ended: dict[str, Any] = {"stopped": True}
-        try:
-            self._worker.run(self._feed, self._flag, self._done)
-        except Exception as error:
-            log.debug("The run ends on this worker.", exc_info=True)
-            ended = {"fatal": [type(error).__name__, str(error)]}
-        with self._lock:
-            self._ended = ended
-            for answer in self._waiting.values():
-                answer.set_result(ended)
-            self._waiting.clear()
-
-    def _done(self, record: BlockRecord, block: Block) -> None:
-        with self._lock:
-            answer = self._waiting.pop(block.name, None)
-        if answer is not None:
-            answer.set_result({"record": attrs.asdict(record)})
+        work(Order(**(order | {"settings": settings})), flag)
+    finally:
+        over.set()

@@ -1,35 +1,27 @@
-"""Who does which blocks: parts of a job array, workers of this machine, workers of a cluster.
+"""How the blocks of a run are shared: parts of a job array, workers of this machine, workers of a cluster.
 
-However the blocks are dealt out, each is carried out by the same code from the same stored plan, so that nothing
-of it can be seen in the output.
+All of them run the same loop and claim blocks in the journal. Processes with the same part share its blocks: any number
+of processes with `--shard 1/1` share the whole run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from bigrestore.core.geometry import Grid
 from bigrestore.run.pipeline import Done
 from bigrestore.run.prepared import Prepared
+from bigrestore.run.state.claims import Claims
 from bigrestore.run.stop import StopFlag
 from bigrestore.settings import RunSettings
-
-
-class Workers(Protocol):
-    """Carries out blocks elsewhere than in this process."""
-
-    def run(self, blocks: Iterable[int], flag: StopFlag, done: Done) -> None:
-        """Carry out blocks, given by their places in the order of `Grid.blocks`."""
-        ...
 
 
 def own_blocks(grid: Grid, shard: tuple[int, int] | None) -> Sequence[int]:
     """Return the blocks of one part of a run, as places in the order of `Grid.blocks`.
 
-    A part of a volume is a run of neighbouring sections, each of which is then profiled and, where its format asks for
-    it, decoded by one process alone. Where there are fewer sections than parts, blocks are dealt out in turn, because
-    neighbours are alike: a part would be all tissue, and another one all glass.
+    A part of a volume is a run of neighbouring sections: one process alone profiles and decodes each. Where sections
+    are fewer than parts, blocks are dealt out in turn. Neighbours are alike: one part would be all tissue, another
+    all glass.
 
     Parameters
     ----------
@@ -50,16 +42,38 @@ def own_blocks(grid: Grid, shard: tuple[int, int] | None) -> Sequence[int]:
 
 
 def has_workers(settings: RunSettings) -> bool:
-    """Return whether blocks are carried out by other processes than the one that was started."""
+    """Return whether other processes than this one do the blocks."""
     return (settings.workers or 1) > 1 or settings.scheduler is not None or settings.cluster is not None
 
 
-def make_crew(ready: Prepared) -> Workers:
-    """Return the workers that the settings of a run ask for."""
+def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done) -> None:
+    """Have the workers of a run do blocks; returns when all have a record, or when the flag was set.
+
+    Parameters
+    ----------
+    ready : Prepared
+        The run; its settings say which workers.
+    claims : Claims
+        The blocks.
+    flag : StopFlag
+        Looked at all the time; once set, workers abandon the blocks in progress.
+    done : callable
+        Called in this thread with the record of each block.
+
+    Raises
+    ------
+    UsageError
+        Where there is no such cluster, or its libraries are not installed.
+    WorkersLostError
+        Where the scheduler is gone, or workers die before they are ready.
+    BigrestoreError
+        What ended a worker, such as a full disk.
+    """
     if ready.settings.scheduler or ready.settings.cluster:
-        from bigrestore.run.workers.cluster import ClusterCrew
+        from bigrestore.run.workers.cluster import ClusterWorkers
 
-        return ClusterCrew(ready)
-    from bigrestore.run.workers.crew import Crew
+        ClusterWorkers(ready, claims).run(flag, done)
+    else:
+        from bigrestore.run.workers.local import LocalWorkers
 
-    return Crew(ready)
+        LocalWorkers(ready, claims).run(flag, done)

@@ -20,6 +20,7 @@ from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.checkpoint import Model, find_model, load_model, read_checkpoint, update_info
+from bigrestore.settings.train import AdaptOptions, StageOptions
 from bigrestore.training.adaptation.recipes import NAME, recipe_about
 from bigrestore.training.adaptation.sections import MOST_BLOCKS, Tissue, open_slices, read_tissue
 from bigrestore.training.adaptation.sharpness import MOST_LOST_DB, Judged, judge_factor, judge_section
@@ -28,7 +29,7 @@ from bigrestore.training.data.images import GreyImage
 from bigrestore.training.data.pairs import patch_size
 from bigrestore.training.data.tilt import KNEE_SHARE, TiltSettings
 from bigrestore.training.data.windows import STANDARD_FALL_DB
-from bigrestore.training.loop.options import StageOptions, check_model_place
+from bigrestore.training.loop.options import check_model_place
 from bigrestore.training.loop.schedule import TrainResult
 from bigrestore.training.stages import fidelity
 from bigrestore.training.stages.assembly import Material, StagePlan, stage_plan
@@ -37,17 +38,11 @@ from bigrestore.training.stages.stage import train_stage
 
 log = logging.getLogger(__name__)
 
-MINUTES = 15.0
-"""Length of an adaptation where nothing else is asked for."""
-
 ESTIMATOR_SHARE = 0.2
 """Share of the minutes, or of the steps, that the estimator gets; the U-Net gets the rest."""
 
 TILT = TiltSettings(share=0.5, knee_share=KNEE_SHARE / 2)
 """Half of the estimator's windows have the slopes of other tissues; the rest say what this one is like."""
-
-RATE = 2e-4
-"""Highest learning rate: a quarter of that of a training from the start."""
 
 WARMUP_STEPS = 50
 
@@ -63,28 +58,6 @@ REALNESS = (
     "The prior in this model is that of the start and is not joined to the new U-Net, so the model is used at realness 0; "
     "`bigrestore train bridge` joins them again."
 )
-
-
-@attrs.frozen
-class AdaptOptions:
-    """What the command line says of an adaptation.
-
-    Attributes
-    ----------
-    start : str
-        Model to start from: a file, or the name of a shipped one.
-    level : int
-        Level of the sections' pyramids that is read.
-    input_range : (float, float), optional
-        Storage values of black and white.
-    training : StageOptions
-        Length, device, precision, seed, batch, threads, rate and resume.
-    """
-
-    start: str = "tiny-x1"
-    level: int = 0
-    input_range: tuple[float, float] | None = None
-    training: StageOptions = attrs.field(factory=lambda: StageOptions(minutes=MINUTES, rate=RATE))
 
 
 @attrs.frozen(eq=False)

@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +191,14 @@ def read_grey(path: Path) -> list[NDArray[Any]]:
 
 def _read_pillow(path: Path) -> NDArray[Any]:
     """Decode one file with pillow, as (h, w) or (h, w, 3 or 4)."""
-    with _unlimited_size(), Image.open(path) as image:
-        if image.mode in {"L", "RGB", "RGBA", "I;16", "I;16B", "F", "I"}:
-            return np.asarray(image)
-        if image.mode in {"1", "CMYK", "YCbCr", "LAB", "HSV"}:
-            return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
-        return np.asarray(image.convert("RGBA"))
-
-
-@contextmanager
-def _unlimited_size() -> Iterator[None]:
-    """Lift pillow's limit on image size: whole sections exceed it."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # whole sections exceed pillow's limit
     try:
-        yield
+        with Image.open(path) as image:
+            if image.mode in {"L", "RGB", "RGBA", "I;16", "I;16B", "F", "I"}:
+                return np.asarray(image)
+            if image.mode in {"1", "CMYK", "YCbCr", "LAB", "HSV"}:
+                return np.asarray(image.convert("L" if image.mode == "1" else "RGB"))
+            return np.asarray(image.convert("RGBA"))
     finally:
         Image.MAX_IMAGE_PIXELS = before
 

@@ -94,6 +94,12 @@ class _ScaledImage:
     origins: NDArray[np.int32]
     levels: GreyLevels
 
+    @property
+    def remappable(self) -> bool:
+        """Whether the image shows dark tissue on a light background, as far as its levels tell."""
+        light = self.levels.background > 0.5 and self.levels.tissue > 0.3 * self.levels.background
+        return light and not group_of(self.name).startswith(ELECTRON_MICROSCOPY)
+
 
 class PatchSource:
     """Draws clean patches from a set of images held in memory.
@@ -206,7 +212,7 @@ class PatchSource:
         picked = [self._levels[min(int(i), len(self._levels) - 1)] for i in chosen]
         crops = [self._crop(level, w, int(t)) for level, w, t in zip(picked, where, turns, strict=True)]
         tones = [
-            remap_curve(level.levels, median) if remapped and _can_remap(level) else None
+            remap_curve(level.levels, median) if remapped and level.remappable else None
             for level, remapped, median in zip(picked, remap, target, strict=True)
         ]
         if torch.device(device).type == "cpu":
@@ -300,12 +306,6 @@ def _as_images(source: Path | str | Sequence[Path | str] | Sequence[GreyImage]) 
     images = [entry for entry in source if isinstance(entry, GreyImage)]
     paths = [entry for entry in source if not isinstance(entry, GreyImage)]
     return images + (load_images(paths) if paths or not images else [])
-
-
-def _can_remap(level: _ScaledImage) -> bool:
-    """Say whether an image has dark tissue on a light background, as far as its levels tell."""
-    light = level.levels.background > 0.5 and level.levels.tissue > 0.3 * level.levels.background
-    return light and not group_of(level.name).startswith(ELECTRON_MICROSCOPY)
 
 
 def remap_curve(levels: GreyLevels, median: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

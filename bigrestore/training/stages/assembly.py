@@ -18,6 +18,7 @@ import torch
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data import detail
 from bigrestore.training.data.detail import DetailSource
 from bigrestore.training.data.images import GreyImage, load_images, split_by_section
@@ -25,7 +26,6 @@ from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.data.tilt import FOR_READING, FOR_RESTORING, TiltSettings
 from bigrestore.training.loop.guard import GuardSettings
-from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.card import sources_of
 from bigrestore.training.stages.table import STAGES

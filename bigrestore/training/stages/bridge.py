@@ -37,13 +37,14 @@ from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNetOutput
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, encode, estimate_codes, shown_masks
 from bigrestore.training.data.detail import DETAIL_PATCH_PX, DETAIL_SIGMA_PX, cut_patches, low_pass
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
 from bigrestore.training.loop.adversary import GUARD, Adversary
-from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages import prior
 from bigrestore.training.stages.assembly import (

@@ -26,10 +26,10 @@ from bigrestore.model.nets.reading.estimator import GREYS, JUDGED, SEEN, Degrada
 from bigrestore.model.nets.reading.kernel_family import widths
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.data.seen import Truth, turned, with_contrast
-from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.losses import kernel_l1

@@ -25,10 +25,11 @@ from bigrestore.model.nets.checkpoint import save_model
 from bigrestore.model.nets.guards import low_frequency_lock
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_masks
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
-from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_halo
@@ -162,7 +163,10 @@ class FidelityStage:
         log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
         distance = (restored - target).abs().detach() + 1e-3
         parts = {
-            "charbonnier": _closeness(restored, target, progress),
+            # First all but an L1, at last all but a square, of like gradients.
+            "charbonnier": charbonnier(restored, target)
+            if progress < SQUARED_FROM
+            else 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON),
             "unlocked": charbonnier(y, target),
             "pyramid": pyramid_l1(restored, target),
             "fft": fft_amplitude_l1(restored, target),

@@ -54,7 +54,7 @@ def measure_halo(
     """
     model = copy.deepcopy(model).cpu().eval()
     windows = windows.cpu()
-    largest, found = 0, dict[int, float]()
+    largest, worst = 0, dict[int, float]()
     limit_px = PRIOR_LIMIT_PX if realness else LIMIT_PX
     for first in FIRST_WINDOWS:
         tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
@@ -64,8 +64,8 @@ def measure_halo(
             log.info("halo probe: %d px", halo_px)
             largest = max(largest, halo_px)
             for px, error in errors.items():
-                found[px] = max(error, found.get(px, 0.0))
-    return max(largest, from_px), {str(px): float(found[px]) for px in sorted(found)}
+                worst[px] = max(error, worst.get(px, 0.0))
+    return max(largest, from_px), {str(px): float(worst[px]) for px in sorted(worst)}
 
 
 def mosaic(windows: Tensor, first: int) -> Tensor:

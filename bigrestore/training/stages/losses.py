@@ -23,7 +23,7 @@ NYQUIST_REACH = 2
 """Bins about Nyquist along both axes, the corner of the spectrum."""
 NYQUIST_NEAR, NYQUIST_FAR = 6, 25
 """First and last bin (exclusive) beside Nyquist, for comparison."""
-POWER_FLOOR = 1e-9
+LINE_POWER_FLOOR = 1e-9
 
 
 def charbonnier(output: Tensor, target: Tensor, *, epsilon: float = CHARBONNIER_EPSILON) -> Tensor:
@@ -204,7 +204,7 @@ def _power_from_nyquist(patches: Tensor, together: int) -> Tensor:
     sets = images.reshape(-1, together, height, width).mean(1)
     taper = torch.outer(*(torch.hann_window(side, device=sets.device) for side in (height, width)))
     spectrum = torch.fft.rfft2((sets - sets.mean((1, 2), keepdim=True)) * taper)
-    power: Tensor = (spectrum.real.square() + spectrum.imag.square()).mean(0) + POWER_FLOOR
+    power: Tensor = (spectrum.real.square() + spectrum.imag.square()).mean(0) + LINE_POWER_FLOOR
     return power.roll(-(height // 2), 0).flip(1)
 
 

@@ -32,6 +32,7 @@ from bigrestore.model.nets.prior.discriminator import DETAIL_CONTRAST, PatchDisc
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import sample_z_field
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.detail import DETAIL_PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.adversary import (
@@ -44,7 +45,7 @@ from bigrestore.training.loop.adversary import (
     r1_gamma,
     r1_penalty,
 )
-from bigrestore.training.loop.options import TRAINING_DTYPES, StageOptions
+from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.loop.sheet import compose_sheet
 from bigrestore.training.stages.assembly import HALO_FACTS, Material, StageBuilder, StagePlan, detail_source

@@ -25,9 +25,9 @@ from bigrestore.model.nets.grow import grow_restorer
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.prior.grow import take_over
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.loop.loop import train
-from bigrestore.training.loop.options import StageOptions
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.stages.assembly import (
     Material,
@@ -206,7 +206,7 @@ def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: 
     return [*earlier, {key: before[key] for key in LINEAGE}]
 
 
-def _digest(recipe: Recipe) -> str:
+def _recipe_digest(recipe: Recipe) -> str:
     """Return eight hexadecimals of a recipe: an edited one of the same name has others."""
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
@@ -226,7 +226,7 @@ def _loop_settings(
             "data": material.name,
             "preset": options.preset,
             "scale": options.scale,
-            "recipe": f"{material.recipe_name} ({_digest(material.recipe)})",
+            "recipe": f"{material.recipe_name} ({_recipe_digest(material.recipe)})",
             "batch": options.batch,
             "precision": options.precision,
         },

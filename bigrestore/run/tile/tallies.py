@@ -1,4 +1,4 @@
-"""What a run learns of its score tiles while it restores them: residuals, and seams where tiles overlap.
+"""Sums per score tile made while restoring: residuals, and seams between overlapping tiles.
 
 Both are there only as long as a restoration tile is, and a score tile is usually covered by parts of several. So they
 are kept as sums per score tile. Threads finish tiles in any order, and sums of floating-point numbers depend
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Axis, Box, Grid, Tile
+from bigrestore.core.pixels import Floats
 
-Floats = NDArray[np.float32]
-Sums = dict[tuple[int, int], list[float]]
+TileTotals = dict[tuple[int, int], list[float]]
 
 
 class TileSums:
@@ -60,21 +60,21 @@ class TileSums:
         with self._lock:
             self._parts[name] = part
 
-    def totals(self) -> Sums:
+    def totals(self) -> TileTotals:
         """Return the sums by (row, column) of the score tiles."""
-        found: Sums = {}
+        totals: TileTotals = {}
         for name in sorted(self._parts, key=repr):
             for place, values in self._parts[name].items():
-                total = found.setdefault(place, [0.0] * len(values))
+                total = totals.setdefault(place, [0.0] * len(values))
                 for index, value in enumerate(values):
                     total[index] += value
-        return found
+        return totals
 
 
 def add_residual(
     sums: TileSums, tile: Tile, core: Box, scale: Fraction, residual: Floats, variance: Floats, step: int
 ) -> None:
-    """Add the residual of a tile: its square, the square that noise alone would give, both at lattice points.
+    """Add the residual of a tile: its square, and the square expected of noise alone, both at lattice points.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def add_residual(
 
 
 class Seams:
-    """Compares what neighbouring tiles say of the pixels that both keep.
+    """Compares neighbouring tiles in the pixels kept by both.
 
     Whichever of two neighbours comes first leaves its part of the overlap, the other one takes the difference.
 
@@ -125,7 +125,7 @@ class Seams:
         self.sums = TileSums(tile_px)
 
     def add(self, tile: Tile, values: Floats | None) -> None:
-        """Take in a whole tile, (keep.height, keep.width); None where it was not restored."""
+        """Take in a whole tile, (keep.height, keep.width); None for a skipped one."""
         y, x, keep = self._grid.y, self._grid.x, tile.keep
         self._side("x", tile.row, tile.column - 1, x, (keep.y0, keep.y1), keep, values)
         self._side("x", tile.row, tile.column, x, (keep.y0, keep.y1), keep, values)

@@ -1,7 +1,7 @@
-"""The folder of a report: which files are a report's, and what that is there may be replaced.
+"""The folder of a report: its files, and whether existing ones may be replaced.
 
-People name `-o results` and have a `summary.json` of their own in it. So a file is replaced only where it says by itself
-that it was written here, and all is decided before anything is scored. Nothing else in the folder is touched.
+People name `-o results` and have a `summary.json` of their own in it. So only a file with our mark in it is replaced,
+and all is decided before any score. Nothing else in the folder is touched.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bigrestore.errors import OutputError, OutputExistsError, output_error
+from bigrestore.errors import OutputError, OutputExistsError
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.place import require_writable
 
@@ -20,7 +20,7 @@ HEAD_BYTES = 4096
 
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written, or holds a report that may not be replaced.
+    """Refuse an unwritable folder, or one holding a report not to be replaced.
 
     Parameters
     ----------
@@ -50,27 +50,8 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def remove_files(folder: Path) -> None:
-    """Remove the files of a report, and the folder where nothing else is in it; nothing behind a link.
-
-    Raises
-    ------
-    OutputError
-        Where they may not be removed.
-    """
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    try:
-        for name in REPORT_FILES:
-            (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    except OSError as error:
-        raise output_error(folder, error) from error
-
-
 def _is_ours(path: Path) -> bool:
-    """Tell whether a file of a report's name says that it is one."""
+    """Tell whether a file of a report's name bears our mark."""
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet
@@ -79,8 +60,8 @@ def _is_ours(path: Path) -> bool:
 
             return METADATA_KEY in (pyarrow.parquet.read_schema(path).metadata or {})
         if path.suffix == ".json":
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return "bigrestore" in found["facts"]["versions"]
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return "bigrestore" in document["facts"]["versions"]
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES).decode(errors="replace")
     except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors are ValueErrors
