@@ -91,6 +91,8 @@ def part():
     def begins(self, name, files):
         begin(self, name, files)
         say("begin", name)
+        while len({who for what, _, who in said() if what == "begin"}) < 3:  # none ends before all have begun
+            time.sleep(0.01)
 
     def completes(self, record):
         time.sleep(0.1)

@@ -46,6 +46,11 @@ MOST_STRETCH = 2.0
 CAUTION = 0.95
 """Factor on the estimated width: undoing a blur too far spoils more than leaving some. Measured on soft and noisy
 images at once, 0.95 gains 0.2 to 0.7 dB on soft tissue mistaken for blur and costs 0.05 dB elsewhere."""
+UNSEEN = 2.0
+"""Factor on the stated error: it is learned on tissue of the training, and on other tissue errors are larger. With each of
+eight kinds of tissue left out in turn, a factor of 1.25 covers 68 % of the errors; on the validation images 2 does."""
+STANDARD_ERROR_PX = 0.1
+"""Error of any reading beyond that: sharp tissues differ in slope, and only the slope tells so narrow a blur from none."""
 TRIMMED = 0.1
 """Share of a section's windows left out: the farthest from the median width."""
 
@@ -207,10 +212,11 @@ def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Degradati
     """Return the one estimate of a section, N = 1, from the statistics of its windows, (K, SEEN).
 
     Windows farthest from the median width are left out first: a fold, an edge out of focus or a foreign body is not
-    the section. The width is reported a little low (`CAUTION`).
+    the section. The width is reported a little low (`CAUTION`), its error as on tissue unlike the training's.
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()
     kept = distance.argsort(stable=True)[: len(seen) - int(TRIMMED * len(seen))]
     read = estimator.merge(seen[kept.sort().values][None])
-    return attrs.evolve(read, sigma=CAUTION * read.sigma)
+    error = torch.hypot(UNSEEN * read.sigma_error, torch.full_like(read.sigma_error, STANDARD_ERROR_PX))
+    return attrs.evolve(read, sigma=CAUTION * read.sigma, sigma_error=error)
