@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from bigrestore.model.method import Method
+from bigrestore.model.registry import settings_for
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
 from bigrestore.run.sinks import Sink
@@ -17,7 +19,12 @@ from bigrestore.settings import RunKeywords, RunSettings
 
 
 def restore(
-    inputs: Inputs, output: str | Path, *, sinks: Sequence[Sink] = (), **settings: Unpack[RunKeywords]
+    inputs: Inputs,
+    output: str | Path,
+    *,
+    method: str | Method | None = None,
+    sinks: Sequence[Sink] = (),
+    **settings: Unpack[RunKeywords],
 ) -> RunSummary:
     """Restore a section or volume.
 
@@ -27,6 +34,9 @@ def restore(
         A file, a store, a folder or pattern of section files, or the files.
     output : str or Path
         An OME-Zarr store, or an OME-TIFF where it ends in .tif or .tiff; an s3 URL is copied to in the end.
+    method : str or Method, optional
+        A name, as `bigrestore models methods` lists them, with its options as `options={...}`; or an object of the
+        protocol `bigrestore.model.method.Method`, without workers. None: the network.
     sinks : sequence of Sink
         Objects to follow the run besides the report; see `bigrestore.run.sinks.Sink`.
     **settings
@@ -50,8 +60,12 @@ def restore(
     >>> import bigrestore
     >>> bigrestore.restore("section.ome.zarr", "restored.ome.zarr", scale=2)  # doctest: +SKIP
     """
-    resolved = RunSettings.from_mapping({"progress": "tqdm", **settings}, "restore()")
-    summary = execute_to(inputs, output, resolved, sinks=[*report_sinks(resolved), *sinks])
+    named = {"method": method} if isinstance(method, str) else {}
+    resolved = RunSettings.from_mapping({"progress": "tqdm", **settings, **named}, "restore()")
+    own = None if method is None or isinstance(method, str) else method
+    if own is not None:
+        resolved = settings_for(own, resolved, set(settings))
+    summary = execute_to(inputs, output, resolved, method=own, sinks=[*report_sinks(resolved), *sinks])
     summary.raise_if_failed()
     return summary
 

@@ -1,4 +1,4 @@
-"""`bigrestore models`: the checkpoints of the package, and the contents of one."""
+"""`bigrestore models`: the checkpoints of the package, the contents of one, and the methods with their options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from bigrestore.cli.log import configure_logging
 if TYPE_CHECKING:
     from bigrestore.settings.looking import ModelArguments, ModelCardArguments, ModelListArguments
 
-models_app = typer.Typer(no_args_is_help=True, help="List the shipped models, or show what is in one.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="List the shipped models and the methods, or show what is in a model."
+)
 
 
 @arguments_command("ModelListArguments")
@@ -33,6 +35,38 @@ def list_models(asked: ModelListArguments) -> None:
         row = (name, info["preset"], *sizes, f"{info['parameters']:,}")
         table.add_row(*(Text(str(cell)) for cell in row))  # a name in square brackets is no markup
     Console().print(table)
+
+
+@arguments_command("ModelListArguments")
+def list_run_methods(asked: ModelListArguments) -> None:
+    """List the methods of `run --method`, those of other packages included, and their options of `--set`."""
+    configure_logging(verbose=asked.verbose, quiet=False)
+    import logging
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from bigrestore.model.registry import list_methods
+
+    table = Table("method", "package", "scales", "network", "maps", "what it does")
+    options = Table("method", "option", "default", "takes", "help")
+    for listed in list_methods():
+        factory = listed.factory
+        if factory is None:
+            logging.getLogger(__name__).warning("%s", listed.problem)
+            table.add_row(Text(listed.name), Text(listed.package), "", "", "", "cannot be used")
+            continue
+        scales, maps = ", ".join(map(str, factory.scales)), ", ".join(factory.maps)
+        network = "yes" if factory.needs_network else "no"
+        row = (listed.name, listed.package, scales, network, maps, factory.summary)
+        table.add_row(*map(Text, row))  # square brackets are no markup
+        for option in factory.options:
+            default = str(option.default).lower() if option.type is bool else str(option.default)
+            options.add_row(*map(Text, (listed.name, option.name, default, option.takes, option.help)))
+    Console().print(table)
+    if options.row_count:
+        Console().print(options)
 
 
 @arguments_command("ModelArguments")
@@ -79,6 +113,7 @@ def verify_model(asked: ModelArguments) -> None:
 
 MODEL_COMMANDS: dict[str, Command[Any]] = {
     "list": list_models,
+    "methods": list_run_methods,
     "path": model_path,
     "show": show_model,
     "verify": verify_model,

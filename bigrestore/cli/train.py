@@ -1,81 +1,37 @@
 """`bigrestore train STAGE DATA -o MODEL` and `bigrestore adapt`: the network's training, on a laptop or a GPU.
 
-The train commands come from one table: help, rate, and the options left out.
+The train commands come from the table of stages: help, rate, and the options left out.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 
 from bigrestore.cli.from_settings import Command, Fields, GivenFlags, Part, add_command, command
 from bigrestore.cli.log import configure_logging
+from bigrestore.training.stages.table import STAGES, StageRow
 
 if TYPE_CHECKING:
     from bigrestore.settings.train import AdaptArguments, TrainArguments
     from bigrestore.training.loop.schedule import TrainResult
 
 
-class TrainCommand(NamedTuple):
-    """One command of `bigrestore train`.
-
-    Attributes
-    ----------
-    help : str
-        What the stage learns.
-    rate : float
-        Highest learning rate by default.
-    left_out : tuple of str
-        Options without a meaning for the stage.
-    """
-
-    help: str
-    rate: float
-    left_out: tuple[str, ...] = ()
-
-
-TRAIN_COMMANDS = {
-    "estimator": TrainCommand(
-        "Stage 0: learn to read blur and noise off windows of tissue.", 1e-3, ("prior",)
-    ),
-    "fidelity": TrainCommand(
-        "Stage 1: learn to undo a known degradation; starts from a model with a trained estimator.",
-        8e-4,
-        ("prior",),
-    ),
-    "prior": TrainCommand(
-        "Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity.",
-        2e-3,
-        ("recipe",),
-    ),
-    "bridge": TrainCommand(
-        "Stage 3: let the prior say what the data say; starts from a model with a trained prior.", 5e-4
-    ),
-    "polish": TrainCommand(
-        "Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model.",
-        1e-4,
-        ("prior",),
-    ),
-}
-"""The commands in the order of the stages."""
-
 AUTO = {"device": "auto", "precision": "auto"}
 
-train_app = typer.Typer(
-    no_args_is_help=True, help=f"Train the network: {', '.join(TRAIN_COMMANDS)}, in this order."
-)
+train_app = typer.Typer(no_args_is_help=True, help=f"Train the network: {', '.join(STAGES)}, in this order.")
 
 
-def train_command(stage: str, about: TrainCommand) -> Command[TrainArguments]:
+def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
     """Return the command of a stage."""
 
     def load() -> Fields[TrainArguments]:
         from bigrestore.settings.train import StageOptions, TrainArguments
 
-        defaults = AUTO | {"rate": about.rate}
-        return Fields(TrainArguments, Part(StageOptions, left_out=about.left_out, defaults=defaults))
+        defaults = AUTO | {"rate": row.rate}
+        return Fields(TrainArguments, Part(StageOptions, left_out=row.left_out, defaults=defaults))
 
     def train(asked: TrainArguments, given: GivenFlags) -> None:
         from bigrestore.degradation.schema import Recipe
@@ -93,11 +49,11 @@ def train_command(stage: str, about: TrainCommand) -> Command[TrainArguments]:
             result = train_stage(stage, asked.data, asked.output, options)
         end_training(result, asked.output, quiet=asked.quiet)
 
-    return Command(load, train, about.help)
+    return Command(load, train, row.help)
 
 
-for stage, about in TRAIN_COMMANDS.items():
-    add_command(train_app, stage, train_command(stage, about))
+for stage, row in STAGES.items():
+    add_command(train_app, stage, train_command(stage, row))
 
 
 def _adapt_fields() -> Fields[AdaptArguments]:

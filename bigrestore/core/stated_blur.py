@@ -23,7 +23,6 @@ from bigrestore.core.kernels import (
     normalised_kernel,
 )
 from bigrestore.errors import UsageError
-from bigrestore.settings.values import StatedBlur
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def averaging_sigma_px(scale: int) -> float:
     return math.sqrt((scale**2 - 1) / 12) / scale
 
 
-def blur_kernel(blur: StatedBlur, scale: int, widest_px: float, reason: str) -> Kernel:
+def blur_kernel(blur: tuple[float, float, float], scale: int, widest_px: float, reason: str) -> Kernel:
     """Return the kernel of a stated blur on the output grid, the averaging of a pixel included.
 
     Parameters

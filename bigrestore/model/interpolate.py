@@ -1,8 +1,7 @@
-"""Interpolation as a restoration method: what a run gives without any weights.
+"""Interpolation as a restoration method, without any weights.
 
-It is the baseline that a restored section is compared with, and the way to enlarge a section where no model is
-wanted. Both kinds are local and start from absolute positions, so tiles equal the whole section to the bit. At
-scale 1 they return their input.
+It is the baseline of every comparison, and enlarges a section without a model. Both kinds are local and start from
+absolute positions, so tiles equal the whole section to the bit. At scale 1 they return their input.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ class InterpolateMethod:
         return 48 * self.scale**2 + 64
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the method in plans, fingerprints and provenance."""
+        """Return the identity of the method in plans, fingerprints and provenance."""
         return {"name": self.name, "scale": self.scale, "halo_px": self.halo_px, "device": "cpu"}
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Measure the noise, below which the rational interpolation does not believe an edge."""
-        sigma = float(np.median([noise_sigma(window) for window in windows])) if len(windows) else 0.0
+        sigma = float(np.median([immerkaer_sigma(window) for window in windows])) if len(windows) else 0.0
         details = {"windows": len(windows), "noise_sigma": round(sigma, 6)}
         psi = np.zeros(PSI_SIZE, np.float32)
         return SectionStatistics(np.ones((1, 1), np.float32), psi, 0.0, sigma, details)
@@ -69,7 +68,7 @@ class InterpolateMethod:
         return TileResult(y.clamp(0.0, 1.0)[:, 0].numpy())
 
 
-def noise_sigma(window: NDArray[np.float32]) -> float:
+def immerkaer_sigma(window: NDArray[np.float32]) -> float:
     """Estimate the standard deviation of white noise in a window.
 
     The mask [1 -2 1; -2 4 -2; 1 -2 1] leaves no plane and little structure; the mean of its absolute answer is

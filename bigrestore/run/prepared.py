@@ -18,7 +18,7 @@ import attrs
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
-from bigrestore.model.registry import create_method
+from bigrestore.model.registry import create_method, method_facts
 from bigrestore.run.output.owned import TEMPORARY_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
 from bigrestore.run.plan import Plan, make_plan
@@ -161,6 +161,7 @@ def prepare(
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     realness = _open_realness(section, settings, path)
+    more_facts = {} if method else method_facts(settings)
     method = method or _method(settings, realness)
     require_maps(settings, method)
     stored = journal.plan
@@ -171,6 +172,7 @@ def prepare(
     known = _maps_read(settings, masker, realness, path)
     prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
     if destination is not None:
         identity[DESTINATION] = destination.url
     files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}

@@ -210,6 +210,16 @@ def check_shard(_: object, attribute: attrs.Attribute[Any], value: object) -> No
         parse_shard(value)
 
 
+def check_method_options(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Take a table of names and single values, or None; the method checks them."""
+    valid = isinstance(value, dict) and all(
+        isinstance(name, str) and name and isinstance(item, bool | int | float | str)
+        for name, item in value.items()
+    )
+    if value is not None and not valid:
+        refuse(attribute, value, "it takes NAME=VALUE, an option of the method and one value")
+
+
 def check_options(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Take a table named by texts, or None."""
     if value is not None and not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bigrestore.settings.values import (
     BlurInput,
+    MethodOptionsInput,
     NamesInput,
     OptionsInput,
     PathInput,
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class RunKeywords(TypedDict, total=False):
-    """The settings of `run`."""
+    """The settings of `run`, but for `method`: `restore` takes an object there, too."""
 
     model: PathInput | None
-    method: str
+    options: MethodOptionsInput | None
     scale: int
     realness_map: PathInput | None
     realness: float | None

@@ -78,7 +78,7 @@ class DoctorArguments:
 
 @attrs.frozen(kw_only=True)
 class ModelListArguments:
-    """What `bigrestore models list` takes."""
+    """What `bigrestore models list` and `methods` take."""
 
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 

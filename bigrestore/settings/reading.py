@@ -13,6 +13,7 @@ from typing import Any, Self
 import attrs
 
 from bigrestore.errors import InputMissingError, UsageError
+from bigrestore.settings.values import to_method_options
 
 
 @attrs.frozen(kw_only=True)
@@ -45,12 +46,18 @@ class Settings:
     def resolve(cls, flags: Mapping[str, Any], config: Path | None) -> Self:
         """Merge flags over a TOML file over the defaults; None: the flag was not given."""
         values = load_config(config) if config is not None else {}
-        values |= {name: value for name, value in flags.items() if value is not None}
+        given = {name: value for name, value in flags.items() if value is not None}
+        options = to_method_options(given.pop("options", None))
+        if isinstance(options, dict) and isinstance(values.get("options"), dict):
+            options = values["options"] | options
+        values |= given | ({} if options is None else {"options": options})
         return cls.from_mapping(values, f"The configuration {config}" if config else "The command line")
 
 
 def load_config(path: Path) -> dict[str, Any]:
     """Read a TOML file of settings: flat, or under one table `run`; names as the flags, `-` or `_`.
+
+    A table `method` has the options of the method, and its name as `name`.
 
     Raises
     ------
@@ -70,6 +77,7 @@ def load_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"The configuration {path} is no TOML ({error}); correct it.") from error
     except OSError as error:
         raise UsageError(f"The configuration {path} cannot be read ({error.strerror}); check it.") from error
+    method = values.pop("method") if isinstance(values.get("method"), dict) else {}
     run = values.get("run", values)
     if not isinstance(run, dict):
         raise UsageError(f"The configuration {path} has a value named run; make it a table, [run].")
@@ -83,4 +91,15 @@ def load_config(path: Path) -> dict[str, Any]:
         if name.replace("-", "_") in settings:
             raise UsageError(f"The configuration {path} names {name!r} twice, with - and with _; keep one.")
         settings[name.replace("-", "_")] = value
-    return settings
+    return settings | _method_table(method, settings, path)
+
+
+def _method_table(method: dict[str, Any], run: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the table `method` of a configuration as settings."""
+    options = {name.replace("-", "_"): value for name, value in method.items()}
+    table = {"method": options.pop("name")} if "name" in options else {}
+    table |= {"options": options} if options else {}
+    twice = sorted(table.keys() & run.keys())
+    if twice:
+        raise UsageError(f"The configuration {path} has a table [method] and {twice[0]!r} besides; keep one.")
+    return table

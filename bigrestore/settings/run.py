@@ -21,6 +21,7 @@ from bigrestore.settings.checks import (
     check_device,
     check_fail_if,
     check_maps,
+    check_method_options,
     check_noise,
     check_options,
     check_overlap,
@@ -62,6 +63,7 @@ from bigrestore.settings.values import (
     parse_shard,
     to_blur,
     to_maps,
+    to_method_options,
     to_options,
     to_path_text,
     to_plain,
@@ -90,7 +92,15 @@ class RunSettings(Settings):
     method: str = attrs.field(
         default="network",
         validator=text("the name of a method"),
-        metadata=option("network, rational or catmull-rom.", panel=HOW),
+        metadata=option("One of `bigrestore models methods`.", panel=HOW),
+    )
+    options: dict[str, Any] | None = attrs.field(
+        default=None,
+        converter=to_method_options,
+        validator=check_method_options,
+        metadata=option(
+            "Option of the method; repeatable.", "--set", metavar="NAME=VALUE", panel=HOW, reads=list[str]
+        ),
     )
     scale: int = attrs.field(
         default=1,
@@ -393,7 +403,7 @@ class RunSettings(Settings):
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
-        left_out |= {"storage_options", "stage"}
+        left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
         left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"

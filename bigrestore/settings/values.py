@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -61,6 +61,8 @@ RoiInput = str | Sequence[Sequence[int] | None]
 
 OptionsInput = str | dict[str, Any]
 """A table, or JSON of one, or `@FILE` with JSON."""
+MethodOptionsInput = Mapping[str, bool | int | float | str] | Sequence[str]
+"""A table of option and value, or texts NAME=VALUE."""
 
 
 def shown(value: object) -> str:
@@ -123,6 +125,18 @@ def parse_shard(text: object) -> tuple[int, int]:
             f"most {MOST_WORKERS}."
         )
     return index, count
+
+
+def to_method_options(value: MethodOptionsInput | None) -> object:
+    """Turn texts NAME=VALUE into a table; the last of a name wins."""
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()} or None
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(item, str) and "=" in item for item in value
+    ):
+        return value
+    parts = (item.partition("=") for item in value)
+    return {name.strip().replace("-", "_"): given for name, _, given in parts} or None
 
 
 def to_options(value: OptionsInput | None) -> object:

@@ -78,8 +78,8 @@ def worker_pyiqa(options: argparse.Namespace, _: Path) -> dict[str, Any]:
 def worker_columns(options: argparse.Namespace, _: Path) -> dict[str, Any]:
     """Compute everything that stands beside the scores of a pair: plain figures twice, validity, invented detail, blobs."""
     from bigrestore.report.metrics.blobs import compare
+    from bigrestore.report.metrics.columns import plain_measures
     from bigrestore.report.metrics.detail import invented_share
-    from bigrestore.report.metrics.measures import plain_measures
     from bigrestore.report.metrics.validity import tissue_share, why_invalid
 
     def one(tile: Tile) -> None:

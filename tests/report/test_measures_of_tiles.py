@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from bigrestore.report.metrics.measures import (
-    PLAIN,
-    plain_measures,
-    shading,
-    stripes,
-    tenengrad,
-    tile_noise_sigma,
-)
+from bigrestore.report.metrics.columns import PLAIN, plain_measures
+from bigrestore.report.metrics.measures import shading, stripes, tenengrad, tile_noise_sigma
 
 
 @pytest.fixture(scope="module")

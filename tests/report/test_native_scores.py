@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputMissingError, UsageError
-from bigrestore.report.metrics.engine import NATIVE_METRICS, ScoreEngine, create_engine, lower_better
+from bigrestore.report.metrics.columns import NATIVE_METRICS
+from bigrestore.report.metrics.engine import ScoreEngine, create_engine, lower_better
 from bigrestore.report.metrics.nss.fields import TileFields
 from bigrestore.report.metrics.nss.parameters import live_parameters
 

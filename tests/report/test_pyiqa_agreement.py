@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputMissingError, ModelError, UsageError
+from bigrestore.report.metrics.columns import NATIVE_METRICS
 from bigrestore.report.metrics.engine import ScoreEngine, create_engine, lower_better
-from bigrestore.report.metrics.native_engine import NATIVE_METRICS
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
 from bigrestore.report.metrics.nss.niqe_model import save_niqe_model
 

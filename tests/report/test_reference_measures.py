@@ -10,13 +10,13 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 from skimage.metrics import structural_similarity
 
+from bigrestore.report.metrics.columns import reference_measures
 from bigrestore.report.metrics.reference import (
     LARGEST_PSNR,
     SCALE_WEIGHTS,
     SMALLEST_MS_SSIM_PX,
     ms_ssim,
     psnr,
-    reference_measures,
     ssim,
     ssim_maps,
 )

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from bigrestore.report.metrics.columns import find_columns
 from bigrestore.report.table.bootstrap import _draws, _Ranked, block_side, lattices, median_intervals
-from bigrestore.report.table.columns import find_columns
 from bigrestore.report.table.statistics import summarise
 from bigrestore.report.table.tables import plain
 

@@ -115,9 +115,10 @@ def test_absurd_values_are_refused_with_flag_and_value(name: str, value: Any) ->
 @pytest.mark.parametrize("kind", [RunSettings, ScoreSettings])
 def test_every_setting_refuses_what_is_of_another_type(kind: type[RunSettings | ScoreSettings]) -> None:
     for field in attrs.fields(kind):
-        table = {1: "no name"} if field.name == "storage_options" else {"a": 1}
+        table = {1: "no name"} if field.name in ("storage_options", "options") else {"a": 1}
+        flag = "--set" if field.name == "options" else "--" + field.name.replace("_", "-")
         for value in (object(), table, b"bytes"):
-            with pytest.raises(UsageError, match="--" + field.name.replace("_", "-")):
+            with pytest.raises(UsageError, match=flag):
                 kind(**{field.name: value})
 
 

@@ -36,13 +36,13 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
 
     Raises
     ------
+    ImportError
+        If h5py is missing.
     InputError
-        If h5py is missing, the file is no MINC2, is damaged, or scales each slice differently.
+        If the file is no MINC2, is damaged, or scales each slice differently.
     """
-    try:
-        import h5py
-    except ImportError as err:
-        raise InputError(f"{path} is MINC2, which needs h5py: pip install 'bigrestore[formats]'.") from err
+    import h5py
+
     try:
         file = h5py.File(path, "r")
     except PermissionError:

@@ -30,13 +30,13 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
 
     Raises
     ------
+    ImportError
+        If nibabel is missing.
     InputError
-        If nibabel is missing, the file is damaged, rescales its values or has a time axis.
+        If the file is damaged, rescales its values or has a time axis.
     """
-    try:
-        import nibabel
-    except ImportError as err:
-        raise InputError(f"{path} is NIfTI, which needs nibabel: pip install 'bigrestore[formats]'.") from err
+    import nibabel
+
     try:
         image: Any = nibabel.load(
             path, mmap=False

@@ -1,7 +1,8 @@
-"""Choose the reader of an input by its content, not by its name.
+"""The formats, in one literal table, and the choice of a reader by content, not by name.
 
-The first bytes of a file decide, or the files in a directory. An unknown input is refused with a list of the
-supported kinds. Readers are imported on demand: a PNG loads neither zarr nor tifffile.
+Adding a format is its reader and one row of `INPUT_FORMATS`. The first bytes of a file decide, or the files in a
+directory. An unknown input is refused with a list of the supported kinds. Readers are imported on demand: a PNG loads
+neither zarr nor tifffile.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import glob
 import gzip
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import InputError, InputMissingError
@@ -21,7 +25,90 @@ from bigrestore.io.access.places import InputPath, RemoteFile, input_path, requi
 from bigrestore.io.access.trees import RemoteTree
 from bigrestore.io.levels import OpenedImage
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".mnc", ".nii", ".nii.gz")
+Reader = Callable[..., OpenedImage]
+
+HEAD_BYTES = 352
+"""Bytes of a file that are looked at: NIfTI has its magic at 344."""
+
+
+@attrs.frozen
+class InputFormat:
+    """One kind of file.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    reader : str
+        `module:function` of `bigrestore.io.formats`; the function takes the path and `labels`.
+    matches : callable
+        Whether the first `HEAD_BYTES` bytes, unpacked where they are gzipped, are of this kind.
+    suffixes : tuple of str
+        Names that section files in a directory may have.
+    remote : bool
+        Whether it is read from a server, too.
+    extra : str, optional
+        Extra of the package that it needs.
+    """
+
+    name: str
+    reader: str
+    matches: Callable[[bytes], bool]
+    suffixes: tuple[str, ...] = ()
+    remote: bool = False
+    extra: str | None = None
+
+    def open(self, path: InputPath, *, labels: bool) -> OpenedImage:
+        """Import the reader and open a file.
+
+        Raises
+        ------
+        InputError
+            Of the reader, or where the extra is not installed.
+        """
+        module, _, function = self.reader.partition(":")
+        try:
+            reader: Reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
+            return reader(path, labels=labels)
+        except ImportError as err:
+            if self.extra is None:
+                raise
+            raise InputError(
+                f"{path} is {self.name}, which needs {err.name}: pip install 'bigrestore[{self.extra}]'."
+            ) from err
+
+
+def _begins(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(starts)
+
+
+def _is_nifti(head: bytes) -> bool:
+    """Tell NIfTI-1 or NIfTI-2."""
+    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
+
+
+TIFF = InputFormat(
+    "TIFF",
+    "tiff:open_tiff",
+    _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    (".tif", ".tiff", ".btf"),
+    remote=True,
+)
+ZARR = InputFormat(
+    "a zip file of a Zarr store", "zarr:open_zarr", _begins(b"PK\x03\x04", b"PK\x05\x06"), remote=True
+)
+"""A directory of it is told by the files in it, see `is_zarr`."""
+
+INPUT_FORMATS = (
+    TIFF,
+    InputFormat("PNG", "image:open_png_or_jpeg", _begins(b"\x89PNG\r\n\x1a\n"), (".png",), remote=True),
+    InputFormat("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
+    ZARR,
+    InputFormat("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
+    InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
+)
+
+SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
 """Names that a directory of section files may have."""
 
 SUPPORTED = (
@@ -30,8 +117,6 @@ SUPPORTED = (
 )
 
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def open_input(
@@ -106,9 +191,7 @@ def _open_remote(url: str, labels: bool, options: Mapping[str, Any] | None) -> O
         return _stack(list(matches), str(place), labels=labels)
     tree = RemoteTree(place)
     if not place.name.lower().endswith((*SUFFIXES, ".zip")) and any(map(tree.exists, _ZARR_FILES[:3])):
-        from bigrestore.io.formats.zarr import open_zarr
-
-        return open_zarr(place, labels=labels)
+        return ZARR.open(place, labels=labels)
     require_there(place)
     return open_file(place, labels=labels)
 
@@ -121,21 +204,19 @@ def is_zarr(path: Path) -> bool:
 def is_zip(path: InputPath) -> bool:
     """Tell a zip file by its first bytes."""
     with path.open("rb") as file:
-        return file.read(4) in _ZIP
+        return ZARR.matches(file.read(4))
 
 
 def is_tiff(path: InputPath) -> bool:
     """Tell a TIFF file by its first bytes."""
     with path.open("rb") as file:
-        return file.read(4) in _TIFF
+        return TIFF.matches(file.read(4))
 
 
 def _open_folder(path: Path, labels: bool) -> OpenedImage:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):
-        from bigrestore.io.formats.zarr import open_zarr
-
-        return open_zarr(path, labels=labels)
+        return ZARR.open(path, labels=labels)
     files = [
         item
         for item in path.iterdir()
@@ -173,31 +254,14 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
     head = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
-    if head.startswith(_TIFF):
-        from bigrestore.io.formats.tiff import open_tiff
-
-        return open_tiff(path, labels=labels)
-    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        from bigrestore.io.formats.image import open_png_or_jpeg
-
-        return open_png_or_jpeg(path, labels=labels)
-    if head.startswith(_ZIP):
-        from bigrestore.io.formats.zarr import open_zarr
-
-        return open_zarr(path, labels=labels)
-    if isinstance(path, RemoteFile):
+    kind = next((kind for kind in INPUT_FORMATS if kind.matches(head)), None)
+    if isinstance(path, RemoteFile) and (kind is None or not kind.remote):
         raise InputError(
             f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "
             "to a disk first."
         )
-    if head.startswith(b"\x89HDF"):
-        from bigrestore.io.formats.minc import open_minc
-
-        return open_minc(path, labels=labels)
-    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):  # NIfTI-1, NIfTI-2
-        from bigrestore.io.formats.nifti import open_nifti
-
-        return open_nifti(path, labels=labels)
+    if kind is not None:
+        return kind.open(path, labels=labels)
     if path.name in _ZARR_FILES:
         raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
     raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
@@ -206,11 +270,11 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
 def _head(path: InputPath) -> bytes:
     """Return the first bytes of a file, unpacked if it is gzipped."""
     with path.open("rb") as file:
-        head = file.read(352)
+        head = file.read(HEAD_BYTES)
     if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
         try:
             with gzip.open(path) as packed:
-                head = packed.read(352)
+                head = packed.read(HEAD_BYTES)
         except (OSError, EOFError) as err:
             raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err
     return head

@@ -1,8 +1,9 @@
-"""What a scoring engine is, and how to get one: the native one, or the field's library behind an adapter.
+"""The scoring engines: the native one, and the field's library behind an adapter.
 
-An engine takes one tile and gives one number per metric, NaN if undefined. It holds no state from tile to tile: the
-numbers do not depend on the order, the batch or the number of threads. What it computes with (versions, hashes of
-parameters) it says itself, because scores of different engines or parameters are never compared.
+An engine takes one tile and gives one number per metric, or NaN. It holds no state from
+tile to tile, and its numbers do not depend on the order, the batch or the number of threads. It
+states its versions and the hashes of its parameters: scores of different engines or parameters are never
+compared.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
-from bigrestore.report.metrics.native_engine import NATIVE_METRICS, NativeEngine
-
-_LOWER_BETTER = {"brisque": True, "niqe": True, "piqe": True, "psnr": False, "ssim": False, "ms_ssim": False}
+from bigrestore.report.metrics.columns import COLUMNS, NATIVE_METRICS, REFERENCE
+from bigrestore.report.metrics.native_engine import NativeEngine
 
 
 class ScoreEngine(Protocol):
@@ -42,11 +42,11 @@ class ScoreEngine(Protocol):
         Returns
         -------
         dict of str to float
-            One value per metric; NaN where the metric cannot say. Never raises for what the pixels are.
+            One value per metric, or NaN. Never raises for bad pixels.
         """
 
     def describe(self) -> dict[str, Any]:
-        """Name, versions and hashes of parameters, JSON-able; scores are comparable only if all are equal."""
+        """Name, versions and hashes of parameters, JSON-able: equal for comparable scores."""
 
 
 def create_engine(
@@ -59,10 +59,10 @@ def create_engine(
     name : {"native", "pyiqa"}
         The engine.
     metrics : sequence of str, optional
-        Names; brisque, niqe and piqe where none are given. `pyiqa` takes any metric of its list that needs no
-        reference, and `NAME=FILE` for one whose weights lie in a file.
+        Names; None: brisque, niqe and piqe. `pyiqa` takes any metric of its list without a
+        reference, and `NAME=FILE` for one with its weights in a file.
     niqe_model : Path, optional
-        Model that NIQE compares with, from `fit-niqe`; LIVE's model of photographs where none is given.
+        Model of NIQE, from `fit-niqe`; None: LIVE's model of photographs.
 
     Returns
     -------
@@ -110,15 +110,15 @@ def lower_better(metric: str) -> bool:
     Returns
     -------
     bool
-        True for brisque, niqe and piqe; for others what pyiqa says.
+        True for brisque, niqe and piqe; for others as pyiqa says.
 
     Raises
     ------
     UsageError
         If nobody knows the metric, or pyiqa is not installed to ask.
     """
-    if metric in _LOWER_BETTER:
-        return _LOWER_BETTER[metric]
+    if metric in (*NATIVE_METRICS, *REFERENCE):
+        return COLUMNS[metric].direction == "lower"
     from bigrestore.report.metrics.pyiqa_engine import pyiqa_lower_better
 
     return pyiqa_lower_better(metric)

@@ -1,4 +1,4 @@
-"""What the three scores cannot see, per tile: sharpness, noise, stripes, shading, clipped pixels, mean grey.
+"""The plain figures of a tile, unseen by the three scores: sharpness, noise, stripes, shading, clipped pixels, mean grey.
 
 NIQE, BRISQUE and PIQE stay the same, or improve, when a tile gets stripes, shading or another contrast, and a median
 filter pleases them. These figures can be read as they stand. Each is relative to the value range, in float64, and
@@ -8,14 +8,11 @@ takes a few passes over the tile: together they cost a fraction of one score.
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
 from bigrestore.core.pixels import Doubles, Floats
-
-PLAIN = ("sharpness", "noise", "stripes_rows", "stripes_columns", "shading", "clipped", "mean")
-"""The figures of `plain_measures`, in the order of the table."""
 
 NOISE_CELL_PX = 16
 STRIPE_STRIPS = 8
@@ -28,29 +25,37 @@ SHADING_CELLS = 10
 """Cells along each side of a tile to which the surface of the shading is fitted."""
 
 
-def plain_measures(tile: Floats) -> dict[str, float]:
-    """Return every figure of `PLAIN` for one tile.
+class Greys:
+    """The grey values of one tile, and the differences shared by several figures.
 
     Parameters
     ----------
     tile : ndarray, (h, w), float32
-        Grey values, 0..1 of the value range; at least 48 pixels a side.
-
-    Returns
-    -------
-    dict of float
+        0..1 of the value range; at least 48 pixels a side.
     """
-    values = tile.astype(np.float64)
-    energy, noise = _differences(values)
-    return {
-        "sharpness": energy,
-        "noise": noise,
-        "stripes_rows": stripes(values),
-        "stripes_columns": stripes(values.T),
-        "shading": shading(values),
-        "clipped": float(np.count_nonzero((tile <= 0.0) | (tile >= 1.0)) / tile.size),
-        "mean": float(values.mean()),
-    }
+
+    def __init__(self, tile: Floats) -> None:
+        self.tile = tile
+        self.values: Doubles = tile.astype(np.float64)
+
+    @cached_property
+    def _differences(self) -> tuple[float, float]:
+        return _differences(self.values)
+
+    @property
+    def tenengrad(self) -> float:
+        """See the function."""
+        return self._differences[0]
+
+    @property
+    def noise_sigma(self) -> float:
+        """See the function."""
+        return self._differences[1]
+
+    @property
+    def clipped_share(self) -> float:
+        """Share of the pixels at the ends of the range, 0..1."""
+        return float(np.count_nonzero((self.tile <= 0.0) | (self.tile >= 1.0)) / self.tile.size)
 
 
 def tenengrad(values: Doubles) -> float:

@@ -16,16 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
-from bigrestore.report.metrics.nss.brisque import brisque
+from bigrestore.report.metrics.columns import COLUMNS, NATIVE_METRICS, names_of
 from bigrestore.report.metrics.nss.fields import TileFields
-from bigrestore.report.metrics.nss.niqe import niqe
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
-from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
-from bigrestore.report.metrics.nss.piqe import piqe
 from bigrestore.report.metrics.nss.workspace import Workspace
-
-NATIVE_METRICS = ("brisque", "niqe", "piqe")
-"""What the native engine computes, and what every engine computes unless told otherwise."""
 
 REVISION = 1
 """Counted up when a change of the code changes scores; reports of different revisions are not compared."""
@@ -113,26 +107,19 @@ class NativeEngine:
         fields = TileFields(tile, self._of_thread.workspace)
         if fields.darkest == fields.brightest:
             return dict.fromkeys(self.metrics, float("nan"))
-        # NIQE comes first: BRISQUE takes its fields over and changes only their frame.
-        values = {}
-        if "niqe" in self.metrics:
-            values["niqe"] = niqe(fields, self.niqe_model)
-        if "piqe" in self.metrics:
-            values["piqe"] = piqe(fields)
-        if "brisque" in self.metrics:
-            values["brisque"] = brisque(fields)
+        values = {
+            name: measure(fields, self.niqe_model)
+            for name in names_of("score")
+            if name in self.metrics and (measure := COLUMNS[name].measure)
+        }
         return {metric: values[metric] for metric in self.metrics}
 
     def describe(self) -> dict[str, Any]:
         """Name, revision and hashes of the parameters of the metrics in use."""
         facts: dict[str, Any] = {"name": self.name, "revision": REVISION, "metrics": list(self.metrics)}
-        parameters = {}
-        if "brisque" in self.metrics:
-            live = live_parameters()
-            parts = [live[key] for key in sorted(live) if key.startswith("brisque_")]
-            parameters["brisque"] = {"name": "LIVE", "sha256": sha256_of(*parts)}
-        if "niqe" in self.metrics:
-            parameters["niqe"] = {"name": self.niqe_model.name, "sha256": self.niqe_model.sha256}
-            parameters["niqe"].update(self.niqe_model.facts)
-        facts["parameters"] = parameters
+        facts["parameters"] = {
+            name: parameters(self.niqe_model)
+            for name in NATIVE_METRICS
+            if name in self.metrics and (parameters := COLUMNS[name].parameters)
+        }
         return facts

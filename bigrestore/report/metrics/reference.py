@@ -11,10 +11,7 @@ import math
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from bigrestore.core.pixels import Doubles, Floats
-
-REFERENCE = ("psnr", "ssim", "ms_ssim")
-"""The figures of `reference_measures`, in the order of the table."""
+from bigrestore.core.pixels import Doubles
 
 LARGEST_PSNR = 100.0
 """dB of identical tiles, and of all that differ by less than a hundred-thousandth: infinity has no mean."""
@@ -29,12 +26,6 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 SMALLEST_MS_SSIM_PX = SSIM_WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)
 """Side that still holds one window at the coarsest scale."""
-
-
-def reference_measures(tile: Floats, reference: Floats) -> dict[str, float]:
-    """Return every figure of `REFERENCE` of one tile, (h, w), both 0..1; NaN if a tile is too small."""
-    a, b = tile.astype(np.float64), reference.astype(np.float64)
-    return {"psnr": psnr(a, b), "ssim": ssim(a, b), "ms_ssim": ms_ssim(a, b)}
 
 
 def psnr(a: Doubles, b: Doubles) -> float:

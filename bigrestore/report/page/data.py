@@ -15,8 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bigrestore.core.pixels import GreyBytes
+from bigrestore.report.metrics.columns import BEFORE, Column, find_columns
 from bigrestore.report.page.markup import decimals_for, number
-from bigrestore.report.table.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.statistics import as_columns, paired_tiles, valid_tiles
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.data import ReportData, in_units
 from bigrestore.report.page.markup import (
     Cell,
@@ -21,7 +22,6 @@ from bigrestore.report.page.markup import (
     table,
 )
 from bigrestore.report.page.words import verdict_of
-from bigrestore.report.table.columns import Column
 
 
 def summary_table(data: ReportData, columns: Sequence[Column], identifier: str, caption: str) -> str:

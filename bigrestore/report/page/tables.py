@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.report.metrics.columns import BEFORE, Column
 from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.markup import (
     Cell,
@@ -21,7 +22,6 @@ from bigrestore.report.page.markup import (
     table,
     text_cell,
 )
-from bigrestore.report.table.columns import BEFORE, Column
 from bigrestore.report.table.statistics import improvement
 
 MOST_TILES = 100

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from bigrestore.report.metrics.columns import COLUMNS, Column
 from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.markup import count, escape, listed, number, percent, plural, short_name, signed
-from bigrestore.report.table.columns import COLUMNS, Column
 from bigrestore.run.profile.words import of_sections
 
 LIMITS = (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.report.table.columns import BEFORE, Column
+from bigrestore.report.metrics.columns import BEFORE, Column
 
 VISIBLE_JUMP = 0.04
 """A jump of ten grey levels in 256 is seen by anybody: it is marked however many there are."""

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bigrestore.core.pixels import Doubles
+from bigrestore.report.metrics.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.bootstrap import (
     CONFIDENCE,
     FEWEST_TILES,
@@ -25,7 +26,6 @@ from bigrestore.report.table.bootstrap import (
     lattices,
     median_intervals,
 )
-from bigrestore.report.table.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.sections import by_section, grey_jumps
 
 LARGEST_EXACT = 50

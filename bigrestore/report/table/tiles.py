@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import Floats, luma, to_unit
 from bigrestore.report.metrics.blobs import BlobScales, compare
+from bigrestore.report.metrics.columns import PLAIN, REFERENCE, plain_measures, reference_measures
 from bigrestore.report.metrics.detail import invented_share
 from bigrestore.report.metrics.enlarge import enlarged_box
-from bigrestore.report.metrics.measures import PLAIN, plain_measures, tile_noise_sigma
-from bigrestore.report.metrics.reference import REFERENCE, reference_measures
+from bigrestore.report.metrics.measures import tile_noise_sigma
 from bigrestore.report.metrics.validity import tissue_share, why_invalid
 from bigrestore.report.table.grid import ScoreTile, bounding_box
 

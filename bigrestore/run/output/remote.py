@@ -26,6 +26,7 @@ from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageE
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.model.method import Method
 from bigrestore.run.execute import execute
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
@@ -57,6 +58,7 @@ def execute_to(
     output: str | Path,
     settings: RunSettings,
     *,
+    method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
     sinks: Sequence[Sink] = (),
 ) -> RunSummary:
@@ -68,7 +70,15 @@ def execute_to(
         By its kind.
     """
     place, destination = settle_output(inputs, output, settings)
-    summary = execute(inputs, place, settings, guarded=guarded, destination=destination, sinks=sinks)
+    summary = execute(
+        inputs,
+        place,
+        settings,
+        method=method,
+        guarded=guarded,
+        destination=destination,
+        sinks=sinks,
+    )
     if destination is None:
         return summary
     target = RemoteOutput.at(str(output), settings)

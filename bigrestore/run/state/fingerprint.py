@@ -30,6 +30,9 @@ KNOWN_BY = ("kind", "shape", "dtype", "level", "windows_blake2b")
 DESTINATION = "output.destination"
 """Fact of an output that is made in a stage: where it is copied to."""
 
+METHOD_FACTS = ("options", "package")
+"""Facts of a named method besides its own; see `bigrestore.model.registry.method_facts`."""
+
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
     "overlap_px": "--overlap",
@@ -112,6 +115,7 @@ def require_same_run(stored: dict[str, Any], now: dict[str, Any], output: Path) 
         return
     flags = {name.removeprefix("settings.") for name in names if name.startswith("settings.")}
     flags |= {"kernel"} if "blur" in flags else set()
+    flags |= set(now.get("method.options", ())) if "method.options" in names else set()
     names = [name for name in names if not (name.startswith("method.") and name.split(".")[1] in flags)]
     parts = list(dict.fromkeys(_difference(name, stored.get(name), now.get(name)) for name in names))
     more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
@@ -129,7 +133,8 @@ def _difference(name: str, then: Any, now: Any) -> str:
     flags = {
         "settings": f"--{fact.replace('_', '-')}",
         "plan": _PLAN_FLAGS.get(fact, fact.replace("_", " ")),
-        "method": "--realness" if fact == "realness" else f"the method's {fact.replace('_', ' ')}",
+        "method": {"realness": "--realness", "options": "--set"}.get(fact)
+        or f"the method's {fact.replace('_', ' ')}",
         "input": f"the input's {fact.replace('_', ' ')}",
         "mask": "the mask",
         "realness": "the realness map",
@@ -152,6 +157,7 @@ def run_provenance(
     Mask and realness map are described as in `identity`, the run's fingerprint.
     """
     seen = section.fingerprint()
+    foreign = {name: identity[f"method.{name}"] for name in METHOD_FACTS if f"method.{name}" in identity}
     given = {
         name: facts
         for name in ("mask", "realness")
@@ -159,7 +165,7 @@ def run_provenance(
     }
     return given | {
         "version": bigrestore.__version__,
-        "method": method.describe(),
+        "method": method.describe() | foreign,
         "settings": settings.pixel_facts(),
         "plan": plan.facts | {"redundancy": round(plan.grid.work.redundancy, 4)},
         "input": {name: seen[name] for name in KNOWN_BY},
@@ -171,6 +177,8 @@ def _short(value: Any) -> str:
     """Return a fact as a flag would give it."""
     if isinstance(value, list) and all(isinstance(item, list) for item in value if item is not None):
         text = ",".join(":".join(map(str, item)) for item in value if item is not None)
+    elif isinstance(value, dict):
+        text = ",".join(f"{name}={item}" for name, item in value.items())
     elif isinstance(value, list):
         text = ",".join("?" if item is None else f"{item}" for item in value)
     else:

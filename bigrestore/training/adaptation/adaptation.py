@@ -32,7 +32,7 @@ from bigrestore.training.data.windows import STANDARD_FALL_DB
 from bigrestore.training.loop.options import check_model_place
 from bigrestore.training.loop.schedule import TrainResult
 from bigrestore.training.stages import fidelity
-from bigrestore.training.stages.assembly import PLANS, Material, StagePlan, fidelity_stage
+from bigrestore.training.stages.assembly import Material, StagePlan, stage_plan
 from bigrestore.training.stages.card import write_card
 from bigrestore.training.stages.stage import train_stage
 
@@ -297,12 +297,12 @@ def record(
 
 def _figures(material: Material, model: Model, options: StageOptions) -> dict[str, float]:
     """Return the held-out figures of a model before it is adapted."""
-    stage, _ = fidelity_stage(material, model.restorer, options)
+    stage, _ = fidelity.fidelity_stage(material, model.restorer, options)
     return stage.validate()
 
 
 def _plan(stage: str) -> StagePlan:
-    return attrs.evolve(PLANS[stage], warmup_steps=WARMUP_STEPS)
+    return attrs.evolve(stage_plan(stage), warmup_steps=WARMUP_STEPS)
 
 
 def _reader_path(output: Path) -> Path:

@@ -37,12 +37,24 @@ from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNetOutput
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, encode, estimate_codes, shown_masks
 from bigrestore.training.data.detail import DETAIL_PATCH_PX, DETAIL_SIGMA_PX, cut_patches, low_pass
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
-from bigrestore.training.loop.adversary import Adversary
+from bigrestore.training.loop.adversary import GUARD, Adversary
+from bigrestore.training.loop.options import TRAINING_DTYPES
+from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages import prior
+from bigrestore.training.stages.assembly import (
+    HALO_FACTS,
+    Material,
+    StageBuilder,
+    StagePlan,
+    detail_source,
+    pair_source,
+)
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import (
@@ -341,3 +353,34 @@ def conditional_critic_for(model: Restorer, seed: int) -> ConditionalDiscriminat
     """Return a fresh critic for a restorer: three quarters of the channels of its first grid."""
     torch.manual_seed(seed + 2)
     return ConditionalDiscriminator(3 * model.preset.channels[0] // 4, model.preset.unshuffle)
+
+
+def build_bridge(
+    name: str,
+    material: Material,
+    model: Restorer,
+    info: dict[str, Any],
+    options: StageOptions,
+    settings: LoopSettings,
+) -> tuple[BridgeStage, PairSource]:
+    """Return the stage `bridge` or `polish` and the source of its data; see `assembly.build_stage`."""
+    pairs = pair_source(material, model.scale, options, BRIDGE_PATCH_PX, BRIDGE_HELD_OUT)
+    held_out = detail_source(material, model, options).measured(prior.MEASURED, held_out=True)
+    critic = conditional_critic_for(model, options.seed).to(options.device)
+    stage = BridgeStage(
+        model,
+        pairs,
+        Adversary(critic, settings.rate_at),
+        texture_features(held_out),
+        seed=options.seed,
+        batch=options.batch or BRIDGE_BATCH,
+        dtype=TRAINING_DTYPES[options.precision],
+        frozen_share=FROZEN_SHARE if name == "bridge" else 0.0,
+        kept={key: info[key] for key in HALO_FACTS if key in info},
+    )
+    return stage, pairs
+
+
+BRIDGE = StageBuilder(
+    StagePlan(300, checkpoint_s=240.0, guard=GUARD, rate_factors=RATE_FACTORS), build_bridge
+)

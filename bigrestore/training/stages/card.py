@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import whole_file
+from bigrestore.training.stages.table import STAGES
 
-STAGES = ("estimator", "fidelity", "prior", "bridge", "polish")
 SOURCES_NAME = "SOURCES.md"
 
 
@@ -57,7 +57,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     ]
     lines += _adaptation_lines(info["adapted"]) if "adapted" in info else []
     training = info.get("training", {})
-    for stage, record in sorted(training.items(), key=lambda item: STAGES.index(item[0])):
+    for stage, record in sorted(training.items(), key=lambda item: list(STAGES).index(item[0])):
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)

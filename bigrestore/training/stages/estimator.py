@@ -19,15 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.checkpoint import save_model
 from bigrestore.model.nets.code import Degradations, gain_to_code, jpeg_to_code, read_to_code
 from bigrestore.model.nets.reading.estimator import GREYS, JUDGED, SEEN, DegradationEstimate, see
 from bigrestore.model.nets.reading.kernel_family import widths
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.data.seen import Truth, turned, with_contrast
+from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.losses import kernel_l1
 
 TOGETHER = 6
@@ -245,3 +249,15 @@ def _log_noise(codes: Tensor, grey: Tensor) -> Tensor:
     """
     gain, read = 10 ** (2 * codes[:, 0].clamp(-1.5, 1) - 4), 10 ** (codes[:, 1].clamp(-1.5, 1) - 2)
     return 0.5 * torch.log10(gain * grey + read.square() + math.pow(10, -8))
+
+
+def build_estimator(
+    _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
+) -> tuple[EstimatorStage, PairSource]:
+    """Return the stage and the source of its data; see `assembly.build_stage`."""
+    sizes = WINDOW_PX, ESTIMATOR_HELD_OUT, TOGETHER
+    pairs = pair_source(material, 1, options, *sizes, tilt=material.read_tilt)
+    return EstimatorStage(model, pairs, batch=options.batch or ESTIMATOR_BATCH), pairs
+
+
+ESTIMATOR = StageBuilder(StagePlan(), build_estimator)

@@ -25,9 +25,13 @@ from bigrestore.model.nets.checkpoint import save_model
 from bigrestore.model.nets.guards import low_frequency_lock
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, encode, misread, shown_masks
 from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
+from bigrestore.training.loop.options import TRAINING_DTYPES
+from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import (
     charbonnier,
@@ -194,3 +198,32 @@ def with_bounded_errors(y: Tensor, target: Tensor) -> Tensor:
     apart = y - target
     size = apart.detach().abs().mean((1, 2, 3), keepdim=True)
     return target + apart * (LARGEST_ERROR / size.clamp_min(LARGEST_ERROR))
+
+
+def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
+    """Return the Charbonnier loss: first all but an L1, at last all but a square, of like gradients."""
+    if progress < SQUARED_FROM:
+        return charbonnier(restored, target)
+    return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)
+
+
+def build_fidelity(
+    _: str, material: Material, model: Restorer, __: dict[str, Any], options: StageOptions, ___: LoopSettings
+) -> tuple[FidelityStage, PairSource]:
+    """Return the stage and the source of its data; see `assembly.build_stage`."""
+    return fidelity_stage(material, model, options)
+
+
+def fidelity_stage(
+    material: Material, model: Restorer, options: StageOptions
+) -> tuple[FidelityStage, PairSource]:
+    """Return the stage of the U-Net and the source of its data; see `assembly.build_stage`."""
+    pairs = pair_source(
+        material, model.scale, options, FIDELITY_PATCH_PX, FIDELITY_HELD_OUT, tilt=material.restored_tilt
+    )
+    batch, dtype = options.batch or FIDELITY_BATCH, TRAINING_DTYPES[options.precision]
+    return FidelityStage(model, pairs, seed=options.seed, batch=batch, dtype=dtype), pairs
+
+
+FIDELITY = StageBuilder(StagePlan(warmup_steps=500, fan_in_limit=150), build_fidelity)
+"""The U-Net is deep and has no norm layers: without a limit a step of 8e-4 throws it off (see `loop.guard`)."""

@@ -32,9 +32,12 @@ from bigrestore.model.nets.prior.discriminator import DETAIL_CONTRAST, PatchDisc
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import sample_z_field
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.detail import DETAIL_PATCH_PX, SHIFT_PX, DetailSource, augment, square_batch
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.adversary import (
+    BETAS,
+    GUARD,
     R1_EVERY,
     Adversary,
     logistic_critic_loss,
@@ -42,7 +45,10 @@ from bigrestore.training.loop.adversary import (
     r1_gamma,
     r1_penalty,
 )
+from bigrestore.training.loop.options import TRAINING_DTYPES
+from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.loop.sheet import compose_sheet
+from bigrestore.training.stages.assembly import HALO_FACTS, Material, StageBuilder, StagePlan, detail_source
 from bigrestore.training.stages.copying import SHOWN_GREY, WindowIndex, nearest_sheet
 from bigrestore.training.stages.frechet import frechet_distance, texture_features
 from bigrestore.training.stages.losses import nyquist_db, nyquist_lines, nyquist_penalty
@@ -295,3 +301,29 @@ def _mosaic(patches: Tensor) -> NDArray[np.float32]:
     rows = [torch.cat([*patches[start : start + 4, 0]], dim=1) for start in range(0, PRIOR_SHOWN, 4)]
     mosaic: NDArray[np.float32] = torch.cat(rows).numpy(force=True)
     return mosaic
+
+
+def build_prior(
+    _: str,
+    material: Material,
+    model: Restorer,
+    info: dict[str, Any],
+    options: StageOptions,
+    settings: LoopSettings,
+) -> tuple[PriorStage, DetailSource]:
+    """Return the stage and the source of its data; see `assembly.build_stage`."""
+    details = detail_source(material, model, options)
+    critic = critic_for(model, options.seed).to(options.device)
+    stage = PriorStage(
+        model,
+        details,
+        Adversary(critic, settings.rate_at),
+        seed=options.seed,
+        batch=options.batch or PRIOR_BATCH,
+        dtype=TRAINING_DTYPES[options.precision],
+        kept={key: info[key] for key in HALO_FACTS if key in info},
+    )
+    return stage, details
+
+
+PRIOR = StageBuilder(StagePlan(betas=BETAS, checkpoint_s=240.0, guard=GUARD), build_prior)

@@ -1,4 +1,4 @@
-"""One stage of training from a folder of images to a checkpoint that can be used.
+"""One stage of training from a folder of images to a usable checkpoint.
 
 The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
 (or starts from another by `--start`), `prior` puts a generator into it, `bridge` and `polish` join the two.
@@ -13,7 +13,7 @@ import json
 import logging
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -30,16 +30,18 @@ from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.loop.loop import train
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.stages.assembly import (
-    PLANS,
-    STARTS_FROM,
-    AnyStage,
     Material,
     Source,
     StagePlan,
     build_stage,
     read_material,
+    stage_plan,
 )
 from bigrestore.training.stages.card import write_card
+from bigrestore.training.stages.table import STAGES
+
+if TYPE_CHECKING:
+    from bigrestore.training.stages.assembly import AnyStage
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def train_stage(
     Parameters
     ----------
     name : str
-        "estimator", "fidelity", "prior", "bridge" or "polish".
+        Of `STAGES`.
     data : Path or Material
         Folder of clean images, or a packed .npz; or what was made of images already.
     output : Path
@@ -86,7 +88,7 @@ def train_stage(
     model, info = _starting_model(name, output, options)
     model.to(device)
     material = data if isinstance(data, Material) else read_material(data, options.recipe)
-    settings = _loop_settings(name, material, output, options, plan or PLANS[name])
+    settings = _loop_settings(name, material, output, options, plan or stage_plan(name))
     stage, source = build_stage(name, material, model, info, options, settings)
     try:
         result = train(stage, settings, output)
@@ -108,24 +110,23 @@ def train_stage(
 
 
 def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the records of what a new stage leaves as it is: a new U-Net or prior is not joined to the other."""
-    parted = ("bridge", "polish") if name in ("fidelity", "prior") else ()
-    return {stage: record for stage, record in before.items() if stage not in parted}
+    """Return the records that still hold: a new U-Net or prior is not joined to the other."""
+    return {stage: record for stage, record in before.items() if stage not in STAGES[name].undoes}
 
 
 def hardware(device: torch.device) -> str:
-    """Return the kind of processor that a model was trained on."""
+    """Return the kind of processor of a training."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Restorer, dict[str, Any]]:
-    """Load the model that a stage starts from, or make a new one for the first stage."""
-    start = options.start or (output if output.is_file() else None)
+    """Load the starting model of a stage, or make a new one for the first stage."""
+    start, row = options.start or (output if output.is_file() else None), STAGES[name]
     if start is None:
-        if name != "estimator":
-            before = STARTS_FROM[name]
+        if row.needs is not None:
+            before = row.needs
             raise UsageError(
                 f"{name} starts from a model with a trained {before}; run `bigrestore train {before}` with -o {output} "
                 "first, or name one by --start"
@@ -134,10 +135,10 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
         return Restorer(get_preset(options.preset), options.scale), {}
     loaded = load_model(start)
     same_preset = loaded.info["preset"] == options.preset
-    if name == "fidelity" and options.start and same_preset and loaded.scale < options.scale:
+    if row.grows and options.start and same_preset and loaded.scale < options.scale:
         log.info("%s is for scale %d and is grown to scale %d", start, loaded.scale, options.scale)
         kept = {
-            stage: record for stage, record in loaded.info["training"].items() if stage in ("estimator", name)
+            stage: record for stage, record in loaded.info["training"].items() if stage in (row.needs, name)
         }
         return grow_restorer(loaded.restorer, options.scale).train(), {"training": kept}
     if not same_preset or loaded.scale != options.scale:
@@ -145,16 +146,14 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
             f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
             f"{options.scale}; say so by --preset and --scale, or choose another output"
         )
-    model = (
-        loaded.restorer if name in ("estimator", "fidelity") else _with_prior(name, loaded.restorer, options)
-    )
+    model = loaded.restorer if row.generator == "none" else _with_prior(name, loaded.restorer, options)
     return model.train(), loaded.info
 
 
 def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
     """Return a restorer with a generator: its own, that of another model, or a new one."""
     if model.prior is None:
-        if name != "prior" and options.prior is None:
+        if STAGES[name].generator == "trained" and options.prior is None:
             raise UsageError(
                 f"{name} starts from a model with a trained prior; run `bigrestore train prior` on it first, or name one "
                 "by --prior"
@@ -175,7 +174,7 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
 def _record(
     stage: AnyStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
 ) -> dict[str, Any]:
-    """Return what the model card says of the training."""
+    """Return the training's record for the model card."""
     return {
         "seconds": round(result.elapsed_s),
         "steps": result.steps,
@@ -195,9 +194,9 @@ def _record(
 
 
 def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: bool) -> list[dict[str, Any]]:
-    """Return what was trained before of the same stage, oldest first: a model card must not hide it.
+    """Return earlier trainings of the same stage, oldest first: a model card must not hide them.
 
-    A training that is resumed when it was finished finds its own record, which is no other training's.
+    A finished training resumed again finds its own record, and no other training's.
     """
     if before is None:
         return []
@@ -208,7 +207,7 @@ def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: 
 
 
 def _recipe_digest(recipe: Recipe) -> str:
-    """Return eight hexadecimals that tell a recipe from an edited one of the same name."""
+    """Return eight hexadecimals of a recipe: an edited one of the same name has others."""
     return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -8,11 +8,13 @@ images look alike, so it is not clipped.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.report.metrics.nss.fields import TileFields
-from bigrestore.report.metrics.nss.parameters import live_parameters
+from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
 from bigrestore.report.metrics.nss.shapes import Sums, fit_asymmetric, fit_symmetric
 
 SMALLEST_PX = 16
@@ -43,6 +45,13 @@ def brisque(fields: TileFields) -> float:
     if not np.isfinite(features).all():
         return float("nan")
     return _regression(features)
+
+
+def brisque_parameters(_: object) -> dict[str, Any]:
+    """Return name and hash of the regression."""
+    live = live_parameters()
+    parts = [live[key] for key in sorted(live) if key.startswith("brisque_")]
+    return {"name": "LIVE", "sha256": sha256_of(*parts)}
 
 
 def _brisque_features(sums: Sums) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ Its numbers depend on the size of the image (fewer blocks, a less certain covari
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,11 @@ def niqe(fields: TileFields, model: NiqeModel) -> float:
     inverse = np.linalg.pinv((model.covariance + covariance) / 2.0, hermitian=True)
     squared = float(np.einsum("i,ij,j->", difference, inverse, difference))
     return float(np.sqrt(squared)) if squared >= 0.0 else float("nan")
+
+
+def niqe_parameters(model: NiqeModel) -> dict[str, Any]:
+    """Return name, hash and facts of the model."""
+    return {"name": model.name, "sha256": model.sha256} | dict(model.facts)
 
 
 def whole_blocks(fields: TileFields) -> Field:

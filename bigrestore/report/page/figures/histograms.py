@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bigrestore.core.pixels import Doubles
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.figures.axes import Frame
 from bigrestore.report.page.markup import escape, number, plural
-from bigrestore.report.table.columns import Column
 
 FEWEST_BINS, MOST_BINS = 10, 40
 

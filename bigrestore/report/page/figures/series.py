@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bigrestore.core.pixels import Doubles
+from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.figures.axes import Frame
 from bigrestore.report.page.markup import (
@@ -26,7 +27,6 @@ from bigrestore.report.page.markup import (
     table,
     text_cell,
 )
-from bigrestore.report.table.columns import Column
 
 MOST_POINTS = 600
 MOST_ROWS = 500
