@@ -341,7 +341,7 @@ def test_a_copy_is_found_in_whatever_turn(details: DetailSource) -> None:
     index = WindowIndex(windows)
     for number in range(8):
         turned = copying.turn(windows[number : number + 1], number)
-        likeness, windows = index.nearest(turned)
+        likeness, nearest = index.nearest(turned)
         assert float(likeness) > 0.999
-        torch.testing.assert_close(windows, turned, atol=1e-3, rtol=0)
+        torch.testing.assert_close(nearest, turned, atol=1e-3, rtol=0)
     assert float(index.nearest(torch.randn(4, 1, 64, 64))[0].max()) < 0.9
