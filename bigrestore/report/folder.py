@@ -16,7 +16,7 @@ from bigrestore.run.output.place import require_writable
 GENERATOR = '<meta name="generator" content="bigrestore">'
 """By it a page is known for one of ours; it stands in the template's head."""
 
-HEAD_BYTES = 4096
+REPORT_HEAD_BYTES = 4096
 
 
 def settle_folder(folder: Path, *, overwrite: bool) -> None:
@@ -63,7 +63,7 @@ def _is_ours(path: Path) -> bool:
             document = json.loads(path.read_text(encoding="utf-8"))
             return "bigrestore" in document["facts"]["versions"]
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES).decode(errors="replace")
+            head = file.read(REPORT_HEAD_BYTES).decode(errors="replace")
     except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors are ValueErrors
         return False
     return GENERATOR in head if path.suffix == ".html" else head.startswith(_csv_head())

@@ -19,8 +19,7 @@ from report_material import make_report
 
 from bigrestore.report.page import build_page
 from bigrestore.report.page.data import ReportData
-from bigrestore.report.page.embed import quantised, safe_json
-from bigrestore.report.page.encoding import LOSSLESS, encode_webp, encode_within
+from bigrestore.report.page.embed import LOSSLESS, encode_webp, encode_within, quantised, safe_json
 from bigrestore.report.page.figures.axes import round_ticks, tick_text
 from bigrestore.report.page.figures.colours import DIVERGING, SEQUENTIAL, paint
 from bigrestore.report.page.figures.heatmaps import MapGrid, heatmaps

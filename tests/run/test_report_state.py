@@ -278,7 +278,7 @@ def test_overwrite_replaces_a_report_and_spares_what_was_added_to_it(tmp_path: P
 def test_a_page_is_known_for_ours() -> None:
     from importlib.resources import files
 
-    from bigrestore.report.folder import GENERATOR, HEAD_BYTES
+    from bigrestore.report.folder import GENERATOR, REPORT_HEAD_BYTES
 
     template = (files("bigrestore.report.page") / "template.html").read_text()
-    assert GENERATOR in template[:HEAD_BYTES]
+    assert GENERATOR in template[:REPORT_HEAD_BYTES]

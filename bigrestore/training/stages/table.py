@@ -60,7 +60,7 @@ class StageRow:
 _JOINED = ("bridge", "polish")
 """Stages that join a U-Net and a prior: a new one of either is not joined to the other."""
 
-_ROWS = (
+STAGE_ROWS = (
     StageRow(
         "estimator",
         "Stage 0: learn to read blur and noise off windows of tissue.",
@@ -107,5 +107,5 @@ _ROWS = (
     ),
 )
 
-STAGES: dict[str, StageRow] = {row.name: row for row in _ROWS}
+STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}
 """In the order in which they are trained."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.data import ReportData
-from bigrestore.report.page.encoding import data_uri, encode_png, encode_webp
+from bigrestore.report.page.embed import data_uri, encode_png, encode_webp
 from bigrestore.report.page.figures.colours import DIVERGING, SEQUENTIAL, gradient, paint
 from bigrestore.report.page.markup import escape, number, plural, signed
 from bigrestore.report.table.statistics import improvement, paired_change

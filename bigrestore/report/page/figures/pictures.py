@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bigrestore.core.pixels import GreyBytes
 from bigrestore.report.metrics.columns import BEFORE, Column
 from bigrestore.report.page.data import ReportData
-from bigrestore.report.page.encoding import LOSSLESS, data_uri, encode_within
+from bigrestore.report.page.embed import LOSSLESS, data_uri, encode_within
 from bigrestore.report.page.markup import escape, number, signed
 from bigrestore.report.table.statistics import improvement
 
