@@ -6,10 +6,10 @@ its value. The grown network adds the same as the trained one, in coarser steps,
 part of psi depends on the scale and is learned anew.
 
 **Prior.** All grids of the generator but the extra ones are counted in input pixels, and so is the Gaussian between
-detail and regional grey. So the prior of x1 is, level by level, the coarse part of the prior of x2: detail of x2 averaged over 2
-x 2 pixels is detail of x1. Only the extra level is new at x2. Its head starts at zero, so the grown prior makes the
-same as before, enlarged. The former last head made several pixels per node; it now makes their mean, the coupling
-included. The coupling of the new level starts fresh.
+detail and regional grey. So the prior of x1 is, level by level, the coarse part of the prior of x2: detail of x2
+averaged over 2 x 2 pixels is detail of x1. Only the extra level is new at x2. Its head starts at zero, so the grown
+prior makes the same as before, enlarged. The former last head made several pixels per node; it now makes their mean,
+the coupling included. The coupling of the new level starts fresh.
 """
 
 from __future__ import annotations
