@@ -280,5 +280,5 @@ def test_a_finished_output_on_a_disk_that_is_read_only_is_finished(
     def read_only(path: Path, **_: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(lock, "hold", read_only)
+    monkeypatch.setattr(lock, "acquire", read_only)
     assert go(source, out, Fir(), resume=True).blocks_done == 1

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import itertools
 import json
 import logging
 import os
@@ -55,6 +57,9 @@ SETTLE_SECONDS = 1.0
 """How long a part waits for a run that is about to see the other parts, and to step back."""
 
 RECHECK_SECONDS = 0.5
+
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags to open a file nobody else has created."""
 
 KINDS: dict[str, type] = {"host": str, "space": str, "pid": int, "started": float, "deaths": int}
 """Entries of a lock file."""
@@ -167,28 +172,83 @@ def acquire(path: Path, *, takeover: bool = True) -> HeldLock | None:
     OSError
         If the file cannot be created; an OutputError for a link or no file.
     """
-    deaths = 0
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            handle = os.open(path, NEW_FILE, 0o666)
         except FileExistsError:
             former = read_lock(path)
             if former is None:  # released in between
                 continue
-            if former.is_held(lambda: _clock(path)) or not takeover or not _remove_stale(former):
+            if former.is_held(lambda: _clock(path)) or not takeover:
                 return None
-            own = former.is_here and former.facts["pid"] == os.getpid()
-            deaths = former.facts.get("deaths", 0) + (1 if former.facts and not own else 0)
-            continue
-        lock = HeldLock(path, handle, deaths)
-        _keep_alive(handle)
+            return _take_over(former)
+        return _signed(path, path, handle, 0)
+
+
+def _take_over(stale: LockFile) -> HeldLock | None:
+    """Replace a stale lock by one of this process; None if another process is faster.
+
+    The path never stays empty, or a third process could create its lock there meanwhile. So the new lock is renamed onto
+    the stale one, by the one process to create the mark of this stale lock.
+    """
+    mark = _mark_of(stale)
+    if mark is None:
+        return None
+    try:
+        current = read_lock(stale.path)
+        if current is None or _facts_of(current) != _facts_of(stale):
+            return None
+        own = stale.is_here and stale.facts["pid"] == os.getpid()
+        deaths = stale.facts.get("deaths", 0) + (1 if stale.facts and not own else 0)
+        new = temporary_name(stale.path)
+        lock = _signed(new, stale.path, os.open(new, NEW_FILE, 0o666), deaths)
         try:
-            sign(handle, identity() | {"deaths": deaths})
+            new.rename(stale.path)
         except OSError:
-            with contextlib.suppress(OSError):
-                lock.release()
+            lock.release()
+            new.unlink(missing_ok=True)
             raise
         return lock
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _mark_of(stale: LockFile) -> Path | None:
+    """Create the mark for the takeover of a stale lock; None while another process has it.
+
+    A mark as old as a lease is of a process killed during the takeover; the next number is tried then.
+    """
+    digest = hashlib.blake2b(repr(_facts_of(stale)).encode(), digest_size=4).hexdigest()
+    for number in itertools.count():
+        mark = stale.path.with_name(f"{stale.path.name}.{number}-{digest}.partial")
+        try:
+            os.close(os.open(mark, NEW_FILE, 0o666))
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if _clock(stale.path) - mark.stat(follow_symlinks=False).st_mtime > LEASE_SECONDS:
+                    continue
+            return None
+        return mark
+    raise AssertionError
+
+
+def _facts_of(lock: LockFile) -> tuple[object, ...]:
+    """Return what tells a lock file from its successors."""
+    return lock.seen.st_ino, lock.seen.st_mtime_ns, sorted(lock.facts.items())
+
+
+def _signed(file: Path, path: Path, handle: int, deaths: int) -> HeldLock:
+    """Sign a new lock file, to be found at `path`, and keep it alive; a failure removes it."""
+    lock = HeldLock(path, handle, deaths)
+    _keep_alive(handle)
+    try:
+        sign(handle, identity() | {"deaths": deaths})
+    except OSError:
+        with contextlib.suppress(OSError):
+            lock.release()
+            file.unlink(missing_ok=True)
+        raise
+    return lock
 
 
 def sign(handle: int, facts: dict[str, Any]) -> None:
@@ -371,30 +431,10 @@ def _is_running(pid: int, started: float | None) -> bool | None:
         return None
 
 
-def _remove_stale(lock: LockFile) -> bool:
-    """Remove a stale lock; False: another process was faster.
-
-    It is renamed first: of several processes one alone gets it. A slow one may rename the new lock of the first instead,
-    and gives it back.
-    """
-    aside = temporary_name(lock.path)
-    try:
-        lock.path.rename(aside)
-    except FileNotFoundError:
-        return True
-    seen = aside.stat(follow_symlinks=False)
-    same = (seen.st_ino, seen.st_mtime_ns) == (lock.seen.st_ino, lock.seen.st_mtime_ns)
-    if same or lock.path.exists():
-        aside.unlink(missing_ok=True)
-    else:
-        aside.rename(lock.path)
-    return same
-
-
 def _clock(path: Path) -> float:
     """Return the time by the file system's clock: a server's may differ from this host's."""
     probe = temporary_name(path)
-    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    handle = os.open(probe, NEW_FILE, 0o666)
     try:
         return os.fstat(handle).st_mtime
     finally:
