@@ -14,7 +14,7 @@ FAULTS = $(filter-out %/survival.py %/bad_inputs.py %/fuzz_readers.py $(wildcard
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-iqa check lint types bench wheel format clean
+.PHONY: help demo test test-faults test-iqa check lint layers types bench wheel format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -26,17 +26,20 @@ test: $(STAMP)  ## run the test suite, in JOBS=2 processes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
-	$(IQA_VENV)/bin/python -m pytest tests/score -m pyiqa
+	$(IQA_VENV)/bin/python -m pytest tests/report -m pyiqa
 
 test-faults: $(STAMP)  ## kill runs and workers, fill disks, try hostile inputs: under 15 minutes
 	@for script in $(FAULTS); do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
 	  test -z "$$failed" || { echo "wrong:$$failed" >&2; exit 1; }
 
-check: lint types test  ## what CI runs: ruff, mypy --strict, tests
+check: lint layers types test  ## what CI runs: ruff, the layers, mypy --strict, tests
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+
+layers: $(STAMP)  ## import-linter: no import runs back up
+	$(BIN)/lint-imports
 
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
@@ -52,7 +55,7 @@ format: $(STAMP)  ## let ruff lay out the code
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:  ## remove what the targets made, the environment included
-	rm -rf $(VENV) $(IQA_VENV) build dist demo bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(IQA_VENV) build dist demo bench-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find bigrestore tests examples -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Makes an empty environment in the folder of the argument.

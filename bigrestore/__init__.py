@@ -9,21 +9,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from bigrestore._version import __version__
 
 if TYPE_CHECKING:
-    from bigrestore.degrade.api import degrade
-    from bigrestore.engine.api import restore
-    from bigrestore.engine.scores.scoring import score
+    from bigrestore.api import restore
+    from bigrestore.degradation.api import degrade
     from bigrestore.io.section import open_section
-    from bigrestore.nn.checkpoint import load_model
+    from bigrestore.model.nets.checkpoint import load_model
+    from bigrestore.report.of_images import score
 
 _HOME = {
-    "degrade": "bigrestore.degrade.api",
-    "load_model": "bigrestore.nn.checkpoint",
+    "degrade": "bigrestore.degradation.api",
+    "load_model": "bigrestore.model.nets.checkpoint",
     "open_section": "bigrestore.io.section",
-    "restore": "bigrestore.engine.api",
-    "score": "bigrestore.engine.scores.scoring",
+    "restore": "bigrestore.api",
+    "score": "bigrestore.report.of_images",
 }
 
 __all__ = ["__version__", "degrade", "load_model", "open_section", "restore", "score"]

@@ -1,8 +1,7 @@
-"""The exceptions of bigrestore, each with the exit code that the command line ends with.
+"""The exceptions of bigrestore and their exit codes.
 
-Every message is one plain sentence that names the thing, its value and the way out. An error is also
-the builtin that a caller of the library would catch (`ValueError`, `FileNotFoundError`, ...), so that
-nobody has to import this module to handle a missing file.
+Every message is one plain sentence: it names the thing, its value and the remedy. Each error is also the builtin
+that a caller would catch (`ValueError`, `FileNotFoundError`, ...), so a missing file needs no import from here.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 
 
 class BigrestoreError(Exception):
-    """Any error that bigrestore foresees; `exit_code` is what the command line exits with."""
+    """Any error foreseen by bigrestore; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
@@ -25,7 +24,7 @@ class UsageError(BigrestoreError, ValueError):
 
 
 class InputError(BigrestoreError, OSError):
-    """An input exists but is unreadable, damaged or of a kind that is not supported."""
+    """An input exists but is unreadable, damaged or of an unsupported kind."""
 
     exit_code = 3
 
@@ -39,7 +38,7 @@ class ModelError(InputError):
 
 
 class OutputError(BigrestoreError, OSError):
-    """The output cannot be written where it was asked for."""
+    """The output cannot be written in its place."""
 
     exit_code = 4
 
@@ -49,7 +48,7 @@ class OutputExistsError(OutputError, FileExistsError):
 
 
 class DiskFullError(OutputError):
-    """There is no space left where the output is written; every further block would fail alike."""
+    """The output's disk is full; every further block would fail alike."""
 
 
 class BlocksFailedError(BigrestoreError, RuntimeError):
@@ -59,81 +58,81 @@ class BlocksFailedError(BigrestoreError, RuntimeError):
 
 
 class CheckFailedError(BigrestoreError, AssertionError):
-    """A check that was asked for (`verify`, `--fail-if`) found faults."""
+    """A requested check (`verify`, `--fail-if`) failed."""
 
     exit_code = 6
 
 
 class DivergedError(CheckFailedError, ArithmeticError):
-    """A training keeps leaving the range where it makes sense, however often it is put back."""
+    """A training keeps diverging, however often it is reset."""
 
 
 class StoppedError(BigrestoreError, InterruptedError):
-    """A signal stopped the run; what was finished is kept and the run can be resumed."""
+    """A signal stopped the run; finished blocks are kept and the run can be resumed."""
 
     exit_code = 75
 
 
 class WorkersLostError(StoppedError):
-    """The workers of a run cannot be reached or started, or died; what was finished is kept, as after a signal."""
+    """The workers of a run are unreachable, failed to start, or died; finished blocks are kept, as after a signal."""
 
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
-    """Turn an error of the operating system during writing into a sentence with a way out.
+    """Turn an operating system's error during writing into a sentence with a remedy.
 
-    Use it as ``raise output_error(path, error) from error`` wherever files of an output are written. An
-    `OutputError` comes back as it is, so that the sentence nearest to the cause is the one that is read.
+    Use it as ``raise output_error(path, error) from error`` wherever files of an output are written. An `OutputError`
+    is returned unchanged: the sentence nearest to the cause is shown.
 
     Parameters
     ----------
     path : str or path-like
-        What was to be written, as the user knows it; the file that `error` names is often a passing one. Where
-        a file or folder is in the way, that one is named.
+        The file to be written, as the user knows it; `error` often names a temporary one. A file or folder in
+        its way is named too.
     error : OSError
-        What the operating system said; a ``PermissionError`` and its kin included.
+        The operating system's error, ``PermissionError`` and its kin included.
 
     Returns
     -------
     OutputError
-        A `DiskFullError` where there is no space left. Its `errno` is that of `error`.
+        A `DiskFullError` if there is no space left. Its `errno` is that of `error`.
 
     Raises
     ------
     BigrestoreError
-        `error` itself, where it is a foreseen one that has nothing to do with writing: `InputError` and
-        `StoppedError` are ``OSError`` too.
+        `error` itself, if it is a foreseen one unrelated to writing: `InputError` and `StoppedError` are
+        ``OSError`` too.
     """
     if isinstance(error, OutputError):
         return error
     if isinstance(error, BigrestoreError):
         raise error
-    found: OutputError
+    failure: OutputError
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        found = DiskFullError(
+        failure = DiskFullError(
             f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
-            "again; a run goes on by --resume."
+            "again; continue a run by --resume."
         )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        found = OutputError(
+        failure = OutputError(
             f"{os.fspath(path)} may not be written ({error.strerror}); change its permissions or choose another place "
             "for the output."
         )
     elif (obstacle := _in_the_way(error)) is not None:
-        found = OutputError(
+        failure = OutputError(
             f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away and start again, or "
             "choose another place."
         )
     else:
         reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-        found = OutputError(
+        failure = OutputError(
             f"{os.fspath(path)} cannot be written ({reason}); choose another place for the output."
         )
-    found.errno = error.errno
-    return found
+    failure.errno = error.errno
+    return failure
 
 
 def _in_the_way(error: OSError) -> Path | None:
-    """Return the file in the place of a folder, or the folder in the place of a file, that an error is about."""
+    """Return the file in place of a folder, or the folder in place of a file, behind an error."""
     named = error.filename2 or error.filename
     if not isinstance(named, str | os.PathLike):
         return None
@@ -145,7 +144,7 @@ def _in_the_way(error: OSError) -> Path | None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Tell whether an exception means that memory ran out, on the host or on a device."""
+    """Tell whether an exception means out of memory, on the host or on a device."""
     text = str(error)
     return (
         isinstance(error, MemoryError)

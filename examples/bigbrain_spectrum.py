@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.degrade.recipe import Recipe, draw
-from bigrestore.degrade.scanner import degrade_batch, margin_px
+from bigrestore.degradation.recipe import Recipe, draw_degradations
+from bigrestore.degradation.scanner import degrade_batch, margin_px
 
 FREQUENCIES = (0.141, 0.203, 0.266, 0.328, 0.391, 0.453, 0.484)
 """Cycles per pixel: centres of rings that are 1/32 wide."""
@@ -69,7 +69,7 @@ def spectra(
                     continue
                 side = step + 2 * margin
                 patch = torch.from_numpy(padded[y : y + side, x : x + side].copy())[None, None]
-                lq, _, hq = degrade_batch(patch, draw(recipe, scale, 1, rng), scale, generator)
+                lq, _, hq = degrade_batch(patch, draw_degradations(recipe, scale, 1, rng), scale, generator)
                 means = torch.nn.functional.avg_pool2d(hq, scale)
                 clean.append(ring_power(means[0, 0].double().numpy()))
                 degraded.append(ring_power(lq[0, 0].double().numpy()))

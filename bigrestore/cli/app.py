@@ -1,7 +1,7 @@
 """The command line: registers the commands, sets up the log, and turns errors into sentences and exit codes.
 
-Importing it imports no torch, zarr, dask or numpy, so that `--help` answers at once; every command imports what it
-needs when it is called.
+Importing it imports no torch, zarr, dask or numpy: `--help` answers at once, and every command imports its needs
+when it is called.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from bigrestore import __version__
-from bigrestore.cli.adapt import adapt
-from bigrestore.cli.degrade import degrade
+from bigrestore._version import __version__
+from bigrestore.cli.degrade import degrade_command
 from bigrestore.cli.doctor import doctor
+from bigrestore.cli.from_settings import Command, add_command
 from bigrestore.cli.info import info
 from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
+from bigrestore.cli.outputs import status, verify
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
-from bigrestore.cli.score import FIT_NAME, fit_niqe, score
-from bigrestore.cli.status import status
-from bigrestore.cli.train import train_app
-from bigrestore.cli.verify import verify
+from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
+from bigrestore.cli.train import adapt_command, train_app
+from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError
-from bigrestore.urls import without_secrets
+from bigrestore.settings.values import FULL
 
 log = logging.getLogger(__name__)
+
+
+RANGE_FLAGS = ("--input-range", "--before-range", "--reference-range")
 
 
 class _Commands(typer.core.TyperGroup):
@@ -40,9 +42,27 @@ class _Commands(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return name, command and remaining arguments."""
+        args = _two_words(args)
         name = " ".join(args[:2])
         command = self.get_command(ctx, name) if len(args) > 1 else None
         return super().resolve_command(ctx, args) if command is None else (name, command, args[2:])
+
+
+def _two_words(args: list[str]) -> list[str]:
+    """Return arguments with `full` twice after a flag of two values: it stands for both."""
+    words = []
+    for at, word in enumerate(args):
+        words.append(word)
+        flag = (
+            word.removesuffix(f"={FULL}")
+            if word.endswith(f"={FULL}")
+            else args[at - 1]
+            if word == FULL and at
+            else ""
+        )
+        if flag in RANGE_FLAGS:
+            words.append(FULL)
+    return words
 
 
 app = typer.Typer(
@@ -54,32 +74,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Command[Any]] = {
     "run": run,
-    "score": score,
-    FIT_NAME: fit_niqe,
+    "score": score_command,
+    FIT_NAME: fit_niqe_command,
     "info": info,
     "verify": verify,
     "profile": profile,
-    "degrade": degrade,
-    "adapt": adapt,
+    "degrade": degrade_command,
+    "adapt": adapt_command,
     "status": status,
     "doctor": doctor,
 }
-for name, command in COMMANDS.items():
-    app.command(name=name)(command)
+for command_name, function in COMMANDS.items():
+    add_command(app, command_name, function)
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         typer.echo(f"bigrestore {__version__}")
         raise typer.Exit
 
 
 def _log_format(asked: str | None) -> None:
-    """Take the format as soon as it is read, so that what is wrong with the rest is said in it."""
+    """Take the format as soon as it is read, for errors about the other arguments."""
     if asked not in (None, "text", "json"):
         raise typer.BadParameter(f"{asked!r} is none of text and json", param_hint="--log-format")
     use_format(asked)
@@ -88,7 +108,8 @@ def _log_format(asked: str | None) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
     ] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Debug log and tracebacks, of any command.")
@@ -117,7 +138,7 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Say what is wrong in one sentence; return the exit code."""
+    """Log the error as one sentence; return its exit code."""
     if isinstance(error, BigrestoreError):
         say_error(without_secrets(str(error)), error.exit_code)
         return error.exit_code
@@ -137,7 +158,7 @@ def _explain(error: Exception) -> int:
 
 
 def _leave(code: int) -> None:
-    """End the process, at once where a stopped run left a thread inside a tile."""
+    """End the process, at once if a stopped run left a thread inside a tile."""
     sys.stdout.flush()
     sys.stderr.flush()
     stuck = any(t.name.startswith("bigrestore-") and t.is_alive() for t in threading.enumerate())

@@ -1,25 +1,23 @@
-"""`bigrestore doctor`: whether this machine can do a run, and what to do where it cannot."""
+"""`bigrestore doctor`: whether this machine can do a run, and remedies if not."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
 
+if TYPE_CHECKING:
+    from bigrestore.settings.looking import DoctorArguments
 
-def doctor(
-    folder: Annotated[
-        Path, typer.Option("--folder", help="Where outputs would be written.", show_default="here")
-    ] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
-) -> None:
+
+@arguments_command("DoctorArguments")
+def doctor(asked: DoctorArguments) -> None:
     """Print versions, device, memory, disks and their speed, and restore one tile.
 
-    Exit codes: 0 where a run would work, hints or not; 6 where it would not; 2 where the folder is none.
+    Exit codes: 0 if a run would work, hints or not; 6 if it would not; 2 if the folder is none.
     """
     import json
     import logging
@@ -27,19 +25,20 @@ def doctor(
     import attrs
 
     from bigrestore.cli.log import configure_logging
-    from bigrestore.engine.doctor import examine
     from bigrestore.errors import CheckFailedError, UsageError
+    from bigrestore.run.view.doctor import examine
 
-    configure_logging(verbose=verbose, quiet=True)
+    configure_logging(verbose=asked.verbose, quiet=True)
+    folder = asked.folder
     if not folder.is_dir():
         raise UsageError(f"--folder is {str(folder)!r}, which is no folder; name one that exists.")
     logging.getLogger(__name__).debug("Examining this machine, outputs in %s.", folder)
     findings = list(examine(folder.resolve()))
-    if as_json:
+    if asked.as_json:
         typer.echo(json.dumps([attrs.asdict(finding) for finding in findings], indent=1))
     else:
         print_rows(
-            (finding.name, f"{finding.verdict:5} {finding.value}{_way_out(finding.way_out)}")
+            (finding.name, f"{finding.verdict:5} {finding.value}{_in_brackets(finding.way_out)}")
             for finding in findings
         )
     faults = [finding for finding in findings if finding.verdict == "fault"]
@@ -50,5 +49,5 @@ def doctor(
         )
 
 
-def _way_out(text: str) -> str:
+def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""

@@ -1,46 +1,39 @@
-"""`bigrestore info FILE`: print what was understood of an input, before anything is done with it."""
+"""`bigrestore info FILE`: print how an input is understood."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
+    from bigrestore.settings.looking import InfoArguments
 
 
-def info(
-    file: Annotated[
-        str, typer.Argument(help="A file, store, directory or quoted pattern.", show_default=False)
-    ],
-    level: Annotated[int, typer.Option(help="Level of the pyramid to describe.")] = 0,
-    storage_options: Annotated[
-        str | None, typer.Option(help="JSON object, or @FILE: keys and endpoints of a remote FILE.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")] = False,
-) -> None:
+@arguments_command("InfoArguments")
+def info(asked: InfoArguments) -> None:
     """Print the shape, voxel size, levels and storage of a file, store or stack of sections."""
     import json
 
     from bigrestore.cli.log import configure_logging
+    from bigrestore.core.urls import parse_options
     from bigrestore.io.section import open_section
-    from bigrestore.urls import parse_options
 
-    configure_logging(verbose=verbose, quiet=False)
-    options = None if storage_options is None else parse_options(storage_options)
-    facts = _facts(open_section(file, level=level, storage_options=options))
-    if as_json:
+    configure_logging(verbose=asked.verbose, quiet=False)
+    options = None if asked.storage_options is None else parse_options(asked.storage_options)
+    facts = _section_facts(open_section(asked.file, level=asked.level, storage_options=options))
+    if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    print_rows((name.replace("_", " "), _text(name, value)) for name, value in facts.items())
+    print_rows((name.replace("_", " "), _fact_text(name, value)) for name, value in facts.items())
 
 
-def _facts(section: Section) -> dict[str, Any]:
-    """Return everything that is known of a section, JSON-able."""
+def _section_facts(section: Section) -> dict[str, Any]:
+    """Return all facts of a section, JSON-able."""
     details = dict(section.details)
     return {
         "source": section.source,
@@ -64,7 +57,7 @@ def _facts(section: Section) -> dict[str, Any]:
     }
 
 
-def _text(name: str, value: Any) -> str:
+def _fact_text(name: str, value: Any) -> str:
     """Return a fact for people: sizes in units, unknown spelled out."""
     if name in ("voxel_size_um", "translation_um"):
         text = ", ".join(

@@ -1,8 +1,8 @@
 """The log of a command: rich on a terminal, plain lines or JSON objects in a file.
 
 What is asked for before the command, `-v` and `--log-format json`, holds for every command. In JSON everything on
-standard error is one object per line, the sentence of an error included, so that whatever collects the log need not
-guess. Secrets in URLs are taken out of every line, whoever wrote it.
+standard error is one object per line, the sentence of an error included. Secrets in URLs are taken out of every line,
+whoever wrote it.
 """
 
 from __future__ import annotations
@@ -50,35 +50,35 @@ class Discreet(logging.Filter):
     """Takes passwords and signatures out of the URLs of a record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record where it holds a URL."""
+        """Take secrets out of a record with a URL."""
         text = record.getMessage()
         if "://" in text:
-            from bigrestore.urls import without_secrets
+            from bigrestore.core.urls import without_secrets
 
             record.msg, record.args = without_secrets(text), ()
         return True
 
 
 def be_verbose(asked: bool) -> None:
-    """Let every command of this process log in full, tracebacks included, or end that."""
+    """Let every command of this process log in full, tracebacks included; False ends it."""
     _asked["verbose"] = asked
     if asked:
         configure_logging(verbose=True, quiet=False)
 
 
 def use_format(log_format: str | None) -> None:
-    """Let every command of this process log as text or JSON, where it is not told otherwise."""
+    """Let every command of this process log as text or JSON unless told otherwise."""
     _asked["log_format"] = log_format
 
 
 def asked_format() -> str | None:
-    """Return the format that was asked for before the command, None where none was."""
-    found: str | None = _asked["log_format"]
-    return found
+    """Return the format asked for before the command, if any."""
+    log_format: str | None = _asked["log_format"]
+    return log_format
 
 
 def wanted_format(log_format: str | None) -> str:
-    """Return the format that a command was told, else the one before the command, else text."""
+    """Return the format of a command, else the one before the command, else text."""
     return log_format or _asked["log_format"] or "text"
 
 

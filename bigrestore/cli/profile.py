@@ -1,12 +1,13 @@
-"""`bigrestore profile`: what a run would know of a section before its first tile."""
+"""`bigrestore profile`: the knowledge of a run before its first tile."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.log import configure_logging
 from bigrestore.cli.table import print_rows
 
@@ -14,102 +15,67 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bigrestore.io.section import Section
-    from bigrestore.profile import Profile, Sample
-
-Input = Annotated[
-    str, typer.Argument(metavar="INPUT", help="File, store, folder or pattern of section files.")
-]
-Z = Annotated[int, typer.Option("--z", help="Section of a volume.", min=0)]
-Level = Annotated[int, typer.Option(help="Pyramid level of the input.")]
-Method = Annotated[str, typer.Option(help="Method that analyses: network, rational or catmull-rom.")]
-Model = Annotated[str | None, typer.Option(help="Checkpoint, or name of a shipped model.")]
-Scale = Annotated[int, typer.Option(help="Scale that the kernel is meant for: 1, 2 or 4.")]
-Kernel = Annotated[Path | None, typer.Option(help="Known blur kernel (.npy or text); else estimated.")]
-Blur = Annotated[
-    str | None,
-    typer.Option(help="Known blur, input pixels (degrees); else estimated.", metavar="SIGMA[,SIGMA_Y,ANGLE]"),
-]
-Noise = Annotated[
-    float | None,
-    typer.Option(help="Known noise, standard deviation of 255; else estimated.", metavar="LEVELS"),
-]
-InputRange = Annotated[
-    tuple[float, float] | None, typer.Option(help="Values of black and white.", metavar="LO HI")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Draw spectrum and kernel (.png, .pdf, .svg), or write JSON."),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the file of -o though it is no profile, or a picture.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the profile as JSON.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
+    from bigrestore.run.profile.section_profile import Profile, Sample
+    from bigrestore.settings.looking import ProfileArguments
 
 
-def profile(
-    input: Input,
-    z: Z = 0,
-    level: Level = 0,
-    method: Method = "network",
-    model: Model = None,
-    scale: Scale = 1,
-    kernel: Kernel = None,
-    blur: Blur = None,
-    noise: Noise = None,
-    input_range: InputRange = None,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+def _profile_fields() -> Fields[ProfileArguments]:
+    from bigrestore.settings.looking import PROFILE_SETTINGS, ProfileArguments
+    from bigrestore.settings.run import RunSettings
+
+    return Fields(ProfileArguments, Part(RunSettings, only=PROFILE_SETTINGS, panels=False))
+
+
+@command(_profile_fields)
+def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     """Print what is read of a section, and what a run would do: background, tissue, blur kernel, noise."""
     import json
 
     from bigrestore.errors import UsageError
-    from bigrestore.settings import RunSettings
+    from bigrestore.settings.run import RunSettings
 
-    configure_logging(verbose=verbose, quiet=False)
-    settings = RunSettings.resolve(
-        {
-            **{"method": method, "model": model, "scale": scale, "level": level, "input_range": input_range},
-            **{"kernel": kernel, "blur": blur, "noise": noise},
-        },
-        None,
-    )
+    configure_logging(verbose=asked.verbose, quiet=False)
+    settings = RunSettings.resolve(given, None)
+    from bigrestore.io.range_check import check_range_used
     from bigrestore.io.section import open_section
-    from bigrestore.methods.registry import create_method
-    from bigrestore.profile import profile_windows, sample_section
-    from bigrestore.profile_words import sentence
+    from bigrestore.model.registry import create_method
+    from bigrestore.run.profile.section_profile import profile_windows, sample_section
+    from bigrestore.run.profile.words import sentence
 
-    section = open_section(input, level=settings.level, input_range=settings.input_range)
-    if z >= section.depth:
-        raise UsageError(f"--z is {z}, but {input} has {section.depth} section(s); choose one below that.")
-    if output is not None:
-        _require_place(output, input, section, {"model": model, "kernel": kernel})
-        _refuse_other_file(output, overwrite=overwrite)
-    seen = sample_section(section, z)
-    found = profile_windows(seen, create_method(settings))
-    said = sentence(found.statistics, settings.scale)
-    document = json.dumps(found.to_json() | {"says": said}, indent=1)
-    if output is not None:
+    section = open_section(asked.input, level=settings.level, input_range=settings.input_range)
+    check_range_used(section, settings.input_range)
+    if asked.z >= section.depth:
+        raise UsageError(
+            f"--z is {asked.z}, but {asked.input} has {section.depth} section(s); choose one below that."
+        )
+    if asked.output is not None:
+        others = {"model": settings.model, "kernel": settings.kernel}
+        _require_place(asked.output, asked.input, section, others)
+        _refuse_other_file(asked.output, overwrite=asked.overwrite)
+    sample = sample_section(section, asked.z)
+    seen = profile_windows(sample, create_method(settings))
+    said = sentence(seen.statistics, settings.scale)
+    document = json.dumps(seen.to_json() | {"says": said}, indent=1)
+    if asked.output is not None:
         name = section.source.rstrip("/").rsplit("/", 1)[-1]
-        title = f"{name}, section {z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
-        _write(output, document, seen, found, settings.scale, title)
-    if as_json:
+        title = f"{name}, section {asked.z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
+        _write_profile(asked.output, document, sample, seen, settings.scale, title)
+    if asked.as_json:
         typer.echo(document)
         return
-    print_rows([("in words", said), *found.rows()])
+    print_rows([("in words", said), *seen.rows()])
 
 
-def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: int, title: str) -> None:
-    """Write a profile as JSON, or draw it where the file is a picture by its name."""
+def _write_profile(
+    output: Path, document: str, seen: Sample, profile: Profile, scale: int, title: str
+) -> None:
+    """Write a profile as JSON, or draw it into a file named as a picture."""
+    from bigrestore.core.files import whole_file
     from bigrestore.errors import InputError
-    from bigrestore.files import whole_file
-    from bigrestore.profile_figure import PICTURES, draw
+    from bigrestore.run.profile.figure import PICTURES, draw_profile
 
     if output.suffix.lower() not in PICTURES:
-        with whole_file(output) as partial:
+        with whole_file(output, follow=True) as partial:
             partial.write_text(document + "\n", encoding="utf-8")
         return
     if not len(seen.windows):
@@ -117,16 +83,16 @@ def _write(output: Path, document: str, seen: Sample, profile: Profile, scale: i
         raise InputError(
             f"{name} has no tissue, so there is no spectrum to draw; choose another section by --z."
         )
-    with whole_file(output) as partial:
-        draw(partial, output.suffix.lower()[1:], seen.windows, profile.statistics, scale, title)
+    with whole_file(output, follow=True) as partial:
+        draw_profile(partial, output.suffix.lower()[1:], seen.windows, profile.statistics, scale, title)
 
 
 def _require_place(
     output: Path, input: str, section: Section, others: Mapping[str, str | Path | None]
 ) -> None:
-    """Refuse a place that cannot be written, or that holds anything that is read, before any work."""
-    from bigrestore.engine.output import check_place, require_writable, source_paths
+    """Refuse a place that cannot be written or holds an input, before any work."""
     from bigrestore.errors import OutputError
+    from bigrestore.run.output.place import check_place, require_writable, source_paths
 
     read = {what: [Path(path)] for what, path in others.items() if path is not None and Path(path).exists()}
     check_place(output, source_paths(input, section), read)
@@ -139,11 +105,11 @@ def _require_place(
 
 
 def _refuse_other_file(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what is no profile, such as a picture; a profile of before is replaced without being asked."""
+    """Refuse to replace anything but a profile without --overwrite."""
     import json
 
     from bigrestore.errors import OutputError, OutputExistsError
-    from bigrestore.profile import Profile
+    from bigrestore.run.profile.section_profile import Profile
 
     if not output.exists():
         return

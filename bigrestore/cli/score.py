@@ -2,106 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+import json
+from typing import TYPE_CHECKING
 
 import typer
 
+from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.table import print_rows
 
-COMPARE, HOW, SAYS = "What it is compared with", "How", "What is said"
+if TYPE_CHECKING:
+    from bigrestore.settings.score import FitArguments, ScoreArguments
+
 FIT_NAME = "score fit-niqe"
 """The second command, registered under both words."""
 
 
-def _option(help_text: str, *names: str, metavar: str | None = None, panel: str | None = None) -> Any:
-    # Rich reads square brackets as markup and would swallow the defaults that stand in them.
-    text = help_text.replace("[", "\\[")
-    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
+def _score_fields() -> Fields[ScoreArguments]:
+    from bigrestore.settings.score import ScoreArguments, ScoreSettings
+
+    return Fields(ScoreArguments, Part(ScoreSettings))
 
 
-Range = tuple[float, float] | None
-Image = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="File, store, folder or pattern of section files.")
-]
-Output = Annotated[Path, _option("Folder for report.html, summary.json and tiles.parquet.", "--output", "-o")]
-Before = Annotated[
-    str | None,
-    _option("What IMAGE was made of, as large or 2 or 4 times smaller.", metavar="IMAGE", panel=COMPARE),
-]
-Reference = Annotated[
-    str | None, _option("Clean image: PSNR, SSIM, MS-SSIM.", metavar="IMAGE", panel=COMPARE)
-]
-BeforeRange = Annotated[Range, _option("Values of black and white before.", metavar="LO HI", panel=COMPARE)]
-ReferenceRange = Annotated[
-    Range, _option("Values of black and white of the reference.", metavar="LO HI", panel=COMPARE)
-]
-AnyPlacement = Annotated[
-    bool, _option("Compare though voxel sizes or offsets differ.", "--any-placement", panel=COMPARE)
-]
-Engine = Annotated[str | None, _option("native or pyiqa.  [native]", panel=HOW)]
-Metrics = Annotated[
-    str | None, _option("Names with commas.  [brisque,niqe,piqe]", metavar="NAME,...", panel=HOW)
-]
-NiqeModel = Annotated[Path | None, _option("NIQE model of score fit-niqe.", metavar="FILE", panel=HOW)]
-TileSize = Annotated[int | None, _option("Side of a tile, a multiple of 96.  [480]", metavar="PX", panel=HOW)]
-Sample = Annotated[
-    int | None, _option("Score so many tiles, drawn over the tissue.  [all]", metavar="N", panel=HOW)
-]
-Seed = Annotated[int | None, _option("Seed of the sample.  [0]", panel=HOW)]
-Level = Annotated[int | None, _option("Pyramid level of IMAGE.  [0]", panel=HOW)]
-VoxelSize = Annotated[str | None, _option("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", panel=HOW)]
-InputRange = Annotated[Range, _option("Values of black and white of IMAGE.", metavar="LO HI", panel=HOW)]
-StorageOptions = Annotated[
-    str | None,
-    _option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=HOW),
-]
-Threads = Annotated[int | None, _option("Tiles at work.  [processors at hand]", panel=HOW)]
-FailIf = Annotated[
-    str | None,
-    _option("Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS),
-]
-Csv = Annotated[bool, _option("Write tiles.csv, too.", "--csv", panel=SAYS)]
-Overwrite = Annotated[bool, _option("Replace what is there.", "--overwrite", panel=SAYS)]
-AsJson = Annotated[bool, _option("Print the summary as JSON.", "--json", panel=SAYS)]
-Progress = Annotated[str | None, _option("auto, bar, lines or none.  [auto]", panel=SAYS)]
-LogFormat = Annotated[str | None, _option("text or json.  [text]", panel=SAYS)]
-Verbose = Annotated[bool, _option("Debug log, tracebacks.", "-v", "--verbose", panel=SAYS)]
-Quiet = Annotated[bool, _option("Warnings and errors only.", "-q", "--quiet", panel=SAYS)]
-Good = Annotated[
-    list[str], typer.Argument(metavar="GOOD...", help="Sections whose tissue is as good as it should be.")
-]
-ModelFile = Annotated[Path, _option("Model to write, .npz.", "--output", "-o")]
-
-
-def score(
-    image: Image,
-    output: Output,
-    before: Before = None,
-    reference: Reference = None,
-    before_range: BeforeRange = None,
-    reference_range: ReferenceRange = None,
-    any_placement: AnyPlacement = False,
-    engine: Engine = None,
-    metrics: Metrics = None,
-    niqe_model: NiqeModel = None,
-    tile_size: TileSize = None,
-    sample: Sample = None,
-    seed: Seed = None,
-    level: Level = None,
-    voxel_size: VoxelSize = None,
-    input_range: InputRange = None,
-    storage_options: StorageOptions = None,
-    threads: Threads = None,
-    fail_if: FailIf = None,
-    csv: Csv = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-    progress: Progress = None,
-    log_format: LogFormat = None,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+@command(_score_fields)
+def score_command(asked: ScoreArguments, given: GivenFlags) -> None:
     """Score IMAGE tile by tile, alone, against what it was made of, or against a clean reference.
 
     The scores (BRISQUE, NIQE, PIQE: lower is better) were trained on photographs: use them for the same field before
@@ -109,35 +32,31 @@ def score(
 
     Exit codes: 0 done, 2 usage or images that cannot be compared, 3 input, 4 output refused, 6 --fail-if is true.
     """
-    beside = {"image", "output", "before", "reference", "as_json", "verbose", "quiet"}
-    flags = {name: value for name, value in locals().items() if name not in beside and name != "beside"}
     from bigrestore.cli.log import asked_format, configure_logging
-    from bigrestore.settings import ScoreSettings
+    from bigrestore.settings.score import ScoreSettings
 
-    flags["log_format"] = log_format or asked_format()
-    given = {name: value for name, value in flags.items() if value is not None}
-    settings = ScoreSettings.from_mapping(given, "The command line")
-    configure_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
-    from bigrestore.engine.scores.scoring import execute_score
+    settings = ScoreSettings.resolve({"log_format": asked_format()} | given, None)
+    configure_logging(verbose=asked.verbose, quiet=asked.quiet, log_format=settings.log_format)
+    from bigrestore.report.of_images import execute_score
 
-    found = execute_score(image, output, settings, before=before, reference=reference)
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(found.summary, indent=1))
-    elif not quiet:
-        print_rows(found.rows())
-    found.raise_if_failed()
+    summary = execute_score(
+        asked.image, asked.output, settings, before=asked.before, reference=asked.reference
+    )
+    if asked.as_json:
+        typer.echo(json.dumps(summary.summary, indent=1))
+    elif not asked.quiet:
+        print_rows(summary.rows())
+    summary.raise_if_failed()
 
 
-def fit_niqe(
-    good: Good,
-    output: ModelFile,
-    input_range: InputRange = None,
-    overwrite: Overwrite = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
+def _fit_fields() -> Fields[FitArguments]:
+    from bigrestore.settings.score import FitArguments
+
+    return Fields(FitArguments)
+
+
+@command(_fit_fields)
+def fit_niqe_command(asked: FitArguments, _: GivenFlags) -> None:
     """Fit a NIQE model to sections that are GOOD, for `--niqe-model`.
 
     By the recipe of NIQE's authors: blocks of 96 pixels whose mean local contrast exceeds three quarters of the
@@ -145,10 +64,10 @@ def fit_niqe(
     """
     from bigrestore.cli.log import configure_logging
 
-    configure_logging(verbose=verbose, quiet=quiet)
-    from bigrestore.engine.scores.fit import fit_niqe_model
+    configure_logging(verbose=asked.verbose, quiet=asked.quiet)
+    from bigrestore.report.fit import fit_niqe_model
 
-    model = fit_niqe_model(good, output, input_range=input_range, overwrite=overwrite)
-    if not quiet:
+    model = fit_niqe_model(asked.good, asked.output, input_range=asked.input_range, overwrite=asked.overwrite)
+    if not asked.quiet:
         facts = [(name.replace("_", " "), str(value)) for name, value in model.facts.items()]
-        print_rows([("model", str(output)), ("sha256", model.sha256), *facts])
+        print_rows([("model", str(asked.output)), ("sha256", model.sha256), *facts])

@@ -1,7 +1,7 @@
 """Names and values in two columns, as the commands print them.
 
-In a pipe there is one line for each value, neither folded nor padded, so that other programs find what they
-look for. Nothing is markup: a path may hold square brackets.
+In a pipe there is one line for each value, neither folded nor padded, for other programs to read.
+Nothing is markup: a path may hold square brackets.
 """
 
 from __future__ import annotations

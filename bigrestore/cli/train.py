@@ -1,205 +1,104 @@
-"""`bigrestore train STAGE DATA -o MODEL`: the network's stages, on a laptop or a GPU."""
+"""`bigrestore train STAGE DATA -o MODEL` and `bigrestore adapt`: the network's training, on a laptop or a GPU.
+
+The train commands come from the table of stages: help, rate, and the options left out.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from bigrestore.cli.from_settings import Command, Fields, GivenFlags, Part, add_command, command
 from bigrestore.cli.log import configure_logging
+from bigrestore.training.stages.table import STAGES, StageRow
 
 if TYPE_CHECKING:
-    from bigrestore.train.options import StageOptions
-    from bigrestore.train.schedule import TrainResult
-
-train_app = typer.Typer(
-    no_args_is_help=True, help="Train the network: estimator, fidelity, prior, bridge, polish, in this order."
-)
-
-Data = Annotated[Path, typer.Argument(help="Folder of clean images (PNG, JPEG, TIFF), or a packed .npz.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write, .safetensors.")]
-Preset = Annotated[str, typer.Option(help="Size of the network: nano, tiny, small, base, large.")]
-Scale = Annotated[int, typer.Option(help="Output pixels per input pixel: 1, 2 or 4.")]
-Steps = Annotated[int | None, typer.Option(help="Length of the training in steps.")]
-Minutes = Annotated[
-    float | None, typer.Option(help="Length of the training in minutes; give this or --steps.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[
-    str, typer.Option(help="fp32 or bf16; auto takes bf16 where the hardware computes in it.")
-]
-Recipe = Annotated[
-    str, typer.Option(help="Degradations to train on: default, bigbrain, optics, or a TOML file.")
-]
-Start = Annotated[Path | None, typer.Option(help="Model to start from, instead of MODEL itself.")]
-Prior = Annotated[
-    Path | None, typer.Option(help="Model whose prior to begin with, of the same or a smaller scale.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
-Batch = Annotated[int, typer.Option(help="Pairs per step; 0 takes the stage's own number.")]
-Rate = Annotated[float, typer.Option(help="Highest learning rate.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 takes all.")]
-Resume = Annotated[bool, typer.Option(help="Go on from the last training checkpoint.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Debug log, tracebacks.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
+    from bigrestore.settings.train import AdaptArguments, TrainArguments
+    from bigrestore.training.loop.schedule import TrainResult
 
 
-@train_app.command()
-def estimator(
-    data: Data,
-    output: Output,
-    preset: Preset = "tiny",
-    scale: Scale = 1,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    recipe: Recipe = "default",
-    start: Start = None,
-    seed: Seed = 0,
-    batch: Batch = 0,
-    rate: Rate = 1e-3,
-    threads: Threads = 0,
-    resume: Resume = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 0: learn to read blur and noise off windows of tissue."""
-    _train("estimator", locals())
+AUTO = {"device": "auto", "precision": "auto"}
+
+train_app = typer.Typer(no_args_is_help=True, help=f"Train the network: {', '.join(STAGES)}, in this order.")
 
 
-@train_app.command()
-def fidelity(
-    data: Data,
-    output: Output,
-    preset: Preset = "tiny",
-    scale: Scale = 1,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    recipe: Recipe = "default",
-    start: Start = None,
-    seed: Seed = 0,
-    batch: Batch = 0,
-    rate: Rate = 8e-4,
-    threads: Threads = 0,
-    resume: Resume = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 1: learn to undo a known degradation; starts from a model with a trained estimator."""
-    _train("fidelity", locals())
+def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
+    """Return the command of a stage."""
+
+    def load() -> Fields[TrainArguments]:
+        from bigrestore.settings.train import StageOptions, TrainArguments
+
+        defaults = AUTO | {"rate": row.rate}
+        return Fields(TrainArguments, Part(StageOptions, left_out=row.left_out, defaults=defaults))
+
+    def train(asked: TrainArguments, given: GivenFlags) -> None:
+        from bigrestore.degradation.schema import Recipe
+        from bigrestore.settings.train import StageOptions
+        from bigrestore.training.loop.options import check_model_place
+        from bigrestore.training.loop.signals import stopping_at_once
+        from bigrestore.training.stages.stage import train_stage
+
+        configure_logging(verbose=asked.verbose, quiet=asked.quiet)
+        on_device = resolve_device(given)
+        Recipe.load(given.get("recipe", "default"))  # before the images, which take minutes
+        options = StageOptions(**on_device)
+        check_model_place(stage, asked.output, resume=options.resume)
+        with stopping_at_once(f"The training of {asked.output}"):
+            result = train_stage(stage, asked.data, asked.output, options)
+        end_training(result, asked.output, quiet=asked.quiet)
+
+    return Command(load, train, row.help)
 
 
-@train_app.command()
-def prior(
-    data: Data,
-    output: Output,
-    preset: Preset = "tiny",
-    scale: Scale = 1,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    start: Start = None,
-    prior: Prior = None,
-    seed: Seed = 0,
-    batch: Batch = 0,
-    rate: Rate = 2e-3,
-    threads: Threads = 0,
-    resume: Resume = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity."""
-    _train("prior", locals())
+for stage, row in STAGES.items():
+    add_command(train_app, stage, train_command(stage, row))
 
 
-@train_app.command()
-def bridge(
-    data: Data,
-    output: Output,
-    preset: Preset = "tiny",
-    scale: Scale = 1,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    recipe: Recipe = "default",
-    start: Start = None,
-    prior: Prior = None,
-    seed: Seed = 0,
-    batch: Batch = 0,
-    rate: Rate = 5e-4,
-    threads: Threads = 0,
-    resume: Resume = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 3: let the prior say what the data say; starts from a model with a trained prior."""
-    _train("bridge", locals())
+def _adapt_fields() -> Fields[AdaptArguments]:
+    from bigrestore.settings.train import (
+        ADAPT_MINUTES,
+        ADAPT_RATE,
+        ADAPT_TRAINING,
+        AdaptArguments,
+        AdaptOptions,
+        StageOptions,
+    )
+
+    defaults = AUTO | {"rate": ADAPT_RATE}
+    shown = {"minutes": f"{ADAPT_MINUTES:g} without --steps"}
+    training = Part(StageOptions, only=ADAPT_TRAINING, defaults=defaults, shown=shown)
+    return Fields(AdaptArguments, Part(AdaptOptions), training)
 
 
-@train_app.command()
-def polish(
-    data: Data,
-    output: Output,
-    preset: Preset = "tiny",
-    scale: Scale = 1,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    recipe: Recipe = "default",
-    start: Start = None,
-    seed: Seed = 0,
-    batch: Batch = 0,
-    rate: Rate = 1e-4,
-    threads: Threads = 0,
-    resume: Resume = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> None:
-    """Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model."""
-    _train("polish", locals())
+@command(_adapt_fields)
+def adapt_command(asked: AdaptArguments, given: GivenFlags) -> None:
+    """Fine-tune a model on your own sections: sharp targets are the sections themselves, reduced."""
+    from bigrestore.settings.train import ADAPT_MINUTES, ADAPT_TRAINING, AdaptOptions, StageOptions
+    from bigrestore.training.adaptation.adaptation import adapt as run_adaptation
+    from bigrestore.training.loop.signals import stopping_at_once
+
+    configure_logging(verbose=asked.verbose, quiet=asked.quiet)
+    if "minutes" not in given and "steps" not in given:
+        given["minutes"] = ADAPT_MINUTES
+    training = {name: value for name, value in resolve_device(given).items() if name in ADAPT_TRAINING}
+    own = {name: value for name, value in given.items() if name not in ADAPT_TRAINING}
+    options = AdaptOptions(**own, training=StageOptions(**training))
+    with stopping_at_once(f"The training of {asked.output}"):
+        result = run_adaptation(asked.sections, asked.output, options)
+    end_training(result, asked.output, quiet=asked.quiet)
 
 
-def _options(asked: dict[str, Any]) -> StageOptions:
-    """Return the options of a stage; a recipe that is none is better known before the images are read than after."""
-    from bigrestore.degrade.schema import Recipe
-    from bigrestore.train.options import StageOptions
+def resolve_device(given: GivenFlags) -> GivenFlags:
+    """Return settings of a training with `auto` resolved to a device and a precision."""
+    from bigrestore.model.network import choose_device, choose_precision
 
-    device, precision = training_device(asked["device"], asked["precision"])
-    Recipe.load(asked.get("recipe", "default"))
-    return StageOptions(**asked | {"device": device, "precision": precision})
-
-
-def training_device(device: str, precision: str) -> tuple[str, str]:
-    """Return the device and the precision that a training uses for what was asked for."""
-    from bigrestore.methods.network import choose_device, choose_precision
-
-    chosen = choose_device(device)
-    computed = choose_precision(precision, chosen)
-    if precision == "auto" and computed == "fp16":
-        computed = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
-    return str(chosen), computed
-
-
-def _train(stage: str, asked: dict[str, Any]) -> None:
-    """Train one stage."""
-    from bigrestore.train.options import check_place
-    from bigrestore.train.signals import stopping_at_once
-    from bigrestore.train.stages import train_stage
-
-    data, output, verbose, quiet = (asked.pop(name) for name in ("data", "output", "verbose", "quiet"))
-    configure_logging(verbose=verbose, quiet=quiet)
-    options = _options(asked)
-    check_place(stage, output, resume=options.resume)
-    with stopping_at_once(f"The training of {output}"):
-        result = train_stage(stage, data, output, options)
-    end_training(result, output, quiet=quiet)
+    chosen = choose_device(given["device"])
+    precision = choose_precision(given["precision"], chosen)
+    if given["precision"] == "auto" and precision == "fp16":
+        precision = "fp32"  # float16 would need its losses scaled; a GPU that old trains in float32.
+    return given | {"device": str(chosen), "precision": precision}
 
 
 def end_training(result: TrainResult, output: Path, *, quiet: bool) -> None:

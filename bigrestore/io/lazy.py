@@ -1,8 +1,8 @@
-"""Index windows as numpy does: what dask needs of an array that is read window by window.
+"""Index windows as numpy does, for dask.
 
-dask fuses the keys of its slicing into the reading of a chunk, so that a chunk may be asked for by integers,
-steps or an ellipsis. The sections and the smallest window that hold what a key picks are read, and numpy
-applies the rest of the key to them: what numpy does with a key is what happens here.
+dask fuses the keys of its slicing into the reading of a chunk: a chunk may be asked for by integers, steps or an
+ellipsis. The smallest window around a key's pixels is read, and numpy applies the rest of the key to it. So the
+result is numpy's.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.io.levels import Window
+from bigrestore.io.levels import WindowReader
 
 Picked = tuple[range, Any]
-"""What an axis is read at, and the key that numpy applies to what was read."""
+"""The range to read along an axis, and the key for numpy to apply to it."""
 
 
 class ArrayView:
@@ -31,11 +31,11 @@ class ArrayView:
     channels : int
         1 or 3.
     dtype : numpy.dtype
-        Of what `read` gives.
+        Of the pixels from `read`.
     """
 
     def __init__(
-        self, read: Window, shape: tuple[int, int, int], channels: int, dtype: np.dtype[Any]
+        self, read: WindowReader, shape: tuple[int, int, int], channels: int, dtype: np.dtype[Any]
     ) -> None:
         self._read = read
         self.shape: tuple[int, ...] = shape if channels == 1 else (*shape, channels)
@@ -43,7 +43,7 @@ class ArrayView:
         self.dtype = dtype
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Return what numpy would for this key.
+        """Return numpy's result for this key.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class ArrayView:
         Raises
         ------
         IndexError
-            When numpy would raise one, or a mask spans several axes.
+            If numpy would raise one, or a mask spans several axes.
         """
         spans: list[range] = []
         rest: list[Any] = []
@@ -62,10 +62,10 @@ class ArrayView:
             rest.append(inner)
             if span is not None:
                 spans.append(span)
-        return np.asarray(self._read_spans(spans)[tuple(rest)])
+        return np.asarray(self._read_ranges(spans)[tuple(rest)])
 
-    def _read_spans(self, spans: list[range]) -> NDArray[Any]:
-        """Read the sections and the window in which every axis has the given positions."""
+    def _read_ranges(self, spans: list[range]) -> NDArray[Any]:
+        """Read the window of the given positions along every axis."""
         depths, rows, columns = spans[:3]
         window = [
             (span[0], span[-1] + 1, slice(None, None, span.step)) if span else (0, 0, slice(None))
@@ -80,7 +80,7 @@ class ArrayView:
 
 
 def _full_key(key: tuple[Any, ...], ndim: int) -> list[Any]:
-    """Spell out the ellipsis and the axes that a key leaves out."""
+    """Spell out the ellipsis and the omitted axes of a key."""
     named = sum(item is not None and item is not Ellipsis for item in key)
     if named > ndim:
         raise IndexError(f"the key has {named} indices, the section {ndim} axes.")
@@ -92,7 +92,7 @@ def _full_key(key: tuple[Any, ...], ndim: int) -> list[Any]:
 
 
 def _pick(item: Any, size: int) -> Picked:
-    """Split the key of one axis of `size` pixels into what is read and what numpy then does."""
+    """Split the key of one axis of `size` pixels into the range to read and the key for numpy."""
     if isinstance(item, slice):
         wanted = range(size)[item]
         return (wanted, slice(None)) if wanted.step > 0 else (wanted[::-1], slice(None, None, -1))

@@ -1,8 +1,8 @@
-"""What every reader hands to `open_section`: levels that can be read window by window, and their facts.
+"""The levels of an opened image, read window by window, and its facts.
 
-A format is a function that returns a `Found`. All formats present their pixels in the same way, one
-section `z` at a time as (y, x) or (y, x, 3), so that the engine, the profile and the thumbnails never ask
-what kind of file is behind a section. A `Level` reads no more than the window needs.
+A format is a function that returns an `OpenedImage`. All formats present their pixels in the same way, one section
+`z` at a time as (y, x) or (y, x, 3): the rest of the program does not know the kind of file. A `Level` reads no
+more than the window needs.
 """
 
 from __future__ import annotations
@@ -16,34 +16,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.limits import require_claim
-from bigrestore.io.places import Place
+from bigrestore.io.access.limits import require_claim
+from bigrestore.io.access.places import InputPath
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
+ImageKind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
 """The kinds of input, as `info` prints them."""
 
-Window = Callable[[int, int, int, int, int], NDArray[Any]]
+WindowReader = Callable[[int, int, int, int, int], NDArray[Any]]
 """`read(z, y0, y1, x0, x1)` gives (h, w) or (h, w, 3) in the storage dtype, thread-safe."""
 
+Versions = Callable[..., list[str]]
+"""`version(z, y0, y1, x0, x1, fresh=...)` gives the versions of the files under a window (`io.versions`)."""
+
 Triple = tuple[float | None, float | None, float | None]
-"""One number per axis (z, y, x); None where it is unknown."""
+"""One number per axis (z, y, x); None if unknown."""
 
 UNKNOWN: Triple = (None, None, None)
 
-_WAY_OUT = {
+_SAY_RANGE = "and give black and white by --input-range LO HI"
+_TO_UINT16 = (
+    "convert it to uint16, unchanged if no value is negative, else minus its smallest value, " + _SAY_RANGE
+)
+_REMEDIES = {
     "float64": "convert it to float32",
     "float16": "convert it to float32",
     "complex64": "take its magnitude as float32",
     "complex128": "take its magnitude as float32",
     "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
-    "int8": "shift it to uint8",
-    "int16": "shift it to uint16",
-    "int32": "convert it to uint16 or float32",
-    "uint32": "convert it to uint16 or float32",
-    "int64": "convert it to uint16 or float32",
-    "uint64": "convert it to uint16 or float32",
+    "int8": "add 128 and convert it to uint8",
+    "int16": _TO_UINT16,
+    "int32": _TO_UINT16 + ", or to float32 if 16 bits do not hold it",
+    "int64": _TO_UINT16 + ", or to float32 if 16 bits do not hold it",
+    "uint32": f"convert it to uint16 if 16 bits hold it, else to float32, {_SAY_RANGE}",
+    "uint64": f"convert it to uint16 if 16 bits hold it, else to float32, {_SAY_RANGE}",
 }
 
 
@@ -56,28 +63,31 @@ class Level:
     shape : tuple of int
         (z, y, x) in pixels.
     chunk : tuple of int
-        (y, x) of the unit in which the format decodes; reading windows on this lattice is cheapest.
+        (y, x) of the unit of decoding; reading windows on this lattice is cheapest.
     read : callable
-        `read(z, y0, y1, x0, x1)`; the window lies inside `shape`, which the caller has checked.
+        `read(z, y0, y1, x0, x1)`; the caller has checked that the window lies inside `shape`.
     voxel_size_um, translation_um : tuple of float or None
-        Per axis (z, y, x) in micrometres; the translation is that of the first voxel's centre.
+        Per axis (z, y, x) in micrometres; the translation is the first voxel's centre.
+    version : callable, optional
+        Gives the versions of the files under a window; None: the versions of all files of the image are used.
     """
 
     shape: tuple[int, int, int]
     chunk: tuple[int, int]
-    read: Window
+    read: WindowReader
     voxel_size_um: Triple = UNKNOWN
     translation_um: Triple = UNKNOWN
+    version: Versions | None = None
 
 
 @attrs.frozen(eq=False)
-class Found:
-    """Everything that a reader understood of an input.
+class OpenedImage:
+    """All facts of an opened input.
 
     Attributes
     ----------
     kind : str
-        The reader that understood it.
+        Its reader.
     levels : tuple of Level
         Finest first; at least one.
     channels : int
@@ -87,19 +97,18 @@ class Found:
     axes : str
         The axes as the file states them, slowest first, such as "tczyx".
     is_volume : bool
-        Whether the input has a z axis that the output must keep.
+        Whether the input has a z axis, to be kept in the output.
     format_version : str or None
-        Version of the format where it has one, such as "0.4".
+        Version of the format, such as "0.4", if it has one.
     resident_bytes : int
-        Memory that the reader holds while the section is read, because the format is decoded whole or in
-        large strips.
+        Memory held by the reader of a format decoded whole or in large strips.
     files : tuple of Path or RemoteFile
-        The files whose size and time identify the input (metadata files only, for chunked stores).
+        The files that identify the input by size and time (metadata files only, for chunked stores).
     details : dict
         JSON-able facts for `info` and the log.
     """
 
-    kind: Kind
+    kind: ImageKind
     levels: tuple[Level, ...]
     channels: int
     dtype: np.dtype[Any]
@@ -107,7 +116,7 @@ class Found:
     is_volume: bool
     format_version: str | None = None
     resident_bytes: int = 0
-    files: tuple[Place, ...] = ()
+    files: tuple[InputPath, ...] = ()
     details: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -119,17 +128,17 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
     dtype : dtype-like
         As stored.
     source : str
-        What holds it, for the message.
+        Its source, for the message.
     labels : bool
-        Whether it is a mask: bool and integers of any size are accepted then, and nothing else.
+        Whether it is a mask: only bool and integers of any size are accepted then.
 
     Raises
     ------
     InputError
-        For any other dtype, naming the conversion that helps.
+        For any other dtype, naming the helpful conversion.
     """
     native: np.dtype[Any] = np.dtype(dtype)
-    if native.kind in "biufc":  # what else there is has no byte order, or none of its own
+    if native.kind in "biufc":  # other kinds have no byte order of their own
         native = native.newbyteorder("=")
     if labels:
         if native.kind in "biu":
@@ -140,9 +149,9 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
         )
     if native in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
         return native
-    way_out = _WAY_OUT.get(native.name, "convert it to uint8, uint16 or float32")
+    remedy = _REMEDIES.get(native.name, "convert it to uint8, uint16 or float32")
     raise InputError(
-        f"{source} holds {native.name} pixels, but only uint8, uint16 and float32 are read: {way_out}."
+        f"{source} holds {native.name} pixels, but only uint8, uint16 and float32 are read: {remedy}."
     )
 
 

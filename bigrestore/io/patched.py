@@ -1,8 +1,8 @@
-"""A section of which parts cannot be read, as a whole: what is readable of it, and black in the holes.
+"""A section with black in place of its unreadable parts.
 
-A volume of thousands of sections has a torn chunk somewhere. The blocks over it fail and are listed; but the section is
-looked at as a whole before its first block, and that look must not fail for a hole, or every block of the section would
-fail with it. This is for looking only: what is restored and written is never read through it.
+A volume of thousands of sections has a torn chunk somewhere. The blocks over it fail and are listed. But the section
+is profiled as a whole before its first block; a failure there would fail all its blocks. This is for profiling only:
+restoring never reads through it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LEAST_PX = 128
 
 @attrs.frozen(eq=False)
 class PatchedSection(Section):
-    """A section whose unreadable windows are black.
+    """A section with black in its unreadable windows.
 
     Attributes
     ----------
     read_px : list of int
-        Pixels that were read so far, one entry for each window that could be.
+        Pixels read so far, one entry for each readable window.
     """
 
     read_px: list[int] = attrs.field(factory=list, kw_only=True)
@@ -41,17 +41,17 @@ class PatchedSection(Section):
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read one window of one section, as `Section.read` does; holes in it are black."""
         try:
-            found = Section.read(self, z, y0, y1, x0, x1)
+            window = Section.read(self, z, y0, y1, x0, x1)
         except InputError:
             return self._in_parts(z, y0, y1, x0, x1)
         self.read_px.append((y1 - y0) * (x1 - x0))
-        return found
+        return window
 
     def _in_parts(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window in quarters, on the lattice of the smallest windows."""
         shape = (y1 - y0, x1 - x0, 3)[: 2 + (self.channels == 3)]
         whole = np.full(shape, self.value_range[0]).astype(self.dtype)
-        rows, columns = _halves(y0, y1), _halves(x0, x1)
+        rows, columns = _halved_on_lattice(y0, y1), _halved_on_lattice(x0, x1)
         if len(rows) * len(columns) == 1:
             return whole
         for top, bottom in rows:
@@ -61,8 +61,8 @@ class PatchedSection(Section):
         return whole
 
 
-def _halves(start: int, stop: int) -> list[tuple[int, int]]:
-    """Cut a span in two on the lattice; a span that lies within one cell comes back whole."""
+def _halved_on_lattice(start: int, stop: int) -> list[tuple[int, int]]:
+    """Cut a range in two on the lattice; a range within one cell stays whole."""
     middle = (start + stop) // 2 // LEAST_PX * LEAST_PX
     if middle <= start:
         middle += LEAST_PX

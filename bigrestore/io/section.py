@@ -1,15 +1,16 @@
 """Open any supported image as a `Section`: lazy pixels, axes, voxel size, value range and origin.
 
-The rest of the program asks a section for windows and never for files. A window comes straight from the
-backing array, without a task graph, in the storage dtype; only the chunks that it touches are decoded.
-Two promises are kept here for all formats: a pixel that is not a number is refused where it lies and never
-replaced, and the value range comes from the dtype or from the user, never from the data.
+The rest of the program asks a section for windows and never for files. A window comes straight from the backing
+array, without a task graph, in the storage dtype; only the touched chunks are decoded. Two promises hold for all
+formats: a pixel that is not a number is refused and never replaced, and the value range comes from the dtype or
+from the user, never from the data.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,21 +19,31 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.geometry import round_up
+from bigrestore.core.urls import error_line, without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
+from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.versions import (
+    STEADY_WAITS_SECONDS,
+    UNREADABLE,
+    Read,
+    Window,
+    checksum_of,
+    file_version,
+    joined,
+    recorded_reads,
+)
+from bigrestore.io.formats.resolution import merged_voxel_size
 from bigrestore.io.lazy import ArrayView
-from bigrestore.io.levels import Found, Kind, Level, Triple, level_factor
-from bigrestore.io.places import Place
-from bigrestore.io.reduce import area_thumbnail
-from bigrestore.urls import without_secrets
+from bigrestore.io.levels import ImageKind, Level, OpenedImage, Triple, level_factor
+from bigrestore.io.store.reduce import area_thumbnail
+from bigrestore.settings.values import FULL, ValueRange
 
 if TYPE_CHECKING:
     import dask.array
 
-UNREADABLE = "unreadable"
-"""Stands for the checksum of a window that cannot be read; such a window is equal to any other one."""
-
 SAMPLED_WINDOWS = 9
-"""Windows whose checksum goes into a fingerprint."""
+"""Windows in a fingerprint."""
 
 SAMPLED_PX = 256
 """Their side, in pixels."""
@@ -49,37 +60,37 @@ class Section:
     kind : str
         "ome-zarr", "zarr", "tiff", "image", "minc", "nifti" or "stack".
     depth, height, width : int
-        Pixels along z, y and x of the level that is read.
+        Pixels along z, y and x of the chosen level.
     channels : int
         1 (grey) or 3 (RGB).
     dtype : numpy.dtype
         uint8, uint16 or float32, native byte order.
     value_range : tuple of float
-        (lo, hi) that stand for 0 and 1: the dtype's range, 0..1 for float32, or what the user said.
+        (lo, hi) for 0 and 1: the dtype's range, 0..1 for float32, or the user's range.
     voxel_size_um : tuple of float or None
-        (z, y, x) of the level that is read, in micrometres; None where unknown.
+        (z, y, x) of the chosen level, in micrometres; None if unknown.
     translation_um : tuple of float or None
-        (z, y, x) of the first voxel's centre in micrometres; None where unknown.
+        (z, y, x) of the first voxel's centre in micrometres; None if unknown.
     axes : str
         The axes as the file states them.
     is_volume : bool
-        Whether the input has a z axis, which the output keeps.
+        Whether the input has a z axis, kept in the output.
     format_version : str or None
-        Version of the format where it has one ("0.4", "0.5").
+        Version of the format ("0.4", "0.5"), if it has one.
     level : int
-        The pyramid level that is read.
+        The chosen pyramid level.
     levels : tuple of tuple of int
-        The (z, y, x) shapes of all levels that the input has.
+        The (z, y, x) shapes of all levels of the input.
     resident_bytes : int
-        Memory that the reader holds because the format is decoded whole or in wide strips.
+        Memory held by the reader of a format decoded whole or in wide strips.
     files : tuple of Path or RemoteFile
-        Files whose size and modification time identify the input.
+        Files that identify the input by size and modification time.
     details : dict
         Further JSON-able facts, for `bigrestore info`.
     """
 
     source: str
-    kind: Kind
+    kind: ImageKind
     depth: int
     height: int
     width: int
@@ -94,7 +105,7 @@ class Section:
     level: int
     levels: tuple[tuple[int, int, int], ...]
     resident_bytes: int
-    files: tuple[Place, ...] = attrs.field(repr=False)
+    files: tuple[InputPath, ...] = attrs.field(repr=False)
     details: dict[str, Any] = attrs.field(repr=False)
     _pyramid: tuple[Level, ...] = attrs.field(repr=False)
 
@@ -121,39 +132,88 @@ class Section:
         Raises
         ------
         UsageError
-            When the window does not lie inside the section.
+            If the window does not lie inside the section.
         InputError
-            When the file is damaged there, or a float32 pixel is not finite.
+            If the file is damaged there, or a float32 pixel is not finite.
         """
-        self._check_window(z, y0, y1, x0, x1)
-        where = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
+        if not (0 <= z < self.depth and 0 <= y0 < y1 <= self.height and 0 <= x0 < x1 <= self.width):
+            raise UsageError(
+                f"the window z={z}, y={y0}:{y1}, x={x0}:{x1} does not lie inside {self.source}, "
+                f"which is {self.depth} x {self.height} x {self.width} (z, y, x)."
+            )
+        reads = recorded_reads()
+        if reads is None:
+            return self._pixels(z, y0, y1, x0, x1)
+        return self._steady_pixels((z, y0, y1, x0, x1), reads)
+
+    def _steady_pixels(self, window: Window, reads: list[Read]) -> NDArray[Any]:
+        """Read and record a window of unchanging files; wait for a file in the middle of a write."""
+        # Behind a URL each answer is checked against the first, so no version is asked for beforehand.
+        local = all(isinstance(file, Path) for file in self.files)
+        for wait in (*STEADY_WAITS_SECONDS, None):
+            before = self.version(*window) if local else ""
+            pixels, error = None, None
+            try:
+                pixels = self._pixels(*window)
+            except InputError as raised:
+                error = raised
+            version = before if error is not None and not before else self.version(*window)
+            if before in ("", version):
+                reads.append(Read(window, version, UNREADABLE if pixels is None else checksum_of(pixels)))
+                if pixels is None:
+                    assert error is not None
+                    raise error
+                return pixels
+            if wait is not None:
+                time.sleep(wait)
+        z, y0, y1, x0, x1 = window
+        raise InputError(
+            f"{self.source} was written to while it was read at z={z}, y={y0}:{y1}, x={x0}:{x1}; start again when it is "
+            "whole."
+        )
+
+    def version(self, z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> str:
+        """Return the version of the files under a window.
+
+        Parameters
+        ----------
+        z, y0, y1, x0, x1 : int
+            As of `read`.
+        fresh : bool
+            The version now; else, behind a URL, the version that was read.
+
+        Raises
+        ------
+        InputError
+            If a server cannot be asked.
+        """
+        level = self._pyramid[self.level]
+        if level.version is not None:
+            return joined(level.version(z, y0, y1, x0, x1, fresh=fresh))
+        return joined(file_version(file, fresh=fresh) for file in self.files)
+
+    def _pixels(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a checked window."""
+        place = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
         try:
             raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
         except BigrestoreError:
             raise
         except Exception as err:
             raise InputError(
-                f"{where} cannot be decoded ({without_secrets(_one_line(err))}); restore the file from its source."
+                f"{place} cannot be decoded ({error_line(err)}); restore the file from its source."
             ) from err
         pixels = np.ascontiguousarray(raw, dtype=self.dtype)
         if self.dtype.kind == "f":
             _require_finite(pixels, self.source, z, y0, x0)
         return pixels
 
-    def _check_window(self, z: int, y0: int, y1: int, x0: int, x1: int) -> None:
-        """Refuse a window that is empty or leaves the section."""
-        if not (0 <= z < self.depth and 0 <= y0 < y1 <= self.height and 0 <= x0 < x1 <= self.width):
-            raise UsageError(
-                f"the window z={z}, y={y0}:{y1}, x={x0}:{x1} does not lie inside {self.source}, "
-                f"which is {self.depth} x {self.height} x {self.width} (z, y, x)."
-            )
-
     @property
     def data(self) -> dask.array.Array:
         """The pixels as a lazy dask array, (z, y, x) or (z, y, x, 3), in the storage dtype."""
         import dask.array as da
 
-        chunk_y, chunk_x = (_multiple_near(n, 1024) for n in self._pyramid[self.level].chunk)
+        chunk_y, chunk_x = (round_up(1024, n) for n in self._pyramid[self.level].chunk)
         chunks: tuple[int, ...] = (1, min(chunk_y, self.height), min(chunk_x, self.width))
         view = ArrayView(self.read, self.shape, self.channels, self.dtype)
         if self.channels == 3:
@@ -166,8 +226,7 @@ class Section:
     def lowres(self, z: int, max_px: int) -> tuple[NDArray[Any], float]:
         """Return a small picture of one section, in bounded memory.
 
-        The smallest level of the pyramid that still has `max_px` along its longer side is read, and the
-        rest of the way is an area mean over whole blocks of pixels.
+        The smallest sufficient level of the pyramid is read, and reduced further by an area mean over whole blocks.
 
         Parameters
         ----------
@@ -210,7 +269,7 @@ class Section:
         ), between * step
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return JSON-able facts that change when the input changes.
+        """Return JSON-able facts that change with the input.
 
         Geometry and dtype, size and modification time of the files (of the metadata files for a chunked
         store), and BLAKE2b checksums of windows sampled on a fixed lattice.
@@ -238,7 +297,7 @@ class Section:
     def _sample_digests(self) -> list[str]:
         """Return checksums of windows along a fixed diagonal lattice through the section or volume.
 
-        A window that cannot be read is noted as that, unless none can.
+        An unreadable window is listed as such; an error is raised only if none is readable.
         """
         digests: list[str] = []
         for i in range(SAMPLED_WINDOWS):
@@ -261,7 +320,7 @@ def open_section(
     *,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Section:
     """Open an image, a store, or a stack of section files, reading nothing but headers.
@@ -270,17 +329,17 @@ def open_section(
     ----------
     path_or_glob : str, Path or sequence of them
         A file, a Zarr store (also in a zip file), a directory or glob of section files (a volume in natural
-        order), or the files themselves; a URL (http, https, s3, ...) where the extra `remote` is installed.
+        order), or the files themselves; a URL (http, https, s3, ...) with the extra `remote`.
     level : int
         The level of the pyramid to read, 0 the finest.
     voxel_size_um : float, (y, x) or (z, y, x), optional
-        Voxel size in micrometres of the level that is read; overrides what the file says. None inside a
+        Voxel size in micrometres of the chosen level; overrides the file's. None inside a
         sequence keeps the file's value.
-    input_range : (lo, hi), optional
-        Storage values that stand for black and white; default is the dtype's range, 0..1 for float32.
+    input_range : (lo, hi) or "full", optional
+        Storage values that stand for black and white; default, and "full", is the dtype's range, 0..1 for float32.
     storage_options : mapping, optional
-        What fsspec needs to reach a URL: keys, endpoints. None: the JSON object in the environment variable
-        BIGRESTORE_STORAGE_OPTIONS, where there is one.
+        Options of fsspec for a URL: keys, endpoints. None: the JSON object in the environment variable
+        BIGRESTORE_STORAGE_OPTIONS, if set.
 
     Returns
     -------
@@ -289,61 +348,61 @@ def open_section(
     Raises
     ------
     InputMissingError, InputError
-        When there is nothing there, or nothing that can be read.
+        If nothing is there, or it is unreadable.
     UsageError
-        When an argument is out of its range.
+        If an argument is out of its range.
     """
-    from bigrestore.io.formats import find
+    from bigrestore.io.formats.table import open_input
 
-    found = find(path_or_glob, options=storage_options)
+    image = open_input(path_or_glob, options=storage_options)
     source = (
         without_secrets(str(path_or_glob))
         if isinstance(path_or_glob, str | Path)
         else f"{len(path_or_glob)} section files"
     )
-    if not 0 <= level < len(found.levels):
+    if not 0 <= level < len(image.levels):
         raise UsageError(
-            f"level {level} was asked for, but {source} has {len(found.levels)} level(s); "
-            f"choose --level from 0 to {len(found.levels) - 1}."
+            f"level {level} was asked for, but {source} has {len(image.levels)} level(s); "
+            f"choose --level from 0 to {len(image.levels) - 1}."
         )
-    return section_of(found, source, level, voxel_size_um, input_range)
+    return section_of(image, source, level, voxel_size_um, input_range)
 
 
 def section_of(
-    found: Found,
+    image: OpenedImage,
     source: str,
     level: int = 0,
     voxel_size_um: float | Sequence[float | None] | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: ValueRange | None = None,
 ) -> Section:
-    """Present what a reader understood as a section; the arguments are those of `open_section`."""
-    chosen = found.levels[level]
+    """Present an opened image as a section; the arguments are those of `open_section`."""
+    chosen = image.levels[level]
     return Section(
         source=source,
-        kind=found.kind,
+        kind=image.kind,
         depth=chosen.shape[0],
         height=chosen.shape[1],
         width=chosen.shape[2],
-        channels=found.channels,
-        dtype=found.dtype,
-        value_range=_value_range(found.dtype, input_range),
-        voxel_size_um=_voxel_size(chosen.voxel_size_um, voxel_size_um),
+        channels=image.channels,
+        dtype=image.dtype,
+        value_range=_value_range(image.dtype, input_range),
+        voxel_size_um=merged_voxel_size(chosen.voxel_size_um, voxel_size_um),
         translation_um=chosen.translation_um,
-        axes=found.axes,
-        is_volume=found.is_volume,
-        format_version=found.format_version,
+        axes=image.axes,
+        is_volume=image.is_volume,
+        format_version=image.format_version,
         level=level,
-        levels=tuple(item.shape for item in found.levels),
-        resident_bytes=found.resident_bytes,
-        files=found.files,
-        details=found.details,
-        pyramid=found.levels,
+        levels=tuple(item.shape for item in image.levels),
+        resident_bytes=image.resident_bytes,
+        files=image.files,
+        details=image.details,
+        pyramid=image.levels,
     )
 
 
-def _value_range(dtype: np.dtype[Any], asked: tuple[float, float] | None) -> tuple[float, float]:
+def _value_range(dtype: np.dtype[Any], asked: ValueRange | None) -> tuple[float, float]:
     """Return the storage values of black and white, from the user or from the dtype."""
-    if asked is None:
+    if asked is None or asked == FULL:
         return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
     low, high = (float(value) for value in asked)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -353,29 +412,8 @@ def _value_range(dtype: np.dtype[Any], asked: tuple[float, float] | None) -> tup
     return low, high
 
 
-def _voxel_size(stated: Triple, asked: float | Sequence[float | None] | None) -> Triple:
-    """Merge the voxel size that the file states with the one that the user gives."""
-    if asked is None:
-        return stated
-    values = list(asked) if isinstance(asked, Sequence) else [float(asked), float(asked)]
-    if len(values) not in (1, 2, 3):
-        raise UsageError(
-            f"the voxel size has {len(values)} numbers; give one, (y, x) or (z, y, x) in micrometres."
-        )
-    if len(values) == 1:
-        values = values * 2
-    values = [None] * (3 - len(values)) + values
-    for value in values:
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(
-                f"the voxel size {value:g} um is not positive; give --voxel-size in micrometres."
-            )
-    z, y, x = (old if new is None else float(new) for old, new in zip(stated, values, strict=True))
-    return z, y, x
-
-
 def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int) -> None:
-    """Refuse a window that holds NaN or infinity, naming the first such pixel."""
+    """Refuse a window with NaN or infinity, naming the first such pixel."""
     finite = np.isfinite(pixels)
     if finite.all():
         return
@@ -385,14 +423,3 @@ def _require_finite(pixels: NDArray[Any], source: str, z: int, y0: int, x0: int)
         f"{source} holds {value} at z={z}, y={y0 + int(bad[0])}, x={x0 + int(bad[1])}; nothing is replaced "
         "silently: clean the input, for instance with numpy.nan_to_num, and start again."
     )
-
-
-def _multiple_near(unit: int, target: int) -> int:
-    """Return the multiple of `unit` nearest to `target` from above, at least one unit."""
-    return unit * max(1, -(-target // unit))
-
-
-def _one_line(err: Exception) -> str:
-    """Return an exception as one short line."""
-    text = " ".join(str(err).split()) or type(err).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

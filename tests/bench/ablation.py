@@ -29,18 +29,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.methods.base import Method, SectionStatistics
-from bigrestore.methods.network import load_network
-from bigrestore.nn import restorer
-from bigrestore.nn.checkpoint import load_model, save_model
-from bigrestore.nn.interpolation import catmull_rom
-from bigrestore.nn.presets import get_preset
-from bigrestore.nn.restorer import Restorer
-from bigrestore.train import fidelity
-from bigrestore.train.card import put_section
-from bigrestore.train.codes import drawn_codes
-from bigrestore.train.options import StageOptions
-from bigrestore.train.stages import train_stage
+from bigrestore.core.interpolation import catmull_rom
+from bigrestore.model.method import Method, SectionStatistics
+from bigrestore.model.nets import restorer
+from bigrestore.model.nets.checkpoint import load_model, save_model
+from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.restorer import Restorer
+from bigrestore.model.network import load_network
+from bigrestore.settings.train import StageOptions
+from bigrestore.training.data.codes import drawn_codes
+from bigrestore.training.stages import fidelity
+from bigrestore.training.stages.stage import train_stage
+from tests.bench.cards import put_section
 from tests.bench.material import CASES, Case, ValidationImage, data_folder, validation_images
 from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
 from tests.bench.models import default_model

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bigrestore.adapt.adaptation import AdaptOptions, adapt
-from bigrestore.train.options import StageOptions
+from bigrestore.settings.train import AdaptOptions, StageOptions
+from bigrestore.training.adaptation.adaptation import adapt
 from tests.bench.metrics import Figure, figure_table, table, to_bytes, write_json
 from tests.bench.models import default_model
 from tests.bench.twin.gains import TOLD_SIGMAS, Model, gain_row, read_sigma
@@ -199,7 +199,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _start_file(name: str) -> str:
     """Return the file of a model that is named without its scale."""
-    from bigrestore.nn.checkpoint import find_model
+    from bigrestore.model.nets.checkpoint import find_model
 
     return str(find_model(name, 1))
 

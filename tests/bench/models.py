@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.methods.base import Method
+from bigrestore.model.method import Method
 from tests.bench.metrics import RESULTS
 
 if TYPE_CHECKING:
-    from bigrestore.nn.restorer import Restorer
+    from bigrestore.model.nets.restorer import Restorer
 
 UNTRAINED = "untrained:"
 
@@ -44,8 +44,8 @@ def load_method(
     kernel : ndarray, (k, k), optional
         Blur kernel on the output grid, odd k, that replaces the estimated one.
     """
-    from bigrestore.methods.network import NetworkMethod
-    from bigrestore.nn.checkpoint import load_model
+    from bigrestore.model.nets.checkpoint import load_model
+    from bigrestore.model.network import NetworkMethod
 
     return NetworkMethod(
         load_model(model_file(name, scale or 1), scale),
@@ -58,8 +58,8 @@ def load_method(
 
 def default_model(scale: int = 1) -> str:
     """Return the shipped model of the scale, or fresh weights of its preset where none ships."""
-    from bigrestore.methods.registry import DEFAULT_MODEL
-    from bigrestore.nn.checkpoint import shipped_models
+    from bigrestore.model.nets.checkpoint import shipped_models
+    from bigrestore.model.registry import DEFAULT_MODEL
 
     return DEFAULT_MODEL if f"{DEFAULT_MODEL}-x{scale}" in shipped_models() else f"{UNTRAINED}{DEFAULT_MODEL}"
 
@@ -68,7 +68,7 @@ def model_file(name: str, scale: int) -> str:
     """Return a name that `bigrestore run --model` takes; fresh weights are written to a file first."""
     if not name.startswith(UNTRAINED):
         return name
-    from bigrestore.nn.checkpoint import save_model
+    from bigrestore.model.nets.checkpoint import save_model
 
     preset = name.removeprefix(UNTRAINED)
     path = RESULTS / f"untrained-{preset}-x{scale}.safetensors"
@@ -87,8 +87,8 @@ def fresh(preset: str, scale: int) -> Restorer:
     """
     import torch
 
-    from bigrestore.nn.presets import get_preset
-    from bigrestore.nn.restorer import Restorer
+    from bigrestore.model.nets.presets import get_preset
+    from bigrestore.model.nets.restorer import Restorer
 
     torch.manual_seed(0)
     restorer = Restorer(get_preset(preset), scale).eval()

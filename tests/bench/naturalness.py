@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.geometry import Box
-from bigrestore.score.blobs import BlobCount, invented, lost
-from bigrestore.score.bootstrap import lattices, median_intervals
-from bigrestore.score.engine import NATIVE_METRICS, ScoreEngine, create_engine
-from bigrestore.score.grid import TileGrid
-from bigrestore.score.measures import tenengrad
-from bigrestore.score.validity import tissue_share, why_invalid
+from bigrestore.core.geometry import Box
+from bigrestore.report.metrics.blobs import BlobCount, invented, lost
+from bigrestore.report.metrics.columns import NATIVE_METRICS
+from bigrestore.report.metrics.engine import ScoreEngine, create_engine
+from bigrestore.report.metrics.measures import tenengrad
+from bigrestore.report.metrics.validity import tissue_share, why_invalid
+from bigrestore.report.table.bootstrap import lattices, median_intervals
+from bigrestore.report.table.grid import TileGrid
 from tests.bench.metrics import psnr, ssim
 from tests.bench.restorers import unit
 
@@ -96,7 +97,7 @@ def engine() -> ScoreEngine:
 def tissue_tiles(clean: Grey) -> list[Place]:
     """Return row and column of the whole tiles that are valid tissue in the clean image."""
     from bigrestore.io.section import open_section
-    from bigrestore.profile import find_background
+    from bigrestore.run.profile.section_profile import find_background
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clean.png"

@@ -22,9 +22,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.io.ome_zarr import create_store, open_level
-from bigrestore.io.store_spec import StoreSpec
-from bigrestore.methods.base import Method, SectionStatistics, TileBatch
+from bigrestore.io.store.ome_zarr import create_store, open_level
+from bigrestore.io.store.store_spec import StoreSpec
+from bigrestore.model.method import Method, SectionStatistics, TileBatch
 
 
 @attrs.frozen(eq=False)

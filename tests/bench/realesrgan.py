@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.pixels import LUMA
+from bigrestore.core.pixels import LUMA
 
 Unit = NDArray[np.float32]
 

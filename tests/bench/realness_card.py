@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from bigrestore.train.card import put_section
 from tests.bench import curves
+from tests.bench.cards import put_section
 from tests.bench.curves import MOST_LOSS_DB, CaseResult, control, default_realness
 from tests.bench.metrics import markdown_row
 from tests.bench.naturalness import SCORES, TILE_PX, Judged, Row, changes, interval_text

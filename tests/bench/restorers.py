@@ -17,7 +17,7 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.methods.base import WINDOW_PX, Method, SectionStatistics, TileBatch
+from bigrestore.model.method import WINDOW_PX, Method, SectionStatistics, TileBatch
 
 Unit = NDArray[np.float32]
 """A grey image of 0..1."""
@@ -53,9 +53,9 @@ def from_method(name: str, method: Method) -> Candidate:
 
 def from_run(name: str, method: Method) -> Candidate:
     """Return a candidate that writes the image to a file and goes the whole road of `bigrestore run`."""
-    from bigrestore.engine.run import execute
     from bigrestore.io.section import open_section
-    from bigrestore.profile import profile_section
+    from bigrestore.run.execute import execute
+    from bigrestore.run.profile.section_profile import profile_section
     from bigrestore.settings import RunSettings
 
     settings = RunSettings(scale=int(method.scale), progress="none", report=False)

@@ -60,7 +60,7 @@ def timed(one: Callable[[Tile], Any], options: argparse.Namespace) -> dict[str, 
 
 def worker_native(options: argparse.Namespace, _: Path) -> dict[str, Any]:
     """Compute the three scores by the native engine."""
-    from bigrestore.score.engine import create_engine
+    from bigrestore.report.metrics.engine import create_engine
 
     return timed(create_engine("native").score, options)
 
@@ -69,7 +69,7 @@ def worker_pyiqa(options: argparse.Namespace, _: Path) -> dict[str, Any]:
     """Compute the three scores by pyiqa, one thread."""
     import torch
 
-    from bigrestore.score.engine import create_engine
+    from bigrestore.report.metrics.engine import create_engine
 
     torch.set_num_threads(1)
     return timed(create_engine("pyiqa").score, options)
@@ -77,10 +77,10 @@ def worker_pyiqa(options: argparse.Namespace, _: Path) -> dict[str, Any]:
 
 def worker_columns(options: argparse.Namespace, _: Path) -> dict[str, Any]:
     """Compute everything that stands beside the scores of a pair: plain figures twice, validity, invented detail, blobs."""
-    from bigrestore.score.blobs import compare
-    from bigrestore.score.detail import invented_share
-    from bigrestore.score.measures import plain_measures
-    from bigrestore.score.validity import tissue_share, why_invalid
+    from bigrestore.report.metrics.blobs import compare
+    from bigrestore.report.metrics.columns import plain_measures
+    from bigrestore.report.metrics.detail import invented_share
+    from bigrestore.report.metrics.validity import tissue_share, why_invalid
 
     def one(tile: Tile) -> None:
         for _ in ("before", "after"):

@@ -59,9 +59,9 @@ def worker_run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def worker_bare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the network over the tiles of the run's plan, from memory."""
-    from bigrestore.engine.resources import one_thread_per_tile
-    from bigrestore.methods.base import TileBatch
-    from bigrestore.profile import profile_section
+    from bigrestore.core.resources import one_thread_per_tile
+    from bigrestore.model.method import TileBatch
+    from bigrestore.run.profile.section_profile import profile_section
 
     ready = prepared(options, folder)
     grid, method = ready.plan.grid, ready.method
@@ -88,8 +88,8 @@ def worker_bare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Restore the section through the tiler that `--peer` names."""
-    from bigrestore.engine.resources import one_thread_per_tile
-    from bigrestore.profile import profile_section
+    from bigrestore.core.resources import one_thread_per_tile
+    from bigrestore.run.profile.section_profile import profile_section
     from tests.bench.peers import PEERS, open_work
 
     ready = prepared(options, folder)
@@ -109,7 +109,7 @@ WORKERS = {"run": worker_run, "bare": worker_bare, "peer": worker_peer}
 
 def prepared(options: argparse.Namespace, folder: Path) -> Any:
     """Resolve the run that the others are compared with, without writing anything."""
-    from bigrestore.engine.prepared import prepare
+    from bigrestore.run.prepared import prepare
     from bigrestore.settings import RunSettings
 
     settings = RunSettings(**run_flags(options))

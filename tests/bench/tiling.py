@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.engine.run import execute
+from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
 from tests.bench.metrics import Figure, figure_table, table, write_json
 from tests.bench.models import default_model, model_file
@@ -83,7 +83,7 @@ def compare(model: str, side_px: int, scale: int, device: str) -> list[Agreement
 
 def _variants(model: str, scale: int) -> list[tuple[str, str, float | None]]:
     """Return type, precision and realness of the runs."""
-    from bigrestore.nn.checkpoint import load_model
+    from bigrestore.model.nets.checkpoint import load_model
 
     usual: list[tuple[str, str, float | None]] = [
         ("uint8", "fp32", None),

@@ -12,9 +12,9 @@ import zarr
 from PIL import Image
 
 from bigrestore.io import section as section_module
-from bigrestore.io.ome_zarr import create_store, finish_store, open_level, write_block
-from bigrestore.io.pyramid import build_pyramid
-from bigrestore.io.store_spec import StoreSpec
+from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
+from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.io.store.store_spec import StoreSpec
 
 ODD = ["[bold]red.png", "a[/x]b.png", "[link=x].png", "plain.png", "ends [/].png"]
 
@@ -115,7 +115,7 @@ def test_verbose_shows_the_traceback_of_a_bug(
         raise RuntimeError("a bug for the test")
 
     monkeypatch.setattr(section_module, "open_section", broken)
-    monkeypatch.setattr("bigrestore.io.verify.verify_store", broken)
+    monkeypatch.setattr("bigrestore.io.store.verify.verify_store", broken)
     for flag, shown in (("", False), ("-v", True), ("--verbose", True)):
         assert call(command, *([flag] if flag else []), store) == 1
         assert ("Traceback" in capsys.readouterr().err) is shown

@@ -101,7 +101,7 @@ def test_every_command_of_models_takes_v(command: str, tmp_path: Path) -> None:
 def test_a_model_whose_name_has_brackets_is_listed_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigrestore.nn import checkpoint
+    from bigrestore.model.nets import checkpoint
 
     info = {"preset": "nano", "scale": 1, "halo_px": 8, "parameters": 10}
     monkeypatch.setattr(checkpoint, "shipped_models", lambda: {"[bold]odd[/x]": tmp_path})

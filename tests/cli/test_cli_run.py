@@ -155,8 +155,8 @@ def test_failed_blocks_end_with_five_and_a_bug_with_one(
     call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from bigrestore.engine import pipeline
-    from bigrestore.methods.interpolate import InterpolateMethod
+    from bigrestore.model.interpolate import InterpolateMethod
+    from bigrestore.run import pipeline
 
     source = tmp_path / "in.zarr"
     zarr.save_array(source, np.tile(np.asarray(Image.open(picture)), (3, 4)))

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from bigrestore.cli.log import use_format
-from bigrestore.engine import doctor as doctor_module
-from bigrestore.engine import profiles as profiles_module
-from bigrestore.engine import run as run_module
-from bigrestore.engine.doctor import Finding
-from bigrestore.engine.lock import sole_writer
-from bigrestore.engine.status import run_status
-from bigrestore.urls import shown_arguments, without_secrets
+from bigrestore.core.urls import shown_arguments, without_secrets
+from bigrestore.report.of_run import RunReport
+from bigrestore.run.profile import kept as profiles_module
+from bigrestore.run.state.lock import sole_writer
+from bigrestore.run.view import doctor as doctor_module
+from bigrestore.run.view.doctor import Finding
+from bigrestore.run.view.status import run_status
 
 Call = Callable[..., int]
 
@@ -132,7 +132,7 @@ def test_status_of_a_run_that_was_killed_before_its_report(
     def killed(*_: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(run_module, "make_report", killed)
+    monkeypatch.setattr(RunReport, "finish", killed)
     with pytest.raises(Killed):
         run(call, tmp_path, "--report")
     found = run_status(tmp_path / "o.ome.zarr")

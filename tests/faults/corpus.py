@@ -34,9 +34,9 @@ ADDRESS_SPACE = 12 << 30
 
 IMPORTS = (
     "torch",
-    "bigrestore.engine.run",
-    "bigrestore.io.verify",
-    "bigrestore.methods.network",
+    "bigrestore.run.execute",
+    "bigrestore.io.store.verify",
+    "bigrestore.model.network",
     "h5py",
     "nibabel",
 )

@@ -20,8 +20,9 @@ import numpy as np
 import zarr
 from skimage import data
 
-from bigrestore.engine.run import execute
+from bigrestore.api import report_sinks
 from bigrestore.errors import BigrestoreError
+from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
 
 SETTINGS: dict[str, Any] = {
@@ -47,7 +48,8 @@ def make_input(path: Path, side_px: int = 1200) -> Path:
 def run(source: Path, output: Path, **settings: Any) -> int:
     """Carry out a run in this process; return its exit code as the command line would."""
     try:
-        summary = execute(source, output, RunSettings(**(SETTINGS | settings)))
+        resolved = RunSettings(**(SETTINGS | settings))
+        summary = execute(source, output, resolved, sinks=report_sinks(resolved))
         summary.raise_if_failed()
     except BigrestoreError as error:
         logging.getLogger("bigrestore").warning("%s", error)

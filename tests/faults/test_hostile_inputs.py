@@ -64,7 +64,7 @@ def test_damaged_files_are_read_or_refused(place: float, tmp_path: Path) -> None
         # Between a process and the child that it started, through a pipe that nobody else holds.
         (
             r"pickle\.loads?\b|Unpickler\b|cloudpickle|\bdill\b|shelve|marshal",
-            {"engine/scores/pool.py", "score/worker.py"},
+            {"report/pool.py", "report/worker.py"},
         ),
         (r"(?<![\w.])(eval|exec)\(", set()),
         (r"shell\s*=\s*True|os\.system|os\.popen", set()),

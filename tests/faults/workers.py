@@ -1,4 +1,4 @@
-"""Carry out one run by 1, 2 and 4 workers, by three shards, and by a dask cluster, with deaths on the way.
+"""Carry out one run by 1, 2 and 4 workers, by shards, and by a dask cluster, with deaths on the way.
 
     python tests/faults/workers.py [--side 1200] [--only NAME]
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +22,8 @@ from pathlib import Path
 import psutil
 from survival import different, digest, ended, forked, make_input, records, run, say, wait
 
-from bigrestore.engine.lock import joint_writer
+from bigrestore.run.state.journal import Journal
+from bigrestore.run.state.lock import joint_writer
 
 Case = Callable[["Bench"], str]
 
@@ -60,7 +62,7 @@ def until(condition: Callable[[], bool], pid: int, seconds: float = 240.0) -> No
 def workers_of(pid: int) -> list[int]:
     """Return the worker processes of a run."""
     children = psutil.Process(pid).children(recursive=True)
-    return [child.pid for child in children if "bigrestore.engine.workers.main" in child.cmdline()]
+    return [child.pid for child in children if "bigrestore.run.workers.main" in child.cmdline()]
 
 
 def by_workers(count: int) -> Case:
@@ -158,14 +160,61 @@ def by_dask(bench: Bench) -> str:
     return f"it ended with {code}" if code else bench.compare(output)
 
 
+def by_dask_and_its_run_killed(bench: Bench) -> str:
+    """The workers of a run that is killed abandon its blocks, and another run may use them."""
+    from distributed import LocalCluster
+
+    output = bench.output("dask-run-killed")
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        script = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from survival import run\n"
+            "run(Path(sys.argv[2]), Path(sys.argv[3]), scheduler=sys.argv[4])"
+        )
+        arguments = [Path(__file__).parent, bench.source, output, cluster.scheduler_address]
+        with subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)]) as client:
+            deadline = time.monotonic() + 120
+            while len(records(output)) < bench.blocks // 4:
+                if time.monotonic() > deadline or client.poll() is not None:
+                    return "it did not come to that"
+                time.sleep(0.005)
+            client.kill()
+        started = time.monotonic()
+        while Journal(output).in_progress():
+            if time.monotonic() - started > 15:
+                return "its workers go on without it"
+            time.sleep(0.05)
+        if len(records(output)) == bench.blocks:
+            return "it was done before it was killed"
+        code = run(bench.source, output, scheduler=cluster.scheduler_address, resume=True)
+    return f"it ended with {code}" if code else bench.compare(output)
+
+
+def joined(bench: Bench) -> str:
+    """Processes with the same part share its blocks; what one of them had that is killed is done by the others."""
+    output = bench.output("joined")
+    assert wait(forked(lambda: run(bench.source, output, init_only=True))) == 0
+    pids = [forked(lambda: run(bench.source, output, shard="1/1")) for _ in range(3)]
+    until(lambda: len(records(output)) >= bench.blocks // 4, pids[0])
+    os.kill(pids[0], signal.SIGKILL)
+    codes = [wait(pid) for pid in pids]
+    if codes != [-signal.SIGKILL, 0, 0]:
+        return f"they ended with {codes}"
+    code = wait(forked(lambda: run(bench.source, output, finalize=True)))
+    return f"finalize ended with {code}" if code else bench.compare(output)
+
+
 CASES: dict[str, Case] = {
     "2 workers": by_workers(2),
     "4 workers": by_workers(4),
     "shards 1/3, 2/3, 3/3": by_shards,
+    "1/1 three times, one killed": joined,
     "a worker killed twice": with_a_worker_killed,
     "the run killed with its workers": with_the_run_killed,
     "SIGTERM with workers": with_a_signal,
     "dask, a worker killed": by_dask,
+    "dask, the run killed": by_dask_and_its_run_killed,
 }
 
 

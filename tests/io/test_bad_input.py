@@ -211,8 +211,8 @@ def test_many_threads_decode_once_and_read_alike(tmp_path: Path) -> None:
     section = open_section(tmp_path / "a.tif")
     windows = [(y, x) for y in range(0, 200, 13) for x in range(0, 200, 17)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda w: section.read(0, w[0], w[0] + 50, w[1], w[1] + 50), windows))
-    for (y, x), window in zip(windows, found, strict=True):
+        parts = list(pool.map(lambda w: section.read(0, w[0], w[0] + 50, w[1], w[1] + 50), windows))
+    for (y, x), window in zip(windows, parts, strict=True):
         np.testing.assert_array_equal(window, pixels[y : y + 50, x : x + 50])
 
 

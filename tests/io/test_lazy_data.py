@@ -58,10 +58,10 @@ def view(pixels: NDArray[Any], reads: list[Any] | None = None) -> ArrayView:
     return ArrayView(read, pixels.shape[:3], 3 if pixels.ndim == 4 else 1, pixels.dtype)
 
 
-def same(found: NDArray[Any], wanted: NDArray[Any]) -> None:
+def same(actual: NDArray[Any], wanted: NDArray[Any]) -> None:
     """Compare shape, type and values."""
-    assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
-    np.testing.assert_array_equal(found, wanted)
+    assert (actual.shape, actual.dtype) == (wanted.shape, wanted.dtype)
+    np.testing.assert_array_equal(actual, wanted)
 
 
 @pytest.fixture(scope="module", params=[GREY, COLOUR], ids=["grey", "colour"])

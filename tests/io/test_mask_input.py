@@ -14,10 +14,10 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.engine.mask import UserMask
 from bigrestore.errors import InputError
-from bigrestore.io.mask_input import open_mask
+from bigrestore.io.drawn_inputs import open_mask
 from bigrestore.io.section import open_section
+from bigrestore.run.tile.mask import UserMask
 
 DRAWN = np.zeros((40, 50), bool)
 DRAWN[5:31, 7:] = True

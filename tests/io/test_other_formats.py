@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.io import image as image_reader
-from bigrestore.io import stack as stack_reader
+from bigrestore.io.formats import image as image_reader
+from bigrestore.io.formats import stack as stack_reader
 from bigrestore.io.section import open_section
 
 
@@ -93,8 +93,8 @@ def test_alpha_is_dropped_and_said(
     with caplog.at_level(logging.INFO):
         section = open_section(tmp_path / "a.png")
     assert "alpha" in caplog.text
-    found = section.read(0, 0, 20, 0, 30)
-    np.testing.assert_array_equal(found, pixels[..., 0] if channels == 1 else pixels[..., :3])
+    window = section.read(0, 0, 20, 0, 30)
+    np.testing.assert_array_equal(window, pixels[..., 0] if channels == 1 else pixels[..., :3])
 
 
 def test_palettes_are_grey_or_colour_by_their_colours(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_missing_extra_names_the_command(
     else:
         write_minc(tmp_path / name, values((2, 30, 40)), "zspace,yspace,xspace")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=r"pip install 'bigrestore\[formats\]'"):
+    with pytest.raises(InputError, match=rf"needs {module}: pip install 'bigrestore\[formats\]'"):
         open_section(tmp_path / name)
 
 

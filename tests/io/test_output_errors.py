@@ -20,25 +20,25 @@ from bigrestore.errors import (
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_named_with_the_way_out(number: int) -> None:
-    found = output_error(Path("out.zarr"), OSError(number, os.strerror(number), "out.zarr/0/c/0/0.partial"))
-    assert isinstance(found, DiskFullError)
-    assert found.errno == number
-    assert found.exit_code == 4
-    assert str(found) == (
+def test_a_full_disk_is_named_with_the_remedy(number: int) -> None:
+    error = output_error(Path("out.zarr"), OSError(number, os.strerror(number), "out.zarr/0/c/0/0.partial"))
+    assert isinstance(error, DiskFullError)
+    assert error.errno == number
+    assert error.exit_code == 4
+    assert str(error) == (
         "out.zarr cannot be written, because there is no space left on its disk; free space and start again; "
-        "a run goes on by --resume."
+        "continue a run by --resume."
     )
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG])
 def test_other_errors_of_writing_say_what_the_system_says(number: int) -> None:
-    found = output_error("out.zarr", OSError(number, os.strerror(number)))
-    assert type(found) is OutputError
-    assert found.errno == number
-    assert str(found).startswith("out.zarr ")
-    assert os.strerror(number) in str(found)
-    assert str(found).endswith(".")
+    error = output_error("out.zarr", OSError(number, os.strerror(number)))
+    assert type(error) is OutputError
+    assert error.errno == number
+    assert str(error).startswith("out.zarr ")
+    assert os.strerror(number) in str(error)
+    assert str(error).endswith(".")
 
 
 def test_an_error_without_number_or_text_is_still_a_sentence() -> None:
@@ -54,6 +54,6 @@ def test_a_sentence_that_is_already_there_is_kept() -> None:
 @pytest.mark.parametrize("other", [StoppedError("Stop."), InputError("Bad.")])
 def test_a_signal_or_a_bad_input_is_not_taken_for_an_unwritable_place(other: BigrestoreError) -> None:
     assert isinstance(other, OSError)
-    with pytest.raises(type(other)) as found:
+    with pytest.raises(type(other)) as raised:
         output_error("elsewhere", other)
-    assert found.value is other
+    assert raised.value is other

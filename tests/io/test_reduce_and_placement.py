@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bigrestore.io.levels import level_factor
-from bigrestore.io.placement import dataset_transforms, pyramid_factors, pyramid_shapes, scaled_placement
-from bigrestore.io.reduce import area_thumbnail, block_mean, halve
-from bigrestore.io.store_spec import StoreSpec
+from bigrestore.io.store.placement import (
+    dataset_transforms,
+    pyramid_factors,
+    pyramid_shapes,
+    scaled_placement,
+)
+from bigrestore.io.store.reduce import area_thumbnail, block_mean, halve
+from bigrestore.io.store.store_spec import StoreSpec
 
 
 def half_even(value: Fraction) -> int:
@@ -57,10 +62,10 @@ def test_halving_is_the_mean_of_the_voxels_that_exist(
 
 def test_halving_float_keeps_the_mean() -> None:
     pixels = np.random.default_rng(1).random((2, 7, 5), dtype=np.float32)
-    found = halve(pixels)
-    assert found.dtype == np.float32
-    assert found[3, 2] == pytest.approx(pixels[:, 6:, 4:].mean(), abs=1e-7)
-    assert found[1, 1] == pytest.approx(pixels[:, 2:4, 2:4].mean(), abs=1e-7)
+    halved = halve(pixels)
+    assert halved.dtype == np.float32
+    assert halved[3, 2] == pytest.approx(pixels[:, 6:, 4:].mean(), abs=1e-7)
+    assert halved[1, 1] == pytest.approx(pixels[:, 2:4, 2:4].mean(), abs=1e-7)
 
 
 def test_repeated_halving_does_not_drift_to_the_bright_side() -> None:
@@ -77,10 +82,10 @@ def test_block_mean_at_the_edge_counts_only_what_exists(
     height: int, width: int, step: int, seed: int
 ) -> None:
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width), dtype=np.uint8)
-    found = block_mean(pixels, step)
-    for y, x in np.ndindex(*found.shape):
+    means = block_mean(pixels, step)
+    for y, x in np.ndindex(*means.shape):
         block = pixels[y * step : (y + 1) * step, x * step : (x + 1) * step]
-        assert found[y, x] == pytest.approx(block.mean())
+        assert means[y, x] == pytest.approx(block.mean())
 
 
 def test_thumbnail_in_strips_equals_thumbnail_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +98,7 @@ def test_thumbnail_in_strips_equals_thumbnail_in_one(monkeypatch: pytest.MonkeyP
         return pixels[y0:y1, x0:x1]
 
     whole = area_thumbnail(read, 0, 301, 97, 1, pixels.dtype, 7)
-    monkeypatch.setattr("bigrestore.io.reduce.STRIP_BYTES", 97 * 14)
+    monkeypatch.setattr("bigrestore.io.store.reduce.STRIP_BYTES", 97 * 14)
     largest = 0
     np.testing.assert_array_equal(area_thumbnail(read, 0, 301, 97, 1, pixels.dtype, 7), whole)
     assert largest <= 97 * 14

@@ -15,11 +15,11 @@ import zarr
 from loopback import Behaviour, serving
 from PIL import Image
 
+from bigrestore.core.urls import parse_options
 from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.io import places, remote_requests
-from bigrestore.io.places import OPTIONS_VARIABLE
+from bigrestore.io.access import places, remote_requests
+from bigrestore.io.access.places import OPTIONS_VARIABLE
 from bigrestore.io.section import open_section
-from bigrestore.urls import parse_options
 
 pytest.importorskip("aiohttp")
 
@@ -30,7 +30,7 @@ def pixels(side: int = 200) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def behaviour(monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    monkeypatch.setattr(remote_requests, "WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(remote_requests, "REQUEST_WAITS_SECONDS", (0.01, 0.01))
     return Behaviour()
 
 
@@ -123,7 +123,7 @@ def test_a_server_without_ranges_sends_each_file_once(
     np.testing.assert_array_equal(section.read(0, 10, 30, 100, 140), big[10:30, 100:140] // 2)
 
 
-def test_a_large_file_of_a_server_without_ranges_is_named_with_the_way_out(
+def test_a_large_file_of_a_server_without_ranges_is_named_with_the_remedy(
     tmp_path: Path, server: str, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     behaviour.ranges = False
@@ -145,7 +145,7 @@ def test_a_server_that_is_down_is_not_taken_for_a_missing_file(
         with pytest.raises(InputError, match=r"cannot be read .*check the URL, the network") as error:
             open_section(f"{url}/{name}")
         assert not isinstance(error.value, InputMissingError)
-        assert caplog.text.count("asked again") == 2
+        assert caplog.text.count("trying again") == 2
 
 
 def test_what_is_not_there(server: str) -> None:

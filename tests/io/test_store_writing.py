@@ -16,7 +16,8 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import DiskFullError, InputError, OutputError, UsageError
-from bigrestore.io.ome_zarr import (
+from bigrestore.io.section import open_section
+from bigrestore.io.store.ome_zarr import (
     create_store,
     finish_store,
     open_level,
@@ -24,10 +25,9 @@ from bigrestore.io.ome_zarr import (
     shard_paths,
     write_block,
 )
-from bigrestore.io.placement import pyramid_factors, pyramid_shapes
-from bigrestore.io.pyramid import build_pyramid
-from bigrestore.io.section import open_section
-from bigrestore.io.store_spec import StoreSpec
+from bigrestore.io.store.placement import pyramid_factors, pyramid_shapes
+from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.io.store.store_spec import StoreSpec
 
 SMALL = {"chunk_px": 96, "shard_px": 384}
 

@@ -16,12 +16,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.errors import DiskFullError, InputError, OutputError, StoppedError
-from bigrestore.io.ome_zarr import create_store, finish_store, open_level, write_block
-from bigrestore.io.pyramid import build_pyramid
+from bigrestore.io.formats.tiff_metadata import ome_voxel_size
 from bigrestore.io.section import open_section
-from bigrestore.io.store_spec import StoreSpec
-from bigrestore.io.tiff import write_pyramidal_tiff
-from bigrestore.io.tiff_metadata import ome_voxel_size
+from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
+from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.io.store.store_spec import StoreSpec
+from bigrestore.io.store.tiff import write_pyramidal_tiff
 
 LAYOUTS = [
     {"tile": (64, 80)},
@@ -77,7 +77,7 @@ def test_every_window_is_where_it_was_written(
 
 def count_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the tiles and strips that are decoded from here on."""
-    from bigrestore.io import tiff_pixels
+    from bigrestore.io.formats import tiff_pixels
 
     decoded: list[int] = []
     original = tiff_pixels.Plane._decode
@@ -245,9 +245,9 @@ def test_jpeg_tiles_decode(tmp_path: Path) -> None:
     yy, xx = np.mgrid[:128, :160]
     pixels = np.stack([yy, xx, (yy + xx) // 2], -1).astype(np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(64, 64), compression="jpeg")
-    found = open_section(tmp_path / "a.tif").read(0, 0, 128, 0, 160)
-    np.testing.assert_array_equal(found, tifffile.imread(tmp_path / "a.tif"))
-    assert np.abs(found.astype(int) - pixels).mean() < 3
+    window = open_section(tmp_path / "a.tif").read(0, 0, 128, 0, 160)
+    np.testing.assert_array_equal(window, tifffile.imread(tmp_path / "a.tif"))
+    assert np.abs(window.astype(int) - pixels).mean() < 3
 
 
 def test_time_points_and_palettes_are_refused(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 import zarr
 
 from bigrestore.errors import InputError, OutputError
-from bigrestore.io.ome_zarr import create_store, finish_store, mark_unfinished, open_level, write_block
-from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
-from bigrestore.io.store_spec import StoreSpec
-from bigrestore.io.verify import verify_store
+from bigrestore.io.store.ome_zarr import create_store, finish_store, mark_unfinished, open_level, write_block
+from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.io.store.store_spec import StoreSpec
+from bigrestore.io.store.verify import verify_store
 
 FORMATS = pytest.mark.parametrize("fmt", ["0.5", "0.4"])
 
@@ -37,7 +37,7 @@ def finish(path: Path, spec: StoreSpec) -> None:
 
 @FORMATS
 @pytest.mark.parametrize("inside", ["", "0"])
-def test_a_store_that_was_killed_is_refused_with_the_way_out(tmp_path: Path, fmt: Any, inside: str) -> None:
+def test_a_store_that_was_killed_is_refused_with_the_remedy(tmp_path: Path, fmt: Any, inside: str) -> None:
     begun(tmp_path / "o.ome.zarr", fmt)
     with pytest.raises(InputError, match=r"o\.ome\.zarr was not finished.*--resume.*\.$"):
         open_section(tmp_path / "o.ome.zarr" / inside)

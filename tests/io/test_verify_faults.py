@@ -19,13 +19,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bigrestore.errors import CheckFailedError, InputError, InputMissingError
-from bigrestore.io.faults import Fault
-from bigrestore.io.ome_zarr import create_store, finish_store, open_level, shard_paths, write_block
-from bigrestore.io.pyramid import build_pyramid
 from bigrestore.io.section import open_section
-from bigrestore.io.store_spec import StoreSpec
-from bigrestore.io.tiff import write_pyramidal_tiff
-from bigrestore.io.verify import verify_store
+from bigrestore.io.store.faults import Fault
+from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, shard_paths, write_block
+from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.io.store.store_spec import StoreSpec
+from bigrestore.io.store.tiff import write_pyramidal_tiff
+from bigrestore.io.store.verify import verify_store
 
 SIZES = {"chunk_px": 96, "shard_px": 384}
 
@@ -212,7 +212,7 @@ JSON = st.recursive(
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return where in a JSON document something stands."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [path, *(found for key, inner in items for found in places(inner, (*path, key)))]
+    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
 
 
 @pytest.fixture(scope="module")

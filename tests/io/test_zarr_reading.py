@@ -12,8 +12,8 @@ import pytest
 import zarr
 
 from bigrestore.errors import InputError
+from bigrestore.io.access.tree_store import TreeStore
 from bigrestore.io.section import open_section
-from bigrestore.io.tree_store import TreeStore
 
 
 def ome_store(path: Path, pixels: Any, axes: list[Any], version: str, **multiscale: Any) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bigrestore.methods.base import SectionStatistics
-from bigrestore.nn import restorer
-from bigrestore.nn.interpolation import catmull_rom
-from bigrestore.train import fidelity
+from bigrestore.core.interpolation import catmull_rom
+from bigrestore.model.method import SectionStatistics
+from bigrestore.model.nets import restorer
+from bigrestore.training.stages import fidelity
 from tests.bench import ablation
 
 ASKED = argparse.Namespace(steps=1000, prior_steps=900, bridge_steps=400, longer_steps=1300)

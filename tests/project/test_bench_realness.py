@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from skimage import data
 
-from bigrestore.nn.checkpoint import save_model
-from bigrestore.nn.presets import get_preset
-from bigrestore.nn.restorer import Restorer
-from bigrestore.score.blobs import BlobCount
+from bigrestore.model.nets.checkpoint import save_model
+from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.restorer import Restorer
+from bigrestore.report.metrics.blobs import BlobCount
 from tests.bench import curves, realesrgan, realness, realness_card
 from tests.bench.material import CASES, Pair
 from tests.bench.naturalness import Judged, Row, at_equal, changes, is_better

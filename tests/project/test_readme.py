@@ -116,7 +116,7 @@ def test_shell_block_runs(workplace: Path) -> None:
 
 
 def test_python_block_runs(workplace: Path) -> None:
-    (script,) = blocks("python", tested=True)
+    script = "\n".join(blocks("python", tested=True))
     done = subprocess.run([sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (workplace / "from_python.ome.zarr" / "zarr.json").is_file()

@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.methods.base import Method, SectionStatistics
+from bigrestore.model.method import Method, SectionStatistics
 from tests.bench.classical import catmull_rom_twice
 from tests.bench.material import Kernel, gaussian, sigma_of
 from tests.bench.metrics import psnr, table, to_bytes

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.methods.base import SectionStatistics
+from bigrestore.model.method import SectionStatistics
 from tests.bench.material import MARGIN_PX, SEED, ValidationImage, middle, validation_images
 from tests.bench.metrics import table, to_bytes
 from tests.bench.twin.gains import Model, read_sigma

@@ -1,0 +1,205 @@
+"""A Typer command out of settings: each field becomes an argument or an option.
+
+Typer reads the signature and the annotations of a function. Both are made here from the fields of attrs classes, so
+an option is said once, in `bigrestore.settings`. A flag not given stays None here: the configuration's value, or the
+class's default, holds.
+
+The fields are loaded only for the command in use: `bigrestore --help` shows twenty commands and needs none of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+
+import typer
+import typer.core
+
+if TYPE_CHECKING:
+    import attrs
+
+Arguments = TypeVar("Arguments", bound="attrs.AttrsInstance")
+GivenFlags = dict[str, Any]
+"""Names and values of the settings given on the command line, and the command's own defaults."""
+
+
+class Part(NamedTuple):
+    """Some options of a settings class, as one command offers them.
+
+    Attributes
+    ----------
+    settings : type
+        The attrs class.
+    only : sequence of str, optional
+        Fields offered; None: all.
+    left_out : sequence of str
+        Fields not offered.
+    defaults : mapping
+        Defaults of the command in place of the class's; handed on as if given.
+    shown : mapping
+        Words in the help for a default.
+    panels : bool
+        Whether the help has headings.
+    """
+
+    settings: type[attrs.AttrsInstance]
+    only: Sequence[str] | None = None
+    left_out: Sequence[str] = ()
+    defaults: Mapping[str, Any] = {}
+    shown: Mapping[str, str] = {}
+    panels: bool = True
+
+    def parameters(self) -> Iterator[inspect.Parameter]:
+        """Yield the parameters of the command's function."""
+        import attrs
+
+        from bigrestore.settings.option import OPTION_KEY
+
+        for field in attrs.fields(self.settings):
+            offered = self.only is None or field.name in self.only
+            if OPTION_KEY in field.metadata and offered and field.name not in self.left_out:
+                yield self._parameter(field)
+
+    def _parameter(self, field: attrs.Attribute[Any]) -> inspect.Parameter:
+        """Return the parameter of one field; a required one has no default."""
+        from bigrestore.settings.option import default_shown, flags_of, is_required, option_of, words_type
+
+        stated, required = option_of(field), is_required(field) and field.name not in self.defaults
+        words = words_type(field) if required else words_type(field) | None
+        if stated.positional:
+            info = typer.Argument(metavar=stated.metavar, help=stated.help)
+        else:
+            default = self.defaults.get(field.name, field.default)
+            shown = self.shown.get(field.name) or default_shown(field, default)
+            text = f"{stated.help}  [{shown}]" if shown else stated.help
+            info = typer.Option(
+                *flags_of(field),
+                help=text.replace("[", "\\["),  # rich reads square brackets as markup
+                metavar=stated.metavar,
+                rich_help_panel=stated.panel if self.panels else None,
+                show_default=False,
+            )
+        return inspect.Parameter(
+            field.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD if required else inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if required else None,
+            annotation=Annotated[words, info],
+        )
+
+
+class Fields(Generic[Arguments]):
+    """The fields of one command: settings, and the arguments beside them."""
+
+    def __init__(self, arguments: type[Arguments], *parts: Part) -> None:
+        self.arguments, self.parts = arguments, parts
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Return the parameters of the command's function, required ones first."""
+        listed = [p for part in (*self.parts, Part(self.arguments)) for p in part.parameters()]
+        return sorted(listed, key=lambda parameter: parameter.kind)
+
+    def read(self, words: Mapping[str, Any]) -> tuple[Arguments, GivenFlags]:
+        """Return the arguments and the given settings."""
+        given = {name: value for name, value in words.items() if value is not None}
+        own = {p.name for p in Part(self.arguments).parameters()}
+        settings = {name: value for part in self.parts for name, value in part.defaults.items()}
+        settings |= {name: value for name, value in given.items() if name not in own}
+        return self.arguments(**{name: value for name, value in given.items() if name in own}), settings
+
+
+class Command(Generic[Arguments]):
+    """The function of a command as Typer takes it, with a signature made of fields.
+
+    Parameters
+    ----------
+    load : callable
+        Imports the settings and returns the fields.
+    body : callable
+        Takes the arguments and the given settings.
+    help : str, optional
+        Help of the command; None: the docstring of the body.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Fields[Arguments]],
+        body: Callable[[Arguments, GivenFlags], None],
+        help: str | None = None,
+    ) -> None:
+        self.load, self._body = load, body
+        self.__name__, self.__doc__ = body.__name__, help or body.__doc__
+
+    @cached_property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.Signature(self.load().parameters())
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {p.name: p.annotation for p in self.__signature__.parameters.values()}
+
+    def __call__(self, **words: Any) -> None:
+        """Run the command with the words read by Typer."""
+        self._body(*self.load().read(words))
+
+
+def command(
+    load: Callable[[], Fields[Arguments]],
+) -> Callable[[Callable[[Arguments, GivenFlags], None]], Command[Arguments]]:
+    """Make a command of a function of arguments and given settings."""
+    return lambda body: Command(load, body)
+
+
+def arguments_command(
+    name: str,
+) -> Callable[[Callable[[Arguments], None]], Command[Arguments]]:
+    """Make a command of a function of arguments alone; `name` is their class in `bigrestore.settings.looking`."""
+
+    def load() -> Fields[Arguments]:
+        from bigrestore.settings import looking
+
+        return Fields(getattr(looking, name))
+
+    def decorate(body: Callable[[Arguments], None]) -> Command[Arguments]:
+        made: Command[Arguments] = Command(load, lambda asked, _: body(asked), body.__doc__)
+        made.__name__ = body.__name__
+        return made
+
+    return decorate
+
+
+class LazyCommand(typer.core.TyperCommand):
+    """A command of Typer, built when its parameters are first asked for."""
+
+    source: Command[Any]
+
+    @cached_property
+    def _built(self) -> Any:
+        alone = typer.Typer(add_completion=False)
+        alone.command(self.name)(self.source)
+        return typer.main.get_command(alone)
+
+    @property
+    def params(self) -> list[Any]:
+        """The arguments and options."""
+        listed: list[Any] = self._built.params
+        return listed
+
+    @params.setter
+    def params(self, value: list[Any]) -> None:
+        """Ignore the empty list set by Typer."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the function of the command."""
+        return self._built.invoke(ctx)
+
+
+def add_command(app: typer.Typer, name: str, source: Command[Any]) -> None:
+    """Add a command to a Typer application without loading its fields."""
+
+    def nothing() -> None:
+        """Stand in for the function of the command, built later."""
+
+    kind = type("LazyCommand", (LazyCommand,), {"source": source})
+    app.command(name, cls=kind, help=source.__doc__)(nothing)

@@ -1,0 +1,73 @@
+"""`bigrestore status OUTPUT` and `bigrestore verify STORE`: the state of an output on the disk.
+
+`status` reads the journal of a run, while it runs or after it. `verify` decodes every chunk and compares everything
+stated twice. OME-Zarr 0.4 and TIFF hold no checksums: a flipped bit in them may decode without an error. It shows if a
+level differs from the mean of the one before, or if the run's journal lies beside the output.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from bigrestore.cli.from_settings import arguments_command
+from bigrestore.cli.table import print_rows
+
+if TYPE_CHECKING:
+    from bigrestore.settings.looking import StatusArguments, VerifyArguments
+
+
+@arguments_command("StatusArguments")
+def status(asked: StatusArguments) -> None:
+    """Print how many blocks of a run are done, failed and background, how fast it is and how long it takes still.
+
+    Exit codes: 0 for any run that was begun, 3 without one.
+    """
+    import json
+
+    from bigrestore.cli.log import configure_logging
+    from bigrestore.core.urls import local_path
+    from bigrestore.run.view.status import run_status
+
+    configure_logging(verbose=asked.verbose, quiet=False)
+    progress = run_status(local_path(asked.output, "status"))
+    if asked.as_json:
+        typer.echo(json.dumps(progress.to_json(), indent=1))
+    else:
+        print_rows(progress.rows())
+
+
+@arguments_command("VerifyArguments")
+def verify(asked: VerifyArguments) -> None:
+    """Decode every chunk of every level and check that scales, units and levels agree.
+
+    Faults are listed, and the exit code is 6. OME-Zarr 0.4 and TIFF have no checksums: a flipped bit that still
+    decodes is found there where it makes a level differ from the mean of the one before, or where the journal of the
+    run lies beside the output and noted another checksum.
+    """
+    import json
+
+    import attrs
+
+    from bigrestore.cli.log import configure_logging
+    from bigrestore.core.urls import local_path
+    from bigrestore.errors import CheckFailedError
+    from bigrestore.io.store.verify import verify_store
+    from bigrestore.run.state.journal_check import journal_faults, remedy
+
+    configure_logging(verbose=asked.verbose, quiet=False)
+    place = local_path(asked.store, "verify")
+    faults = verify_store(place) + journal_faults(place)
+    if asked.as_json:
+        listed = [attrs.asdict(fault) for fault in faults]
+        typer.echo(json.dumps({"store": asked.store, "faults": listed}, indent=1))
+    elif faults:
+        for fault in faults:
+            typer.echo(f"{fault.id}  {fault.location}: expected {fault.expected}, found {fault.actual}")
+    else:
+        typer.echo(f"{asked.store}: no faults")
+    if faults:
+        raise CheckFailedError(
+            f"{asked.store} has {len(faults)} fault(s), listed above; {remedy(place, faults)}."
+        )

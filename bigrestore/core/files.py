@@ -1,0 +1,161 @@
+"""Write, check and remove files beside an output.
+
+A file is written whole or not at all. The bytes go into a temporary neighbour, are flushed to the disk, and are
+renamed into place; a reader sees the old file or the new one. A temporary name ends in `.partial` and holds the
+process number and a random number, so no two writers share one, on one host or on several. It is created
+exclusively and never opened through a link.
+
+A sealed document carries its own checksum, so reading it reveals a flipped bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bigrestore.errors import output_error
+
+PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
+"""The end of a temporary name, after that of its file, as a pattern."""
+
+
+@contextmanager
+def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
+    """Yield a temporary name to write under; the finished file is renamed into place.
+
+    Parameters
+    ----------
+    path : Path
+        File to be made or replaced; its folder exists, or the context makes it.
+    follow : bool
+        Whether to replace the target of a link, as meant by a user who names it, or the link itself.
+
+    Yields
+    ------
+    Path
+        The temporary name; the context writes and closes the new file there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; the former file stays. `DiskFullError` if there is no space left.
+    """
+    place = path.resolve() if follow and path.is_symlink() else path
+    partial = temporary_name(place)
+    try:
+        with suppress(FileNotFoundError):  # the context may make the folder, still empty then
+            os.close(
+                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            )
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(place)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        with suppress(OSError):  # already renamed after success
+            partial.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a name beside a file that no other writer of any host uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def remove_strays(path: Path) -> None:
+    """Remove temporary files of killed writers beside a file; OSError if that fails.
+
+    Call it only while other writers are locked out.
+    """
+    pattern = re.compile(re.escape(path.name) + PARTIAL)
+    for stray in path.parent.iterdir() if path.parent.is_dir() else ():
+        if pattern.fullmatch(stray.name):
+            stray.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link (not its target) or a folder with its content."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write JSON whole or not at all; a link in its place is replaced, not followed.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; the former file stays.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(_json_text(document))
+
+
+SEAL = "crc32"
+"""Name under which a sealed document holds its checksum."""
+
+
+def write_sealed(path: Path, document: dict[str, Any]) -> None:
+    """Write JSON with a checksum of itself, for `read_sealed`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; the former file stays.
+    """
+    write_json(path, document | {SEAL: _checksum(document)})
+
+
+def sealed_text(document: dict[str, Any]) -> str:
+    """Return the text of a sealed document, as `write_sealed` writes it."""
+    return _json_text(document | {SEAL: _checksum(document)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Return a document of `write_sealed`; None if it is missing, torn or altered."""
+    try:
+        return parse_sealed(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def parse_sealed(text: bytes) -> dict[str, Any] | None:
+    """Return the document of a sealed text; None if it is torn or altered."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.pop(SEAL, None) != _checksum(document):
+        return None
+    return document
+
+
+def file_checksum(path: Path) -> str:
+    """Return the CRC-32 of a file's bytes as eight hexadecimal digits; it finds damage, not malice."""
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            total = zlib.crc32(part, total)
+    return f"{total:08x}"
+
+
+def _json_text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, sort_keys=True)
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(document, sort_keys=True).encode()):08x}"

@@ -1,0 +1,426 @@
+"""The positions of blocks and tiles: integers only, no pixels, no files.
+
+All positions are absolute output pixels of level 0. A block is a unit of work: it owns whole shards of the
+output and computes every touching tile of one global grid. The grid depends on the section, the method and
+the block size, never on the region of interest. So a region has exactly the pixels of the whole run.
+
+A tile keeps its core, and half an overlap on each side if tiles are cross-faded. It reads that area, scaled
+back, plus the halo. The halo is clipped at the section's border, because padding there changes the result;
+only the far edge is replicated, up to a multiple of the alignment. Origins are multiples of the alignment,
+because a strided network answers differently off its own phase.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property
+
+import attrs
+
+from bigrestore.core.sizes import BLOCK_PX as BLOCK_PX
+from bigrestore.core.sizes import CHUNK_PX as CHUNK_PX
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Return the smallest multiple of `multiple` not below `value`."""
+    return -(-value // multiple) * multiple
+
+
+@attrs.frozen(order=True)
+class Box:
+    """A rectangle of pixels, `y0 <= y < y1` and `x0 <= x < x1`."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        """Rows in the box."""
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        """Columns in the box."""
+        return self.x1 - self.x0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels in the box."""
+        return self.height * self.width
+
+    def intersect(self, other: Box) -> Box:
+        """Return the common part; it has no pixels if the two do not touch."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        return Box(y0, max(y0, min(self.y1, other.y1)), x0, max(x0, min(self.x1, other.x1)))
+
+    def union(self, other: Box) -> Box:
+        """Return the smallest box around both."""
+        return Box(
+            min(self.y0, other.y0), max(self.y1, other.y1), min(self.x0, other.x0), max(self.x1, other.x1)
+        )
+
+    def slices(self, origin: Box) -> tuple[slice, slice]:
+        """Return the (y, x) slices of this box in an array that starts at `origin`."""
+        return (
+            slice(self.y0 - origin.y0, self.y1 - origin.y0),
+            slice(self.x0 - origin.x0, self.x1 - origin.x0),
+        )
+
+
+@attrs.frozen
+class Axis:
+    """One axis of the tile grid of a section.
+
+    Attributes
+    ----------
+    size_px : int
+        Extent of the section, in input pixels.
+    scale : Fraction
+        Output pixels per input pixel; 1/s for a degradation by s.
+    alignment_px, halo_px : int
+        As stated by the method, in input pixels.
+    block_px, tile_px : int
+        Side of a block and largest side of a tile's core, in output pixels.
+    overlap_px : int
+        Output pixels of the cross-fade between neighbouring tiles; even; 0 for an exact method.
+    """
+
+    size_px: int
+    scale: Fraction
+    alignment_px: int
+    halo_px: int
+    block_px: int
+    tile_px: int
+    overlap_px: int = 0
+
+    @property
+    def out_px(self) -> int:
+        """Extent of the output: the scaled section, a partial last pixel included."""
+        return -(-self.size_px * self.scale.numerator // self.scale.denominator)
+
+    @property
+    def unit_px(self) -> int:
+        """Output pixels per step of the alignment; edges of tiles are multiples of it."""
+        return int(self.alignment_px * self.scale)
+
+    @cached_property
+    def edges(self) -> tuple[int, ...]:
+        """Edges of the cores, in output pixels, from 0 to the extent.
+
+        Every block is cut on its own, into as few cores of at most `tile_px` as will do, as equal as
+        the alignment allows: equal tiles need one plan in the convolution library and leave no sliver.
+        """
+        edges = [0]
+        for start in range(0, self.out_px, self.block_px):
+            extent = min(self.block_px, self.out_px - start)
+            units = -(-extent // self.unit_px)
+            per_tile = max(1, self.tile_px // self.unit_px)
+            count = -(-units // per_tile)
+            edges += [start + min(extent, units * (k + 1) // count * self.unit_px) for k in range(count)]
+        return tuple(edges)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return len(self.edges) - 1
+
+    def keep(self, index: int) -> tuple[int, int]:
+        """Return the output range of tile `index`: core and half an overlap, clipped."""
+        half = self.overlap_px // 2
+        return max(0, self.edges[index] - half), min(self.out_px, self.edges[index + 1] + half)
+
+    def read_for(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the input range of an output range: scaled back, with halo, aligned, clipped."""
+        down, up = self.scale.denominator, self.scale.numerator
+        first = start * down // up - self.halo_px
+        last = -(-stop * down // up) + self.halo_px
+        first = max(0, first // self.alignment_px * self.alignment_px)
+        return first, min(self.size_px, round_up(last, self.alignment_px))
+
+    def padded(self, start: int, stop: int) -> int:
+        """Return the pixels of an input range after padding to whole steps of the alignment."""
+        return round_up(stop - start, self.alignment_px)
+
+    def touching(self, start: int, stop: int) -> range:
+        """Return the indices of the tiles that contribute to an output range."""
+        half = self.overlap_px // 2
+        first = bisect_right(self.edges, start - half) - 1
+        return range(max(0, first), min(self.count, bisect_left(self.edges, stop + half)))
+
+
+@attrs.frozen
+class Tile:
+    """The unit handed to a method.
+
+    Attributes
+    ----------
+    row, column : int
+        Place in the global grid.
+    keep : Box
+        Output pixels of the tile, absolute.
+    read : Box
+        Input pixels to read, absolute: inside the section, first pixel aligned.
+    padded_height, padded_width : int
+        Input pixels given to the method, after the far edge is replicated.
+    """
+
+    row: int
+    column: int
+    keep: Box
+    read: Box
+    padded_height: int
+    padded_width: int
+
+
+@attrs.frozen
+class Block:
+    """A unit of work.
+
+    Attributes
+    ----------
+    z : int
+        Section, absolute in the input.
+    row, column : int
+        Place in the grid of blocks of this run.
+    box : Box
+        Output pixels, absolute.
+    """
+
+    z: int
+    row: int
+    column: int
+    box: Box
+
+    @property
+    def name(self) -> str:
+        """Name in the journal and in messages."""
+        return f"z{self.z:05d}-y{self.row:04d}-x{self.column:04d}"
+
+
+@attrs.frozen
+class Region:
+    """A region of interest in absolute output pixels, and absolute sections along z."""
+
+    z0: int
+    z1: int
+    box: Box
+
+
+@attrs.frozen
+class Grid:
+    """The tiles of a section and the blocks of a run."""
+
+    y: Axis
+    x: Axis
+    region: Region
+
+    @classmethod
+    def build(
+        cls,
+        shape: tuple[int, int, int],
+        *,
+        scale: Fraction,
+        alignment_px: int,
+        halo_px: int,
+        block_px: int,
+        tile_px: int,
+        overlap_px: int = 0,
+        region: Region | None = None,
+    ) -> Grid:
+        """Lay the grid over a section or volume of the input shape (z, y, x), in pixels."""
+        depth, height, width = shape
+        y, x = (
+            Axis(size, scale, alignment_px, halo_px, block_px, tile_px, overlap_px)
+            for size in (height, width)
+        )
+        return cls(y, x, region or Region(0, depth, Box(0, y.out_px, 0, x.out_px)))
+
+    @property
+    def scale(self) -> Fraction:
+        """Output pixels per input pixel."""
+        return self.y.scale
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the output of this run."""
+        return self.region.z1 - self.region.z0, self.region.box.height, self.region.box.width
+
+    @property
+    def block_counts(self) -> tuple[int, int, int]:
+        """Blocks along z, y and x."""
+        side = self.y.block_px
+        return self.shape[0], -(-self.shape[1] // side), -(-self.shape[2] // side)
+
+    @property
+    def block_total(self) -> int:
+        """Blocks of the run."""
+        z, y, x = self.block_counts
+        return z * y * x
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks, section by section, row by row."""
+        depth, rows, columns = self.block_counts
+        for z in range(self.region.z0, self.region.z0 + depth):
+            for row in range(rows):
+                for column in range(columns):
+                    yield self.block(z, row, column)
+
+    def block(self, z: int, row: int, column: int) -> Block:
+        """Return one block, the last of a row or column clipped to the region."""
+        side, box = self.y.block_px, self.region.box
+        y0, x0 = box.y0 + row * side, box.x0 + column * side
+        return Block(z, row, column, Box(y0, min(y0 + side, box.y1), x0, min(x0 + side, box.x1)))
+
+    def block_at(self, index: int) -> Block:
+        """Return the block at a place in the order of `blocks`."""
+        _, rows, columns = self.block_counts
+        z, rest = divmod(index, rows * columns)
+        return self.block(self.region.z0 + z, *divmod(rest, columns))
+
+    def tiles(self, box: Box) -> list[Tile]:
+        """Return all tiles of the global grid over an output box, row by row."""
+        return [
+            self.tile(row, column, Box(*self.y.keep(row), *self.x.keep(column)))
+            for row in self.y.touching(box.y0, box.y1)
+            for column in self.x.touching(box.x0, box.x1)
+        ]
+
+    def tile(self, row: int, column: int, keep: Box) -> Tile:
+        """Return the tile of the output box `keep`."""
+        y0, y1 = self.y.read_for(keep.y0, keep.y1)
+        x0, x1 = self.x.read_for(keep.x0, keep.x1)
+        return Tile(row, column, keep, Box(y0, y1, x0, x1), self.y.padded(y0, y1), self.x.padded(x0, x1))
+
+    def quarter(self, tile: Tile) -> list[Tile]:
+        """Cut a tile into up to four on the alignment; an indivisible tile is returned alone."""
+        rows = _halved_range(tile.keep.y0, tile.keep.y1, self.y.unit_px)
+        columns = _halved_range(tile.keep.x0, tile.keep.x1, self.x.unit_px)
+        return [self.tile(tile.row, tile.column, Box(*y, *x)) for y in rows for x in columns]
+
+    def read_box(self, box: Box, margin_px: int = 0) -> Box:
+        """Return the input pixels for an output box: its tiles' reads, and at least the margin."""
+        tiles = self.tiles(box)
+        reads = tiles[0].read.union(tiles[-1].read)
+        down, up = self.scale.denominator, self.scale.numerator
+        return Box(
+            min(reads.y0, max(0, box.y0 * down // up - margin_px)),
+            max(reads.y1, min(self.y.size_px, -(-box.y1 * down // up) + margin_px)),
+            min(reads.x0, max(0, box.x0 * down // up - margin_px)),
+            max(reads.x1, min(self.x.size_px, -(-box.x1 * down // up) + margin_px)),
+        )
+
+    @cached_property
+    def work(self) -> Work:
+        """The work of the run; cheap, because every block is a product of rows and columns."""
+        rows, columns = self._axis_work(self.y, 0), self._axis_work(self.x, 1)
+        return Work(
+            sections=self.shape[0],
+            tiles=len(rows) * len(columns),
+            computed_px=sum(rows) * sum(columns),
+            largest_tile_px=max(rows) * max(columns),
+            output_px=self.shape[1] * self.shape[2],
+            scale=self.scale,
+        )
+
+    def _axis_work(self, axis: Axis, dimension: int) -> list[int]:
+        """Return the padded input extent of every tile of every block along one axis."""
+        box = self.region.box
+        start, stop = ((box.y0, box.y1), (box.x0, box.x1))[dimension]
+        extents: list[int] = []
+        for first in range(start, stop, axis.block_px):
+            touching = axis.touching(first, min(first + axis.block_px, stop))
+            extents.extend(axis.padded(*axis.read_for(*axis.keep(index))) for index in touching)
+        return extents
+
+
+@attrs.frozen
+class Work:
+    """The computation for one section of a run.
+
+    Attributes
+    ----------
+    sections : int
+        Sections of the run; the other numbers are for one of them.
+    tiles, computed_px, largest_tile_px : int
+        Tiles, and the input pixels the method sees: of all tiles, and of the largest.
+    output_px : int
+        Pixels kept.
+    scale : Fraction
+        Output pixels per input pixel.
+    """
+
+    sections: int
+    tiles: int
+    computed_px: int
+    largest_tile_px: int
+    output_px: int
+    scale: Fraction
+
+    @property
+    def redundancy(self) -> float:
+        """Pixels computed for every pixel kept."""
+        return float(self.computed_px * self.scale * self.scale / self.output_px)
+
+    def makespan_px(self, threads: int) -> int:
+        """Estimate the input pixels of the busiest of `threads` for the whole run."""
+        tiles = self.tiles * self.sections
+        even = -(-self.computed_px * self.sections // threads)
+        return max(even, self.largest_tile_px * -(-tiles // threads) if tiles < 4 * threads else 0)
+
+
+def _halved_range(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
+    """Cut an output span in two at a multiple of the unit near its middle."""
+    middle = (start + stop) // 2 // unit * unit
+    return [(start, middle), (middle, stop)] if start < middle < stop else [(start, stop)]
+
+
+def choose_tile_px(
+    grid: Grid,
+    *,
+    threads: int,
+    memory_px: int,
+    time_px: int,
+    redundancy_limit: float,
+) -> int:
+    """Choose the side of a tile's core, in output pixels.
+
+    Parameters
+    ----------
+    grid : Grid
+        The run's grid; its own tile size is ignored.
+    threads : int
+        Tiles in flight.
+    memory_px : int
+        Largest tile, in input pixels with halo, that memory allows.
+    time_px : int
+        Largest tile, in input pixels with halo, that a method computes within the time a tile may take.
+    redundancy_limit : float
+        Accepted pixels computed per pixel kept, if any tile in memory reaches it.
+
+    Returns
+    -------
+    int
+        The side that finishes first within the limits. If limits exclude each other, memory comes first, then
+        redundancy, then time. A small region keeps less than any tile computes: no side is within the limit of
+        redundancy, and the side with the least computation is chosen.
+    """
+    unit, block = grid.y.unit_px, grid.y.block_px
+    sides = sorted({max(unit, round_up(-(-block // n), unit)) for n in range(1, block // unit + 1)})
+    trials = {
+        side: attrs.evolve(
+            grid, y=attrs.evolve(grid.y, tile_px=side), x=attrs.evolve(grid.x, tile_px=side)
+        ).work
+        for side in sides
+        if side >= min(128, block)
+    }
+    allowed = [s for s in trials if trials[s].largest_tile_px <= memory_px] or [min(trials)]
+    least = min(trials[s].computed_px for s in allowed)
+    thrifty = [s for s in allowed if trials[s].redundancy <= redundancy_limit]
+    allowed = thrifty or [s for s in allowed if trials[s].computed_px == least]
+    in_time = [s for s in allowed if trials[s].largest_tile_px <= time_px]
+    allowed = in_time or allowed[:1]
+    return min(allowed, key=lambda side: (trials[side].makespan_px(threads), -side))

@@ -1,0 +1,39 @@
+"""Handle signals while a context lasts.
+
+A scheduler warns by SIGTERM, SIGUSR1 or SIGUSR2 and kills some seconds later; a person presses Ctrl-C. A run
+and a training react differently, but listen in the same way. Handlers exist in the main thread only: a library
+call from another thread, or in a notebook's worker, runs without them.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+WARNINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Signals of schedulers before the time is up; systems have different ones."""
+
+
+@contextmanager
+def handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle signals while the context lasts, in the main thread; elsewhere they stay as they are.
+
+    Parameters
+    ----------
+    numbers : iterable of int
+        The signals.
+    handler : callable
+        As `signal.signal` takes it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)

@@ -1,0 +1,1 @@
+"""The degradation model: from a clean section to a worn, blurred, noisy scan of it."""

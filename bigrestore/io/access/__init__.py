@@ -1,0 +1,1 @@
+"""Files in folders, zip files and behind URLs, and limits on the claims of headers."""

@@ -1,0 +1,248 @@
+"""The files of a store: in a folder, in a zip file, or behind a URL.
+
+A Zarr store is a set of named files; its reader needs a file, a range of one, or the names in a folder. Three kinds
+of files are refused here for all stores:
+
+- pipes and devices, because they never end;
+- links out of the store, because a foreign store must not read its user's files. Links of git-annex, used to share
+  data sets, lead to its own objects and are followed;
+- files larger than they can sensibly be.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import threading
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from bigrestore.errors import InputError
+from bigrestore.io.access.limits import DEFLATE_RATIO, too_large
+from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile
+from bigrestore.io.access.versions import file_version
+
+ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
+"""The folder of git-annex for the targets of its links."""
+
+ASKED_AT_ONCE = 16
+"""Concurrent requests for versions of files behind a URL."""
+
+MOST_KNOWN = 65_536
+"""Most files behind a URL with a remembered version."""
+
+MOST_ENTRIES = 4_000_000
+"""Files in a zip file; its directory is held whole."""
+
+
+class Tree(Protocol):
+    """Named files, readable in ranges by several threads at once."""
+
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
+        """Return a file, or a range of it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file is missing.
+        InputError
+            If it holds more than `most` bytes, or is no ordinary file.
+        """
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        ...
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names of files and folders in a folder; None if they cannot be listed."""
+        ...
+
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return the versions of files, as they were read, or, if `fresh`, as they are now."""
+        ...
+
+
+def _bounds(span: ByteRange, size: int) -> tuple[int, int]:
+    """Return the first byte of a range and the byte after its last, within a file of a size."""
+    start, stop = span
+    first = 0 if start is None else max(0, size + start) if start < 0 else min(start, size)
+    return first, size if stop is None else max(first, min(stop, size))
+
+
+class LocalTree:
+    """The files of a folder.
+
+    Parameters
+    ----------
+    root : Path
+        The folder; a link to it is followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._shown, self._root = root, root.resolve()
+        self._within = lru_cache(maxsize=4096)(self._is_within)
+
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
+        """Return a file, or a range of it; see `Tree`."""
+        path = self._root / name
+        try:
+            linked = stat.S_ISLNK(path.lstat().st_mode)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(name) from error
+        if (linked and not self._is_within(path)) or not self._within(path.parent):
+            raise InputError(
+                f"{self._shown / name} is a link that leads out of the store; copy the store with what it links to."
+            )
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise (
+                FileNotFoundError(name)
+                if stat.S_ISDIR(facts.st_mode)
+                else InputError(
+                    f"{self._shown / name} is a device, pipe or socket and no file; copy the store again."
+                )
+            )
+        first, stop = _bounds(span, facts.st_size)
+        if stop - first > most:
+            raise too_large(str(self._shown / name), stop - first, most)
+        with path.open("rb", buffering=0) as file:
+            file.seek(first)
+            return file.read(stop - first)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        return (self._root / name).is_file()
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names in a folder."""
+        try:
+            return sorted(path.name for path in (self._root / folder).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return the versions of files: size, times and inode."""
+        return [file_version(self._root / name) for name in names]
+
+    def _is_within(self, path: Path) -> bool:
+        """Tell whether a path lies in the folder once its links are followed."""
+        real = path.resolve()
+        return real.is_relative_to(self._root) or ANNEX in f"{real}{os.sep}"
+
+
+class ZipTree:
+    """The files of a zip file, local or remote; nothing of it is unpacked to the disk.
+
+    Parameters
+    ----------
+    place : Path or RemoteFile
+        The zip file. It stays open as long as the tree exists.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or has too many entries.
+    """
+
+    def __init__(self, place: InputPath) -> None:
+        self._shown, self._place = str(place), place
+        self._file = place.open("rb")
+        self._lock = threading.Lock()
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+        except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, EOFError) as error:
+            self._file.close()
+            raise InputError(f"{place} is a damaged zip file ({error}); copy or write it again.") from error
+        entries = self._zip.infolist()
+        if len(entries) > MOST_ENTRIES:
+            raise InputError(
+                f"{place} has {len(entries)} entries, which is more than a store has; unpack it."
+            )
+        # No store asks for an entry without a name, and zipfile cannot tell if it is a folder.
+        named = [entry for entry in entries if entry.filename]
+        self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
+        # The store lies at the root, or in the only folder there.
+        folders = {name.split("/", 1)[0] for name in self._entries if "/" in name}
+        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
+        self._prefix = f"{folders.pop()}/" if not at_root and len(folders) == 1 else ""
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
+        """Return a file, or a range of it; see `Tree`."""
+        entry = self._entries.get(self._prefix + name)
+        if entry is None:
+            raise FileNotFoundError(name)
+        shown = f"{self._shown}/{name}"
+        first, stop = _bounds(span, entry.file_size)
+        if stop - first > most:
+            raise too_large(shown, stop - first, most)
+        if entry.file_size > entry.compress_size * DEFLATE_RATIO + 4096:
+            raise too_large(shown, entry.file_size, entry.compress_size * DEFLATE_RATIO)
+        try:
+            with self._lock, self._zip.open(entry) as file:
+                if first:
+                    file.seek(first)
+                content = file.read(stop - first)
+        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, struct.error) as error:
+            raise InputError(f"{shown} is damaged or locked ({error}); copy or write it again.") from error
+        if len(content) < stop - first:
+            raise InputError(f"{shown} was cut off; copy or write it again.")
+        return content
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        return self._prefix + name in self._entries
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names in a folder."""
+        start = self._prefix + (f"{folder.rstrip('/')}/" if folder else "")
+        return sorted(
+            {name[len(start) :].split("/", 1)[0] for name in self._entries if name.startswith(start)}
+        )
+
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return the version of the zip file, for all its entries."""
+        return [file_version(self._place, fresh=fresh)]
+
+
+class RemoteTree:
+    """The files under a URL.
+
+    Parameters
+    ----------
+    root : RemoteFile
+        The URL of the store.
+    """
+
+    def __init__(self, root: RemoteFile) -> None:
+        self._root = root
+        # One object for all ranges of a file, because it pins their version.
+        self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
+
+    def read(self, name: str, span: ByteRange, most: int) -> bytes:
+        """Return a file, or a range of it; see `Tree`."""
+        return self._file(name).read_range(span, most)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the file exists."""
+        return (self._root / name).exists()
+
+    def names(self, folder: str) -> list[str] | None:
+        """Return the names in a folder; None if the server does not list them."""
+        return (self._root / folder).children()
+
+    def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """Return the server's versions of files, requested several at once."""
+        if not fresh:
+            return [file_version(self._file(name)) for name in names]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            return list(pool.map(lambda name: file_version(self._root / name, fresh=True), names))

@@ -1,0 +1,170 @@
+"""Read MINC2 (.mnc), the HDF5 format of BigBrain's sections and volumes (extra `formats`).
+
+Windows are sliced straight from the HDF5 data set. Stored values are restored as they are, so all slices must share
+one intensity scale; a file with a scale per slice is refused.
+
+BigBrain's coronal files have a known flaw: their y axis starts at 0, but section n (the number in `pm####o.mnc`)
+really lies at -70.01 + (n - 1) * 0.02 mm. It is corrected, and logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
+
+log = logging.getLogger(__name__)
+
+_IMAGE = "minc-2.0/image/0/image"
+_DIMENSIONS = "minc-2.0/dimensions"
+
+BIGBRAIN_FIRST_MM, BIGBRAIN_STEP_MM = -70.01, 0.02
+"""Where BigBrain's coronal section 1 lies along y, and how far it is to the next, in millimetres."""
+
+
+def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
+    """Open a MINC2 file: the axes as stored, an axis of length 1 counting as z.
+
+    `labels` marks a mask, of possibly any integer type.
+
+    Raises
+    ------
+    ImportError
+        If h5py is missing.
+    InputError
+        If the file is no MINC2, is damaged, or scales each slice differently.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except PermissionError:
+        raise
+    except OSError as err:
+        raise InputError(f"{path} is a damaged HDF5 file ({err}); copy or write it again.") from err
+    if _IMAGE not in file:
+        file.close()
+        raise InputError(
+            f"{path} is HDF5 but not MINC2 (it has no {_IMAGE}); convert it to MINC2, TIFF or OME-Zarr."
+        )
+    stored = file[_IMAGE]
+    dtype = accepted_dtype(stored.dtype, str(path), labels=labels)
+    require_pixels(stored.shape, str(path))
+    _require_one_scale(file, path)
+    names = _dimension_names(stored, path)
+    order = _section_order(names, stored.shape, path)
+    return _describe_minc(path, file, stored, names, order, dtype)
+
+
+def _dimension_names(stored: Any, path: Path) -> list[str]:
+    """Return the names of the stored axes, slowest first, from the attribute `dimorder`."""
+    text = stored.attrs.get("dimorder", b"")
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    names = [name.strip() for name in text.rstrip("\0").split(",") if name.strip()]
+    if len(names) != stored.ndim:
+        raise InputError(
+            f"{path} names the axes {names} but its image has {stored.ndim}; write it again with its axes."
+        )
+    return names
+
+
+def _section_order(names: list[str], shape: tuple[int, ...], path: Path) -> tuple[int | None, int, int]:
+    """Return the stored axes of z, y and x; z may be missing."""
+    if len(shape) == 2:
+        return None, 0, 1
+    if len(shape) != 3:
+        raise InputError(f"{path} has the axes {names}; only two or three spatial ones are read.")
+    z = shape.index(1) if 1 in shape else 0
+    y, x = (axis for axis in range(3) if axis != z)
+    return z, y, x
+
+
+def _require_one_scale(file: Any, path: Path) -> None:
+    """Refuse a file with different intensity scales for its slices."""
+    for name in ("image-min", "image-max"):
+        values = file.get(f"minc-2.0/image/0/{name}")
+        if values is not None and values.size > 1 and np.ptp(np.asarray(values)) > 0:
+            raise InputError(
+                f"{path} scales each slice differently ({name} varies), so its stored values are not comparable; "
+                "rewrite it with one range, for instance by mincreshape -image_range."
+            )
+
+
+def _describe_minc(
+    path: Path,
+    file: Any,
+    stored: Any,
+    names: list[str],
+    order: tuple[int | None, int, int],
+    dtype: np.dtype[Any],
+) -> OpenedImage:
+    """Describe an open file as one level."""
+    z_axis, y_axis, x_axis = order
+    details: dict[str, Any] = {"dimorder": ",".join(names), "compression": stored.compression or "none"}
+    sizes, starts = {}, {}
+    for axis in order:
+        sizes[axis], starts[axis] = _dimension_um(file, names[axis]) if axis is not None else (None, None)
+    if z_axis is not None and names[z_axis] == "yspace":
+        starts[z_axis] = _corrected_start(path, starts[z_axis], details)
+
+    held = (file, stored)  # a data set is only good while its file is open
+
+    def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        key: list[Any] = [z] * stored.ndim
+        key[y_axis], key[x_axis] = slice(y0, y1), slice(x0, x1)
+        return np.asarray(held[1][tuple(key)])
+
+    depth = 1 if z_axis is None else stored.shape[z_axis]
+    chunk = stored.chunks or stored.shape
+    return OpenedImage(
+        kind="minc",
+        levels=(
+            Level(
+                (depth, stored.shape[y_axis], stored.shape[x_axis]),
+                (chunk[y_axis], chunk[x_axis]),
+                read,
+                (sizes[z_axis], sizes[y_axis], sizes[x_axis]),
+                (starts[z_axis], starts[y_axis], starts[x_axis]),
+            ),
+        ),
+        channels=1,
+        dtype=dtype,
+        axes="zyx" if z_axis is not None else "yx",
+        is_volume=depth > 1,
+        format_version="2",
+        files=(path,),
+        details=details,
+    )
+
+
+def _dimension_um(file: Any, name: str) -> tuple[float | None, float | None]:
+    """Return step and start of a dimension in micrometres; MINC's unit is the millimetre unless stated."""
+    dimension = file.get(f"{_DIMENSIONS}/{name}")
+    if dimension is None or "step" not in dimension.attrs:
+        return None, None
+    units = dimension.attrs.get("units", b"mm")
+    units = (units.decode() if isinstance(units, bytes) else str(units)).rstrip("\0").strip().lower()
+    factor = {"mm": 1e3, "um": 1.0, "m": 1e6, "cm": 1e4}.get(units)
+    step = float(np.ravel(dimension.attrs["step"])[0])
+    if factor is None or step == 0:
+        return None, None
+    start = dimension.attrs.get("start")
+    return abs(step) * factor, None if start is None else float(np.ravel(start)[0]) * factor
+
+
+def _corrected_start(path: Path, start_um: float | None, details: dict[str, Any]) -> float | None:
+    """Return the position of a coronal section, correcting the start of 0 in BigBrain's files."""
+    number = re.search(r"pm(\d{4})o\.mnc$", path.name)
+    if number is None or start_um not in (None, 0.0):
+        return start_um
+    true_mm = BIGBRAIN_FIRST_MM + (int(number.group(1)) - 1) * BIGBRAIN_STEP_MM
+    details["y_start_corrected_mm"] = round(true_mm, 6)
+    log.info("%s states y start 0, a known flaw of these files; it lies at %.2f mm", path.name, true_mm)
+    return true_mm * 1e3

@@ -1,0 +1,160 @@
+"""Parse the multiscales metadata of OME-Zarr: axes, units, levels, scales and translations.
+
+Versions 0.4 and 0.5 say the same in different places; 0.1 to 0.3 say less. The scale and translation of a
+level and those of the whole image are composed in the order of the specification, first the level's. A
+length without a unit stays unknown: an unmeasured scale of 1 is not a micrometre.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from bigrestore.errors import InputError
+from bigrestore.io.levels import Triple
+
+log = logging.getLogger(__name__)
+
+MICROMETRES = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "nm": 1e-3,
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "um": 1.0,
+    "\u00b5m": 1.0,
+    "\u03bcm": 1.0,
+    "millimeter": 1e3,
+    "millimetre": 1e3,
+    "mm": 1e3,
+    "centimeter": 1e4,
+    "cm": 1e4,
+    "meter": 1e6,
+    "m": 1e6,
+    "inch": 25400.0,
+}
+"""Micrometres per unit of length, as OME-Zarr, OME-XML and ImageJ spell them."""
+
+
+@attrs.frozen
+class Dataset:
+    """One level as the metadata states it: its path and, per array axis, scale and translation."""
+
+    path: str
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+@attrs.frozen
+class Multiscale:
+    """One multiscale image: version, axis names, micrometres per axis unit (None: no unit), levels."""
+
+    version: str
+    axes: str
+    units: tuple[float | None, ...]
+    datasets: tuple[Dataset, ...]
+
+    def place(self, dataset: Dataset) -> tuple[Triple, Triple]:
+        """Return voxel size and translation of a level, (z, y, x) in micrometres, None if unknown."""
+        sizes: dict[str, float | None] = dict.fromkeys("zyx")
+        starts: dict[str, float | None] = dict.fromkeys("zyx")
+        for axis, unit, scale, shift in zip(
+            self.axes, self.units, dataset.scale, dataset.translation, strict=True
+        ):
+            if axis in sizes and unit is not None:
+                starts[axis] = shift * unit
+                sizes[axis] = scale * unit if scale > 0 else None
+                if not scale > 0:
+                    log.warning("axis %s has the scale %g; its voxel size is taken as unknown", axis, scale)
+        return (sizes["z"], sizes["y"], sizes["x"]), (starts["z"], starts["y"], starts["x"])
+
+
+def multiscales_body(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the attributes around `multiscales`: under `ome` since version 0.5."""
+    ome = attributes.get("ome")
+    return ome if isinstance(ome, Mapping) and "multiscales" in ome else attributes
+
+
+def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale | None:
+    """Read the first multiscale image of a group's attributes.
+
+    Returns
+    -------
+    Multiscale or None
+        None if the group is no multiscale image.
+
+    Raises
+    ------
+    InputError
+        If there is one but it is damaged.
+    """
+    body = multiscales_body(attributes)
+    images = body.get("multiscales")
+    if not images:
+        return None
+    try:
+        version = str(body.get("version") or images[0].get("version") or "0.4")
+        axes, units = _axes(images[0].get("axes"))
+        common = images[0].get("coordinateTransformations") or []
+        datasets = tuple(_dataset(entry, common, len(axes), source) for entry in images[0]["datasets"])
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as err:
+        raise InputError(
+            f"the multiscales metadata of {source} are damaged ({err!r}); write the store again."
+        ) from err
+    if not datasets:
+        raise InputError(f"the multiscales metadata of {source} name no level; write the store again.")
+    return Multiscale(version, axes, units, datasets)
+
+
+def _axes(entries: list[Any] | None) -> tuple[str, tuple[float | None, ...]]:
+    """Return axis names and micrometres per unit; without any, the fixed five axes of versions 0.1 and 0.2."""
+    if entries is None:
+        return "tczyx", (None,) * 5
+    names = [entry if isinstance(entry, str) else str(entry["name"]) for entry in entries]
+    units = [None if isinstance(entry, str) else entry.get("unit") for entry in entries]
+    if any(len(name) != 1 for name in names):
+        raise InputError(f"the axes {names} are not understood; name them by t, c, z, y and x.")
+    return "".join(names).lower(), tuple(
+        _micrometres(unit, name) for unit, name in zip(units, names, strict=True)
+    )
+
+
+def _micrometres(unit: str | None, axis: str) -> float | None:
+    """Return micrometres per unit, or None without a unit of length."""
+    if unit is None or axis.lower() not in "zyx":
+        return None
+    factor = MICROMETRES.get(unit.lower())
+    if factor is None:
+        log.warning("axis %s has the unknown unit %r; its voxel size is taken as unknown", axis, unit)
+    return factor
+
+
+def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str) -> Dataset:
+    """Compose the transformations of a level with those of the image: level first, image second."""
+    scale, shift = [1.0] * ndim, [0.0] * ndim
+    for step in [*(entry.get("coordinateTransformations") or []), *common]:
+        kind = step.get("type")
+        if kind == "identity":
+            continue
+        values = step.get(kind) if kind in ("scale", "translation") else None
+        if not isinstance(values, list) or len(values) != ndim:
+            raise InputError(
+                f"{source} has a coordinate transformation that is not read ({dict(step)}); "
+                "only scale and translation with one number per axis are."
+            )
+        if kind == "scale":
+            scale = [a * float(b) for a, b in zip(scale, values, strict=True)]
+            shift = [a * float(b) for a, b in zip(shift, values, strict=True)]
+        else:
+            shift = [a + float(b) for a, b in zip(shift, values, strict=True)]
+    if not all(map(math.isfinite, (*scale, *shift))):
+        raise InputError(
+            f"{source} has the scale {scale} and the translation {shift}; only finite numbers are read."
+        )
+    return Dataset(str(entry["path"]), tuple(scale), tuple(shift))

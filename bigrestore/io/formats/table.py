@@ -1,0 +1,280 @@
+"""The formats, in one literal table, and the choice of a reader by content, not by name.
+
+Adding a format is its reader and one row of `INPUT_FORMATS`. The first bytes of a file decide, or the files in a
+directory. An unknown input is refused with a list of the supported kinds. Readers are imported on demand: a PNG loads
+neither zarr nor tifffile.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.core.urls import is_remote
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.io.access.fresh import open_fresh
+from bigrestore.io.access.places import InputPath, RemoteFile, input_path, require_there
+from bigrestore.io.access.trees import RemoteTree
+from bigrestore.io.levels import OpenedImage
+
+Reader = Callable[..., OpenedImage]
+
+HEAD_BYTES = 352
+"""Bytes of a file that are looked at: NIfTI has its magic at 344."""
+
+
+@attrs.frozen
+class InputFormat:
+    """One kind of file.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    reader : str
+        `module:function` of `bigrestore.io.formats`; the function takes the path and `labels`.
+    matches : callable
+        Whether the first `HEAD_BYTES` bytes, unpacked where they are gzipped, are of this kind.
+    suffixes : tuple of str
+        Names that section files in a directory may have.
+    remote : bool
+        Whether it is read from a server, too.
+    extra : str, optional
+        Extra of the package that it needs.
+    """
+
+    name: str
+    reader: str
+    matches: Callable[[bytes], bool]
+    suffixes: tuple[str, ...] = ()
+    remote: bool = False
+    extra: str | None = None
+
+    def open(self, path: InputPath, *, labels: bool) -> OpenedImage:
+        """Import the reader and open a file.
+
+        Raises
+        ------
+        InputError
+            Of the reader, or where the extra is not installed.
+        """
+        module, _, function = self.reader.partition(":")
+        try:
+            reader: Reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
+            return reader(path, labels=labels)
+        except ImportError as err:
+            if self.extra is None:
+                raise
+            raise InputError(
+                f"{path} is {self.name}, which needs {err.name}: pip install 'bigrestore[{self.extra}]'."
+            ) from err
+
+
+def _begins(*starts: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(starts)
+
+
+def _is_nifti(head: bytes) -> bool:
+    """Tell NIfTI-1 or NIfTI-2."""
+    return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
+
+
+TIFF = InputFormat(
+    "TIFF",
+    "tiff:open_tiff",
+    _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    (".tif", ".tiff", ".btf"),
+    remote=True,
+)
+ZARR = InputFormat(
+    "a zip file of a Zarr store", "zarr:open_zarr", _begins(b"PK\x03\x04", b"PK\x05\x06"), remote=True
+)
+"""A directory of it is told by the files in it, see `is_zarr`."""
+
+INPUT_FORMATS = (
+    TIFF,
+    InputFormat("PNG", "image:open_png_or_jpeg", _begins(b"\x89PNG\r\n\x1a\n"), (".png",), remote=True),
+    InputFormat("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
+    ZARR,
+    InputFormat("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
+    InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
+)
+
+SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
+"""Names that a directory of section files may have."""
+
+SUPPORTED = (
+    "OME-Zarr, Zarr (or a zip file of one), TIFF, PNG, JPEG, MINC2 (.mnc), NIfTI, or a directory or pattern of such "
+    "section files"
+)
+
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+
+
+def open_input(
+    path_or_glob: str | Path | Sequence[str | Path],
+    *,
+    labels: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> OpenedImage:
+    """Open a file, store, directory, pattern or list of files with its reader.
+
+    Parameters
+    ----------
+    path_or_glob : str, Path or sequence of them
+        As `bigrestore.io.section.open_section` takes it.
+    labels : bool
+        Whether it is a mask, which may be of bool or any integer type.
+    options : mapping, optional
+        Options of fsspec for a URL: keys, endpoints. None: those of the environment.
+
+    Raises
+    ------
+    InputMissingError
+        If nothing is there.
+    InputError
+        If it is unreadable or of no supported kind.
+    """
+    if not isinstance(path_or_glob, str | Path):
+        files = [input_path(item, options) for item in path_or_glob]
+        return _stack(files, "the list of section files", labels=labels, ordered=True)
+    text = str(path_or_glob)
+    if is_remote(text):
+        return _open_remote(text, labels, options)
+    if "\0" in text:
+        raise InputMissingError("the input has a zero character in its name; give a path without.")
+    path = Path(path_or_glob)
+    try:
+        if path.is_dir():
+            return _open_folder(path, labels)
+        if path.exists():
+            return open_file(path, labels=labels)
+        if glob.has_magic(text):
+            return _open_pattern(text, labels)
+    except PermissionError as err:
+        raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
+    except OSError as err:
+        if isinstance(err, InputError) or err.errno is None:
+            raise
+        raise InputError(f"{text[:200]} cannot be read ({err.strerror}); check the path.") from err
+    raise InputMissingError(f"{text} does not exist; check the path.")
+
+
+def _open_pattern(pattern: str, labels: bool) -> OpenedImage:
+    """Open the files matching a pattern; one file is opened as itself."""
+    paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - patterns may be absolute
+    if not paths:
+        raise InputMissingError(
+            f"no file matches {pattern}; check the pattern, and quote it against the shell."
+        )
+    return open_input(paths[0], labels=labels) if len(paths) == 1 else _stack(paths, pattern, labels=labels)
+
+
+def _open_remote(url: str, labels: bool, options: Mapping[str, Any] | None) -> OpenedImage:
+    """Open a URL: a store, a zip file of one, an image file, or the files of a pattern."""
+    place = input_path(url, options)
+    assert isinstance(place, RemoteFile)
+    if "*" in place.url:
+        matches = place.matches()
+        if not matches:
+            raise InputMissingError(
+                f"no file matches {place}; check the pattern, and quote it against the shell."
+            )
+        return _stack(list(matches), str(place), labels=labels)
+    tree = RemoteTree(place)
+    if not place.name.lower().endswith((*SUFFIXES, ".zip")) and any(map(tree.exists, _ZARR_FILES[:3])):
+        return ZARR.open(place, labels=labels)
+    require_there(place)
+    return open_file(place, labels=labels)
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a directory is a Zarr node of any version."""
+    return any((path / name).exists() for name in _ZARR_FILES)
+
+
+def is_zip(path: InputPath) -> bool:
+    """Tell a zip file by its first bytes."""
+    with path.open("rb") as file:
+        return ZARR.matches(file.read(4))
+
+
+def is_tiff(path: InputPath) -> bool:
+    """Tell a TIFF file by its first bytes."""
+    with path.open("rb") as file:
+        return TIFF.matches(file.read(4))
+
+
+def _open_folder(path: Path, labels: bool) -> OpenedImage:
+    """Open a directory: a Zarr store, or section files."""
+    if is_zarr(path):
+        return ZARR.open(path, labels=labels)
+    files = [
+        item
+        for item in path.iterdir()
+        if item.name.lower().endswith(SUFFIXES) and not item.name.startswith(".")
+    ]
+    if not files:
+        raise InputError(
+            f"{path} is a directory that is neither a Zarr store nor holds section files; give {SUPPORTED}."
+        )
+    return _stack(files, str(path), labels=labels)
+
+
+def _stack(paths: Sequence[InputPath], source: str, *, labels: bool, ordered: bool = False) -> OpenedImage:
+    """Open section files as a volume."""
+    from bigrestore.io.formats.stack import open_stack
+
+    return open_stack(paths, source, partial(open_file, labels=labels), ordered=ordered)
+
+
+def open_file(path: InputPath, *, labels: bool = False) -> OpenedImage:
+    """Open a single file by its first bytes, and reopen it when it changes."""
+    open_it = partial(_open_by_first_bytes, path, labels)
+    return open_fresh(path, open_it) if isinstance(path, Path) and not path.is_dir() else open_it()
+
+
+def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
+    """Open a single file by its first bytes."""
+    if not path.exists():
+        raise InputMissingError(f"{path} does not exist; check the path.")
+    if isinstance(path, Path):
+        if path.is_dir():
+            return _open_folder(path, labels)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is a device, pipe or socket and no file; give {SUPPORTED}.")
+    head = _head(path)
+    if not head:
+        raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
+    kind = next((kind for kind in INPUT_FORMATS if kind.matches(head)), None)
+    if isinstance(path, RemoteFile) and (kind is None or not kind.remote):
+        raise InputError(
+            f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "
+            "to a disk first."
+        )
+    if kind is not None:
+        return kind.open(path, labels=labels)
+    if path.name in _ZARR_FILES:
+        raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
+    raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
+
+
+def _head(path: InputPath) -> bytes:
+    """Return the first bytes of a file, unpacked if it is gzipped."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.open(path) as packed:
+                head = packed.read(HEAD_BYTES)
+        except (OSError, EOFError) as err:
+            raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err
+    return head

@@ -1,0 +1,336 @@
+"""Read OME-Zarr 0.4 and 0.5, and bare Zarr arrays of version 2 and 3, sharded or not.
+
+Reading a window brings any axis order to (z, y, x) or (z, y, x, c), and touches only the chunks under the window. t
+and c of length 1 are dropped; c of length 3 in uint8 or uint16 is RGB. Anything else has no meaning for a grey
+restoration and is refused with a remedy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from bigrestore.core.urls import error_line
+from bigrestore.errors import InputError
+from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.tree_store import TreeStore, open_node
+from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
+from bigrestore.io.formats.ome_metadata import Multiscale, parse_multiscales
+from bigrestore.io.formats.zarr_bounded import bounded
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
+from bigrestore.io.store.faults import DECODE_ERRORS
+from bigrestore.io.store.ome_zarr import is_unfinished
+
+log = logging.getLogger(__name__)
+
+METADATA_NAMES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+"""Metadata files of a store."""
+
+
+@attrs.frozen(eq=False)
+class AxisMap:
+    """How the axes of an array become (z, y, x[, c]).
+
+    Attributes
+    ----------
+    axes : str
+        Names of the array's axes, such as "tczyx".
+    shape : tuple of int
+        The array's shape.
+    rgb : bool
+        Whether c is kept as colour.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    rgb: bool
+
+    @property
+    def zyx(self) -> tuple[int, int, int]:
+        """(z, y, x) in pixels; z is 1 without such an axis."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        return size.get("z", 1), size["y"], size["x"]
+
+    def read(self, array: Any, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Read a window as (h, w) or (h, w, 3)."""
+        wanted: dict[str, int | slice] = {
+            "z": z,
+            "y": slice(y0, y1),
+            "x": slice(x0, x1),
+            "c": slice(None) if self.rgb else 0,
+        }
+        selection = tuple(wanted.get(axis, 0) for axis in self.axes)
+        pixels = np.asarray(array[selection])
+        kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
+        return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
+
+    def chunk_keys(self, array: Any, z: int, y0: int, y1: int, x0: int, x1: int) -> Iterator[str]:
+        """Yield the names of the files (chunks, or shards) under a window, below the array."""
+        spans = {"z": (z, z + 1), "y": (y0, y1), "x": (x0, x1), "c": (0, 3 if self.rgb else 1), "t": (0, 1)}
+        units = array.shards or array.chunks
+        ranges = [
+            range(spans[axis][0] // unit, -(-spans[axis][1] // unit))
+            for axis, unit in zip(self.axes, units, strict=True)
+        ]
+        return (array.metadata.encode_chunk_key(place) for place in itertools.product(*ranges))
+
+
+def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> AxisMap:
+    """Decide the meaning of each axis.
+
+    Raises
+    ------
+    InputError
+        If y or x is missing, an axis is unknown, or t or c has an unsupported length.
+    """
+    if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) <= set("tczyx"):
+        raise InputError(
+            f"{source} has the axes {axes!r} and the shape {shape}, which are not understood; "
+            "store it as yx, zyx, cyx, czyx or tczyx."
+        )
+    require_pixels(shape, source)
+    size = dict(zip(axes, shape, strict=True))
+    if size.get("t", 1) != 1:
+        raise InputError(
+            f"{source} has {size['t']} time points; store the one to restore as an image of its own."
+        )
+    channels = size.get("c", 1)
+    rgb = channels == 3 and dtype.kind == "u"
+    if channels != 1 and not rgb:
+        raise InputError(
+            f"{source} has {channels} channels of {dtype.name}; only one grey channel, or three of uint8 or "
+            "uint16 as RGB, are read: store the one to restore as an image of its own."
+        )
+    return AxisMap(axes, shape, rgb)
+
+
+@attrs.frozen(eq=False)
+class Node:
+    """A group or an array in a store.
+
+    Attributes
+    ----------
+    place : Path or RemoteFile
+        The store: a folder, a zip file or a URL.
+    tree : Tree
+        Its files.
+    path : str
+        Path of the node in the store.
+    """
+
+    place: InputPath
+    tree: Tree
+    path: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.path}" if self.path else str(self.place)
+
+    def below(self, name: str) -> Node:
+        """Return a node in this one."""
+        return Node(self.place, self.tree, f"{self.path}/{name}" if self.path else name)
+
+    def open(self) -> zarr.Array[Any] | zarr.Group:
+        """Open it for reading.
+
+        Raises
+        ------
+        InputError
+            If its metadata are missing or damaged.
+        """
+        try:
+            node = open_node(self.tree, self.path)
+        except (PermissionError, InputError):
+            raise
+        except Exception as err:
+            raise InputError(
+                f"{self} is not a readable Zarr store ({error_line(err)}); write or copy it again."
+            ) from err
+        if not isinstance(node.metadata.attributes, Mapping):
+            raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
+        return node
+
+    def files(self) -> tuple[InputPath, ...]:
+        """Return the metadata files for the fingerprint; of a zip file, the file itself."""
+        if isinstance(self.tree, ZipTree):
+            return (self.place,)
+        root = self.place / self.path
+        return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
+
+
+def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
+    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
+
+    `labels` marks a mask, of possibly bool or any integer type.
+    """
+    return _open_node_as_image(Node(place, tree_of(place)), labels)
+
+
+def tree_of(place: InputPath) -> Tree:
+    """Return the files of a store in a folder, in a zip file, or behind a URL."""
+    if isinstance(place, Path):
+        return LocalTree(place) if place.is_dir() else ZipTree(place)
+    return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
+
+
+def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
+    """Open a node as an image."""
+    node = place.open()
+    if isinstance(node, zarr.Array):
+        if isinstance(place.place, Path) and place.place.is_dir():
+            _require_finished_parents(place.place / place.path)
+        return _bare(place, node, labels)
+    _require_finished(place, dict(node.attrs))
+    multiscale = parse_multiscales(dict(node.attrs), str(place))
+    if multiscale is not None:
+        return _ome(place, node, multiscale, labels)
+    return _group(place, node, labels)
+
+
+def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse an unfinished store: its missing blocks would be read as fill values."""
+    if is_unfinished(attributes):
+        raise InputError(
+            f"{store} was not finished: blocks of it may still be missing; go on with the run that writes it "
+            "by --resume, and read it then."
+        )
+
+
+def _require_finished_parents(array: Path) -> None:
+    """Refuse an array in an unfinished store, as when the path names its level 0."""
+    for parent in array.resolve().parents:
+        if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
+            return
+        try:
+            attributes = dict(open_node(LocalTree(parent)).attrs)
+        except DECODE_ERRORS:  # the folders around a named array need not be readable
+            return
+        _require_finished(parent, attributes)
+
+
+def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
+    """Open a group without multiscales: its only array, or its only image."""
+    images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
+    arrays = [name for name, _ in group.arrays()]
+    if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
+        name = (images or arrays)[0]
+        log.info("%s is a group with one image, %r, which is read", path, name)
+        return _open_node_as_image(path.below(name), labels)
+    names = ", ".join(sorted(images + arrays)[:5])
+    if names:
+        raise InputError(
+            f"{path} is a Zarr group of several images ({names}); name one, such as {path}/{names.split(',')[0]}."
+        )
+    raise InputError(
+        f"{path} is a Zarr group without an image in it; give the path of an array or an OME-Zarr image."
+    )
+
+
+def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
+    """Open a bare array, with axes by its dimension names or their number."""
+    dtype = accepted_dtype(array.dtype, str(path), labels=labels)
+    axes = _bare_axes(array, dtype, str(path))
+    mapping = map_axes(axes, array.shape, dtype, str(path))
+    return OpenedImage(
+        kind="zarr",
+        levels=(_zarr_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
+        channels=3 if mapping.rgb else 1,
+        dtype=dtype,
+        axes=axes,
+        is_volume="z" in axes,
+        format_version=f"zarr v{array.metadata.zarr_format}",
+        files=path.files(),
+        details=_array_details(array),
+    )
+
+
+def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str:
+    """Return the axes of a bare array by its dimension names, else by their number and lengths."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if isinstance(names, list | tuple) and all(isinstance(name, str) and len(name) == 1 for name in names):
+        return "".join(str(name) for name in names).lower()
+    shape = array.shape
+    colour = len(shape) >= 3 and shape[-1] == 3 and dtype.kind == "u" and min(shape[-3:-1]) > 3
+    axes = {2: "yx", 3: "yxc" if colour else "zyx", 4: "zyxc" if colour else "czyx", 5: "tczyx"}.get(
+        len(shape)
+    )
+    if axes is None:
+        raise InputError(f"{source} has the shape {shape}; an image has two (yx) to five axes (tczyx).")
+    return axes
+
+
+def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> OpenedImage:
+    """Open an OME-Zarr image with all its levels."""
+    levels, places, first = [], [path], None
+    for dataset in multiscale.datasets:
+        try:
+            array = group[dataset.path]
+        except KeyError as err:
+            raise InputError(
+                f"{path} names the level {dataset.path!r}, which is not there; write the store again."
+            ) from err
+        except Exception as err:
+            raise InputError(
+                f"the level {dataset.path!r} of {path} is damaged ({error_line(err)}); write the store again."
+            ) from err
+        if not isinstance(array, zarr.Array):
+            raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
+        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
+        mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
+        guarded = bounded(array, f"{path}/{dataset.path}")
+        levels.append(_zarr_level(guarded, mapping, *multiscale.place(dataset)))
+        places.append(path.below(dataset.path))
+        first = first or (array, dtype, mapping)
+    assert first is not None  # parse_multiscales refuses an empty list
+    array, dtype, mapping = first
+    ours = group.attrs.get("bigrestore")
+    return OpenedImage(
+        kind="ome-zarr",
+        levels=tuple(levels),
+        channels=3 if mapping.rgb else 1,
+        dtype=dtype,
+        axes=multiscale.axes,
+        is_volume="z" in multiscale.axes,
+        format_version=multiscale.version,
+        files=tuple(dict.fromkeys(file for place in places for file in place.files())),
+        details=_array_details(array) | ({} if ours is None else {"bigrestore": ours}),
+    )
+
+
+def _zarr_level(
+    array: zarr.Array[Any], mapping: AxisMap, voxel_size_um: Triple, translation_um: Triple
+) -> Level:
+    """Wrap one array as a level."""
+    chunk = dict(zip(mapping.axes, array.chunks, strict=True))
+
+    store = array.store
+    assert isinstance(store, TreeStore)
+    folder = f"{array.path}/" if array.path else ""
+    metadata = folder + ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
+
+    def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        return mapping.read(array, z, y0, y1, x0, x1)
+
+    def version(z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> list[str]:
+        keys = [f"{folder}{key}" for key in mapping.chunk_keys(array, z, y0, y1, x0, x1)]
+        return store.tree.versions([metadata, *keys], fresh=fresh)
+
+    return Level(mapping.zyx, (chunk["y"], chunk["x"]), read, voxel_size_um, translation_um, version)
+
+
+def _array_details(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the storage facts of an array, for `info`."""
+    codecs = array.compressors or ()
+    return {
+        "zarr_format": array.metadata.zarr_format,
+        "chunks": list(array.chunks),
+        "shards": list(array.shards) if array.shards else None,
+        "compressors": [type(codec).__name__ for codec in codecs],
+    }

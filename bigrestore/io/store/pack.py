@@ -1,0 +1,56 @@
+"""Pack a finished store into one zip file, for systems that count files or move them one by one.
+
+The entries are stored, not compressed: the chunks already are, and a reader enters a stored entry in the middle.
+Their order is fixed, with the root's metadata first, and they have no times: the same store gives the same bytes.
+The file is written under a temporary name and renamed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bigrestore.core.files import whole_file
+
+COPY_BYTES = 1 << 22
+"""Bytes copied at a time."""
+
+_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def pack_store(store: Path, packed: Path, *, check: Callable[[], None] | None = None) -> None:
+    """Write a store as a zip file, its root at the root of the file.
+
+    Parameters
+    ----------
+    store : Path
+        A finished store; it stays.
+    packed : Path
+        The zip file, which is made or replaced.
+    check : callable, optional
+        Called before each file; an error of it stops the packing and keeps the former file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; `DiskFullError` if there is no space left.
+    """
+    paths = [Path(folder) / name for folder, _, names in os.walk(store) for name in names]
+    names = [path.relative_to(store).as_posix() for path in paths]
+    names.sort(key=lambda name: (name not in _METADATA, name))
+    with (
+        whole_file(packed) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file,
+    ):
+        for name in names:
+            if check is not None:
+                check()
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.file_size = (store / name).stat().st_size
+            with (store / name).open("rb") as source, file.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, COPY_BYTES)

@@ -1,0 +1,254 @@
+"""Checkpoints of the restorer: safetensors, with their metadata as one JSON text.
+
+Metadata: preset, scale, measured halo, alignment, training, figures, and a sha256 over the tensors, checked on
+loading. Nothing is ever unpickled. Weights may be stored as float16; they compute in float32 unless the run's
+precision says otherwise.
+
+A model is named by the file it lies in, or by the name of a shipped one (`tiny-x1`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bigrestore.core.files import whole_file
+from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
+from bigrestore.model.nets.halo import TOLERANCE
+from bigrestore.model.nets.presets import PRESETS, get_preset
+from bigrestore.model.nets.restorer import Restorer
+
+CHECKPOINT_FORMAT = "bigrestore-restorer/2"
+OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
+"""Its estimator read pixels and missed blur without noise; refused."""
+CHECKPOINT_METADATA_KEY = "bigrestore"
+LARGEST_BYTES = 4 << 30
+ZERO_WHERE_MISSING = ("prior.coupling.nodes", "prior.coupling.pixels")
+"""Weights missing in older models: zeros change nothing."""
+
+
+@attrs.frozen(eq=False)
+class Model:
+    """A restorer and its checkpoint's metadata.
+
+    Attributes
+    ----------
+    restorer : Restorer
+        The network, in evaluation mode, float32.
+    name : str
+        Stem of the file.
+    info : dict
+        The metadata: format, preset, scale, halo_px, halo_prior_px, realness, alignment_px, prior, sha256, training.
+    """
+
+    restorer: Restorer
+    name: str
+    info: dict[str, Any]
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel."""
+        return self.restorer.scale
+
+    @property
+    def halo_px(self) -> int:
+        """Measured halo at realness 0, input pixels."""
+        return int(self.info["halo_px"])
+
+    @property
+    def realness(self) -> float:
+        """Default realness, chosen from the model's measured curves; 0 without them."""
+        return float(self.info.get("realness", 0.0))
+
+    def halo_for(self, realness: float) -> int:
+        """Return the measured halo in input pixels.
+
+        With the prior the network looks further. Its errors beyond a halo, measured at realness 1, scale with
+        realness.
+        """
+        if realness <= 0:
+            return self.halo_px
+        errors = self.info.get("halo_prior_errors", {})
+        small = [int(px) for px, error in errors.items() if realness * error < TOLERANCE]
+        return max(self.halo_px, min([*small, int(self.info.get("halo_prior_px", self.halo_px))]))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tensors."""
+        return str(self.info["sha256"])
+
+
+def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bool = True) -> None:
+    """Write a checkpoint; the file appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        File to write, `.safetensors`.
+    restorer : Restorer
+        The network; the names of its preset and scale go into the metadata.
+    info : dict
+        JSON-able: halo_px, training, figures, whatever a model card needs.
+    half : bool
+        Store floating-point tensors as float16 (the kernel basis stays float32).
+    """
+    preset = next(name for name, known in PRESETS.items() if known == restorer.preset)
+    tensors = {
+        name: (t.half() if half and t.is_floating_point() and not name.startswith("basis.") else t)
+        .contiguous()
+        .cpu()
+        for name, t in restorer.state_dict().items()
+    }
+    metadata = {
+        "format": CHECKPOINT_FORMAT,
+        "preset": preset,
+        "scale": restorer.scale,
+        "alignment_px": restorer.alignment_px,
+        "prior": restorer.prior is not None,
+        "parameters": sum(p.numel() for p in restorer.parameters()),
+        **info,
+        "sha256": hash_tensors(tensors),
+    }
+    _write_checkpoint(path, tensors, metadata)
+
+
+def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
+    """Load a checkpoint and check its hash.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A file, or the name of a shipped model; a name without its scale (`tiny`) takes `scale`.
+    scale : int, optional
+        The wanted scale.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    InputMissingError
+        There is no such file or shipped model.
+    ModelError
+        The file is damaged, foreign, or made for another scale.
+    """
+    path = find_model(name_or_path, scale)
+    info, tensors = read_checkpoint(path)
+    if scale is not None and info["scale"] != scale:
+        raise ModelError(
+            f"the model {path} restores at scale {info['scale']}, not at {scale}; "
+            f"give --scale {info['scale']} or choose another model"
+        )
+    restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
+    weights = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    zeros = {
+        name: torch.zeros_like(t) for name, t in restorer.state_dict().items() if name in ZERO_WHERE_MISSING
+    }
+    try:
+        restorer.load_state_dict(zeros | weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the model {path} does not hold the weights of its preset; fetch it again ({error})"
+        ) from error
+    return Model(restorer.eval(), path.stem, info)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read metadata and tensors of a checkpoint and check its hash; ModelError for a foreign or damaged file."""
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ModelError(
+                f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint"
+            )
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(CHECKPOINT_METADATA_KEY)
+            if text is None:
+                raise ModelError(
+                    f"{path} is a safetensors file, but not a bigrestore model; choose one that is"
+                )
+            info = json.loads(text)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{path} is damaged or no safetensors file ({error}); fetch the model again"
+        ) from error
+    except OSError as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"the model {path} cannot be read ({error})") from error
+    if isinstance(info, dict) and info.get("format") == OLD_CHECKPOINT_FORMAT:
+        raise ModelError(
+            f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
+            "shipped model, or train it again"
+        )
+    if not isinstance(info, dict) or info.get("format") != CHECKPOINT_FORMAT:
+        raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
+    if hash_tensors(tensors) != info.get("sha256"):
+        raise ModelError(
+            f"the weights in {path} do not match their sha256; the file is damaged, fetch it again"
+        )
+    return info, tensors
+
+
+def update_info(path: Path, changes: dict[str, Any]) -> None:
+    """Change entries of a checkpoint's metadata; the tensors stay as they are."""
+    info, tensors = read_checkpoint(path)
+    _write_checkpoint(path, tensors, {**info, **changes})
+
+
+def shipped_models() -> dict[str, Path]:
+    """Return the models shipped with the package, by name."""
+    folder = Path(str(resources.files("bigrestore") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_model(name_or_path: str | Path, scale: int | None) -> Path:
+    """Return the file of a model, given by name or path."""
+    shipped = shipped_models()
+    text = str(name_or_path)
+    for name in (text, f"{text}-x{scale or 1}"):
+        if name in shipped:
+            return shipped[name]
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix or path.parent != Path():
+        raise InputMissingError(
+            f"there is no model file {path}; the shipped models are {', '.join(shipped) or 'none'}"
+        )
+    raise UsageError(
+        f"there is no model {text!r} for scale {scale or 1}; give a .safetensors file or one of "
+        f"{', '.join(shipped) or 'none'}"
+    )
+
+
+def _write_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    with whole_file(path, follow=True) as partial:
+        try:
+            save_file(
+                tensors, partial, metadata={CHECKPOINT_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
+            )
+        except SafetensorError as error:
+            raise OutputError(
+                f"the model {path} cannot be written ({error}); choose another place"
+            ) from error
+
+
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """Return the sha256 over names, dtypes, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

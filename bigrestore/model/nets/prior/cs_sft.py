@@ -1,0 +1,60 @@
+"""Channel-split spatial feature transform: brings the U-Net's features into the generator.
+
+The generator knows tissue, the U-Net knows this place. Transforming all channels of the generator by the U-Net's
+features would drown its texture. So half of them pass untouched and keep the texture real; half are scaled and
+shifted by maps from the U-Net's features on the same grid and keep the image true. The maps start at zero: an
+untrained bridge leaves the generator unchanged.
+
+Channel split: GFP-GAN (Wang et al., CVPR 2021). Spatial feature transform: Wang et al., "Recovering Realistic
+Texture in Image Super-resolution by Deep Spatial Feature Transform", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ChannelSplitSFT(nn.Module):
+    """Pass the first half of the channels, transform the second: f * (1 + alpha) + beta.
+
+    alpha and beta come from the guiding features: a 3x3 convolution, a leaky ReLU, a 1x1 convolution starting at
+    zero.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the features to transform; of an odd number the larger half is transformed.
+    guide_channels : int
+        Channels of the guiding features.
+    """
+
+    def __init__(self, channels: int, guide_channels: int) -> None:
+        super().__init__()
+        self.passed = channels // 2
+        changed = channels - self.passed
+        self.first = nn.Conv2d(guide_channels, changed, 3, padding=1)
+        self.second = nn.Conv2d(changed, 2 * changed, 1)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor, guide: Tensor) -> Tensor:
+        """Transform features.
+
+        Parameters
+        ----------
+        features : Tensor, (N, C, H, W)
+            Features of the generator.
+        guide : Tensor, (N, G, H, W)
+            Decoder features of the U-Net on the same grid.
+
+        Returns
+        -------
+        Tensor, (N, C, H, W)
+            In the dtype of `features`.
+        """
+        alpha, beta = self.second(F.leaky_relu(self.first(guide), 0.2, inplace=True)).chunk(2, dim=1)
+        untouched, changed = features[:, : self.passed], features[:, self.passed :]
+        transformed = torch.addcmul(changed + beta, changed, alpha.to(changed.dtype))
+        return torch.cat([untouched, transformed.to(features.dtype)], dim=1)

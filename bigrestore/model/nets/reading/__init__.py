@@ -1,0 +1,1 @@
+"""The estimator of blur and noise, and its statistics of windows."""

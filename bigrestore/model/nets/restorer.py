@@ -1,0 +1,262 @@
+"""The whole network: interpolation, U-Net, prior and guards, put together.
+
+    base = rational(x);  y0 = base + unet(x, deconvolutions);  y1 = y0 + generator
+    y = y0 + realness gate (y1 - y0)
+
+then the guards. `prior_gate` lowers realness at places without support in the input
+(`bigrestore.model.nets.prior_gate`). At realness 0 the generator does not run, so the result is noise-free and
+independent of the seed. Untrained, y is the interpolation. Base, guards and the final sum are float32; only the U-Net
+and the generator run in the chosen precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from bigrestore.core.interpolation import catmull_rom, enlarge_maps, rational
+from bigrestore.errors import UsageError
+from bigrestore.model.nets import guards
+from bigrestore.model.nets.code import KernelBasis
+from bigrestore.model.nets.presets import Preset
+from bigrestore.model.nets.prior.generator import Generator
+from bigrestore.model.nets.prior.latent import LatentHead
+from bigrestore.model.nets.prior_gate import prior_gate
+from bigrestore.model.nets.reading.estimator import DegradationEstimator
+from bigrestore.model.nets.unet import UNet, UNetOutput
+from bigrestore.model.nets.wiener import deconvolve, tissue_sigma, wiener_filters
+
+
+@attrs.frozen(eq=False)
+class Conditions:
+    """Facts of the section of a batch of tiles.
+
+    Attributes
+    ----------
+    kernel : Tensor, (k, k)
+        Blur kernel on the output grid.
+    psi : Tensor, (24,)
+        Degradation code.
+    noise_gain, read_noise : float
+        Noise model of the input.
+    realness : float
+        Share of the prior's detail, 0..1.
+    lock : bool
+        Run the guards comparing with the input (back-projection, lock).
+    seed, z : int
+        Key of the prior's noise.
+    """
+
+    kernel: Tensor
+    psi: Tensor
+    noise_gain: float
+    read_noise: float
+    realness: float = 0.0
+    lock: bool = True
+    seed: int = 0
+    z: int = 0
+
+
+@attrs.frozen(eq=False)
+class Restored:
+    """The output of the network for a batch, with optional extras.
+
+    Attributes
+    ----------
+    y : Tensor, (N, 1, H * scale, W * scale), 0..1
+        The restored tiles.
+    fidelity : Tensor, (N, 1, H * scale, W * scale), 0..1
+        The same at realness 0, guards included; `y` itself if the prior added nothing.
+    log_scale : Tensor, (N, 1, H * scale, W * scale)
+        Log of the Laplace scale of the network's expected error.
+    """
+
+    y: Tensor
+    fidelity: Tensor
+    log_scale: Tensor
+
+
+class Restorer(nn.Module):
+    """Estimator, U-Net and, in some checkpoints, the prior.
+
+    Parameters
+    ----------
+    preset : Preset
+        Sizes.
+    scale : int
+        Output pixels per input pixel: 1, 2 or 4.
+    with_prior : bool
+        Whether to build the generator and its latent head.
+    """
+
+    def __init__(self, preset: Preset, scale: int, *, with_prior: bool = False) -> None:
+        super().__init__()
+        if scale not in (1, 2, 4):
+            raise UsageError(f"the network restores at scale 1, 2 or 4, not {scale}")
+        self.preset, self.scale = preset, scale
+        self.basis = KernelBasis(scale)
+        self.estimator = DegradationEstimator()
+        self.unet = UNet(preset, scale)
+        self.latent_head = LatentHead(preset.channels[-1], preset.latent) if with_prior else None
+        self.prior = (
+            Generator(preset.channels, preset.latent, scale, preset.unshuffle) if with_prior else None
+        )
+
+    @property
+    def alignment_px(self) -> int:
+        """Tile origins and sizes are multiples of this many input pixels."""
+        return self.preset.alignment_px
+
+    def fidelity(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        psi: Tensor,
+        filters: Tensor,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor, UNetOutput]:
+        """Return base, y0 = base + residual, and the U-Net's output.
+
+        Parameters
+        ----------
+        x, valid : Tensor, (N, 1, H, W)
+            Degraded grey values 0..1 and their validity; H and W multiples of the alignment.
+        psi : Tensor, (N, 24)
+            Degradation codes; an all-zero code ("unknown") switches its filters off.
+        filters : Tensor, (1 or N, 3 * scale**2, t, t)
+            Linear deconvolutions by the kernels, from `bigrestore.model.nets.wiener.wiener_filters`.
+        dtype : torch.dtype
+            What the U-Net computes in.
+        """
+        told = (psi != 0).any(dim=1).to(x.dtype)[:, None, None, None]
+        linear = told * (deconvolve(x, valid, filters, self.scale) - catmull_rom(x, self.scale))
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            out = self.unet(x, valid, psi, linear)
+        if out.shape_maps is None:
+            base = x
+        else:
+            rho, kappa = out.shape_maps.chunk(2, dim=1)
+            base = rational(x, self.scale, rho, kappa)
+        return base, base + out.residual, out
+
+    def forward(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        conditions: Conditions,
+        origins: Tensor,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Restore a batch of tiles of one section.
+
+        Parameters
+        ----------
+        x, valid : Tensor, (N, 1, H, W)
+            Grey values 0..1 and validity; H and W multiples of the alignment.
+        conditions : Conditions
+            What is known of the section.
+        origins : Tensor, (N, 2)
+            Absolute input (y, x) of each tile's first pixel; multiples of the alignment.
+        dtype : torch.dtype
+            What the U-Net and the generator compute in.
+
+        Returns
+        -------
+        Tensor, (N, 1, H * scale, W * scale), 0..1
+        """
+        return self.restore(x, valid, conditions, origins, dtype).y
+
+    def restore(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        conditions: Conditions,
+        origins: Tensor,
+        dtype: torch.dtype = torch.float32,
+        share: Tensor | None = None,
+        *,
+        both: bool = False,
+    ) -> Restored:
+        """Restore a batch of tiles of one section, and list the parts of the result.
+
+        Parameters
+        ----------
+        x, valid, conditions, origins, dtype
+            As in `forward`.
+        share : Tensor, (N, 1, H, W), 0..1, optional
+            What the realness of the conditions is multiplied with, per input pixel; None: 1 everywhere.
+        both : bool
+            Whether `Restored.fidelity` is wanted; else it is `y`.
+
+        Returns
+        -------
+        Restored
+        """
+        psi = conditions.psi.expand(len(x), -1)
+        numbers = torch.tensor([conditions.noise_gain, conditions.read_noise], device=x.device)
+        filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
+        base, y0, out = self.fidelity(x, valid, psi, filters, dtype)
+        base = base.clamp(0, 1)
+        added = self._added(x, valid, out, conditions, origins, dtype, share)
+
+        @cache
+        def at_zero() -> Tensor:
+            return self._guarded(y0, lambda: base, base, x, valid, conditions)
+
+        y = at_zero() if added is None else self._guarded(y0 + added, at_zero, base, x, valid, conditions)
+        lone = at_zero() if both else y
+        return Restored(y, lone, out.log_scale)
+
+    def _added(
+        self,
+        x: Tensor,
+        valid: Tensor,
+        out: UNetOutput,
+        conditions: Conditions,
+        origins: Tensor,
+        dtype: torch.dtype,
+        share: Tensor | None,
+    ) -> Tensor | None:
+        """Return the prior's part beyond y0; None at realness 0 all over."""
+        if conditions.realness <= 0 or (share is not None and not bool(share.any())):
+            return None
+        known = conditions.noise_gain, conditions.read_noise
+        factor = conditions.realness * prior_gate(x, valid, conditions.kernel, *known, self.scale)
+        if share is not None:
+            factor = factor * enlarge_maps(share, self.scale)
+        if not bool(factor.any()):
+            return None
+        return factor * self.detail(out, conditions, origins, dtype)
+
+    def _guarded(
+        self,
+        y: Tensor,
+        fallback: Callable[[], Tensor],
+        base: Tensor,
+        x: Tensor,
+        valid: Tensor,
+        conditions: Conditions,
+    ) -> Tensor:
+        """Clip an image, hold it to the data or let it give way to the one fallback, and put saturated background back."""
+        kernel = conditions.kernel
+        if not conditions.lock:
+            return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
+        if self.scale > 1:
+            sigma = guards.pixel_noise_sigma(x, conditions.noise_gain, conditions.read_noise)
+            y = guards.back_project(y, x, valid, kernel, sigma, self.scale)
+        y = guards.lock_and_clip(y, x, valid, kernel, self.scale)
+        y = guards.keep_saturated(y, base, x, self.scale)
+        return guards.fall_back(y, fallback, x, valid, kernel, self.scale)
+
+    def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the generator's part beyond y0 at realness 1, (N, 1, H * scale, W * scale), float32."""
+        if self.prior is None or self.latent_head is None:
+            raise UsageError("this model has no prior, so realness must be 0; choose a model with a prior")
+        with torch.autocast(out.residual.device.type, dtype, enabled=dtype != torch.float32):
+            w_field = self.prior.mapping(self.latent_head(out.features[0]))
+            detail = self.prior(w_field, out.features, conditions.seed, conditions.z, origins)
+        return torch.as_tensor(detail).float()

@@ -1,0 +1,436 @@
+"""The network as a method of the engine: devices, precision and the statistics of a section.
+
+One object serves all threads of a process. On a GPU every thread has its own stream and its own pinned
+buffers, so that the copies of one tile overlap the computation of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bigrestore.core.kernels import equivalent_sigma, narrowed
+from bigrestore.core.stated_blur import blur_kernel, centred
+from bigrestore.errors import InputError, InputMissingError, UsageError
+from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
+from bigrestore.model.nets import prior_gate
+from bigrestore.model.nets.checkpoint import Model, load_model
+from bigrestore.model.nets.code import Degradations, compose_psi
+from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
+from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
+from bigrestore.model.nets.restorer import Conditions, Restored
+from bigrestore.settings.values import StatedBlur
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WINDOWS_AT_ONCE = 16
+
+CLEARLY_UNLIKE = 0.9
+"""A section whose likeness is below gets a warning: its realness is another one than was asked for."""
+
+LOCK_REACH_PX = 44
+"""Input pixels that the low-frequency lock reaches beyond what it corrects."""
+
+
+class NetworkMethod:
+    """The restorer behind the engine's protocol (`bigrestore.model.method.Method`).
+
+    Parameters
+    ----------
+    model : Model
+        A loaded checkpoint.
+    realness : float, optional
+        Share of the prior's detail, 0..1; above 0 the model must have a prior. None: what the model states.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    precision : str
+        "auto", "fp32", "bf16" or "fp16".
+    seed : int
+        Key of the prior's noise.
+    lock : bool
+        Whether the guards that compare with the input act.
+    kernel : ndarray, (k, k), optional
+        Blur kernel on the output grid, odd k, that replaces the estimated one; it is moved to where kernels stand.
+    read_noise : float, optional
+        Standard deviation of the noise, 0..1, that replaces the estimated one.
+    """
+
+    name = "network"
+    exact = True
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        realness: float | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        seed: int = 0,
+        lock: bool = True,
+        kernel: NDArray[np.float32] | None = None,
+        read_noise: float | None = None,
+    ) -> None:
+        if realness is None:
+            realness = model.realness
+        if not 0 <= realness <= 1:
+            raise UsageError(f"realness must lie in 0..1, not {realness}")
+        if realness > 0 and model.restorer.prior is None:
+            raise UsageError(
+                f"the model {model.name} has no prior, so --realness must be 0, not {realness}, and --realness-map left out"
+            )
+        if realness > 0 and "halo_prior_px" not in model.info:
+            raise UsageError(
+                f"the prior of the model {model.name} is not joined to its U-Net, so --realness must be 0, not {realness}; "
+                "run `bigrestore train bridge` on it"
+            )
+        self.model = model
+        self.scale = model.scale
+        self.halo_px = model.halo_for(realness)
+        if realness > 0:  # a model whose halo was measured under a factor that was 1 all over
+            step = model.restorer.alignment_px
+            self.halo_px = max(self.halo_px, -(-(prior_gate.GATE_REACH_PX + LOCK_REACH_PX) // step) * step)
+        self.alignment_px = model.restorer.alignment_px
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.realness, self.seed, self.lock = realness, seed, lock
+        self.kernel = (
+            None if kernel is None else fit_kernel(centred(kernel, self.scale), KERNEL_PX[self.scale])
+        )
+        self.read_noise = read_noise
+        self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._local = threading.local()
+
+    @property
+    def bytes_per_px(self) -> int:
+        """Peak memory of a tile at work per input pixel: about eleven float32 maps of the first grid.
+
+        Measured on a CPU with some reserve: 180 for nano, 350 for tiny; the prior takes as much again.
+        """
+        preset = self.model.restorer.preset
+        per_px = 45 * preset.channels[0] // preset.unshuffle**2
+        return per_px * (2 if self.realness else 1) + 40 * self.scale**2
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The maps that the model can give; `invented` needs a prior that is joined to the U-Net."""
+        joined = self.model.restorer.prior is not None and "halo_prior_px" in self.model.info
+        return ("residual", "invented", "uncertainty") if joined else ("residual", "uncertainty")
+
+    @property
+    def px_per_second(self) -> float:
+        """Input pixels per second of one tile, roughly: half a megapixel for tiny on one core, by its channels."""
+        preset = self.model.restorer.preset
+        work = preset.channels[0] ** 2 / preset.unshuffle**2
+        fast = {"cpu": 1.0}.get(self.device.type, 100.0) * (1.0 if self.precision == "fp32" else 2.5)
+        return 0.5e6 * 256 / work * fast
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the method in plans, fingerprints and provenance."""
+        noise = {} if self.read_noise is None else {"noise": f"given, {255 * self.read_noise:g} of 255"}
+        return {
+            "name": self.name,
+            "model": self.model.name,
+            "sha256": self.model.sha256,
+            "preset": self.model.info["preset"],
+            "scale": self.scale,
+            "halo_px": self.halo_px,
+            "alignment_px": self.alignment_px,
+            "realness": self.realness,
+            "lock": self.lock,
+            "seed": self.seed,
+            "device": self.device.type,
+            "precision": self.precision,
+            "kernel": "estimated" if self.kernel is None else f"given, sha256 {_digest(self.kernel)}",
+        } | noise
+
+    @torch.inference_mode()
+    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
+        """Estimate the degradation of a section from its windows, (n, 128, 128), 0..1.
+
+        Without a window (n = 0) the code is the zero vector, which the network knows as "unknown", and the
+        kernel the mean of the training kernels. Its detail `likeness`, 0..1, is what realness is multiplied with all
+        over the section: 0 where nothing is known of it, and less than 1 where it is unlike the training data. A kernel
+        wider than those of the training is narrowed to them, because beyond them the network overshoots: such a section
+        is sharpened less than it could be. `sigma_px` is that of the kernel before.
+        """
+        basis = self._net.basis
+        size = KERNEL_PX[self.scale]
+        if len(windows) == 0:
+            kernel = basis.mean.unflatten(0, (size, size))
+            psi, gain, read = torch.zeros(24), 0.0, self.read_noise or 0.0
+            if self.kernel is not None:
+                kernel = torch.from_numpy(self.kernel)
+            unread = {"windows": 0, "likeness": 0.0} | self._given()
+            return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
+        estimate = estimate_section(self._net.estimator, self._see(windows))
+        known = self._told(degradations_of(estimate, self.scale))
+        found = known.kernel[0].cpu().numpy()
+        sigma, widest = float(equivalent_sigma(found)), prior_gate.SEEN_SIGMA_PX[self.scale]
+        kernel_array = narrowed(found, widest)
+        known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
+        psi = compose_psi(basis, known, self.scale)[0]
+        alike = round(prior_gate.likeness(sigma, self.scale), 4)
+        if alike < CLEARLY_UNLIKE:
+            lowered = (
+                f", and its realness is lowered from {self.realness:g} to {self.realness * alike:.2g}"
+                if self.realness > 0
+                else ""
+            )
+            log.warning(
+                "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so it is "
+                "sharpened as if it were by that%s.",
+                sigma,
+                widest,
+                lowered,
+            )
+        details: dict[str, Any] = {
+            "windows": len(windows),
+            "sigma_px": round(sigma, 4),
+            "likeness": alike,
+            "noise_gain": float(known.noise_gain[0]),
+            "read_noise": float(known.read_noise[0]),
+            "jpeg_quality": round(float(known.jpeg_quality[0]), 1),
+            "banding": round(float(known.banding[0]), 4),
+        } | self._given()
+        if self.kernel is None:
+            # A change of the blur changes the whole kernel's width by its share of it.
+            share = self.scale * float(estimate.sigma[0]) / max(sigma, 1e-3)
+            error = self.scale * min(share, 1.0) * float(estimate.sigma_error[0])
+            details["sigma_error_px"] = round(error, 4)
+        return SectionStatistics(
+            kernel_array, psi.cpu().numpy(), details["noise_gain"], details["read_noise"], details
+        )
+
+    def _told(self, read: Degradations) -> Degradations:
+        """Return what was read of one section with the given kernel and noise in place of the estimated ones."""
+        if self.kernel is not None:
+            read = attrs.evolve(read, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
+        if self.read_noise is not None:
+            given = torch.full_like(read.read_noise, self.read_noise)
+            read = attrs.evolve(read, noise_gain=torch.zeros_like(read.noise_gain), read_noise=given)
+        return read
+
+    def _given(self) -> dict[str, str]:
+        """Return the detail that names what was given and not read; empty where nothing was."""
+        names = {"blur": self.kernel, "noise": self.read_noise}
+        given = ", ".join(name for name, value in names.items() if value is not None)
+        return {"given": given} if given else {}
+
+    @torch.inference_mode()
+    def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        """Restore tiles of one section; sizes and origins are multiples of the alignment."""
+        if self.device.type != "cuda":
+            return self._compute(batch, statistics)
+        stream = self._stream()
+        with torch.cuda.stream(stream):
+            return self._compute(batch, statistics)
+
+    def _compute(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        x = self._upload("x", batch.pixels)[:, None]
+        if batch.valid is None:
+            valid = torch.ones_like(x)
+        else:
+            valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
+        share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
+        kernel = torch.from_numpy(statistics.kernel).to(self.device)
+        conditions = Conditions(
+            kernel=kernel,
+            psi=torch.from_numpy(statistics.psi).to(self.device),
+            noise_gain=statistics.noise_gain,
+            read_noise=statistics.read_noise,
+            realness=self.realness * float(statistics.details.get("likeness", 1.0)),
+            lock=self.lock,
+            seed=self.seed,
+            z=batch.z,
+        )
+        origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
+        made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
+        y, found = made.y, self._maps(batch.maps, made, x, valid, kernel)
+        step = RESIDUAL_STEP_PX
+        residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
+        maps = {name: self._download(name, image[:, 0]) for name, image in found.items()}
+        return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
+
+    def _maps(
+        self, names: tuple[str, ...], made: Restored, x: Tensor, valid: Tensor, kernel: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the maps that are wanted, (N, 1, H * scale, W * scale) each, none negative."""
+        found = {}
+        if "residual" in names:
+            apart = (x - redegrade(made.y, kernel, self.scale)).abs() * valid
+            found["residual"] = apart.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+        if "invented" in names:
+            found["invented"] = (made.y - made.fidelity).abs()
+        if "uncertainty" in names:
+            found["uncertainty"] = made.log_scale.exp()
+        return found
+
+    def _see(self, windows: NDArray[np.float32]) -> Tensor:
+        """Return what the estimator sees of each window, a few windows at a time."""
+        parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
+        return torch.cat([see(torch.from_numpy(part)[:, None].to(self.device)) for part in parts])
+
+    def _stream(self) -> torch.cuda.Stream:
+        if not hasattr(self._local, "stream"):
+            self._local.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        stream: torch.cuda.Stream = self._local.stream
+        return stream
+
+    def _pinned(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return this thread's page-locked buffer of a name, made again only when the shape changes."""
+        buffer: Tensor | None = getattr(self._local, name, None)
+        if buffer is None or tuple(buffer.shape) != shape:
+            buffer = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+            setattr(self._local, name, buffer)
+        return buffer
+
+    def _upload(self, name: str, array: NDArray[np.float32]) -> Tensor:
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        staged = self._pinned(f"up_{name}", array.shape)
+        staged.numpy()[...] = array
+        return staged.to(self.device, non_blocking=True)
+
+    def _download(self, name: str, tensor: Tensor) -> NDArray[np.float32]:
+        if self.device.type != "cuda":
+            return tensor.float().cpu().numpy()
+        staged = self._pinned(f"down_{name}", tuple(tensor.shape))
+        staged.copy_(tensor, non_blocking=True)
+        self._stream().synchronize()
+        return staged.numpy().copy()
+
+
+def _digest(kernel: NDArray[np.float32]) -> str:
+    """Return the first twelve hexadecimals of a kernel's sha256: a run must not go on with another one."""
+    return hashlib.sha256(np.ascontiguousarray(kernel, np.float32).tobytes()).hexdigest()[:12]
+
+
+def load_network(
+    model: str | Path,
+    *,
+    scale: int | None,
+    realness: float | None,
+    device: str,
+    precision: str,
+    seed: int,
+    lock: bool,
+    kernel: Path | None,
+    blur: StatedBlur | None = None,
+    noise: float | None = None,
+) -> NetworkMethod:
+    """Load a model by name or path and make it a method.
+
+    The options are those of `NetworkMethod`, but `blur` as in `bigrestore.core.stated_blur.blur_kernel`, in place of a
+    kernel, and `noise` of 255.
+
+    Raises
+    ------
+    UsageError
+        Where an option is refused; a blur, for instance, that is wider than those of the training.
+    """
+    loaded = load_model(model, scale)
+    told = None if kernel is None else read_kernel(kernel)
+    if blur is not None:
+        reason = f"models for x{loaded.scale} are trained on at most"
+        told = blur_kernel(blur, loaded.scale, prior_gate.SEEN_SIGMA_PX[loaded.scale], reason)
+    return NetworkMethod(
+        loaded,
+        realness=realness,
+        device=device,
+        precision=precision,
+        seed=seed,
+        lock=lock,
+        kernel=told,
+        read_noise=None if noise is None else noise / 255,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" takes a GPU where there is one. UsageError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UsageError(f"this machine has no device {name!r}; use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps") or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UsageError(f"this machine has no device {name!r}; use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return fp32, bf16 or fp16; "auto" takes 16 bits only where the hardware computes in them."""
+    if name not in ("auto", *DTYPES):
+        raise UsageError(f"there is no precision {name!r}; use auto, fp32, bf16 or fp16")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 is for GPUs; on a CPU use --precision auto, fp32 or bf16")
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        major = torch.cuda.get_device_capability(device)[0]
+        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
+
+
+def cpu_computes_bf16() -> bool:
+    """Return whether this CPU has bfloat16 arithmetic (AMX or AVX512-BF16); emulated, it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def read_kernel(path: Path) -> NDArray[np.float32]:
+    """Read a blur kernel from a .npy file or from rows of numbers in a text file."""
+    if not path.is_file():
+        raise InputMissingError(
+            f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
+        )
+    try:
+        with warnings.catch_warnings():
+            # numpy only warns of a file without a number in it
+            warnings.simplefilter("error", UserWarning)
+            array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        kernel = np.asarray(array, np.float32)
+    except (ValueError, OSError, EOFError, UserWarning) as error:
+        raise InputError(
+            f"the kernel {path} cannot be read ({error}); give a .npy file or rows of numbers"
+        ) from error
+    size = kernel.shape[0] if kernel.ndim else 0
+    if kernel.ndim != 2 or kernel.shape[1] != size or size % 2 == 0:
+        raise InputError(f"the kernel {path} has shape {kernel.shape}; it must be square with an odd side")
+    if not np.isfinite(kernel).all() or (kernel < 0).any() or kernel.sum() <= 0:
+        raise InputError(
+            f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
+        )
+    return np.asarray(kernel / kernel.sum(dtype=np.float64), np.float32)
+
+
+def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Pad or crop a kernel to the side that the network uses; UsageError where cropping would lose over 1 %."""
+    have = kernel.shape[0]
+    if have <= size:
+        return np.pad(kernel, (size - have) // 2)
+    cut = (have - size) // 2
+    cropped = kernel[cut : have - cut, cut : have - cut]
+    if cropped.sum() < 0.99:
+        raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
+    return np.ascontiguousarray(cropped / cropped.sum(), np.float32)

@@ -1,0 +1,271 @@
+"""The methods by name: one literal table, and the entry points of other packages.
+
+Adding a method is its module and one row here; outside of this package it is a module with a `MethodFactory` and an
+entry point of the group `bigrestore.methods`. A factory imports its method when it is called: asking for an
+interpolation loads no network. An entry point is loaded only when its name is asked for, or all are listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.errors import BigrestoreError, UsageError
+from bigrestore.model.method import Method, MethodFactory, require_method
+from bigrestore.model.options import read_options
+from bigrestore.settings import RunSettings
+from bigrestore.settings.values import SCALES
+
+METHOD_GROUP = "bigrestore.methods"
+"""Entry points of other packages: name of the method to a `MethodFactory`."""
+
+DEFAULT_MODEL = "tiny"
+"""Shipped model that `--method network` takes where no `--model` is given; its scale is the run's."""
+
+METHOD_FLAGS = (
+    *("model", "kernel", "blur", "noise", "realness_map", "maps"),
+    *("realness", "device", "precision"),
+)
+"""Settings that a method states in `MethodFactory.flags`, or refuses."""
+
+
+def _network(settings: RunSettings) -> Method:
+    from bigrestore.model.nets.checkpoint import shipped_models
+    from bigrestore.model.network import load_network
+
+    if settings.model is None and f"{DEFAULT_MODEL}-x{settings.scale}" not in shipped_models():
+        raise UsageError(
+            f"--scale is {settings.scale}, and no network for it is shipped; give --model FILE, or --method rational or "
+            "catmull-rom."
+        )
+    return load_network(
+        settings.model or DEFAULT_MODEL,
+        scale=settings.scale,
+        realness=settings.realness,
+        device=settings.device,
+        precision=settings.precision,
+        seed=settings.seed,
+        lock=settings.lock,
+        kernel=Path(settings.kernel) if settings.kernel else None,
+        blur=settings.blur,
+        noise=settings.noise,
+    )
+
+
+def _rational(settings: RunSettings) -> Method:
+    from bigrestore.model.interpolate import InterpolateMethod
+
+    return InterpolateMethod("rational", settings.scale)
+
+
+def _catmull_rom(settings: RunSettings) -> Method:
+    from bigrestore.model.interpolate import InterpolateMethod
+
+    return InterpolateMethod("catmull-rom", settings.scale)
+
+
+METHODS: dict[str, MethodFactory] = {
+    "network": MethodFactory(
+        _network,
+        "Restores by a trained network.",
+        flags=METHOD_FLAGS,
+        maps=("residual", "invented", "uncertainty"),
+    ),
+    "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail."),
+    "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail."),
+}
+
+
+def create_method(settings: RunSettings) -> Method:
+    """Make the method named by the settings.
+
+    Raises
+    ------
+    UsageError
+        There is no such method, its package is broken, or a flag or an option means nothing to it.
+    ModelError, InputMissingError
+        Its model cannot be loaded.
+    """
+    name, factory = settings.method, find_factory(settings.method)
+    _refuse_unheeded(settings, factory)
+    options = read_options(factory.options, settings.options, name)
+    if settings.scale not in factory.scales:
+        scales = " or ".join(map(str, factory.scales))
+        raise UsageError(
+            f"--scale is {settings.scale}, and --method {name} restores at {scales}; change one."
+        )
+    try:
+        method = factory.create(settings, **options)
+    except BigrestoreError:
+        raise
+    except Exception as error:
+        if name in METHODS:
+            raise
+        raise UsageError(
+            f"The method {name!r} cannot be made ({_in_words(error)}); ask the package that brings it."
+        ) from error
+    if name not in METHODS:
+        require_method(method, f"The method {name!r}")
+        if method.scale != settings.scale:
+            raise UsageError(
+                f"--scale is {settings.scale}, but the method {name!r} has the scale {method.scale}."
+            )
+    return method
+
+
+def find_factory(name: str) -> MethodFactory:
+    """Return the factory of a method; an entry point is loaded.
+
+    Raises
+    ------
+    UsageError
+        There is none, there are two, or its package is broken.
+    """
+    points = entry_points(group=METHOD_GROUP)
+    named = [point for point in points if point.name == name]
+    if name in METHODS:
+        if named:
+            raise _collision(named[0])
+        return METHODS[name]
+    if not named:
+        known = dict.fromkeys([*METHODS, *sorted(point.name for point in points)])
+        raise UsageError(f"--method is {name!r}; choose one of {', '.join(known)}.")
+    if len(named) > 1:
+        packages = " and ".join(sorted(map(_package, named)))
+        raise UsageError(f"The method {name!r} is brought by {packages}; uninstall all but one of them.")
+    return _load(named[0])
+
+
+@attrs.frozen
+class ListedMethod:
+    """A method as `bigrestore models methods` lists it.
+
+    Attributes
+    ----------
+    name : str
+    package : str
+        Name and version of its package.
+    factory : MethodFactory or None
+        None if it cannot be loaded.
+    problem : str
+        The sentence if it cannot be loaded.
+    """
+
+    name: str
+    package: str
+    factory: MethodFactory | None
+    problem: str = ""
+
+
+def list_methods() -> Iterator[ListedMethod]:
+    """Yield the built-in methods, then those of other packages by name; loads every entry point."""
+    for name, factory in METHODS.items():
+        yield ListedMethod(name, "bigrestore", factory)
+    for point in sorted(entry_points(group=METHOD_GROUP), key=lambda point: point.name):
+        try:
+            if point.name in METHODS:
+                raise _collision(point)
+            yield ListedMethod(point.name, _package(point), find_factory(point.name))
+        except UsageError as error:
+            yield ListedMethod(point.name, _package(point), None, str(error))
+
+
+def method_facts(settings: RunSettings) -> dict[str, Any]:
+    """Return the options of a named method, and its package if it is foreign: part of its identity.
+
+    A method may forget to describe an option; a run must not resume under another value of it.
+    """
+    if settings.method in METHODS and not METHODS[settings.method].options:
+        return {}
+    factory = find_factory(settings.method)
+    options = read_options(factory.options, settings.options, settings.method)
+    facts: dict[str, Any] = {"options": options} if options else {}
+    if settings.method not in METHODS:
+        (point,) = (point for point in entry_points(group=METHOD_GROUP) if point.name == settings.method)
+        facts["package"] = _package(point)
+    return facts
+
+
+def settings_for(method: object, settings: RunSettings, asked: set[str]) -> RunSettings:
+    """Return the settings of a run with a method handed in as an object.
+
+    Parameters
+    ----------
+    method : object
+        As `bigrestore.model.method.Method` describes it.
+    settings : RunSettings
+        All settings but the method.
+    asked : set of str
+        Names of the settings given by the caller.
+
+    Raises
+    ------
+    UsageError
+        The object is no method, or a setting means nothing to it.
+    """
+    require_method(method, "The method")
+    unheeded = sorted(asked & {*METHOD_FLAGS, "options"})
+    if unheeded:
+        raise UsageError(f"{unheeded[0]} means nothing to a method that is handed in; leave it out.")
+    name, scale = getattr(method, "name", ""), getattr(method, "scale", 1)
+    if scale not in SCALES or ("scale" in asked and scale != settings.scale):
+        raise UsageError(
+            f"The method {name!r} has the scale {scale}; make it for 1, 2 or 4, and leave scale out."
+        )
+    return attrs.evolve(settings, method=str(name), scale=int(scale))
+
+
+def _load(point: EntryPoint) -> MethodFactory:
+    """Import the factory of an entry point."""
+    try:
+        factory = point.load()
+    except Exception as error:
+        raise UsageError(
+            f"The method {point.name!r} of {_package(point)} cannot be loaded ({_in_words(error)}); update or uninstall "
+            "that package."
+        ) from error
+    if not isinstance(factory, MethodFactory):
+        raise UsageError(
+            f"The method {point.name!r} of {_package(point)} is of the type {type(factory).__name__} and no MethodFactory; "
+            "update or uninstall that package."
+        )
+    return factory
+
+
+def _collision(point: EntryPoint) -> UsageError:
+    return UsageError(
+        f"{_package(point)} brings a method {point.name!r}, the name of a built-in one; update or uninstall that package."
+    )
+
+
+def _package(point: EntryPoint) -> str:
+    """Return name and version of the package of an entry point."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _refuse_unheeded(settings: RunSettings, factory: MethodFactory) -> None:
+    """Refuse a flag the method would ignore."""
+    method = settings.method
+    given = {name: getattr(settings, name) for name in METHOD_FLAGS if name not in factory.flags}
+    for name in ("model", "kernel", "blur", "noise"):
+        if given.get(name) is not None:
+            raise UsageError(f"--{name} means nothing to --method {method}; leave it out.")
+    for name in ("realness_map", "maps"):
+        if given.get(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} needs a network, and --method {method} is none; leave it out."
+            )
+    if given.get("realness"):
+        raise UsageError(f"--realness needs a network, --method {method} adds nothing; leave it out.")
+    if given.get("device", "auto") not in ("auto", "cpu"):
+        raise UsageError(f"--method {method} runs on the CPU; leave --device {settings.device} out.")
+    if given.get("precision", "auto") not in ("auto", "fp32"):
+        raise UsageError(f"--method {method} computes in fp32; leave --precision {settings.precision} out.")

@@ -1,0 +1,1 @@
+"""Scores of tiles and the report of them: of a run, or of existing images."""

@@ -1,0 +1,220 @@
+"""The images of a scoring: their places on the common grid, and the strips, tiles and pictures cut out of them.
+
+All positions are those of the run: absolute pixels of the output grid and absolute sections. An output of a region of
+interest begins somewhere inside. The input is brought to the output grid by Catmull-Rom interpolation, the natural
+picture of an unrestored input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.core.geometry import Box
+from bigrestore.core.pixels import GreyBytes, luma, to_unit
+from bigrestore.io.section import Section
+from bigrestore.report.metrics.blobs import pixel_um
+from bigrestore.report.metrics.enlarge import enlarged_box, source_box
+from bigrestore.report.pool import ScorePool
+from bigrestore.report.table.grid import ScoreTile, bounding_box, strips
+from bigrestore.report.table.tiles import Pixels, Strip, TileRow
+
+Background = Callable[[int], "tuple[float | None, float]"]
+
+REPORT_THUMBNAIL_PX = 1200
+"""Longest side of the picture that the heat maps are laid over."""
+
+STRIPS_AHEAD = 2
+"""Strips for each worker that are read before their turn."""
+
+
+@attrs.frozen(eq=False)
+class ImageToScore:
+    """An image and the place of its first pixel.
+
+    Attributes
+    ----------
+    section : Section
+        The image.
+    first : tuple of int
+        Absolute (z, y, x) of its first pixel, on its own grid.
+    """
+
+    section: Section
+    first: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def box(self) -> Box:
+        """Its pixels, absolute."""
+        _, y, x = self.first
+        return Box(y, y + self.section.height, x, x + self.section.width)
+
+    def pixels(self, z: int, box: Box) -> Pixels:
+        """Read part of a section."""
+        z0, y, x = self.first
+        values = self.section.read(z - z0, box.y0 - y, box.y1 - y, box.x0 - x, box.x1 - x)
+        return Pixels(values, box, self.section.value_range)
+
+
+@attrs.frozen(eq=False)
+class Images:
+    """The images of a scoring.
+
+    Attributes
+    ----------
+    image : ImageToScore
+        The image in question.
+    before, reference : ImageToScore, optional
+        Its input, on its own grid, and a reference on the image's grid.
+    scale : int
+        Pixels of the image per pixel of the input.
+    tile_px : int
+        Side of a score tile.
+    """
+
+    image: ImageToScore
+    before: ImageToScore | None = None
+    reference: ImageToScore | None = None
+    scale: int = 1
+    tile_px: int = 480
+
+    def strip(self, places: list[ScoreTile], background: tuple[float | None, float]) -> Strip:
+        """Read the pixels of a strip."""
+        z, box = places[0].z, bounding_box(places)
+        return Strip(
+            places,
+            self.image.pixels(z, box),
+            None if self.before is None else self._before(self.before, z, box),
+            None if self.reference is None else self.reference.pixels(z, box),
+            self.scale,
+            self.tile_px,
+            *background,
+            pixel_um=pixel_um((self.before or self.image).section.voxel_size_um, self.scale),
+        )
+
+    def picture(
+        self, z: int, y: int, x: int, height: int, width: int
+    ) -> tuple[GreyBytes | None, GreyBytes, GreyBytes | None]:
+        """Return a tile of all three images as 8-bit grey on the output grid."""
+        box = Box(y, y + height, x, x + width)
+        before = reference = None
+        if self.before is not None:
+            part = self._before(self.before, z, box)
+            before = _bytes(enlarged_box(part.grey(), part.box, box, self.scale))
+        if self.reference is not None:
+            reference = _bytes(self.reference.pixels(z, box).grey())
+        return before, _bytes(self.image.pixels(z, box).grey()), reference
+
+    def thumbnails(self, z: int) -> tuple[dict[str, GreyBytes], float]:
+        """Return small pictures of a section on one grid, and the output pixels per pixel of them."""
+        grey, px = _small(self.image, z)
+        pictures = {"image": _bytes(grey)}
+        centres = [(np.arange(n) + 0.5) * px for n in grey.shape]
+        for name, source, scale in (("before", self.before, self.scale), ("reference", self.reference, 1)):
+            if source is not None:
+                other, other_px = _small(source, z)
+                index = [
+                    np.clip(((at + first) / scale - own) / other_px, 0, size - 1).astype(np.intp)
+                    for at, first, own, size in zip(
+                        centres, self.image.first[1:], source.first[1:], other.shape, strict=True
+                    )
+                ]
+                pictures[name] = _bytes(other[np.ix_(*index)])
+        return pictures, px
+
+    def _before(self, source: ImageToScore, z: int, box: Box) -> Pixels:
+        """Read the input behind an output box; a region's borders are not the section's."""
+        wanted = source_box(box, self.scale, source.box.y1, source.box.x1)
+        return source.pixels(z, wanted)
+
+
+def score_places(
+    images: Images,
+    places: Sequence[ScoreTile],
+    background: Background,
+    pool: ScorePool,
+    taken: Callable[[list[ScoreTile], Future[list[TileRow]]], None],
+) -> None:
+    """Score tiles read from the images, in order; reading stays a little ahead of scoring.
+
+    Parameters
+    ----------
+    images : Images
+        What is read.
+    places : sequence of ScoreTile
+        The tiles, section by section and row by row.
+    background : callable
+        Level and noise of the background of section z.
+    pool : ScorePool
+        Scores.
+    taken : callable
+        Called in this thread with each strip's tiles and its finished future, in order.
+    """
+
+    def submitted() -> Iterator[tuple[list[ScoreTile], Future[list[TileRow]]]]:
+        for group in strips(places):
+            yield group, pool.submit(images.strip(group, background(group[0].z)))
+
+    waiting: list[tuple[list[ScoreTile], Future[list[TileRow]]]] = []
+    for item in submitted():
+        waiting.append(item)
+        if len(waiting) > STRIPS_AHEAD * pool.workers:
+            _take(waiting.pop(0), taken)
+    for item in waiting:
+        _take(item, taken)
+
+
+def _take(
+    item: tuple[list[ScoreTile], Future[list[TileRow]]],
+    taken: Callable[[list[ScoreTile], Future[list[TileRow]]], None],
+) -> None:
+    places, future = item
+    future.exception()  # waits; whoever takes it decides what an error means
+    taken(places, future)
+
+
+def tissue_seen(
+    source: ImageToScore,
+    places: Iterable[ScoreTile],
+    background: tuple[float | None, float],
+    scale: int,
+    z: int,
+) -> NDArray[np.float64]:
+    """Return the share of tissue in each tile of section z, 0..1, from a small picture of the input."""
+    grey, px = _small(source, z)
+    level, sigma = background
+    tissue = (grey > 0) & (grey < 1)
+    if level is not None:
+        tissue &= np.abs(grey - level) > max(4 / 255, 2 * sigma)
+    total = np.zeros((grey.shape[0] + 1, grey.shape[1] + 1))
+    total[1:, 1:] = tissue.cumsum(axis=0).cumsum(axis=1)
+    shares = []
+    for place in places:
+        spans = []
+        for start, stop, first, size in (
+            (place.box.y0, place.box.y1, source.first[1], grey.shape[0]),
+            (place.box.x0, place.box.x1, source.first[2], grey.shape[1]),
+        ):
+            low = min(size - 1, max(0, int((start / scale - first) / px)))
+            spans.append((low, min(size, max(low + 1, round((stop / scale - first) / px)))))
+        (y0, y1), (x0, x1) = spans
+        area = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+        shares.append(area / ((y1 - y0) * (x1 - x0)))
+    return np.array(shares, np.float64)
+
+
+def _small(source: ImageToScore, z: int) -> tuple[NDArray[np.float32], float]:
+    """Return a small grey picture of a section, 0..1, and the pixels of the image per pixel of it."""
+    values, px = source.section.lowres(z - source.first[0], REPORT_THUMBNAIL_PX)
+    unit = to_unit(values, source.section.value_range)
+    return (luma(unit) if unit.ndim == 3 else unit), px
+
+
+def _bytes(grey: NDArray[Any]) -> GreyBytes:
+    levels: GreyBytes = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+    return levels

@@ -1,0 +1,1 @@
+"""NIQE, BRISQUE and PIQE, computed from the papers (natural scene statistics)."""

@@ -1,0 +1,1 @@
+"""Figures of the page: histograms, heat maps, series over z, pictures of tiles."""

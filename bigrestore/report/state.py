@@ -1,0 +1,87 @@
+"""Whether the report beside an output is there, whole, and the output's.
+
+A note of its files is written once the report is complete, and removed with them before the output is touched, so no
+page calls a tile failed after its repair. So a finished run, started again, makes a missing report without computing a
+pixel anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from bigrestore.report.rows import blob_rows, reading_rows, score_rows
+from bigrestore.report.table.condition import Condition, condition_values
+from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
+from bigrestore.run.state.checksums import FileState, file_state, is_unchanged
+from bigrestore.run.state.journal import Journal
+from bigrestore.run.view.summary import ReportResult
+from bigrestore.settings import RunSettings
+
+RUN_FIGURES = ("niqe", "brisque", "piqe", "sharpness", "noise", "residual", "invented")
+"""Figures of the summary that the command line prints."""
+
+
+def note_report(journal: Journal, sample: int | None, failures: list[str]) -> None:
+    """Note the complete report: its files, the tiles asked for, and the failures.
+
+    Raises
+    ------
+    OutputError
+        Where the note cannot be written.
+    """
+    noted = {path.name: file_state(path) for path in _report_files(journal.root / REPORT)}
+    journal.write(REPORT_NOTE, {"files": noted, "sample": sample, "failures": failures})
+
+
+def former_report(journal: Journal, settings: RunSettings) -> ReportResult | None:
+    """Return the report of a finished run, with the condition checked against it.
+
+    Returns
+    -------
+    ReportResult or None
+        None to make one: the old is missing, incomplete or damaged, or of another sample.
+    """
+    noted, folder = journal.read(REPORT_NOTE), journal.root / REPORT
+    if noted is None or not _as_noted(folder, noted["files"]) or noted.get("failures"):
+        return None
+    if settings.report_sample not in (None, noted.get("sample")):
+        return None
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report_result(folder, summary, [], settings)
+
+
+def report_result(
+    folder: Path, summary: dict[str, Any], failures: list[str], settings: RunSettings
+) -> ReportResult:
+    """Return the result of a report: the figures for people, the failures, and the check of `--fail-if`."""
+    facts = summary["facts"]
+    rows = reading_rows(facts) + score_rows(summary, RUN_FIGURES) + blob_rows(facts)
+    return ReportResult(str(folder), rows, failures, failed_check(summary, settings))
+
+
+def failed_check(summary: dict[str, object], settings: RunSettings) -> str:
+    """Return why the condition fails a summary; "" if it passes or there is none."""
+    if settings.fail_if is None:
+        return ""
+    condition = Condition.parse(settings.fail_if)
+    missing = dict.fromkeys(condition.names, math.nan)
+    return condition.failure(missing | condition_values(summary)) or ""
+
+
+def _report_files(folder: Path) -> list[Path]:
+    """Return the existing files of a report."""
+    return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
+
+
+def _as_noted(folder: Path, noted: dict[str, FileState]) -> bool:
+    """Tell whether a folder holds exactly the noted files of a report, unchanged."""
+    paths = _report_files(folder)
+    return {path.name for path in paths} == noted.keys() and all(
+        is_unchanged(path, noted[path.name]) for path in paths
+    )

@@ -1,0 +1,1 @@
+"""The table of tiles: its grid, rows, columns, statistics and files."""

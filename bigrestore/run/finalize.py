@@ -1,0 +1,104 @@
+"""The end of a run: pyramid, metadata, TIFF, and the figures beside the output.
+
+What is the same for the same command goes into the store; time, host and duration go beside it. The store gets its root
+metadata last, so a viewer opens only a whole image.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from bigrestore.core.urls import shown_arguments
+from bigrestore.io.store.ome_zarr import finish_store
+from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.run.plan import Plan
+from bigrestore.run.state.journal import Journal
+from bigrestore.run.stop import StopFlag
+from bigrestore.run.tile.maps import described, images
+from bigrestore.run.view.progress import Progress
+
+MAP_WHITE = 16 / 255
+"""What a viewer shows of a map as white at first: errors of more than some grey levels are rare."""
+
+UNFINISHED = "the blocks are done, finish it by --resume"
+
+
+def finalize(
+    store: Path,
+    output: Path,
+    plan: Plan,
+    value_range: tuple[float, float],
+    provenance: dict[str, Any],
+    progress: Progress,
+    flag: StopFlag,
+) -> None:
+    """Make the output whole: levels from disk, metadata, and the TIFF or zip file asked for.
+
+    Parameters
+    ----------
+    store, output : Path
+        The store that holds level 0, and what the user asked for; they differ for a TIFF.
+    plan : Plan
+        What the store is.
+    value_range : tuple of float
+        Storage values that viewers show as black and white.
+    provenance : dict
+        What the store says of how it was made.
+    progress : Progress
+        Shown the levels' shards.
+    flag : StopFlag
+        Looked at after each shard, and before each tile of a TIFF.
+
+    Raises
+    ------
+    StoppedError, KeyboardInterrupt
+        Where a signal set the flag; the resumed run does it again.
+    """
+
+    def advance(done: int, total: int) -> None:
+        if done == 1:
+            progress.start("finalize", total)
+        progress.advance(done, 0)
+        flag.raise_if_set(UNFINISHED)
+        if done == total:
+            progress.close()
+
+    for image in images(store, plan):
+        build_pyramid(image.path, image.spec, workers=plan.tiles_at_once, progress=advance)
+        flag.raise_if_set(UNFINISHED)
+        said = {"map": image.name} | described(plan)[image.name] if image.name else provenance
+        finish_store(image.path, image.spec, (0.0, MAP_WHITE) if image.name else value_range, said)
+    if plan.tiff:
+        from bigrestore.io.store.tiff import write_pyramidal_tiff
+
+        write_pyramidal_tiff(
+            store,
+            output,
+            plan.spec,
+            provenance,
+            workers=plan.tiles_at_once,
+            check=lambda: flag.raise_if_set(UNFINISHED),
+        )
+    elif plan.zipped:
+        from bigrestore.io.store.pack import pack_store
+
+        pack_store(store, output, check=lambda: flag.raise_if_set(UNFINISHED))
+
+
+def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool, scored: bool) -> None:
+    """Write the facts of this very run beside the output: host, command, duration, and whether a report follows."""
+    journal.write(
+        "run.json",
+        facts
+        | {
+            "finished": finished,
+            "scored": scored,
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "argv": shown_arguments(sys.argv),
+        },
+    )

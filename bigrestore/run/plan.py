@@ -1,0 +1,342 @@
+"""The plan of a run: settings, method, input and machine, resolved once.
+
+It is stored beside the output before the first block, and a resumed run obeys it: a tile size chosen for one machine's
+memory holds on the next. Its facts, with hashes of model and input, are the run's fingerprint; a run resumes only under
+the same one, and differences are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from bigrestore.core.geometry import Box, Grid, Region, choose_tile_px
+from bigrestore.core.resources import available_cpus, memory_limit_bytes, processors
+from bigrestore.errors import UsageError
+from bigrestore.io.section import Section
+from bigrestore.io.store.placement import scaled_placement
+from bigrestore.io.store.store_spec import StoreSpec
+from bigrestore.model.method import Method, StatesCost
+from bigrestore.run.sinks import Sink
+from bigrestore.settings import RunSettings
+
+SECONDS_PER_TILE = 5.0
+"""A tile may take this long at most, where the method states its speed."""
+
+REDUNDANCY_LIMIT = 1.3
+"""Pixels computed for each pixel kept, at most, at scale 1."""
+
+LARGEST_TILE_PX = 1 << 24
+"""Input pixels of a tile, halo included, that are never exceeded."""
+
+BYTES_PER_PX = 1200
+"""Peak memory per input pixel of a tile at work that is assumed of a method that does not state it."""
+
+FADE_PX = 64
+"""Overlap, in output pixels, of a method that is not exact."""
+
+ZIP_NAME = ".zarr.zip"
+"""The end of the name of an output that is packed into a zip file."""
+
+BASE_BYTES = 400 << 20
+"""What the interpreter and the libraries take."""
+
+
+@attrs.frozen
+class Plan:
+    """How a run is carried out.
+
+    Attributes
+    ----------
+    grid : Grid
+        Blocks and tiles.
+    spec : StoreSpec
+        The output store.
+    threads : int
+        Tiles in flight, of each worker.
+    workers : int
+        Processes of this machine for the blocks.
+    choice : str
+        Why so many threads, in words.
+    batch_size : int
+        Tiles handed to the method at once.
+    blocks_in_flight : int
+        Blocks in memory at once: read ahead, restored and written behind.
+    zipped : bool
+        Whether the output is a zip file of a store.
+    tiff : bool
+        Whether the output is an OME-TIFF, made of a temporary store beside it.
+    memory_bytes : int
+        Estimated peak memory, of all workers together.
+    maps : tuple of str
+        Maps written beside the image.
+    """
+
+    grid: Grid
+    spec: StoreSpec
+    threads: int
+    workers: int
+    choice: str
+    batch_size: int
+    blocks_in_flight: int
+    tiff: bool
+    zipped: bool
+    memory_bytes: int
+    maps: tuple[str, ...] = ()
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Threads of all workers of this machine."""
+        return self.threads * self.workers
+
+    @property
+    def temporary_store(self) -> bool:
+        """Whether the output is one file, made of a temporary store beside it."""
+        return self.tiff or self.zipped
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The part of the plan with an effect on bytes, JSON-able."""
+        return {
+            "tile_px": self.grid.y.tile_px,
+            "overlap_px": self.grid.y.overlap_px,
+            "block_px": self.grid.y.block_px,
+            "batch_size": self.batch_size,
+            "format": self.spec.fmt,
+            "tiff": self.tiff,
+            "zip": self.zipped,
+        }
+
+
+def make_plan(
+    section: Section,
+    method: Method,
+    settings: RunSettings,
+    output: Path,
+    stored: dict[str, Any] | None,
+    sinks: Sequence[Sink] = (),
+) -> Plan:
+    """Resolve a run.
+
+    Parameters
+    ----------
+    section, method, settings
+        Input, method and what was asked for.
+    output : Path
+        Its name decides between store and TIFF.
+    stored : dict, optional
+        `Plan.facts` of the run to resume; stands in for settings left open.
+    sinks : sequence of Sink
+        Followers of the run, for their memory.
+
+    Raises
+    ------
+    UsageError
+        Where block, tile, overlap or region do not go together.
+    """
+    scale = Fraction(method.scale)
+    _check_block(settings.block_size, method.alignment_px * scale)
+    old = stored or {}
+    workers = 1 if settings.cluster else settings.workers or 1
+    threads, choice = choose_threads(settings.threads, workers, gpu=on_gpu(method))
+    batch = settings.batch_size or old.get("batch_size", 1)
+    overlap = settings.overlap
+    if overlap is None:
+        overlap = old.get("overlap_px", 0 if method.exact else FADE_PX)
+    grid = Grid.build(
+        section.shape,
+        scale=scale,
+        alignment_px=method.alignment_px,
+        halo_px=method.halo_px,
+        block_px=settings.block_size,
+        tile_px=settings.block_size,
+        overlap_px=overlap,
+    )
+    whole = grid.region
+    grid = attrs.evolve(grid, region=_region(settings, section, grid))
+    tile = settings.tile_size or old.get("tile_px")
+    if not tile:
+        # Where tiles are cross-faded their size shows in the pixels, which a region must not change.
+        seen = grid if method.exact else attrs.evolve(grid, region=whole)
+        # Chosen for the processors of the machine, however many workers share them: the bytes are the same.
+        planned = settings.threads or (threads if on_gpu(method) else available_cpus())
+        tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
+    grid = _with_tile(grid, tile)
+    tiles_per_block = max(1, grid.work.tiles // (grid.block_counts[1] * grid.block_counts[2]))
+    in_flight = 2 + -(-threads * batch // tiles_per_block)
+    fmt, tiff = _format(settings, section, output)
+    if tiff and settings.maps:
+        raise UsageError(
+            f"--maps are images of their own beside the restored one, which the TIFF {output.name} has no place for; name "
+            "the output .ome.zarr, or leave --maps out."
+        )
+    zipped = output.name.lower().endswith(ZIP_NAME)
+    return Plan(
+        grid=grid,
+        spec=_store_spec(section, grid, fmt),
+        threads=threads,
+        workers=workers,
+        choice=choice,
+        batch_size=batch,
+        blocks_in_flight=in_flight,
+        tiff=tiff,
+        zipped=zipped,
+        memory_bytes=workers
+        * _peak_bytes(section, method, grid, threads * batch, in_flight, settings, sinks),
+        maps=settings.maps,
+    )
+
+
+def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, str]:
+    """Return the tiles in flight of each worker, and why so many.
+
+    One thread per tile and several tiles in flight beat several threads on one tile. Workers share the processors, one
+    thread for each; on a GPU two tiles overlap copying and computing.
+    """
+    if asked:
+        return asked, "as --threads asks for"
+    if gpu:
+        return 2, "on a GPU the copies of one tile overlap the computation of another"
+    cpus = processors()
+    if workers == 1:
+        return cpus.count, f"one for each of {cpus.reason}"
+    threads = max(1, cpus.count // workers)
+    few = "; there are fewer processors than workers" if workers > cpus.count else ""
+    return threads, f"{workers} workers share {cpus.reason}{few}"
+
+
+def on_gpu(method: Method) -> bool:
+    """Return whether a method computes on another device than the CPU."""
+    return str(method.describe().get("device", "cpu")).split(":")[0] != "cpu"
+
+
+def _with_tile(grid: Grid, tile_px: int) -> Grid:
+    """Return the grid with a tile size; refuse one too small for the overlap."""
+    if grid.y.overlap_px * 2 > tile_px:
+        raise UsageError(
+            f"--overlap is {grid.y.overlap_px} output pixels and the tile {tile_px}; an overlap is half a tile at "
+            "most, so enlarge --tile-size or reduce --overlap."
+        )
+    return attrs.evolve(
+        grid, y=attrs.evolve(grid.y, tile_px=tile_px), x=attrs.evolve(grid.x, tile_px=tile_px)
+    )
+
+
+def _check_block(block_px: int, unit: Fraction) -> None:
+    """Refuse a block size other than a multiple of the method's alignment."""
+    if unit.denominator != 1 or block_px % unit:
+        raise UsageError(
+            f"--block-size is {block_px} output pixels, but the method works in steps of {unit}; give a multiple "
+            "of both 480 and that."
+        )
+
+
+def _region(settings: RunSettings, section: Section, grid: Grid) -> Region:
+    """Return the region asked for, inside the output."""
+    whole = grid.region
+    if settings.roi is None:
+        return whole
+    z, y, x = settings.roi
+    z = z or (whole.z0, whole.z1)
+    if z[1] > section.depth or y[1] > grid.y.out_px or x[1] > grid.x.out_px:
+        raise UsageError(
+            f"--roi ends at z {z[1]}, y {y[1]}, x {x[1]}, but the output has {section.depth} section(s) of "
+            f"{grid.y.out_px} x {grid.x.out_px} pixels; choose a region inside."
+        )
+    return Region(z[0], z[1], Box(y[0], y[1], x[0], x[1]))
+
+
+def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device: str) -> int:
+    """Choose the tile size from the method's stated costs and the available memory.
+
+    `planned` tiles share the time, and at most `in_flight` are in memory at once.
+    """
+    states = method if isinstance(method, StatesCost) else None
+    per_px = states.bytes_per_px if states else BYTES_PER_PX
+    memory = _device_memory_bytes(method, device) // 2 // in_flight
+    speed = states.px_per_second if states else LARGEST_TILE_PX
+    return choose_tile_px(
+        grid,
+        threads=planned,
+        memory_px=min(LARGEST_TILE_PX, memory // per_px),
+        time_px=int(SECONDS_PER_TILE * speed),
+        redundancy_limit=REDUNDANCY_LIMIT if grid.scale <= 1 else float("inf"),
+    )
+
+
+def _device_memory_bytes(method: Method, device: str) -> int:
+    """Return the memory shared by tiles in flight: the GPU's for a method on one, else this process's."""
+    if str(method.describe().get("device", "cpu")).startswith("cuda"):
+        import torch
+
+        asked = torch.device(device if device.startswith("cuda") else "cuda")
+        return int(torch.cuda.get_device_properties(asked).total_memory)
+    return memory_limit_bytes()
+
+
+def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Literal["0.4", "0.5"], bool]:
+    """Return the version of the store and whether it becomes a TIFF, by flag and by the output's name."""
+    named_tiff = output.suffix.lower() in (".tif", ".tiff")
+    if settings.format != "auto" and named_tiff != (settings.format == "ome-tiff"):
+        raise UsageError(
+            f"--format is {settings.format} but the output is named {output.name}; name a TIFF .ome.tif and a "
+            "store .ome.zarr."
+        )
+    named_store = output.suffix.lower() in ("", ".zarr") or output.name.lower().endswith(ZIP_NAME)
+    if not named_tiff and not named_store:
+        raise UsageError(
+            f"the output {output.name} is neither a store nor a TIFF by its name; name it .ome.zarr, .ome.zarr.zip or "
+            ".ome.tif."
+        )
+    is_04 = section.kind == "ome-zarr" and section.format_version == "0.4"
+    wanted = (
+        settings.format if settings.format in ("0.4", "0.5") else "0.4" if is_04 and not named_tiff else "0.5"
+    )
+    return ("0.4" if wanted == "0.4" else "0.5"), named_tiff
+
+
+def _store_spec(section: Section, grid: Grid, fmt: Literal["0.4", "0.5"]) -> StoreSpec:
+    """Return the store's contents and its place in the world."""
+    box, first_z = grid.region.box, grid.region.z0
+    size, start = scaled_placement(
+        section.voxel_size_um, section.translation_um, float(grid.scale), (first_z, box.y0, box.x0)
+    )
+    return StoreSpec(
+        shape=grid.shape,
+        dtype=section.dtype,
+        channels=section.channels,
+        voxel_size_um=size,
+        translation_um=start,
+        is_volume=section.is_volume,
+        fmt=fmt,
+        shard_px=grid.y.block_px,
+    )
+
+
+def _peak_bytes(
+    section: Section,
+    method: Method,
+    grid: Grid,
+    tiles: int,
+    blocks: int,
+    settings: RunSettings,
+    sinks: Sequence[Sink],
+) -> int:
+    """Estimate the peak: tiles at work, blocks in flight with their input, the sinks, and the reader's own memory."""
+    per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX
+    side_y, side_x = (min(grid.y.block_px, extent) for extent in grid.shape[1:])
+    read = (side_y / grid.scale + 2 * grid.y.halo_px) * (side_x / grid.scale + 2 * grid.x.halo_px)
+    item = section.dtype.itemsize * section.channels
+    maps = len(settings.maps)
+    out = side_y * side_x * (item + (0 if method.exact else 4) + 4 * maps)
+    shares = 0 if settings.realness_map is None else 4 * read
+    gpu = on_gpu(method)
+    blocks = min(blocks + sum(sink.blocks_held(gpu=gpu) for sink in sinks), grid.block_total)
+    per_px += int(4 * maps * grid.scale**2)
+    at_work = tiles * grid.work.largest_tile_px * per_px if not gpu else 0
+    at_work += tiles * sum(sink.bytes_per_tile for sink in sinks)
+    return int(BASE_BYTES + at_work + blocks * (read * item + shares + out) + section.resident_bytes)

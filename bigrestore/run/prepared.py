@@ -1,0 +1,327 @@
+"""A run before it writes anything: opened, planned, and its output looked at.
+
+Every process of a run begins here: the command, a dry run, one part of a job array, a worker. All resolve the same
+settings against the same stored plan, so they agree in every fact behind a byte or refuse to begin.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.io.section import Section, open_section
+from bigrestore.model.method import Method
+from bigrestore.model.registry import create_method, method_facts
+from bigrestore.run.output.owned import TEMPORARY_STORE
+from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
+from bigrestore.run.plan import Plan, make_plan
+from bigrestore.run.profile.kept import Profiles
+from bigrestore.run.sinks import Sink
+from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same_run
+from bigrestore.run.state.input_files import input_file_facts, what_changed
+from bigrestore.run.state.journal import Journal, sidecar
+from bigrestore.run.tile.block import Job
+from bigrestore.run.tile.maps import require_maps
+from bigrestore.run.tile.mask import BackgroundMask, Masker, NoMask, UserMask
+from bigrestore.run.tile.realness import RealnessMap
+from bigrestore.settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+Inputs = str | Path | Sequence[str | Path]
+
+
+@attrs.frozen
+class Destination:
+    """The target of an output made in a stage; part of its run's identity.
+
+    Attributes
+    ----------
+    url : str
+        Without secrets.
+    replaces : str
+        Name of the run behind the output to be replaced; empty without one.
+    """
+
+    url: str
+    replaces: str = ""
+
+
+@attrs.frozen(eq=False)
+class Prepared:
+    """A run before it writes anything.
+
+    Attributes
+    ----------
+    inputs : str, Path or list of them
+        What `open_section` was given.
+    section, method : Section, Method
+        Input and method.
+    settings : RunSettings
+        What was asked for.
+    plan : Plan
+        What it comes to.
+    masker : Masker
+        Which pixels are restored.
+    output, store : Path
+        What the user asked for, and the store: the same, but for a TIFF.
+    journal : Journal
+        The folder beside the output.
+    resuming : bool
+        Whether an existing output is resumed.
+    identity : dict
+        The fingerprint of the run.
+    files : dict
+        What is noted of the files of input, mask and realness map.
+    realness : RealnessMap or None
+        The user's map of realness.
+    destination : Destination or None
+        Target of the finished output's copy; None: it stays.
+    sinks : tuple of Sink
+        Followers of the run.
+    """
+
+    inputs: str | Path | list[str | Path]
+    section: Section
+    method: Method
+    settings: RunSettings
+    plan: Plan
+    masker: Masker
+    output: Path
+    store: Path
+    journal: Journal
+    resuming: bool
+    identity: dict[str, Any]
+    files: dict[str, Any]
+    realness: RealnessMap | None = None
+    destination: Destination | None = None
+    sinks: tuple[Sink, ...] = ()
+
+    def job(self, folder: Path | None) -> Job:
+        """Return the job of all blocks; profiles are kept in `folder`."""
+        tally_px = max((sink.tally_px for sink in self.sinks), default=0)
+        return Job(
+            section=self.section,
+            method=self.method,
+            grid=self.plan.grid,
+            masker=self.masker,
+            profiles=Profiles(self.section, self.method, folder),
+            batch_size=self.plan.batch_size,
+            deterministic=self.settings.deterministic,
+            score_tile_px=tally_px if self.plan.grid.scale.denominator == 1 else 0,
+            maps=self.plan.maps,
+            realness=self.realness,
+        )
+
+
+def prepare(
+    inputs: Inputs,
+    output: str | Path,
+    settings: RunSettings,
+    *,
+    method: Method | None = None,
+    guarded: Mapping[str, Path] | None = None,
+    destination: Destination | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Prepared:
+    """Open input and method, resolve the plan and judge the output; nothing is written or removed.
+
+    Parameters
+    ----------
+    inputs : str, Path or sequence of them
+        What `open_section` takes.
+    output : str or Path
+        A store, or a TIFF by its name.
+    settings : RunSettings
+        What was asked for.
+    method : Method, optional
+        Used in place of the one that the settings name.
+    guarded : mapping, optional
+        Further files that the output must not touch, by what they are called.
+    destination : Destination, optional
+        Where the output is copied to.
+    sinks : sequence of Sink
+        Followers of the run.
+
+    Raises
+    ------
+    BigrestoreError
+        Of the kind of what is wrong.
+    """
+    inputs, path = _as_inputs(inputs), output_path(output)
+    journal = Journal(path)
+    section = _open_input(inputs, settings)
+    others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
+    check_place(path, source_paths(inputs, section), others)
+    realness = _open_realness(section, settings, path)
+    more_facts = {} if method else method_facts(settings)
+    method = method or _method(settings, realness)
+    require_maps(settings, method)
+    stored = journal.plan
+    resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
+    former = stored["plan"] if stored and resumable else None
+    plan = make_plan(section, method, settings, path, former, sinks)
+    masker = _masker(section, method, settings)
+    known = _maps_read(settings, masker, realness, path)
+    prints = {what: image.fingerprint() for what, image in known.items()}
+    identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
+    identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
+    if destination is not None:
+        identity[DESTINATION] = destination.url
+    files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
+    return Prepared(
+        inputs=inputs,
+        section=section,
+        method=method,
+        settings=settings,
+        plan=plan,
+        masker=masker,
+        output=path,
+        store=sidecar(path) / TEMPORARY_STORE if plan.temporary_store else path,
+        journal=journal,
+        resuming=_resumes(path, journal, settings, stored, identity, files),
+        identity=identity,
+        files=files,
+        realness=realness,
+        destination=destination,
+        sinks=tuple(sinks),
+    )
+
+
+def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) -> Section:
+    """Open the input as the settings say."""
+    section = open_section(
+        inputs,
+        level=settings.level,
+        voxel_size_um=settings.voxel_size,
+        input_range=settings.input_range,
+        storage_options=settings.storage_options,
+    )
+    if section.channels == 3:
+        log.info(
+            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
+        )
+    return section
+
+
+def _maps_read(
+    settings: RunSettings, masker: Masker, realness: RealnessMap | None, path: Path
+) -> dict[str, Section]:
+    """Return the sections of mask and realness map, if given; refuse an output inside the mask."""
+    known = {}
+    if isinstance(masker, UserMask):
+        known["mask"] = masker.section
+        check_place(path, [], {"mask": source_paths(settings.mask, masker.section)})
+    if realness is not None:
+        known["realness map"] = realness.section
+    return known
+
+
+def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
+    """Make the method; under an all-zero map the one of realness 0, with its smaller tiles."""
+    if realness is not None and realness.blank():
+        settings = attrs.evolve(settings, realness=0.0, realness_map=None)
+    return create_method(settings)
+
+
+def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
+    """Open the user's map of realness, if given, and keep the output off it."""
+    if settings.realness_map is None:
+        return None
+    realness = RealnessMap.open(settings.realness_map, section.shape)
+    check_place(output, [], {"realness map": source_paths(settings.realness_map, realness.section)})
+    return realness
+
+
+def _resumes(
+    path: Path,
+    journal: Journal,
+    settings: RunSettings,
+    stored: dict[str, Any] | None,
+    identity: dict[str, Any],
+    files: dict[str, Any],
+) -> bool:
+    """Return whether the output is resumed; refuse one neither resumable nor free."""
+    same = stored is not None and not differing(
+        stored["fingerprint"], identity, left_open=left_open(settings)
+    )
+    if stored is not None and settings.init_only and not settings.overwrite:
+        require_same_run(stored["fingerprint"], identity, path)
+    resume = settings.goes_on or (settings.init_only and same and not settings.overwrite)
+    resuming = settle_existing(path, journal, resume=resume, overwrite=settings.overwrite, same_settings=same)
+    if not resuming and (settings.finalize or settings.shard):
+        raise OutputError(
+            f"The output {path} has no stored plan to work by; make it by --init-only with the same settings first."
+        )
+    if resuming and stored is not None:
+        require_same_run(stored["fingerprint"], identity, path)
+        _require_same_files(stored.get("files", {}), files, path, journal)
+    return resuming
+
+
+def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path, journal: Journal) -> None:
+    """Refuse to resume after a file of the input or the mask was written.
+
+    An unreadable input is meant to be repaired. It may change then: its sampled pixels were compared already, those
+    behind finished blocks are next.
+    """
+    for what, seen in now.items():
+        changed = what_changed(then.get(what, {}), seen)
+        if changed and what == "input" and any(record.input_fault for record in journal.records()):
+            log.warning(
+                "The input of %s was changed since it was begun (%s), which is taken for the repair of what could not be "
+                "read; blocks that are done stay as they are where they were made of the same pixels.",
+                output,
+                changed,
+            )
+        elif changed:
+            raise OutputExistsError(
+                f"The {what} was changed since the output {output} was begun: {changed}; restore it as it was, or "
+                "start anew with --overwrite."
+            )
+
+
+def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
+    """Return the input as a path, pattern or list of paths.
+
+    Raises
+    ------
+    UsageError
+        Where it is none.
+    """
+    if isinstance(inputs, str | Path):
+        return inputs
+    if isinstance(inputs, os.PathLike):
+        return Path(inputs)
+    if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
+        return list(inputs)
+    raise UsageError(
+        f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
+    )
+
+
+def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the files a run reads besides the input, by their role."""
+    named = {"model": settings.model, "kernel": settings.kernel}
+    if settings.mask not in ("auto", "none"):
+        named["mask"] = settings.mask
+    named["realness map"] = settings.realness_map
+    files = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
+    return {what: path for what, path in files.items() if path.exists()}
+
+
+def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
+    """Return the masker asked for."""
+    scale = Fraction(method.scale)
+    if settings.mask == "none":
+        return NoMask()
+    if settings.mask == "auto":
+        return BackgroundMask(scale, (section.height, section.width), section.value_range)
+    return UserMask.open(settings.mask, section.shape, scale)

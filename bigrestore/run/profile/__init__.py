@@ -1,0 +1,1 @@
+"""The profile of a section: background, blur and noise, in numbers, words and a picture."""

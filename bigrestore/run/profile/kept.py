@@ -1,0 +1,122 @@
+"""The profiles of a run, each made once and kept beside the output, for all workers alike."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from bigrestore.core.files import read_sealed, write_sealed
+from bigrestore.io.access.versions import UNREADABLE, joined, recording_reads
+from bigrestore.io.section import Section
+from bigrestore.model.method import Method
+from bigrestore.run.profile.section_profile import Profile, describe, profile_section, sample_section
+from bigrestore.run.profile.words import sentence
+
+log = logging.getLogger(__name__)
+
+VERSION = "version"
+"""What a stored profile calls the version of the section that it was made of."""
+
+PIXELS = "pixels"
+"""What it calls the checksum of all pixels that were read for it."""
+
+
+class Profiles:
+    """The profiles of a run's sections, each made once and kept beside the output.
+
+    Parameters
+    ----------
+    section : Section
+        The input.
+    method : Method
+        Analyses the windows.
+    folder : Path, optional
+        Where profiles are kept; None: in memory only.
+    """
+
+    def __init__(self, section: Section, method: Method, folder: Path | None) -> None:
+        self._section, self._method, self._folder = section, method, folder
+        self._known: dict[int, Profile] = {}
+        self._made_of: dict[int, dict[str, str]] = {}
+        self._lock = threading.Lock()
+        self.seconds = 0.0
+
+    def of(self, z: int) -> Profile:
+        """Return the profile of section z."""
+        with self._lock:
+            if z not in self._known:
+                self._known = {z: self._load_or_make(z)}  # one at a time: blocks come section by section
+            return self._known[z]
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep profiles in a folder from now on, and write the known ones.
+
+        A run looks at its first section before it creates anything, so a refused input leaves nothing behind.
+
+        Raises
+        ------
+        OutputError
+            Where they cannot be written.
+        """
+        with self._lock:
+            self._folder = folder
+            for z, profile in self._known.items():
+                if read_sealed(self._path(z)) is None:
+                    write_sealed(self._path(z), profile.to_json() | self._made_of.get(z, {}))
+
+    def _load_or_make(self, z: int) -> Profile:
+        path = None if self._folder is None else self._path(z)
+        stored = None if path is None else read_sealed(path)
+        if stored is not None:
+            return Profile.from_json(stored)
+        started = time.perf_counter()
+        version = section_version(self._section, z)
+        with recording_reads() as reads:
+            profile = profile_section(self._section, z, self._method)
+        if any(read.pixels == UNREADABLE for read in reads):
+            version = ""  # of a section with holes; once they are mended its profile stays nevertheless
+        made_of = {VERSION: version, PIXELS: joined(read.pixels for read in reads)}
+        self.seconds += time.perf_counter() - started
+        said = sentence(profile.statistics, int(self._method.scale))
+        log.info("Section %d: %s", z, f"{said}. {describe(profile)}" if said else describe(profile))
+        self._made_of[z] = made_of
+        if path is not None:
+            write_sealed(path, profile.to_json() | made_of)
+        return profile
+
+    def _path(self, z: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"z{z:05d}.json"
+
+
+def profile_differs(section: Section, z: int, method: Method, stored: dict[str, Any]) -> bool:
+    """Tell whether the stored profile of a section is not the one of the section as it is now.
+
+    Where the same pixels are there it is; the method, which may round otherwise on another processor, is not asked then.
+
+    Raises
+    ------
+    InputError
+        Where the section cannot be read any more.
+    """
+    made_of = {name: stored.get(name, "") for name in (VERSION, PIXELS)}
+    if not made_of[VERSION] or made_of[VERSION] == section_version(section, z, fresh=True):
+        return False
+    with recording_reads() as reads:
+        sample_section(section, z)
+    if joined(read.pixels for read in reads) == made_of[PIXELS]:
+        return False
+    return profile_section(section, z, method).to_json() | made_of != stored
+
+
+def section_version(section: Section, z: int, *, fresh: bool = False) -> str:
+    """Return the version of all files behind a section's profile.
+
+    Empty for a store behind a URL: its server would be asked for each chunk.
+    """
+    if len(section.files) > 1 and not all(isinstance(file, Path) for file in section.files):
+        return ""
+    return section.version(z, 0, section.height, 0, section.width, fresh=fresh)

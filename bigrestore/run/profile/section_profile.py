@@ -1,0 +1,305 @@
+"""What is known of a section before its first tile: background, tissue, blur and noise.
+
+Every choice beyond a single tile is made here, once per section, from windows on an absolute lattice, and stored, so no
+result depends on the cut of a tile or on its worker.
+
+Only flat background is trusted: level and noise come from the brightest windows, provided they vary by white noise
+alone. A section without such windows has no background, and all of it is restored.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.errors import InputError
+from bigrestore.io.patched import PatchedSection
+from bigrestore.io.section import Section
+from bigrestore.model.method import WINDOW_PX, Method, SectionStatistics
+
+log = logging.getLogger(__name__)
+
+THUMBNAIL_PX = 1024
+"""Longer side of the picture in which tissue is looked for."""
+
+MOST_WINDOWS = 128
+"""Windows that are analysed in one section."""
+
+BACKGROUND_WINDOWS = 16
+"""Windows that are tried for background."""
+
+NOISIEST_BACKGROUND = 10 / 255
+"""Background noisier than this is not told from faint tissue."""
+
+
+@attrs.frozen(eq=False)
+class Profile:
+    """What is known of one section.
+
+    Attributes
+    ----------
+    statistics : SectionStatistics
+        Of the method, from the windows.
+    background : float or None
+        Background level, 0..1; None without flat background.
+    background_sigma : float
+        Standard deviation of the background's noise, 0..1.
+    tissue_share : float
+        Share of tissue in the thumbnail, 0..1.
+    windows : int
+        Windows analysed.
+    """
+
+    statistics: SectionStatistics
+    background: float | None
+    background_sigma: float
+    tissue_share: float
+    windows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the profile as a JSON document; float32 values survive the way there and back."""
+        statistics = self.statistics
+        return {
+            "kernel": statistics.kernel.tolist(),
+            "psi": statistics.psi.tolist(),
+            "noise_gain": statistics.noise_gain,
+            "read_noise": statistics.read_noise,
+            "details": statistics.details,
+            "background": self.background,
+            "background_sigma": self.background_sigma,
+            "tissue_share": self.tissue_share,
+            "windows": self.windows,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the profile as names and values for people."""
+        rows = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
+        level = "none found" if self.background is None else f"{self.background:.4f}"
+        noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
+        return [*rows, ("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Profile:
+        """Return the profile from a document of `to_json`."""
+        statistics = SectionStatistics(
+            kernel=np.asarray(document["kernel"], np.float32),
+            psi=np.asarray(document["psi"], np.float32),
+            noise_gain=document["noise_gain"],
+            read_noise=document["read_noise"],
+            details=document["details"],
+        )
+        names = ("background", "background_sigma", "tissue_share", "windows")
+        return cls(statistics, *(document[name] for name in names))
+
+
+@attrs.frozen(eq=False)
+class Sample:
+    """What is looked at of one section.
+
+    Attributes
+    ----------
+    windows : ndarray, (n, 128, 128), float32
+        Grey values of tissue, 0..1; n may be 0.
+    background, background_sigma
+        As in `Profile`.
+    tissue : ndarray, (h, w), bool
+        Where the thumbnail shows tissue.
+    factor : float
+        Section pixels per pixel of the thumbnail.
+    """
+
+    windows: Floats
+    background: float | None
+    background_sigma: float
+    tissue: NDArray[np.bool_]
+    factor: float
+
+    @property
+    def tissue_share(self) -> float:
+        """Return the share of tissue in the section, 0..1."""
+        return float(self.tissue.mean())
+
+
+def profile_section(section: Section, z: int, method: Method) -> Profile:
+    """Look at one section.
+
+    Parameters
+    ----------
+    section : Section
+        The input.
+    z : int
+        Index of the section in its volume.
+    method : Method
+        Analyses the windows.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
+    return profile_windows(sample_section(section, z), method)
+
+
+def profile_windows(seen: Sample, method: Method) -> Profile:
+    """Return the profile of a sampled section."""
+    statistics = method.analyse(seen.windows)
+    return Profile(statistics, seen.background, seen.background_sigma, seen.tissue_share, len(seen.windows))
+
+
+def sample_section(section: Section, z: int) -> Sample:
+    """Find background and tissue of a section and read its windows.
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
+    grey, factor = _thumbnail(section, z)
+    level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
+    tissue = np.ones(grey.shape, bool)
+    if level is not None:
+        tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
+    chosen = _tissue_windows(tissue, factor, section.height, section.width)
+    seen = (_window_or_none(section, z, y, x) for y, x in chosen)
+    windows = [window for window in seen if window is not None]
+    stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
+    return Sample(stack, level, sigma, tissue, factor)
+
+
+def find_background(section: Section, z: int) -> tuple[float | None, float]:
+    """Return level and noise of a section's background, 0..1, as `profile_section` finds them.
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
+    grey, factor = _thumbnail(section, z)
+    return _background(section, z, _lattice_means(grey, factor, section.height, section.width))
+
+
+def describe(profile: Profile) -> str:
+    """Return a profile as one line."""
+    facts = [f"{name} {value}" for name, value in profile.statistics.details.items() if name != "windows"]
+    where = "none" if profile.background is None else f"{profile.background:.3f}"
+    facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
+    return ", ".join(facts)
+
+
+def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:
+    """Return a small grey picture of a section, 0..1, and section pixels per pixel of it."""
+    try:
+        raw, factor = section.lowres(z, THUMBNAIL_PX)
+    except InputError as error:
+        patched = PatchedSection.of(section)
+        raw, factor = patched.lowres(z, THUMBNAIL_PX)
+        if not patched.read_px:
+            raise
+        log.warning("Section %d cannot be read everywhere: %s", z, error)
+    thumbnail = to_unit(raw, section.value_range)
+    _refuse_other_range(section, thumbnail)
+    return (luma(thumbnail) if thumbnail.ndim == 3 else thumbnail), factor
+
+
+def _refuse_other_range(section: Section, thumbnail: Floats) -> None:
+    """Refuse floating-point input outside its assumed range."""
+    if section.dtype.kind != "f":
+        return
+    low, high = float(thumbnail.min()), float(thumbnail.max())
+    if low < -0.05 or high > 1.05:
+        black, white = section.value_range
+        span = white - black
+        raise InputError(
+            f"{section.source} has values from {black + low * span:g} to {black + high * span:g}, but {black:g} is "
+            f"taken for black and {white:g} for white; say with --input-range LO HI what they are."
+        )
+
+
+def _lattice_means(grey: Floats, factor: float, height: int, width: int) -> NDArray[np.float64]:
+    """Return (n, 4): y, x, mean and standard deviation, in the thumbnail, of each lattice window."""
+    windows = []
+    for y, x in _lattice(height, width):
+        part = _seen(grey, factor, y, x)
+        windows.append((y, x, float(part.mean()), float(part.std())))
+    return np.array(windows, np.float64).reshape(-1, 4)
+
+
+def _lattice(height: int, width: int) -> list[tuple[int, int]]:
+    """Return the origins of the windows of a section, on multiples of their side.
+
+    Windows are whole, but along an axis shorter than one they begin at 0.
+    """
+    rows, columns = (range(0, max(1, side - WINDOW_PX + 1), WINDOW_PX) for side in (height, width))
+    return [(y, x) for y in rows for x in columns]
+
+
+def _seen(picture: NDArray[Any], factor: float, y: int, x: int) -> NDArray[Any]:
+    """Return the part of the thumbnail under a window: one pixel at least."""
+    y0, x0 = min(int(y / factor), picture.shape[0] - 1), min(int(x / factor), picture.shape[1] - 1)
+    y1, x1 = int((y + WINDOW_PX) / factor), int((x + WINDOW_PX) / factor)
+    return picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+
+
+def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[float | None, float]:
+    """Return level and noise of the background, (None, 0) without a flat window.
+
+    The flattest of the brightest windows are read; one is flat where the variance of its 8 x 8 means is that of
+    the mean of 64 independent pixels, within a factor of two, or below half a grey level of 8 bits.
+    """
+    bright = cells[cells[:, 2] >= np.quantile(cells[:, 2], 0.75)]
+    tried = bright[np.argsort(bright[:, 3], kind="stable")][:BACKGROUND_WINDOWS]
+    levels, sigmas = [], []
+    for y, x, _, _ in tried:
+        window = _window_or_none(section, z, int(y), int(x))
+        if window is None:
+            continue
+        sigma = float(window.std())
+        means = window.reshape(16, 8, 16, 8).mean(axis=(1, 3))
+        if sigma <= NOISIEST_BACKGROUND and float(means.std()) <= max(0.5 / 255, 2 * sigma / 8):
+            levels.append(float(window.mean()))
+            sigmas.append(sigma)
+    if not levels:
+        return None, 0.0
+    level = max(levels)
+    near = [i for i, other in enumerate(levels) if level - other <= 2 / 255]
+    return float(np.median([levels[i] for i in near])), float(np.median([sigmas[i] for i in near]))
+
+
+def _tissue_windows(
+    tissue: NDArray[np.bool_], factor: float, height: int, width: int
+) -> list[tuple[int, int]]:
+    """Choose windows of at least half tissue, or else a tenth, evenly spread over the section."""
+    lattice = _lattice(height, width)
+    shares = [float(_seen(tissue, factor, y, x).mean()) for y, x in lattice]
+    for smallest in (0.5, 0.1):
+        chosen = [place for place, share in zip(lattice, shares, strict=True) if share >= smallest]
+        if chosen:
+            break
+    count = min(len(chosen), MOST_WINDOWS)
+    return [chosen[(2 * i + 1) * len(chosen) // (2 * count)] for i in range(count)]
+
+
+def _window_or_none(section: Section, z: int, y: int, x: int) -> Floats | None:
+    """Read one window; None for an unreadable one. The blocks over it fail and say so."""
+    try:
+        return _window(section, z, y, x)
+    except InputError:
+        return None
+
+
+def _window(section: Section, z: int, y: int, x: int) -> Floats:
+    """Read one window as grey 0..1; a section smaller than a window is mirrored until it fills it."""
+    y1, x1 = min(y + WINDOW_PX, section.height), min(x + WINDOW_PX, section.width)
+    values = to_unit(section.read(z, y, y1, x, x1), section.value_range)
+    grey = luma(values) if values.ndim == 3 else values
+    below, right = WINDOW_PX - grey.shape[0], WINDOW_PX - grey.shape[1]
+    return np.pad(grey, [(0, below), (0, right)], mode="symmetric") if below or right else grey

@@ -1,0 +1,1 @@
+"""The way of one tile: mask, restoration, blending, maps."""

@@ -1,0 +1,202 @@
+"""The state of a run, told from the files beside its output: running, finished or killed.
+
+Nothing is asked of the run itself, perhaps on another machine: the journal has a record for each block, the plan their
+number, and the times of the records their rate. Nothing is written or locked for longer than a look takes.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.errors import InputError, InputMissingError
+from bigrestore.run.output.owned import PLAN
+from bigrestore.run.output.place import output_path
+from bigrestore.run.state.journal import Journal
+from bigrestore.run.state.lock import writer
+from bigrestore.run.state.records import BlockRecord
+from bigrestore.run.view.progress import clock_text
+
+RECENT = 100
+"""Records from whose times the rate is taken."""
+
+MOST_LISTED = 20
+"""Failed blocks that are listed by name."""
+
+
+@attrs.frozen
+class RunStatus:
+    """The state of a run.
+
+    Attributes
+    ----------
+    output : str
+        The output.
+    state : str
+        `finished`, `failed` (finished but for failed blocks), `running`, or `stopped`; `starting` before a run has
+        stored its plan, and `waiting` for parts of a run nobody works on.
+    holder : str
+        Its writer, if known.
+    total : int or None
+        Blocks of the run; None for an unreadable plan.
+    done, empty, failed, in_hand : int
+        Blocks restored, wholly background, failed, and in progress.
+    seconds_left : float or None
+        At the rate of the last records; None if unknown or nothing runs.
+    blocks_per_hour : float or None
+        That rate.
+    last_record_s : float or None
+        Seconds since the last block was recorded.
+    maps : list of str
+        Maps written beside the image.
+    reasons : dict
+        Why blocks failed, by their names; the first of them.
+    way_out : str
+        The next step; empty without one.
+    """
+
+    output: str
+    state: str
+    holder: str
+    total: int | None
+    done: int
+    empty: int
+    failed: int
+    in_hand: int
+    seconds_left: float | None
+    blocks_per_hour: float | None
+    last_record_s: float | None
+    maps: list[str]
+    reasons: dict[str, str]
+    way_out: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as a JSON document."""
+        return attrs.asdict(self)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the state as names and values for people."""
+        known = self.done + self.empty
+        total = "?" if self.total is None else str(self.total)
+        percent = f" ({100 * known / self.total:.1f}%)" if self.total else ""
+        rows = [
+            ("output", self.output),
+            ("state", f"{self.state}{f', by {self.holder}' if self.holder else ''}"),
+            ("blocks", f"{known} of {total}{percent}: {self.done} restored, {self.empty} background"),
+            ("failed", str(self.failed)),
+            ("in hand", str(self.in_hand)),
+        ]
+        if self.maps:
+            rows.append(("maps", ", ".join(self.maps)))
+        if self.blocks_per_hour is not None:
+            rows.append(("rate", f"{self.blocks_per_hour:.1f} blocks per hour"))
+        if self.state == "running":
+            rows.append(("time left", clock_text(self.seconds_left)))
+        if self.last_record_s is not None:
+            rows.append(("last block", f"{clock_text(self.last_record_s)} ago"))
+        rows += [(f"  {name}", reason) for name, reason in self.reasons.items()]
+        return rows + ([("way out", self.way_out)] if self.way_out else [])
+
+
+def run_status(output: str | Path) -> RunStatus:
+    """Look at a run.
+
+    Parameters
+    ----------
+    output : str or Path
+        What the run was told to write.
+
+    Raises
+    ------
+    InputMissingError
+        When no run was begun there.
+    InputError
+        When what lies there may not be read, or is damaged.
+    """
+    place = output_path(output)
+    journal = Journal(place)
+    try:
+        if journal.plan_damaged:
+            raise InputError(
+                f"{journal.root / PLAN} is damaged, so that nothing is known of its run; start it anew with --overwrite."
+            )
+        status = _look(place, journal)
+        if journal.begun or status.state == "starting":
+            return status
+    except PermissionError as error:
+        raise InputError(
+            f"{journal.root} may not be read ({error.strerror}); change its permissions."
+        ) from error
+    raise InputMissingError(
+        f"no run of bigrestore was begun at {place}: {journal.root} has no plan; check the path, or ask again where one "
+        "was started within the last minute and still opens its input."
+    )
+
+
+def _look(place: Path, journal: Journal) -> RunStatus:
+    plan = journal.plan or {}
+    run = journal.read("run.json") or {}
+    records = list(journal.records())
+    by_status = {name: sum(r.status == name for r in records) for name in ("done", "empty", "failed")}
+    running, who = writer(journal.root)
+    in_hand = _in_hand(journal)
+    rate, since = _rate(journal)
+    total = plan.get("blocks")
+    left = None if total is None else max(0, total - len(records))
+    if running:
+        state = "running" if plan else "starting"
+    elif run.get("finished"):
+        state = "finished"
+    elif run and by_status["failed"]:
+        state = "failed"
+    else:
+        state = "waiting" if plan.get("in_parts") else "stopped"
+    lacks_report = bool(run.get("scored")) and not (journal.root / "report.json").exists()
+    return RunStatus(
+        output=str(place),
+        state=state,
+        holder=who if running else "",
+        total=total,
+        **by_status,
+        in_hand=in_hand if running else 0,
+        seconds_left=left / rate if running and rate and left is not None else None,
+        blocks_per_hour=rate * 3600 if rate else None,
+        last_record_s=since,
+        maps=list(plan.get("fingerprint", {}).get("settings.maps") or []),
+        reasons=_failure_reasons(records),
+        way_out=_remedy(state, total == by_status["done"] + by_status["empty"], lacks_report),
+    )
+
+
+def _remedy(state: str, all_done: bool, lacks_report: bool) -> str:
+    """Return the next step for a run nobody works on."""
+    if state == "waiting":
+        parts = "do its blocks by --shard I/N of the same command, or all that are left by --resume"
+        return "finish it by --finalize" if all_done else parts
+    if state == "finished":
+        return "its report is not made; make it by --resume" if lacks_report else ""
+    return {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(state, "")
+
+
+def _failure_reasons(records: list[BlockRecord]) -> dict[str, str]:
+    failed = [record for record in records if record.status == "failed"]
+    return {record.name: record.reason for record in failed[:MOST_LISTED]}
+
+
+def _in_hand(journal: Journal) -> int:
+    """Return how many blocks are marked as at work."""
+    return len(journal.markers())
+
+
+def _rate(journal: Journal) -> tuple[float | None, float | None]:
+    """Return blocks per second by the times of the last records, and how long ago the last was."""
+    times = sorted(path.stat().st_mtime for path in journal.record_files())
+    if not times:
+        return None, None
+    recent = times[-RECENT:]
+    span = recent[-1] - recent[0]
+    rate = (len(recent) - 1) / span if span > 0 else None
+    return rate, max(0.0, time.time() - times[-1])

@@ -1,0 +1,100 @@
+"""The options of the commands for a look: `info`, `profile`, `status`, `verify`, `doctor` and `models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from bigrestore.settings.checks import whole_number
+from bigrestore.settings.option import argument, option, verbose_option
+
+PROFILE_SETTINGS = ("level", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
+"""Options of `RunSettings` that `profile` takes."""
+
+
+@attrs.frozen(kw_only=True)
+class InfoArguments:
+    """What `bigrestore info` takes."""
+
+    file: str = attrs.field(metadata=argument("A file, store, directory or quoted pattern."))
+    level: int = attrs.field(default=0, metadata=option("Level of the pyramid to describe."))
+    storage_options: str | None = attrs.field(
+        default=None, metadata=option("JSON object, or @FILE: keys and endpoints of a remote FILE.")
+    )
+    as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class ProfileArguments:
+    """What `bigrestore profile` takes beside settings of a run."""
+
+    input: str = attrs.field(metadata=argument("File, store, folder or pattern of section files.", "INPUT"))
+    z: int = attrs.field(
+        default=0,
+        validator=whole_number(0, 10_000_000, "sections", optional=False),
+        metadata=option("Section of a volume.", "--z"),
+    )
+    output: Path | None = attrs.field(
+        default=None,
+        metadata=option("Draw spectrum and kernel (.png, .pdf, .svg), or write JSON.", "-o", "--output"),
+    )
+    overwrite: bool = attrs.field(
+        default=False, metadata=option("Replace the file of -o though it is no profile, or a picture.")
+    )
+    as_json: bool = attrs.field(default=False, metadata=option("Print the profile as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class StatusArguments:
+    """What `bigrestore status` takes."""
+
+    output: str = attrs.field(metadata=argument("The output that a run was told to write."))
+    as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class VerifyArguments:
+    """What `bigrestore verify` takes."""
+
+    store: str = attrs.field(metadata=argument("An OME-Zarr store or a pyramidal TIFF."))
+    as_json: bool = attrs.field(default=False, metadata=option("Print the faults as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class DoctorArguments:
+    """What `bigrestore doctor` takes."""
+
+    folder: Path = attrs.field(
+        factory=Path, metadata=option("Where outputs would be written.", "--folder", default="here")
+    )
+    as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class ModelListArguments:
+    """What `bigrestore models list` and `methods` take."""
+
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class ModelArguments:
+    """What `bigrestore models path` and `verify` take."""
+
+    name: str = attrs.field(metadata=argument("Name of a shipped model, or a .safetensors file."))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class ModelCardArguments:
+    """What `bigrestore models show` takes."""
+
+    name: str = attrs.field(metadata=argument("Name of a shipped model, or a .safetensors file."))
+    as_json: bool = attrs.field(default=False, metadata=option("Print the metadata as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())

@@ -1,0 +1,440 @@
+"""`run`: the options of a restoration, each said once.
+
+The command line, a TOML file and Python's `restore()` all end in `RunSettings`. The plan turns it into tile size,
+device and threads. Only part of it changes pixels: `pixel_facts` goes into the fingerprint of the output, checked
+when a run is resumed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX
+from bigrestore.errors import UsageError
+from bigrestore.settings.checks import (
+    check_block,
+    check_blur,
+    check_cluster,
+    check_device,
+    check_fail_if,
+    check_maps,
+    check_method_options,
+    check_noise,
+    check_options,
+    check_overlap,
+    check_realness,
+    check_roi,
+    check_scheduler,
+    check_shard,
+    check_value_range,
+    check_voxels,
+    one_of,
+    seed_check,
+    text,
+    whole_number,
+    yes_or_no,
+)
+from bigrestore.settings.option import (
+    HOW,
+    SAYS,
+    WHAT,
+    WHERE,
+    WHO,
+    argument,
+    option,
+    quiet_option,
+    verbose_option,
+)
+from bigrestore.settings.reading import Settings
+from bigrestore.settings.values import (
+    FORMATS,
+    LOG_FORMATS,
+    MOST_WORKERS,
+    PRECISIONS,
+    PROGRESS,
+    SCALES,
+    Roi,
+    StatedBlur,
+    ValueRange,
+    VoxelSize,
+    parse_shard,
+    to_blur,
+    to_maps,
+    to_method_options,
+    to_options,
+    to_path_text,
+    to_plain,
+    to_range,
+    to_roi,
+    to_voxels,
+)
+
+
+@attrs.frozen(kw_only=True)
+class RunSettings(Settings):
+    """The settings of `run`, as asked for; each field has its meaning as help.
+
+    Raises
+    ------
+    UsageError
+        One sentence with the flag, its value and the remedy.
+    """
+
+    model: str | None = attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a file or the name of a shipped model", optional=True),
+        metadata=option("Checkpoint, or name of a shipped model.", panel=HOW, default="tiny"),
+    )
+    method: str = attrs.field(
+        default="network",
+        validator=text("the name of a method"),
+        metadata=option("One of `bigrestore models methods`.", panel=HOW),
+    )
+    options: dict[str, Any] | None = attrs.field(
+        default=None,
+        converter=to_method_options,
+        validator=check_method_options,
+        metadata=option(
+            "Option of the method; repeatable.", "--set", metavar="NAME=VALUE", panel=HOW, reads=list[str]
+        ),
+    )
+    scale: int = attrs.field(
+        default=1,
+        converter=to_plain,
+        validator=one_of(SCALES),
+        metadata=option("Output pixels per input pixel: 1, 2 or 4.", panel=HOW),
+    )
+    realness_map: str | None = attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a file", optional=True),
+        metadata=option(
+            "Image of INPUT's shape, uint8 or float32 0 to 1, multiplied with --realness.",
+            metavar="FILE",
+            panel=HOW,
+        ),
+    )
+    realness: float | None = attrs.field(
+        converter=to_plain,
+        validator=check_realness,
+        metadata=option(
+            "How much the prior may add, 0 to 1.",
+            panel=HOW,
+            default="the model's own; 1 with --realness-map",
+        ),
+    )
+    kernel: str | None = attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a file", optional=True),
+        metadata=option("Known blur kernel (.npy or text); else estimated.", panel=HOW, reads=Path),
+    )
+    blur: StatedBlur | None = attrs.field(
+        default=None,
+        converter=to_blur,
+        validator=check_blur,
+        metadata=option(
+            "Known blur, input pixels (degrees), the averaging of a pixel included; 0: real softness; else estimated.",
+            metavar="SIGMA[,SIGMA_Y,ANGLE]",
+            panel=HOW,
+        ),
+    )
+    noise: float | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=check_noise,
+        metadata=option(
+            "Known noise, standard deviation of 255; else estimated.", metavar="LEVELS", panel=HOW
+        ),
+    )
+    mask: str = attrs.field(
+        default="auto",
+        converter=to_path_text,
+        validator=text("auto, none or a file"),
+        metadata=option(
+            "auto: interpolate flat background; none: restore all; or a file: 0 passes through, 2 damage.",
+            metavar="auto|none|FILE",
+            panel=WHAT,
+        ),
+    )
+    tile_size: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(32, 32 * CHUNK_PX, "output pixels"),
+        metadata=option("Largest core of a tile, output pixels.", panel=HOW, default="chosen"),
+    )
+    overlap: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=check_overlap,
+        metadata=option("Cross-fade of neighbouring tiles, output pixels.", panel=HOW, default="0"),
+    )
+    block_size: int = attrs.field(
+        default=BLOCK_PX,
+        converter=to_plain,
+        validator=check_block,
+        metadata=option(f"Unit of work, output pixels, multiple of {CHUNK_PX}.", panel=HOW),
+    )
+    batch_size: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(1, 1024, "tiles"),
+        metadata=option("Tiles handed to the method at once.", panel=HOW, default="1"),
+    )
+    device: str = attrs.field(
+        default="auto",
+        validator=check_device,
+        metadata=option("auto, cpu, cuda, cuda:N or mps.", panel=HOW),
+    )
+    precision: str = attrs.field(
+        default="auto",
+        validator=one_of(PRECISIONS),
+        metadata=option("auto, fp32, bf16 or fp16.", panel=HOW),
+    )
+    voxel_size: VoxelSize | None = attrs.field(
+        default=None,
+        converter=to_voxels,
+        validator=check_voxels,
+        metadata=option("Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", panel=WHAT),
+    )
+    input_range: ValueRange | None = attrs.field(
+        default=None,
+        converter=to_range,
+        validator=check_value_range,
+        metadata=option(
+            "Values of black and white, or full: those of the type.",
+            metavar="LO HI|full",
+            panel=WHAT,
+            reads=tuple[str, str],
+        ),
+    )
+    roi: Roi | None = attrs.field(
+        default=None,
+        converter=to_roi,
+        validator=check_roi,
+        metadata=option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT),
+    )
+    level: int = attrs.field(
+        default=0,
+        converter=to_plain,
+        validator=whole_number(0, 32, "pyramid levels", optional=False),
+        metadata=option("Pyramid level of the input.", panel=WHAT),
+    )
+    storage_options: dict[str, Any] | None = attrs.field(
+        default=None,
+        converter=to_options,
+        validator=check_options,
+        repr=False,  # it holds keys
+        metadata=option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=WHAT),
+    )
+    format: str = attrs.field(
+        default="auto",
+        validator=one_of(FORMATS),
+        metadata=option("auto, 0.5, 0.4 or ome-tiff.", panel=WHERE, default="auto: by name and input"),
+    )
+    maps: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=to_maps,
+        validator=check_maps,
+        metadata=option(
+            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty.",
+            metavar="NAME[,NAME...]",
+            panel=WHERE,
+            default="none",
+        ),
+    )
+    stage: str | None = attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a folder", optional=True),
+        metadata=option(
+            "Folder in which an OUTPUT behind a URL is made first.", metavar="DIR", panel=WHERE, default="."
+        ),
+    )
+    lock: bool = attrs.field(
+        default=True,
+        validator=yes_or_no,
+        metadata=option("Keep regional grey levels.", "--lock/--no-lock", panel=HOW),
+    )
+    resume: bool = attrs.field(
+        default=False,
+        validator=yes_or_no,
+        metadata=option("Go on after the last finished block.", "--resume/--no-resume", panel=WHERE),
+    )
+    overwrite: bool = attrs.field(
+        default=False, validator=yes_or_no, metadata=option("Replace an existing output.", panel=WHERE)
+    )
+    check_all: bool = attrs.field(
+        default=False,
+        validator=yes_or_no,
+        metadata=option("With --resume: read all blocks back, redo those of another input.", panel=WHERE),
+    )
+    deterministic: bool = attrs.field(
+        default=False, validator=yes_or_no, metadata=option("Refuse what would change bytes.", panel=HOW)
+    )
+    workers: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(1, MOST_WORKERS, "workers"),
+        metadata=option("Processes, or jobs of --cluster.", panel=WHO, default="1"),
+    )
+    scheduler: str | None = attrs.field(
+        default=None,
+        validator=check_scheduler,
+        metadata=option("Address of a dask scheduler.", metavar="tcp://HOST:PORT", panel=WHO),
+    )
+    cluster: str | None = attrs.field(
+        default=None,
+        validator=check_cluster,
+        metadata=option("Start workers as jobs: slurm, pbs or lsf.", panel=WHO),
+    )
+    init_only: bool = attrs.field(
+        default=False,
+        validator=yes_or_no,
+        metadata=option("Store the plan, make the empty output, no more.", panel=WHO),
+    )
+    shard: str | None = attrs.field(
+        default=None,
+        validator=check_shard,
+        metadata=option("Only part I of N of the blocks; after --init-only.", metavar="I/N", panel=WHO),
+    )
+    finalize: bool = attrs.field(
+        default=False,
+        validator=yes_or_no,
+        metadata=option("Only pyramid, metadata and report; when all shards are done.", panel=WHO),
+    )
+    seed: int = attrs.field(
+        default=0,
+        converter=to_plain,
+        validator=seed_check,
+        metadata=option("Seed of the prior's noise.", panel=HOW),
+    )
+    threads: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(1, 4096, "threads"),
+        metadata=option("Tiles in flight, of each worker.", panel=HOW, default="its processors; 2 on a GPU"),
+    )
+    progress: str = attrs.field(
+        default="auto",
+        validator=one_of(PROGRESS),
+        metadata=option("auto, bar, lines, tqdm or none.", panel=SAYS, default="auto; none with -q"),
+    )
+    log_format: str = attrs.field(
+        default="text", validator=one_of(LOG_FORMATS), metadata=option("text or json.", panel=SAYS)
+    )
+    report: bool = attrs.field(
+        default=True,
+        validator=yes_or_no,
+        metadata=option("Score the tiles before and after.", "--report/--no-report", panel=SAYS),
+    )
+    report_sample: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(1, 10_000_000, "score tiles"),
+        metadata=option(
+            "Score so many tiles, drawn over the tissue.",
+            metavar="N",
+            panel=SAYS,
+            default="all; 65536 above",
+        ),
+    )
+    fail_if: str | None = attrs.field(
+        default=None,
+        validator=check_fail_if,
+        metadata=option(
+            "Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS
+        ),
+    )
+
+    @realness.default
+    def _realness(self) -> float | None:
+        return None if self.realness_map is None else 1.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.realness_map is not None and self.realness == 0:
+            raise UsageError(
+                "--realness is 0, which --realness-map is multiplied with; leave the one or the other out."
+            )
+        if self.kernel is not None and self.blur is not None:
+            raise UsageError("--blur and --kernel both say what the blur is; give one of them.")
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other; give one of them.")
+        if not self.report and self.fail_if is not None:
+            raise UsageError("--fail-if needs the report; leave --no-report out.")
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Refuse contradictory steps and workers."""
+        steps = {"--init-only": self.init_only, "--shard": self.shard, "--finalize": self.finalize}
+        asked = [flag for flag, value in steps.items() if value]
+        if len(asked) > 1:
+            raise UsageError(f"{asked[0]} and {asked[1]} are steps of their own; give one at a time.")
+        if self.overwrite and asked and asked[0] != "--init-only":
+            raise UsageError(f"{asked[0]} goes on with an output; give --overwrite to --init-only instead.")
+        if self.scheduler and self.cluster:
+            raise UsageError("--scheduler names a cluster that runs, --cluster starts one; give one of them.")
+        if self.scheduler and self.workers:
+            raise UsageError(
+                "--workers is how many are started here, but those of --scheduler run; leave it out."
+            )
+        dask_flag = "--scheduler" if self.scheduler else "--cluster" if self.cluster else ""
+        if dask_flag and self.shard:
+            raise UsageError(f"--shard shares the blocks out without dask; leave {dask_flag} out.")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether to continue an existing output: as asked, or implied by the step."""
+        return self.resume or self.finalize or self.shard is not None
+
+    @property
+    def shard_of(self) -> tuple[int, int] | None:
+        """The part of the blocks to carry out, (I, N); None: all."""
+        return None if self.shard is None else parse_shard(self.shard)
+
+    def pixel_facts(self) -> dict[str, Any]:
+        """Return the settings affecting pixels, JSON-able, for fingerprint and provenance."""
+        left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
+        left_out |= {"realness", "realness_map"}  # the method says what its realness came to
+        left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
+        left_out |= {"report", "report_sample", "fail_if", "check_all"}
+        left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
+        left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
+        left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
+        facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
+        facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
+        facts["realness_map"] = None if self.realness_map is None else "file"
+        return {name: _as_lists(value) for name, value in facts.items()}
+
+
+def _as_lists(value: Any) -> Any:
+    """Turn tuples into lists, as JSON would: a stored fact equals a fresh one."""
+    return [_as_lists(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+@attrs.frozen(kw_only=True)
+class RunArguments:
+    """What `bigrestore run` takes beside the settings."""
+
+    input: str = attrs.field(
+        metadata=argument("File, store, URL, folder or pattern of section files.", "INPUT")
+    )
+    output: str = attrs.field(
+        metadata=argument("OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL.", "OUTPUT")
+    )
+    config: Path | None = attrs.field(
+        default=None,
+        metadata=option("TOML file of what is restored, how and where; flags override it.", panel=HOW),
+    )
+    dry_run: bool = attrs.field(
+        default=False, metadata=option("Say what would be done, write nothing.", panel=SAYS)
+    )
+    as_json: bool = attrs.field(
+        default=False, metadata=option("Dry run or summary as JSON.", "--json", panel=SAYS)
+    )
+    verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))
+    quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))

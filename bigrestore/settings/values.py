@@ -1,0 +1,272 @@
+"""What options take: choices, types, and conversions of single values.
+
+A conversion turns the words of a command line, a TOML file or a caller of the library into one kind of value. It
+leaves alone anything unknown, for the field's check to refuse by the flag's name.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from bigrestore.core.urls import parse_options
+from bigrestore.errors import UsageError
+
+SCALES = (1, 2, 4)
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
+LOG_FORMATS = ("text", "json")
+MAPS = ("residual", "invented", "uncertainty")
+"""Maps beside the image, in the order of writing."""
+
+FULL = "full"
+"""In place of two values: the range of the type."""
+
+PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
+CLUSTERS = ("slurm", "pbs", "lsf")
+MOST_WORKERS = 4096
+"""Workers or shards of one run, at most."""
+
+LONGEST_SHOWN = 80
+"""Characters of a refused value that a message repeats."""
+
+VoxelSize = tuple[float | None, float | None, float | None]
+PixelRange = tuple[int, int]
+"""Start and stop in output pixels."""
+
+Roi = tuple[PixelRange | None, PixelRange, PixelRange]
+ValueRange = tuple[float, float] | Literal["full"]
+StatedBlur = tuple[float, float, float]
+"""Sigma along a direction and across it in input pixels, and the direction in degrees from +x towards +y."""
+
+LARGEST_NUMBER = 1e300
+"""Larger numbers are no quantities; infinity and NaN fail the comparison as well."""
+
+PathInput = str | Path
+NamesInput = str | Sequence[str]
+"""Names in a list, or in one text with commas."""
+
+BlurInput = float | str | Sequence[float]
+"""One sigma, a `StatedBlur`, or either as text with commas."""
+
+VoxelSizeInput = float | str | Sequence[float | None]
+"""Micrometres: one for y and x, (y, x), (z, y, x), or text with commas."""
+
+RangeInput = Sequence[float] | Literal["full"]
+RoiInput = str | Sequence[Sequence[int] | None]
+"""(y, x) or (z, y, x) starts and stops, z may be None; or `z0:z1,y0:y1,x0:x1`."""
+
+OptionsInput = str | dict[str, Any]
+"""A table, or JSON of one, or `@FILE` with JSON."""
+MethodOptionsInput = Mapping[str, bool | int | float | str] | Sequence[str]
+"""A table of option and value, or texts NAME=VALUE."""
+
+
+def shown(value: object) -> str:
+    """Return a refused value on one line, shortened; of an object without a short text its type."""
+    if not isinstance(value, str | int | float | bool | list | tuple | dict | None):
+        return f"of the type {type(value).__name__}"
+    if isinstance(value, tuple) and value and all(map(is_pair, value)):
+        text = ",".join(f"{start}:{stop}" for start, stop in value)
+    elif isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
+        text = ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    else:
+        text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number of a sensible size; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+
+
+def is_pair(value: Any) -> bool:
+    """Return whether a value is a tuple of two whole numbers."""
+    return isinstance(value, tuple) and len(value) == 2 and all(map(is_whole, value))
+
+
+def to_range(value: RangeInput | None) -> object:
+    """Turn two numbers, or two words of a command line, into a pair; `full` twice is `full`."""
+    plain = to_plain(value)
+    if not (isinstance(plain, tuple) and len(plain) == 2 and all(isinstance(item, str) for item in plain)):
+        return plain
+    try:
+        return plain[0] if plain[0] == plain[1] == FULL else tuple(map(float, plain))
+    except ValueError:
+        return plain
+
+
+def parse_shard(text: object) -> tuple[int, int]:
+    """Read a shard `I/N`: the I-th of N parts of a run's blocks, counted from 1.
+
+    Returns
+    -------
+    tuple of int
+        I and N.
+
+    Raises
+    ------
+    UsageError
+        If the text is of another form, or I is none of 1 to N.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text) if isinstance(text, str) else None
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count <= MOST_WORKERS:
+        raise UsageError(
+            f"--shard is {shown(text)}; it takes I/N, the part I of N of the blocks with I from 1 to N and N at "
+            f"most {MOST_WORKERS}."
+        )
+    return index, count
+
+
+def to_method_options(value: MethodOptionsInput | None) -> object:
+    """Turn texts NAME=VALUE into a table; the last of a name wins."""
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()} or None
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(item, str) and "=" in item for item in value
+    ):
+        return value
+    parts = (item.partition("=") for item in value)
+    return {name.strip().replace("-", "_"): given for name, _, given in parts} or None
+
+
+def to_options(value: OptionsInput | None) -> object:
+    """Turn JSON, or `@FILE` with JSON, into a table."""
+    return (parse_options(value) or None) if isinstance(value, str) else value
+
+
+def parse_roi(text: str) -> Roi:
+    """Read a region of interest.
+
+    Parameters
+    ----------
+    text : str
+        `y0:y1,x0:x1` in output pixels of the whole run, with `z0:z1,` before it in a volume.
+
+    Returns
+    -------
+    tuple
+        (z, y, x) as (start, stop) each; z is None if the text names no z.
+
+    Raises
+    ------
+    UsageError
+        If the text is of another form, or a range is empty or negative.
+    """
+    parts = text.split(",")
+    try:
+        ranges = [tuple(int(number) for number in part.split(":")) for part in parts]
+    except ValueError:
+        ranges = []
+    if len(ranges) not in (2, 3) or not all(len(s) == 2 and 0 <= s[0] < s[1] for s in ranges):
+        raise UsageError(
+            f"--roi is {text!r}; it takes y0:y1,x0:x1 (or z0:z1,y0:y1,x0:x1) in output pixels, each start "
+            "below its stop and none negative."
+        )
+    z, y, x = ([None, *ranges] if len(ranges) == 2 else ranges)[:3]
+    return (None if z is None else (z[0], z[1])), (y[0], y[1]), (x[0], x[1])  # type: ignore[index]
+
+
+def parse_voxel_size(text: str) -> VoxelSize:
+    """Read a voxel size in micrometres: one number for y and x, `y,x`, or `z,y,x`.
+
+    Raises
+    ------
+    UsageError
+        If the text is of another form; the field's check looks at the sizes.
+    """
+    try:
+        sizes = [float(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) == 1:
+        return None, sizes[0], sizes[0]
+    if len(sizes) == 2:
+        return None, sizes[0], sizes[1]
+    if len(sizes) == 3:
+        return sizes[0], sizes[1], sizes[2]
+    raise UsageError(f"--voxel-size is {text!r}; it takes micrometres as SIZE, Y,X or Z,Y,X.")
+
+
+def to_plain(value: object) -> object:
+    """Return numbers of other libraries as Python's, and lists as tuples; leave all else as it is."""
+    if isinstance(value, list | tuple):
+        return tuple(to_plain(item) for item in value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+def to_roi(value: RoiInput | None) -> object:
+    """Turn `z0:z1,y0:y1,x0:x1`, or nested lists, into ranges."""
+    if isinstance(value, str):
+        return parse_roi(value)
+    plain = to_plain(value)
+    return (None, *plain) if isinstance(plain, tuple) and len(plain) == 2 else plain
+
+
+def to_voxels(value: VoxelSizeInput | None) -> object:
+    """Turn `z,y,x`, one number or a list into a size per axis."""
+    if isinstance(value, str):
+        return parse_voxel_size(value)
+    plain = to_plain(value)
+    if isinstance(plain, tuple) and plain:
+        sizes = plain * 2 if len(plain) == 1 else plain
+        return (None,) * (3 - len(sizes)) + sizes
+    if is_number(plain):
+        return None, float(plain), float(plain)  # type: ignore[arg-type]
+    return plain
+
+
+def to_blur(value: BlurInput | None) -> object:
+    """Turn `SIGMA` or `SIGMA,SIGMA_Y,ANGLE`, a number or a list into two sigmas and an angle, 0 to 180 degrees."""
+    blur = blur_of(value)
+    return value if blur is None else blur
+
+
+def blur_of(value: object) -> StatedBlur | None:
+    """Return a blur as two sigmas and an angle; None if the value is no blur."""
+    if isinstance(value, str):
+        try:
+            plain: object = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            return None
+    else:
+        plain = to_plain(value)
+    parts = plain if isinstance(plain, tuple) else (plain,)
+    if len(parts) not in (1, 3) or not all(map(is_number, parts)) or min(parts[:2]) < 0:
+        return None
+    along, across, angle = (float(part) for part in (parts if len(parts) == 3 else (*parts * 2, 0)))
+    return along, across, 0.0 if along == across else angle % 180.0
+
+
+def to_path_text(value: PathInput | None) -> object:
+    """Turn a path into text."""
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def to_maps(value: NamesInput | None) -> object:
+    """Turn `a,b`, a list or None into names of maps, each once and in the order of writing."""
+    names = () if value is None else to_names(value)
+    known = isinstance(names, tuple) and names and all(name in MAPS for name in names)
+    if value and not names:
+        return value
+    return tuple(name for name in MAPS if name in names) if known and isinstance(names, tuple) else names
+
+
+def to_names(value: NamesInput | None) -> object:
+    """Turn `a,b` or a list into names."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return to_plain(value)

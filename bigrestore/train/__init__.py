@@ -1,1 +1,0 @@
-"""Training: data, losses, the guarded loop, and one file per stage. Needs neither zarr nor dask."""

@@ -1,0 +1,1 @@
+"""Training: data, losses, the guarded loop, and one file per stage."""

@@ -1,0 +1,1 @@
+"""Training data: images, their sharp windows, and pairs degraded on the fly."""

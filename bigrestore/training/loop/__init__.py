@@ -1,0 +1,1 @@
+"""The training loop: the same for every stage, and safe to kill at any moment."""

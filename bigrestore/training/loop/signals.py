@@ -1,0 +1,66 @@
+"""Stopping a training by a signal.
+
+In the loop the current step is finished and a checkpoint is written. While data are read or the model is written,
+stopping at once loses nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import attrs
+
+from bigrestore.core.signals import WARNINGS, handled
+from bigrestore.errors import StoppedError
+
+
+@attrs.define
+class StopSignal:
+    """Whether a training was asked to stop.
+
+    Attributes
+    ----------
+    number : int or None
+        The first signal received, else None.
+    """
+
+    number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignal]:
+    """Record the first signal while the context lasts; a second Ctrl-C interrupts at once."""
+    stop = StopSignal()
+
+    def record(number: int, _: FrameType | None) -> None:
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.number = stop.number or number
+
+    with handled((*WARNINGS, signal.SIGINT), record):
+        yield stop
+
+
+@contextmanager
+def stopping_at_once(what: str) -> Iterator[None]:
+    """Let a scheduler's warning raise StoppedError outside of any `stop_signals`.
+
+    Parameters
+    ----------
+    what : str
+        Subject of the error's sentence.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise StoppedError(
+            f"{what} was stopped by {signal.Signals(number).name}; go on with the same command and --resume."
+        )
+
+    with handled(WARNINGS, stop):
+        yield

@@ -1,0 +1,94 @@
+"""Measuring the halo of a freshly trained model, under the degradations of farthest reach.
+
+The network's reach depends on its code: under a wide blur it deconvolves over a wider neighbourhood than under noise
+alone, and one piece of tissue shows less than another. The checkpoint gets the largest halo of several conditions and
+places, and likewise each error.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import attrs
+import torch
+from torch import Tensor
+
+from bigrestore.core.kernels import defocus, fold_downsampling, gaussian
+from bigrestore.model.method import PSI_SIZE
+from bigrestore.model.nets.code import Degradations, compose_psi
+from bigrestore.model.nets.halo import LIMIT_PX, probe_halo
+from bigrestore.model.nets.redegrade import KERNEL_PX
+from bigrestore.model.nets.restorer import Conditions, Restorer
+
+log = logging.getLogger(__name__)
+
+MOSAIC = 5
+FIRST_WINDOWS = (0, 11, 22)
+"""First windows of the mosaics; the mosaic around a scene begins 7 later."""
+PRIOR_LIMIT_PX = 256
+
+
+def measure_halo(
+    model: Restorer, windows: Tensor, *, realness: float = 0.0, from_px: int = 0
+) -> tuple[int, dict[str, float]]:
+    """Measure the halo of a model on held-out tissue.
+
+    Parameters
+    ----------
+    model : Restorer
+        The network, on any device.
+    windows : Tensor, (N, 1, h, w)
+        Degraded windows, h and w at least 84 pixels; 109 with the prior.
+    realness : float
+        Share of the prior's detail; the prior reaches further than the U-Net.
+    from_px : int
+        Smallest halo to try.
+
+    Returns
+    -------
+    halo_px : int
+        The largest halo found, a multiple of the alignment.
+    errors : dict of str to float
+        Largest core error found for each halo tried.
+    """
+    model = copy.deepcopy(model).cpu().eval()
+    windows = windows.cpu()
+    largest, worst = 0, dict[int, float]()
+    limit_px = PRIOR_LIMIT_PX if realness else LIMIT_PX
+    for first in FIRST_WINDOWS:
+        tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
+        for conditions in _probe_conditions(model):
+            conditions = attrs.evolve(conditions, realness=realness)
+            halo_px, errors = probe_halo(model, tissue, conditions, limit_px=limit_px, from_px=from_px)
+            log.info("halo probe: %d px", halo_px)
+            largest = max(largest, halo_px)
+            for px, error in errors.items():
+                worst[px] = max(error, worst.get(px, 0.0))
+    return max(largest, from_px), {str(px): float(worst[px]) for px in sorted(worst)}
+
+
+def mosaic(windows: Tensor, first: int) -> Tensor:
+    """Lay windows (N, 1, h, w) side by side, (1, 5 h, 5 w), beginning with number `first`."""
+    order = [(first + i) % len(windows) for i in range(MOSAIC * MOSAIC)]
+    rows = [
+        torch.cat([windows[i] for i in order[r * MOSAIC : (r + 1) * MOSAIC]], dim=2) for r in range(MOSAIC)
+    ]
+    return torch.cat(rows, dim=1)
+
+
+def _probe_conditions(model: Restorer) -> list[Conditions]:
+    size, scale = KERNEL_PX[model.scale], model.scale
+    conditions = []
+    for kernel, read in (
+        (gaussian(size, 1.3), 2 / 255),
+        (gaussian(size, 2.2), 1 / 255),
+        (defocus(size, 3.0), 1 / 255),
+    ):
+        folded = kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
+        one = torch.zeros(1)
+        known = Degradations(torch.from_numpy(folded)[None], one, one + read, one, one, one, one, one, one)
+        psi = compose_psi(model.basis, known, scale)[0]
+        conditions.append(Conditions(known.kernel[0], psi, 0.0, read))
+    conditions.append(Conditions(conditions[0].kernel, torch.zeros(PSI_SIZE), 0.0, 0.0))
+    return conditions

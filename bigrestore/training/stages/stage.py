@@ -1,0 +1,232 @@
+"""One stage of training from a folder of images to a usable checkpoint.
+
+The stages write one model file in turn: `estimator` makes it, `fidelity` starts from it and replaces it
+(or starts from another by `--start`), `prior` puts a generator into it, `bridge` and `polish` join the two.
+Beside it lies a folder `MODEL.train/STAGE/` with what a resumed training needs and what people look at:
+checkpoints, CSV and TensorBoard logs, sheets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+
+from bigrestore.degradation.schema import Recipe
+from bigrestore.errors import UsageError, out_of_memory
+from bigrestore.model.nets.checkpoint import load_model, read_checkpoint, update_info
+from bigrestore.model.nets.grow import grow_restorer, take_over
+from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.train import StageOptions
+from bigrestore.training.data.pairs import PairSource
+from bigrestore.training.loop.loop import train
+from bigrestore.training.loop.schedule import LoopSettings, TrainResult
+from bigrestore.training.stages.assembly import (
+    Material,
+    Source,
+    StagePlan,
+    build_stage,
+    read_material,
+    stage_plan,
+)
+from bigrestore.training.stages.card import write_card
+from bigrestore.training.stages.table import STAGES
+
+if TYPE_CHECKING:
+    from bigrestore.training.stages.assembly import AnyStage
+
+log = logging.getLogger(__name__)
+
+LINEAGE = ("seconds", "steps", "batch", "threads", "precision", "recipe", "machine")
+"""What is kept of a training that another one of the same stage started from."""
+
+NO_RECIPE = "none: clean windows"
+
+
+def train_stage(
+    name: str, data: Path | Material, output: Path, options: StageOptions, plan: StagePlan | None = None
+) -> TrainResult:
+    """Train one stage and write the model.
+
+    Parameters
+    ----------
+    name : str
+        Of `STAGES`.
+    data : Path or Material
+        Folder of clean images, or a packed .npz; or what was made of images already.
+    output : Path
+        Model file to write.
+    options : StageOptions
+        The rest.
+    plan : StagePlan, optional
+        In place of the stage's own.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    UsageError
+        The options do not go together, or fidelity has no estimator to start from.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"the model {output} must end in .safetensors")
+    if (options.steps is None) == (options.minutes is None):
+        raise UsageError("give the length of the training by one of --steps and --minutes")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    model, info = _starting_model(name, output, options)
+    model.to(device)
+    material = data if isinstance(data, Material) else read_material(data, options.recipe)
+    settings = _loop_settings(name, material, output, options, plan or stage_plan(name))
+    stage, source = build_stage(name, material, model, info, options, settings)
+    try:
+        result = train(stage, settings, output)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UsageError(
+            f"The training ran out of memory on {options.device} with {stage.batch} pairs a step; take a smaller --batch or "
+            "--preset."
+        ) from error
+    if result.status == "done":
+        before = _still_true(name, info.get("training", {}))
+        record = _record(stage, source, material.recipe_name, options, result)
+        record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
+        update_info(output, {"training": {**before, name: record}})
+        card = write_card(output, read_checkpoint(output)[0], material.sources)
+        log.info("wrote %s and its card %s", output, card)
+    return result
+
+
+def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the records that still hold: a new U-Net or prior is not joined to the other."""
+    return {stage: record for stage, record in before.items() if stage not in STAGES[name].undoes}
+
+
+def hardware(device: torch.device) -> str:
+    """Return the kind of processor of a training."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Restorer, dict[str, Any]]:
+    """Load the starting model of a stage, or make a new one for the first stage."""
+    start, row = options.start or (output if output.is_file() else None), STAGES[name]
+    if start is None:
+        if row.needs is not None:
+            before = row.needs
+            raise UsageError(
+                f"{name} starts from a model with a trained {before}; run `bigrestore train {before}` with -o {output} "
+                "first, or name one by --start"
+            )
+        torch.manual_seed(options.seed)
+        return Restorer(get_preset(options.preset), options.scale), {}
+    loaded = load_model(start)
+    same_preset = loaded.info["preset"] == options.preset
+    if row.grows and options.start and same_preset and loaded.scale < options.scale:
+        log.info("%s is for scale %d and is grown to scale %d", start, loaded.scale, options.scale)
+        kept = {
+            stage: record for stage, record in loaded.info["training"].items() if stage in (row.needs, name)
+        }
+        return grow_restorer(loaded.restorer, options.scale).train(), {"training": kept}
+    if not same_preset or loaded.scale != options.scale:
+        raise UsageError(
+            f"{start} is a {loaded.info['preset']} model for scale {loaded.scale}, not {options.preset} for scale "
+            f"{options.scale}; say so by --preset and --scale, or choose another output"
+        )
+    model = loaded.restorer if row.generator == "none" else _with_prior(name, loaded.restorer, options)
+    return model.train(), loaded.info
+
+
+def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
+    """Return a restorer with a generator: its own, that of another model, or a new one."""
+    if model.prior is None:
+        if STAGES[name].generator == "trained" and options.prior is None:
+            raise UsageError(
+                f"{name} starts from a model with a trained prior; run `bigrestore train prior` on it first, or name one "
+                "by --prior"
+            )
+        torch.manual_seed(options.seed)
+        without, model = model, Restorer(model.preset, model.scale, with_prior=True)
+        model.load_state_dict(without.state_dict(), strict=False)
+    if options.prior is not None:
+        other = load_model(options.prior).restorer
+        if other.prior is None or model.prior is None:
+            raise UsageError(
+                f"the model {options.prior} has no prior to take over; choose one that a prior was trained for"
+            )
+        take_over(model.prior, other.prior)
+    return model
+
+
+def _record(
+    stage: AnyStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
+) -> dict[str, Any]:
+    """Return the training's record for the model card."""
+    return {
+        "seconds": round(result.elapsed_s),
+        "steps": result.steps,
+        "batch": stage.batch,
+        "threads": torch.get_num_threads(),
+        "precision": options.precision,
+        "recipe": recipe if isinstance(source, PairSource) else NO_RECIPE,
+        "seed": options.seed,
+        "rate": options.rate,
+        "machine": hardware(source.device),
+        "files": len(source.train.names),
+        "groups": {group: round(share, 3) for group, share in source.train.groups.items()},
+        "figures": {key: round(value, 4) for key, value in result.figures.items()},
+        "steps_skipped": result.skipped,
+        "steps_restored": result.restored,
+    }
+
+
+def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: bool) -> list[dict[str, Any]]:
+    """Return earlier trainings of the same stage, oldest first: a model card must not hide them.
+
+    A finished training resumed again finds its own record, and no other training's.
+    """
+    if before is None:
+        return []
+    earlier: list[dict[str, Any]] = before.get("earlier", [])
+    if resumed and all(before[key] == record[key] for key in LINEAGE if key != "seconds"):
+        return earlier
+    return [*earlier, {key: before[key] for key in LINEAGE}]
+
+
+def _recipe_digest(recipe: Recipe) -> str:
+    """Return eight hexadecimals of a recipe: an edited one of the same name has others."""
+    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _loop_settings(
+    name: str, material: Material, output: Path, options: StageOptions, plan: StagePlan
+) -> LoopSettings:
+    return LoopSettings(
+        directory=output.with_name(output.name + ".train") / name,
+        steps=options.steps,
+        minutes=options.minutes,
+        rate=options.rate,
+        **attrs.asdict(plan, recurse=False),
+        seed=options.seed,
+        resume=options.resume,
+        facts={
+            "data": material.name,
+            "preset": options.preset,
+            "scale": options.scale,
+            "recipe": f"{material.recipe_name} ({_recipe_digest(material.recipe)})",
+            "batch": options.batch,
+            "precision": options.precision,
+        },
+    )

@@ -1,0 +1,111 @@
+"""The stages of training by name: one literal table, without torch, for the command line.
+
+Adding a stage is its module and one row here. The module has a `StageBuilder`: its plan, and the function that builds it
+(see `bigrestore.training.stages.assembly`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+GeneratorNeed = Literal["none", "new", "trained"]
+
+
+@attrs.frozen
+class StageRow:
+    """One stage.
+
+    Attributes
+    ----------
+    name : str
+        Of the command and of the record in the model.
+    help : str
+        For the command line.
+    needs : str, optional
+        Stage to be trained before; None: a new model will do.
+    builder : str
+        `module:NAME` of its `StageBuilder`, in `bigrestore.training.stages`.
+    rate : float
+        Highest learning rate by default.
+    generator : {"none", "new", "trained"}
+        Whether its model has a generator, possibly a new one.
+    takes_recipe, takes_prior : bool
+        Whether `--recipe` and `--prior` mean something to it.
+    grows : bool
+        Whether it may start from a model of a smaller scale, by `--start`.
+    undoes : tuple of str
+        Stages to be trained again after this one.
+    """
+
+    name: str
+    help: str
+    needs: str | None
+    builder: str
+    rate: float
+    generator: GeneratorNeed = "none"
+    takes_recipe: bool = True
+    takes_prior: bool = False
+    grows: bool = False
+    undoes: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Options of a training without meaning for it."""
+        takes = {"recipe": self.takes_recipe, "prior": self.takes_prior}
+        return tuple(name for name, taken in takes.items() if not taken)
+
+
+_JOINED = ("bridge", "polish")
+"""Stages that join a U-Net and a prior: a new one of either is not joined to the other."""
+
+STAGE_ROWS = (
+    StageRow(
+        "estimator",
+        "Stage 0: learn to read blur and noise off windows of tissue.",
+        needs=None,
+        builder="estimator:ESTIMATOR",
+        rate=1e-3,
+    ),
+    StageRow(
+        "fidelity",
+        "Stage 1: learn to undo a known degradation; starts from a model with a trained estimator.",
+        needs="estimator",
+        builder="fidelity:FIDELITY",
+        rate=8e-4,
+        grows=True,
+        undoes=_JOINED,
+    ),
+    StageRow(
+        "prior",
+        "Stage 2: learn what tissue looks like, as a GAN on clean windows; starts from a model with fidelity.",
+        needs="fidelity",
+        builder="prior:PRIOR",
+        rate=2e-3,
+        generator="new",
+        takes_recipe=False,
+        takes_prior=True,
+        undoes=_JOINED,
+    ),
+    StageRow(
+        "bridge",
+        "Stage 3: let the prior say what the data say; starts from a model with a trained prior.",
+        needs="prior",
+        builder="bridge:BRIDGE",
+        rate=5e-4,
+        generator="trained",
+        takes_prior=True,
+    ),
+    StageRow(
+        "polish",
+        "Stage 4: all that lies between data and prior, and the prior, at a small rate; starts from a bridged model.",
+        needs="bridge",
+        builder="bridge:BRIDGE",
+        rate=1e-4,
+        generator="trained",
+    ),
+)
+
+STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}
+"""In the order in which they are trained."""

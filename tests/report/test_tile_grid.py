@@ -1,0 +1,86 @@
+"""The grid of score tiles is one and the same whatever region is asked for, and a sample covers it."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigrestore.core.geometry import Box
+from bigrestore.report.table.grid import ScoreTile, TileGrid, bounding_box, draw_sample, strips
+
+edges = st.tuples(st.integers(0, 2000), st.integers(1, 2500))
+
+
+@given(y=edges, x=edges)
+def test_tiles_cover_the_region_once_and_lie_on_the_one_lattice(
+    y: tuple[int, int], x: tuple[int, int]
+) -> None:
+    region = Box(y[0], y[0] + y[1], x[0], x[0] + x[1])
+    grid = TileGrid(3, 5, region)
+    places = list(grid.places(3))
+    assert sum(place.box.pixels for place in places) == region.pixels
+    assert grid.count == 2 * len(places) == len(list(grid.places(3))) + len(list(grid.places(4)))
+    for place in places:
+        lattice = Box(place.row * 480, place.row * 480 + 480, place.column * 480, place.column * 480 + 480)
+        assert place.box == lattice.intersect(region)
+        assert grid.whole(place) == (place.box == lattice)
+
+
+@given(region=st.tuples(edges, edges), cut=st.integers(1, 2500))
+def test_what_two_parts_do_not_hold_lies_across_them(
+    region: tuple[tuple[int, int], tuple[int, int]], cut: int
+) -> None:
+    (y, height), (x, width) = region
+    box = Box(y, y + height, x, x + width)
+    grid, middle = TileGrid(0, 1, box), min(y + cut, y + height)
+    upper, lower = (
+        set(grid.places(0, part))
+        for part in (Box(y, middle, x, x + width), Box(middle, y + height, x, x + width))
+    )
+    assert not upper & lower
+    for place in set(grid.places(0)) - upper - lower:
+        assert place.box.y0 < middle < place.box.y1
+
+
+def test_strips_hold_neighbours_of_one_row_and_every_tile_once() -> None:
+    grid = TileGrid(0, 2, Box(0, 1000, 0, 9000))
+    places = [place for z in (0, 1) for place in grid.places(z) if place.column % 3]
+    groups = list(strips(places))
+    assert [place for group in groups for place in group] == places
+    for group in groups:
+        assert len({(place.z, place.row) for place in group}) == 1
+        assert bounding_box(group).width <= 8 * 480
+
+
+def lattice(depth: int, rows: int, columns: int) -> list[ScoreTile]:
+    grid = TileGrid(0, depth, Box(0, rows * 480, 0, columns * 480))
+    return [place for z in range(depth) for place in grid.places(z)]
+
+
+def test_a_sample_takes_its_share_of_every_section_and_every_kind_of_tile() -> None:
+    places = lattice(4, 20, 20)
+    tissue = np.array([0.0 if p.row < 5 else 0.6 if p.row < 10 else 1.0 for p in places])
+    found = draw_sample(places, tissue, 120, 7)
+    assert len(found) == len(set(found)) == 120
+    assert found == sorted(found)
+    for z in range(4):
+        rows = [place.row for place in found if place.z == z]
+        assert len(rows) == 30
+        assert min(rows) >= 5, "background is never drawn"
+        assert sum(row < 10 for row in rows) in (9, 10, 11), "a third of the tissue is at the border"
+
+
+def test_a_sample_is_the_same_for_the_same_seed_only() -> None:
+    places = lattice(1, 20, 20)
+    tissue = np.ones(len(places))
+    assert draw_sample(places, tissue, 10, 1) == draw_sample(places, tissue, 10, 1)
+    assert len({tuple(draw_sample(places, tissue, 10, seed)) for seed in range(8)}) > 1
+
+
+def test_a_sample_of_more_than_there_is_takes_all_tissue() -> None:
+    places = lattice(1, 3, 3)
+    tissue = np.array([0.0, 0.5, 1.0] * 3)
+    assert len(draw_sample(places, tissue, 100, 0)) == 6
+    assert draw_sample(places, np.zeros(9), 100, 0) == []
+    assert draw_sample(places, np.ones(9), 0, 0) == []

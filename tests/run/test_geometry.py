@@ -1,0 +1,158 @@
+"""The grid of blocks and tiles, for any size, scale, alignment and halo."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigrestore.core.geometry import Box, Grid, Region, choose_tile_px
+from bigrestore.run.tile.blend import window
+
+QUICK = settings(deadline=None, max_examples=50)
+SCALES = [Fraction(1), Fraction(2), Fraction(4), Fraction(1, 2), Fraction(1, 4)]
+
+
+@st.composite
+def grids(draw: st.DrawFn, fade: bool = False) -> Grid:
+    scale = draw(st.sampled_from(SCALES))
+    alignment = draw(st.sampled_from([1, 2, 4, 8, 16])) * scale.denominator
+    unit = int(alignment * scale)
+    tile = unit * draw(st.integers(1, 8))
+    overlap = 2 * draw(st.integers(1, max(1, tile // 4))) if fade else 0
+    return Grid.build(
+        (draw(st.integers(1, 3)), *(draw(st.integers(1, 45 * alignment)) for _ in "yx")),
+        scale=scale,
+        alignment_px=alignment,
+        halo_px=alignment * draw(st.integers(0, 3)),
+        block_px=unit * draw(st.integers(8, 20)),
+        tile_px=max(tile, 2 * overlap),
+        overlap_px=overlap if 2 * overlap <= unit * 4 else 0,
+    )
+
+
+@QUICK
+@given(grids())
+def test_cores_cover_every_output_pixel_once(grid: Grid) -> None:
+    for block in (grid.block(0, 0, 0), grid.block(0, grid.block_counts[1] - 1, grid.block_counts[2] - 1)):
+        seen = np.zeros((block.box.height, block.box.width), int)
+        for tile in grid.tiles(block.box):
+            seen[tile.keep.intersect(block.box).slices(block.box)] += 1
+        assert (seen == 1).all()
+
+
+@QUICK
+@given(grids())
+def test_blocks_cover_the_output_once(grid: Grid) -> None:
+    seen = np.zeros(grid.shape[1:], np.uint8)
+    for block in (block for block in grid.blocks() if block.z == 0):
+        seen[block.box.slices(grid.region.box)] += 1
+    assert (seen == 1).all()
+    assert len(list(grid.blocks())) == grid.block_total
+
+
+@QUICK
+@given(grids())
+def test_tiles_begin_on_the_alignment_and_read_halo_inside_the_section(grid: Grid) -> None:
+    for tile in grid.tiles(grid.region.box):
+        for axis, keep, read, padded in (
+            (grid.y, (tile.keep.y0, tile.keep.y1), (tile.read.y0, tile.read.y1), tile.padded_height),
+            (grid.x, (tile.keep.x0, tile.keep.x1), (tile.read.x0, tile.read.x1), tile.padded_width),
+        ):
+            assert read[0] % axis.alignment_px == 0
+            assert padded % axis.alignment_px == 0
+            assert 0 <= read[0] < read[1] <= axis.size_px
+            assert read[0] <= max(0, keep[0] / grid.scale - axis.halo_px)
+            assert read[1] >= min(axis.size_px, keep[1] / grid.scale + axis.halo_px)
+            assert 0 <= padded - (read[1] - read[0]) < axis.alignment_px
+            assert read[1] == axis.size_px or padded == read[1] - read[0], "padding away from the far edge"
+
+
+@QUICK
+@given(grids(), st.data())
+def test_a_region_uses_the_tiles_of_the_whole(grid: Grid, data: st.DataObject) -> None:
+    y0, x0 = (data.draw(st.integers(0, n - 1)) for n in grid.shape[1:])
+    y1, x1 = (data.draw(st.integers(a + 1, n)) for a, n in zip((y0, x0), grid.shape[1:], strict=True))
+    part = attrs.evolve(grid, region=Region(0, 1, Box(y0, y1, x0, x1)))
+    whole = {(t.row, t.column): t for t in grid.tiles(grid.region.box)}
+    for block in part.blocks():
+        assert all(whole[t.row, t.column] == t for t in part.tiles(block.box))
+
+
+@QUICK
+@given(grids(fade=True))
+def test_windows_sum_to_one_and_never_more_than_two_overlap(grid: Grid) -> None:
+    for axis in (grid.y, grid.x):
+        total, terms = np.zeros(axis.out_px, np.float32), np.zeros(axis.out_px, int)
+        for index in range(axis.count):
+            start, stop = axis.keep(index)
+            weights = window(axis, index)
+            assert (weights >= 0).all()
+            total[start:stop] += weights
+            terms[start:stop] += 1
+        np.testing.assert_allclose(total, 1, atol=2e-7)
+        assert terms.max() <= 2
+
+
+@QUICK
+@given(grids())
+def test_quarters_make_up_the_tile(grid: Grid) -> None:
+    tile = grid.tiles(grid.region.box)[0]
+    parts = grid.quarter(tile)
+    assert sum(part.keep.pixels for part in parts) == tile.keep.pixels
+    assert all(
+        part.read.y0 % grid.y.alignment_px == 0 == part.read.x0 % grid.x.alignment_px for part in parts
+    )
+    assert len(parts) == 1 or max(part.keep.pixels for part in parts) < tile.keep.pixels
+
+
+@QUICK
+@given(grids(fade=True))
+def test_work_counts_what_the_blocks_compute(grid: Grid) -> None:
+    tiles = [tile for block in grid.blocks() if block.z == 0 for tile in grid.tiles(block.box)]
+    assert grid.work.tiles == len(tiles)
+    assert grid.work.computed_px == sum(tile.padded_height * tile.padded_width for tile in tiles)
+    assert grid.work.largest_tile_px == max(tile.padded_height * tile.padded_width for tile in tiles)
+
+
+@pytest.mark.parametrize(
+    ("size", "threads", "memory_px", "time_px", "limit", "expected"),
+    [
+        (15360, 2, 1 << 24, 1 << 24, 1.3, 3840),
+        (15360, 2, 2200**2, 1 << 24, 1.3, 1920),
+        (15360, 2, 1 << 24, 1100**2, 1.3, 1920),  # redundancy goes before time
+        (15360, 2, 1100**2, 1 << 24, 1.3, 768),  # memory goes before redundancy
+        (3840, 8, 1 << 24, 1 << 24, 2.0, 960),  # small sections are cut so that all threads work
+    ],
+)
+def test_tile_size_obeys_memory_then_redundancy_then_time(
+    size: int, threads: int, memory_px: int, time_px: int, limit: float, expected: int
+) -> None:
+    grid = Grid.build(
+        (1, size, size), scale=Fraction(1), alignment_px=16, halo_px=128, block_px=3840, tile_px=3840
+    )
+    chosen = choose_tile_px(
+        grid, threads=threads, memory_px=memory_px, time_px=time_px, redundancy_limit=limit
+    )
+    assert chosen == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_a_small_region_is_not_computed_by_the_largest_tile(threads: int) -> None:
+    box = Box(2000, 2010, 2000, 2010)
+    grid = Grid.build(
+        (1, 8000, 8000),
+        scale=Fraction(1),
+        alignment_px=16,
+        halo_px=96,
+        block_px=3840,
+        tile_px=3840,
+        region=Region(0, 1, box),
+    )
+    side = choose_tile_px(grid, threads=threads, memory_px=1 << 24, time_px=1 << 24, redundancy_limit=1.3)
+    chosen = attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=side), x=attrs.evolve(grid.x, tile_px=side))
+    assert chosen.work.computed_px <= (2 * 128 + 2 * 96) ** 2
