@@ -17,7 +17,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bigrestore.errors import InputError, InputMissingError, ModelError, OutputExistsError, UsageError
+from bigrestore.errors import (
+    InputError,
+    InputMissingError,
+    ModelError,
+    OutputError,
+    OutputExistsError,
+    UsageError,
+)
 from bigrestore.model.nets.checkpoint import load_model, save_model, update_info
 from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
@@ -238,9 +245,10 @@ def test_every_twelfth_block_is_held_out(
         adaptation, "train_stage", lambda _, material, *__: trained.append(material) or STOPPED
     )
     adapt([tmp_path / "a__b.png"], tmp_path / "m.safetensors", options(start_model))
-    assert (len(trained[0].training), len(trained[0].held_out)) == (13, 1)
+    factors = (0.6, 0.5)
+    assert (len(trained[0].training), len(trained[0].held_out)) == (13 * len(factors), len(factors))
     assert not {image.name for image in trained[0].training} & {image.name for image in trained[0].held_out}
-    assert {image.group for image in trained[0].training} == {"1 a_b.png"}
+    assert {image.group for image in trained[0].training} == {f"1 a_b.png x {factor:g}" for factor in factors}
 
 
 def test_starts_of_another_kind_are_sentences(
@@ -283,6 +291,18 @@ def test_places_and_lengths_are_looked_at_before_the_sections(start_model: Path,
     Image.new("L", (8, 8)).save(tmp_path / "m-sections.png")
     with pytest.raises(OutputExistsError, match=r"would replace .*m-sections\.png"):
         adapt(nothing, tmp_path / "m.safetensors", options(start_model))
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(
+    sections: list[Path], start_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    output = tmp_path / "place" / "m.safetensors"
+    monkeypatch.setattr(type(output), "mkdir", refuse)
+    with pytest.raises(OutputError, match="place"):
+        adapt(sections[:1], output, options(start_model))
 
 
 def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:

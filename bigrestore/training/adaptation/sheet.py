@@ -56,7 +56,7 @@ def refuse_other_picture(path: Path) -> None:
         ours = False
     if not ours:
         raise OutputExistsError(
-            f"The sheet of the sections would replace {path}, which is none; choose another name for the model."
+            f"The sheet of the sections would replace {path}, which is not such a sheet; choose another name for the model."
         )
 
 
@@ -77,9 +77,11 @@ def draw_sheet(path: Path, rows: Sequence[Row]) -> None:
     """
     from matplotlib.figure import Figure
 
-    width = ROW_LABEL_INCHES + CELL_INCHES[0] * len(FACTORS)
+    tried = {judged.factor for row in rows for judged in row.judged}
+    factors = [factor for factor in FACTORS if factor in tried]
+    width = ROW_LABEL_INCHES + CELL_INCHES[0] * len(factors)
     figure = Figure(figsize=(width, 0.5 + CELL_INCHES[1] * len(rows)), dpi=100, layout="constrained")
-    grid = figure.add_gridspec(len(rows), len(FACTORS) + 1, width_ratios=[0.55, *([1.0] * len(FACTORS))])
+    grid = figure.add_gridspec(len(rows), len(factors) + 1, width_ratios=[0.55, *([1.0] * len(factors))])
     figure.suptitle(
         f"Sharp targets by downscaling, in green where they are taken: the blur, which was taken out, took at most "
         f"{MOST_LOST_DB:g} dB;\nin two thirds of the windows power falls by at most {STANDARD_FALL_DB:g} dB from 0.141 to "
@@ -92,7 +94,7 @@ def draw_sheet(path: Path, rows: Sequence[Row]) -> None:
         words = f"{_wrapped(row.name, 22)}\n\n{_wrapped(row.says, 30)}"
         colour = "black" if row.taken else REFUSED
         label.text(0, 0.5, words, fontsize=7, color=colour, va="center", parse_math=False)
-        for j, factor in enumerate(FACTORS):
+        for j, factor in enumerate(factors):
             judged = next((one for one in row.judged if one.factor == factor), None)
             _draw_cell(figure.add_subplot(grid[i, j + 1]), factor, judged)
     with whole_file(path) as partial:

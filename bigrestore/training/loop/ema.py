@@ -3,6 +3,9 @@
 The average smooths the noise of the last hundred or so steps. Early on it must forget the random start faster: the
 decay at update t is min(decay, (1 + t) / (10 + t)). Only weights of sound loss are averaged (see
 `bigrestore.training.loop.guard`), so an undone step leaves no trace.
+
+A fine-tuned network averaged with its start keeps more of its skill on other data, and is as good or better on its
+own (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022): `start_share`.
 """
 
 from __future__ import annotations
@@ -27,15 +30,21 @@ class WeightAverage:
         The parameters; their order is the identity of the average, so it must not change between runs.
     decay : float
         0 <= decay < 1, the decay after the warm-up.
+    start_share : float
+        0 <= start_share < 1, the share of the first weights in what is validated and exported.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999) -> None:
+    def __init__(self, parameters: Iterable[Tensor], decay: float = 0.999, start_share: float = 0.0) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"The decay of the weight average is {decay}; give 0 <= decay < 1.")
+        if not 0 <= start_share < 1:
+            raise UsageError(f"The share of the first weights is {start_share}; give 0 <= start_share < 1.")
         self.decay = decay
         self.updates = 0
         self._parameters = list(parameters)
         self._average = [p.detach().float().clone() for p in self._parameters]
+        self.start_share = start_share
+        self._start = [t.clone() for t in self._average] if start_share else []
 
     def update(self) -> None:
         """Take the present weights into the average."""
@@ -52,9 +61,17 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average in the place of the weights, for validation or export, and the weights back."""
+        """Put the average, with the share of the start, in the place of the weights, and the weights back.
+
+        For validation and export.
+        """
         before = [p.detach().clone() for p in self._parameters]
         self.copy_to_parameters()
+        with torch.no_grad():
+            for parameter, start in zip(
+                self._parameters, self._start, strict=False
+            ):  # no start without a share
+                parameter.lerp_(start.to(parameter), self.start_share)
         try:
             yield
         finally:
@@ -64,7 +81,8 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: tensors and numbers only."""
-        return {"updates": self.updates, "average": [t.clone() for t in self._average]}
+        state = {"updates": self.updates, "average": [t.clone() for t in self._average]}
+        return state | ({"start": [t.clone() for t in self._start]} if self._start else {})
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -83,4 +101,7 @@ class WeightAverage:
             )
         for average, saved in zip(self._average, state["average"], strict=True):
             average.copy_(saved)
+        if self._start:
+            for start, saved in zip(self._start, state["start"], strict=True):
+                start.copy_(saved)
         self.updates = int(state["updates"])

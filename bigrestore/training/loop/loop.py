@@ -138,7 +138,7 @@ class _Training:
         self.parameters = list(named.values())
         groups = _groups_by_factor(named, settings)
         self.optimiser = torch.optim.Adam(groups, lr=settings.rate, betas=settings.betas, fused=True)
-        self.average = WeightAverage(self.parameters, settings.average_decay)
+        self.average = WeightAverage(self.parameters, settings.average_decay, settings.start_share)
         self.guard = StepGuard(self.parameters, self.optimiser, settings.guard)
         self.step = 0
         self.elapsed_s = 0.0

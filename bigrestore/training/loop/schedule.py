@@ -52,6 +52,8 @@ class LoopSettings:
         Further factors on the rate by parameter name: the first fitting pattern (as of a shell) counts.
     average_decay : float
         Of the averaged weights.
+    start_share : float
+        Share of the weights that the training started from in what is validated and exported.
     checkpoint_s : float
         Seconds between checkpoints.
     log_every : int
@@ -75,6 +77,7 @@ class LoopSettings:
     average_decay: float = 0.999
     checkpoint_s: float = attrs.field(default=120.0, validator=_check_positive)
     log_every: int = attrs.field(default=20, validator=_check_positive)
+    start_share: float = 0.0
     resume: bool = False
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     facts: Mapping[str, Any] = attrs.field(factory=dict)
@@ -94,6 +97,8 @@ class LoopSettings:
             del own[name]
         if not self.rate_factors:
             del own["rate_factors"]
+        if not self.start_share:
+            del own["start_share"]
         plain: dict[str, Any] = json.loads(json.dumps({**dict(self.facts), **own}))
         return plain
 

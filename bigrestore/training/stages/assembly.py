@@ -55,6 +55,7 @@ class StagePlan:
     checkpoint_s: float = 120.0
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
+    start_share: float = 0.0
 
 
 @attrs.frozen
