@@ -14,7 +14,7 @@ FAULTS = $(filter-out %/survival.py %/bad_inputs.py %/fuzz_readers.py $(wildcard
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults test-iqa check lint layers types bench wheel format clean
+.PHONY: help demo test test-fast test-faults test-iqa check lint layers types bench wheel format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -24,6 +24,9 @@ demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_af
 
 test: $(STAMP)  ## run the test suite, in JOBS=2 processes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+test-fast: $(STAMP)  ## the tests for the desk: all but whole commands, trainings and processes
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
 
 test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
 	$(IQA_VENV)/bin/python -m pytest tests/report -m pyiqa

@@ -11,6 +11,28 @@ import pytest
 
 from bigrestore.cli import app as app_module
 
+SLOW_FILES = frozenset(
+    """
+    test_adaptation test_bench_twin test_bigbrain_spectrum test_bridge_stage
+    test_cli_run test_current_folder test_disk_and_damage test_faults_of_blocks
+    test_given_blur test_input_changes test_invented_detail test_maps
+    test_method_package test_network_run test_nothing_of_others test_prior
+    test_prior_stage test_profile_figure test_readme test_realness_map
+    test_remote_changes test_remote_input test_remote_others test_remote_output
+    test_remote_trust test_report_page test_report_state test_resume
+    test_run_behaviour test_run_report test_score_command test_sinks
+    test_stages test_tiled_equals_whole test_train_command test_whole_section
+    test_without_locks test_workers
+    """.split()
+)
+"""Tests of whole commands, trainings and processes; `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def no_log_left_behind() -> Iterator[None]:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.pixels import Doubles
 from bigrestore.training.data.windows import HIGH_RING, area_downscale
-
-Doubles = NDArray[np.float64]
 
 MARGIN_PX = 16
 """Mirrored rim, pixels of the reduced image: the transform joins its borders."""

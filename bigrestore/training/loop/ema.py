@@ -4,8 +4,8 @@ The average smooths the noise of the last hundred or so steps. Early on it must 
 decay at update t is min(decay, (1 + t) / (10 + t)). Only weights of sound loss are averaged (see
 `bigrestore.training.loop.guard`), so an undone step leaves no trace.
 
-A fine-tuned network averaged with its start keeps more of its ability on other data, and is as good or better on its own
-(Wortsman et al., "Robust fine-tuning of zero-shot models", 2022): `start_share`.
+A fine-tuned network averaged with its start keeps more of its skill on other data, and is as good or better on its
+own (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022): `start_share`.
 """
 
 from __future__ import annotations

@@ -75,9 +75,9 @@ class LoopSettings:
     fan_in_limit: int | None = attrs.field(default=None, validator=_check_positive)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
     average_decay: float = 0.999
-    start_share: float = 0.0
     checkpoint_s: float = attrs.field(default=120.0, validator=_check_positive)
     log_every: int = attrs.field(default=20, validator=_check_positive)
+    start_share: float = 0.0
     resume: bool = False
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     facts: Mapping[str, Any] = attrs.field(factory=dict)
