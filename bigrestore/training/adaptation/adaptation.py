@@ -49,8 +49,7 @@ blurred by 0.05 to 0.2 px."""
 WARMUP_STEPS = 50
 
 START_SHARES = {"estimator": 0.75, "fidelity": 0.5}
-"""Shares of the start's weights in the adapted ones, so that a short training shifts little on other tissue. With half of
-it the estimator reads sections 0.02 px narrower, which cost 0.1 dB blind."""
+"""Shares of the start's weights in the adapted ones, so that a short training shifts little on other tissue."""
 
 HELD_OUT_EVERY = 12
 """With at least so many blocks every twelfth is held out for the running figures."""
