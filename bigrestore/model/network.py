@@ -123,7 +123,7 @@ class NetworkMethod:
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """The maps that the model can give; `invented` needs a prior that is joined to the U-Net."""
+        """The maps of the model; `invented` needs a prior joined to the U-Net."""
         joined = self.model.restorer.prior is not None and "halo_prior_px" in self.model.info
         return ("residual", "invented", "uncertainty") if joined else ("residual", "uncertainty")
 
@@ -175,9 +175,9 @@ class NetworkMethod:
             return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
         estimate = estimate_section(self._net.estimator, self._see(windows))
         known = self._told(degradations_of(estimate, self.scale))
-        found = known.kernel[0].cpu().numpy()
-        sigma, widest = float(equivalent_sigma(found)), prior_gate.SEEN_SIGMA_PX[self.scale]
-        kernel_array = narrowed(found, widest)
+        read_kernel_array = known.kernel[0].cpu().numpy()
+        sigma, widest = float(equivalent_sigma(read_kernel_array)), prior_gate.SEEN_SIGMA_PX[self.scale]
+        kernel_array = narrowed(read_kernel_array, widest)
         known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
         alike = round(prior_gate.likeness(sigma, self.scale), 4)
@@ -222,7 +222,7 @@ class NetworkMethod:
         return read
 
     def _given(self) -> dict[str, str]:
-        """Return the detail that names what was given and not read; empty where nothing was."""
+        """Return the detail `given`, the names of the stated blur and noise; empty without any."""
         names = {"blur": self.kernel, "noise": self.read_noise}
         given = ", ".join(name for name, value in names.items() if value is not None)
         return {"given": given} if given else {}
@@ -256,25 +256,25 @@ class NetworkMethod:
         )
         origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
         made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
-        y, found = made.y, self._maps(batch.maps, made, x, valid, kernel)
+        y, images = made.y, self._maps(batch.maps, made, x, valid, kernel)
         step = RESIDUAL_STEP_PX
         residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
-        maps = {name: self._download(name, image[:, 0]) for name, image in found.items()}
+        maps = {name: self._download(name, image[:, 0]) for name, image in images.items()}
         return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
 
     def _maps(
         self, names: tuple[str, ...], made: Restored, x: Tensor, valid: Tensor, kernel: Tensor
     ) -> dict[str, Tensor]:
-        """Return the maps that are wanted, (N, 1, H * scale, W * scale) each, none negative."""
-        found = {}
+        """Return the maps of these names, (N, 1, H * scale, W * scale) each, none negative."""
+        maps = {}
         if "residual" in names:
             apart = (x - redegrade(made.y, kernel, self.scale)).abs() * valid
-            found["residual"] = apart.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+            maps["residual"] = apart.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
         if "invented" in names:
-            found["invented"] = (made.y - made.fidelity).abs()
+            maps["invented"] = (made.y - made.fidelity).abs()
         if "uncertainty" in names:
-            found["uncertainty"] = made.log_scale.exp()
-        return found
+            maps["uncertainty"] = made.log_scale.exp()
+        return maps
 
     def _see(self, windows: NDArray[np.float32]) -> Tensor:
         """Return what the estimator sees of each window, a few windows at a time."""
@@ -357,7 +357,7 @@ def load_network(
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" takes a GPU where there is one. UsageError where it is not there."""
+    """Return the device of a name; "auto" prefers a GPU. UsageError for a missing device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -425,7 +425,7 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
 
 
 def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Pad or crop a kernel to the side that the network uses; UsageError where cropping would lose over 1 %."""
+    """Pad or crop a kernel to the side of the network's; UsageError if cropping would lose over 1 %."""
     have = kernel.shape[0]
     if have <= size:
         return np.pad(kernel, (size - have) // 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from bigrestore.core.urls import parse_options
 from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.io.access import places, remote_requests
+from bigrestore.io.access import places
 from bigrestore.io.access.places import OPTIONS_VARIABLE
 from bigrestore.io.section import open_section
 
@@ -26,18 +25,6 @@ pytest.importorskip("aiohttp")
 
 def pixels(side: int = 200) -> np.ndarray[Any, Any]:
     return np.random.default_rng(1).integers(0, 255, (side, side), dtype=np.uint8)
-
-
-@pytest.fixture
-def behaviour(monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    monkeypatch.setattr(remote_requests, "REQUEST_WAITS_SECONDS", (0.01, 0.01))
-    return Behaviour()
-
-
-@pytest.fixture
-def server(tmp_path: Path, behaviour: Behaviour) -> Iterator[str]:
-    with serving(tmp_path, behaviour) as url:
-        yield url
 
 
 def write_ome(store: Path, **options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from loopback import Behaviour, serving
 
 from bigrestore.core.urls import shown_arguments, without_secrets
 from bigrestore.errors import InputError
-from bigrestore.io.access import remote_requests
 from bigrestore.io.access.web import WrongAnswerError, require_range, s3_range
 from bigrestore.io.section import open_section
 
@@ -28,18 +27,6 @@ SECRETS = {"Authorization": "Bearer sesame", "X-Api-Key": "sesame", "Cookie": "i
 
 def pixels(side: int = 1600) -> Pixels:
     return np.random.default_rng(1).integers(0, 255, (side, side), dtype=np.uint8)
-
-
-@pytest.fixture
-def behaviour(monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    monkeypatch.setattr(remote_requests, "REQUEST_WAITS_SECONDS", (0.01, 0.01))
-    return Behaviour()
-
-
-@pytest.fixture
-def server(tmp_path: Path, behaviour: Behaviour) -> Iterator[str]:
-    with serving(tmp_path, behaviour) as url:
-        yield url
 
 
 def neighbour(content: bytes, first: int, stop: int) -> tuple[bytes, str]:

@@ -332,5 +332,5 @@ def _plan(stage: str) -> StagePlan:
 
 
 def _reader_path(output: Path) -> Path:
-    """Return where the model lies whose estimator is adapted already, and whose U-Net is still the start's."""
+    """Return the path of the intermediate model: estimator adapted, U-Net still the start's."""
     return output.with_name(output.name + ".train") / "estimator.safetensors"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from bigrestore.core.pixels import Doubles
 from bigrestore.training.data.windows import HIGH_RING, area_downscale
 
-MARGIN_PX = 16
+RIM_PX = 16
 """Mirrored rim, pixels of the reduced image: the transform joins its borders."""
 SAMPLES = 2001
-RESTORED = 0.5
+RESTORED_SHARE = 0.5
 """Share of the averaging's blur that is taken out, in decibels."""
 
 
@@ -38,12 +38,12 @@ def reduced(pixels: NDArray[np.uint16], factor: float) -> NDArray[np.uint16]:
     """
     if factor == 1:
         return pixels
-    padded = np.pad(area_downscale(pixels, factor).astype(np.float32), MARGIN_PX, mode="reflect")
+    padded = np.pad(area_downscale(pixels, factor).astype(np.float32), RIM_PX, mode="reflect")
     height, width = padded.shape
     down = averaging(np.fft.fftfreq(height).astype(np.float64), factor)
     across = averaging(np.fft.rfftfreq(width).astype(np.float64), factor)
-    spectrum = np.fft.rfft2(padded) / (down[:, None] * across[None]) ** RESTORED
-    inside = slice(MARGIN_PX, -MARGIN_PX)
+    spectrum = np.fft.rfft2(padded) / (down[:, None] * across[None]) ** RESTORED_SHARE
+    inside = slice(RIM_PX, -RIM_PX)
     image = np.fft.irfft2(spectrum, padded.shape)[inside, inside]
     return np.asarray(np.rint(image.clip(0, 65535)), np.uint16)
 
@@ -79,7 +79,7 @@ def averaging(frequency: Doubles, factor: float) -> Doubles:
 def _noise_gain(frequency: Doubles, factor: float) -> Doubles:
     """Return what becomes of the power of white noise along one axis, aliases counted."""
     folded = 1.0 if _whole(factor) else sum(averaging(frequency + k, factor) ** 2 for k in (-1, 0, 1))
-    return np.asarray(folded / averaging(frequency, factor) ** (2 * RESTORED))
+    return np.asarray(folded / averaging(frequency, factor) ** (2 * RESTORED_SHARE))
 
 
 def _whole(factor: float) -> bool:
