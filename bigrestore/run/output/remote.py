@@ -25,6 +25,7 @@ from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
+from bigrestore.io.store.metadata import STORE_FILES
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
 from bigrestore.run.execute import execute
@@ -33,7 +34,6 @@ from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag
 from bigrestore.run.output.remote_places import meeting
 from bigrestore.run.prepared import Destination, Inputs
 from bigrestore.run.sinks import Sink
-from bigrestore.run.state.checksums import STORE_FILES
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.summary import RunSummary

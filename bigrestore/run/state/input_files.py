@@ -18,7 +18,7 @@ from typing import Any
 
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.section import Section
-from bigrestore.run.state.checksums import STORE_FILES
+from bigrestore.io.store.metadata import STORE_FILES
 
 SAMPLED_FILES = 4096
 """Files that are looked at."""
