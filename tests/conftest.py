@@ -16,7 +16,7 @@ SLOW_FILES = frozenset(
     test_adaptation test_bench_twin test_bigbrain_spectrum test_bridge_stage
     test_cli_run test_current_folder test_disk_and_damage test_faults_of_blocks
     test_given_blur test_input_changes test_invented_detail test_maps
-    test_method_package test_network_run test_nothing_of_others test_prior
+    test_method_package test_names_of_files test_network_run test_nothing_of_others test_prior
     test_prior_stage test_profile_figure test_readme test_realness_map
     test_remote_changes test_remote_input test_remote_others test_remote_output
     test_remote_trust test_report_page test_report_state test_resume

@@ -27,6 +27,7 @@ from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
 from bigrestore.cli.train import adapt_command, train_app
+from bigrestore.core.names import print_any_name
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError
 from bigrestore.settings.values import FULL
@@ -127,6 +128,7 @@ def root(
 
 def main() -> None:
     """Run the command line and end with its exit code."""
+    print_any_name()
     try:
         code = app(standalone_mode=False) or 0
     except Exception as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bigrestore.core.names import printable
+
 
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     """Print names and values in two columns on standard output."""
@@ -15,7 +17,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    listed = list(rows)
+    listed = [(name, printable(value)) for name, value in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         width = max((len(name) for name, _ in listed), default=0)

@@ -88,7 +88,7 @@ def parse_options(text: str | None) -> dict[str, Any]:
     if text is None or not text.strip():
         return {}
     try:
-        options = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+        options = json.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text)
     except OSError as error:
         raise UsageError(
             f"The file of --storage-options cannot be read ({error.strerror}); check it."

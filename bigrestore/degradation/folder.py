@@ -139,7 +139,7 @@ class PairsFolder:
     def _begun(self) -> dict[str, Any] | None:
         """Return the record of `_record`, or None."""
         try:
-            record = json.loads((self.root / BEGUN_NAME).read_text())
+            record = json.loads((self.root / BEGUN_NAME).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         kinds = {"request": dict, "owns": list}

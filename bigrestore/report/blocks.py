@@ -219,7 +219,7 @@ class RunScores(BlockSink):
     def stored(self, name: str) -> dict[str, Columns]:
         """Return the kept rows of a block, empty without any under this engine."""
         try:
-            stored = json.loads(self._path(name).read_text())
+            stored = json.loads(self._path(name).read_bytes())
         except (OSError, ValueError):
             return {}
         if not isinstance(stored, dict) or stored.pop("digest", None) != self._digest:

@@ -401,7 +401,7 @@ def _is_our_store(store: Path) -> bool | None:
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            document = json.loads((store / name).read_text())
+            document = json.loads((store / name).read_bytes())
         except (OSError, ValueError):
             continue
         if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):

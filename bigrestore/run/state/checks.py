@@ -21,6 +21,7 @@ from bigrestore.io.store.metadata import metadata_faults, read_metadata
 from bigrestore.io.store.verify import verify_store
 from bigrestore.run.output.owned import PLAN, REPORT, REPORT_NOTE
 from bigrestore.run.state.checksums import Change, FileState, change_of
+from bigrestore.run.state.fingerprint import other_software
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import writer
 
@@ -136,7 +137,9 @@ def remedy(output: Path, faults: Iterable[Fault]) -> str:
         away = "" if (journal.root / PLAN).exists() else f"move {journal.root} away, and "
         return f"{away}start the run anew with {ANEW}"
     words = dict.fromkeys(word for flag in sorted(flags) for word in flag.split())
-    return f"mend the run by {' '.join(words)}"
+    other = other_software((journal.plan or {}).get("fingerprint", {}))
+    under = f", under {' and '.join(other)}" if other else ""
+    return f"mend the run by {' '.join(words)}{under}"
 
 
 def _image_faults(output: Path, *, begun: bool) -> list[Fault]:
