@@ -95,7 +95,7 @@ def degrade(
     given.kernel(resolved.scale)  # refused here, before anything is opened
     recipe = resolved.recipe if isinstance(resolved.recipe, Recipe) else Recipe.load(resolved.recipe)
     section = open_section(input, level=resolved.level, input_range=resolved.input_range)
-    check_range_used(section, resolved.input_range)
+    check_range_used(section, resolved.input_range, profiled=resolved.whole)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
     folder = Path(outdir)

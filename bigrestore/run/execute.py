@@ -120,7 +120,7 @@ def execute(
                 destination=destination,
                 sinks=sinks,
             )
-            check_range_used(ready.section, settings.input_range)
+            check_range_used(ready.section, settings.input_range, profiled=True)
             held.enter_context(take(ready))
             other_input = ready.resuming and require_input_of(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)

@@ -138,7 +138,7 @@ def estimate(
         By its kind, for input, model, settings or output.
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination, sinks=sinks)
-    check_range_used(ready.section, settings.input_range)
+    check_range_used(ready.section, settings.input_range, profiled=True)
     if ready.resuming:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
