@@ -33,6 +33,7 @@ from bigrestore.report.images import Images, ImageToScore, score_places, tissue_
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
+from bigrestore.report.same_tissue import require_same_tissue
 from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
@@ -173,6 +174,10 @@ def _comparable_images(
     check_tile_fits(main, settings)
     if truth is not None:
         refuse_degraded_reference(main, former, truth)
+    if not settings.force:
+        for other, by, flag in ((former, scale, "--before"), (truth, 1, "--reference")):
+            if other is not None:
+                require_same_tissue(main, other, by, flag)
     sources = [None if section is None else ImageToScore(section) for section in (former, truth)]
     return Images(ImageToScore(main), sources[0], sources[1], scale, settings.tile_size)
 

@@ -75,6 +75,7 @@ class ScoreKeywords(TypedDict, total=False):
     before_range: RangeInput | None
     reference_range: RangeInput | None
     any_placement: bool
+    force: bool
     engine: str
     metrics: NamesInput | None
     niqe_model: PathInput | None

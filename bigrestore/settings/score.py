@@ -86,6 +86,11 @@ class ScoreSettings(Settings):
         validator=yes_or_no,
         metadata=option("Compare though voxel sizes or offsets differ.", panel=COMPARE),
     )
+    force: bool = attrs.field(
+        default=False,
+        validator=yes_or_no,
+        metadata=option("Compare though the images show different tissue.", panel=COMPARE),
+    )
     engine: str = attrs.field(
         default="native",
         validator=one_of(("native", "pyiqa")),
