@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.io.direction import require_same_direction
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
@@ -170,6 +171,7 @@ def prepare(
     plan = make_plan(section, method, settings, path, former, sinks)
     masker = _masker(section, method, settings)
     known = _maps_read(settings, masker, realness, path)
+    require_same_direction(section, known)
     prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     identity |= {f"method.{name}": fact for name, fact in more_facts.items()}

@@ -21,7 +21,7 @@ from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.resolution import plausible_um
+from bigrestore.io.formats.resolution import resolution_size
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         colours = np.asarray(palette or [], dtype=np.uint8).reshape(-1, 3)
         coloured = bool((colours != colours[:, :1]).any())
         dpi = image.info.get("dpi")
-        details: dict[str, Any] = {"format": image.format, "mode": mode}
+        size, size_from = _voxel_size(dpi)
+        details: dict[str, Any] = {"format": image.format, "mode": mode, "voxel_size_from": size_from}
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
         with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
@@ -92,7 +93,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
 
     return OpenedImage(
         kind="image",
-        levels=(Level((1, height, width), (height, width), read, _voxel_size(dpi)),),
+        levels=(Level((1, height, width), (height, width), read, size),),
         channels=channels,
         dtype=dtype,
         axes="yxc" if channels == 3 else "yx",
@@ -160,10 +161,10 @@ def _decode_deep(path: InputPath, channels: int) -> NDArray[Any]:
     return pixels
 
 
-def _voxel_size(dpi: Any) -> Triple:
-    """Return the voxel size of a plausible resolution in dots per inch."""
+def _voxel_size(dpi: Any) -> tuple[Triple, str]:
+    """Return the voxel size of a plausible resolution in dots per inch, and where it came from."""
     try:
         across, down = (float(value) for value in dpi)
     except (TypeError, ValueError):
-        return UNKNOWN
-    return None, plausible_um(down, 25400.0), plausible_um(across, 25400.0)
+        return UNKNOWN, "not stated"
+    return resolution_size(down, across, 25400.0, "the header")

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
+from bigrestore.io.direction import turned_round
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
 
 log = logging.getLogger(__name__)
@@ -108,9 +110,15 @@ def _describe_minc(
     """Describe an open file as one level."""
     z_axis, y_axis, x_axis = order
     details: dict[str, Any] = {"dimorder": ",".join(names), "compression": stored.compression or "none"}
-    sizes, starts = {}, {}
-    for axis in order:
-        sizes[axis], starts[axis] = _dimension_um(file, names[axis]) if axis is not None else (None, None)
+    sizes, starts, backwards = {}, {}, ""
+    for letter, axis in zip("zyx", order, strict=True):
+        sizes[axis], starts[axis] = None, None
+        if axis is not None:
+            sizes[axis], starts[axis], falling = _dimension_um(file, names[axis], path)
+            backwards += letter if falling else ""
+    details["voxel_size_from"] = (
+        "not known: no step with a unit of length" if sizes[x_axis] is None else "step and units"
+    )
     if z_axis is not None and names[z_axis] == "yspace":
         starts[z_axis] = _corrected_start(path, starts[z_axis], details)
 
@@ -123,7 +131,7 @@ def _describe_minc(
 
     depth = 1 if z_axis is None else stored.shape[z_axis]
     chunk = stored.chunks or stored.shape
-    return OpenedImage(
+    opened = OpenedImage(
         kind="minc",
         levels=(
             Level(
@@ -142,21 +150,30 @@ def _describe_minc(
         files=(path,),
         details=details,
     )
+    return turned_round(opened, [backwards], str(path))
 
 
-def _dimension_um(file: Any, name: str) -> tuple[float | None, float | None]:
-    """Return step and start of a dimension in micrometres; MINC's unit is the millimetre unless stated."""
+def _dimension_um(file: Any, name: str, path: Path) -> tuple[float | None, float | None, bool]:
+    """Return size and start of a dimension in micrometres, and whether positions fall along it.
+
+    MINC's unit is the millimetre unless stated. Step and start count along the direction cosines, which may point
+    backwards; where they point elsewhere, the position is unknown.
+    """
     dimension = file.get(f"{_DIMENSIONS}/{name}")
     if dimension is None or "step" not in dimension.attrs:
-        return None, None
-    units = dimension.attrs.get("units", b"mm")
-    units = (units.decode() if isinstance(units, bytes) else str(units)).rstrip("\0").strip().lower()
-    factor = {"mm": 1e3, "um": 1.0, "m": 1e6, "cm": 1e4}.get(units)
-    step = float(np.ravel(dimension.attrs["step"])[0])
-    if factor is None or step == 0:
-        return None, None
-    start = dimension.attrs.get("start")
-    return abs(step) * factor, None if start is None else float(np.ravel(start)[0]) * factor
+        return None, None, False
+    stated = dimension.attrs
+    factor = micrometres_per(stated.get("units", b"mm"), f"{name} of {path}")
+    step, start = float(np.ravel(stated["step"])[0]), stated.get("start")
+    along = np.eye(3)["xyz".index(name[0])] if name[0] in "xyz" else np.zeros(3)
+    facing = float(np.ravel(stated.get("direction_cosines", along)) @ along)
+    if abs(abs(facing) - 1) > 1e-6:
+        log.warning("%s of %s is rotated; its position in space is not carried over", name, path)
+        facing, start = 1.0, None
+    falling = step * facing < 0
+    if factor is None or step == 0 or str(stated.get("spacing", "")).strip("b'").startswith("irreg"):
+        return None, None, falling
+    return abs(step) * factor, None if start is None else float(np.ravel(start)[0]) * facing * factor, falling
 
 
 def _corrected_start(path: Path, start_um: float | None, details: dict[str, Any]) -> float | None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_unpacked
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.ome_metadata import MICROMETRES
+from bigrestore.io.direction import turned_round
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,9 @@ def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dt
         window = np.asarray(source[(slice(x0, x1), slice(y0, y1), *((z,) if len(shape) > 2 else ()), *rest)])
         return window.T
 
-    size, start = _placement(image.header, image.affine, len(shape))
-    return OpenedImage(
+    size, start, backwards = _placement(image.header, image.affine, len(shape), path)
+    unit = image.header.get_xyzt_units()[0]
+    opened = OpenedImage(
         kind="nifti",
         levels=(Level((depth, height, width), (height, width), read, size, start),),
         channels=1,
@@ -90,23 +92,37 @@ def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dt
         format_version=str(image.header["magic"].item().rstrip(b"\0").decode("ascii", "replace")),
         resident_bytes=nbytes,
         files=(path,),
-        details={"shape_xyz": list(shape), "gzipped": packed},
+        details={
+            "shape_xyz": list(shape),
+            "gzipped": packed,
+            "voxel_size_from": f"not known: the unit is {unit}" if size[2] is None else f"pixdim in {unit}",
+        },
     )
+    return turned_round(opened, [backwards], str(path))
 
 
-def _placement(header: Any, affine: Any, ndim: int) -> tuple[Triple, Triple]:
-    """Return voxel size and translation, (z, y, x) in micrometres; unknown without a unit of length."""
-    factor = {"meter": 1e6, "mm": 1e3, "micron": MICROMETRES["micron"]}.get(header.get_xyzt_units()[0])
-    if factor is None:
-        return UNKNOWN, UNKNOWN
-    sizes = [float(value) * factor for value in header.get_zooms()[:3]]
-    sizes += [0.0] * (3 - len(sizes))
-    x, y, z = (size if size > 0 else None for size in sizes)
-    if ndim < 3:
-        z = None
+def _placement(header: Any, affine: Any, ndim: int, path: Path) -> tuple[Triple, Triple, str]:
+    """Return voxel size, translation of the first stored voxel, and the axes along which positions fall.
+
+    Sizes and translations are (z, y, x) in micrometres, unknown without a unit of length. A header without a
+    transformation (sform and qform code 0) states no position: nibabel invents one, mirrored along x.
+    """
+    import nibabel
+
+    factor = micrometres_per(header.get_xyzt_units()[0], str(path))
     matrix = np.asarray(affine)
-    if np.count_nonzero(np.abs(matrix[:3, :3]) > 1e-6) != 3 or np.any(np.diag(matrix[:3, :3]) == 0):
-        log.info("the NIfTI volume is rotated against its axes; its position in space is not carried over")
-        return (z, y, x), UNKNOWN
+    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    zooms = nibabel.affines.voxel_sizes(matrix) if placed else (*header.get_zooms()[:3], 0.0)
+    x, y, z = (None if factor is None or not zoom > 0 else float(zoom) * factor for zoom in zooms[:3])
+    size: Triple = (z if ndim > 2 else None, y, x)
+    if not placed:
+        return size, UNKNOWN, ""
+    steps = np.diag(matrix[:3, :3])
+    if np.count_nonzero(np.abs(matrix[:3, :3]) > 1e-6) != 3 or np.any(steps == 0):
+        log.warning("%s is rotated against its axes; its position in space is not carried over", path)
+        return size, UNKNOWN, ""
+    backwards = "".join(axis for axis, step in zip("zyx", steps[::-1], strict=True) if step < 0)
+    if factor is None:
+        return size, UNKNOWN, backwards
     tx, ty, tz = (float(value) * factor for value in matrix[:3, 3])
-    return (z, y, x), (tz, ty, tx)
+    return size, (tz, ty, tx), backwards

@@ -24,6 +24,7 @@ from bigrestore.io.access.fresh import open_fresh
 from bigrestore.io.access.places import InputPath, RemoteFile, input_path, require_there
 from bigrestore.io.access.trees import RemoteTree
 from bigrestore.io.levels import OpenedImage
+from bigrestore.io.section_files import section_files
 
 Reader = Callable[..., OpenedImage]
 
@@ -201,6 +202,11 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).exists() for name in _ZARR_FILES)
 
 
+def _is_store(path: Path) -> bool:
+    """Tell whether a path in a folder is a Zarr store, also in a zip file."""
+    return is_zarr(path) if path.is_dir() else path.name.lower().endswith(".zarr.zip")
+
+
 def is_zip(path: InputPath) -> bool:
     """Tell a zip file by its first bytes."""
     with path.open("rb") as file:
@@ -217,11 +223,7 @@ def _open_folder(path: Path, labels: bool) -> OpenedImage:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):
         return ZARR.open(path, labels=labels)
-    files = [
-        item
-        for item in path.iterdir()
-        if item.name.lower().endswith(SUFFIXES) and not item.name.startswith(".")
-    ]
+    files = section_files(path, lambda item: item.name.lower().endswith(SUFFIXES), _is_store)
     if not files:
         raise InputError(
             f"{path} is a directory that is neither a Zarr store nor holds section files; give {SUPPORTED}."

@@ -80,7 +80,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
     sections, channels = _page_table(path, main, dtype)
     for item in series:
         _require_bounded_segments(path, item.keyframe, file, labels)
-    size, start = stated_voxel_size(file, page), stated_translation(file)
+    (size, size_from), start = stated_voxel_size(file, page), stated_translation(file)
     budget = _budget(page, len(sections), dtype)
     cache: Decoded[NDArray[Any]] = Decoded(budget)
     levels: list[Level] = []
@@ -96,6 +96,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
         "byteorder": "big" if file.byteorder == ">" else "little",
         "pages": len(file.pages),
         "bits": page.bitspersample,
+        "voxel_size_from": size_from,
     }
     if page.bitspersample not in (8, 16, 32) and not labels:
         top = 2**page.bitspersample - 1

@@ -23,6 +23,7 @@ from bigrestore.errors import InputError
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
+from bigrestore.io.direction import turned_round
 from bigrestore.io.formats.ome_metadata import Multiscale, parse_multiscales
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
@@ -247,7 +248,7 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
         is_volume="z" in axes,
         format_version=f"zarr v{array.metadata.zarr_format}",
         files=path.files(),
-        details=_array_details(array),
+        details=_array_details(array) | {"voxel_size_from": "not known: a bare array states none"},
     )
 
 
@@ -291,7 +292,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
     ours = group.attrs.get("bigrestore")
-    return OpenedImage(
+    image = OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
         channels=3 if mapping.rgb else 1,
@@ -300,8 +301,21 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
-        details=_array_details(array) | ({} if ours is None else {"bigrestore": ours}),
+        details=_array_details(array)
+        | {"voxel_size_from": _size_origin(multiscale)}
+        | ({} if ours is None else {"bigrestore": ours}),
     )
+    return turned_round(image, [multiscale.backwards(item) for item in multiscale.datasets], str(path))
+
+
+def _size_origin(multiscale: Multiscale) -> str:
+    """Return where the voxel size came from, for `info`."""
+    if not multiscale.datasets[0].scaled:
+        return "not known: the metadata have no scale"
+    lengths = [unit for axis, unit in zip(multiscale.axes, multiscale.units, strict=True) if axis in "zyx"]
+    if all(unit is None for unit in lengths):
+        return "not known: the axes have no unit of length"
+    return "scale and units of the metadata"
 
 
 def _zarr_level(
