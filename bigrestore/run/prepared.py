@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.direction import require_same_direction
 from bigrestore.io.section import Section, open_section
@@ -298,12 +299,12 @@ def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
     UsageError
         Where it is none.
     """
-    if isinstance(inputs, str | Path):
-        return inputs
-    if isinstance(inputs, os.PathLike):
-        return Path(inputs)
+    if isinstance(inputs, str | os.PathLike):
+        path: str | Path = expand_home(inputs if isinstance(inputs, str | Path) else Path(inputs))
+        return path
     if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
-        return list(inputs)
+        paths: list[str | Path] = expand_home(list(inputs))
+        return paths
     raise UsageError(
         f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
     )

@@ -88,6 +88,9 @@ class LocalTree:
         self._shown, self._root = root, root.resolve()
         self._within = lru_cache(maxsize=4096)(self._is_within)
 
+    def __str__(self) -> str:
+        return str(self._shown)
+
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
         path = self._root / name
@@ -136,6 +139,12 @@ class LocalTree:
         return real.is_relative_to(self._root) or ANNEX in f"{real}{os.sep}"
 
 
+def _is_of_macos(name: str) -> bool:
+    """Tell an entry that macOS adds to a zip file: `__MACOSX/`, `._NAME`, `.DS_Store`."""
+    last = name.rsplit("/", 1)[-1]
+    return name.startswith("__MACOSX/") or last.startswith("._") or last == ".DS_Store"
+
+
 class ZipTree:
     """The files of a zip file, local or remote; nothing of it is unpacked to the disk.
 
@@ -166,11 +175,16 @@ class ZipTree:
             )
         # No store asks for an entry without a name, and zipfile cannot tell if it is a folder.
         named = [entry for entry in entries if entry.filename]
-        self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
+        self._entries = {
+            entry.filename: entry for entry in named if not (entry.is_dir() or _is_of_macos(entry.filename))
+        }
         # The store lies at the root, or in the only folder there.
         folders = {name.split("/", 1)[0] for name in self._entries if "/" in name}
         at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
         self._prefix = f"{folders.pop()}/" if not at_root and len(folders) == 1 else ""
+
+    def __str__(self) -> str:
+        return self._shown
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -227,6 +241,9 @@ class RemoteTree:
         self._root = root
         # One object for all ranges of a file, because it pins their version.
         self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
+
+    def __str__(self) -> str:
+        return str(self._root)
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 _PILLOW_LIMIT = threading.Lock()
 _STRIP_ROWS = 1024
 
+_GREY_ALPHA = 4
+"""Colour type of grey with alpha in the header of PNG."""
+
 _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
     "L": ("L", 1, np.uint8),
     "LA": ("L", 1, np.uint8),
@@ -39,6 +42,7 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
     "I;16B": ("I;16B", 1, np.uint16),
     "I": ("I", 1, np.uint16),
     "1": ("1", 1, np.bool_),
+    "CMYK": ("RGB", 3, np.uint8),
 }
 """What each Pillow mode is read as: mode, channels, dtype."""
 
@@ -63,8 +67,12 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         details: dict[str, Any] = {"format": image.format, "mode": mode, "voxel_size_from": size_from}
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
-        with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
-            deep = file.read(25)[24] == 16
+        with path.open(
+            "rb"
+        ) as file:  # Pillow reduces colour and alpha to 8 bits, and calls grey with alpha RGBA
+            depth, colour_type = file.read(26)[24:]
+        deep = depth == 16
+        mode = "LA" if deep and colour_type == _GREY_ALPHA else mode
     if mode == "1" and not labels:
         raise InputError(
             f"{path} has one bit per pixel: a mask cannot be restored; convert it to 8 bits if it is an image."
@@ -78,6 +86,8 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         raise InputError(f"{path} has the colour mode {mode}, which is not read; convert it to grey or RGB.")
     if deep:
         dtype = np.dtype(np.uint16)
+    if mode == "CMYK":
+        log.warning("%s holds CMYK colours, which are converted to RGB without a colour profile", path)
     if mode in ("LA", "RGBA", "RGBX"):
         log.info("%s has an alpha channel, which is dropped", path)
     require_pixels((height, width), str(path))

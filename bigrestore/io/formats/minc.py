@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,29 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
             f"{path} is HDF5 but not MINC2 (it has no {_IMAGE}); convert it to MINC2, TIFF or OME-Zarr."
         )
     stored = file[_IMAGE]
-    dtype = accepted_dtype(stored.dtype, str(path), labels=labels)
+    _require_filters(stored, path)
+    command = f"mincreshape -float {quote(str(path))} converted.mnc"
+    dtype = accepted_dtype(stored.dtype, str(path), labels=labels, command=command)
     require_pixels(stored.shape, str(path))
     _require_one_scale(file, path)
     names = _dimension_names(stored, path)
     order = _section_order(names, stored.shape, path)
     return _describe_minc(path, file, stored, names, order, dtype)
+
+
+def _require_filters(stored: Any, path: Path) -> None:
+    """Refuse an image compressed by a filter that HDF5 lacks here."""
+    import h5py
+
+    plan = stored.id.get_create_plist()
+    for index in range(plan.get_nfilters()):
+        code, _, _, name = plan.get_filter(index)
+        if not h5py.h5z.filter_avail(code):
+            known = name.decode(errors="replace") or "without a name"
+            raise InputError(
+                f"{path} is compressed by the HDF5 filter {code} ({known}), which is not installed here; write it again: "
+                f"h5repack -f GZIP=4 {quote(str(path))} converted.mnc."
+            )
 
 
 def _dimension_names(stored: Any, path: Path) -> list[str]:
@@ -110,17 +128,17 @@ def _describe_minc(
     """Describe an open file as one level."""
     z_axis, y_axis, x_axis = order
     details: dict[str, Any] = {"dimorder": ",".join(names), "compression": stored.compression or "none"}
-    sizes, starts, backwards = {}, {}, ""
+    sizes, starts, backwards = list[float | None](), list[float | None](), ""
     for letter, axis in zip("zyx", order, strict=True):
-        sizes[axis], starts[axis] = None, None
-        if axis is not None:
-            sizes[axis], starts[axis], falling = _dimension_um(file, names[axis], path)
-            backwards += letter if falling else ""
+        place = (None, None, False) if axis is None else _dimension_um(file, names[axis], path)
+        sizes.append(place[0])
+        starts.append(place[1])
+        backwards += letter if place[2] else ""
     details["voxel_size_from"] = (
-        "not known: no step with a unit of length" if sizes[x_axis] is None else "step and units"
+        "not known: no step with a unit of length" if sizes[2] is None else "step and units"
     )
     if z_axis is not None and names[z_axis] == "yspace":
-        starts[z_axis] = _corrected_start(path, starts[z_axis], details)
+        starts[0] = _corrected_start(path, starts[0], details)
 
     held = (file, stored)  # a data set is only good while its file is open
 
@@ -138,8 +156,8 @@ def _describe_minc(
                 (depth, stored.shape[y_axis], stored.shape[x_axis]),
                 (chunk[y_axis], chunk[x_axis]),
                 read,
-                (sizes[z_axis], sizes[y_axis], sizes[x_axis]),
-                (starts[z_axis], starts[y_axis], starts[x_axis]),
+                (sizes[0], sizes[1], sizes[2]),
+                (starts[0], starts[1], starts[2]),
             ),
         ),
         channels=1,

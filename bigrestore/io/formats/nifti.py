@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,10 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
             f"{path} rescales its values (scl_slope {slope:g}, scl_inter {offset:g}); write it without scaling, "
             "as uint8, uint16 or float32."
         )
-    dtype = accepted_dtype(header.get_data_dtype(), str(path), labels=labels)
+    if header.get_data_dtype().names is not None:
+        raise InputError(_colour_sentence(path, header.get_data_dtype().itemsize))
+    command = f"nib-convert --out-dtype float32 {quote(str(path))} converted.nii"
+    dtype = accepted_dtype(header.get_data_dtype(), str(path), labels=labels, command=command)
     require_pixels(shape, str(path))
     if len(shape) < 2 or any(n != 1 for n in shape[3:]):
         raise InputError(
@@ -64,6 +68,18 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
         unpacked = int(np.prod(shape, dtype=object)) * dtype.itemsize
         require_unpacked(path.stat().st_size, unpacked, str(path), labels=labels)
     return _describe_nifti(path, image, shape, dtype)
+
+
+def _colour_sentence(path: Path, channels: int) -> str:
+    """Return why NIfTI's RGB24 and RGBA32 are not read, with the command that converts them."""
+    program = (
+        "import nibabel, numpy, tifffile; a = numpy.asarray(nibabel.load(r'IN').dataobj).T; "
+        f"tifffile.imwrite('colour.tif', a.copy().view('u1').reshape(*a.shape, {channels})[..., :3], photometric='rgb')"
+    ).replace("IN", str(path))
+    return (
+        f"{path} holds colour (NIfTI's {'RGBA32' if channels == 4 else 'RGB24'}), which is read from TIFF, PNG and OME-Zarr "
+        f'only; convert it: python -c "{program}".'
+    )
 
 
 def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> OpenedImage:
@@ -107,12 +123,10 @@ def _placement(header: Any, affine: Any, ndim: int, path: Path) -> tuple[Triple,
     Sizes and translations are (z, y, x) in micrometres, unknown without a unit of length. A header without a
     transformation (sform and qform code 0) states no position: nibabel invents one, mirrored along x.
     """
-    import nibabel
-
     factor = micrometres_per(header.get_xyzt_units()[0], str(path))
     matrix = np.asarray(affine)
     placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    zooms = nibabel.affines.voxel_sizes(matrix) if placed else (*header.get_zooms()[:3], 0.0)
+    zooms = np.linalg.norm(matrix[:3, :3], axis=0) if placed else (*header.get_zooms()[:3], 0.0)
     x, y, z = (None if factor is None or not zoom > 0 else float(zoom) * factor for zoom in zooms[:3])
     size: Triple = (z if ndim > 2 else None, y, x)
     if not placed:

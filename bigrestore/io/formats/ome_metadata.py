@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,6 +92,7 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
         return None
     try:
         version = str(body.get("version") or images[0].get("version") or "0.4")
+        _require_known_version(version, images[0], source)
         axes, units = _axes(images[0].get("axes"))
         common = images[0].get("coordinateTransformations") or []
         datasets = tuple(_dataset(entry, common, len(axes), source) for entry in images[0]["datasets"])
@@ -101,6 +103,18 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
     if not datasets:
         raise InputError(f"the multiscales metadata of {source} name no level; write the store again.")
     return Multiscale(version, axes, units, datasets)
+
+
+def _require_known_version(version: str, image: Mapping[str, Any], source: str) -> None:
+    """Refuse a version with coordinate systems in place of axes, by its number or its metadata."""
+    number = re.match(r"(\d+)\.(\d+)", version)
+    newer = number is not None and (int(number[1]), int(number[2])) > (0, 5)
+    if newer or "coordinateSystems" in image:
+        level = str(image["datasets"][0]["path"])
+        raise InputError(
+            f"{source} is OME-Zarr {version if newer else '0.6'}, of which no metadata are read; give one of its arrays, "
+            f"such as {source}/{level}, with --voxel-size, or write it again as 0.5."
+        )
 
 
 def _axes(entries: list[Any] | None) -> tuple[str, tuple[float | None, ...]]:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.access.fresh import open_fresh
@@ -59,8 +61,10 @@ class InputFormat:
     remote: bool = False
     extra: str | None = None
 
-    def open(self, path: InputPath, *, labels: bool) -> OpenedImage:
+    def open(self, path: InputPath, /, **options: Any) -> OpenedImage:
         """Import the reader and open a file.
+
+        `options` are the keywords of the reader: `labels`, and of a store the `path` in it.
 
         Raises
         ------
@@ -70,7 +74,7 @@ class InputFormat:
         module, _, function = self.reader.partition(":")
         try:
             reader: Reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
-            return reader(path, labels=labels)
+            return reader(path, **options)
         except ImportError as err:
             if self.extra is None:
                 raise
@@ -100,14 +104,31 @@ ZARR = InputFormat(
 )
 """A directory of it is told by the files in it, see `is_zarr`."""
 
+NIFTI = InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats")
+
 INPUT_FORMATS = (
     TIFF,
     InputFormat("PNG", "image:open_png_or_jpeg", _begins(b"\x89PNG\r\n\x1a\n"), (".png",), remote=True),
     InputFormat("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
     ZARR,
     InputFormat("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
-    InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
+    NIFTI,
 )
+
+OTHER_FORMATS = {
+    b"CDF": ("MINC1 (NetCDF)", "mincconvert -2 IN converted.mnc"),
+    b"BZh": ("packed by bzip2", "bunzip2 -k IN"),
+    b"\xfd7zXZ": ("packed by xz", "unxz -k IN"),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", "unzstd IN"),
+    b"7z\xbc\xaf": ("packed by 7-Zip", "7z x IN"),
+    b"ZISRAWFILE": ("a Zeiss file (CZI)", "bfconvert IN converted.ome.tif"),
+    b"\xda\xce\xbe\x0a": ("a Nikon file (ND2)", "bfconvert IN converted.ome.tif"),
+    b"NRRD000": ("NRRD", "bfconvert IN converted.ome.tif"),
+    b"\0\0\0\x0cjP  ": ("JPEG 2000", "magick IN converted.tif"),
+    b"GIF8": ("GIF", "magick IN converted.png"),
+    b"BM": ("BMP", "magick IN converted.png"),
+}
+"""What other files begin with: what they are, and the command that converts them."""
 
 SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
 """Names that a directory of section files may have."""
@@ -144,6 +165,7 @@ def open_input(
     InputError
         If it is unreadable or of no supported kind.
     """
+    path_or_glob = expand_home(path_or_glob)
     if not isinstance(path_or_glob, str | Path):
         files = [input_path(item, options) for item in path_or_glob]
         return _stack(files, "the list of section files", labels=labels, ordered=True)
@@ -160,6 +182,9 @@ def open_input(
             return open_file(path, labels=labels)
         if glob.has_magic(text):
             return _open_pattern(text, labels)
+        above = next((parent for parent in path.parents if parent.is_file()), None)
+        if above is not None and is_zip(above):
+            return ZARR.open(above, path=path.relative_to(above).as_posix(), labels=labels)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
     except OSError as err:
@@ -253,10 +278,12 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
             return _open_folder(path, labels)
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path} is a device, pipe or socket and no file; give {SUPPORTED}.")
-    head = _head(path)
+    head, gzipped = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
     kind = next((kind for kind in INPUT_FORMATS if kind.matches(head)), None)
+    if gzipped and not (kind is NIFTI and path.name.lower().endswith(".gz")):
+        raise InputError(f"{path} is packed by gzip; unpack it first: gunzip -k {quote(str(path))}.")
     if isinstance(path, RemoteFile) and (kind is None or not kind.remote):
         raise InputError(
             f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "
@@ -266,17 +293,21 @@ def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
         return kind.open(path, labels=labels)
     if path.name in _ZARR_FILES:
         raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
+    for start, (name, command) in OTHER_FORMATS.items():
+        if head.startswith(start):
+            by = command.replace("IN", quote(str(path)))
+            raise InputError(f"{path} is {name}, which is not read; convert it first: {by}.")
     raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
 
 
-def _head(path: InputPath) -> bytes:
-    """Return the first bytes of a file, unpacked if it is gzipped."""
+def _head(path: InputPath) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, unpacked if it is gzipped, and whether it is."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
-        try:
-            with gzip.open(path) as packed:
-                head = packed.read(HEAD_BYTES)
-        except (OSError, EOFError) as err:
-            raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err
-    return head
+    if not isinstance(path, Path) or not head.startswith(b"\x1f\x8b"):
+        return head, False
+    try:
+        with gzip.open(path) as packed:
+            return packed.read(HEAD_BYTES), True
+    except (OSError, EOFError) as err:
+        raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err

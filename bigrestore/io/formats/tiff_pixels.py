@@ -66,6 +66,8 @@ class Plane:
         Whether 0 means white.
     cache : Decoded
         Segments decoded last.
+    palette : ndarray, (entries, channels), optional
+        Colours, where pixels are their numbers.
     """
 
     path: InputPath
@@ -78,12 +80,15 @@ class Plane:
     dtype: np.dtype[Any]
     inverted: bool
     cache: Decoded[NDArray[Any]]
+    palette: NDArray[np.uint8] | None = None
 
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of one section as (h, w) or (h, w, 3)."""
         window = (y0, y1, x0, x1)
         parts = [self._read_page(page, window) for page in self.pages[z]]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        if self.palette is not None:
+            pixels = self.palette[pixels[..., 0]]
         pixels = pixels[..., : self.channels]
         if self.inverted:
             pixels = ~pixels  # of an unsigned integer: its largest value less it
@@ -159,6 +164,8 @@ class Plane:
         options: dict[str, Any] = {"_fullsize": keyframe.is_tiled}
         if keyframe.jpegtables is not None or keyframe.compression == 7:
             options["jpegtables"] = keyframe.jpegtables
+        if keyframe.jpegheader is not None:  # of NDPI, whose tiles lie in one large JPEG stream
+            options["jpegheader"] = keyframe.jpegheader
         decoded: NDArray[Any] | None
         decoded, _, _ = keyframe.decode(encoded, index, **options)
         if decoded is None:

@@ -166,12 +166,12 @@ class Node:
         return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
 
 
-def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
+def open_zarr(place: InputPath, *, path: str = "", labels: bool = False) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
-    `labels` marks a mask, of possibly bool or any integer type.
+    `path` is that of a node in the store; `labels` marks a mask, of possibly bool or any integer type.
     """
-    return _open_node_as_image(Node(place, tree_of(place)), labels)
+    return _open_node_as_image(Node(place, tree_of(place), path), labels)
 
 
 def tree_of(place: InputPath) -> Tree:
@@ -189,10 +189,37 @@ def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
             _require_finished_parents(place.place / place.path)
         return _bare(place, node, labels)
     _require_finished(place, dict(node.attrs))
+    _refuse_plate(place, node)
     multiscale = parse_multiscales(dict(node.attrs), str(place))
     if multiscale is not None:
         return _ome(place, node, multiscale, labels)
     return _group(place, node, labels)
+
+
+def _refuse_plate(place: Node, group: zarr.Group) -> None:
+    """Refuse a plate, or a well of several fields, naming the path of one of its images."""
+    attributes = dict(group.attrs)
+    ome = attributes.get("ome")
+    stated = ome if isinstance(ome, Mapping) else attributes
+    plate, well = stated.get("plate"), stated.get("well")
+    if isinstance(plate, Mapping):
+        paths = _stated_paths(plate.get("wells"))
+        wells = "1 well" if len(paths) == 1 else f"{len(paths)} wells"
+        raise InputError(
+            f"{place} is an OME-Zarr plate of {wells}; choose an image of a well by its path, such as "
+            f"{place}/{paths[0] if paths else 'A/1'}/0."
+        )
+    fields = _stated_paths(well.get("images")) if isinstance(well, Mapping) else []
+    if len(fields) > 1:
+        raise InputError(
+            f"{place} is a well of {len(fields)} images; choose one by its path, such as {place}/{fields[0]}."
+        )
+
+
+def _stated_paths(entries: Any) -> list[str]:
+    """Return the paths in a list of the metadata; damaged entries are passed over."""
+    listed = entries if isinstance(entries, list) else []
+    return [str(item["path"]) for item in listed if isinstance(item, Mapping) and "path" in item]
 
 
 def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
@@ -236,7 +263,7 @@ def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
 
 def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     """Open a bare array, with axes by its dimension names or their number."""
-    dtype = accepted_dtype(array.dtype, str(path), labels=labels)
+    dtype = accepted_dtype(array.dtype, str(path), labels=labels, command=_to_float(str(path)))
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
     return OpenedImage(
@@ -250,6 +277,12 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
         files=path.files(),
         details=_array_details(array) | {"voxel_size_from": "not known: a bare array states none"},
     )
+
+
+def _to_float(array: str) -> str:
+    """Return the command that converts an array to float32."""
+    program = f"zarr.create_array('converted.zarr', data=zarr.open_array(r'{array}', mode='r')[:].astype('float32'))"
+    return f'python -c "import zarr; {program}"'
 
 
 def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str:
@@ -283,7 +316,8 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
-        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
+        name = f"{path}/{dataset.path}"
+        dtype = accepted_dtype(array.dtype, name, labels=labels, command=_to_float(name))
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         guarded = bounded(array, f"{path}/{dataset.path}")
         levels.append(_zarr_level(guarded, mapping, *multiscale.place(dataset)))
