@@ -121,7 +121,7 @@ def resolution_size(down: float, across: float, unit_um: float, where: str) -> t
     size: Triple = (None, plausible_um(down, unit_um), plausible_um(across, unit_um))
     if not across > 0:
         return size, "not stated"
-    dpi = f"{across * 25400.0 / unit_um:.6g} dpi"
+    dpi = f"{round(across * 25400.0 / unit_um, 1):.10g} dpi"
     if size[2] is not None:
         return size, f"{where}, {dpi}"
     default = _is_default(unit_um / across)

@@ -203,8 +203,8 @@ def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.Ti
 def _palette(path: InputPath, page: tifffile.TiffPage) -> NDArray[np.uint8]:
     """Return the 8-bit colours of a palette as (entries, 3), or as (entries, 1) where all of them are grey."""
     stored = page.colormap
-    if stored is None or page.samplesperpixel != 1:
-        raise InputError(f"{path} has a palette without colours; it is damaged, so copy it again.")
+    if stored is None or page.samplesperpixel != 1 or (stored == stored[:, :1]).all():
+        raise InputError(f"{path} has a palette without two colours; it is damaged, so copy it again.")
     wide = int(stored.max()) > 255  # some programs write 8 bits where TIFF wants 16
     colours = (stored >> 8 if wide else stored).astype(np.uint8).T
     grey = bool((colours == colours[:, :1]).all())
