@@ -186,13 +186,14 @@ def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries
 def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
     """Return the keyframe of a series, refusing unsupported colours."""
     page = series.keyframe
-    if page.photometric in _UNREADABLE:
-        raise InputError(
-            f"{path} holds {_UNREADABLE[page.photometric]}, not grey or RGB values; convert it to RGB first: magick "
-            f"{quote(str(path))} -colorspace sRGB converted.tif."
-        )
+    colours = _UNREADABLE.get(page.photometric)
     if page.photometric == 6 and page.compression not in (6, 7, 33003, 33004, 33005, 34712):
-        raise InputError(f"{path} holds YCbCr values without JPEG; convert it to RGB first.")
+        colours = "YCbCr colours without JPEG"
+    if colours is not None:
+        raise InputError(
+            f"{path} holds {colours}, not grey or RGB values; convert it first: magick {quote(str(path))} -colorspace sRGB "
+            "converted.tif."
+        )
     if page.imagedepth != 1:
         raise InputError(
             f"{path} stores a volume in one page, which is not read; store one page per section."

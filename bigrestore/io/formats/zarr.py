@@ -151,8 +151,11 @@ class Node:
         except (PermissionError, InputError):
             raise
         except Exception as err:
+            folder = f"{self.path}/" if self.path else ""
+            there = any(self.tree.exists(folder + name) for name in METADATA_NAMES[:3])
+            reason = error_line(err) if there else "it holds no zarr.json, .zarray or .zgroup at its top"
             raise InputError(
-                f"{self} is not a readable Zarr store ({error_line(err)}); write or copy it again."
+                f"{self} is not a readable Zarr store ({reason}); write or copy it again."
             ) from err
         if not isinstance(node.metadata.attributes, Mapping):
             raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
