@@ -154,6 +154,10 @@ class Node:
             folder = f"{self.path}/" if self.path else ""
             there = any(self.tree.exists(folder + name) for name in METADATA_NAMES[:3])
             reason = error_line(err) if there else "it holds no zarr.json, .zarray or .zgroup at its top"
+            if isinstance(self.tree, ZipTree) and len(self.tree.stores) > 1 and not self.path:
+                raise InputError(
+                    f"{self} holds {len(self.tree.stores)} stores; name one, such as {self}/{self.tree.stores[0]}."
+                ) from err
             raise InputError(
                 f"{self} is not a readable Zarr store ({reason}); write or copy it again."
             ) from err
@@ -174,7 +178,10 @@ def open_zarr(place: InputPath, *, path: str = "", labels: bool = False) -> Open
 
     `path` is that of a node in the store; `labels` marks a mask, of possibly bool or any integer type.
     """
-    return _open_node_as_image(Node(place, tree_of(place), path), labels)
+    tree = tree_of(place)
+    if isinstance(tree, ZipTree):
+        path = f"{path}/".removeprefix(tree.prefix).rstrip("/")
+    return _open_node_as_image(Node(place, tree, path), labels)
 
 
 def tree_of(place: InputPath) -> Tree:
