@@ -309,6 +309,7 @@ def test_minc_compressed_by_an_unknown_filter_is_named_with_h5repack(
         (b"BM" + bytes(400), "magick"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99), "magick"),
     ],
+    ids=["bzip2", "xz", "gzip", "czi", "nrrd", "bmp", "jpeg2000"],
 )
 def test_files_of_other_kinds_are_named_with_their_command(
     tmp_path: Path, content: bytes, words: str
