@@ -9,7 +9,7 @@ over a section, has a penalty of its own.
 Two players circle around their goal and need not be nearest to it at the end. So from half of the schedule on the
 averaged weights with the smallest distance from held-out tissue are kept, and those are shipped.
 
-One prior serves all scales. It is trained at x1; at x2 it is taken over (`nets.grow`), since L and the coarse grids
+One prior serves all scales. It is trained at x1; at x2 it is taken over (`nn.grow`), since L and the coarse grids
 are counted in input pixels, and only trained on, for a shorter time.
 """
 
@@ -63,9 +63,6 @@ MEASURED, INDEXED = 768, 3072
 PRIOR_SHOWN = 16
 PRIOR_NYQUIST = 0.05
 """Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
-GENERATOR_WARMUP, CRITIC_WARMUP = 1000, 100
-"""Steps of the linear warm-ups. A new critic says little for hundreds of steps, and a trained generator following it
-at full rate forgets: its Frechet distance rose from 17 to 45 within an hour."""
 KEEP_FROM = 0.5
 """Share of the schedule before any weights are kept: early ones may fit the figure, but know few textures."""
 
@@ -320,7 +317,7 @@ def build_prior(
     stage = PriorStage(
         model,
         details,
-        Adversary(critic, attrs.evolve(settings, warmup_steps=CRITIC_WARMUP).rate_at),
+        Adversary(critic, settings.rate_at),
         seed=options.seed,
         batch=options.batch or PRIOR_BATCH,
         dtype=TRAINING_DTYPES[options.precision],
@@ -329,4 +326,4 @@ def build_prior(
     return stage, details
 
 
-PRIOR = StageBuilder(StagePlan(GENERATOR_WARMUP, betas=BETAS, checkpoint_s=240.0, guard=GUARD), build_prior)
+PRIOR = StageBuilder(StagePlan(betas=BETAS, checkpoint_s=240.0, guard=GUARD), build_prior)
