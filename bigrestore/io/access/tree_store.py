@@ -127,7 +127,7 @@ def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
     """
     with warnings.catch_warnings():
         # Codecs of numcodecs are no part of Zarr v3; those that are read here are checked in `zarr_bounded`.
-        warnings.simplefilter("ignore", ZarrUserWarning)
+        warnings.filterwarnings("ignore", "Numcodecs codecs", ZarrUserWarning)
         return zarr.open(store=TreeStore(tree), path=path, mode="r")
 
 
