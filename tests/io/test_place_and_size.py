@@ -502,3 +502,15 @@ def test_sections_that_begin_at_different_places_have_no_common_one(
         section = open_section(tmp_path)
     assert section.translation_um == pytest.approx((0.0, 2000.0, None))
     assert "different places along x" in caplog.text
+
+
+def test_a_coarser_level_of_a_volume_keeps_its_own_start(tmp_path: Path) -> None:
+    pixels = values(2, 64, 64)
+    for z in range(2):
+        with tifffile.TiffWriter(tmp_path / f"s{z}.tif") as writer:
+            fine: dict[str, Any] = {"resolution": (1e4, 1e4), "resolutionunit": 3, "metadata": None}
+            writer.write(pixels[z], subifds=1, **fine)
+            writer.write(pixels[z, ::2, ::2], subfiletype=1, metadata=None)
+    section = open_section(tmp_path, level=1)
+    assert section.voxel_size_um == (None, 2.0, 2.0)
+    assert section.translation_um == (None, 0.5, 0.5)

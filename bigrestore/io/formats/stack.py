@@ -97,7 +97,8 @@ def open_stack(
         parts += image.files
     size, start = _common_place(places, [shown(path) for path in files], source)
     volume = _as_volume(files, tuple(parts), first, open_file, shown)
-    placed = tuple(_placed(level, size, start) for level in volume.levels)
+    own = first.levels[0].translation_um
+    placed = tuple(_placed(level, size, start, own) for level in volume.levels)
     if size[2] is None and first.levels[0].voxel_size_um[2] is not None:
         volume.details["voxel_size_from"] = "not known: not every section states it"
     falling = size[0] is not None and size[0] < 0
@@ -163,12 +164,17 @@ def _spacing(
     return mean, starts[0]
 
 
-def _placed(level: Level, size: Triple, start: Triple) -> Level:
-    """Return a level of the volume with its place; a coarser one keeps its own size and start in y and x."""
-    own = zip(level.voxel_size_um, size, strict=True)
-    sizes = [None if volume is None else value for value, volume in own]
+def _placed(level: Level, size: Triple, start: Triple, own: Triple) -> Level:
+    """Return a level of the volume with its place; what is unknown of the volume is unknown of all its levels.
+
+    `own` is the translation of the finest level of the first file.
+    """
+    sizes = [
+        None if volume is None else value for value, volume in zip(level.voxel_size_um, size, strict=True)
+    ]
     starts = [
-        None if volume is None else value for value, volume in zip(level.translation_um, start, strict=True)
+        None if volume is None and finest is not None else value
+        for value, volume, finest in zip(level.translation_um, start, own, strict=True)
     ]
     depth = None if size[0] is None else abs(size[0])
     return attrs.evolve(

@@ -183,7 +183,7 @@ class Node:
 
 
 def open_zarr(
-    place: InputPath, *, path: str = "", series: int | None = None, labels: bool = False
+    place: InputPath, *, path: str = "", labels: bool = False, series: int | None = None
 ) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
@@ -358,6 +358,10 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
+        if not isinstance(array.metadata.attributes, Mapping):
+            raise InputError(
+                f"{path}/{dataset.path} has attributes that are no object; write the store again."
+            )
         name = f"{path}/{dataset.path}"
         dtype = accepted_dtype(array.dtype, name, labels=labels, command=_to_float(name))
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
