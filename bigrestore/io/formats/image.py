@@ -62,7 +62,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         coloured = bool((colours != colours[:, :1]).any())
         dpi = image.info.get("dpi")
         details: dict[str, Any] = {"format": image.format, "mode": mode}
-        orientation = _orientation(image, path)
+        orientation = _exif_orientation(image, path)
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
         with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
@@ -113,7 +113,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
     return oriented(opened, orientation, str(path))
 
 
-def _orientation(image: Image.Image, path: InputPath) -> int:
+def _exif_orientation(image: Image.Image, path: InputPath) -> int:
     """Return the orientation in EXIF or XMP, 1 without; of an image that is not loaded, of its header.
 
     Pillow's own method for PNG decodes the image, to look for EXIF behind the pixels.
@@ -137,7 +137,7 @@ def _load(image: Image.Image, orientation: int, path: InputPath) -> None:
     image.load()
     if image.info.get("exif") == header:
         return
-    late = _orientation(image, path)
+    late = _exif_orientation(image, path)
     if late not in (1, orientation):
         raise InputError(
             f"{path} states the orientation {late} behind its pixels, where it is read too late; apply it first, by "

@@ -249,7 +249,7 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     dtype = accepted_dtype(array.dtype, str(path), labels=labels)
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
-    stated = None if labels else _stated_limits(dict(array.attrs), dtype, str(path))
+    stated = None if labels else _attribute_limits(dict(array.attrs), dtype, str(path))
     guarded = bounded(array, str(path))
     require_chunks(array, str(path), finest=True)
     return OpenedImage(
@@ -266,7 +266,7 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     )
 
 
-def _stated_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
+def _attribute_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
     """Return the limits in the attributes of an array, by the CF conventions; refuse values that are scaled."""
     scale, offset = attributes.get("scale_factor", 1), attributes.get("add_offset", 0)
     if is_number(scale) and is_number(offset) and (scale != 1 or offset != 0):
@@ -325,7 +325,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         require_colour(omero_channels(attributes), str(path))
     stated = None if labels else omero_limits(attributes, dtype, str(path))
     if not labels:
-        stated = _stated_limits(dict(array.attrs), dtype, str(path)) or stated
+        stated = _attribute_limits(dict(array.attrs), dtype, str(path)) or stated
     ours = group.attrs.get("bigrestore")
     return OpenedImage(
         kind="ome-zarr",
