@@ -105,7 +105,7 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
         )
 
 
-def _beyond(section: Section, depths: list[int]) -> float:
+def _part_beyond(section: Section, depths: list[int]) -> float:
     """Return which part of the sampled pixels of some sections lies beyond the range of values."""
     low, high = section.value_range
     pixels, beyond = 0, 0
@@ -117,7 +117,7 @@ def _beyond(section: Section, depths: list[int]) -> float:
 
 def _warn_of_clipping(section: Section, flag: str) -> None:
     """Warn if many pixels lie beyond the stated range; the profile compares floats with it."""
-    beyond = _beyond(section, _depths(section)[:1])
+    beyond = _part_beyond(section, _depths(section)[:1])
     if beyond > MOST_CLIPPED:
         log.warning(
             "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
@@ -127,7 +127,7 @@ def _warn_of_clipping(section: Section, flag: str) -> None:
 
 def _require_within(section: Section, flag: str) -> None:
     """Refuse an image with pixels beyond the range that its own file states."""
-    beyond = _beyond(section, _depths(section))
+    beyond = _part_beyond(section, _depths(section))
     if beyond > 0:
         low, high = section.value_range
         raise InputError(

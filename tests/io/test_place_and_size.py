@@ -56,6 +56,22 @@ def test_a_nifti_affine_of_any_sign_keeps_each_voxel_in_its_place(
     assert section.voxel_size_um == pytest.approx(tuple(np.diag(canonical.affine)[2::-1] * um))
 
 
+@pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)), ids=str)
+def test_a_coronal_nifti_of_any_sign_keeps_each_voxel_in_its_place(
+    tmp_path: Path, signs: tuple[int, ...]
+) -> None:
+    """A section along the second axis of the file, as BigBrain's are cut."""
+    affine = np.diag([0.02 * signs[0], 0.03 * signs[1], 0.04 * signs[2], 1.0])
+    affine[:3, 3] = 1, -2, 3
+    section = open_section(nifti(tmp_path / "a.nii", values(40, 1, 30), affine))
+    canonical: Any = nibabel.as_closest_canonical(nibabel.load(tmp_path / "a.nii"))
+    assert section.shape == (1, 40, 30)
+    np.testing.assert_array_equal(whole(section)[0], np.asarray(canonical.dataobj)[:, 0].T)
+    x, y, z = canonical.affine[:3, 3] * 1e3
+    assert section.translation_um == pytest.approx((y, z, x))
+    assert section.voxel_size_um == pytest.approx((30.0, 40.0, 20.0))
+
+
 def test_a_nifti_header_without_a_transformation_states_no_position(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", values(3, 20, 30), np.diag([0.02, 0.02, 0.02, 1]))
     raw = bytearray(path.read_bytes())

@@ -57,7 +57,7 @@ def require_chunks(array: zarr.Array[Any], source: str, *, finest: bool) -> None
     present |= {
         form
         for form in _FORMS.keys() - {stated}
-        if any(store.tree.exists(folder + _key(form, place)) for place in places)
+        if any(store.tree.exists(folder + _chunk_name(form, place)) for place in places)
     }
     if stated in present or array.ndim == 1:
         return
@@ -92,7 +92,7 @@ def _form(key: str) -> str:
     return separator.join([*start, "0", "0"])
 
 
-def _key(form: str, place: Sequence[int]) -> str:
+def _chunk_name(form: str, place: Sequence[int]) -> str:
     """Return the name of a chunk in one of the ways."""
     separator = "/" if "/" in form else "."
     return separator.join([*(["c"] if form.startswith("c") else []), *map(str, place)])

@@ -67,12 +67,11 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         dpi = image.info.get("dpi")
         size, size_from = _voxel_size(dpi)
         details: dict[str, Any] = {"format": image.format, "mode": mode, "voxel_size_from": size_from}
-        orientation = _orientation(image, path)
+        orientation = _exif_orientation(image, path)
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
-        with path.open(
-            "rb"
-        ) as file:  # Pillow reduces colour and alpha to 8 bits, and calls grey with alpha RGBA
+        # Pillow reduces 16 bits of colour or alpha to 8, and calls grey with alpha RGBA.
+        with path.open("rb") as file:
             depth, colour_type = file.read(26)[24:]
         deep = depth == 16
         mode = "LA" if deep and colour_type == _GREY_ALPHA else mode
@@ -124,7 +123,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
     return oriented(opened, orientation, str(path))
 
 
-def _orientation(image: Image.Image, path: InputPath) -> int:
+def _exif_orientation(image: Image.Image, path: InputPath) -> int:
     """Return the orientation in EXIF or XMP, 1 without; of an image that is not loaded, of its header.
 
     Pillow's own method for PNG decodes the image, to look for EXIF behind the pixels.
@@ -148,7 +147,7 @@ def _load(image: Image.Image, orientation: int, path: InputPath) -> None:
     image.load()
     if image.info.get("exif") == header:
         return
-    late = _orientation(image, path)
+    late = _exif_orientation(image, path)
     if late not in (1, orientation):
         raise InputError(
             f"{path} states the orientation {late} behind its pixels, where it is read too late; apply it first, by "

@@ -70,11 +70,11 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     names = _dimension_names(stored, path)
     vector = _colour_axis(names, stored.shape, dtype, path)
     order = _section_order(names, stored.shape, vector, path)
-    stated = None if labels else _stated_limits(file, stored, dtype, path)
+    stated = None if labels else _valid_limits(file, stored, dtype, path)
     return attrs.evolve(_describe_minc(path, file, stored, names, order, vector, dtype), stated_range=stated)
 
 
-def _stated_limits(file: Any, stored: Any, dtype: np.dtype[Any], path: Path) -> StatedRange | None:
+def _valid_limits(file: Any, stored: Any, dtype: np.dtype[Any], path: Path) -> StatedRange | None:
     """Return the valid range of the stored values; say what they mean, as the file scales them."""
     valid = np.ravel(stored.attrs.get("valid_range", range_of_type(dtype)))
     low, high = (float(valid.min()), float(valid.max())) if valid.size else range_of_type(dtype)

@@ -70,11 +70,11 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
     if path.name.lower().endswith(".gz"):
         unpacked = int(np.prod(shape, dtype=object)) * dtype.itemsize
         require_unpacked(path.stat().st_size, unpacked, str(path), labels=labels)
-    stated = None if labels else _stated_limits(header, dtype, path)
+    stated = None if labels else _display_limits(header, dtype, path)
     return attrs.evolve(_describe_nifti(path, image, shape, dtype), stated_range=stated)
 
 
-def _stated_limits(header: Any, dtype: np.dtype[Any], path: Path) -> StatedRange | None:
+def _display_limits(header: Any, dtype: np.dtype[Any], path: Path) -> StatedRange | None:
     """Return the values of black and white that the header states for display, if they name a number of bits."""
     low, high = float(header["cal_min"]), float(header["cal_max"])
     return bit_limits(low, high, "cal_min and cal_max", dtype, str(path)) if high > low else None

@@ -65,10 +65,8 @@ class InputFormat:
     extra: str | None = None
     several: bool = False
 
-    def open(self, path: InputPath, /, *, labels: bool, series: int | None, **options: Any) -> OpenedImage:
+    def open(self, path: InputPath, *, labels: bool, series: int | None) -> OpenedImage:
         """Import the reader and open a file.
-
-        `options` are the keywords of the reader: `labels`, and of a store the `path` in it.
 
         Raises
         ------
@@ -82,9 +80,7 @@ class InputFormat:
         module, _, function = self.reader.partition(":")
         try:
             reader: Reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
-            if self.several:
-                options["series"] = series
-            return reader(path, labels=labels, **options)
+            return reader(path, labels=labels, series=series) if self.several else reader(path, labels=labels)
         except ImportError as err:
             if self.extra is None:
                 raise
@@ -204,7 +200,9 @@ def open_input(
             return _open_pattern(text, labels, series)
         above = next((parent for parent in path.parents if parent.is_file()), None)
         if above is not None and is_zip(above):
-            return ZARR.open(above, labels=labels, series=series, path=path.relative_to(above).as_posix())
+            from bigrestore.io.formats.zarr import open_in_zip
+
+            return open_in_zip(above, path.relative_to(above).as_posix(), labels=labels, series=series)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
     except OSError as err:

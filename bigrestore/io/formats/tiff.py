@@ -159,7 +159,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
         | ({"images": images} if images else {}),
         stated_range=stated,
     )
-    return oriented(image, _orientation(path, series), str(path))
+    return oriented(image, _page_orientation(path, series), str(path))
 
 
 def _storage_facts(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _storage_facts(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str
     }
 
 
-def _orientation(path: InputPath, levels: Sequence[tifffile.TiffPageSeries]) -> int:
+def _page_orientation(path: InputPath, levels: Sequence[tifffile.TiffPageSeries]) -> int:
     """Return the orientation of the pages; a level that states none has that of the finest."""
     main = levels[0]
     pages = [page for page in main.pages if isinstance(page, tifffile.TiffPage)]

@@ -120,7 +120,7 @@ def chosen_levels(
             f"--series is {wanted}, but {path} holds the image(s) {', '.join(map(str, every))}; choose one, as "
             "bigrestore info lists them."
         )
-    number = max(every, key=lambda one: _size(every[one])) if wanted is None else wanted
+    number = max(every, key=lambda one: _full_and_pixels(every[one])) if wanted is None else wanted
     levels = _levels(every[number], [item for item in every.values() if item is not every[number]])
     others = [item for item in every.values() if not any(item is level for level in levels)]
     if wanted is None and others:
@@ -131,7 +131,7 @@ def chosen_levels(
     return number, levels, [_facts(one, item, roles.get(id(item))) for one, item in every.items()]
 
 
-def _size(series: Series) -> tuple[bool, int]:
+def _full_and_pixels(series: Series) -> tuple[bool, int]:
     """Return whether an image has full resolution, and its pixels."""
     return not series.keyframe.is_reduced, series.size // series.keyframe.samplesperpixel
 
@@ -168,16 +168,18 @@ def _is_reduction(fine: Series, coarse: Series) -> bool:
 
 def _say_choice(path: InputPath, number: int, main: Series, others: list[Series]) -> None:
     """Say which image is the section, as a warning where another is nearly as large."""
-    rivals = [item for item in others if _size(item) >= (True, RIVAL_PART * _size(main)[1])]
+    rivals = [
+        item for item in others if _full_and_pixels(item) >= (True, RIVAL_PART * _full_and_pixels(main)[1])
+    ]
     log.log(
         logging.WARNING if rivals else logging.INFO,
         "%s holds further images (%s); image %d, the largest (%s), is the section. Choose another by --series, as "
         "bigrestore info lists them.",
-        *(path, ", ".join(map(_shape, others[:3])), number, _shape(main)),
+        *(path, ", ".join(map(_shape_text, others[:3])), number, _shape_text(main)),
     )
 
 
-def _shape(series: Series) -> str:
+def _shape_text(series: Series) -> str:
     return " x ".join(map(str, series.shape))
 
 

@@ -182,18 +182,19 @@ class Node:
         return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
 
 
-def open_zarr(
-    place: InputPath, *, path: str = "", labels: bool = False, series: int | None = None
-) -> OpenedImage:
+def open_zarr(place: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
-    `path` is that of a node in the store, and `series` the image to read of several; `labels` marks a mask, of possibly
-    bool or any integer type.
+    `labels` marks a mask, of possibly bool or any integer type; `series` is the image to read of several.
     """
-    tree = tree_of(place)
-    if isinstance(tree, ZipTree):
-        path = f"{path}/".removeprefix(tree.prefix).rstrip("/")
-    return _open_node_as_image(Node(place, tree, path), labels, series)
+    return _open_node_as_image(Node(place, tree_of(place)), labels, series)
+
+
+def open_in_zip(place: Path, path: str, *, labels: bool = False, series: int | None = None) -> OpenedImage:
+    """Open a node in the store of a zip file, by its path in the store or in the zip file."""
+    tree = ZipTree(place)
+    inside = f"{path}/".removeprefix(tree.prefix).rstrip("/")
+    return _open_node_as_image(Node(place, tree, inside), labels, series)
 
 
 def tree_of(place: InputPath) -> Tree:
@@ -290,7 +291,7 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     dtype = accepted_dtype(array.dtype, str(path), labels=labels, command=_to_float(str(path)))
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
-    stated = None if labels else _stated_limits(dict(array.attrs), dtype, str(path))
+    stated = None if labels else _attribute_limits(dict(array.attrs), dtype, str(path))
     guarded = bounded(array, str(path))
     require_chunks(array, str(path), finest=True)
     return OpenedImage(
@@ -313,7 +314,7 @@ def _to_float(array: str) -> str:
     return f'python -c "import zarr; {program}"'
 
 
-def _stated_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
+def _attribute_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
     """Return the limits in the attributes of an array, by the CF conventions; refuse values that are scaled."""
     scale, offset = attributes.get("scale_factor", 1), attributes.get("add_offset", 0)
     if is_number(scale) and is_number(offset) and (scale != 1 or offset != 0):
@@ -377,7 +378,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         require_colour(omero_channels(attributes), str(path))
     stated = None if labels else omero_limits(attributes, dtype, str(path))
     if not labels:
-        stated = _stated_limits(dict(array.attrs), dtype, str(path)) or stated
+        stated = _attribute_limits(dict(array.attrs), dtype, str(path)) or stated
     ours = group.attrs.get("bigrestore")
     image = OpenedImage(
         kind="ome-zarr",
