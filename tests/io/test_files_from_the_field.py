@@ -288,6 +288,19 @@ def test_minc_compressed_by_gzip_inside_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole(open_section(tmp_path / "in.mnc")), stored)
 
 
+@pytest.mark.parametrize("name", ["get", "__getitem__"])
+def test_damage_that_hdf5_meets_late_is_a_sentence(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minc2(tmp_path / "in.mnc")
+
+    def damaged(*_: Any) -> Any:
+        raise KeyError("Unable to synchronously open object (message not aligned)")
+
+    monkeypatch.setattr(h5py.Group, name, damaged)
+    assert "is a damaged MINC file" in refusal(tmp_path / "in.mnc")
+
+
 def test_minc_compressed_by_an_unknown_filter_is_named_with_h5repack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputError
+from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.direction import turned_round
 from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
@@ -56,8 +56,19 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
         raise
     except OSError as err:
         raise InputError(f"{path} is a damaged HDF5 file ({err}); copy or write it again.") from err
-    if _IMAGE not in file:
+    try:
+        return _open_image(path, file, labels)
+    except (BigrestoreError, PermissionError):
         file.close()
+        raise
+    except Exception as err:  # what HDF5 says of damage depends on where it lies
+        file.close()
+        raise InputError(f"{path} is a damaged MINC file ({err}); copy or write it again.") from err
+
+
+def _open_image(path: Path, file: Any, labels: bool) -> OpenedImage:
+    """Open the image of a file."""
+    if _IMAGE not in file:
         raise InputError(
             f"{path} is HDF5 but not MINC2 (it has no {_IMAGE}); convert it to MINC2, TIFF or OME-Zarr."
         )
