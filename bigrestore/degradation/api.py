@@ -106,7 +106,7 @@ def degrade(
         logger.info("%s is finished already", folder)
         return place.table
     if resolved.count is None:
-        pairs = _whole(input, section, folder, recipe, given, resolved)
+        pairs = _degrade_whole(input, section, folder, recipe, given, resolved)
     else:
         pairs = _patches(section, folder, recipe, given, resolved, resolved.count, on_pair)
     try:
@@ -225,7 +225,7 @@ def _output_refusal(path: Path, error: OSError, *, whole: bool) -> OutputError:
     )
 
 
-def _whole(
+def _degrade_whole(
     input: Input,
     section: Section,
     folder: Path,

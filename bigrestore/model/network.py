@@ -26,7 +26,7 @@ from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBat
 from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
 from bigrestore.model.nets.code import Degradations, compose_psi
-from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
+from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see_section
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
 from bigrestore.settings.values import StatedBlur
@@ -34,7 +34,6 @@ from bigrestore.settings.values import StatedBlur
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WINDOWS_AT_ONCE = 16
 
 CLEARLY_UNLIKE = 0.9
 """A section whose likeness is below gets a warning: its realness is another one than was asked for."""
@@ -173,7 +172,7 @@ class NetworkMethod:
                 kernel = torch.from_numpy(self.kernel)
             unread = {"windows": 0, "likeness": 0.0} | self._given()
             return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
-        estimate = estimate_section(self._net.estimator, self._see(windows))
+        estimate = estimate_section(self._net.estimator, see_section(windows, self.device))
         known = self._told(degradations_of(estimate, self.scale))
         read_kernel_array = known.kernel[0].cpu().numpy()
         sigma, widest = float(equivalent_sigma(read_kernel_array)), prior_gate.SEEN_SIGMA_PX[self.scale]
@@ -275,11 +274,6 @@ class NetworkMethod:
         if "uncertainty" in names:
             maps["uncertainty"] = made.log_scale.exp()
         return maps
-
-    def _see(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return what the estimator sees of each window, a few windows at a time."""
-        parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
-        return torch.cat([see(torch.from_numpy(part)[:, None].to(self.device)) for part in parts])
 
     def _stream(self) -> torch.cuda.Stream:
         if not hasattr(self._local, "stream"):

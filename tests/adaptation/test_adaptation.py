@@ -237,7 +237,7 @@ def test_every_twelfth_block_is_held_out(
 ) -> None:
     from bigrestore.training.adaptation import sections as adapt_sections
 
-    monkeypatch.setattr(adapt_sections, "BLOCK_PX", 300)
+    monkeypatch.setattr(adapt_sections, "LARGEST_BLOCK_PX", 300)
     monkeypatch.setattr(adaptation, "MOST_BLOCKS", 14)
     Image.fromarray(texture(1200, 1200).astype(np.uint8)).save(tmp_path / "a__b.png")
     trained = []

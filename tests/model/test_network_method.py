@@ -16,6 +16,7 @@ from bigrestore.model import network
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.checkpoint import Model
 from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, fit_kernel, read_kernel
@@ -42,7 +43,7 @@ def test_statistics_are_those_of_the_estimator_and_do_not_depend_on_batches(
 ) -> None:
     method = make()
     together = method.analyse(windows(40))
-    monkeypatch.setattr(network, "WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr(estimator, "WINDOWS_AT_ONCE", 7)
     apart = method.analyse(windows(40))
     np.testing.assert_allclose(together.psi, apart.psi, atol=1e-4)
     assert together.kernel.sum() == pytest.approx(1, abs=1e-4)

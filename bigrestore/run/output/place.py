@@ -390,7 +390,7 @@ def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
-        return unreadable and _begins(path, b"PK")
+        return unreadable and _starts_with(path, b"PK")
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
@@ -403,11 +403,11 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
             if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
                 return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
-        return unreadable and _begins(path, BIGTIFF)
+        return unreadable and _starts_with(path, BIGTIFF)
     return 'Namespace="bigrestore"' in text
 
 
-def _begins(path: Path, head: bytes) -> bool:
+def _starts_with(path: Path, head: bytes) -> bool:
     """Tell whether a file begins as one of a run, or is empty."""
     with path.open("rb") as file:
         return head.startswith(file.read(len(head)))

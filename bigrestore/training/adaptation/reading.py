@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from bigrestore.core.kernels import Kernel
 from bigrestore.core.pixels import Floats
 from bigrestore.model.method import PSI_SIZE, SectionStatistics
-from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
+from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see_section
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.wiener import BOLDNESS, TISSUE_GREY, deconvolve, wiener_filters
 from bigrestore.run.profile.words import sentence
-
-WINDOWS_AT_ONCE = 16
 
 
 @attrs.frozen(eq=False)
@@ -95,9 +93,7 @@ def read_windows(model: Restorer, windows: Floats) -> Reading:
         Tissue of the section; n at least 1.
     """
     device = next(model.estimator.parameters()).device
-    parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
-    seen = torch.cat([see(torch.from_numpy(part)[:, None].to(device)) for part in parts])
-    estimate = estimate_section(model.estimator, seen)
+    estimate = estimate_section(model.estimator, see_section(windows, device))
     known = degradations_of(estimate, 1)
     kernel, sigma = known.kernel[0].cpu().numpy(), float(estimate.sigma[0])
     across, along = sigma * _elongation(kernel)

@@ -60,14 +60,14 @@ def recipe_about(readings: Sequence[Reading], scale: int) -> Recipe:
     scale : int
         Output pixels per input pixel.
     """
-    parts = [part for reading in readings for part in _parts(reading, scale)]
+    parts = [part for reading in readings for part in _ways_to(reading, scale)]
     share = (1 - DEFAULT_SHARE) / len(readings)
     mix = [{"weight": share * weight, "recipe": recipe} for weight, recipe in parts]
     mix.append({"weight": DEFAULT_SHARE, "recipe": Recipe.load("default").to_dict()})
     return Recipe.from_dict({"name": NAME, "mix": mix}, NAME)
 
 
-def _parts(reading: Reading, scale: int) -> list[tuple[float, dict[str, Any]]]:
+def _ways_to(reading: Reading, scale: int) -> list[tuple[float, dict[str, Any]]]:
     """Return the ways to a reading, and how often each is drawn: together once."""
     ways = {passes: _resampled(reading, passes, scale) for passes in PASSES}
     possible = {passes: way for passes, way in ways.items() if way is not None}

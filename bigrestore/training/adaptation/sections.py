@@ -32,7 +32,7 @@ MOST_SECTIONS = 24
 MOST_BLOCKS = 12
 """Blocks of all sections together; each section gives at least one."""
 
-BLOCK_PX = 2048
+LARGEST_BLOCK_PX = 2048
 """Largest side of a block, input pixels."""
 
 LEAST_TISSUE = 0.5
@@ -177,8 +177,8 @@ def choose_blocks(
 
 
 def _parts(side: int) -> list[tuple[int, int]]:
-    """Cut a side into equal parts of at most `BLOCK_PX`."""
-    count = -(-side // BLOCK_PX)
+    """Cut a side into equal parts of at most `LARGEST_BLOCK_PX`."""
+    count = -(-side // LARGEST_BLOCK_PX)
     edges = [round(i * side / count) for i in range(count + 1)]
     return list(pairwise(edges))
 

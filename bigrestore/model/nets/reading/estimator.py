@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 
 import attrs
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigrestore.model.nets.code import Degradations, code_to_gain, code_to_read
@@ -39,6 +41,8 @@ JUDGED = spectrum.SPECTRUM_FEATURES + local_energy.ENERGY_FEATURES + GREYS
 """Numbers of a single window, known without the others."""
 SEEN = JUDGED + blockiness.STEP_FEATURES
 HIDDEN_UNITS = 256
+WINDOWS_AT_ONCE = 16
+"""Windows of a section whose statistics are computed together."""
 KERNEL_NUMBERS = 4
 """Width, two of the stretch, shape; the fifth number, the direction, lies in the stretch."""
 WIDEST_SIGMA_PX = 5.0
@@ -189,6 +193,12 @@ def _greys(windows: Tensor, valid: Tensor) -> Tensor:
     )
     deviation = 0.5 * torch.log10(variance + 1e-6)
     return torch.stack([mean, deviation, black, white, 1 - valid.mean((1, 2, 3))], dim=1)
+
+
+def see_section(windows: NDArray[np.float32], device: torch.device) -> Tensor:
+    """Return the statistics of a section's windows, (K, h, w), 0..1: (K, SEEN), some windows at a time."""
+    parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
+    return torch.cat([see(torch.from_numpy(part)[:, None].to(device)) for part in parts])
 
 
 def degradations_of(estimate: DegradationEstimate, scale: int) -> Degradations:
