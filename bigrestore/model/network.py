@@ -10,6 +10,7 @@ import hashlib
 import logging
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -226,40 +227,34 @@ class NetworkMethod:
         given = ", ".join(name for name, value in names.items() if value is not None)
         return {"given": given} if given else {}
 
-    @torch.inference_mode()
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Restore tiles of one section; sizes and origins are multiples of the alignment."""
-        if self.device.type != "cuda":
-            return self._compute(batch, statistics)
-        stream = self._stream()
-        with torch.cuda.stream(stream):
-            return self._compute(batch, statistics)
-
-    def _compute(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
-        x = self._upload("x", batch.pixels)[:, None]
-        if batch.valid is None:
-            valid = torch.ones_like(x)
-        else:
-            valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
-        share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
-        kernel = torch.from_numpy(statistics.kernel).to(self.device)
-        conditions = Conditions(
-            kernel=kernel,
-            psi=torch.from_numpy(statistics.psi).to(self.device),
-            noise_gain=statistics.noise_gain,
-            read_noise=statistics.read_noise,
-            realness=self.realness * float(statistics.details.get("likeness", 1.0)),
-            lock=self.lock,
-            seed=self.seed,
-            z=batch.z,
-        )
-        origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
-        made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
-        y, images = made.y, self._maps(batch.maps, made, x, valid, kernel)
-        step = RESIDUAL_STEP_PX
-        residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
-        maps = {name: self._download(name, image[:, 0]) for name, image in images.items()}
-        return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
+        stream = torch.cuda.stream(self._stream()) if self.device.type == "cuda" else nullcontext()
+        with torch.inference_mode(), stream:
+            x = self._upload("x", batch.pixels)[:, None]
+            if batch.valid is None:
+                valid = torch.ones_like(x)
+            else:
+                valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
+            share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
+            kernel = torch.from_numpy(statistics.kernel).to(self.device)
+            conditions = Conditions(
+                kernel=kernel,
+                psi=torch.from_numpy(statistics.psi).to(self.device),
+                noise_gain=statistics.noise_gain,
+                read_noise=statistics.read_noise,
+                realness=self.realness * float(statistics.details.get("likeness", 1.0)),
+                lock=self.lock,
+                seed=self.seed,
+                z=batch.z,
+            )
+            origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
+            made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
+            y, images = made.y, self._maps(batch.maps, made, x, valid, kernel)
+            step = RESIDUAL_STEP_PX
+            residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
+            maps = {name: self._download(name, image[:, 0]) for name, image in images.items()}
+            return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
 
     def _maps(
         self, names: tuple[str, ...], made: Restored, x: Tensor, valid: Tensor, kernel: Tensor
