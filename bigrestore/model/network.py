@@ -250,20 +250,27 @@ class NetworkMethod:
             )
             origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
             made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
-            y, images = made.y, self._maps(batch.maps, made, x, valid, kernel)
-            step = RESIDUAL_STEP_PX
-            residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
-            maps = {name: self._download(name, image[:, 0]) for name, image in images.items()}
-            return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
+            # A map shows x - D(y) at every pixel; without one its lattice is enough.
+            step = 1 if "residual" in batch.maps else RESIDUAL_STEP_PX
+            apart = x[..., ::step, ::step] - redegrade(made.y, kernel, self.scale, step)
+            stride = RESIDUAL_STEP_PX // step
+            return TileResult(
+                self._download("y", made.y[:, 0]),
+                self._download("lattice", apart[:, 0, ::stride, ::stride].contiguous()),
+                {
+                    name: self._download(name, image[:, 0])
+                    for name, image in self._maps(batch.maps, made, apart, valid).items()
+                },
+            )
 
     def _maps(
-        self, names: tuple[str, ...], made: Restored, x: Tensor, valid: Tensor, kernel: Tensor
+        self, names: tuple[str, ...], made: Restored, apart: Tensor, valid: Tensor
     ) -> dict[str, Tensor]:
-        """Return the maps of these names, (N, 1, H * scale, W * scale) each, none negative."""
+        """Return the maps of these names, (N, 1, H * scale, W * scale) each, none negative; `apart` is x - D(y)."""
         maps = {}
         if "residual" in names:
-            apart = (x - redegrade(made.y, kernel, self.scale)).abs() * valid
-            maps["residual"] = apart.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+            size = (apart.abs() * valid).repeat_interleave(self.scale, 2)
+            maps["residual"] = size.repeat_interleave(self.scale, 3)
         if "invented" in names:
             maps["invented"] = (made.y - made.fidelity).abs()
         if "uncertainty" in names:

@@ -153,6 +153,25 @@ def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:
     np.testing.assert_allclose(result.residual, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_map_of_the_residual_degrades_once_and_leaves_the_statistic(
+    scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, calls = make(scale), []
+    statistics = method.analyse(windows(2))
+    x = np.random.default_rng(1).random((1, 64, 48), np.float32)
+    batch = TileBatch(x, None, np.zeros((1, 2), np.int64), 0)
+    plain = method.restore(batch, statistics)
+    monkeypatch.setattr(network, "redegrade", lambda *args: (calls.append(args), redegrade(*args))[1])
+    mapped = method.restore(attrs.evolve(batch, maps=("residual",)), statistics)
+    assert len(calls) == 1
+    assert plain.residual is not None
+    np.testing.assert_allclose(mapped.residual, plain.residual, atol=1e-6)
+    np.testing.assert_allclose(
+        mapped.maps["residual"][:, :: 4 * scale, :: 4 * scale], abs(plain.residual), atol=1e-6
+    )
+
+
 def test_a_description_identifies_the_run() -> None:
     told = make(precision="fp32").describe()
     assert told["sha256"] == "0" * 64
