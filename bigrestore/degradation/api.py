@@ -30,6 +30,7 @@ from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.section import SectionDegrader
 from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
 from bigrestore.settings import DegradeKeywords, DegradeSettings, RunSettings
+from bigrestore.settings.checks import RECIPE, refuse
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
@@ -93,7 +94,9 @@ def degrade(
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
     given = Given(blur=resolved.blur, noise=resolved.noise)
     given.kernel(resolved.scale)  # refused here, before anything is opened
-    recipe = resolved.recipe if isinstance(resolved.recipe, Recipe) else Recipe.load(resolved.recipe)
+    recipe = Recipe.load(resolved.recipe) if isinstance(resolved.recipe, str) else resolved.recipe
+    if not isinstance(recipe, Recipe):
+        refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
     section = open_section(input, level=resolved.level, input_range=resolved.input_range)
     check_range_used(section, resolved.input_range)
     if not resolved.whole:

@@ -26,9 +26,9 @@ from bigrestore.errors import (
     UsageError,
 )
 from bigrestore.model.nets.checkpoint import load_model, save_model, update_info
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
+from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import AdaptOptions, StageOptions
 from bigrestore.training.adaptation import adaptation
 from bigrestore.training.adaptation.adaptation import adapt, lengths, sheet_path

@@ -15,13 +15,13 @@ from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model import network
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.checkpoint import Model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, fit_kernel, read_kernel
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
+from bigrestore.settings.presets import get_preset
 
 
 def make(scale: int = 1, *, with_prior: bool = False, **options: object) -> NetworkMethod:

@@ -22,8 +22,8 @@ from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import UsageError, out_of_memory
 from bigrestore.model.nets.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.model.nets.grow import grow_restorer, take_over
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.loop.loop import train
