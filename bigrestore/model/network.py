@@ -27,7 +27,7 @@ from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBat
 from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
 from bigrestore.model.nets.code import Degradations, compose_psi
-from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see_section
+from bigrestore.model.nets.reading.estimator import cautious, degradations_of, estimate_section, see_section
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
 from bigrestore.settings.values import StatedBlur
@@ -162,7 +162,7 @@ class NetworkMethod:
         kernel the mean of the training kernels. Its detail `likeness`, 0..1, is what realness is multiplied with all
         over the section: 0 where nothing is known of it, and less than 1 where it is unlike the training data. A kernel
         wider than those of the training is narrowed to them, because beyond them the network overshoots: such a section
-        is sharpened less than it could be. `sigma_px` is that of the kernel before.
+        is sharpened less than it could be. `sigma_px` is that of the whole blur as read or given, before it is narrowed.
         """
         basis = self._net.basis
         size = KERNEL_PX[self.scale]
@@ -174,10 +174,10 @@ class NetworkMethod:
             unread = {"windows": 0, "likeness": 0.0} | self._given()
             return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
         estimate = estimate_section(self._net.estimator, see_section(windows, self.device))
-        known = self._told(degradations_of(estimate, self.scale))
-        read_kernel_array = known.kernel[0].cpu().numpy()
-        sigma, widest = float(equivalent_sigma(read_kernel_array)), prior_gate.SEEN_SIGMA_PX[self.scale]
-        kernel_array = narrowed(read_kernel_array, widest)
+        known = self._told(degradations_of(cautious(estimate), self.scale))
+        stated = estimate.kernel(self.scale)[0].cpu().numpy() if self.kernel is None else self.kernel
+        sigma, widest = float(equivalent_sigma(stated)), prior_gate.SEEN_SIGMA_PX[self.scale]
+        kernel_array = narrowed(known.kernel[0].cpu().numpy(), widest)
         known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
         psi = compose_psi(basis, known, self.scale)[0]
         alike = round(prior_gate.likeness(sigma, self.scale), 4)

@@ -20,8 +20,8 @@ DETECTABLE_PX = 0.3
 NOTICEABLE_NOISE = 1.0
 """Standard deviation, of 255, from which on taking noise out is what a run does to a sharp section."""
 
-NARROWED_PX = 0.02
-"""Output pixels by which a kernel in use is narrower than the one that was read, where it was narrowed."""
+NARROWED = 0.85
+"""Share of the read width below which a kernel was narrowed to those of the training; caution alone leaves more."""
 
 
 def sentence(statistics: SectionStatistics, scale: int) -> str:
@@ -132,7 +132,7 @@ def _outcome(statistics: SectionStatistics, scale: int) -> str:
     details = statistics.details
     if not _is_sharp(details, scale):
         undone = equivalent_sigma(statistics.kernel)
-        if undone < details["sigma_px"] - NARROWED_PX:
+        if undone < NARROWED * details["sigma_px"]:
             return f"a run undoes {undone / scale:.2f} px of it{', enlarged' if scale > 1 else ''}"
         return "a run restores it" if scale == 1 else "a run restores and enlarges it"
     marks = ["the noise"] if _noise_levels(statistics) >= NOTICEABLE_NOISE else []

@@ -47,9 +47,10 @@ KERNEL_NUMBERS = 4
 """Width, two of the stretch, shape; the fifth number, the direction, lies in the stretch."""
 WIDEST_SIGMA_PX = 5.0
 MOST_STRETCH = 2.0
-CAUTION = 0.95
-"""Factor on the estimated width: undoing a blur too far spoils more than leaving some. Measured on soft and noisy
-images at once, 0.95 gains 0.2 to 0.7 dB on soft tissue mistaken for blur and costs 0.05 dB elsewhere."""
+CAUTION = 0.9
+"""Share of the estimated width that is undone: undoing a blur too far rings, undoing too little leaves some of it. On
+crops of soft and noisy images of 21 tissues, 0.9 and 0.95 gain the same in the mean (2.16 and 2.14 dB), but the worst
+loss against the best width is 1.0 dB instead of 1.5."""
 UNSEEN = 2.0
 """Factor on the stated error: it is learned on tissue of the training, and on other tissue errors are larger. With each of
 eight kinds of tissue left out in turn, a factor of 1.25 covers 68 % of the errors; on the validation images 2 does."""
@@ -222,11 +223,16 @@ def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Degradati
     """Return the one estimate of a section, N = 1, from the statistics of its windows, (K, SEEN).
 
     Windows farthest from the median width are left out first: a fold, an edge out of focus or a foreign body is not
-    the section. The width is reported a little low (`CAUTION`), its error as on tissue unlike the training's.
+    the section. The error is that on tissue unlike the training's.
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()
     kept = distance.argsort(stable=True)[: len(seen) - int(TRIMMED * len(seen))]
     read = estimator.merge(seen[kept.sort().values][None])
     error = torch.hypot(UNSEEN * read.sigma_error, torch.full_like(read.sigma_error, STANDARD_ERROR_PX))
-    return attrs.evolve(read, sigma=CAUTION * read.sigma, sigma_error=error)
+    return attrs.evolve(read, sigma_error=error)
+
+
+def cautious(estimate: DegradationEstimate) -> DegradationEstimate:
+    """Return the blur to be undone: a little narrower than the estimated one."""
+    return attrs.evolve(estimate, sigma=CAUTION * estimate.sigma)
