@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
-from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.pixels import to_grey
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
 from bigrestore.degradation.given import Given
@@ -199,8 +199,8 @@ def _clean_window(
     for _ in range(TRIES):
         z = int(rng.integers(section.depth))
         y, x = (int(rng.integers(extent - whole + 1)) for extent in (section.height, section.width))
-        pixels = to_unit(section.read(z, y, y + whole, x, x + whole), section.value_range)
-        clean = np.clip(luma(pixels) if pixels.ndim == 3 else pixels, 0.0, 1.0)
+        pixels = section.read(z, y, y + whole, x, x + whole)
+        clean = np.clip(to_grey(pixels, section.value_range), 0.0, 1.0)
         if float(clean[margin : margin + side, margin : margin + side].std()) >= MIN_CONTRAST:
             break
     return z, y, x, clean

@@ -25,7 +25,7 @@ import attrs
 from bigrestore.core.geometry import Block, Tile
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import retry_transient
-from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
+from bigrestore.errors import InputError, OutputError, one_line, output_error
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
@@ -177,7 +177,7 @@ class Pipeline:
         except Exception as error:
             log.debug("Block %s cannot be read.", block.name, exc_info=True)
             fault = isinstance(error, InputError)
-            self._close(BlockRecord(block.name, "failed", reason=_reason(error), input_fault=fault), block)
+            self._close(BlockRecord(block.name, "failed", reason=one_line(error), input_fault=fault), block)
             return
         for tiles in work.batches:
             self._tiles.put(_TileJob(work, tiles))
@@ -193,7 +193,7 @@ class Pipeline:
                         work.restore(job.tiles)
                     except Exception as error:
                         log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
-                        work.fail(_reason(error))
+                        work.fail(one_line(error))
                 if work.close_batch():
                     self._finished.put(work)
 
@@ -215,7 +215,7 @@ class Pipeline:
                         raise output_error(self._store, error) from error
                     except Exception as error:
                         log.debug("Block %s cannot be written.", block.name, exc_info=True)
-                        work.fail(_reason(error))
+                        work.fail(one_line(error))
                 self._close(self._record(work, started), block, work)
                 if self.stopping():
                     return
@@ -282,9 +282,3 @@ def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
         for image in images(store, plan)
         for path in shard_paths(image.path, image.spec, 0, *place, box.height, box.width)
     ]
-
-
-def _reason(error: Exception) -> str:
-    """Return an exception as one line; its kind is named unless the message is a sentence of ours."""
-    text = " ".join(str(error).split()).rstrip(".")
-    return text if isinstance(error, BigrestoreError) and text else f"{type(error).__name__}: {text}"

@@ -162,7 +162,7 @@ def look_at(output: Path, journal: Journal, *, resuming: bool = False) -> Standi
     foreign = _foreign(output, journal) if there else ""
     added = ""
     if not foreign and not (resuming and begun):
-        added = _added(output, journal.outline) or _added_beside(journal)
+        added = _added(output, journal.outline) or _besides(journal.added)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
@@ -355,11 +355,6 @@ def _added(output: Path, outline: Outline) -> str:
     if not output.is_dir():
         return ""
     return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
-
-
-def _added_beside(journal: Journal) -> str:
-    """Return a foreign file in the folder beside an output; empty without any."""
-    return _besides(journal.added)
 
 
 def _besides(strange: Path | None) -> str:

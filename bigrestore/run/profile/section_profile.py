@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.core.pixels import Floats, luma, to_grey, to_unit
 from bigrestore.errors import InputError
 from bigrestore.io.patched import PatchedSection
 from bigrestore.io.section import Section
@@ -289,17 +289,14 @@ def _tissue_windows(
 
 
 def _window_or_none(section: Section, z: int, y: int, x: int) -> Floats | None:
-    """Read one window; None if it cannot be read: its blocks report that."""
+    """Read one window as grey 0..1; None if it cannot be read: its blocks report that.
+
+    A section smaller than a window is mirrored until it fills it.
+    """
+    y1, x1 = min(y + WINDOW_PX, section.height), min(x + WINDOW_PX, section.width)
     try:
-        return _window(section, z, y, x)
+        grey = to_grey(section.read(z, y, y1, x, x1), section.value_range)
     except InputError:
         return None
-
-
-def _window(section: Section, z: int, y: int, x: int) -> Floats:
-    """Read one window as grey 0..1; a section smaller than a window is mirrored until it fills it."""
-    y1, x1 = min(y + WINDOW_PX, section.height), min(x + WINDOW_PX, section.width)
-    values = to_unit(section.read(z, y, y1, x, x1), section.value_range)
-    grey = luma(values) if values.ndim == 3 else values
     below, right = WINDOW_PX - grey.shape[0], WINDOW_PX - grey.shape[1]
     return np.pad(grey, [(0, below), (0, right)], mode="symmetric") if below or right else grey
