@@ -15,7 +15,7 @@ from typing import Any
 from bigrestore.report.rows import blob_rows, reading_rows, score_rows
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
-from bigrestore.run.state.checksums import file_state, is_unchanged
+from bigrestore.run.state.checksums import FileState, file_state, is_unchanged
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
@@ -45,11 +45,7 @@ def former_report(journal: Journal, settings: RunSettings) -> ReportResult | Non
         None to make one: the old is missing, incomplete or damaged, or of another sample.
     """
     noted, folder = journal.read(REPORT_NOTE), journal.root / REPORT
-    if noted is None or noted.get("failures"):
-        return None
-    paths = _report_files(folder)
-    same_names = {path.name for path in paths} == noted["files"].keys()
-    if not same_names or not all(is_unchanged(path, noted["files"][path.name]) for path in paths):
+    if noted is None or not _as_noted(folder, noted["files"]) or noted.get("failures"):
         return None
     if settings.report_sample not in (None, noted.get("sample")):
         return None
@@ -81,3 +77,11 @@ def failed_check(summary: dict[str, object], settings: RunSettings) -> str:
 def _report_files(folder: Path) -> list[Path]:
     """Return the existing files of a report."""
     return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
+
+
+def _as_noted(folder: Path, noted: dict[str, FileState]) -> bool:
+    """Tell whether a folder holds exactly the noted files of a report, unchanged."""
+    paths = _report_files(folder)
+    return {path.name for path in paths} == noted.keys() and all(
+        is_unchanged(path, noted[path.name]) for path in paths
+    )
