@@ -157,15 +157,21 @@ def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:
 def test_a_map_of_the_residual_degrades_once_and_leaves_the_statistic(
     scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method, calls = make(scale), []
+    method, steps = make(scale), list[tuple[int, ...]]()
     statistics = method.analyse(windows(2))
     x = np.random.default_rng(1).random((1, 64, 48), np.float32)
     batch = TileBatch(x, None, np.zeros((1, 2), np.int64), 0)
     plain = method.restore(batch, statistics)
-    monkeypatch.setattr(network, "redegrade", lambda *args: (calls.append(args), redegrade(*args))[1])
+
+    def noting(y: torch.Tensor, kernel: torch.Tensor, *sizes: int) -> torch.Tensor:
+        steps.append(sizes)
+        return redegrade(y, kernel, *sizes)
+
+    monkeypatch.setattr(network, "redegrade", noting)
     mapped = method.restore(attrs.evolve(batch, maps=("residual",)), statistics)
-    assert len(calls) == 1
+    assert steps == [(scale, 1)]
     assert plain.residual is not None
+    assert mapped.residual is not None
     np.testing.assert_allclose(mapped.residual, plain.residual, atol=1e-6)
     np.testing.assert_allclose(
         mapped.maps["residual"][:, :: 4 * scale, :: 4 * scale], abs(plain.residual), atol=1e-6

@@ -26,7 +26,7 @@ from bigrestore.model.nets.unet import UNet
 
 PACKAGE = Path(bigrestore.__file__).parent
 RELATIVE_WORDS = re.compile(r"\b(that|which|what|where|whose)\b")
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @cache
@@ -35,14 +35,14 @@ def modules() -> dict[Path, ast.Module]:
 
 
 @cache
-def nodes() -> tuple[list[ast.AST], list[str]]:
+def nodes() -> tuple[list[Documented], list[str]]:
     """Return what may have a docstring, and the names of all variables that are assigned: one walk over the package."""
-    documented, assigned = [], []
+    documented, assigned = list[Documented](), list[str]()
     for tree in modules().values():
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 assigned += [node.id] if isinstance(node.ctx, ast.Store) else []
-            elif isinstance(node, DOCUMENTED):
+            elif isinstance(node, Documented):
                 documented.append(node)
     return documented, assigned
 
@@ -61,7 +61,7 @@ def defined_names(tree: ast.Module) -> set[str]:
 
 def sentences() -> list[str]:
     """Return the sentences of all docstrings, without their numpydoc sections."""
-    docs = (ast.get_docstring(node) or "" for node in nodes()[0])  # type: ignore[arg-type]
+    docs = (ast.get_docstring(node) or "" for node in nodes()[0])
     texts = (re.split(r"\n\w+\n-{3,}", doc)[0] for doc in docs)
     return [part for text in texts for part in re.split(r"(?<=[.!?])\s+", text) if part]
 
