@@ -97,7 +97,9 @@ def degrade(
     recipe = Recipe.load(resolved.recipe) if isinstance(resolved.recipe, str) else resolved.recipe
     if not isinstance(recipe, Recipe):
         refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
-    section = open_section(input, level=resolved.level, input_range=resolved.input_range)
+    section = open_section(
+        input, level=resolved.level, series=resolved.series, input_range=resolved.input_range
+    )
     check_range_used(section, resolved.input_range)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
@@ -250,6 +252,7 @@ def _degrade_whole(
         mask="none",
         tile_size=WHOLE_TILE_PX[scale],
         level=section.level,
+        series=settings.series,
         input_range=section.value_range,
         seed=seed,
         resume=settings.resume,

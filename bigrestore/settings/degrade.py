@@ -18,7 +18,7 @@ from bigrestore.settings.checks import (
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
 from bigrestore.settings.reading import Settings
-from bigrestore.settings.shared import level_field, range_field, seed_field
+from bigrestore.settings.shared import level_field, range_field, seed_field, series_field
 from bigrestore.settings.values import (
     PROGRESS,
     SCALES,
@@ -89,6 +89,7 @@ class DegradeSettings(Settings):
         metadata=option("Side of the degraded patches in pixels.", "--patch-size"),
     )
     level: int = level_field("Pyramid level of the input to take for clean.")
+    series: int | None = series_field()
     input_range: ValueRange | None = range_field(
         "Values of black and white, where the input does not use the range of its type; or full: it does."
     )

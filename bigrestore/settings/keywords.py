@@ -45,6 +45,7 @@ class RunKeywords(TypedDict, total=False):
     input_range: RangeInput | None
     roi: RoiInput | None
     level: int
+    series: int | None
     storage_options: OptionsInput | None
     format: str
     maps: NamesInput
@@ -82,6 +83,7 @@ class ScoreKeywords(TypedDict, total=False):
     sample: int | None
     seed: int
     level: int
+    series: int | None
     voxel_size: VoxelSizeInput | None
     input_range: RangeInput | None
     storage_options: OptionsInput | None
@@ -105,6 +107,7 @@ class DegradeKeywords(TypedDict, total=False):
     noise: float | None
     patch_px: int
     level: int
+    series: int | None
     input_range: RangeInput | None
     overwrite: bool
     resume: bool

@@ -50,6 +50,7 @@ from bigrestore.settings.shared import (
     log_format_field,
     range_field,
     seed_field,
+    series_field,
     storage_options_field,
     threads_field,
     voxel_size_field,
@@ -209,6 +210,7 @@ class RunSettings(Settings):
         metadata=option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT),
     )
     level: int = level_field("Pyramid level of the input.", WHAT)
+    series: int | None = series_field(WHAT)
     storage_options: dict[str, Any] | None = storage_options_field(WHAT)
     format: str = attrs.field(
         default="auto",
@@ -365,7 +367,7 @@ class RunSettings(Settings):
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
-        left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
+        left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         facts["realness_map"] = None if self.realness_map is None else "file"

@@ -32,6 +32,7 @@ from bigrestore.settings.shared import (
     log_format_field,
     range_field,
     seed_field,
+    series_field,
     storage_options_field,
     threads_field,
     voxel_size_field,
@@ -96,6 +97,7 @@ class ScoreSettings(Settings):
     )
     seed: int = seed_field("Seed of the sample.", HOW)
     level: int = level_field("Pyramid level of IMAGE.", HOW)
+    series: int | None = series_field(HOW)
     voxel_size: VoxelSize | None = voxel_size_field("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", HOW)
     input_range: ValueRange | None = range_field("Values of black and white of IMAGE.", HOW)
     storage_options: dict[str, Any] | None = storage_options_field(HOW)

@@ -34,6 +34,21 @@ def level_field(help: str, panel: str | None = None) -> Any:
     return attrs.field(default=0, converter=to_plain, validator=levels, metadata=option(help, panel=panel))
 
 
+def series_field(panel: str | None = None) -> Any:
+    """Return the field of `--series`, the image to read of a file that holds several."""
+    return attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(0, 1_000_000, "images, from 0"),
+        metadata=option(
+            "Image of a file that holds several, as `bigrestore info` numbers them.",
+            metavar="N",
+            panel=panel,
+            default="the largest",
+        ),
+    )
+
+
 def range_field(help: str, panel: str | None = None) -> Any:
     """Return the field of the values of black and white, such as `--input-range`."""
     metadata = option(help, metavar="LO HI|full", panel=panel, reads=tuple[str, str])
