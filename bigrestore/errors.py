@@ -149,6 +149,12 @@ def _in_the_way(error: OSError) -> Path | None:
     return place if is_it else None
 
 
+def one_line(error: Exception) -> str:
+    """Return an error as part of a sentence; its kind is named unless the message is a sentence of ours."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if isinstance(error, BigrestoreError) and text else f"{type(error).__name__}: {text}"
+
+
 def out_of_memory(error: Exception) -> bool:
     """Tell whether an exception means out of memory, on the host or on a device."""
     text = str(error)

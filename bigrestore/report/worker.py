@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from bigrestore.report.table.tiles import EngineSpec, Strip, score_strip
 
 
-def main() -> None:
+def serve() -> None:
     """Serve until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     source = sys.stdin.buffer
@@ -44,4 +44,4 @@ def answer_strips(spec: EngineSpec, source: BinaryIO, sink: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -137,20 +137,8 @@ def prepare(
 
     Parameters
     ----------
-    inputs : str, Path or sequence of them
-        What `open_section` takes.
-    output : str or Path
-        A store, or a TIFF by its name.
-    settings : RunSettings
-        What was asked for.
-    method : Method, optional
-        Used in place of the one that the settings name.
-    guarded : mapping, optional
-        Further files that the output must not touch, by what they are called.
-    destination : Destination, optional
-        Where the output is copied to.
-    sinks : sequence of Sink
-        Followers of the run.
+    inputs, output, settings, method, guarded, destination, sinks
+        As in `bigrestore.run.execute.execute`.
 
     Raises
     ------

@@ -14,7 +14,7 @@ import attrs
 
 from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import UsageError
-from bigrestore.settings.option import flag, option
+from bigrestore.settings.option import flag
 from bigrestore.settings.values import (
     CLUSTERS,
     FULL,
@@ -25,7 +25,6 @@ from bigrestore.settings.values import (
     is_whole,
     parse_shard,
     shown,
-    to_plain,
 )
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
@@ -38,6 +37,8 @@ LARGEST_NOISE = 64
 """Standard deviation of the noise that a user may state, of 255."""
 
 LARGEST_SEED = 2**31 - 1
+
+RECIPE = "the name of a recipe or a TOML file"
 
 FieldCheck = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -240,22 +241,10 @@ def check_score_tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> 
         refuse(attribute, value, f"it takes {step}, such as {CHUNK_PX}")
 
 
-def check_preset(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Take the name of a size of the network."""
-    from bigrestore.model.nets.presets import PRESETS
-
-    one_of(tuple(PRESETS))(_, attribute, value)
-
-
 def check_recipe(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Take the name or the file of a recipe, or a recipe."""
+    """Take the name or the file of a recipe; an object must be one (`bigrestore.degradation.api`)."""
     if isinstance(value, str):
-        text("the name of a recipe or a TOML file")(_, attribute, value)
-        return
-    from bigrestore.degradation.schema import Recipe
-
-    if not isinstance(value, Recipe):
-        refuse(attribute, value, "it takes the name of a recipe or a TOML file")
+        text(RECIPE)(_, attribute, value)
 
 
 def check_names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -264,18 +253,3 @@ def check_names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         return
     if not isinstance(value, tuple) or not value or not all(isinstance(v, str) and v.strip() for v in value):
         refuse(attribute, value, "it takes names of metrics, such as brisque,niqe")
-
-
-def series_field(panel: str | None = None) -> Any:
-    """Return the field of the image to read of a file that holds several, for every command that opens one."""
-    return attrs.field(
-        default=None,
-        converter=to_plain,
-        validator=whole_number(0, 1_000_000, "images, from 0"),
-        metadata=option(
-            "Image of a file that holds several, as `bigrestore info` numbers them.",
-            metavar="N",
-            panel=panel,
-            default="the largest",
-        ),
-    )

@@ -7,8 +7,9 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.files import expand_home
-from bigrestore.settings.checks import series_field, whole_number
+from bigrestore.settings.checks import whole_number
 from bigrestore.settings.option import argument, option, verbose_option
+from bigrestore.settings.shared import series_field
 
 PROFILE_SETTINGS = ("level", "series", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
 """Options of `RunSettings` that `profile` takes."""

@@ -13,13 +13,13 @@ import attrs
 from bigrestore.core.files import expand_home
 from bigrestore.settings.checks import (
     above_zero,
-    check_preset,
     one_of,
     seed_check,
     whole_number,
     yes_or_no,
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
+from bigrestore.settings.presets import PRESETS
 from bigrestore.settings.values import SCALES
 
 ADAPT_MINUTES = 15.0
@@ -43,7 +43,7 @@ class StageOptions:
 
     preset: str = attrs.field(
         default="tiny",
-        validator=check_preset,
+        validator=one_of(tuple(PRESETS)),
         metadata=option("Size of the network: nano, tiny, small, base, large."),
     )
     scale: int = attrs.field(

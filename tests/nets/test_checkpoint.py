@@ -20,8 +20,8 @@ from bigrestore.model.nets.checkpoint import (
     shipped_models,
     update_info,
 )
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import get_preset
 
 
 @pytest.fixture

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from bigrestore.core.retry import retry_transient
+from bigrestore.core.retry import Result, retry_transient
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
 from bigrestore.io.access.web import WrongAnswerError
-
-Result = TypeVar("Result")
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 """Time limits for an answer, and between two parts of an answer."""

@@ -24,8 +24,8 @@ from torch import Tensor
 from bigrestore.core.files import expand_home, whole_file
 from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, OutputError, UsageError
 from bigrestore.model.nets.halo import TOLERANCE
-from bigrestore.model.nets.presets import PRESETS, get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import PRESETS, get_preset
 
 CHECKPOINT_FORMAT = "bigrestore-restorer/2"
 OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"

@@ -167,7 +167,7 @@ def look_at(output: Path, journal: Journal, *, resuming: bool = False) -> Standi
     foreign = _foreign(output, journal) if there else ""
     added = ""
     if not foreign and not (resuming and begun):
-        added = _added(output, journal.outline) or _added_beside(journal)
+        added = _added(output, journal.outline) or _besides(journal.added)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
@@ -362,11 +362,6 @@ def _added(output: Path, outline: Outline) -> str:
     return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
 
 
-def _added_beside(journal: Journal) -> str:
-    """Return a foreign file in the folder beside an output; empty without any."""
-    return _besides(journal.added)
-
-
 def _besides(strange: Path | None) -> str:
     return "" if strange is None else f"{strange.parent} holds {strange.name!r} besides what a run wrote"
 
@@ -395,7 +390,7 @@ def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
-        return unreadable and _begins(path, b"PK")
+        return unreadable and _starts_with(path, b"PK")
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
@@ -408,11 +403,11 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
             if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
                 return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
-        return unreadable and _begins(path, BIGTIFF)
+        return unreadable and _starts_with(path, BIGTIFF)
     return 'Namespace="bigrestore"' in text
 
 
-def _begins(path: Path, head: bytes) -> bool:
+def _starts_with(path: Path, head: bytes) -> bool:
     """Tell whether a file begins as one of a run, or is empty."""
     with path.open("rb") as file:
         return head.startswith(file.read(len(head)))

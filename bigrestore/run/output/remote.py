@@ -15,12 +15,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import retry_transient
+from bigrestore.core.retry import Result, retry_transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
@@ -46,8 +46,6 @@ BESIDE = ("run.json", *(f"report/{name}" for name in REPORT_FILES))
 """What of the folder beside an output is copied, too."""
 
 AWAY = "move it away, or choose another output"
-
-Answer = TypeVar("Answer")
 
 Listing = dict[str, dict[str, Any]]
 """Objects by their whole names, with what the store says of each."""
@@ -364,7 +362,7 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Callable[[], Answer], name: str) -> Answer:
+    def _try(self, request: Callable[[], Result], name: str) -> Result:
         """Ask the server, again after a transient error; its errors become sentences without secrets."""
         try:
             return retry_transient(request, name)

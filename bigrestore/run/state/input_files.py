@@ -65,7 +65,7 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
         return "files were added or removed"
     other = [name for name in before if before[name][0] != after[name][0]]
     if other:
-        return f"{_without_root(other[0])} has another size"
+        return f"{other[0].split('/', 1)[1]} has another size"  # without the number of its root
     if then.get("blake2b") is not None:
         return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
     return ""
@@ -130,8 +130,3 @@ def _contents(files: dict[str, list[int]], places: dict[str, InputPath]) -> str 
         except OSError:
             return None
     return total.hexdigest()
-
-
-def _without_root(name: str) -> str:
-    """Return the name of a file without the number of its root."""
-    return name.split("/", 1)[1]

@@ -163,13 +163,10 @@ class LinesProgress:
 
     def _write(self) -> None:
         with self._lock:
-            self._write_line()
-
-    def _write_line(self) -> None:
-        self._last = time.monotonic()
-        text = json.dumps(self._meter.facts()) if self._as_json else self._meter.line()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+            self._last = time.monotonic()
+            text = json.dumps(self._meter.facts()) if self._as_json else self._meter.line()
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
 
 class BarProgress:
