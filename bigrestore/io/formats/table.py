@@ -100,7 +100,7 @@ def _is_nifti(head: bytes) -> bool:
 
 TIFF = InputFormat(
     "TIFF",
-    "tiff:open_tiff",
+    "tiff.reader:open_tiff",
     _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     (".tif", ".tiff", ".btf"),
     remote=True,

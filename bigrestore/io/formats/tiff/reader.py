@@ -1,7 +1,7 @@
 """Open TIFF, BigTIFF and OME-TIFF by the file's directory, without decoding a page as a whole.
 
 tifffile reads the directory. Its claims are checked against the file, then described as levels;
-`bigrestore.io.formats.tiff_images` chooses the image, `bigrestore.io.formats.tiff_pixels` reads its windows.
+`bigrestore.io.formats.tiff.images` chooses the image, `bigrestore.io.formats.tiff.pixels` reads its windows.
 
 Three things make a pyramid: SubIFDs, a format known to tifffile, and plain pages of decreasing size, as
 in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one size are sections along z.
@@ -27,15 +27,15 @@ from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.colour import require_colour
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.tiff_images import chosen_levels, require_whole_set, warn_of_other_set
-from bigrestore.io.formats.tiff_metadata import (
+from bigrestore.io.formats.tiff.images import chosen_levels, require_whole_set, warn_of_other_set
+from bigrestore.io.formats.tiff.metadata import (
     require_plain_values,
     stated_channels,
     stated_limits,
     stated_translation,
     stated_voxel_size,
 )
-from bigrestore.io.formats.tiff_pixels import Page, Plane
+from bigrestore.io.formats.tiff.pixels import Page, Plane
 from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
 from bigrestore.io.orientation import ORIENTATION_TAG, oriented
 from bigrestore.io.stated_range import StatedRange
