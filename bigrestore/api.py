@@ -174,18 +174,18 @@ def _check_call(
         Naming the argument.
     """
     if not of_array:
-        if not isinstance(inputs, str | os.PathLike | Sequence):
-            kind = type(inputs)
+        if isinstance(inputs, list | tuple) and any(map(is_array, inputs)):
             raise UsageError(
-                f"The input is of the type {kind.__module__}.{kind.__qualname__}; give a path, or an array of NumPy, dask "
-                "or xarray."
+                f"The input is {len(inputs)} arrays; restore one after the other, or all as a volume by numpy.stack."
+            )
+        if not isinstance(inputs, str | os.PathLike | Sequence):
+            raise UsageError(
+                f"The input is of the type {type(inputs).__name__}; give a path, or an array of NumPy, dask or xarray."
             )
         if output is None:
             raise UsageError("Files are restored into an output; name one, such as 'restored.ome.zarr'.")
         if details:
-            raise UsageError(
-                "details is for an array; leave it out, the summary of a run on files has them all."
-            )
+            raise UsageError("details is for an array; leave it out, the summary of files has the scores.")
         return
     if output is not None:
         raise UsageError(

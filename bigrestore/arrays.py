@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import math
 import os
 import re
@@ -49,7 +50,10 @@ from bigrestore.model.method import Method
 from bigrestore.results import Array, Observer, Restored, RestoreSummary
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.sinks import Sink
+from bigrestore.run.stop import listen
 from bigrestore.settings import RunSettings
+
+log = logging.getLogger(__name__)
 
 BAND_BYTES = 64 << 20
 """Bytes of an array that are copied at once; of a dask array it is one of its blocks."""
@@ -64,6 +68,7 @@ CHANNEL_DIMS = ("c", "channel", "band", "rgb")
 """Names of xarray's dimensions for colour."""
 
 NAME = "The array"
+NOTHING = "nothing of the array is restored"
 
 
 @attrs.frozen(eq=False)
@@ -105,8 +110,7 @@ class ImageArray:
         kind = getattr(pixels, "_meta", pixels)
         if isinstance(kind, np.ma.MaskedArray) or not isinstance(kind, np.ndarray):
             raise UsageError(
-                f"{NAME} is made of {type(kind).__name__}s, and a mask or another library's pixels would be lost; give "
-                "plain pixels, of a masked array by its filled()."
+                f"{NAME} is made of {type(kind).__name__}, which is more than pixels; give a plain array, as by filled()."
             )
         axes = _axes(tuple(pixels.shape), pixels.dtype, None if labelled is None else tuple(labelled.dims))
         return cls(pixels, axes, _stored_dtype(pixels.dtype), labelled)
@@ -139,32 +143,37 @@ class ImageArray:
             Where a pixel is not finite.
         OSError
             Where the disk is full.
+        StoppedError, KeyboardInterrupt
+            After a signal.
         """
         sides = {"z": 1, "y": CHUNK_PX, "x": CHUNK_PX, "c": 3}
         chunks = [min(sides[axis], n) for axis, n in zip(self.axes, self.pixels.shape, strict=True)]
-        store = zarr.create_array(
-            path,
-            shape=self.pixels.shape,
-            dtype=self.stored,
-            chunks=tuple(chunks),
-            compressors=None,
-            dimension_names=list(self.axes),
-        )
+        with listen() as flag:  # an interrupted write would go on in threads of zarr
+            store = zarr.create_array(
+                path,
+                shape=self.pixels.shape,
+                dtype=self.stored,
+                chunks=tuple(chunks),
+                compressors=None,
+                dimension_names=list(self.axes),
+            )
+        flag.raise_if_set(NOTHING)
         for place, pixels in self.blocks():
             with np.errstate(over="ignore"):  # it is infinite then, and refused
                 converted = np.asarray(pixels, self.stored)
             self._require_finite(converted, place)
-            store[place] = converted
+            with listen() as flag:
+                store[place] = converted
+            flag.raise_if_set(NOTHING)
 
-    def give_back(
-        self, section: Section, settings: RunSettings, folder: TemporaryFolder, name: str = ""
-    ) -> Any:
-        """Return a restored section, or a map by its name, as an array of the input's kind."""
+    def give_back(self, path: Path, settings: RunSettings, folder: TemporaryFolder, name: str = "") -> Any:
+        """Return a restored image, or a map by its name, as an array of the input's kind."""
+        section = open_section(path)
         kept = () if "z" in self.axes else (0,)
         dtype = np.dtype(np.float32) if name else self.pixels.dtype
         pixels: Any
         if self.lazy:
-            pixels = _lazy_array(section, folder)[kept].astype(dtype)
+            pixels = _lazy_array(path, section, folder)[kept].astype(dtype)
         else:
             pixels = _read_whole(section, dtype)[kept]
         if self.labelled is None:
@@ -202,7 +211,10 @@ class ImageArray:
         for name, coordinate in self.labelled.coords.items():
             values = np.asarray(coordinate.values)
             enlarged = [dim for dim in coordinate.dims if axis_of[dim] in "yx" and settings.scale > 1]
-            if not set(coordinate.dims) <= set(dims) or (enlarged and not _can_be_interpolated(values)):
+            if not set(coordinate.dims) <= set(dims):
+                continue
+            if enlarged and not (values.ndim == 1 and values.size > 1 and values.dtype.kind in "iuf"):
+                log.info("The coordinate %s cannot be enlarged and is left out.", name)
                 continue
             if enlarged:
                 first, stop = spans[axis_of[enlarged[0]]]
@@ -265,10 +277,7 @@ def restore_array(
                 raise _blocks_failed(summary.failed)
             shutil.rmtree(source)
             places = {"": output} | {name: output / MAPS_GROUP / name for name in summary.maps}
-            arrays = {
-                name: image.give_back(open_section(path), settings, folder, name)
-                for name, path in places.items()
-            }
+            arrays = {name: image.give_back(path, settings, folder, name) for name, path in places.items()}
             shown = RestoreSummary.of(summary, seen)
         if image.lazy:
             cleanup.pop_all()  # the arrays hold the folder
@@ -282,12 +291,10 @@ def _about_the_array(source: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except StoppedError as error:
-        error.args = (
-            f"{str(error).split(';')[0].rstrip('.')}; nothing of the array is restored, start again.",
-        )
+        error.args = (f"{str(error).split(';')[0].rstrip('.')}; {NOTHING}.",)
         raise
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("nothing of the array is restored") from None
+        raise KeyboardInterrupt(NOTHING) from None
     except (BigrestoreError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
@@ -338,9 +345,11 @@ def _axes(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[Any, ...] | 
     if any(math.isnan(n) for n in shape):
         raise UsageError(f"{NAME} has a shape that dask does not know; call its compute_chunk_sizes() first.")
     if len(shape) not in (2, 3):
-        more = "section by section, such as array[0]" if len(shape) > 3 else "of at least (y, x)"
+        remedy = (
+            "give one section at a time, such as array[0]" if len(shape) > 3 else "give two axes at least"
+        )
         raise UsageError(
-            f"{NAME} has the shape {shape}, and (y, x), (z, y, x) or (y, x, 3) of colour is restored; give it {more}."
+            f"{NAME} has the shape {shape}, and (y, x), (z, y, x) or (y, x, 3) of colour is restored; {remedy}."
         )
     try:
         require_pixels(shape, NAME)
@@ -363,7 +372,7 @@ def _axes(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[Any, ...] | 
         else "give one of its channels, such as array[..., 0]"
     )
     raise UsageError(
-        f"{NAME} has the shape {shape} in {dtype.name}, taken for {channels} channel(s); {remedy}."
+        f"{NAME} has the shape {shape} in {dtype.name}, which is {channels} channel(s); {remedy}."
     )
 
 
@@ -393,6 +402,8 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
         For any type but uint8, uint16 and floats.
     """
     if dtype.kind == "f":
+        if dtype.itemsize > 4:
+            log.info("%s is %s, and restored in float32.", NAME, dtype.name)
         return np.dtype(np.float32)
     try:
         return accepted_dtype(dtype, NAME)
@@ -411,23 +422,28 @@ def _read_whole(section: Section, dtype: np.dtype[Any]) -> NDArray[Any]:
     return pixels
 
 
-@attrs.frozen(eq=False)
-class _KeptSection:
-    """A section in a temporary folder, which lies there as long as this object does."""
+class _KeptImage:
+    """An image in a temporary folder, which lies there as long as this object does; a copy in a worker does not hold it."""
 
-    section: Section
-    folder: TemporaryFolder
+    def __init__(self, path: Path, folder: TemporaryFolder | None) -> None:
+        self._path, self._folder = path, folder
+        self._section: Section | None = None
 
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window, as `Section.read`."""
-        return self.section.read(z, y0, y1, x0, x1)
+        if self._section is None:
+            self._section = open_section(self._path)
+        return self._section.read(z, y0, y1, x0, x1)
+
+    def __reduce__(self) -> tuple[type[_KeptImage], tuple[Path, None]]:
+        return _KeptImage, (self._path, None)
 
 
-def _lazy_array(section: Section, folder: TemporaryFolder) -> Any:
-    """Return a section as a dask array that holds its temporary folder."""
+def _lazy_array(path: Path, section: Section, folder: TemporaryFolder) -> Any:
+    """Return an image as a dask array that holds its temporary folder."""
     import dask.array as da
 
-    view = ArrayView(_KeptSection(section, folder).read, section.shape, section.channels, section.dtype)
+    view = ArrayView(_KeptImage(path, folder).read, section.shape, section.channels, section.dtype)
     return da.from_array(  # type: ignore[no-untyped-call]
         view,
         chunks=section.data.chunks,
@@ -435,10 +451,6 @@ def _lazy_array(section: Section, folder: TemporaryFolder) -> Any:
         asarray=False,
         meta=np.empty((0,) * view.ndim, section.dtype),
     )
-
-
-def _can_be_interpolated(values: NDArray[Any]) -> bool:
-    return values.ndim == 1 and values.size > 1 and values.dtype.kind in "iuf"
 
 
 def _between(values: NDArray[Any], at: NDArray[np.float64]) -> NDArray[np.float64]:

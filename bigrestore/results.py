@@ -160,9 +160,19 @@ class Restored(Generic[Array]):
     maps: dict[str, Array]
     summary: RestoreSummary
 
+    @property
+    def scores(self) -> dict[str, ScoreChange]:
+        """The scores by their names."""
+        return self.summary.scores
+
+    @property
+    def read(self) -> str:
+        """What was read of the sections, in words."""
+        return self.summary.read
+
     def __repr__(self) -> str:
         image = f"{type(self.image).__name__} {self.image.shape} {self.image.dtype}"
-        return f"Restored(image={image}, maps={list(self.maps)}, summary={self.summary})"
+        return f"Restored(image={image}, maps={list(self.maps)}, scores={self.scores}, read={self.read!r})"
 
     def _repr_html_(self) -> str:
         """Return the summary for a notebook."""
