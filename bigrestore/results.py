@@ -265,17 +265,16 @@ def field_of(ready: Prepared) -> tuple[GreyBytes, GreyBytes]:
 def liveliest(overview: NDArray[Any], side: float) -> tuple[float, float]:
     """Return the centre (y, x) of the square of `side` pixels with most structure.
 
-    Contrasts above the third quartile count as that: texture wins over the border of the tissue.
+    Contrasts above the median count as that: texture wins over the border of the tissue.
     """
     from scipy.ndimage import uniform_filter
 
     grey = overview.astype(np.float64)
     grey = grey if grey.ndim == 2 else grey.mean(axis=2)
     contrast = np.hypot(*np.gradient(np.pad(grey, 1, mode="edge")))[1:-1, 1:-1]
+    most = float(np.median(contrast[contrast > 0])) if contrast.any() else 0.0
     # Beyond the edge there is nothing, so that the square lies inside where it can.
-    around = uniform_filter(
-        np.minimum(contrast, np.quantile(contrast, 0.75)), max(1, round(side)), mode="constant"
-    )
+    around = uniform_filter(np.minimum(contrast, most), max(1, round(side)), mode="constant")
     y, x = np.unravel_index(int(np.argmax(around)), around.shape)
     return float(y) + 0.5, float(x) + 0.5
 

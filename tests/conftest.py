@@ -13,7 +13,7 @@ from bigrestore.cli import app as app_module
 
 SLOW_FILES = frozenset(
     """
-    test_adaptation test_bench_twin test_bigbrain_spectrum test_bridge_stage
+    test_adaptation test_arrays test_bench_twin test_bigbrain_spectrum test_bridge_stage
     test_cli_run test_current_folder test_disk_and_damage test_faults_of_blocks
     test_given_blur test_input_changes test_invented_detail test_maps
     test_method_package test_network_run test_nothing_of_others test_prior
