@@ -221,7 +221,7 @@ def test_a_type_checker_takes_right_keywords_and_refuses_wrong_ones(tmp_path: Pa
 @pytest.mark.parametrize(
     ("call", "source", "meant"),
     [
-        (lambda: bigrestore.restore("a", "b", scael=2), "restore()", "scale"),  # type: ignore[call-arg]
+        (lambda: bigrestore.restore("a", "b", scael=2), "restore()", "scale"),  # type: ignore[call-overload]
         (lambda: bigrestore.score("a", metric="niqe"), "score()", "metrics"),  # type: ignore[call-arg]
         (lambda: bigrestore.degrade("a", "b", cuont=2), "degrade()", "count"),  # type: ignore[call-arg]
     ],

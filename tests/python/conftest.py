@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -60,11 +61,10 @@ class DataArray:
 def labelled(monkeypatch: pytest.MonkeyPatch) -> type[DataArray]:
     """Give the DataArray of xarray; where that is not installed, a stand-in that is found as its module."""
     try:
-        import xarray
+        kind: type[DataArray] = importlib.import_module("xarray").DataArray
     except ImportError:
         module = ModuleType("xarray")
         module.DataArray = DataArray  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "xarray", module)
         return DataArray
-    kind: type[DataArray] = xarray.DataArray
     return kind

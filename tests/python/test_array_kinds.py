@@ -89,8 +89,9 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_arguments_that_do_not_go_together_are_refused(name: str) -> None:
     arguments, settings, says = CALLS[name]
+    restore: Any = bigrestore.restore
     with pytest.raises(UsageError) as info:
-        bigrestore.restore(*arguments, **settings, **QUICK)
+        restore(*arguments, **settings, **QUICK)
     assert says in str(info.value)
 
 

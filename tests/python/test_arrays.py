@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_a_dask_array_is_read_once_block_by_block(grey: np.ndarray) -> None:
 
 
 def test_the_store_of_a_lazy_result_goes_with_the_last_array_of_it(temporary: Path, grey: np.ndarray) -> None:
-    restored = bigrestore.restore(da.from_array(grey[:99], chunks=50), **QUICK)  # type: ignore[no-untyped-call]
+    restored: Any = bigrestore.restore(da.from_array(grey[:99], chunks=50), **QUICK)  # type: ignore[no-untyped-call]
     assert len(list(temporary.iterdir())) == 1
     mean = restored[:50].mean()
     del restored
@@ -246,7 +247,7 @@ def test_no_temporary_folder_is_one_sentence(grey: np.ndarray, monkeypatch: pyte
     def nowhere(prefix: str) -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
-    monkeypatch.setattr(arrays.tempfile, "mkdtemp", nowhere)
+    monkeypatch.setattr(tempfile, "mkdtemp", nowhere)
     with pytest.raises(
         OutputError, match=r"No usable temporary directory found\); name another place by .* TMPDIR"
     ):

@@ -31,6 +31,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_plain_python_shows_the_callers_line_and_one_sentence(name: str, tmp_path: Path) -> None:
     script = f"import bigrestore\nbigrestore.{CALLS[name]}\n"
@@ -118,6 +119,7 @@ def test_importing_loads_nothing() -> None:
     assert done.stdout.strip() == "['bigrestore', 'bigrestore._version']"
 
 
+@pytest.mark.slow
 def test_restoring_imports_no_array_library_of_its_own(tmp_path: Path) -> None:
     script = (
         "import sys, numpy, bigrestore\n"

@@ -83,13 +83,14 @@ def test_the_field_after_is_the_output_and_the_field_before_the_input_there(
     tmp_path: Path, grey: np.ndarray, rgb: np.ndarray, place: str
 ) -> None:
     grey, rgb = grey[100:350, :250], rgb[100:350, :250]
-    pixels, more = {
+    places: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
         "yx": (grey, {}),
         "roi": (grey, {"roi": "101:481,53:461"}),
         "volume": (np.stack([grey, grey[::-1], grey.T]), {}),
         "colour": (rgb, {}),
         "twelve bits": (grey.astype(np.uint16) * 16, {"input_range": (0, 4095)}),
-    }[place]
+    }
+    pixels, more = places[place]
     output = tmp_path / "out.ome.zarr"
     summary = bigrestore.restore(saved(tmp_path, pixels), output, scale=2, report=False, **more, **QUICK)
     assert summary.before is not None
