@@ -308,7 +308,7 @@ def _about_the_array(source: Path, folder: Path) -> Iterator[None]:
 
 def _in_python(sentence: str) -> str:
     """Return a sentence with flags as keywords of Python."""
-    sentence = re.sub(r"--(input-range) (LO|[-\d.e+]+) (HI|[-\d.e+]+)", r"--\1=(\2, \3)", sentence)
+    sentence = re.sub(r"--(input-range) (LO|[-\d.e+]*\d) (HI|[-\d.e+]*\d)", r"--\1=(\2, \3)", sentence)
     sentence = re.sub(r"--(input-range) full", r'--\1="full"', sentence)
     return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda match: match[1].replace("-", "_"), sentence)
 

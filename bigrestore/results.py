@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -30,6 +31,7 @@ from bigrestore.run.tile.block import Job
 from bigrestore.run.view.progress import Progress
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import PixelRange
 
 log = logging.getLogger(__name__)
 
@@ -244,22 +246,37 @@ def field_of(ready: Prepared) -> tuple[GreyBytes, GreyBytes]:
     z, box = output.depth // 2, grid.region.box
     overview, factor = output.lowres(z, OVERVIEW_PX)
     step = grid.scale.numerator
-    place = []
-    for start, size, centre in zip(
-        (box.y0, box.x0), (output.height, output.width), liveliest(overview, FIELD_PX / factor), strict=True
-    ):
-        side = min(FIELD_PX, size)
-        first = min(max(0, round(centre * factor) - side // 2), size - side)
-        first -= (start + first) % step if first >= (start + first) % step else 0
-        place.append((first, first + side))
-    (y0, y1), (x0, x1) = place
-    inputs = [
-        (int((box.y0 + y0) / grid.scale), -int(-(box.y0 + y1) // grid.scale), source.height),
-        (int((box.x0 + x0) / grid.scale), -int(-(box.x0 + x1) // grid.scale), source.width),
-    ]
-    (v0, v1), (u0, u1) = ((first, min(last, most)) for first, last, most in inputs)
+    centre_y, centre_x = liveliest(overview, FIELD_PX / factor)
+    y0, y1 = _field_range(box.y0, output.height, centre_y * factor, step)
+    x0, x1 = _field_range(box.x0, output.width, centre_x * factor, step)
+    v0, u0 = (int(first / grid.scale) for first in (box.y0 + y0, box.x0 + x0))
+    v1, u1 = (math.ceil(last / grid.scale) for last in (box.y0 + y1, box.x0 + x1))
+    v1, u1 = min(v1, source.height), min(u1, source.width)
     before = source.read(grid.region.z0 + z, v0, v1, u0, u1)
     return _eight_bits(before, source), _eight_bits(output.read(z, y0, y1, x0, x1), source)
+
+
+def _field_range(start: int, size: int, centre: float, step: int) -> PixelRange:
+    """Return the range of the field along one axis of the output, on whole pixels of the input where it can be.
+
+    Parameters
+    ----------
+    start : int
+        Output pixels of the whole run before the output.
+    size : int
+        Pixels of the output.
+    centre : float
+        Middle of the field, in pixels of the output.
+    step : int
+        Output pixels of one input pixel.
+    """
+    side = min(FIELD_PX, size)
+    first = min(max(0, round(centre) - side // 2), size - side)
+    beyond = (start + first) % step
+    first += -beyond if first >= beyond else step - beyond
+    last = min(first + side, size)
+    last -= (start + last) % step
+    return (first, last) if first < last else (0, size)
 
 
 def liveliest(overview: NDArray[Any], side: float) -> tuple[float, float]:
