@@ -42,7 +42,9 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     from bigrestore.run.profile.section_profile import profile_windows, sample_section
     from bigrestore.run.profile.words import sentence
 
-    section = open_section(asked.input, level=settings.level, input_range=settings.input_range)
+    section = open_section(
+        asked.input, level=settings.level, series=settings.series, input_range=settings.input_range
+    )
     check_range_used(section, settings.input_range)
     if asked.z >= section.depth:
         raise UsageError(

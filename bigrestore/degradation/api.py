@@ -94,7 +94,9 @@ def degrade(
     given = Given(blur=resolved.blur, noise=resolved.noise)
     given.kernel(resolved.scale)  # refused here, before anything is opened
     recipe = resolved.recipe if isinstance(resolved.recipe, Recipe) else Recipe.load(resolved.recipe)
-    section = open_section(input, level=resolved.level, input_range=resolved.input_range)
+    section = open_section(
+        input, level=resolved.level, series=resolved.series, input_range=resolved.input_range
+    )
     check_range_used(section, resolved.input_range)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
@@ -247,6 +249,7 @@ def _whole(
         mask="none",
         tile_size=WHOLE_TILE_PX[scale],
         level=section.level,
+        series=settings.series,
         input_range=section.value_range,
         seed=seed,
         resume=settings.resume,

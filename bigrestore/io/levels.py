@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_claim
 from bigrestore.io.access.places import InputPath
+from bigrestore.io.stated_range import StatedRange
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ class OpenedImage:
         The files that identify the input by size and time (metadata files only, for chunked stores).
     details : dict
         JSON-able facts for `info` and the log.
+    stated_range : StatedRange, optional
+        Black and white as the file states them; None: those of the dtype.
     """
 
     kind: ImageKind
@@ -118,6 +121,7 @@ class OpenedImage:
     resident_bytes: int = 0
     files: tuple[InputPath, ...] = ()
     details: dict[str, Any] = attrs.field(factory=dict)
+    stated_range: StatedRange | None = None
 
 
 def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype[Any]:

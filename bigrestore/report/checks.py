@@ -51,6 +51,7 @@ def open_images(
     main = open_section(
         image,
         level=settings.level,
+        series=settings.series,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -66,7 +67,7 @@ def open_images(
             continue
         other = open_section(path, input_range=asked, storage_options=settings.storage_options)
         if asked is None and other.dtype == main.dtype:
-            other = attrs.evolve(other, value_range=main.value_range)
+            other = attrs.evolve(other, value_range=main.value_range, range_place=None)
             check_range_used(other, settings.input_range, flag)
         else:
             check_range_used(other, asked, flag)

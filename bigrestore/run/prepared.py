@@ -200,6 +200,7 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
     section = open_section(
         inputs,
         level=settings.level,
+        series=settings.series,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,

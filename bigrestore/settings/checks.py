@@ -14,7 +14,7 @@ import attrs
 
 from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import UsageError
-from bigrestore.settings.option import flag
+from bigrestore.settings.option import flag, option
 from bigrestore.settings.values import (
     CLUSTERS,
     FULL,
@@ -25,6 +25,7 @@ from bigrestore.settings.values import (
     is_whole,
     parse_shard,
     shown,
+    to_plain,
 )
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
@@ -263,3 +264,18 @@ def check_names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         return
     if not isinstance(value, tuple) or not value or not all(isinstance(v, str) and v.strip() for v in value):
         refuse(attribute, value, "it takes names of metrics, such as brisque,niqe")
+
+
+def series_field(panel: str | None = None) -> Any:
+    """Return the field of the image to read of a file that holds several, for every command that opens one."""
+    return attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(0, 1_000_000, "images, from 0"),
+        metadata=option(
+            "Image of a file that holds several, as `bigrestore info` numbers them.",
+            metavar="N",
+            panel=panel,
+            default="the largest",
+        ),
+    )

@@ -15,6 +15,7 @@ from bigrestore.settings.checks import (
     check_value_range,
     one_of,
     seed_check,
+    series_field,
     whole_number,
     yes_or_no,
 )
@@ -101,6 +102,7 @@ class DegradeSettings(Settings):
         validator=whole_number(0, 32, "pyramid levels", optional=False),
         metadata=option("Pyramid level of the input to take for clean."),
     )
+    series: int | None = series_field()
     input_range: ValueRange | None = attrs.field(
         default=None,
         converter=to_range,

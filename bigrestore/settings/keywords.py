@@ -59,6 +59,7 @@ class RunKeywords(ArrayKeywords, total=False):
     """The settings of `run`, but for `method`: `restore` takes an object there, too."""
 
     level: int
+    series: int | None
     storage_options: OptionsInput | None
     format: str
     maps: NamesInput
@@ -87,6 +88,7 @@ class ScoreKeywords(TypedDict, total=False):
     sample: int | None
     seed: int
     level: int
+    series: int | None
     voxel_size: VoxelSizeInput | None
     input_range: RangeInput | None
     storage_options: OptionsInput | None
@@ -110,6 +112,7 @@ class DegradeKeywords(TypedDict, total=False):
     noise: float | None
     patch_px: int
     level: int
+    series: int | None
     input_range: RangeInput | None
     overwrite: bool
     resume: bool

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import attrs
 
-from bigrestore.settings.checks import whole_number
+from bigrestore.settings.checks import series_field, whole_number
 from bigrestore.settings.option import argument, option, verbose_option
 
-PROFILE_SETTINGS = ("level", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
+PROFILE_SETTINGS = ("level", "series", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
 """Options of `RunSettings` that `profile` takes."""
 
 
@@ -19,6 +19,7 @@ class InfoArguments:
 
     file: str = attrs.field(metadata=argument("A file, store, directory or quoted pattern."))
     level: int = attrs.field(default=0, metadata=option("Level of the pyramid to describe."))
+    series: int | None = series_field()
     storage_options: str | None = attrs.field(
         default=None, metadata=option("JSON object, or @FILE: keys and endpoints of a remote FILE.")
     )

@@ -33,6 +33,7 @@ from bigrestore.settings.checks import (
     check_voxels,
     one_of,
     seed_check,
+    series_field,
     text,
     whole_number,
     yes_or_no,
@@ -224,6 +225,7 @@ class RunSettings(Settings):
         validator=whole_number(0, 32, "pyramid levels", optional=False),
         metadata=option("Pyramid level of the input.", panel=WHAT),
     )
+    series: int | None = series_field(WHAT)
     storage_options: dict[str, Any] | None = attrs.field(
         default=None,
         converter=to_options,
@@ -404,7 +406,7 @@ class RunSettings(Settings):
         left_out |= {"report", "report_sample", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
-        left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
+        left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         facts["realness_map"] = None if self.realness_map is None else "file"

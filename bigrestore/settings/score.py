@@ -17,6 +17,7 @@ from bigrestore.settings.checks import (
     check_voxels,
     one_of,
     seed_check,
+    series_field,
     text,
     whole_number,
     yes_or_no,
@@ -127,6 +128,7 @@ class ScoreSettings(Settings):
         validator=whole_number(0, 32, "pyramid levels", optional=False),
         metadata=option("Pyramid level of IMAGE.", panel=HOW),
     )
+    series: int | None = series_field(HOW)
     voxel_size: VoxelSize | None = attrs.field(
         default=None,
         converter=to_voxels,

@@ -2,7 +2,7 @@
 
 BigBrain's own sections are PNG of 37 to 150 Mpx, far beyond Pillow's limit against attacks; the limit is lifted for
 the header only. The resolution in these files is nearly always the default of some program: only one of a
-microscope or a slide scanner counts as a voxel size.
+microscope or a slide scanner counts as a voxel size. The orientation in EXIF is applied.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bigrestore.io.access.places import InputPath
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.resolution import plausible_um
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
+from bigrestore.io.orientation import ORIENTATION_TAG, oriented
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         coloured = bool((colours != colours[:, :1]).any())
         dpi = image.info.get("dpi")
         details: dict[str, Any] = {"format": image.format, "mode": mode}
+        orientation = _exif_orientation(image, path)
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
         with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
@@ -86,11 +89,17 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
 
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         whole = held.get(
-            z, lambda: _decode_deep(path, channels) if deep else _decode(path, target, dtype), nbytes
+            z,
+            lambda: (
+                _decode_deep(path, channels, orientation)
+                if deep
+                else _decode(path, target, dtype, orientation)
+            ),
+            nbytes,
         )
         return whole[y0:y1, x0:x1]
 
-    return OpenedImage(
+    opened = OpenedImage(
         kind="image",
         levels=(Level((1, height, width), (height, width), read, _voxel_size(dpi)),),
         channels=channels,
@@ -101,6 +110,39 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         files=(path,),
         details=details,
     )
+    return oriented(opened, orientation, str(path))
+
+
+def _exif_orientation(image: Image.Image, path: InputPath) -> int:
+    """Return the orientation in EXIF or XMP, 1 without; of an image that is not loaded, of its header.
+
+    Pillow's own method for PNG decodes the image, to look for EXIF behind the pixels.
+    """
+    value, faults = None, list[object]()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            value = Image.Image.getexif(image).get(ORIENTATION_TAG)
+        except (ValueError, TypeError, KeyError, IndexError, OSError, SyntaxError, struct.error) as err:
+            faults.append(err)
+    faults += [item.message for item in said]
+    if faults:
+        log.warning("the EXIF of %s is damaged (%s); its orientation may be missing.", path, faults[0])
+    return value if isinstance(value, int) else 1
+
+
+def _load(image: Image.Image, orientation: int, path: InputPath) -> None:
+    """Decode an image; refuse a PNG with an orientation behind its pixels, where opening does not look."""
+    header = image.info.get("exif")
+    image.load()
+    if image.info.get("exif") == header:
+        return
+    late = _exif_orientation(image, path)
+    if late not in (1, orientation):
+        raise InputError(
+            f"{path} states the orientation {late} behind its pixels, where it is read too late; apply it first, by "
+            "`mogrify -auto-orient`."
+        )
 
 
 def _require_possible_size(path: InputPath, kind: str, nbytes: int, labels: bool) -> None:
@@ -128,11 +170,13 @@ def _open_image(path: InputPath) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(path: InputPath, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Decode a whole image, converting strip by strip so it is held twice at most."""
+def _decode(path: InputPath, target: str, dtype: np.dtype[Any], orientation: int) -> NDArray[Any]:
+    """Decode a whole image as stored, converting strip by strip so it is held twice at most."""
     with _open_image(path) as image:
         try:
-            image.load()
+            _load(image, orientation, path)
+        except BigrestoreError:
+            raise
         except (OSError, SyntaxError, ValueError) as err:
             raise InputError(f"{path} is damaged or cut off ({err}); copy or write it again.") from err
         width, height = image.size
@@ -147,14 +191,18 @@ def _decode(path: InputPath, target: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     return pixels
 
 
-def _decode_deep(path: InputPath, channels: int) -> NDArray[Any]:
+def _decode_deep(path: InputPath, channels: int, orientation: int) -> NDArray[Any]:
     """Decode a PNG of 16 bits per colour without alpha; Pillow would cut it down to 8 bits."""
     import imagecodecs
 
+    encoded = path.read_bytes()
     try:
-        pixels = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+        pixels = np.asarray(imagecodecs.png_decode(encoded))
     except (imagecodecs.PngError, ValueError) as err:
         raise InputError(f"{path} is damaged or cut off ({err}); copy or write it again.") from err
+    if encoded.rfind(b"eXIf") > encoded.find(b"IDAT"):
+        with _open_image(path) as image:
+            _load(image, orientation, path)
     pixels = pixels[..., :channels] if channels == 3 else pixels[..., 0]
     pixels.flags.writeable = False
     return pixels

@@ -1,7 +1,8 @@
 """Read MINC2 (.mnc), the HDF5 format of BigBrain's sections and volumes (extra `formats`).
 
 Windows are sliced straight from the HDF5 data set. Stored values are restored as they are, so all slices must share
-one intensity scale; a file with a scale per slice is refused.
+one intensity scale; a file with a scale per slice is refused. The valid range gives black and white, and a
+`vector_dimension` of 3 is colour.
 
 BigBrain's coronal files have a known flaw: their y axis starts at 0, but section n (the number in `pm####o.mnc`)
 really lies at -70.01 + (n - 1) * 0.02 mm. It is corrected, and logged.
@@ -14,11 +15,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
+from bigrestore.io.section_axis import section_axis
+from bigrestore.io.stated_range import StatedRange, bit_limits, limits, range_of_type
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +43,7 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     ImportError
         If h5py is missing.
     InputError
-        If the file is no MINC2, is damaged, or scales each slice differently.
+        If the file is no MINC2, is damaged, scales each slice differently, or turns dark to light.
     """
     import h5py
 
@@ -59,8 +63,45 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     require_pixels(stored.shape, str(path))
     _require_one_scale(file, path)
     names = _dimension_names(stored, path)
-    order = _section_order(names, stored.shape, path)
-    return _describe_minc(path, file, stored, names, order, dtype)
+    vector = _colour_axis(names, stored.shape, dtype, path)
+    order = _section_order(names, stored.shape, vector, path)
+    stated = None if labels else _valid_limits(file, stored, dtype, path)
+    return attrs.evolve(_describe_minc(path, file, stored, names, order, vector, dtype), stated_range=stated)
+
+
+def _valid_limits(file: Any, stored: Any, dtype: np.dtype[Any], path: Path) -> StatedRange | None:
+    """Return the valid range of the stored values; say what they mean, as the file scales them."""
+    valid = np.ravel(stored.attrs.get("valid_range", range_of_type(dtype)))
+    low, high = (float(valid.min()), float(valid.max())) if valid.size else range_of_type(dtype)
+    means = [file.get(f"minc-2.0/image/0/{name}") for name in ("image-min", "image-max")]
+    if all(value is not None and value.size for value in means):
+        black, white = (float(np.ravel(np.asarray(value))[0]) for value in means)
+        if white < black:
+            raise InputError(
+                f"{path} turns dark to light (image-min {black:g}, image-max {white:g}); write it again with image-min "
+                "below image-max."
+            )
+        if (black, white) != (low, high) and dtype.kind == "u":
+            log.info(
+                "%s scales its values: %g to %g mean %g to %g. The stored values are restored, and the scale is not "
+                "carried over.",
+                *(path, low, high, black, white),
+            )
+    # Of floating-point values it is a statistic, or the limits of the type.
+    return (limits if dtype.kind == "u" else bit_limits)(low, high, "valid_range", dtype, str(path))
+
+
+def _colour_axis(names: list[str], shape: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> int | None:
+    """Return the stored axis of red, green and blue; refuse vectors of anything else."""
+    if "vector_dimension" not in names:
+        return None
+    axis = names.index("vector_dimension")
+    if shape[axis] == 3 and dtype.kind == "u":
+        return axis
+    raise InputError(
+        f"{path} has a vector_dimension of {shape[axis]} values of {dtype.name}; only three of uint8 or uint16 are "
+        "read, as red, green and blue: store the one to restore as a file of its own, for instance by mincreshape."
+    )
 
 
 def _dimension_names(stored: Any, path: Path) -> list[str]:
@@ -75,15 +116,17 @@ def _dimension_names(stored: Any, path: Path) -> list[str]:
     return names
 
 
-def _section_order(names: list[str], shape: tuple[int, ...], path: Path) -> tuple[int | None, int, int]:
+def _section_order(
+    names: list[str], shape: tuple[int, ...], vector: int | None, path: Path
+) -> tuple[int | None, int, int]:
     """Return the stored axes of z, y and x; z may be missing."""
-    if len(shape) == 2:
-        return None, 0, 1
-    if len(shape) != 3:
+    spatial = [axis for axis in range(len(shape)) if axis != vector]
+    if len(spatial) == 2:
+        return None, spatial[0], spatial[1]
+    if len(spatial) != 3:
         raise InputError(f"{path} has the axes {names}; only two or three spatial ones are read.")
-    z = shape.index(1) if 1 in shape else 0
-    y, x = (axis for axis in range(3) if axis != z)
-    return z, y, x
+    z = spatial.pop(section_axis([shape[axis] for axis in spatial], 0, str(path)))
+    return z, spatial[0], spatial[1]
 
 
 def _require_one_scale(file: Any, path: Path) -> None:
@@ -103,6 +146,7 @@ def _describe_minc(
     stored: Any,
     names: list[str],
     order: tuple[int | None, int, int],
+    vector: int | None,
     dtype: np.dtype[Any],
 ) -> OpenedImage:
     """Describe an open file as one level."""
@@ -119,7 +163,13 @@ def _describe_minc(
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         key: list[Any] = [z] * stored.ndim
         key[y_axis], key[x_axis] = slice(y0, y1), slice(x0, x1)
-        return np.asarray(held[1][tuple(key)])
+        if vector is None:
+            return np.asarray(held[1][tuple(key)])
+        key[vector] = slice(None)
+        kept = [axis for axis in range(stored.ndim) if axis != z_axis]
+        return np.asarray(held[1][tuple(key)]).transpose(
+            [kept.index(axis) for axis in (y_axis, x_axis, vector)]
+        )
 
     depth = 1 if z_axis is None else stored.shape[z_axis]
     chunk = stored.chunks or stored.shape
@@ -134,9 +184,9 @@ def _describe_minc(
                 (starts[z_axis], starts[y_axis], starts[x_axis]),
             ),
         ),
-        channels=1,
+        channels=1 if vector is None else 3,
         dtype=dtype,
-        axes="zyx" if z_axis is not None else "yx",
+        axes=("zyx" if z_axis is not None else "yx") + ("" if vector is None else "c"),
         is_volume=depth > 1,
         format_version="2",
         files=(path,),

@@ -2,7 +2,7 @@
 
 An uncompressed file is read window by window. A gzipped one cannot be entered in the middle, so it is decoded once
 and held. Stored values are restored as they are: a file with rescaled values has no grey values of the dtype's
-range, and is refused.
+range, and is refused. Sections lie along the axis of length 1, or that which the header calls the slices.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +20,14 @@ from bigrestore.io.access.limits import require_unpacked
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.ome_metadata import MICROMETRES
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
+from bigrestore.io.section_axis import section_axis
+from bigrestore.io.stated_range import StatedRange, bit_limits
 
 log = logging.getLogger(__name__)
 
 
 def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
-    """Open a NIfTI-1 or NIfTI-2 file: x, y, z in the file become x, y, z of the section.
+    """Open a NIfTI-1 or NIfTI-2 file; where sections lie along its third axis, x, y, z in the file are those here.
 
     `labels` marks a mask, of possibly any integer type.
 
@@ -62,13 +65,35 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
     if path.name.lower().endswith(".gz"):
         unpacked = int(np.prod(shape, dtype=object)) * dtype.itemsize
         require_unpacked(path.stat().st_size, unpacked, str(path), labels=labels)
-    return _describe_nifti(path, image, shape, dtype)
+    stated = None if labels else _display_limits(header, dtype, path)
+    return attrs.evolve(_describe_nifti(path, image, shape, dtype), stated_range=stated)
+
+
+def _display_limits(header: Any, dtype: np.dtype[Any], path: Path) -> StatedRange | None:
+    """Return the values of black and white that the header states for display, if they name a number of bits."""
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    return bit_limits(low, high, "cal_min and cal_max", dtype, str(path)) if high > low else None
+
+
+def _section_axis(header: Any, shape: tuple[int, ...], path: Path) -> int:
+    """Return the axis of the sections: the slices of the header, else by the lengths."""
+    if 1 not in shape:
+        stated = header.get_dim_info()[2]
+        if stated is not None:
+            if stated != 2:
+                log.info(
+                    "%s states that its slices lie along axis %d; they are the sections.", path, stated + 1
+                )
+            return int(stated)
+    return section_axis(shape, 2, str(path))
 
 
 def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> OpenedImage:
     """Describe an open file as one level."""
-    width, height = shape[:2]
-    depth = shape[2] if len(shape) > 2 else 1
+    lengths = (*shape[:3], 1)[:3]
+    z_axis = _section_axis(image.header, lengths, path) if len(shape) > 2 else 2
+    x_axis, y_axis = (axis for axis in range(3) if axis != z_axis)
+    depth, height, width = lengths[z_axis], lengths[y_axis], lengths[x_axis]
     packed = path.name.lower().endswith(".gz")
     nbytes = int(np.prod(shape)) * dtype.itemsize if packed else 0
     held: Decoded[NDArray[Any]] = Decoded(nbytes)
@@ -76,10 +101,12 @@ def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dt
 
     def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         source = held.get(0, lambda: np.asarray(image.dataobj), nbytes) if packed else image.dataobj
-        window = np.asarray(source[(slice(x0, x1), slice(y0, y1), *((z,) if len(shape) > 2 else ()), *rest)])
-        return window.T
+        window = {x_axis: slice(x0, x1), y_axis: slice(y0, y1), z_axis: z}
+        key: Any = (*(window[axis] for axis in range(min(3, len(shape)))), *rest)
+        return np.asarray(source[key]).T
 
     size, start = _placement(image.header, image.affine, len(shape))
+    size, start = (_in_order(triple, (z_axis, y_axis, x_axis)) for triple in (size, start))
     return OpenedImage(
         kind="nifti",
         levels=(Level((depth, height, width), (height, width), read, size, start),),
@@ -92,6 +119,12 @@ def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dt
         files=(path,),
         details={"shape_xyz": list(shape), "gzipped": packed},
     )
+
+
+def _in_order(zyx: Triple, axes: tuple[int, int, int]) -> Triple:
+    """Return values of the file's third, second and first axis as those of the axes of z, y and x."""
+    z, y, x = (zyx[2 - axis] for axis in axes)
+    return z, y, x
 
 
 def _placement(header: Any, affine: Any, ndim: int) -> tuple[Triple, Triple]:

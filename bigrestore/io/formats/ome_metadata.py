@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import numpy as np
 
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, UsageError
+from bigrestore.io.colour import Channel
 from bigrestore.io.levels import Triple
+from bigrestore.io.stated_range import StatedRange, bit_limits
+from bigrestore.settings.values import is_number
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +86,10 @@ def multiscales_body(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     return ome if isinstance(ome, Mapping) and "multiscales" in ome else attributes
 
 
-def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale | None:
-    """Read the first multiscale image of a group's attributes.
+def parse_multiscales(
+    attributes: Mapping[str, Any], source: str, number: int | None = None
+) -> Multiscale | None:
+    """Read a multiscale image of a group's attributes: by its number, else the first.
 
     Returns
     -------
@@ -93,16 +100,23 @@ def parse_multiscales(attributes: Mapping[str, Any], source: str) -> Multiscale 
     ------
     InputError
         If there is one but it is damaged.
+    UsageError
+        If there is none of that number.
     """
     body = multiscales_body(attributes)
     images = body.get("multiscales")
     if not images:
         return None
+    if isinstance(images, list) and (number or 0) >= len(images):
+        raise UsageError(f"--series is {number}, but {source} holds {len(images)} image(s), numbered from 0.")
+    if isinstance(images, list) and number is None and len(images) > 1:
+        log.warning("%s holds %d images; the first is read. Choose another by --series.", source, len(images))
     try:
-        version = str(body.get("version") or images[0].get("version") or "0.4")
-        axes, units = _axes(images[0].get("axes"))
-        common = images[0].get("coordinateTransformations") or []
-        datasets = tuple(_dataset(entry, common, len(axes), source) for entry in images[0]["datasets"])
+        image = images[number or 0]
+        version = str(body.get("version") or image.get("version") or "0.4")
+        axes, units = _axes(image.get("axes"))
+        common = image.get("coordinateTransformations") or []
+        datasets = tuple(_dataset(entry, common, len(axes), source) for entry in image["datasets"])
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as err:
         raise InputError(
             f"the multiscales metadata of {source} are damaged ({err!r}); write the store again."
@@ -158,3 +172,43 @@ def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str
             f"{source} has the scale {scale} and the translation {shift}; only finite numbers are read."
         )
     return Dataset(str(entry["path"]), tuple(scale), tuple(shift))
+
+
+def omero_channels(attributes: Mapping[str, Any]) -> list[Channel]:
+    """Return what the display settings of OME-Zarr say of the channels; none if they are missing or damaged."""
+    return [
+        Channel(name=str(entry.get("label") or ""), colour=_hex_colour(entry.get("color")))
+        for entry in _omero_entries(attributes)
+    ]
+
+
+def omero_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
+    """Return black and white of the channels' windows, if `min` and `max` name a number of bits.
+
+    `start` and `end` are what a viewer shows as black and white, and no limits.
+    """
+    windows = [entry.get("window") for entry in _omero_entries(attributes)]
+    ends = [(one.get("min"), one.get("max")) if isinstance(one, Mapping) else (None, None) for one in windows]
+    if not ends or any(pair != ends[0] for pair in ends):
+        return None
+    low, high = ends[0]
+    if low is None or high is None or not (is_number(low) and is_number(high)):
+        return None
+    return bit_limits(low, high, "min and max of its omero window", dtype, source)
+
+
+def _omero_entries(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of omero's channels."""
+    omero = multiscales_body(attributes).get("omero")
+    entries = omero.get("channels") if isinstance(omero, Mapping) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        return []
+    return entries
+
+
+def _hex_colour(text: Any) -> tuple[int, int, int] | None:
+    """Return a colour of six hexadecimal digits, None for white and anything else."""
+    digits = text.removeprefix("#")[:6] if isinstance(text, str) else ""
+    if not re.fullmatch("[0-9a-fA-F]{6}", digits) or digits.upper() == "FFFFFF":
+        return None
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)

@@ -131,4 +131,6 @@ def _shape_and_type(image: OpenedImage) -> str:
     height, width = image.levels[0].shape[1:]
     colour = " RGB" if image.channels == 3 else ""
     levels = f", {len(image.levels)} levels" if len(image.levels) > 1 else ""
-    return f"{height} x {width} (y, x) {image.dtype.name}{colour}{levels}"
+    stated = image.stated_range
+    values = "" if stated is None else f" of {stated.low:g} to {stated.high:g}"
+    return f"{height} x {width} (y, x) {image.dtype.name}{values}{colour}{levels}"

@@ -1,7 +1,7 @@
 """Open TIFF, BigTIFF and OME-TIFF by the file's directory, without decoding a page as a whole.
 
 tifffile reads the directory. Its claims are checked against the file, then described as levels;
-`bigrestore.io.formats.tiff_pixels` reads their windows.
+`bigrestore.io.formats.tiff_images` chooses the image, `bigrestore.io.formats.tiff_pixels` reads its windows.
 
 Three things make a pyramid: SubIFDs, a format known to tifffile, and plain pages of decreasing size, as
 in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one size are sections along z.
@@ -21,10 +21,21 @@ from numpy.typing import NDArray
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import require_chunk, require_claim, require_unpacked
 from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.versions import file_version
+from bigrestore.io.colour import require_colour
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.tiff_metadata import stated_translation, stated_voxel_size
+from bigrestore.io.formats.tiff_images import chosen_levels, require_whole_set, warn_of_other_set
+from bigrestore.io.formats.tiff_metadata import (
+    require_plain_values,
+    stated_channels,
+    stated_limits,
+    stated_translation,
+    stated_voxel_size,
+)
 from bigrestore.io.formats.tiff_pixels import Page, Plane
 from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
+from bigrestore.io.orientation import ORIENTATION_TAG, oriented
+from bigrestore.io.stated_range import StatedRange
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +48,25 @@ STRIP_BUDGET = 512 * 2**20
 CACHED_STRIP_ROWS = 4608
 """Rows of cached strips if the budget allows: one block with its halo."""
 
-_UNREADABLE = {3: "a palette", 5: "CMYK colours", 8: "CIELAB colours"}
+_UNREADABLE = {
+    3: "a palette",
+    5: "CMYK colours",
+    8: "CIELAB colours",
+    9: "ICC L*a*b* colours",
+    10: "ITU L*a*b* colours",
+    32803: "a colour filter array (raw camera values)",
+    32844: "logarithms of luminance",
+    32845: "logarithms of luminance and colour",
+    34892: "raw values of a camera",
+}
+
+_PHOTOMETRIC = 262
+
+_COLOURED, _GREY = (2, 6), (0, 1)
+"""PhotometricInterpretation of red, green and blue (6: as YCbCr), and of white or black as 0."""
+
+_ALPHA = (1, 2)
+"""ExtraSamples that are alpha, multiplied in or not."""
 
 
 def _open_directory(path: InputPath) -> tifffile.TiffFile:
@@ -47,29 +76,33 @@ def _open_directory(path: InputPath) -> tifffile.TiffFile:
     return tifffile.TiffFile(path.open(), name=path.name)
 
 
-def open_tiff(path: InputPath, *, labels: bool = False) -> OpenedImage:
+def open_tiff(path: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
     """Open a TIFF file by its directory of pages.
 
-    `labels` marks a mask, of possibly one bit or any integer type.
+    `labels` marks a mask, of possibly one bit or any integer type; `series` is the image to read of several.
 
     Raises
     ------
     InputError
         If it is damaged, cut off, or holds neither grey nor RGB values.
+    UsageError
+        If it holds no image of that number.
     """
     try:
         with _open_directory(path) as file:
-            return _describe_tiff(path, file, labels)
+            return _describe_tiff(path, file, labels, series)
     except (BigrestoreError, PermissionError):
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> OpenedImage:
+def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wanted: int | None) -> OpenedImage:
     """Describe an open file: its main image, its levels, its voxel size."""
-    series = _level_series(path, file)
+    require_whole_set(path, file)
+    number, series, images = chosen_levels(path, file, wanted)
     main = series[0]
+    warn_of_other_set(path, main)
     page = _first_page(path, main)
     if page.dtype is None:
         raise InputError(
@@ -77,36 +110,29 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
         )
     stored = np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
     dtype = accepted_dtype(stored, str(path), labels=labels)
+    if not labels:
+        require_plain_values(file, dtype, str(path))
     sections, channels = _page_table(path, main, dtype)
+    if len(sections[0]) == 3:
+        require_colour(stated_channels(file, number), str(path))
+    _say_dropped(path, page, channels)
     for item in series:
         _require_bounded_segments(path, item.keyframe, file, labels)
-    size, start = stated_voxel_size(file, page), stated_translation(file)
+    size, start = stated_voxel_size(file, page, number), stated_translation(file, number)
     budget = _budget(page, len(sections), dtype)
     cache: Decoded[NDArray[Any]] = Decoded(budget)
+    planes = [_plane(path, file, item, channels, dtype, cache) for item in series]
     levels: list[Level] = []
-    for item in series:
-        plane = _plane(path, file, item, channels, dtype, cache)
+    for plane in planes:
         levels.append(_as_level(plane, levels[0].shape if levels else None, size, start))
-    compression = tifffile.COMPRESSION(page.compression).name.lower()
-    details: dict[str, Any] = {
-        "compression": compression,
-        "layout": "tiles" if page.is_tiled else "strips",
-        "segment": list(_segment_shape(page)),
-        "bigtiff": file.is_bigtiff,
-        "byteorder": "big" if file.byteorder == ">" else "little",
-        "pages": len(file.pages),
-        "bits": page.bitspersample,
-    }
-    if page.bitspersample not in (8, 16, 32) and not labels:
-        top = 2**page.bitspersample - 1
-        log.warning(
-            "%s holds %d-bit values; give --input-range 0 %d if they use all bits",
-            path,
-            page.bitspersample,
-            top,
-        )
+    stated = None if labels else stated_limits(file, page, dtype, number)
+    inverted = planes[0].inverted
+    if inverted is not None:
+        log.info("0 means white in %s (MinIsWhite); its values are inverted, so that 0 is black.", path)
+        if stated is not None:
+            stated = StatedRange(inverted - stated.high, inverted - stated.low, stated.place)
     whole = int(np.prod(levels[0].shape)) * channels * dtype.itemsize
-    return OpenedImage(
+    image = OpenedImage(
         kind="tiff",
         levels=tuple(levels),
         channels=channels,
@@ -115,9 +141,41 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool) -> Op
         is_volume=len(sections) > 1,
         format_version="ome" if file.is_ome else "imagej" if file.is_imagej else None,
         resident_bytes=0 if _mapped_offset(page, file) is not None else min(budget, whole),
-        files=(path,),
-        details=details,
+        files=planes[0].files,
+        details=_storage_facts(file, page) | ({"images": images} if images else {}),
+        stated_range=stated,
     )
+    return oriented(image, _page_orientation(path, series), str(path))
+
+
+def _storage_facts(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, Any]:
+    """Return how the pages are stored, for `info`."""
+    return {
+        "compression": tifffile.COMPRESSION(page.compression).name.lower(),
+        "layout": "tiles" if page.is_tiled else "strips",
+        "segment": list(_segment_shape(page)),
+        "bigtiff": file.is_bigtiff,
+        "byteorder": "big" if file.byteorder == ">" else "little",
+        "pages": len(file.pages),
+        "bits": page.bitspersample,
+    }
+
+
+def _page_orientation(path: InputPath, levels: Sequence[tifffile.TiffPageSeries]) -> int:
+    """Return the orientation of the pages; a level that states none has that of the finest."""
+    main = levels[0]
+    pages = [page for page in main.pages if isinstance(page, tifffile.TiffPage)]
+    if main.kind in ("uniform", "generic"):  # others are written by one program in one go
+        pages += [page.aspage() for page in main.pages if isinstance(page, tifffile.TiffFrame)]
+    values = {int(page.tags.valueof(ORIENTATION_TAG, default=1)) for page in pages}
+    reduced = [level.keyframe.tags.get(ORIENTATION_TAG) for level in levels[1:]]
+    values |= {int(tag.value) for tag in reduced if tag is not None}
+    if len(values) > 1:
+        raise InputError(
+            f"{path} has pages of the orientations {', '.join(map(str, sorted(values)))}, and one image has one; turn "
+            "them alike, and write the tag Orientation as 1."
+        )
+    return values.pop()
 
 
 def _require_bounded_segments(
@@ -137,49 +195,25 @@ def _require_bounded_segments(
     require_unpacked(path.stat().st_size, nbytes, str(path), labels=labels)
 
 
-def _level_series(path: InputPath, file: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
-    """Return the level series of the main image, finest first."""
-    series = [item for item in file.series if item.keyframe is not None and min(item.shape) > 0]
-    if not series:
-        raise InputError(f"{path} is a TIFF file without an image; copy or write it again.")
-    main = series[0]
-    if len(main.levels) > 1:
-        return list(main.levels)
-    ordered = sorted(series, key=lambda item: -item.keyframe.imagewidth)
-    if len(ordered) > 1 and all(_is_reduction(ordered[0], item) for item in ordered[1:]):
-        return ordered
-    if len(series) > 1:
-        others = ", ".join(" x ".join(map(str, item.shape)) for item in series[1:4])
-        log.info("%s holds %d further images (%s), which are not read", path, len(series) - 1, others)
-    return [main]
-
-
-def _is_reduction(fine: tifffile.TiffPageSeries, coarse: tifffile.TiffPageSeries) -> bool:
-    """Tell whether a page is the same picture as another, reduced by a whole factor of at least 2."""
-    a, b = fine.keyframe, coarse.keyframe
-    if (
-        len(fine.pages) != 1
-        or len(coarse.pages) != 1
-        or a.dtype != b.dtype
-        or a.samplesperpixel != b.samplesperpixel
-    ):
-        return False
-    across, down = level_factor(a.imagewidth, b.imagewidth), level_factor(a.imagelength, b.imagelength)
-    rounding = across * (
-        1 / b.imagewidth + 1 / b.imagelength
-    )  # a size is known to a pixel of the small level
-    return min(across, down) >= 2 and abs(across - down) <= rounding
-
-
 def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.TiffPage:
     """Return the keyframe of a series, refusing unsupported colours."""
     page = series.keyframe
+    if _PHOTOMETRIC not in page.tags:
+        raise InputError(
+            f"{path} does not say whether 0 is black (it has no PhotometricInterpretation); say it by tiffset -s 262 1 "
+            "FILE, of red, green and blue by tiffset -s 262 2 FILE."
+        )
     if page.photometric in _UNREADABLE:
         raise InputError(
             f"{path} holds {_UNREADABLE[page.photometric]}, not grey or RGB values; convert it to RGB first."
         )
     if page.photometric == 6 and page.compression not in (6, 7, 33003, 33004, 33005, 34712):
         raise InputError(f"{path} holds YCbCr values without JPEG; convert it to RGB first.")
+    if page.photometric == 0 and page.dtype is not None and page.dtype.kind == "f":
+        raise InputError(
+            f"{path} holds floating-point values of which the smallest is white (MinIsWhite); write it with black as "
+            "the smallest, for instance as 1 minus its values."
+        )
     if page.imagedepth != 1:
         raise InputError(
             f"{path} stores a volume in one page, which is not read; store one page per section."
@@ -203,18 +237,13 @@ def _page_table(
         )
     depth = lead[z_axes[0]] if z_axes else 1
     separate = lead.get("C", 1)
-    if (
-        page.samplesperpixel not in (1, 2, 3, 4)
-        or separate not in (1, 3)
-        or (separate == 3 and page.samplesperpixel > 1)
-    ):
+    samples = _colour_samples(path, page)
+    if separate not in (1, 3) or (separate == 3 and page.samplesperpixel > 1):
         raise InputError(
             f"{path} has {page.samplesperpixel * separate} channels; only grey and RGB are read: store the channel to "
             "restore as a file of its own."
         )
-    if page.samplesperpixel in (2, 4):
-        log.info("%s has an alpha channel, which is dropped", path)
-    channels = 3 if separate == 3 or page.samplesperpixel >= 3 else 1
+    channels = max(separate, samples)
     if channels == 3 and dtype.kind == "f":
         raise InputError(
             f"{path} has three channels of float32; only RGB of uint8 or uint16 is read: convert it."
@@ -223,6 +252,42 @@ def _page_table(
     channel_first = separate > 1 and depth > 1 and series.axes.index("C") < series.axes.index(z_axes[0])
     table = order.reshape(separate, depth).T if channel_first else order.reshape(depth, separate)
     return [[int(index) for index in row] for row in table], channels
+
+
+def _colour_samples(path: InputPath, page: tifffile.TiffPage) -> int:
+    """Return how many samples of a pixel are its colour, 1 or 3; refuse samples that are other channels."""
+    samples, extra = page.samplesperpixel, page.extrasamples
+    colours = 3 if page.photometric in _COLOURED else 1
+    if samples == colours or (samples == colours + 1 and extra and extra[0] in _ALPHA):
+        return colours
+    if samples == colours + 1 == 4:  # red, green and blue are what they are, whatever the fourth is
+        return colours
+    if colours == 3 or page.photometric not in _GREY:
+        raise InputError(
+            f"{path} has {samples} samples per pixel; only grey and RGB are read: store the channel to restore as a "
+            "file of its own."
+        )
+    first = "..., 0" if page.planarconfig == 1 else "0"
+    remedy = (
+        "store the one to restore as a file of its own, in Python the first by "
+        f"tifffile.imwrite(NEW, tifffile.imread(FILE)[{first}])"
+    )
+    if samples == 3:
+        remedy += ", or, if they are red, green and blue, say so by tiffset -s 262 2 FILE"
+    raise InputError(
+        f"{path} has {samples} samples per pixel that it calls grey (PhotometricInterpretation {int(page.photometric)}) "
+        f"and neither colour nor alpha, so they are channels such as stains; {remedy}."
+    )
+
+
+def _say_dropped(path: InputPath, page: tifffile.TiffPage, channels: int) -> None:
+    """Say that a sample beside the colour is dropped."""
+    if page.samplesperpixel <= channels:
+        return
+    if page.extrasamples and page.extrasamples[0] in _ALPHA:
+        log.info("%s has an alpha channel, which is dropped", path)
+    else:
+        log.warning("%s has a sample beside red, green and blue that it does not name; it is dropped.", path)
 
 
 def _plane(
@@ -240,6 +305,7 @@ def _plane(
     planar = page.samplesperpixel > 1 and page.planarconfig == 2
     # tifffile tags bools as white-is-zero but stores True as 1, and its own reader gives that back.
     own_bools = dtype.kind == "b" and str(page.software).startswith("tifffile")
+    top = 1 if dtype.kind == "b" else 2 ** min(page.bitspersample, 8 * dtype.itemsize) - 1
     return Plane(
         path=path,
         pages=tuple(tuple(pages[index] for index in row) for row in table),
@@ -249,7 +315,7 @@ def _plane(
         planar=planar,
         channels=channels,
         dtype=dtype.newbyteorder(file.byteorder),
-        inverted=page.photometric == 0 and dtype.kind in "bu" and not own_bools,
+        inverted=top if page.photometric == 0 and dtype.kind in "bu" and not own_bools else None,
         cache=cache,
     )
 
@@ -257,34 +323,65 @@ def _plane(
 def _pages_of(
     path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int
 ) -> list[Page]:
-    """Return the pages of a series, checking that the file holds them all."""
+    """Return the pages of a series, checking that the files hold them all."""
     key = series.keyframe
-    size = path.stat().st_size
     if len(series.pages) == 1 and count > 1:  # ImageJ: one directory entry, all sections after one another
         start = _mapped_offset(key, file)
-        if start is None or start + count * key.nbytes > size:
+        if start is None or start + count * key.nbytes > path.stat().st_size:
             raise InputError(
                 f"{path} names {count} sections but holds fewer; it was cut off, so copy it again."
             )
-        return [Page(key, (), (), start + index * key.nbytes) for index in range(count)]
-    pages = []
+        return [Page(key, (), (), start + index * key.nbytes, path) for index in range(count)]
+    pages: list[Page] = []
     for item in series.pages:
         if item is None or not item.dataoffsets:
             raise InputError(
                 f"{path} lacks a section that its metadata name; copy the files it belongs to as well."
             )
-        if (
-            max(offset + length for offset, length in zip(item.dataoffsets, item.databytecounts, strict=True))
-            > size
-        ):
-            raise InputError(
-                f"{path} ends before its last pixels ({size} bytes); it was cut off, so copy it again."
-            )
-        pages.append(
-            Page(key, tuple(item.dataoffsets), tuple(item.databytecounts), _mapped_offset(item, file))
-        )
-    _ = key.decode, key.jpegtables, key.nodata  # tifffile reads these late; the file is still open now
+        pages.append(_page_of(path, file, item, key))
     return pages
+
+
+def _page_of(
+    path: InputPath,
+    file: tifffile.TiffFile,
+    item: tifffile.TiffPage | tifffile.TiffFrame,
+    key: tifffile.TiffPage,
+) -> Page:
+    """Return a page of a file, or of another file of its set, checking that it holds the page."""
+    own = item.keyframe
+    assert own is not None
+    member = item.parent is not file
+    place = Path(item.parent.filehandle.path) if member else path
+    if member and _layout(own) != _layout(key):
+        raise InputError(
+            f"{place} has pages of another size, type or storage than {path}, which is of the same set; copy or write "
+            "the set again."
+        )
+    size = place.stat().st_size
+    ends = [offset + count for offset, count in zip(item.dataoffsets, item.databytecounts, strict=True)]
+    if max(ends) > size:
+        raise InputError(
+            f"{place} ends before its last pixels ({size} bytes); it was cut off, so copy it again."
+        )
+    handle = item.parent.filehandle
+    closed = handle.closed
+    if closed:
+        handle.open()
+    try:
+        mapped = _mapped_offset(item, item.parent)
+        _ = own.decode, own.jpegtables, own.nodata  # tifffile reads these late; the file is open now
+    finally:
+        if closed:
+            handle.close()
+    version = file_version(place) if member else None
+    return Page(own, tuple(item.dataoffsets), tuple(item.databytecounts), mapped, place, version)
+
+
+def _layout(page: tifffile.TiffPage) -> tuple[Any, ...]:
+    """Return what pages of one series have in common."""
+    colour = page.samplesperpixel, page.planarconfig, page.photometric
+    return page.imagelength, page.imagewidth, page.dtype, page.bitspersample, *colour, *_segment_shape(page)
 
 
 def _mapped_offset(page: tifffile.TiffPage | tifffile.TiffFrame, file: tifffile.TiffFile) -> int | None:
@@ -326,5 +423,10 @@ def _as_level(plane: Plane, whole: Sequence[int] | None, size: Triple, start: Tr
         for value, factor, first in zip(size, factors, start, strict=True)
     ]
     return Level(
-        shape, plane.segment, plane.read, (scaled[0], scaled[1], scaled[2]), (shifts[0], shifts[1], shifts[2])
+        shape,
+        plane.segment,
+        plane.read,
+        (scaled[0], scaled[1], scaled[2]),
+        (shifts[0], shifts[1], shifts[2]),
+        plane.version if len(plane.files) > 1 else None,
     )

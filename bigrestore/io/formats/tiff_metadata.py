@@ -12,11 +12,14 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import tifffile
 
+from bigrestore.io.colour import Channel
 from bigrestore.io.formats.ome_metadata import MICROMETRES
 from bigrestore.io.formats.resolution import plausible_um
-from bigrestore.io.levels import UNKNOWN, Triple
+from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
+from bigrestore.io.stated_range import StatedRange, bit_limits, limits
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +27,13 @@ _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
 """Micrometres per ResolutionUnit: inch, centimetre, millimetre, micrometre (the last two of TIFF/EP readers)."""
 
 
-def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Triple:
-    """Return the voxel size (z, y, x) in micrometres stated by a file, None per axis if missing."""
+def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage, number: int = 0) -> Triple:
+    """Return the voxel size (z, y, x) in micrometres stated by a file, None per axis if missing.
+
+    `page` is the first one of the image `number`.
+    """
     if file.is_ome and file.ome_metadata:
-        return ome_voxel_size(file.ome_metadata)
+        return ome_voxel_size(file.ome_metadata, number)
     if file.is_imagej:
         return _imagej_voxel_size(file.imagej_metadata or {}, page)
     mpp = re.search(r"\bMPP\s*=\s*(\d+(?:\.\d*)?|\.\d+)(?![\w.])", page.description or "")
@@ -40,26 +46,26 @@ def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage) -> Tripl
     return None, plausible_um(down, unit), plausible_um(across, unit)
 
 
-def stated_translation(file: tifffile.TiffFile) -> Triple:
+def stated_translation(file: tifffile.TiffFile, number: int = 0) -> Triple:
     """Return the first voxel's centre (z, y, x) in micrometres stated by a file, None per axis if missing."""
-    return ome_translation(file.ome_metadata) if file.is_ome and file.ome_metadata else UNKNOWN
+    return ome_translation(file.ome_metadata, number) if file.is_ome and file.ome_metadata else UNKNOWN
 
 
-def ome_voxel_size(xml: str) -> Triple:
-    """Return PhysicalSizeZ, Y and X of the first image in OME-XML, in micrometres."""
-    pixels = _ome_pixels(xml)
+def ome_voxel_size(xml: str, number: int = 0) -> Triple:
+    """Return PhysicalSizeZ, Y and X of an image in OME-XML, in micrometres."""
+    pixels = _ome_pixels(xml, number)
     if pixels is None:
         return UNKNOWN
     z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "\u00b5m") for axis in "ZYX")
     return _positive_length(z), _positive_length(y), _positive_length(x)
 
 
-def ome_translation(xml: str) -> Triple:
-    """Return PositionZ, Y and X of the first plane of the first image in OME-XML, in micrometres.
+def ome_translation(xml: str, number: int = 0) -> Triple:
+    """Return PositionZ, Y and X of the first plane of an image in OME-XML, in micrometres.
 
     By the schema a position without a unit lies in the frame of reference of some microscope, and is unknown.
     """
-    pixels = _ome_pixels(xml)
+    pixels = _ome_pixels(xml, number)
     for plane in [] if pixels is None else pixels.findall("{*}Plane"):
         if all(plane.get(f"The{axis}", "0") == "0" for axis in "ZCT"):
             z, y, x = (_ome_length(plane, f"Position{axis}", "reference frame") for axis in "ZYX")
@@ -67,10 +73,11 @@ def ome_translation(xml: str) -> Triple:
     return UNKNOWN
 
 
-def _ome_pixels(xml: str) -> ElementTree.Element | None:
-    """Return the first image's element Pixels."""
+def _ome_pixels(xml: str, number: int) -> ElementTree.Element | None:
+    """Return the element Pixels of an image, None if there is no such."""
     try:
-        return ElementTree.fromstring(xml).find(".//{*}Pixels")
+        elements = ElementTree.fromstring(xml).findall(".//{*}Pixels")
+        return elements[number] if number < len(elements) else None
     except ElementTree.ParseError as err:
         log.warning("the OME-XML is damaged (%s); voxel size and position are taken as unknown", err)
         return None
@@ -122,3 +129,72 @@ def _tag_value(page: tifffile.TiffPage, name: str, default: Any) -> Any:
     """Return the value of a tag."""
     tag = page.tags.get(name)
     return default if tag is None else tag.value
+
+
+def stated_limits(
+    file: tifffile.TiffFile, page: tifffile.TiffPage, dtype: np.dtype[Any], number: int = 0
+) -> StatedRange | None:
+    """Return black and white of an image as its tags or its OME-XML state them, None if they do not.
+
+    Bits of a sample and OME's SignificantBits are limits. MaxSampleValue is a statistic by the standard, and
+    counts where it names a number of bits.
+    """
+    name = str(file.filename)
+    if dtype.kind == "u" and page.bitspersample < 8 * dtype.itemsize:
+        return limits(0, 2**page.bitspersample - 1, "BitsPerSample", dtype, name)
+    pixels = _ome_pixels(file.ome_metadata, number) if file.is_ome and file.ome_metadata else None
+    bits = "" if pixels is None else pixels.get("SignificantBits", "")
+    if dtype.kind == "u" and bits.isdecimal() and 0 < int(bits) < 8 * dtype.itemsize:
+        return limits(0, 2 ** int(bits) - 1, "SignificantBits", dtype, name)
+    for least, most in (("SMinSampleValue", "SMaxSampleValue"), ("MinSampleValue", "MaxSampleValue")):
+        high = np.ravel(_tag_value(page, most, ()))
+        low = np.ravel(_tag_value(page, least, 0))
+        if high.size and high.max() > 0:
+            return bit_limits(float(low.min()), float(high.max()), most, dtype, name)
+    return None
+
+
+def require_plain_values(file: tifffile.TiffFile, dtype: np.dtype[Any], source: str) -> None:
+    """Refuse signed values that ImageJ stores as unsigned ones; say it if it calibrates others.
+
+    ImageJ keeps value = c0 + c1 * stored where `cf` is 0, and has no other way to save signed 16 bits.
+
+    Raises
+    ------
+    InputError
+        With the conversion.
+    """
+    stated = (file.imagej_metadata or {}) if file.is_imagej else {}
+    offset, slope = stated.get("c0"), stated.get("c1")
+    if dtype.kind != "u" or stated.get("cf") != 0 or not isinstance(offset, float | int) or slope is None:
+        return
+    if (offset, slope) == (-(2**15), 1):
+        accepted_dtype(np.int16, source)
+    log.info(
+        "%s is calibrated by ImageJ (value = %s + %s * stored); the stored values are restored, and the calibration is not "
+        "carried over.",
+        *(source, offset, slope),
+    )
+
+
+def stated_channels(file: tifffile.TiffFile, number: int = 0) -> list[Channel]:
+    """Return what a file says of its channels, in OME-XML or in the lookup tables of ImageJ."""
+    if file.is_imagej:
+        tables = [np.asarray(table) for table in (file.imagej_metadata or {}).get("LUTs", [])]
+        return [Channel(colour=(int(t[0, -1]), int(t[1, -1]), int(t[2, -1]))) for t in tables if t.ndim == 2]
+    pixels = _ome_pixels(file.ome_metadata, number) if file.is_ome and file.ome_metadata else None
+    return [] if pixels is None else [_ome_channel(element) for element in pixels.iterfind("{*}Channel")]
+
+
+def _ome_channel(element: ElementTree.Element) -> Channel:
+    """Return what OME-XML says of a channel; its colour is a signed number of RGBA, -1 by default."""
+    text = element.get("Color", "-1")
+    number = int(text) & 0xFFFFFFFF if text.lstrip("-").isdecimal() else 0xFFFFFFFF
+    colour = (number >> 24, number >> 16 & 255, number >> 8 & 255)
+    stains = ("Fluor", "EmissionWavelength", "ExcitationWavelength")
+    return Channel(
+        name=element.get("Name", ""),
+        colour=None if number == 0xFFFFFFFF else colour,
+        fluorescent=any(element.get(name) for name in stains)
+        or "fluorescence" in element.get("ContrastMethod", "").lower(),
+    )
