@@ -50,7 +50,13 @@ class InputMissingError(InputError, FileNotFoundError):
 
 
 class ModelError(InputError):
-    """A checkpoint is missing, damaged, foreign, or of another scale than asked for."""
+    """A checkpoint is missing, damaged or foreign."""
+
+
+class ModelScaleError(ModelError, UsageError):
+    """A checkpoint is of another scale than asked for: one of the two flags is wrong, and no file."""
+
+    exit_code = 2
 
 
 class OutputError(BigrestoreError, OSError):

@@ -18,13 +18,22 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from bigrestore.errors import output_error
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
+
+
+def expand_home(path: Any) -> Any:
+    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does."""
+    if isinstance(path, list | tuple):
+        return type(path)(expand_home(item) for item in path)
+    if isinstance(path, str):
+        return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~
+    return Path(expand_home(str(path))) if isinstance(path, PurePath) else path
 
 
 @contextmanager

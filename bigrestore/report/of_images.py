@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 import pyarrow as pa
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.geometry import Box
 from bigrestore.core.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.errors import CheckFailedError, InputError
@@ -140,6 +141,7 @@ def execute_score(
     progress: Progress | None = None,
 ) -> ScoreSummary:
     """Score an image by settings; see `score`, which also raises for a true condition."""
+    image, output, before, reference = map(expand_home, (image, output, before, reference))
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
     with listen() as flag:
@@ -184,7 +186,8 @@ def _settled_folder(
     reference: ImagePaths | None,
     settings: ScoreSettings,
 ) -> Path:
-    """Refuse a folder inside an input, an unwritable one, and one with files not to be replaced."""
+    """Refuse a folder inside an input or a store, an unwritable one, and one with files not to be replaced."""
+    check_place(folder, [])
     for given in (image, before, reference):
         if given is not None:
             paths = given if isinstance(given, list) else [given]

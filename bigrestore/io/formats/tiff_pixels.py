@@ -73,6 +73,8 @@ class Plane:
         If 0 means white, the value that means black: 2^n - 1 of n bits.
     cache : Decoded
         Segments decoded last.
+    palette : ndarray, (entries, channels), optional
+        Colours, where pixels are their numbers.
     """
 
     path: InputPath
@@ -85,6 +87,7 @@ class Plane:
     dtype: np.dtype[Any]
     inverted: int | None
     cache: Decoded[NDArray[Any]]
+    palette: NDArray[np.uint8] | None = None
 
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of one section as (h, w) or (h, w, 3)."""
@@ -97,6 +100,8 @@ class Plane:
                 )
         parts = [self._read_page(page, window) for page in self.pages[z]]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        if self.palette is not None:
+            pixels = self.palette[pixels[..., 0]]
         pixels = pixels[..., : self.channels]
         if self.inverted is not None:
             pixels = pixels ^ pixels.dtype.type(self.inverted)  # the same as inverted - pixels
@@ -179,6 +184,8 @@ class Plane:
         options: dict[str, Any] = {"_fullsize": keyframe.is_tiled}
         if keyframe.jpegtables is not None or keyframe.compression == 7:
             options["jpegtables"] = keyframe.jpegtables
+        if keyframe.jpegheader is not None:  # of NDPI, whose tiles lie in one large JPEG stream
+            options["jpegheader"] = keyframe.jpegheader
         decoded: NDArray[Any] | None
         decoded, _, _ = keyframe.decode(encoded, index, **options)
         if decoded is None:

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bigrestore.core.files import whole_file
-from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
+from bigrestore.core.files import expand_home, whole_file
+from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, OutputError, UsageError
 from bigrestore.model.nets.halo import TOLERANCE
 from bigrestore.model.nets.presets import PRESETS, get_preset
 from bigrestore.model.nets.restorer import Restorer
@@ -140,12 +140,14 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
     InputMissingError
         There is no such file or shipped model.
     ModelError
-        The file is damaged, foreign, or made for another scale.
+        The file is damaged or foreign.
+    ModelScaleError
+        It is made for another scale.
     """
     path = find_model(name_or_path, scale)
     info, tensors = read_checkpoint(path)
     if scale is not None and info["scale"] != scale:
-        raise ModelError(
+        raise ModelScaleError(
             f"the model {path} restores at scale {info['scale']}, not at {scale}; "
             f"give --scale {info['scale']} or choose another model"
         )
@@ -219,7 +221,7 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     for name in (text, f"{text}-x{scale or 1}"):
         if name in shipped:
             return shipped[name]
-    path = Path(name_or_path)
+    path = Path(expand_home(name_or_path))
     if path.is_file():
         return path
     if path.suffix or path.parent != Path():
