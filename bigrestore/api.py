@@ -15,7 +15,7 @@ from bigrestore.arrays import is_array, restore_array
 from bigrestore.errors import UsageError
 from bigrestore.model.method import Method
 from bigrestore.model.registry import settings_for
-from bigrestore.results import Array, Observer, Restored, RestoreSummary
+from bigrestore.results import AnyArray, Observer, Restored, RestoreSummary
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.prepared import Inputs
 from bigrestore.run.sinks import Sink
@@ -40,19 +40,19 @@ def restore(
 
 @overload
 def restore(
-    inputs: Array,
+    inputs: AnyArray,
     *,
     method: str | Method | None = None,
     sinks: Sequence[Sink] = (),
     voxel_size_um: VoxelSizeInput | None = None,
     details: Literal[False] = False,
     **settings: Unpack[ArrayKeywords],
-) -> Array: ...
+) -> AnyArray: ...
 
 
 @overload
 def restore(
-    inputs: Array,
+    inputs: AnyArray,
     *,
     method: str | Method | None = None,
     sinks: Sequence[Sink] = (),
@@ -60,12 +60,12 @@ def restore(
     details: Literal[True],
     maps: NamesInput = (),
     **settings: Unpack[ArrayKeywords],
-) -> Restored[Array]: ...
+) -> Restored[AnyArray]: ...
 
 
 @overload
 def restore(
-    inputs: Array,
+    inputs: AnyArray,
     *,
     method: str | Method | None = None,
     sinks: Sequence[Sink] = (),
@@ -73,7 +73,7 @@ def restore(
     details: bool = False,
     maps: NamesInput,
     **settings: Unpack[ArrayKeywords],
-) -> Restored[Array]: ...
+) -> Restored[AnyArray]: ...
 
 
 def restore(

@@ -47,7 +47,7 @@ from bigrestore.io.levels import accepted_dtype, require_pixels
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
-from bigrestore.results import Array, Observer, Restored, RestoreSummary
+from bigrestore.results import AnyArray, Observer, Restored, RestoreSummary
 from bigrestore.run.output.remote import execute_to
 from bigrestore.run.sinks import Sink
 from bigrestore.run.stop import listen
@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 BAND_BYTES = 64 << 20
 """Bytes of an array that are copied at once; of a dask array it is one of its blocks."""
 
-CHUNK_PX = 1024
+COPIED_PX = 1024
 """Side of a chunk of the temporary store."""
 
 MOST_CHANNELS = 4
@@ -67,8 +67,8 @@ MOST_CHANNELS = 4
 CHANNEL_DIMS = ("c", "channel", "band", "rgb")
 """Names of xarray's dimensions for colour."""
 
-NAME = "The array"
-NOTHING = "nothing of the array is restored"
+SUBJECT = "The array"
+NOTHING_RESTORED = "nothing of the array is restored"
 
 
 @attrs.frozen(eq=False)
@@ -105,14 +105,14 @@ class ImageArray:
         pixels = array if labelled is None else labelled.data
         if not isinstance(pixels, np.ndarray) and not _is_dask(pixels):
             raise UsageError(
-                f"{NAME} holds its pixels in a {type(pixels).__name__}; give a NumPy, dask or xarray array."
+                f"{SUBJECT} holds its pixels in a {type(pixels).__name__}; give a NumPy, dask or xarray array."
             )
         kind = getattr(pixels, "_meta", pixels)
         if isinstance(kind, np.ma.MaskedArray) or not isinstance(kind, np.ndarray):
             raise UsageError(
-                f"{NAME} is made of {type(kind).__name__}, which is more than pixels; give a plain array, as by filled()."
+                f"{SUBJECT} is made of {type(kind).__name__}, which is more than pixels; give a plain array, as by filled()."
             )
-        axes = _axes(tuple(pixels.shape), pixels.dtype, None if labelled is None else tuple(labelled.dims))
+        axes = _axes_of(tuple(pixels.shape), pixels.dtype, None if labelled is None else tuple(labelled.dims))
         return cls(pixels, axes, _stored_dtype(pixels.dtype), labelled)
 
     @property
@@ -130,7 +130,7 @@ class ImageArray:
                 yield place, np.asarray(self.pixels.blocks[index].compute())
             return
         rows = BAND_BYTES // self.pixels[:1].nbytes
-        rows = max(1, rows) if self.axes[0] == "z" else round_up(max(1, rows), CHUNK_PX)
+        rows = max(1, rows) if self.axes[0] == "z" else round_up(max(1, rows), COPIED_PX)
         for first in range(0, len(self.pixels), rows):
             yield (slice(first, first + rows),), self.pixels[first : first + rows]
 
@@ -146,7 +146,7 @@ class ImageArray:
         StoppedError, KeyboardInterrupt
             After a signal.
         """
-        sides = {"z": 1, "y": CHUNK_PX, "x": CHUNK_PX, "c": 3}
+        sides = {"z": 1, "y": COPIED_PX, "x": COPIED_PX, "c": 3}
         chunks = [min(sides[axis], n) for axis, n in zip(self.axes, self.pixels.shape, strict=True)]
         with listen() as flag:  # an interrupted write would go on in threads of zarr
             store = zarr.create_array(
@@ -157,14 +157,14 @@ class ImageArray:
                 compressors=None,
                 dimension_names=list(self.axes),
             )
-        flag.raise_if_set(NOTHING)
+        flag.raise_if_set(NOTHING_RESTORED)
         for place, pixels in self.blocks():
             with np.errstate(over="ignore"):  # it is infinite then, and refused
                 converted = np.asarray(pixels, self.stored)
             self._require_finite(converted, place)
             with listen() as flag:
                 store[place] = converted
-            flag.raise_if_set(NOTHING)
+            flag.raise_if_set(NOTHING_RESTORED)
 
     def give_back(self, path: Path, settings: RunSettings, folder: TemporaryFolder, name: str = "") -> Any:
         """Return a restored image, or a map by its name, as an array of the input's kind."""
@@ -197,7 +197,7 @@ class ImageArray:
         starts = [part.start for part in place] + [0] * (pixels.ndim - len(place))
         index = ", ".join(str(int(at) + start) for at, start in zip(bad, starts, strict=True))
         raise InputError(
-            f"{NAME} holds {pixels[tuple(bad)]} at [{index}] ({', '.join(self.axes)}); replace it, such as by "
+            f"{SUBJECT} holds {pixels[tuple(bad)]} at [{index}] ({', '.join(self.axes)}); replace it, such as by "
             "numpy.nan_to_num, and start again."
         )
 
@@ -245,8 +245,8 @@ def is_array(value: object) -> bool:
 
 
 def restore_array(
-    array: Array, settings: RunSettings, *, method: Method | None, sinks: Sequence[Sink]
-) -> Restored[Array]:
+    array: AnyArray, settings: RunSettings, *, method: Method | None, sinks: Sequence[Sink]
+) -> Restored[AnyArray]:
     """Restore an array through a temporary store.
 
     Parameters
@@ -291,10 +291,10 @@ def _about_the_array(source: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except StoppedError as error:
-        error.args = (f"{str(error).split(';')[0].rstrip('.')}; {NOTHING}.",)
+        error.args = (f"{str(error).split(';')[0].rstrip('.')}; {NOTHING_RESTORED}.",)
         raise
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(NOTHING) from None
+        raise KeyboardInterrupt(NOTHING_RESTORED) from None
     except (BigrestoreError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
@@ -302,7 +302,7 @@ def _about_the_array(source: Path, folder: Path) -> Iterator[None]:
                 "on a larger one by the environment variable TMPDIR, or restore from file to file."
             ) from error
         if isinstance(error, BigrestoreError):
-            error.args = (_in_python(str(error).replace(str(source), NAME)),)
+            error.args = (_in_python(str(error).replace(str(source), SUBJECT)),)
         raise
 
 
@@ -334,7 +334,7 @@ def _is_dask(value: object) -> bool:
     return _is_of(value, "dask.array", "Array")
 
 
-def _axes(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[Any, ...] | None) -> str:
+def _axes_of(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[Any, ...] | None) -> str:
     """Return the axes of an array by its dims, else by its shape.
 
     Raises
@@ -343,16 +343,18 @@ def _axes(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[Any, ...] | 
         Where they are none of an image.
     """
     if any(math.isnan(n) for n in shape):
-        raise UsageError(f"{NAME} has a shape that dask does not know; call its compute_chunk_sizes() first.")
+        raise UsageError(
+            f"{SUBJECT} has a shape that dask does not know; call its compute_chunk_sizes() first."
+        )
     if len(shape) not in (2, 3):
         remedy = (
             "give one section at a time, such as array[0]" if len(shape) > 3 else "give two axes at least"
         )
         raise UsageError(
-            f"{NAME} has the shape {shape}, and (y, x), (z, y, x) or (y, x, 3) of colour is restored; {remedy}."
+            f"{SUBJECT} has the shape {shape}, and (y, x), (z, y, x) or (y, x, 3) of colour is restored; {remedy}."
         )
     try:
-        require_pixels(shape, NAME)
+        require_pixels(shape, SUBJECT)
     except InputError as error:
         raise UsageError(str(error)) from error
     named = "" if dims is None else _named_axes(dims)
@@ -372,7 +374,7 @@ def _axes(shape: tuple[int, ...], dtype: np.dtype[Any], dims: tuple[Any, ...] | 
         else "give one of its channels, such as array[..., 0]"
     )
     raise UsageError(
-        f"{NAME} has the shape {shape} in {dtype.name}, which is {channels} channel(s); {remedy}."
+        f"{SUBJECT} has the shape {shape} in {dtype.name}, which is {channels} channel(s); {remedy}."
     )
 
 
@@ -385,11 +387,11 @@ def _named_axes(dims: tuple[Any, ...]) -> str:
     order = [dim for axis in "zyxc" for dim, of in zip(dims, axes, strict=True) if of == axis]
     if sorted(axes) not in (sorted("yx"), sorted("zyx"), sorted("yxc")):
         raise UsageError(
-            f"{NAME} has the dims {dims}, and (y, x), (z, y, x) or (y, x, c) is restored; give it one section or channel "
+            f"{SUBJECT} has the dims {dims}, and (y, x), (z, y, x) or (y, x, c) is restored; give it one section or channel "
             "at a time, such as by isel."
         )
     raise UsageError(
-        f"{NAME} has the dims {dims}; bring them into order by array.transpose({', '.join(map(repr, order))})."
+        f"{SUBJECT} has the dims {dims}; bring them into order by array.transpose({', '.join(map(repr, order))})."
     )
 
 
@@ -403,10 +405,10 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """
     if dtype.kind == "f":
         if dtype.itemsize > 4:
-            log.info("%s is %s, and restored in float32.", NAME, dtype.name)
+            log.info("%s is %s, and restored in float32.", SUBJECT, dtype.name)
         return np.dtype(np.float32)
     try:
-        return accepted_dtype(dtype, NAME)
+        return accepted_dtype(dtype, SUBJECT)
     except InputError as error:
         raise UsageError(_in_python(str(error))) from error
 
@@ -416,8 +418,8 @@ def _read_whole(section: Section, dtype: np.dtype[Any]) -> NDArray[Any]:
     shape = section.shape if section.channels == 1 else (*section.shape, section.channels)
     pixels = np.empty(shape, dtype)
     for z in range(section.depth):
-        for y0 in range(0, section.height, CHUNK_PX):
-            y1 = min(y0 + CHUNK_PX, section.height)
+        for y0 in range(0, section.height, COPIED_PX):
+            y1 = min(y0 + COPIED_PX, section.height)
             pixels[z, y0:y1] = section.read(z, y0, y1, 0, section.width)
     return pixels
 

@@ -64,7 +64,7 @@ class ArrayLike(Protocol):
         ...
 
 
-Array = TypeVar("Array", bound=ArrayLike)
+AnyArray = TypeVar("AnyArray", bound=ArrayLike)
 
 
 @attrs.frozen
@@ -145,7 +145,7 @@ class RestoreSummary(RunSummary):
 
 
 @attrs.frozen(eq=False, repr=False)
-class Restored(Generic[Array]):
+class Restored(Generic[AnyArray]):
     """A restored array with its maps and the summary of the run.
 
     Attributes
@@ -158,8 +158,8 @@ class Restored(Generic[Array]):
         Scores, what was read, time, device; its `output` is no path.
     """
 
-    image: Array
-    maps: dict[str, Array]
+    image: AnyArray
+    maps: dict[str, AnyArray]
     summary: RestoreSummary
 
     @property
