@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
-from bigrestore.cli.table import print_rows
+from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
     from bigrestore.run.view.summary import RunSummary
@@ -38,6 +38,7 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
         _estimate(asked, settings)
         return
     summary = _restore(asked, settings)
+    note_output(asked.output)
     if asked.as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1))
     elif not asked.quiet:
@@ -46,17 +47,12 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
 
 
 def _restore(asked: RunArguments, settings: RunSettings) -> RunSummary:
-    """Restore; Ctrl-C is answered with how to go on."""
+    """Restore."""
     from bigrestore.api import report_sinks
     from bigrestore.run.output.remote import execute_to
 
     guarded = {} if asked.config is None else {"configuration": asked.config}
-    try:
-        return execute_to(asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings))
-    except KeyboardInterrupt as error:
-        remedy = f"; {error}" if str(error) else ""
-        typer.echo(f"bigrestore: Stopped by Ctrl-C{remedy}.", err=True)
-        raise
+    return execute_to(asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings))
 
 
 def _estimate(asked: RunArguments, settings: RunSettings) -> None:

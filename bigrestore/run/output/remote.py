@@ -27,7 +27,7 @@ from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
-from bigrestore.run.execute import execute
+from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
 from bigrestore.run.output.remote_places import meeting
@@ -69,23 +69,25 @@ def execute_to(
     BigrestoreError
         By its kind.
     """
-    place, destination = settle_output(inputs, output, settings)
-    summary = execute(
-        inputs,
-        place,
-        settings,
-        method=method,
-        guarded=guarded,
-        destination=destination,
-        sinks=sinks,
-    )
-    if destination is None:
-        return summary
-    target = RemoteOutput.at(str(output), settings)
-    if settings.init_only or settings.shard or summary.failed:
-        log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
-        return summary
-    with listen() as flag:
+    with listen(remedy=COMPARING if settings.goes_on else NOT_BEGUN) as flag:
+        place, destination = settle_output(inputs, output, settings)
+        flag.remedy = BEGUN
+        summary = execute(
+            inputs,
+            place,
+            settings,
+            method=method,
+            guarded=guarded,
+            destination=destination,
+            sinks=sinks,
+        )
+        if destination is None:
+            return summary
+        target = RemoteOutput.at(str(output), settings)
+        if settings.init_only or settings.shard or summary.failed:
+            log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
+            return summary
+        flag.remedy = f"copy the rest to {target.url} by --resume"
         sent, kept = target.send(flag)
     log.info("%s: %d file(s) copied, %d were there.", target.url, sent, kept)
     return attrs.evolve(summary, copied_to=target.url)
