@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.resolution import plausible_um
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
@@ -62,7 +62,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         details: dict[str, Any] = {"format": image.format, "mode": mode}
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
-        with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
+        with open_bytes(path) as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
             deep = file.read(25)[24] == 16
     if mode == "1" and not labels:
         raise InputError(

@@ -18,6 +18,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.files import remove_strays
+from bigrestore.core.regular import read_text
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import ZipTree
@@ -371,7 +372,7 @@ def _is_our_store(store: Path) -> bool | None:
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            document = json.loads((store / name).read_text())
+            document = json.loads(read_text(store / name))
         except (OSError, ValueError):
             continue
         if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):

@@ -20,11 +20,18 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import retry_transient
+from bigrestore.core.retry import retry_transient, transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
+from bigrestore.io.access.request_time import (
+    LISTING_SECONDS,
+    REQUEST_SECONDS,
+    TooSlowError,
+    in_time,
+    seconds_for,
+)
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
 from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
@@ -260,7 +267,8 @@ class RemoteOutput:
             self._remove(name)
         for name in todo:
             flag.raise_if_set(f"copy the rest to {self.url} by --resume")
-            self._try(partial(self._system.put_file, str(files[name]), name), name)
+            put = partial(self._system.put_file, str(files[name]), name)
+            self._try(put, name, seconds_for(manifest.files[name].size))
         there = self._there()
         self._check(files, there)
         if self._manifest(there).run != manifest.run:
@@ -343,7 +351,7 @@ class RemoteOutput:
         """Return the objects at the place, in it and beside it."""
         objects: Listing = {}
         for path in (self._path, f"{self._path}.bigrestore"):
-            objects |= self._try(partial(self._listing, path), path)
+            objects |= self._try(partial(self._listing, path), path, LISTING_SECONDS)
         return objects
 
     def _listing(self, path: str) -> Listing:
@@ -366,10 +374,10 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Callable[[], Answer], name: str) -> Answer:
+    def _try(self, request: Callable[[], Answer], name: str, seconds: float = REQUEST_SECONDS) -> Answer:
         """Ask the server, again after a transient error; its errors become sentences without secrets."""
         try:
-            return retry_transient(request, name)
+            return retry_transient(lambda: in_time(request, seconds), name, again=_may_succeed)
         except request_errors() as error:
             made = (
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
@@ -378,6 +386,11 @@ class RemoteOutput:
                 f"{self.url} cannot be written ({error_line(error)}); check the URL, the network and "
                 f"--storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
+
+
+def _may_succeed(error: Exception) -> bool:
+    """Tell whether the same request may succeed a moment later."""
+    return transient(error) and not isinstance(error, TooSlowError)
 
 
 def _is_there(note: Sent, sent: Sent | None, there: Mapping[str, Any] | None) -> bool:
