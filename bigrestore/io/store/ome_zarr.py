@@ -101,6 +101,10 @@ def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
         zarr.open_group(store=Path(path), mode="r+").attrs.put(attributes)
     except OSError as err:
         raise output_error(path, err) from err
+    except DECODE_ERRORS as err:
+        raise OutputError(
+            f"The metadata of {path} are damaged ({error_line(err)}); write them again by --resume."
+        ) from err
 
 
 def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool = False) -> ZarrArray:

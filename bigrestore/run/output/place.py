@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import zarr
 
 from bigrestore.core.files import remove_strays
 from bigrestore.core.regular import read_text
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
-from bigrestore.io.access.trees import ZipTree
+from bigrestore.io.access.trees import LocalTree, ZipTree
 from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import create_group, create_store, mark_unfinished, open_level
@@ -306,13 +307,12 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
 
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
-    if not any(is_readable_metadata(store / name) for name in ("zarr.json", ".zgroup")):
-        return False
     try:
+        group = open_node(LocalTree(store))
         open_level(store, 0)
-    except InputError:
+    except DECODE_ERRORS:
         return False
-    return True
+    return isinstance(group, zarr.Group)
 
 
 def refuse_links(*folders: Path) -> None:
