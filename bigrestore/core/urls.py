@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import expand_home
-from bigrestore.errors import UsageError
+from bigrestore.core.regular import read_text
+from bigrestore.errors import InputError, UsageError
 
 _URL = re.compile(
     r"""
@@ -89,7 +90,9 @@ def parse_options(text: str | None) -> dict[str, Any]:
     if text is None or not text.strip():
         return {}
     try:
-        options = json.loads(expand_home(Path(text[1:])).read_text() if text.startswith("@") else text)
+        options = json.loads(read_text(expand_home(Path(text[1:]))) if text.startswith("@") else text)
+    except InputError:
+        raise
     except OSError as error:
         raise UsageError(
             f"The file of --storage-options cannot be read ({error.strerror}); check it."

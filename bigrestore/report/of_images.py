@@ -40,7 +40,7 @@ from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
 from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
 from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
-from bigrestore.run.stop import StopFlag, listen
+from bigrestore.run.stop import listen
 from bigrestore.run.view.progress import Progress, make_progress
 from bigrestore.settings import ScoreKeywords, ScoreSettings
 
@@ -144,14 +144,14 @@ def execute_score(
     image, output, before, reference = map(expand_home, (image, output, before, reference))
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
-    with listen() as flag:
+    with listen("The scoring", "no report was written, start it again"):
         images = _comparable_images(image, before, reference, settings)
         folder = None if output is None else _settled_folder(Path(output), image, before, reference, settings)
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
         try:
-            work = _Scoring(images, settings, condition, pool, shown, flag)
+            work = _Scoring(images, settings, condition, pool, shown)
             return work.run(folder)
         finally:
             pool.close()
@@ -208,10 +208,8 @@ class _Scoring:
         condition: Condition | None,
         pool: ScorePool,
         progress: Progress,
-        flag: StopFlag,
     ) -> None:
-        self._images, self._settings, self._pool = images, settings, pool
-        self._progress, self._flag = progress, flag
+        self._images, self._settings, self._pool, self._progress = images, settings, pool, progress
         self._pair, self._truth = images.before is not None, images.reference is not None
         self._names = column_names(pool.engine.metrics, pair=self._pair, reference=self._truth)
         self._known: dict[int, tuple[float | None, float]] = {}
@@ -258,7 +256,6 @@ class _Scoring:
 
         def taken(group: list[ScoreTile], future: Future[list[TileRow]]) -> None:
             nonlocal done
-            self._flag.raise_if_set("no report was written, start it again")
             extend(columns, to_columns(future.result(), names))
             done += len(group)
             self._progress.advance(done, sum(place.box.pixels for place in group))

@@ -3,7 +3,7 @@
 A Zarr store is a set of named files; its reader needs a file, a range of one, or the names in a folder. Three kinds
 of files are refused here for all stores:
 
-- pipes and devices, because they never end;
+- pipes and devices, because they never end (`bigrestore.core.regular`);
 - links out of the store, because a foreign store must not read its user's files. Links of git-annex, used to share
   data sets, lead to its own objects and are followed;
 - files larger than they can sensibly be.
@@ -12,7 +12,6 @@ of files are refused here for all stores:
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import threading
 import zipfile
@@ -22,9 +21,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from bigrestore.core.regular import is_regular, open_regular, raise_circle, regular_stat
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import DEFLATE_RATIO, too_large
-from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile
+from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile, open_bytes
 from bigrestore.io.access.versions import file_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
@@ -93,28 +93,28 @@ class LocalTree:
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        path = self._root / name
-        try:
-            linked = stat.S_ISLNK(path.lstat().st_mode)
-        except NotADirectoryError as error:
-            raise FileNotFoundError(name) from error
+        path, shown = self._root / name, self._shown / name
+        linked = path.is_symlink()
         if (linked and not self._is_within(path)) or not self._within(path.parent):
             raise InputError(
-                f"{self._shown / name} is a link that leads out of the store; copy the store with what it links to."
+                f"{shown} is a link that leads out of the store; copy the store with what it links to."
             )
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise (
-                FileNotFoundError(name)
-                if stat.S_ISDIR(facts.st_mode)
-                else InputError(
-                    f"{self._shown / name} is a device, pipe or socket and no file; copy the store again."
-                )
-            )
-        first, stop = _bounds(span, facts.st_size)
-        if stop - first > most:
-            raise too_large(str(self._shown / name), stop - first, most)
-        with path.open("rb", buffering=0) as file:
+        try:
+            file = open_regular(path, shown)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            for folder in path.parents if isinstance(error, NotADirectoryError) else ():
+                is_regular(folder, self._shown / folder.relative_to(self._root))
+                if folder.parent == self._root:
+                    break
+            if linked and not path.is_dir():  # a missing chunk would be read as the fill value
+                raise InputError(
+                    f"{shown} is a link to a file that is not there; fetch the file, or copy the store with it."
+                ) from error
+            raise FileNotFoundError(name) from error
+        with file:
+            first, stop = _bounds(span, os.fstat(file.fileno()).st_size)
+            if stop - first > most:
+                raise too_large(str(shown), stop - first, most)
             file.seek(first)
             return file.read(stop - first)
 
@@ -128,6 +128,9 @@ class LocalTree:
             return sorted(path.name for path in (self._root / folder).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise_circle(error, self._shown / folder)
+            raise
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
         """Return the versions of files: size, times and inode."""
@@ -135,7 +138,11 @@ class LocalTree:
 
     def _is_within(self, path: Path) -> bool:
         """Tell whether a path lies in the folder once its links are followed."""
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (RuntimeError, OSError):  # what Python says of a circle of links
+            regular_stat(path, path)
+            raise
         return real.is_relative_to(self._root) or ANNEX in f"{real}{os.sep}"
 
 
@@ -179,7 +186,7 @@ class ZipTree:
 
     def __init__(self, place: InputPath) -> None:
         self._shown, self._place = str(place), place
-        self._file = place.open("rb")
+        self._file = open_bytes(place)
         self._lock = threading.Lock()
         try:
             self._zip = zipfile.ZipFile(self._file)

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.resolution import resolution_size
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
@@ -71,7 +71,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
         # Pillow reduces 16 bits of colour or alpha to 8, and calls grey with alpha RGBA.
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             depth, colour_type = file.read(26)[24:]
         deep = depth == 16
         mode = "LA" if deep and colour_type == _GREY_ALPHA else mode

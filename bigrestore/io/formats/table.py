@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import gzip
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -20,10 +19,11 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import expand_home
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.access.fresh import open_fresh
-from bigrestore.io.access.places import InputPath, RemoteFile, input_path, require_there
+from bigrestore.io.access.places import InputPath, RemoteFile, input_path, open_bytes, require_there
 from bigrestore.io.access.trees import RemoteTree
 from bigrestore.io.levels import OpenedImage
 from bigrestore.io.section_files import section_files
@@ -194,7 +194,7 @@ def open_input(
     try:
         if path.is_dir():
             return _open_folder(path, labels, series)
-        if path.exists():
+        if is_regular(path):
             return open_file(path, labels=labels, series=series)
         if glob.has_magic(text):
             return _open_pattern(text, labels, series)
@@ -246,7 +246,7 @@ def _open_remote(
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a directory is a Zarr node of any version."""
-    return any((path / name).exists() for name in _ZARR_FILES)
+    return any((path / name).exists() or (path / name).is_symlink() for name in _ZARR_FILES)
 
 
 def _is_store(path: Path) -> bool:
@@ -256,13 +256,13 @@ def _is_store(path: Path) -> bool:
 
 def is_zip(path: InputPath) -> bool:
     """Tell a zip file by its first bytes."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return ZARR.matches(file.read(4))
 
 
 def is_tiff(path: InputPath) -> bool:
     """Tell a TIFF file by its first bytes."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return TIFF.matches(file.read(4))
 
 
@@ -295,13 +295,10 @@ def open_file(path: InputPath, *, labels: bool = False, series: int | None = Non
 
 def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> OpenedImage:
     """Open a single file by its first bytes."""
-    if not path.exists():
+    if isinstance(path, Path) and path.is_dir():
+        return _open_folder(path, labels, series)
+    if not (is_regular(path) if isinstance(path, Path) else path.exists()):
         raise InputMissingError(f"{path} does not exist; check the path.")
-    if isinstance(path, Path):
-        if path.is_dir():
-            return _open_folder(path, labels, series)
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path} is a device, pipe or socket and no file; give {SUPPORTED}.")
     head, gzipped = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
@@ -326,7 +323,7 @@ def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> O
 
 def _head(path: InputPath) -> tuple[bytes, bool]:
     """Return the first bytes of a file, unpacked if it is gzipped, and whether it is."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(HEAD_BYTES)
     if not isinstance(path, Path) or not head.startswith(b"\x1f\x8b"):
         return head, False

@@ -353,6 +353,8 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             raise InputError(
                 f"{path} names the level {dataset.path!r}, which is not there; write the store again."
             ) from err
+        except InputError:
+            raise
         except Exception as err:
             raise InputError(
                 f"the level {dataset.path!r} of {path} is damaged ({error_line(err)}); write the store again."

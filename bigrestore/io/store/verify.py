@@ -20,6 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.access.tree_store import open_node
@@ -83,11 +84,13 @@ def verify_store(path: str | Path) -> list[Fault]:
         If it is neither an OME-Zarr image nor a TIFF file, or may not be read.
     """
     place = Path(path)
-    if not place.exists():
-        raise InputMissingError(f"{place} does not exist; check the path.")
     try:
+        if not place.is_dir() and not is_regular(place):
+            raise InputMissingError(f"{place} does not exist; check the path.")
         packed = place.is_file() and is_zip(place)
         known = is_zarr(place) if place.is_dir() else packed or is_tiff(place)
+    except InputError:
+        raise
     except OSError as err:
         raise InputError(f"{place} may not be read ({err.strerror}); change its permissions.") from err
     if not known:

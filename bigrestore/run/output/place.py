@@ -16,11 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import zarr
 
 from bigrestore.core.files import expand_home, remove_strays
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.core.regular import read_text
+from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
-from bigrestore.io.access.trees import ZipTree
+from bigrestore.io.access.trees import LocalTree, ZipTree
 from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
@@ -310,13 +312,12 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
 
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
-    if not any(is_readable_metadata(store / name) for name in ("zarr.json", ".zgroup")):
-        return False
     try:
+        group = open_node(LocalTree(store))
         open_level(store, 0)
-    except InputError:
+    except DECODE_ERRORS:
         return False
-    return True
+    return isinstance(group, zarr.Group)
 
 
 def refuse_links(*folders: Path) -> None:
@@ -371,7 +372,7 @@ def _is_our_store(store: Path) -> bool | None:
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            document = json.loads((store / name).read_text())
+            document = json.loads(read_text(store / name))
         except (OSError, ValueError):
             continue
         if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):

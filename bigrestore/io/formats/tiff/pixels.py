@@ -15,8 +15,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import open_regular
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.decoded import Decoded
 
@@ -137,7 +138,8 @@ class Plane:
         planes, depth = (self.samples, 1) if self.planar else (1, self.samples)
         pixels = np.empty((planes, y1 - y0, x1 - x0, depth), self.dtype)
         width = depth * self.dtype.itemsize
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as buffered:
+            file: Any = buffered.raw  # a row is read as it is, with nothing beside it
             for plane in range(planes):
                 for row in range(y0, y1):
                     file.seek(start + ((plane * self.shape[0] + row) * self.shape[1] + x0) * width)
@@ -175,7 +177,7 @@ class Plane:
         if count == 0:
             fill = page.keyframe.nodata
             return np.full((*self.segment, depth), fill, self.dtype.newbyteorder("="))
-        with page.path.open("rb") as file:
+        with open_bytes(page.path) as file:
             file.seek(page.offsets[index])
             encoded = file.read(count)
         if len(encoded) < count:
