@@ -273,7 +273,7 @@ def test_other_maps_are_another_run_and_overwriting_removes_only_maps(tmp_path: 
     with pytest.raises(OutputExistsError, match="--maps"):
         go(source, out, network(realness=0.5), resume=True)
     go(source, out, network(realness=0.5), maps="uncertainty", overwrite=True)
-    assert sorted(path.name for path in (out / "maps").iterdir()) == ["uncertainty", "zarr.json"]
+    assert sorted(path.name for path in (out / "maps").iterdir()) == ["OME", "uncertainty", "zarr.json"]
     (out / "maps" / "mine.txt").write_text("notes")
     with pytest.raises(OutputError, match="maps"):
         go(source, out, network(realness=0.5), overwrite=True)

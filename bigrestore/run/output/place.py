@@ -24,7 +24,7 @@ from bigrestore.io.access.trees import ZipTree
 from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import create_group, create_store, mark_unfinished, open_level
-from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP
+from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, OME_GROUP
 from bigrestore.run.output.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.run.plan import Plan
 from bigrestore.run.state.checksums import STORE_FILES, is_readable_metadata
@@ -292,7 +292,7 @@ def _prepare_image(image: Image, *, resuming: bool) -> None:
 def _prepare_maps_group(store: Path, plan: Plan) -> None:
     """Make the group of the maps, if missing or damaged."""
     group = store / MAPS_GROUP
-    refuse_links(group)
+    refuse_links(group, group / OME_GROUP)
     if not plan.maps or any(is_readable_metadata(group / name) for name in ("zarr.json", ".zgroup")):
         return
     try:
