@@ -11,10 +11,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """Signals of schedulers before the time is up; systems have different ones."""
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a command that waits for its user: Ctrl-C, a kill, and the end of the terminal."""
 
 
 @contextmanager
@@ -37,3 +41,11 @@ def handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], N
     finally:
         for number, former in before.items():
             signal.signal(number, former)
+
+
+def wait_for_end() -> None:
+    """Wait in the main thread for a signal of `ENDING`; one that the parent ignores, as nohup does, stays ignored."""
+    signals: SimpleQueue[int] = SimpleQueue()  # unlike an Event it may be set by a handler at any moment
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    with handled(heard, lambda number, _: signals.put(number)):
+        signals.get()

@@ -173,6 +173,11 @@ def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
     return _open_node_as_image(Node(place, tree_of(place)), labels)
 
 
+def open_image_in(place: InputPath, path: str) -> OpenedImage:
+    """Open an image below the root of a store."""
+    return _open_node_as_image(Node(place, tree_of(place), path), labels=False)
+
+
 def tree_of(place: InputPath) -> Tree:
     """Return the files of a store in a folder, in a zip file, or behind a URL."""
     if isinstance(place, Path):

@@ -1,0 +1,282 @@
+"""The images that are shown together: an output, its maps, and the input that it was made of.
+
+Any input that opens can be shown: each image is a pyramid of windows, read when they are asked for. All lie on the
+grid of the output. Where a voxel size is unknown the grid is that of its pixels, and the input is placed on it by the
+scale and the region that the output states.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import attrs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from bigrestore.errors import InputError
+from bigrestore.io.access.places import input_path
+from bigrestore.io.formats.ome_metadata import multiscales_body
+from bigrestore.io.formats.table import open_input
+from bigrestore.io.formats.zarr import Node, open_image_in, tree_of
+from bigrestore.io.levels import Level, OpenedImage, level_factor
+from bigrestore.io.store.faults import DECODE_ERRORS
+from bigrestore.io.store.reduce import area_thumbnail
+from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.settings.values import MAPS
+
+BEFORE, AFTER = "before", "after"
+
+OVERVIEW_PX = 1920
+"""Levels are added to an image until the longer side is at most this many pixels."""
+
+
+@attrs.frozen(eq=False)
+class ShownLevel:
+    """One level of a shown image.
+
+    Attributes
+    ----------
+    level : Level
+        Its pixels.
+    scale, start : tuple of float
+        Size of a voxel and centre of the first one, (z, y, x), in the units of the image.
+    """
+
+    level: Level
+    scale: tuple[float, float, float]
+    start: tuple[float, float, float]
+
+
+@attrs.frozen(eq=False)
+class ShownImage:
+    """One image of the page.
+
+    Attributes
+    ----------
+    name : str
+        "before", "after", or that of a map.
+    levels : tuple of ShownLevel
+        Finest first.
+    channels : int
+        1 or 3.
+    dtype : numpy.dtype
+        uint8, uint16 or float32.
+    axes : str
+        "zyx", or "yx" if the output is no volume.
+    known : str
+        The axes with a voxel size in micrometres; the unit of the others is a pixel of the output.
+    window : tuple of float
+        Values shown as black and white.
+    """
+
+    name: str
+    levels: tuple[ShownLevel, ...]
+    channels: int
+    dtype: np.dtype[Any]
+    axes: str
+    known: str
+    window: tuple[float, float]
+
+
+@attrs.frozen
+class _Grid:
+    """The grid of an output: per axis (z, y, x) whether its voxel size is known, its size and first centre."""
+
+    known: tuple[bool, bool, bool]
+    size: tuple[float, float, float]
+    start: tuple[float, float, float]
+
+
+def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
+    """Open an output with its maps, and the input before it.
+
+    Parameters
+    ----------
+    output : str
+        An OME-Zarr image or a TIFF; a path or URL.
+    before : str, optional
+        Any input.
+
+    Returns
+    -------
+    list of ShownImage
+        The input if given, the output, its maps.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be opened, or the output is none that a run writes.
+    """
+    image = open_input(output)
+    if image.kind not in ("ome-zarr", "tiff"):
+        raise InputError(
+            f"{output} is neither an OME-Zarr image nor a TIFF, as a run writes them; give one, and name other images by "
+            "--before."
+        )
+    stated = _provenance(output, image)
+    grid = _grid_of(image, stated)
+    axes = "zyx" if image.is_volume else "yx"
+    window = _stored_window(output, "") if image.kind == "ome-zarr" else None
+    after = _shown(AFTER, image, grid, axes, window or _range_of(image.dtype))
+    images = [after, *_shown_maps(output, stated, grid, axes)]
+    if before is None:
+        return images
+    source = open_input(before)
+    level = _section(stated, "settings").get("level")
+    source = attrs.evolve(
+        source, levels=source.levels[level if isinstance(level, int) else 0 :] or source.levels
+    )
+    same_type = source.dtype == image.dtype
+    window = after.window if same_type else _range_of(source.dtype)
+    placed = _source_grid(source, grid, _scale(stated, image, source))
+    return [_shown(BEFORE, source, placed, axes, window), *images]
+
+
+def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) -> Iterator[ShownImage]:
+    """Yield the maps that an output names."""
+    named = _section(stated, MAPS_GROUP)
+    for name in MAPS:
+        if name in named:
+            path = f"{MAPS_GROUP}/{name}"
+            image = open_image_in(input_path(output), path)
+            window = _stored_window(output, path) or _range_of(image.dtype)
+            yield _shown(name, image, grid, axes, window)
+
+
+def _provenance(output: str, image: OpenedImage) -> Mapping[str, Any]:
+    """Return what an output says of the run that made it; empty for a foreign one."""
+    stated = image.details.get("bigrestore")
+    if image.kind == "tiff":
+        try:
+            with input_path(output).open("rb") as opened, tifffile.TiffFile(opened) as file:
+                root = ElementTree.fromstring(file.ome_metadata or "<OME/>")
+            texts = [entry.text for entry in root.iterfind(".//{*}M[@K='bigrestore']")]
+            stated = json.loads(texts[0] or "") if texts else None
+        except (*DECODE_ERRORS, ElementTree.ParseError):
+            stated = None
+    return stated if isinstance(stated, Mapping) else {}
+
+
+def _section(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of the provenance; empty if it is missing."""
+    part = stated.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _stored_window(output: str, path: str) -> tuple[float, float] | None:
+    """Return black and white of an image of a store by its display settings; None without any."""
+    place = input_path(output)
+    try:
+        attributes = dict(Node(place, tree_of(place), path).open().attrs)
+        window: Any = multiscales_body(attributes)["omero"]["channels"][0]["window"]
+        low, high = float(window["start"]), float(window["end"])
+    except DECODE_ERRORS:
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
+def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
+    return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
+
+
+def _grid_of(image: OpenedImage, stated: Mapping[str, Any]) -> _Grid:
+    """Return the grid of an output."""
+    first = image.levels[0]
+    roi = _section(stated, "settings").get("roi")
+    corner = (
+        [span[0] if span else 0 for span in roi] if isinstance(roi, list) and len(roi) == 3 else [0, 0, 0]
+    )
+    known, size, start = [], [], []
+    for axis in range(3):
+        voxel = first.voxel_size_um[axis]
+        known.append(voxel is not None)
+        size.append(1.0 if voxel is None else voxel)
+        start.append(float(corner[axis]) if voxel is None else first.translation_um[axis] or 0.0)
+    return _Grid(_triple(known), _triple(size), _triple(start))
+
+
+def _source_grid(source: OpenedImage, grid: _Grid, scale: tuple[float, float, float]) -> _Grid:
+    """Return the grid of an input in the units of an output with `scale` pixels for each of the input's."""
+    first = source.levels[0]
+    size, start = [], []
+    for axis in range(3):
+        voxel = first.voxel_size_um[axis]
+        if grid.known[axis] and voxel is not None:
+            size.append(voxel)
+            start.append(first.translation_um[axis] or 0.0)
+            continue
+        size.append(grid.size[axis] * scale[axis])
+        start.append(0.0 if grid.known[axis] else (scale[axis] - 1) / 2)
+    return _Grid(grid.known, _triple(size), _triple(start))
+
+
+def _scale(stated: Mapping[str, Any], image: OpenedImage, source: OpenedImage) -> tuple[float, float, float]:
+    """Return the pixels of an output for one of its input: as stated, else by the sizes of the two."""
+    try:
+        scale = float(Fraction(str(_section(stated, "method")["scale"])))
+        return 1.0, scale, scale
+    except (KeyError, ValueError, ZeroDivisionError):
+        (_, height, width), (_, rows, columns) = image.levels[0].shape, source.levels[0].shape
+        return 1.0, height / rows, width / columns
+
+
+def _triple(values: list[Any]) -> tuple[Any, Any, Any]:
+    return values[0], values[1], values[2]
+
+
+def _shown(name: str, image: OpenedImage, grid: _Grid, axes: str, window: tuple[float, float]) -> ShownImage:
+    """Place the levels of an image on a grid."""
+    levels = []
+    first = image.levels[0]
+    for level in _with_overviews(image):
+        factors = [
+            size / base
+            if (size := level.voxel_size_um[axis]) and (base := first.voxel_size_um[axis])
+            else level_factor(first.shape[axis], level.shape[axis])
+            for axis in range(3)
+        ]
+        scale = [size * factor for size, factor in zip(grid.size, factors, strict=True)]
+        start = [
+            begin + size * (factor - 1) / 2
+            for begin, size, factor in zip(grid.start, grid.size, factors, strict=True)
+        ]
+        levels.append(ShownLevel(level, _triple(scale), _triple(start)))
+    known = "".join(axis for axis, is_known in zip("zyx", grid.known, strict=True) if is_known)
+    return ShownImage(name, tuple(levels), image.channels, image.dtype, axes, known, window)
+
+
+def _with_overviews(image: OpenedImage) -> Iterator[Level]:
+    """Yield the levels of an image, and means of the last one until it is small."""
+    yield from image.levels
+    last, step = image.levels[-1], 2
+    while max(last.shape[1:]) > OVERVIEW_PX * step // 2:
+        yield _overview(last, step, image)
+        step *= 2
+
+
+def _overview(level: Level, step: int, image: OpenedImage) -> Level:
+    """Return a level reduced by a whole factor, computed when it is read."""
+    depth, height, width = level.shape
+
+    def read(z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        top, left = y0 * step, x0 * step
+
+        def inside(z: int, a: int, b: int, c: int, d: int) -> NDArray[Any]:
+            return level.read(z, top + a, top + b, left + c, left + d)
+
+        rows, columns = min(y1 * step, height) - top, min(x1 * step, width) - left
+        return area_thumbnail(inside, z, rows, columns, image.channels, image.dtype, step)
+
+    shape = (depth, -(-height // step), -(-width // step))
+    sizes = [
+        None if size is None else size * factor
+        for size, factor in zip(level.voxel_size_um, (1, step, step), strict=True)
+    ]
+    return Level(shape, level.chunk, read, _triple(sizes))
