@@ -70,4 +70,5 @@ def _ome_xml(spec: StoreSpec, name: str, images: Sequence[str]) -> bytes:
         channel = {"ID": f"Channel:{image}:0", "Name": image, "SamplesPerPixel": str(spec.channels)}
         ElementTree.SubElement(pixels, "Channel", channel)
         ElementTree.SubElement(pixels, "MetadataOnly")
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text

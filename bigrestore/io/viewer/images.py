@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -29,7 +28,7 @@ from bigrestore.io.levels import Level, OpenedImage, level_factor
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
-from bigrestore.settings.values import MAPS
+from bigrestore.settings.values import MAPS, is_whole
 
 BEFORE, AFTER = "before", "after"
 
@@ -124,17 +123,15 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
     grid = _grid_of(image, stated)
     axes = "zyx" if image.is_volume else "yx"
     window = _stored_window(output, "") if image.kind == "ome-zarr" else None
-    after = _shown(AFTER, image, grid, axes, window or _range_of(image.dtype))
+    after = _shown(AFTER, image, grid, axes, window or _type_range(image.dtype))
     images = [after, *_shown_maps(output, stated, grid, axes)]
     if before is None:
         return images
     source = open_input(before)
     level = _section(stated, "settings").get("level")
-    source = attrs.evolve(
-        source, levels=source.levels[level if isinstance(level, int) else 0 :] or source.levels
-    )
-    same_type = source.dtype == image.dtype
-    window = after.window if same_type else _range_of(source.dtype)
+    if isinstance(level, int) and 0 < level < len(source.levels):
+        source = attrs.evolve(source, levels=source.levels[level:])
+    window = after.window if source.dtype == image.dtype else _type_range(source.dtype)
     placed = _source_grid(source, grid, _scale(stated, image, source))
     return [_shown(BEFORE, source, placed, axes, window), *images]
 
@@ -146,7 +143,7 @@ def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) 
         if name in named:
             path = f"{MAPS_GROUP}/{name}"
             image = open_image_in(input_path(output), path)
-            window = _stored_window(output, path) or _range_of(image.dtype)
+            window = _stored_window(output, path) or _type_range(image.dtype)
             yield _shown(name, image, grid, axes, window)
 
 
@@ -182,7 +179,7 @@ def _stored_window(output: str, path: str) -> tuple[float, float] | None:
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
-def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
+def _type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
 
 
@@ -190,9 +187,8 @@ def _grid_of(image: OpenedImage, stated: Mapping[str, Any]) -> _Grid:
     """Return the grid of an output."""
     first = image.levels[0]
     roi = _section(stated, "settings").get("roi")
-    corner = (
-        [span[0] if span else 0 for span in roi] if isinstance(roi, list) and len(roi) == 3 else [0, 0, 0]
-    )
+    spans = roi if isinstance(roi, list) and len(roi) == 3 else [None] * 3
+    corner = [span[0] if isinstance(span, list) and span and is_whole(span[0]) else 0 for span in spans]
     known, size, start = [], [], []
     for axis in range(3):
         voxel = first.voxel_size_um[axis]
@@ -221,10 +217,12 @@ def _scale(stated: Mapping[str, Any], image: OpenedImage, source: OpenedImage) -
     """Return the pixels of an output for one of its input: as stated, else by the sizes of the two."""
     try:
         scale = float(Fraction(str(_section(stated, "method")["scale"])))
-        return 1.0, scale, scale
-    except (KeyError, ValueError, ZeroDivisionError):
+    except (KeyError, ValueError, ZeroDivisionError, OverflowError):
+        scale = 0.0
+    if not scale > 0:
         (_, height, width), (_, rows, columns) = image.levels[0].shape, source.levels[0].shape
         return 1.0, height / rows, width / columns
+    return 1.0, scale, scale
 
 
 def _triple(values: list[Any]) -> tuple[Any, Any, Any]:

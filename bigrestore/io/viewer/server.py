@@ -11,6 +11,7 @@ import json
 import logging
 import mimetypes
 import os
+import re
 import secrets
 import sys
 import threading
@@ -20,7 +21,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bigrestore.core.urls import error_line
 from bigrestore.errors import UsageError
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 
-OWN_NAMES = (LOOPBACK, "localhost")
-"""Names of this machine in the address of a page; a forwarded port has any number."""
+OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
+"""This machine in the address of a page; a forwarded port has any number."""
 
 BEAT_SECONDS = 5.0
 """How often the page is told that the server is still there."""
@@ -165,10 +165,10 @@ class PageHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a request for a file."""
         host = self.headers.get("Host", "")
-        if urlsplit(f"//{host}").hostname not in OWN_NAMES:
+        if OWN_HOST.fullmatch(host) is None:
             self._send(403, b"This page is for browsers of this machine.", "text/plain")
             return
-        first, _, rest = urlsplit(self.path).path.removeprefix("/").partition("/")
+        first, _, rest = self.path.partition("?")[0].removeprefix("/").partition("/")
         if secrets.compare_digest(first.encode(), self.page_token.encode()):
             self._send_own(rest, f"http://{host}/{self.page_token}")
         elif first == "v" and rest.startswith(f"{self.page_token}/"):
