@@ -174,8 +174,11 @@ def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
 
 
 def open_image_in(place: InputPath, path: str) -> OpenedImage:
-    """Open an image below the root of a store."""
-    return _open_node_as_image(Node(place, tree_of(place), path), labels=False)
+    """Open an image below the root of a store that names it."""
+    node = Node(place, tree_of(place), path)
+    if not any(node.tree.exists(f"{path}/{name}") for name in METADATA_NAMES):
+        raise InputError(f"{node} is missing, though the store names it; write or copy the store again.")
+    return _open_node_as_image(node, labels=False)
 
 
 def tree_of(place: InputPath) -> Tree:
