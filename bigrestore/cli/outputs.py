@@ -80,7 +80,7 @@ def view(asked: ViewArguments) -> None:
     The page is served to browsers of this machine only, and needs the extra `view`. Its address is printed.
     """
     from bigrestore.cli.log import configure_logging
-    from bigrestore.core.signals import wait_for_end
+    from bigrestore.core.signals import ended_by_signal
     from bigrestore.io.store.display import section_name
     from bigrestore.io.viewer.images import shown_images
     from bigrestore.io.viewer.server import client_files, open_browser, serving_page
@@ -88,8 +88,9 @@ def view(asked: ViewArguments) -> None:
     configure_logging(verbose=asked.verbose, quiet=False)
     files = client_files()
     images = shown_images(asked.output, asked.before)
-    with serving_page(images, section_name(asked.output), files, asked.port) as address:
+    title = section_name(asked.output)
+    with ended_by_signal() as wait, serving_page(images, title, files, asked.port) as address:
         typer.echo(address)
         if asked.browser:
             open_browser(address)
-        wait_for_end()
+        wait()

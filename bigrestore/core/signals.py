@@ -43,9 +43,22 @@ def handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], N
             signal.signal(number, former)
 
 
-def wait_for_end() -> None:
-    """Wait in the main thread for a signal of `ENDING`; one that the parent ignores, as nohup does, stays ignored."""
+@contextmanager
+def ended_by_signal() -> Iterator[Callable[[], None]]:
+    """Catch the signals of `ENDING` while the context lasts, in the main thread.
+
+    One that the parent ignores, as nohup does, stays ignored.
+
+    Yields
+    ------
+    callable
+        Waits for such a signal, or returns at once if there was one.
+    """
     signals: SimpleQueue[int] = SimpleQueue()  # unlike an Event it may be set by a handler at any moment
     heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     with handled(heard, lambda number, _: signals.put(number)):
-        signals.get()
+
+        def wait() -> None:
+            signals.get()
+
+        yield wait
