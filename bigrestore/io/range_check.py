@@ -59,7 +59,7 @@ class _Seen:
 
 
 def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
-    """Refuse an image that does not use its type's range if no other range was stated.
+    """Refuse an image that does not use its type's range if no other range was stated, or leaves the file's own.
 
     Parameters
     ----------
@@ -75,6 +75,9 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
     InputError
         Naming the largest value that was seen, and the likely range.
     """
+    if asked is None and section.range_place is not None:
+        _require_within(section, flag)
+        return
     if asked == FULL or (asked is None and section.dtype == np.uint8):
         return
     if asked is not None:
@@ -102,17 +105,34 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
         )
 
 
-def _warn_of_clipping(section: Section, flag: str) -> None:
-    """Warn if many pixels lie beyond the stated range; the profile compares floats with it."""
+def _part_beyond(section: Section, depths: list[int]) -> float:
+    """Return which part of the sampled pixels of some sections lies beyond the range of values."""
     low, high = section.value_range
     pixels, beyond = 0, 0
-    for window in _sampled_windows(section, _depths(section)[:1]):
+    for window in _sampled_windows(section, depths):
         pixels += window.size
         beyond += int(((window < low) | (window > high)).sum())
-    if beyond > MOST_CLIPPED * pixels:
+    return beyond / max(1, pixels)
+
+
+def _warn_of_clipping(section: Section, flag: str) -> None:
+    """Warn if many pixels lie beyond the stated range; the profile compares floats with it."""
+    beyond = _part_beyond(section, _depths(section)[:1])
+    if beyond > MOST_CLIPPED:
         log.warning(
             "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
-            *(section.source, 100 * beyond / pixels, flag, low, high),
+            *(section.source, 100 * beyond, flag, *section.value_range),
+        )
+
+
+def _require_within(section: Section, flag: str) -> None:
+    """Refuse an image with pixels beyond the range that its own file states."""
+    beyond = _part_beyond(section, _depths(section))
+    if beyond > 0:
+        low, high = section.value_range
+        raise InputError(
+            f"{section.source} states values from {low:g} to {high:g} by {section.range_place}, but {100 * beyond:.2g} % of "
+            f"its sampled pixels lie beyond; say what black and white are by {flag} LO HI, or {flag} full."
         )
 
 
@@ -124,12 +144,7 @@ def _refusal(section: Section, largest: float, flag: str) -> InputError:
         return InputError(
             f"{seen}; say what black and white are by {flag} LO HI, or that it is really that dark by {flag} full."
         )
-    stated = section.details.get("bits")
-    bits = (
-        stated
-        if isinstance(stated, int) and 8 < stated < 16
-        else next(n for n in CAMERA_BITS if largest < 2**n)
-    )
+    bits = next(n for n in CAMERA_BITS if largest < 2**n)
     return InputError(
         f"{seen}, so it likely holds the {bits} bits of a camera: give {flag} 0 {2**bits - 1}, or {flag} full where it is "
         "really that dark."

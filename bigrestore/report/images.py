@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.core.pixels import GreyBytes, luma, to_unit
+from bigrestore.core.pixels import GreyBytes, to_grey
 from bigrestore.io.section import Section
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import enlarged_box, source_box
@@ -211,8 +211,7 @@ def tissue_seen(
 def _small(source: ImageToScore, z: int) -> tuple[NDArray[np.float32], float]:
     """Return a small grey picture of a section, 0..1, and the pixels of the image per pixel of it."""
     values, px = source.section.lowres(z - source.first[0], REPORT_THUMBNAIL_PX)
-    unit = to_unit(values, source.section.value_range)
-    return (luma(unit) if unit.ndim == 3 else unit), px
+    return to_grey(values, source.section.value_range), px
 
 
 def _bytes(grey: NDArray[Any]) -> GreyBytes:

@@ -17,8 +17,7 @@ from typing import Any
 import attrs
 
 import bigrestore
-from bigrestore.core.geometry import Box
-from bigrestore.errors import BigrestoreError, OutputError, StoppedError
+from bigrestore.errors import BigrestoreError, OutputError, StoppedError, one_line
 from bigrestore.io.section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
 from bigrestore.report.images import Images, ImageToScore, score_places
@@ -84,6 +83,7 @@ class RunReport(RunScores):
         StoppedError, KeyboardInterrupt
             Where a signal set the flag.
         """
+        flag.remedy = REPORT_UNFINISHED
         self._records = {record.name: record for record in records}
         journal, settings = self._ready.journal, self._ready.settings
         folder = journal.root / REPORT
@@ -99,7 +99,7 @@ class RunReport(RunScores):
 
     def _failed(self, error: Exception) -> ReportResult:
         """Return the result of a failed report."""
-        why = _why(error)
+        why = one_line(error)
         kind = type(error) if isinstance(error, BigrestoreError) else BigrestoreError
         sentence = (
             f"The output {self._ready.output} is written, but its report could not be made: {why}; correct the cause and "
@@ -195,7 +195,7 @@ class RunReport(RunScores):
                 index = have.get((z, place.row, place.column))
                 if index is not None:
                     keep.append(index)
-                elif any(_output_box(place, scale).intersect(box).pixels for box in boxes):
+                elif any(place.box.enlarged(scale).intersect(box).pixels for box in boxes):
                     lost.append(place)
                 else:
                     missing.append(place)
@@ -235,8 +235,9 @@ class RunReport(RunScores):
         for figure, stat in (("residual", "residuals"), ("seam", "seams")):
             sums = self._sums(stat)
             if sums:
+                roots = {key: math.sqrt(square / over) for key, (square, over) in sums.items() if over > 0}
                 figures[figure] = [
-                    math.nan if reason else _root_ratio(*sums.get(key, (0.0, 0.0)))
+                    math.nan if reason else roots.get(key, math.nan)
                     for key, reason in zip(keys, columns["reason"], strict=True)
                 ]
         return figures
@@ -306,12 +307,6 @@ class RunReport(RunScores):
         return known.background, known.background_sigma
 
 
-def _why(error: Exception) -> str:
-    """Return an error as part of a sentence; a foreign error's kind is named."""
-    said = " ".join(str(error).split()).rstrip(".")
-    return said if isinstance(error, BigrestoreError) and said else f"{type(error).__name__}: {said}"
-
-
 def sampling_fact(sample: int | None, total: int, seed: int) -> str:
     """Say in words which tiles were scored."""
     if sample is None:
@@ -325,14 +320,3 @@ def sampling_fact(sample: int | None, total: int, seed: int) -> str:
 def versions() -> dict[str, str]:
     """Return the versions behind the figures."""
     return {"bigrestore": bigrestore.__version__} | {name: version(name) for name in ("numpy", "scipy")}
-
-
-def _root_ratio(square: float, over: float) -> float:
-    """Return the root of a sum of squares over another sum, NaN over 0."""
-    return math.sqrt(square / over) if over > 0 else math.nan
-
-
-def _output_box(place: ScoreTile, scale: int) -> Box:
-    """Return the output pixels of a tile of the input's grid."""
-    box = place.box
-    return Box(box.y0 * scale, box.y1 * scale, box.x0 * scale, box.x1 * scale)

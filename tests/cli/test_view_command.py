@@ -133,6 +133,7 @@ def test_what_cannot_be_viewed_is_one_sentence_and_a_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "text.txt").write_text("words")
+    (tmp_path / "empty").mkdir()
     Image.fromarray(np.zeros((40, 30), np.uint8)).save(tmp_path / "i.png")
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     cases: list[tuple[tuple[object, ...], int, str]] = [
@@ -147,7 +148,7 @@ def test_what_cannot_be_viewed_is_one_sentence_and_a_code(
     cases = [
         ((tmp_path / "nothing.zarr",), 3, "does not exist; check the path."),
         ((tmp_path / "i.png",), 3, "name other images by --before."),
-        ((tmp_path,), 3, ""),
+        ((tmp_path / "empty",), 3, ""),
         ((store, "--before", tmp_path / "nothing.png"), 3, "does not exist; check the path."),
         ((store, "--before", tmp_path / "text.txt"), 3, ""),
         ((store, "--port", "65536"), 2, "--port is 65536; it takes a whole number from 0 to 65535."),

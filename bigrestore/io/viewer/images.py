@@ -8,9 +8,9 @@ scale and the region that the output states.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,12 +19,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputError
-from bigrestore.io.access.places import input_path
-from bigrestore.io.formats.ome_metadata import multiscales_body
+from bigrestore.core.files import expand_home
+from bigrestore.errors import InputError, UsageError
+from bigrestore.io.access.places import input_path, open_bytes
 from bigrestore.io.formats.table import open_input
-from bigrestore.io.formats.zarr import Node, open_image_in, tree_of
+from bigrestore.io.formats.zarr import open_image_in
 from bigrestore.io.levels import Level, OpenedImage, level_factor
+from bigrestore.io.stated_range import range_of_type
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
@@ -113,6 +114,7 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
     InputError
         If one of them cannot be opened, or the output is none that a run writes.
     """
+    output = expand_home(output)
     image = open_input(output)
     if image.kind not in ("ome-zarr", "tiff"):
         raise InputError(
@@ -122,16 +124,12 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
     stated = _provenance(output, image)
     grid = _grid_of(image, stated)
     axes = "zyx" if image.is_volume else "yx"
-    window = _stored_window(output, "") if image.kind == "ome-zarr" else None
-    after = _shown(AFTER, image, grid, axes, window or _type_range(image.dtype))
+    after = _shown(AFTER, image, grid, axes, _window(image))
     images = [after, *_shown_maps(output, stated, grid, axes)]
     if before is None:
         return images
-    source = open_input(before)
-    level = _section(stated, "settings").get("level")
-    if isinstance(level, int) and 0 < level < len(source.levels):
-        source = attrs.evolve(source, levels=source.levels[level:])
-    window = after.window if source.dtype == image.dtype else _type_range(source.dtype)
+    source = _open_source(before, _section(stated, "settings"))
+    window = after.window if source.dtype == image.dtype else _window(source)
     placed = _source_grid(source, grid, _scale(stated, image, source))
     return [_shown(BEFORE, source, placed, axes, window), *images]
 
@@ -141,10 +139,22 @@ def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) 
     named = _section(stated, MAPS_GROUP)
     for name in MAPS:
         if name in named:
-            path = f"{MAPS_GROUP}/{name}"
-            image = open_image_in(input_path(output), path)
-            window = _stored_window(output, path) or _type_range(image.dtype)
-            yield _shown(name, image, grid, axes, window)
+            place, path = input_path(output), f"{MAPS_GROUP}/{name}"
+            in_zip = isinstance(place, Path) and not place.exists()
+            image = open_input(f"{output}/{path}") if in_zip else open_image_in(place, path)
+            yield _shown(name, image, grid, axes, _window(image))
+
+
+def _open_source(before: str, settings: Mapping[str, Any]) -> OpenedImage:
+    """Open the input, from the level on that a run with these settings read."""
+    series, level = settings.get("series"), settings.get("level")
+    try:
+        source = open_input(before, series=series if isinstance(series, int) else None)
+    except UsageError:  # another file, which has no image of this number
+        source = open_input(before)
+    if isinstance(level, int) and 0 < level < len(source.levels):
+        source = attrs.evolve(source, levels=source.levels[level:])
+    return source
 
 
 def _provenance(output: str, image: OpenedImage) -> Mapping[str, Any]:
@@ -152,7 +162,7 @@ def _provenance(output: str, image: OpenedImage) -> Mapping[str, Any]:
     stated = image.details.get("bigrestore")
     if image.kind == "tiff":
         try:
-            with input_path(output).open("rb") as opened, tifffile.TiffFile(opened) as file:
+            with open_bytes(input_path(output)) as opened, tifffile.TiffFile(opened) as file:
                 root = ElementTree.fromstring(file.ome_metadata or "<OME/>")
             texts = [entry.text for entry in root.iterfind(".//{*}M[@K='bigrestore']")]
             stated = json.loads(texts[0] or "") if texts else None
@@ -167,20 +177,13 @@ def _section(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
-def _stored_window(output: str, path: str) -> tuple[float, float] | None:
-    """Return black and white of an image of a store by its display settings; None without any."""
-    place = input_path(output)
-    try:
-        attributes = dict(Node(place, tree_of(place), path).open().attrs)
-        window: Any = multiscales_body(attributes)["omero"]["channels"][0]["window"]
-        low, high = float(window["start"]), float(window["end"])
-    except DECODE_ERRORS:
-        return None
-    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
-
-
-def _type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
+def _window(image: OpenedImage) -> tuple[float, float]:
+    """Return black and white as an image is meant to be displayed, as it states its values, or as its type says."""
+    window = image.details.get("display_window")
+    if window is not None:
+        return window[0], window[1]
+    stated = image.stated_range
+    return range_of_type(image.dtype) if stated is None else (stated.low, stated.high)
 
 
 def _grid_of(image: OpenedImage, stated: Mapping[str, Any]) -> _Grid:

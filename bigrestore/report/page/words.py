@@ -60,7 +60,14 @@ def verdict(data: ReportData) -> str:
         headline, sentences = _headline(data, judged), [_pair_sentence(data, each) for each in judged]
     else:
         headline, sentences = "One image, scored", [_single_sentence(data, each) for each in judged]
-    beside = [*_failures(data), *_profile_lines(data)]
+    beside = []
+    if failed := data.summary["tiles"]["invalid"].get("failed", 0):
+        mark = '<span class="mark worse">failed</span>'
+        beside.append(f"{mark} {plural(failed, 'tile')} could not be scored; see the end.")
+    readings = data.facts.get("read", ())
+    if said := of_sections(readings):
+        where = "; each is in the table of the sections" if len(readings) > 1 else ""
+        beside.append(f"What was read of the input: {escape(said)}{where}.")
     beside += _smoothing(data) if data.pair else []
     beside += [*_restored(data), *_grey_jump_sentence(data)]
     parts = [f'<p class="headline">{escape(headline)}</p>', f"<p>{_on_tiles(data)}</p>"]
@@ -161,26 +168,6 @@ def _single_sentence(data: ReportData, column: Column) -> str:
         f"half of the tiles between {number(values['q25'], digits)} and {number(values['q75'], digits)}{missing}"
         f"{' (' + column.better + ')' if column.better else ''}."
     )
-
-
-def _failures(data: ReportData) -> list[str]:
-    """Report tiles missing after a failure."""
-    failed = data.summary["tiles"]["invalid"].get("failed", 0)
-    if not failed:
-        return []
-    return [
-        f'<span class="mark worse">failed</span> {plural(failed, "tile")} could not be scored; see the end.'
-    ]
-
-
-def _profile_lines(data: ReportData) -> list[str]:
-    """Describe the profile of the sections, as estimated by the run."""
-    readings = data.facts.get("read", ())
-    said = of_sections(readings)
-    if not said:
-        return []
-    where = "; each is in the table of the sections" if len(readings) > 1 else ""
-    return [f"What was read of the input: {escape(said)}{where}."]
 
 
 def _smoothing(data: ReportData) -> list[str]:

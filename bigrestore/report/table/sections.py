@@ -46,7 +46,9 @@ def _section(z: int, part: Mapping[str, NDArray[Any]], columns: Sequence[Column]
         entry["valid_in_both"] = int(both.sum())
     for name, twin in (("mean", "grey"), ("mean" + BEFORE, "grey_before")):
         if name in part:
-            entry[twin] = _area_mean(part[name][both], part["tissue"][both])
+            means, tissue = part[name][both], part["tissue"][both]
+            there = np.isfinite(means) & np.isfinite(tissue) & (tissue > 0)
+            entry[twin] = float(np.average(means[there], weights=tissue[there])) if there.any() else None
     for column in columns:
         values = part[column.name]
         figures = {"image": _quartiles(values[both])}
@@ -64,12 +66,6 @@ def _quartiles(values: NDArray[np.float64]) -> list[float] | None:
     if not there.size:
         return None
     return [float(value) for value in np.quantile(there, (0.25, 0.5, 0.75))]
-
-
-def _area_mean(values: NDArray[np.float64], tissue: NDArray[np.float64]) -> float | None:
-    """Return the mean of tile means, weighted by the tissue in each."""
-    there = np.isfinite(values) & np.isfinite(tissue) & (tissue > 0)
-    return float(np.average(values[there], weights=tissue[there])) if there.any() else None
 
 
 def grey_jumps(sections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,11 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import zarr
 
-from bigrestore.core.files import remove_strays
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.core.files import expand_home, remove_strays
+from bigrestore.core.regular import read_text
+from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
-from bigrestore.io.access.trees import ZipTree
+from bigrestore.io.access.trees import LocalTree, ZipTree
+from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import create_group, create_store, mark_unfinished, open_level
@@ -49,7 +52,7 @@ def output_path(output: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(output, str | os.PathLike) or isinstance(os.fspath(output), bytes):
         raise UsageError(f"The output is of the type {type(output).__name__}; give a path.")
-    path = Path(output)
+    path = Path(expand_home(output))
     if "\0" in str(path):
         raise UsageError("The output has a zero character in its name; give a path without.")
     if path.name in ("", ".."):
@@ -76,7 +79,7 @@ def _leads_nowhere(path: Path) -> OutputError:
 def check_place(
     output: Path, sources: list[Path], others: Mapping[str, Sequence[Path]] | None = None
 ) -> None:
-    """Refuse an output that is, lies in, or holds an input of the run.
+    """Refuse an output that is, lies in, or holds an input of the run, or lies in a store.
 
     Parameters
     ----------
@@ -93,6 +96,10 @@ def check_place(
         Naming the two.
     """
     place = output.resolve()
+    store = next((parent for parent in place.parents if is_zarr(parent)), None)
+    inside = [path for path in sources if place.is_relative_to(path.resolve())]
+    if store is not None and not inside:
+        raise OutputError(f"The output {output} lies inside the Zarr store {store}; choose a place outside.")
     for what, paths in {"input": sources, **(others or {})}.items():
         for path in paths:
             source = path.resolve()
@@ -118,7 +125,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) -> list[Path]:
     """Return the paths of an input: the one given, or the files of a pattern."""
-    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    given = expand_home([inputs] if isinstance(inputs, str | Path) else list(inputs))
     named = [Path(path) for path in given if Path(path).exists()]
     return named or [file for file in section.files if isinstance(file, Path)]
 
@@ -162,7 +169,7 @@ def look_at(output: Path, journal: Journal, *, resuming: bool = False) -> Standi
     foreign = _foreign(output, journal) if there else ""
     added = ""
     if not foreign and not (resuming and begun):
-        added = _added(output, journal.outline) or _added_beside(journal)
+        added = _added(output, journal.outline) or _besides(journal.added)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
@@ -305,13 +312,12 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
 
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
-    if not any(is_readable_metadata(store / name) for name in ("zarr.json", ".zgroup")):
-        return False
     try:
+        group = open_node(LocalTree(store))
         open_level(store, 0)
-    except InputError:
+    except DECODE_ERRORS:
         return False
-    return True
+    return isinstance(group, zarr.Group)
 
 
 def refuse_links(*folders: Path) -> None:
@@ -357,11 +363,6 @@ def _added(output: Path, outline: Outline) -> str:
     return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
 
 
-def _added_beside(journal: Journal) -> str:
-    """Return a foreign file in the folder beside an output; empty without any."""
-    return _besides(journal.added)
-
-
 def _besides(strange: Path | None) -> str:
     return "" if strange is None else f"{strange.parent} holds {strange.name!r} besides what a run wrote"
 
@@ -371,7 +372,7 @@ def _is_our_store(store: Path) -> bool | None:
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            document = json.loads((store / name).read_text())
+            document = json.loads(read_text(store / name))
         except (OSError, ValueError):
             continue
         if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):
@@ -390,7 +391,7 @@ def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
-        return unreadable and _begins(path, b"PK")
+        return unreadable and _starts_with(path, b"PK")
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
@@ -403,11 +404,11 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
             if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
                 return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
-        return unreadable and _begins(path, BIGTIFF)
+        return unreadable and _starts_with(path, BIGTIFF)
     return 'Namespace="bigrestore"' in text
 
 
-def _begins(path: Path, head: bytes) -> bool:
+def _starts_with(path: Path, head: bytes) -> bool:
     """Tell whether a file begins as one of a run, or is empty."""
     with path.open("rb") as file:
         return head.startswith(file.read(len(head)))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.section import Section
 from bigrestore.run.state.checksums import STORE_FILES
 
@@ -65,7 +65,7 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
         return "files were added or removed"
     other = [name for name in before if before[name][0] != after[name][0]]
     if other:
-        return f"{_without_root(other[0])} has another size"
+        return f"{other[0].split('/', 1)[1]} has another size"  # without the number of its root
     if then.get("blake2b") is not None:
         return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
     return ""
@@ -125,13 +125,8 @@ def _contents(files: dict[str, list[int]], places: dict[str, InputPath]) -> str 
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(files):
         try:
-            with places[name].open("rb") as file:
+            with open_bytes(places[name]) as file:
                 total.update(hashlib.file_digest(file, "blake2b").digest())
         except OSError:
             return None
     return total.hexdigest()
-
-
-def _without_root(name: str) -> str:
-    """Return the name of a file without the number of its root."""
-    return name.split("/", 1)[1]

@@ -90,7 +90,7 @@ def pictures(data: ReportData) -> str:
     if not choices:
         return "<p>No tile has a score, so none is shown.</p>"
     tiles = sorted({choice.tile for choice in choices})
-    loaded = {tile: _load(data, tile) for tile in tiles}
+    loaded = {tile: _pictures_of(data, tile) for tile in tiles}
     flat = [picture for tile in tiles for _, picture in loaded[tile]]
     encoded, quality = encode_within(flat, BUDGET_BYTES)
     uris = iter(data_uri(content, "webp") for content in encoded)
@@ -123,7 +123,7 @@ def _once(choices: Sequence[Choice]) -> list[Choice]:
     return list(by_tile.values())
 
 
-def _load(data: ReportData, tile: int) -> list[tuple[str, GreyBytes]]:
+def _pictures_of(data: ReportData, tile: int) -> list[tuple[str, GreyBytes]]:
     """Return the pictures of a tile with their names."""
     table = data.table
     place = [int(table[name][tile]) for name in ("z", "y", "x", "height", "width")]
