@@ -385,6 +385,7 @@ def test_units_and_the_first_view_are_those_of_the_output(tmp_path: Path) -> Non
     )
     state = page_state(shown_images(str(tmp_path / "o.zarr")), "o", "http://x")
     assert state["dimensions"] == {"x": [1.25e-6, "m"], "y": [1.5e-6, "m"], "z": [20e-6, "m"]}
+    assert state["crossSectionScale"] == pytest.approx(900 * 1.5 / 1.25 / 640)
     assert state["position"] == [-2.5 / 1.25 + 149.5, 0.75 / 1.5 + 449.5, 40.0 / 20 + 2]
     facts = json.loads(store_file(shown_images(str(tmp_path / "o.zarr"))[0], "zarr.json") or b"")
     axes = facts["attributes"]["ome"]["multiscales"][0]["axes"]

@@ -15,8 +15,8 @@ import numpy as np
 from bigrestore.core.geometry import CHUNK_PX
 from bigrestore.io.viewer.images import AFTER, BEFORE, ShownImage, ShownLevel
 
-PANEL_PX = 640
-"""About the side of a panel on the screen; the first view shows a whole section in it."""
+PANEL_PX, PAGE_PX = 640, 800
+"""About the side of a panel on the screen, and the height of all of them; at first a panel shows the whole section."""
 
 ACROSS = 3
 """Panels of maps side by side."""
@@ -154,15 +154,15 @@ def page_state(images: Sequence[ShownImage], title: str, address: str) -> dict[s
         start[axis] / size[axis] + (pixels[axis] // 2 if axis == "z" else pixels[axis] / 2 - 0.5)
         for axis in axes
     ]
-    extent = max(size[axis] * pixels[axis] for axis in "yx")
     pair = [_panel(image) for image in images if image.name in (BEFORE, AFTER)]
     maps = [_panel(image) for image in images if image.name not in (BEFORE, AFTER)]
     rows = [pair, *(maps[at : at + ACROSS] for at in range(0, len(maps), ACROSS))]
+    extent = max(size[axis] * pixels[axis] for axis in "yx") / min(size[axis] for axis in axes)
     return {
         "title": title,
         "dimensions": dimensions,
         "position": middle,
-        "crossSectionScale": max(1.0, extent / min(size[axis] for axis in axes) / PANEL_PX),
+        "crossSectionScale": max(1.0, extent / min(PANEL_PX, PAGE_PX / len(rows))),
         "layers": [_layer(image, address) for image in images],
         "layout": {"type": "column", "children": [{"type": "row", "children": row} for row in rows]},
         "showAxisLines": False,
