@@ -85,6 +85,7 @@ def begin(ready: Prepared) -> None:
         if ready.settings.overwrite:
             remove_former(ready.output, journal)
         journal.create()
+        journal.sweep(ready.store)  # a process may have died before it stored its plan
         facts: dict[str, Any] = {
             "plan": ready.plan.facts,
             "fingerprint": ready.identity,
