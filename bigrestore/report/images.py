@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import GreyBytes, luma, to_unit
+from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.io.section import Section
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import enlarged_box, source_box
@@ -81,7 +82,7 @@ class Images:
     before: ImageToScore | None = None
     reference: ImageToScore | None = None
     scale: int = 1
-    tile_px: int = 480
+    tile_px: int = SCORE_TILE_PX
 
     def strip(self, places: list[ScoreTile], background: tuple[float | None, float]) -> Strip:
         """Read the pixels of a strip."""

@@ -22,11 +22,11 @@ from bigrestore.report.checks import (
     ImagePaths,
     check_placement,
     check_reference,
-    check_tile_fits,
     find_scale,
     open_images,
     provenance_of,
     refuse_degraded_reference,
+    tile_side,
 )
 from bigrestore.report.folder import settle_folder
 from bigrestore.report.images import Images, ImageToScore, score_places, tissue_seen
@@ -170,11 +170,11 @@ def _comparable_images(
         check_reference(main, truth)
         if not settings.any_placement:
             check_placement(main, truth, 1)
-    check_tile_fits(main, settings)
+    side = tile_side(main, settings)
     if truth is not None:
         refuse_degraded_reference(main, former, truth)
     sources = [None if section is None else ImageToScore(section) for section in (former, truth)]
-    return Images(ImageToScore(main), sources[0], sources[1], scale, settings.tile_size)
+    return Images(ImageToScore(main), sources[0], sources[1], scale, side)
 
 
 def _settled_folder(
@@ -220,7 +220,7 @@ class _Scoring:
         """Score, summarise and write."""
         section = self._images.image.section
         box = Box(0, section.height, 0, section.width)
-        grid = TileGrid(0, section.depth, box, self._settings.tile_size)
+        grid = TileGrid(0, section.depth, box, self._images.tile_px)
         columns = self._scored(self._images, grid, self._names)
         self._require_valid(columns)
         facts = self._facts(grid)
@@ -290,8 +290,8 @@ class _Scoring:
         source = self._images.before
         assert source is not None
         box = Box(0, source.section.height, 0, source.section.width)
-        grid = TileGrid(0, source.section.depth, box, self._settings.tile_size)
-        images = Images(source, tile_px=self._settings.tile_size)
+        grid = TileGrid(0, source.section.depth, box, self._images.tile_px)
+        images = Images(source, tile_px=self._images.tile_px)
         names = column_names(self._pool.engine.metrics, pair=False, reference=False)
         return summarise(to_table(self._scored(images, grid, names)), resamples=1)
 
@@ -320,7 +320,7 @@ class _Scoring:
             "before": images.before and images.before.section.source,
             "reference": images.reference and images.reference.section.source,
             "engine": engine.describe(),
-            "tile_px": settings.tile_size,
+            "tile_px": images.tile_px,
             "value_range": list(section.value_range),
             "dtype": section.dtype.name,
             "scale": images.scale,

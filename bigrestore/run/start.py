@@ -86,7 +86,7 @@ def begin(ready: Prepared) -> None:
             remove_former(ready.output, journal)
         journal.create()
         facts: dict[str, Any] = {
-            "plan": ready.plan.facts,
+            "plan": ready.plan.facts | {"score_tile_px": ready.plan.score_tile_px},
             "fingerprint": ready.identity,
             "files": ready.files,
         }

@@ -66,6 +66,7 @@ class RunKeywords(TypedDict, total=False):
     log_format: str
     report: bool
     report_sample: int | None
+    score_tile_size: int | None
     fail_if: str | None
 
 
@@ -78,7 +79,7 @@ class ScoreKeywords(TypedDict, total=False):
     engine: str
     metrics: NamesInput | None
     niqe_model: PathInput | None
-    tile_size: int
+    tile_size: int | None
     sample: int | None
     seed: int
     level: int
