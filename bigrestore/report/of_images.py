@@ -7,6 +7,7 @@ Images are read strip by strip, so memory depends on the number of workers and n
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Unpack
@@ -17,7 +18,9 @@ import pyarrow as pa
 
 from bigrestore.core.geometry import Box
 from bigrestore.core.resources import available_cpus, give_threads_back, one_thread_per_tile
+from bigrestore.core.urls import is_remote
 from bigrestore.errors import CheckFailedError, InputError
+from bigrestore.io.section import Section
 from bigrestore.report.checks import (
     ImagePaths,
     check_placement,
@@ -29,7 +32,7 @@ from bigrestore.report.checks import (
     tile_side,
 )
 from bigrestore.report.folder import settle_folder
-from bigrestore.report.images import Images, ImageToScore, score_places, tissue_seen
+from bigrestore.report.images import Images, ImageToScore, open_maps, score_places, tissue_seen
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
@@ -174,7 +177,19 @@ def _comparable_images(
     if truth is not None:
         refuse_degraded_reference(main, former, truth)
     sources = [None if section is None else ImageToScore(section) for section in (former, truth)]
-    return Images(ImageToScore(main), sources[0], sources[1], scale, side)
+    maps = open_maps(Path(main.source), main)
+    return Images(ImageToScore(main), sources[0], sources[1], scale, side, maps)
+
+
+def _opens(section: Section, folder: Path) -> dict[str, Any] | None:
+    """Return what a viewer opens: the image, from the folder of the report; None for several files."""
+    if is_remote(section.source):
+        path = section.source
+    elif Path(section.source).exists():
+        path = os.path.relpath(Path(section.source).resolve(), folder.resolve())
+    else:
+        return None
+    return {"path": path, "ome_zarr": section.kind == "ome-zarr" and not path.endswith(".zip")}
 
 
 def _settled_folder(
@@ -243,8 +258,8 @@ class _Scoring:
         if folder is None:
             summary = summarise(table, lower_better=facts["lower_better"])
             return summary | {"facts": facts}, table
-        thumbnails, px = self._images.thumbnails(facts["thumbnail_z"])
-        report = Report(table, facts, thumbnails, px, self._images.picture)
+        facts["opens"] = _opens(self._images.image.section, folder)
+        report = Report(table, facts, self._images.picture, self._images.overview)
         return write_report(report, folder, csv=self._settings.csv), table
 
     def _scored(self, images: Images, grid: TileGrid, names: list[str]) -> Columns:
@@ -330,6 +345,7 @@ class _Scoring:
             "model": method.get("model"),
             "versions": versions(),
             "lower_better": {name: lower_better(name) for name in engine.metrics},
+            "sections": [0, section.depth],
             "thumbnail_z": section.depth // 2,
         }
         for name, source in (("before", images.before), ("reference", images.reference)):

@@ -22,7 +22,7 @@ from bigrestore.core.geometry import Box
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError
 from bigrestore.io.section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
-from bigrestore.report.images import Images, ImageToScore, score_places
+from bigrestore.report.images import Images, ImageToScore, open_maps, score_places
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, to_columns, to_table
 from bigrestore.report.state import note_report, report_result
@@ -122,7 +122,11 @@ class RunReport(RunScores):
         image = open_section(path, input_range=self._job.section.value_range)
         first = (region.z0, region.box.y0, region.box.x0)
         return Images(
-            ImageToScore(image, first), self._source, None, int(self._grid.scale), self.plan.grid.tile_px
+            ImageToScore(image, first),
+            self._source,
+            scale=int(self._grid.scale),
+            tile_px=self.plan.grid.tile_px,
+            maps=open_maps(store, image),
         )
 
     def write(self, folder: Path, progress: Progress, flag: StopFlag) -> dict[str, Any]:
@@ -143,10 +147,7 @@ class RunReport(RunScores):
         facts = self._facts() | {"blobs": self._blobs(columns)} | self._readings()
         if native is not None:
             facts["before_native"] = summarise(to_table(native), resamples=1)
-        region = self._grid.region
-        z = facts["thumbnail_z"] = (region.z0 + region.z1) // 2
-        thumbnails, px = self._images.thumbnails(z)
-        report = Report(to_table(columns), facts, thumbnails, px, self._images.picture)
+        report = Report(to_table(columns), facts, self._images.picture, self._images.overview)
         flag.raise_if_set(REPORT_UNFINISHED)
         return write_report(report, folder)
 
@@ -306,12 +307,24 @@ class RunReport(RunScores):
             "scale": plan.scale,
             "voxel_size_um": list(self._ready.plan.spec.voxel_size_um),
             "origin_px": [region.box.y0, region.box.x0],
+            "sections": [region.z0, region.z1],
+            "thumbnail_z": (region.z0 + region.z1) // 2,
+            "opens": self._opens(),
             "sampling": sampling_fact(plan.sample, plan.grid.count, plan.seed),
             "method": said,
             "model": said.get("model"),
             "versions": versions(),
             "failures": list(self.failures),
         }
+
+    def _opens(self) -> dict[str, Any] | None:
+        """Return what a viewer opens: the output, from the folder of the report or where it is copied to."""
+        ready = self._ready
+        if ready.plan.zipped:
+            return None
+        there = ready.destination
+        path = f"../../{ready.output.name}" if there is None else there.url
+        return {"path": path, "ome_zarr": not ready.plan.tiff}
 
     def _background(self, z: int) -> tuple[float | None, float]:
         known = self._job.profiles.of(z)

@@ -103,7 +103,7 @@ def test_an_empty_table_and_a_table_without_a_valid_tile_give_a_summary() -> Non
     assert found["metrics"]["niqe"]["image"]["median"] is None
     assert found["metrics"]["niqe"]["change"] == {
         "count": 0, "missing": 0, "median_before": None, "median_after": None, "median": None, "low": None, "high": None,
-        "share_improved": None, "share_worse": None, "wilcoxon_p": None, "wilcoxon_p_holm": None,
+        "verdict": "few", "share_improved": None, "share_worse": None, "wilcoxon_p": None, "wilcoxon_p_holm": None,
     }  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def summarise(
         JSON values alone, None for what cannot be said. `tiles`: counts and reasons. `pair`: whether there is a
         before. `metrics`: by name, with `image` and `before` (`count`, `missing`, quantiles) and, where there is a
         before, `change`: `count`, `median_before`, `median_after`, `median`, `low`, `high` (the interval of the median
-        change), `share_improved`, `share_worse`, `wilcoxon_p` and `wilcoxon_p_holm`. `bootstrap`: how the interval was
+        change), `verdict` (see `verdict_of`), `share_improved`, `share_worse`, `wilcoxon_p` and `wilcoxon_p_holm`. `blobs`:
+        those of all tiles, those without support in the input, and the area in megapixels. `bootstrap`: how the interval was
         made, with `worth_tiles`: how many tiles the valid ones would be if they did not overlap. `sections`: for volumes
         the same figures by z. `grey_jumps`: for volumes, the jumps of the mean grey.
     """
@@ -104,6 +105,8 @@ def summarise(
             "worth_tiles": round(worth, 3),
         },
     }
+    if "blobs_unsupported" in table:
+        summary["blobs"] = blob_counts(table)
     if np.unique(table["z"]).size > 1:
         summary["sections"] = by_section(table, columns)
         summary["grey_jumps"] = grey_jumps(summary["sections"])
@@ -141,6 +144,47 @@ def paired_tiles(table: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
 def worth_of(table: Mapping[str, NDArray[Any]]) -> Doubles:
     """Return how much of each tile is its own, 0..1; see `bigrestore.report.table.grid.tile_worth`."""
     return tile_worth(*(table[name] for name in ("z", "y", "x", "height", "width")))
+
+
+def blob_counts(table: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Count the blobs of tiles valid in both images; what tiles share counts once."""
+    worth = np.where(paired_tiles(table), worth_of(table), 0.0)
+    found, unsupported = (round(float(np.nansum(table[name] * worth))) for name in ("blobs", "blobs_unsupported"))
+    area = float(np.sum(table["height"] * table["width"] * worth)) / 1e6
+    return {"found": found, "unsupported": unsupported, "megapixels": round(area, 6)}
+
+
+def goodness(table: Mapping[str, NDArray[Any]], column: Column) -> Doubles:
+    """Return how good each tile is: its gain, or its value turned to more is better; NaN if it does not count."""
+    if column.name + BEFORE in table:
+        return improvement(table, column)
+    return np.where(paired_tiles(table), [-column.badness(value) for value in table[column.name]], np.nan)
+
+
+def best_middle_worst(values: Doubles) -> list[int]:
+    """Return the places of the highest, the middle and the lowest value; of fewer than three the highest alone."""
+    there = np.flatnonzero(np.isfinite(values))
+    order = there[np.argsort(-values[there], kind="stable")]
+    picked = order[[0, order.size // 2, -1]] if order.size >= 3 else order[:1]
+    return [int(place) for place in picked]
+
+
+def verdict_of(change: Mapping[str, Any], column: Column) -> str:
+    """Return `better` or `worse` where the interval of a change lies on one side of zero, else why there is no verdict.
+
+    Returns
+    -------
+    str
+        `unclear`: the interval holds zero. `few`: there is none. `none`: the figure has no better direction.
+    """
+    if column.direction == "none":
+        return "none"
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return "few"
+    if low <= 0 <= high:
+        return "unclear"
+    return "better" if (low > 0) == (column.direction == "higher") else "worse"
 
 
 def paired_change(table: Mapping[str, NDArray[Any]], name: str) -> Doubles:
@@ -216,6 +260,7 @@ def _metric(
         "median": _median(change[there]),
         "low": low,
         "high": high,
+        "verdict": verdict_of({"low": low, "high": high}, column),
         "share_improved": float((gain > 0).mean()) if directed else None,
         "share_worse": float((gain < 0).mean()) if directed else None,
         "wilcoxon_p": None if low is None else _wilcoxon(change[there]),

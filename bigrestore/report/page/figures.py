@@ -1,0 +1,190 @@
+"""The figures: how tiles are spread, and a volume over z, drawn by matplotlib as SVG inside the page.
+
+A median may move because every tile changed a little or one in ten by far; the histogram shows the difference. Both
+images share its bins; tiles beyond the 0.5 and 99.5 % quantiles are counted in the last ones. A jump of brightness
+between neighbouring sections runs as a streak through every reslice and no score sees it, so it has the widest figure.
+
+Colours are those of the style sheet, by name, so figures follow the dark scheme; a saved figure has them as numbers.
+matplotlib is loaded with this module, which only a report loads.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from bigrestore.core.pixels import Doubles
+from bigrestore.report.metrics.columns import Column
+from bigrestore.report.page.data import ReportData, plural, signed
+
+FEWEST_BINS, MOST_BINS = 10, 40
+MOST_POINTS = 600
+LABELLED_JUMPS = 12
+
+COLOURS = {"before": "#b0772a", "after": "#1f6f9f", "soft": "#5a636d", "faint": "#eeece7", "jump": "#c02f4c"}
+STYLE = {f"axes.spines.{side}": False for side in ("left", "right", "top")}
+STYLE |= dict.fromkeys(("axes.edgecolor", "text.color", "xtick.color", "ytick.color"), COLOURS["soft"])
+STYLE |= {"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": COLOURS["faint"]}
+STYLE |= {"axes.xmargin": 0.0, "font.size": 11, "lines.linewidth": 1.8, "ytick.major.size": 0}
+STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "bigrestore"}
+SMALL, WIDE = (320, 172), (760, 250)
+
+
+class Plot(NamedTuple):
+    """A figure of the page: its title and note, the words under it with their colours, and its SVG, if any."""
+
+    title: str
+    note: str
+    below: Sequence[tuple[str, str]] = ()
+    name: str = ""
+    svg: str = ""
+
+
+def histogram(data: ReportData, column: Column) -> Plot:
+    """Return how the tiles of a column are spread."""
+    parts = data.counted(column)
+    edges = edges_of(list(parts.values()))
+    if edges is None:
+        return Plot(column.label, "no tile has a value")
+    same = data.same(column, np.concatenate(list(parts.values())))
+    if same:
+        return Plot(column.label, f"{same} in every tile{', before and after' if len(parts) > 1 else ''}")
+    medians = {name: float(np.nanmedian(values)) for name, values in parts.items() if np.isfinite(values).any()}
+    shown = edges * column.factor
+
+    def draw(axes: Any) -> None:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        for name, values in parts.items():
+            axes.stairs(shares(values, edges), shown, fill=True, color=COLOURS[name], alpha=0.3)
+            axes.stairs(shares(values, edges), shown, color=COLOURS[name], linewidth=1.4)
+        for name, median in medians.items():
+            axes.axvline(np.clip(median * column.factor, shown[0], shown[-1]), color=COLOURS[name], dashes=(4, 3))
+
+    said = {name: f"{name if len(parts) > 1 else ''} median {data.number(column, medians.get(name))}" for name in parts}
+    beyond = sum(int(((values < edges[0]) | (values > edges[-1])).sum()) for values in parts.values())
+    below = [*said.items(), *([("", f"{plural(beyond, 'value')} beyond the ends, in the last bins")] if beyond else [])]
+    svg = _svg(draw, f"Histogram of {column.label}: {', '.join(said.values())}", f"h{data.columns.index(column)}")
+    return Plot(column.label, column.note, below, column.name, svg)
+
+
+def edges_of(parts: Sequence[Doubles]) -> Doubles | None:
+    """Return the common edges of the bins of all parts; None without any value."""
+    values = np.concatenate([part[np.isfinite(part)] for part in parts])
+    if not values.size:
+        return None
+    low, high = (float(np.quantile(values, q, method=how)) for q, how in ((0.005, "lower"), (0.995, "higher")))
+    if high <= low:
+        low, high = float(values.min()), float(values.max())
+    if high <= low:
+        margin = abs(low) * 0.01 or 0.5
+        low, high = low - margin, high + margin
+    most = max(int(np.isfinite(part).sum()) for part in parts)
+    return np.linspace(low, high, int(np.clip(round(np.sqrt(most)), FEWEST_BINS, MOST_BINS)) + 1)
+
+
+def shares(values: Doubles, edges: Doubles) -> Doubles:
+    """Return the share of the tiles in each bin; values beyond the ends are in the last ones."""
+    there = np.clip(values[np.isfinite(values)], edges[0], edges[-1])
+    return np.histogram(there, edges)[0] / max(1, there.size)
+
+
+def series(data: ReportData) -> list[Plot]:
+    """Return the figures over z: brightness, then every column; none for a single section."""
+    sections = data.summary.get("sections", ())
+    return [_brightness(data, sections), *(_over_z(data, each, sections) for each in data.columns)] if sections else []
+
+
+def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot:
+    """Return the wide figure of the mean grey with the marked jumps."""
+    title, note = "Brightness from section to section", "mean grey of the tissue, % of the range"
+    jumps = data.summary["grey_jumps"].get("image")
+    if jumps is None:
+        return Plot(title, "fewer than two sections have a score")
+    z = [entry["z"] for entry in sections]
+    keys = {"before": "grey_before", "after": "grey"} if data.pair else {"after": "grey"}
+    lines = {name: 100 * np.array([entry[key] for entry in sections], np.float64) for name, key in keys.items()}
+    marked = jumps["marked"]
+    named = sorted(marked, key=lambda jump: -abs(jump["jump"]))[:LABELLED_JUMPS]
+
+    def draw(axes: Any) -> None:
+        for name, values in lines.items():
+            axes.plot(z, values, color=COLOURS[name], marker="o", markersize=2.5)
+        after = dict(zip(z, lines["after"], strict=True))
+        for jump in marked:
+            ends = [after[jump["from_z"]], after[jump["z"]]]
+            axes.plot([jump["z"]] * 2, ends, color=COLOURS["jump"], marker="o", markevery=[1], markersize=5)
+        for jump in named:
+            place = (jump["z"], 1.02)
+            axes.annotate(str(jump["z"]), place, xycoords=("data", "axes fraction"), color=COLOURS["jump"], ha="center")
+
+    below = [(name, name if data.pair else "mean grey") for name in lines]
+    below.append(("jump", f"jump, marked above {100 * jumps['threshold']:.1f} %"))
+    below += [("", f"z {jump['from_z']} → {jump['z']}: {signed(100 * jump['jump'], 1)} %") for jump in named]
+    svg = _svg(draw, f"Mean grey of each section, {plural(len(marked), 'jump')} marked", "grey", WIDE)
+    return Plot(title, note, below, "brightness", svg)
+
+
+def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, Any]]) -> Plot:
+    """Return the median and quartiles of one column over z."""
+    group = -(-len(sections) // MOST_POINTS)
+    z = _grouped(np.array([entry["z"] for entry in sections], np.float64), group)
+    bands: dict[str, list[Doubles]] = {}
+    for name, shown in (("before", "before"), ("image", "after")):
+        rows = [entry["metrics"][column.name].get(name) or [np.nan] * 3 for entry in sections]
+        if np.isfinite(rows).any():
+            bands[shown] = [_grouped(part, group) for part in np.array(rows, np.float64).T]
+    if not bands:
+        return Plot(column.label, "no tile has a value")
+    same = data.same(column, np.concatenate([part for band in bands.values() for part in band]))
+    if same:
+        scored, total = sum(any(entry["metrics"][column.name].values()) for entry in sections), len(data.sections)
+        some = f"in {scored} of {total} sections; the others have no score"
+        return Plot(column.label, f"{same} {'in every section' if scored == total else some}")
+
+    def draw(axes: Any) -> None:
+        for name, (low, middle, high) in bands.items():
+            axes.fill_between(z, low * column.factor, high * column.factor, color=COLOURS[name], alpha=0.16, lw=0)
+            axes.plot(z, middle * column.factor, color=COLOURS[name], marker="o", markersize=2.5)
+
+    svg = _svg(draw, f"{column.label} over z", f"z{data.columns.index(column)}")
+    return Plot(column.label, column.note, [(name, name) for name in bands], f"{column.name}-over-z", svg)
+
+
+def _grouped(values: Doubles, group: int) -> Doubles:
+    """Return the medians of neighbouring values, `group` at a time."""
+    padded = np.pad(values, (0, -values.size % group), constant_values=np.nan).reshape(-1, group)
+    there = np.isfinite(padded).any(axis=1)
+    return np.where(there, np.nanmedian(np.where(there[:, None], padded, 0.0), axis=1), np.nan)
+
+
+def _svg(draw: Callable[[Any], None], label: str, prefix: str, size: tuple[int, int] = SMALL) -> str:
+    """Return what `draw` draws as an SVG element: no date, and no identifier that another figure has."""
+    width, height = size
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
+        mpl.rcParams.update(STYLE)
+        figure = Figure(figsize=(width / 72, height / 72), frameon=False)
+        FigureCanvasSVG(figure)
+        axes = figure.add_axes((46 / width, 24 / height, 1 - 60 / width, 1 - 46 / height), facecolor="none")
+        axes.xaxis.set_major_locator(MaxNLocator(width // 80))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        draw(axes)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = re.sub(r".*?(?=<svg)|<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"<g id=[^>]*>", "<g>", text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", text)
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{name}, {colour})")
+    named = f'<svg class="plot" role="img" aria-label="{html.escape(label)}" '
+    return re.sub(r"\s*\n\s*", "\n", text).replace("<svg ", named, 1)
