@@ -24,99 +24,82 @@ from numpy.typing import NDArray
 from bigrestore.core.urls import is_remote
 from bigrestore.report.metrics.columns import BEFORE
 from bigrestore.report.page import data as written
-from bigrestore.report.page.data import ReportData
-from bigrestore.report.page.figures import MOST_POINTS, histogram, series
-from bigrestore.report.page.pictures import CHANGES, LOSSLESS, VALUES, limits, viewer, views
+from bigrestore.report.page.data import ReportData, short_name
+from bigrestore.report.page.figures import MOST_POINTS, plots
+from bigrestore.report.page.pictures import CHANGES, VALUES, viewer, views
 from bigrestore.report.page.words import verdict
 from bigrestore.report.table.statistics import goodness
 
 if TYPE_CHECKING:
     from bigrestore.report.table.write import Report
 
-MOST_HELD = 65_536
-"""Tiles whose values are in the page, at most: of more, every so-manyth, so every section has its part."""
+MOST_HELD, MOST_ROWS = 65_536, 100
+"""Tiles in the page and in its table, at most: of more, every so-manyth, so every section has its part."""
 
-MOST_ROWS = 100
-"""Tiles in the table, at most; the script sorts all that the page holds."""
-
+FILTERS = ("number", "signed", "percent", "plural", "listed", "short_name")
 NEUROGLANCER = "https://neuroglancer-demo.appspot.com/#!"
 SERVED = "http://127.0.0.1:8000/"
 """Where a folder is served for Neuroglancer, which reads no files."""
 
-MEANINGS = {
-    "blank": "constant or saturated",
-    "flat": "too flat for a score",
-    "small": "the image or region is smaller than a tile",
-    "background": "too little tissue",
-    "failed": "its block, or its scoring, failed",
-}
 HIDDEN = ("lower_better", "thumbnail_z", "origin_px", "sections", "before_native", "blobs", "read", "opens")
 
 
 def build_page(report: Report, summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the page of a report as HTML; `summary` and `facts` are of JSON values, as in `summary.json`."""
-    data = ReportData.of(report, summary, facts)
-    environment = Environment(
-        loader=PackageLoader("bigrestore.report.page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    names = ("number", "signed", "percent", "plural", "listed", "short_name")
-    environment.filters |= {name: getattr(written, name) for name in names}
-    script, style = (_package_file(name) for name in ("page.js", "page.css"))
+    data = ReportData(report, summary, facts)
+    loader = PackageLoader("bigrestore.report.page")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {name: getattr(written, name) for name in FILTERS}
+    folder = files("bigrestore.report.page").joinpath("templates")
+    script, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    shown = viewer(data) if data.table["z"].size else None
-    still = shown["pictures"].get(str(data.shown_z)) if shown else ""
-    if shown:
-        shown["pictures"][str(data.shown_z)] = ""  # it stands in the page already
-    pictures, quality = views(data)
-    document = _packed_tiles(data) | {"viewer": shown, "pair": data.pair, "volume": len(data.sections) > 1}
-    document |= {"mostRows": MOST_ROWS, "scales": {"value": VALUES, "change": CHANGES}}
-    return environment.get_template("page.html").render(
-        verdict(data),
-        data=data,
-        policy=Markup(policy),
-        script=Markup(script),
-        style=Markup(style),
-        json=Markup(safe_json(document)),
-        viewer=shown,
-        still=still,
-        views=pictures,
-        stored="without loss" if quality == LOSSLESS else f"as WebP of quality {quality}",
-        step=document["step"],
-        histogram=lambda column: histogram(data, column),
-        series=series(data),
-        grouped=-(-len(summary.get("sections", ())) // MOST_POINTS),
-        worst=_worst(data),
-        meanings=MEANINGS,
-        links=_links(data),
-        facts=[(name.replace("_", " "), _fact(value)) for name, value in facts.items() if name not in HIDDEN],
-    )
+    shown, still = viewer(data)
+    document = packed_tiles(data) | {
+        "viewer": shown,
+        "mostRows": MOST_ROWS,
+        "values": VALUES,
+        "changes": CHANGES,
+    }
+    pictures, stored = views(data)
+    spread, over_z = plots(data)
+    context = verdict(data) | {
+        "data": data,
+        "viewer": shown,
+        "views": pictures,
+        "stored": stored,
+        "still": still,
+    }
+    context |= {"spread_of": spread, "over_z": over_z, "step": document["step"], "worst": _worst(data)}
+    context |= {"grouped": -(-len(over_z and summary["sections"]) // MOST_POINTS), "links": _links(data)}
+    context["facts"] = [(_words(name), _fact(value)) for name, value in facts.items() if name not in HIDDEN]
+    trusted = {"policy": policy, "script": script, "style": style, "json": safe_json(document)}
+    context |= {name: Markup(text) for name, text in trusted.items()}
+    return environment.get_template("page.html").render(context)
 
 
-def _package_file(name: str) -> str:
-    return files("bigrestore.report.page").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _packed_tiles(data: ReportData) -> dict[str, Any]:
+def packed_tiles(data: ReportData) -> dict[str, Any]:
     """Return the columns of the tiles for the script: float32, so a saved table has seven digits of every value."""
     step = max(1, -(-data.table["z"].size // MOST_HELD))
     table = {name: values[::step] for name, values in data.table.items()}
-    in_table = _sortable(data)
-    metrics = [
-        {name: getattr(column, name) for name in ("name", "label", "direction", "note", "says", "factor")}
-        | {"digits": data.decimals[column.name], "image": packed(table[column.name], "<f4")}
-        | ({"before": packed(table[column.name + BEFORE], "<f4")} if column in data.twins else {})
-        | limits(data, column)
-        | {"inTable": column in in_table}
-        for column in data.columns
-    ]
-    places = {name: packed(table[name], "<i4") for name in ("z", "row", "column", "y", "x", "height", "width")}
+    metrics = []
+    for column in data.columns:
+        metric = {
+            name: getattr(column, name) for name in ("name", "label", "direction", "note", "says", "factor")
+        }
+        metric |= {"digits": data.decimals(column), "inTable": column in _sortable(data)}
+        for key, name in (("image", column.name), ("before", column.name + BEFORE)):
+            metric |= {key: packed(table[name], "<f4")} if name in table else {}
+        metrics.append(metric)
     reasons = []
     for name in (each for each in ("reason", "reason_before") if each in table):
         known, codes = np.unique(["", *table[name].astype(str)], return_inverse=True)
         reasons.append({"names": known.tolist(), "codes": packed(codes[1:], "u1")})
-    tissue = packed(table["tissue"], "<f4")
-    return {"step": step, "places": places, "tissue": tissue, "reasons": reasons, "metrics": metrics}
+    places = {
+        name: packed(table[name], "<i4") for name in ("z", "row", "column", "y", "x", "height", "width")
+    }
+    named = {"pair": data.pair, "volume": len(data.sections) > 1, "places": places, "reasons": reasons}
+    return named | {"step": step, "tissue": packed(table["tissue"], "<f4"), "metrics": metrics}
 
 
 def packed(values: NDArray[Any], kind: str) -> str:
@@ -131,18 +114,18 @@ def safe_json(document: Any) -> str:
 
 
 def _sortable(data: ReportData) -> list[Any]:
-    """Return the columns of the table of tiles: the scores, and figures to sort tiles by."""
-    return data.group("score", "reference") + [each for each in data.columns if each.name == "blobs_unsupported"]
+    """Return the columns of the table of tiles: the scores, and a figure to sort tiles by."""
+    return data.group("score", "reference") + [
+        each for each in data.columns if each.name == "blobs_unsupported"
+    ]
 
 
 def _worst(data: ReportData) -> dict[str, Any]:
-    """Return the table of the scored tiles: its columns, and the worst tiles by the first of them."""
+    """Return the columns of the table of tiles, the scored tiles worst by the first of them, and the number of scored."""
     columns, there = _sortable(data), np.flatnonzero(data.table["reason"] == "")
-    if not columns:
-        return {"columns": [], "tiles": [], "scored": 0}
-    good = goodness(data.table, columns[0])[there]
+    good = goodness(data.table, columns[0])[there] if columns else np.zeros(there.size)
     order = there[np.argsort(np.where(np.isfinite(good), good, np.inf), kind="stable")][:MOST_ROWS]
-    return {"columns": columns, "tiles": order.tolist(), "scored": there.size}
+    return {"columns": columns, "tiles": order.tolist() if columns else [], "scored": there.size}
 
 
 def _links(data: ReportData) -> dict[str, Any]:
@@ -150,20 +133,24 @@ def _links(data: ReportData) -> dict[str, Any]:
     opens = data.facts.get("opens")
     if not opens:
         return {}
-    path, remote = str(opens["path"]), is_remote(opens["path"])
-    store = path if remote else SERVED + quote(written.short_name(path))
-    layers = [{"type": "image", "name": written.short_name(path), "source": f"zarr://{store}"}]
-    links = {"napari": f"napari {shlex.quote(path)}", "remote": remote}
-    if opens["ome_zarr"]:
-        links["neuroglancer"] = NEUROGLANCER + quote(json.dumps({"layers": layers, "layout": "xy"}), safe="")
-    return links
+    path, remote, name = opens["path"], is_remote(opens["path"]), short_name(opens["path"])
+    layer = {"type": "image", "name": name, "source": f"zarr://{path if remote else SERVED + quote(name)}"}
+    state = quote(json.dumps({"layers": [layer], "layout": "xy"}), safe="")
+    address = NEUROGLANCER + state if opens["ome_zarr"] else ""
+    return {"napari": f"napari {shlex.quote(path)}", "neuroglancer": address, "remote": remote}
 
 
 def _fact(value: Any) -> str | list[tuple[str, str]]:
     """Return a fact in words, or as names and words."""
     if isinstance(value, Mapping):
-        named = ((key.replace("_", " "), _fact(item)) for key, item in value.items() if item not in (None, "", [], {}))
-        return [(key, text if isinstance(text, str) else "; ".join(map(": ".join, text))) for key, text in named]
+        named = [(_words(key), _fact(item)) for key, item in value.items() if item not in (None, "", [], {})]
+        return [
+            (key, text if isinstance(text, str) else "; ".join(map(": ".join, text))) for key, text in named
+        ]
     if isinstance(value, list):
-        return ", ".join("unknown" if item is None else f"{item:g}" if isinstance(item, float) else str(item) for item in value)
-    return "unknown" if value is None else str(value)
+        return ", ".join(map(str, map(_fact, value)))
+    return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

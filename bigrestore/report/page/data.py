@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import BEFORE, Column, find_columns
@@ -20,7 +19,6 @@ from bigrestore.report.table.statistics import as_columns, paired_tiles
 
 if TYPE_CHECKING:
     from bigrestore.report.table.write import Report
-
 
 NOTHING = "–"
 """Where there is no number."""
@@ -54,14 +52,14 @@ def percent(share: float | None) -> str:
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
-def plural(value: int, one: str, many: str | None = None) -> str:
+def plural(value: int, one: str) -> str:
     """Return a number with its noun."""
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+    return f"{value:,} {one if value == 1 else one + 's'}"
 
 
 def listed(names: Sequence[str]) -> str:
     """Return names as a sentence lists them: a, b and c."""
-    return " and ".join(part for part in (", ".join(names[:-1]), names[-1] if names else "") if part)
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 def short_name(path: object) -> str:
@@ -78,50 +76,23 @@ def decimals_for(column: Column, values: Doubles) -> int:
     return max(0, min(7, -column.digits - 1 - math.floor(math.log10(magnitude)))) if magnitude > 0 else 2
 
 
-@attrs.frozen(eq=False)
 class ReportData:
-    """Everything the page shows of a scoring.
+    """A report taken apart: its tables, its summary and facts as in `summary.json`, and its pictures.
 
-    Attributes
-    ----------
-    report : Report
-        Its pictures and overviews.
-    summary, facts : dict
-        As in `summary.json`.
-    table : dict of ndarray
-        The columns of the tiles.
-    columns, twins : list of Column
-        The figures among them, in reading order, and those that the image before has as well.
-    decimals : dict of int
-        Figures after the point by column.
-    paired : ndarray of bool
-        Tiles that count: valid in the image, and in the one before.
+    `columns` are the figures in reading order, `twins` those that the image before has as well, `paired` marks the tiles
+    that count: valid in the image, and in the one before.
     """
 
-    report: Report
-    summary: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    table: dict[str, NDArray[Any]]
-    columns: list[Column]
-    twins: list[Column]
-    decimals: dict[str, int]
-    paired: NDArray[np.bool_]
+    def __init__(self, report: Report, summary: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        self.report, self.summary, self.facts = report, summary, facts
+        self.table = as_columns(report.tiles)
+        self.columns = find_columns(self.table, facts.get("lower_better"))
+        self.twins = [column for column in self.columns if column.name + BEFORE in self.table]
+        self.pair = "reason_before" in self.table
+        self.paired = paired_tiles(self.table)
+        self._decimals = {each.name: decimals_for(each, self.table[each.name]) for each in self.columns}
 
-    @classmethod
-    def of(cls, report: Report, summary: Mapping[str, Any], facts: Mapping[str, Any]) -> ReportData:
-        """Take a report apart."""
-        table = as_columns(report.tiles)
-        columns = find_columns(table, facts.get("lower_better"))
-        twins = [column for column in columns if column.name + BEFORE in table]
-        decimals = {column.name: decimals_for(column, table[column.name]) for column in columns}
-        return cls(report, summary, facts, table, columns, twins, decimals, paired_tiles(table))
-
-    @property
-    def pair(self) -> bool:
-        """Whether there is an image before."""
-        return "reason_before" in self.table
-
-    @property
+    @cached_property
     def sections(self) -> list[int]:
         """The z of every section, ascending, those without a tile too."""
         return sorted({*self.table["z"].tolist(), *range(*self.facts.get("sections") or (0, 0))})
@@ -129,13 +100,8 @@ class ReportData:
     @property
     def shown_z(self) -> int:
         """Section that is shown first."""
-        there = self.sections
-        return int(self.facts.get("thumbnail_z", there[len(there) // 2] if there else 0))
-
-    @property
-    def changes(self) -> dict[str, float]:
-        """The median change of each figure, 0 where there is none."""
-        return {column.name: self.entry(column)["change"]["median"] or 0.0 for column in self.twins}
+        middle = self.sections[len(self.sections) // 2] if self.sections else 0
+        return int(self.facts.get("thumbnail_z", middle))
 
     def group(self, *names: str) -> list[Column]:
         """Return the columns of some groups."""
@@ -145,27 +111,28 @@ class ReportData:
         """Return the summary of one column."""
         return dict(self.summary["metrics"][column.name])
 
-    def median(self, name: str) -> float | None:
-        """Return the median of a figure of the image; None without one."""
-        value: float | None = self.summary["metrics"].get(name, {}).get("image", {}).get("median")
-        return value
+    def decimals(self, column: Column) -> int:
+        """Return the figures after the point of a column."""
+        return self._decimals[column.name]
 
     def number(self, column: Column, value: float | None) -> str:
         """Return a value of a column as the page writes it."""
-        return number(None if value is None else value * column.factor, self.decimals[column.name])
+        return number(None if value is None else value * column.factor, self.decimals(column))
 
     def signed(self, column: Column, value: float | None) -> str:
         """Return a change of a column as the page writes it."""
-        return signed(None if value is None else value * column.factor, self.decimals[column.name])
+        return signed(None if value is None else value * column.factor, self.decimals(column))
 
     def same(self, column: Column, values: Doubles) -> str:
         """Return the one number of all values, as the page writes it; empty if they differ or none exists."""
         there = values[~np.isnan(values)]
-        ends = {self.number(column, float(end)) for end in (there.min(), there.max())} if there.size else set()
+        ends = (
+            {self.number(column, float(end)) for end in (there.min(), there.max())} if there.size else set()
+        )
         return ends.pop() if len(ends) == 1 else ""
 
     def counted(self, column: Column) -> dict[str, Doubles]:
         """Return a column `before`, where it exists, and `after`, NaN for tiles that do not count."""
-        names = {"before": column.name + BEFORE, "after": column.name}
-        there = {name: self.table[key] for name, key in names.items() if key in self.table}
-        return {name: np.where(self.paired, values, np.nan) for name, values in there.items()}
+        names = {"before": column.name + BEFORE} if column in self.twins else {}
+        names["after"] = column.name
+        return {name: np.where(self.paired, self.table[key], np.nan) for name, key in names.items()}

@@ -34,7 +34,13 @@ COLOURS = {"before": "#b0772a", "after": "#1f6f9f", "soft": "#5a636d", "faint": 
 STYLE = {f"axes.spines.{side}": False for side in ("left", "right", "top")}
 STYLE |= dict.fromkeys(("axes.edgecolor", "text.color", "xtick.color", "ytick.color"), COLOURS["soft"])
 STYLE |= {"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": COLOURS["faint"]}
-STYLE |= {"axes.xmargin": 0.0, "font.size": 11, "lines.linewidth": 1.8, "ytick.major.size": 0}
+STYLE |= {
+    "axes.xmargin": 0.0,
+    "font.size": 11,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 2.5,
+    "ytick.major.size": 0,
+}
 STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "bigrestore"}
 SMALL, WIDE = (320, 172), (760, 250)
 
@@ -49,6 +55,17 @@ class Plot(NamedTuple):
     svg: str = ""
 
 
+def plots(data: ReportData) -> tuple[dict[str, Plot], list[Plot]]:
+    """Return the histogram of each column by name, and the figures over z, none for a single section."""
+    sections = data.summary.get("sections", ())
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
+        mpl.rcParams.update(STYLE)
+        spread = {column.name: histogram(data, column) for column in data.columns}
+        over_z = [_over_z(data, column, sections) for column in data.columns if sections]
+        return spread, [_brightness(data, sections), *over_z] if sections else []
+
+
 def histogram(data: ReportData, column: Column) -> Plot:
     """Return how the tiles of a column are spread."""
     parts = data.counted(column)
@@ -58,7 +75,7 @@ def histogram(data: ReportData, column: Column) -> Plot:
     same = data.same(column, np.concatenate(list(parts.values())))
     if same:
         return Plot(column.label, f"{same} in every tile{', before and after' if len(parts) > 1 else ''}")
-    medians = {name: float(np.nanmedian(values)) for name, values in parts.items() if np.isfinite(values).any()}
+    medians = {name: float(np.nanmedian(values)) for name, values in parts.items()}
     shown = edges * column.factor
 
     def draw(axes: Any) -> None:
@@ -66,13 +83,18 @@ def histogram(data: ReportData, column: Column) -> Plot:
         for name, values in parts.items():
             axes.stairs(shares(values, edges), shown, fill=True, color=COLOURS[name], alpha=0.3)
             axes.stairs(shares(values, edges), shown, color=COLOURS[name], linewidth=1.4)
-        for name, median in medians.items():
-            axes.axvline(np.clip(median * column.factor, shown[0], shown[-1]), color=COLOURS[name], dashes=(4, 3))
+            middle = np.clip(medians[name] * column.factor, shown[0], shown[-1])
+            axes.axvline(middle, color=COLOURS[name], dashes=(4, 3))
 
-    said = {name: f"{name if len(parts) > 1 else ''} median {data.number(column, medians.get(name))}" for name in parts}
+    names = {name: name + ", " if len(parts) > 1 else "" for name in parts}
+    said = {name: f"{names[name]}median {data.number(column, median)}" for name, median in medians.items()}
     beyond = sum(int(((values < edges[0]) | (values > edges[-1])).sum()) for values in parts.values())
-    below = [*said.items(), *([("", f"{plural(beyond, 'value')} beyond the ends, in the last bins")] if beyond else [])]
-    svg = _svg(draw, f"Histogram of {column.label}: {', '.join(said.values())}", f"h{data.columns.index(column)}")
+    below = [*said.items()] + [("", f"{plural(beyond, 'value')} beyond the ends, in the last bins")] * (
+        beyond > 0
+    )
+    svg = _svg(
+        draw, f"Histogram of {column.label}: {', '.join(said.values())}", f"h{data.columns.index(column)}"
+    )
     return Plot(column.label, column.note, below, column.name, svg)
 
 
@@ -81,14 +103,15 @@ def edges_of(parts: Sequence[Doubles]) -> Doubles | None:
     values = np.concatenate([part[np.isfinite(part)] for part in parts])
     if not values.size:
         return None
-    low, high = (float(np.quantile(values, q, method=how)) for q, how in ((0.005, "lower"), (0.995, "higher")))
+    low, high = (
+        float(np.quantile(values, q, method=how)) for q, how in ((0.005, "lower"), (0.995, "higher"))
+    )
     if high <= low:
         low, high = float(values.min()), float(values.max())
-    if high <= low:
-        margin = abs(low) * 0.01 or 0.5
-        low, high = low - margin, high + margin
+    margin = 0.0 if high > low else abs(low) * 0.01 or 0.5
     most = max(int(np.isfinite(part).sum()) for part in parts)
-    return np.linspace(low, high, int(np.clip(round(np.sqrt(most)), FEWEST_BINS, MOST_BINS)) + 1)
+    bins = int(np.clip(round(np.sqrt(most)), FEWEST_BINS, MOST_BINS))
+    return np.linspace(low - margin, high + margin, bins + 1)
 
 
 def shares(values: Doubles, edges: Doubles) -> Doubles:
@@ -97,40 +120,34 @@ def shares(values: Doubles, edges: Doubles) -> Doubles:
     return np.histogram(there, edges)[0] / max(1, there.size)
 
 
-def series(data: ReportData) -> list[Plot]:
-    """Return the figures over z: brightness, then every column; none for a single section."""
-    sections = data.summary.get("sections", ())
-    return [_brightness(data, sections), *(_over_z(data, each, sections) for each in data.columns)] if sections else []
-
-
 def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot:
     """Return the wide figure of the mean grey with the marked jumps."""
-    title, note = "Brightness from section to section", "mean grey of the tissue, % of the range"
-    jumps = data.summary["grey_jumps"].get("image")
+    title, jumps = "Brightness from section to section", data.summary["grey_jumps"].get("image")
     if jumps is None:
         return Plot(title, "fewer than two sections have a score")
-    z = [entry["z"] for entry in sections]
     keys = {"before": "grey_before", "after": "grey"} if data.pair else {"after": "grey"}
-    lines = {name: 100 * np.array([entry[key] for entry in sections], np.float64) for name, key in keys.items()}
+    grey = {
+        name: {entry["z"]: 100 * (entry[key] or np.nan) for entry in sections} for name, key in keys.items()
+    }
     marked = jumps["marked"]
     named = sorted(marked, key=lambda jump: -abs(jump["jump"]))[:LABELLED_JUMPS]
 
     def draw(axes: Any) -> None:
-        for name, values in lines.items():
-            axes.plot(z, values, color=COLOURS[name], marker="o", markersize=2.5)
-        after = dict(zip(z, lines["after"], strict=True))
-        for jump in marked:
-            ends = [after[jump["from_z"]], after[jump["z"]]]
-            axes.plot([jump["z"]] * 2, ends, color=COLOURS["jump"], marker="o", markevery=[1], markersize=5)
-        for jump in named:
-            place = (jump["z"], 1.02)
-            axes.annotate(str(jump["z"]), place, xycoords=("data", "axes fraction"), color=COLOURS["jump"], ha="center")
+        for name, values in grey.items():
+            axes.plot([*values], [*values.values()], "-o", color=COLOURS[name])
+        for z, from_z in ((jump["z"], jump["from_z"]) for jump in marked):
+            ends = [grey["after"][from_z], grey["after"][z]]
+            axes.plot([z, z], ends, "-o", color=COLOURS["jump"], markevery=[1], markersize=5)
+        for z in (jump["z"] for jump in named):
+            axes.annotate(
+                z, (z, 1.02), xycoords=("data", "axes fraction"), color=COLOURS["jump"], ha="center"
+            )
 
-    below = [(name, name if data.pair else "mean grey") for name in lines]
-    below.append(("jump", f"jump, marked above {100 * jumps['threshold']:.1f} %"))
+    below = [(name, name if data.pair else "mean grey") for name in grey]
+    below += [("jump", f"jump, marked above {100 * jumps['threshold']:.1f} %")]
     below += [("", f"z {jump['from_z']} → {jump['z']}: {signed(100 * jump['jump'], 1)} %") for jump in named]
     svg = _svg(draw, f"Mean grey of each section, {plural(len(marked), 'jump')} marked", "grey", WIDE)
-    return Plot(title, note, below, "brightness", svg)
+    return Plot(title, "mean grey of the tissue, % of the range", below, "brightness", svg)
 
 
 def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, Any]]) -> Plot:
@@ -138,22 +155,28 @@ def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, An
     group = -(-len(sections) // MOST_POINTS)
     z = _grouped(np.array([entry["z"] for entry in sections], np.float64), group)
     bands: dict[str, list[Doubles]] = {}
-    for name, shown in (("before", "before"), ("image", "after")):
-        rows = [entry["metrics"][column.name].get(name) or [np.nan] * 3 for entry in sections]
+    for name, key in (("before", "before"), ("after", "image")):
+        rows = np.array(
+            [entry["metrics"][column.name].get(key) or [np.nan] * 3 for entry in sections], np.float64
+        )
         if np.isfinite(rows).any():
-            bands[shown] = [_grouped(part, group) for part in np.array(rows, np.float64).T]
+            bands[name] = [_grouped(part, group) for part in rows.T]
     if not bands:
         return Plot(column.label, "no tile has a value")
-    same = data.same(column, np.concatenate([part for band in bands.values() for part in band]))
+    same = data.same(column, np.array(list(bands.values())).ravel())
     if same:
-        scored, total = sum(any(entry["metrics"][column.name].values()) for entry in sections), len(data.sections)
+        scored, total = (
+            sum(any(entry["metrics"][column.name].values()) for entry in sections),
+            len(data.sections),
+        )
         some = f"in {scored} of {total} sections; the others have no score"
         return Plot(column.label, f"{same} {'in every section' if scored == total else some}")
 
     def draw(axes: Any) -> None:
-        for name, (low, middle, high) in bands.items():
-            axes.fill_between(z, low * column.factor, high * column.factor, color=COLOURS[name], alpha=0.16, lw=0)
-            axes.plot(z, middle * column.factor, color=COLOURS[name], marker="o", markersize=2.5)
+        for name, band in bands.items():
+            low, middle, high = (part * column.factor for part in band)
+            axes.fill_between(z, low, high, color=COLOURS[name], alpha=0.16, linewidth=0)
+            axes.plot(z, middle, "-o", color=COLOURS[name])
 
     svg = _svg(draw, f"{column.label} over z", f"z{data.columns.index(column)}")
     return Plot(column.label, column.note, [(name, name) for name in bands], f"{column.name}-over-z", svg)
@@ -169,22 +192,18 @@ def _grouped(values: Doubles, group: int) -> Doubles:
 def _svg(draw: Callable[[Any], None], label: str, prefix: str, size: tuple[int, int] = SMALL) -> str:
     """Return what `draw` draws as an SVG element: no date, and no identifier that another figure has."""
     width, height = size
-    with mpl.rc_context():
-        mpl.rcdefaults()  # whatever the user's matplotlibrc says
-        mpl.rcParams.update(STYLE)
-        figure = Figure(figsize=(width / 72, height / 72), frameon=False)
-        FigureCanvasSVG(figure)
-        axes = figure.add_axes((46 / width, 24 / height, 1 - 60 / width, 1 - 46 / height), facecolor="none")
-        axes.xaxis.set_major_locator(MaxNLocator(width // 80))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        draw(axes)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    text = re.sub(r".*?(?=<svg)|<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
-    text = re.sub(r"<g id=[^>]*>", "<g>", text)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
+    figure = Figure(figsize=(width / 72, height / 72), frameon=False)
+    FigureCanvasSVG(figure)
+    axes = figure.add_axes((46 / width, 24 / height, 1 - 60 / width, 1 - 46 / height), facecolor="none")
+    axes.xaxis.set_major_locator(MaxNLocator(width // 80))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    draw(axes)
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = "\n".join(map(str.strip, stream.getvalue().splitlines()))
+    text = text[text.index("<svg") : text.index("<metadata>")] + text[text.index("</metadata>") + 11 :]
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", re.sub(r"<g id=[^>]*>", "<g>", text))
     text = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", text)
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name}, {colour})")
-    named = f'<svg class="plot" role="img" aria-label="{html.escape(label)}" '
-    return re.sub(r"\s*\n\s*", "\n", text).replace("<svg ", named, 1)
+    return text.replace("<svg ", f'<svg class="plot" role="img" aria-label="{html.escape(label)}" ', 1)

@@ -14,16 +14,15 @@ import base64
 import io
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.core.pixels import Floats
-from bigrestore.report.metrics.columns import BEFORE, Column
 from bigrestore.report.page.data import ReportData
-from bigrestore.report.table.statistics import best_middle_worst, goodness, improvement, paired_change
+from bigrestore.report.table.statistics import best_middle_worst, goodness
 from bigrestore.run.tile.maps import SHOWS
 
 TILE_BYTES, SECTION_BYTES, MAP_BYTES = 6_000_000, 2_500_000, 800_000
@@ -32,17 +31,13 @@ TILE_BYTES, SECTION_BYTES, MAP_BYTES = 6_000_000, 2_500_000, 800_000
 LOSSLESS = 101
 """A quality of WebP beyond 100: every pixel as it was."""
 
-QUALITIES = (LOSSLESS, 95, 88, 78, 60, 35)
-SMALL_QUALITIES = (78, 60, 35, 10)
-
+QUALITIES, SMALL_QUALITIES = (LOSSLESS, 95, 88, 78, 60, 35), (70, 40, 10)
 MOST_SCORES = 4
-FIRST_PX = 480
-"""Side of the picture of the first screen, more than its tile where tiles are small."""
+FIRST_PX, MOST_PX = 480, 960
+"""Side of the picture of the first screen, more than its tile where tiles are small, and of the largest picture."""
 
-MOST_PICTURED, LARGEST_PX, PIXELS = 256, 1200, 12_000_000
+MOST_PICTURED, LARGEST_PX, PIXELS = 256, 1200, 6_000_000
 """Sections with a picture, its longer side, and the pixels of all of them with their maps."""
-
-RANKS = ("Best", "Median", "Worst")
 
 VALUES = ("#2d1160", "#3b3b8f", "#2f6591", "#218c8d", "#3fb27b", "#92cf5b", "#f2e44c")
 """Colours of rising lightness, safe for colour blindness and grey printing, after the idea of viridis."""
@@ -51,74 +46,53 @@ CHANGES = ("#8a3d00", "#cf6f16", "#f3b673", "#f6f4f0", "#9ec9e8", "#3a85c6", "#0
 """From orange, worse, over white to blue, better: the clearest pair for red-green blind readers."""
 
 
-class Choice(NamedTuple):
-    """A tile to show: its position in the table, `Best`, `Median` or `Worst`, and the scores choosing it."""
-
-    tile: int
-    rank: str
-    scores: list[str]
-
-
-class Shown(NamedTuple):
-    """A picture in the page."""
-
-    name: str
-    uri: str
-    width: int
-    height: int
-
-
-class View(NamedTuple):
-    """A tile as it is shown: its position in the table, its roles, its pictures, and words and share of a scale bar."""
-
-    tile: int
-    roles: str
-    pictures: list[Shown]
-    bar: tuple[str, float]
-
-
-def choose(data: ReportData) -> list[Choice]:
-    """Return the tiles to show: for each rank, each tile once."""
+def choose(data: ReportData) -> dict[int, list[str]]:
+    """Return the roles of the tiles to show, such as `best by NIQE`, by their position in the table."""
     judges = [column for column in data.group("score", "reference") if column.direction != "none"]
     judges = [column for column in judges if not data.pair or column in data.twins][:MOST_SCORES]
-    chosen: dict[tuple[int, str], Choice] = {}
-    for column in judges:
-        for rank, tile in zip(RANKS, best_middle_worst(goodness(data.table, column)), strict=False):
-            chosen.setdefault((tile, rank), Choice(tile, rank, [])).scores.append(column.label)
-    return sorted(chosen.values(), key=lambda choice: RANKS.index(choice.rank))
-
-
-def views(data: ReportData) -> tuple[list[View], int]:
-    """Return the view of the first screen and one for each chosen tile, and the quality of the pictures."""
-    choices = choose(data)
+    picked = [best_middle_worst(goodness(data.table, column)) for column in judges]
     roles: dict[int, list[str]] = {}
-    for choice in choices:
-        roles.setdefault(choice.tile, []).extend(f"{choice.rank.lower()} by {score}" for score in choice.scores)
-    first = [choice.tile for choice in choices if choice.rank == "Median"] or list(roles)
-    tiles = first[:1] + list(roles)
+    for index, rank in enumerate(("best", "median", "worst")):
+        for column, tiles in zip(judges, picked, strict=True):
+            for tile in tiles[index : index + 1]:
+                roles.setdefault(tile, []).append(f"{rank} by {column.label}")
+    return roles
+
+
+def views(data: ReportData) -> tuple[list[dict[str, Any]], str]:
+    """Return the first screen's view and those of the chosen tiles, and how their pictures are stored."""
+    roles = choose(data)
+    first = next(
+        (tile for tile, said in roles.items() if "median by" in " ".join(said)), next(iter(roles), None)
+    )
+    tiles = [] if first is None else [first, *roles]
     places = [_place(data, tile, widened=not index) for index, tile in enumerate(tiles)]
     names = ("Before", "After" if data.pair else "Image", "Reference")
     loaded = [list(zip(names, data.report.pictures(*place), strict=True)) for place in places]
-    there = [[(name, picture) for name, picture in shown if picture is not None] for shown in loaded]
-    encoded, quality = encode_within([picture for shown in there for _, picture in shown], TILE_BYTES)
-    uris = map(data_uri, encoded)
-    made = []
-    for tile, place, shown in zip(tiles, places, there, strict=True):
-        pictures = [Shown(name, next(uris), picture.shape[1], picture.shape[0]) for name, picture in shown]
+    loaded = [[(name, picture) for name, picture in shown if picture is not None] for shown in loaded]
+    encoded, quality = encode_within([picture for shown in loaded for _, picture in shown], TILE_BYTES)
+    uris, shown_tiles = map(data_uri, encoded), []
+    for tile, place, shown in zip(tiles, places, loaded, strict=True):
+        pictures = [
+            {"name": name, "uri": next(uris), "height": each.shape[0], "width": each.shape[1]}
+            for name, each in shown
+        ]
         text = ", ".join(roles[tile])
-        made.append(View(tile, text[:1].upper() + text[1:], pictures, scale_bar(data, place[4])))
-    return made, quality
+        bar = scale_bar(data, place[4])
+        shown_tiles.append(
+            {"tile": tile, "roles": text[0].upper() + text[1:], "pictures": pictures, "bar": bar}
+        )
+    return shown_tiles, "without loss" if quality == LOSSLESS else f"as WebP of quality {quality}"
 
 
 def _place(data: ReportData, tile: int, *, widened: bool) -> tuple[int, int, int, int, int]:
-    """Return z, y, x, height and width of a tile, widened to the side of the first picture inside its section."""
-    table = data.table
+    """Return z, y, x, height and width of a tile, widened or cut about its middle to a side that a picture has."""
+    table, spans = data.table, []
     section = table["z"] == table["z"][tile]
-    spans = []
     for first, extent in (("y", "height"), ("x", "width")):
         start, size = int(table[first][tile]), int(table[extent][tile])
         low, high = int(table[first][section].min()), int((table[first] + table[extent])[section].max())
-        side = min(max(size, FIRST_PX if widened else 0), high - low)
+        side = min(max(size, FIRST_PX if widened else 0), MOST_PX, high - low)
         spans.append((min(max(start + size // 2 - side // 2, low), high - side), side))
     (y, height), (x, width) = spans
     return int(table["z"][tile]), y, x, height, width
@@ -134,71 +108,57 @@ def scale_bar(data: ReportData, width_px: int) -> tuple[str, float]:
     return f"{length / 1000 if unit == 'mm' else length:g} {unit}", length / size
 
 
-def viewer(data: ReportData) -> dict[str, Any]:
-    """Return what the script shows of the sections, without the values of their tiles."""
+def viewer(data: ReportData) -> tuple[dict[str, Any] | None, str]:
+    """Return what the script shows of the sections besides the values of their tiles, and the picture shown first.
+
+    That picture stands in the page itself. Of an empty table there is neither.
+    """
     table, sections = data.table, data.sections
+    if not table["z"].size:
+        return None, ""
     first = data.report.overviews(data.shown_z, LARGEST_PX)
     count = min(len(sections), MOST_PICTURED)
-    pictured = sorted({sections[round(i)] for i in np.linspace(0, len(sections) - 1, count)} | {data.shown_z})
+    pictured = sorted(
+        {sections[round(at)] for at in np.linspace(0, len(sections) - 1, count)} | {data.shown_z}
+    )
     side = min(LARGEST_PX, math.isqrt(PIXELS // (len(pictured) * (1 + len(first.maps)))))
     small = [first] if len(pictured) == 1 else [data.report.overviews(z, side) for z in pictured]
-    z, keys = table["z"], [str(z) for z in pictured]
-    height, width = (round(side * first.px) for side in first.picture.shape[:2])
-    maps = {name: _map(keys, [each.maps[name] for each in small]) | {"says": SHOWS[name]} for name in first.maps}
+    keys = [str(z) for z in pictured]
     images, _ = encode_within([each.picture for each in small], SECTION_BYTES, SMALL_QUALITIES)
-    return {
+    pictures = dict(zip(keys, map(data_uri, images), strict=True))
+    still, pictures[str(data.shown_z)] = pictures[str(data.shown_z)], ""
+    at_z = [table["z"] == z for z in sections]
+    shown = {
         "z": sections,
-        "counts": [[int((z == at).sum()), int((data.paired & (z == at)).sum())] for at in sections],
-        "width": width,
-        "height": height,
+        "counts": [[int(there.sum()), int((data.paired & there).sum())] for there in at_z],
+        "height": round(first.picture.shape[0] * first.px),
+        "width": round(first.picture.shape[1] * first.px),
         "origin": data.facts.get("origin_px") or [0, 0],
         "tile": int(data.facts.get("tile_px") or table["height"].max()),
-        "pictures": dict(zip(keys, map(data_uri, images), strict=True)),
-        "maps": maps,
+        "pictures": pictures,
+        "maps": {name: _map(name, keys, [each.maps[name] for each in small]) for name in first.maps},
     }
+    return shown, still
 
 
-def _map(keys: list[str], values: list[Floats]) -> dict[str, Any]:
-    """Return a map of all pictured sections, on one scale."""
-    high = max(float(np.quantile(each, 0.995)) for each in values) or max(float(each.max()) for each in values)
-    encoded, _ = encode_within([paint(each / (high or 1.0)) for each in values], MAP_BYTES, SMALL_QUALITIES)
-    return {"high": high, "pictures": dict(zip(keys, map(data_uri, encoded), strict=True))}
-
-
-def paint(position: Floats) -> NDArray[np.uint8]:
-    """Return RGBA colours, (..., 4), of positions 0..1 along the scale of values; the low ones are transparent."""
+def _map(name: str, keys: list[str], values: list[Floats]) -> dict[str, Any]:
+    """Return a map of all pictured sections, on one scale; where it is low the section shows through."""
+    high = max(float(np.quantile(each, 0.995)) for each in values) or max(
+        float(each.max()) for each in values
+    )
     stops = np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in VALUES], np.float64)
-    along = np.clip(position, 0.0, 1.0)
-    colours = [np.interp(along * (len(VALUES) - 1), np.arange(len(VALUES)), stops[:, i]) for i in range(3)]
-    return np.rint(np.stack([*colours, 255 * np.sqrt(along)], axis=-1)).astype(np.uint8)
-
-
-def limits(data: ReportData, column: Column) -> dict[str, Any]:
-    """Return the ends of the colour scales of a column, as they are written, or the one number of every tile.
-
-    The ends are the tiles at the 2 and 98 % quantiles, or the extremes if those two are the same number; of a change the
-    98 % quantile of its size.
-    """
-    twin = column in data.twins
-    values = np.concatenate([data.table[column.name + ending] for ending in (["", BEFORE] if twin else [""])])
-    known: dict[str, Any] = {"same": data.same(column, values)}
-    values = values[np.isfinite(values)]
-    if values.size and not known["same"]:
-        ends = [np.quantile(values, share, method=how) for share, how in ((0.02, "lower"), (0.98, "higher"))]
-        ends = [values.min(), values.max()] if data.same(column, np.array(ends)) else ends
-        known |= {name: float(end) * column.factor for name, end in zip(("low", "high"), ends, strict=True)}
-    if not twin:
-        return known
-    change = paired_change(data.table, column.name)
-    gain = np.abs(change if column.direction == "none" else improvement(data.table, column))
-    gain = gain[np.isfinite(gain)]
-    known["sameChange"] = data.same(column, change)
-    if gain.size and not known["sameChange"]:
-        reach = float(np.quantile(gain, 0.98, method="higher"))
-        # Written as zero: most tiles did not change, so the scale ends at the largest change.
-        reach = reach if any(digit in "123456789" for digit in data.number(column, reach)) else float(gain.max())
-        known["reach"] = reach * column.factor or 1.0
-    return known
+    painted = []
+    for along in (np.clip(each / (high or 1.0), 0.0, 1.0) for each in values):
+        colours = [
+            np.interp(along * (len(VALUES) - 1), np.arange(len(VALUES)), stops[:, i]) for i in range(3)
+        ]
+        painted.append(np.rint(np.stack([*colours, 255 * np.sqrt(along)], axis=-1)).astype(np.uint8))
+    encoded, _ = encode_within(painted, MAP_BYTES, SMALL_QUALITIES)
+    return {
+        "says": SHOWS[name],
+        "high": high,
+        "pictures": dict(zip(keys, map(data_uri, encoded), strict=True)),
+    }
 
 
 def data_uri(webp: bytes) -> str:
@@ -210,24 +170,20 @@ def encode_webp(pixels: NDArray[np.uint8], quality: int) -> bytes:
     """Return a picture, grey, RGB or RGBA, as WebP, without loss for `LOSSLESS`."""
     stream = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    how: dict[str, Any] = {"quality": quality, "method": 4}
+    picture = picture if picture.mode == "RGBA" else picture.convert("RGB")
     if quality == LOSSLESS:
-        how = {"lossless": True, "quality": 60, "method": 3}
-    (picture if picture.mode == "RGBA" else picture.convert("RGB")).save(stream, "WEBP", **how)
+        picture.save(stream, "WEBP", lossless=True, quality=60, method=3)
+    else:
+        picture.save(stream, "WEBP", quality=quality, alpha_quality=quality, method=2)
     return stream.getvalue()
 
 
 def encode_within(
     pictures: Sequence[NDArray[np.uint8]], budget: int, qualities: Sequence[int] = QUALITIES
 ) -> tuple[list[bytes], int]:
-    """Return pictures as WebP at the best quality to fit all of them into a budget of bytes, and that quality.
-
-    The lowest quality is taken if none fits.
-    """
-    encoded: list[bytes] = []
-    quality = qualities[0]
+    """Return pictures as WebP at the best quality that fits all into a budget of bytes, or the lowest, and the quality."""
     for quality in qualities:
-        encoded = []
+        encoded: list[bytes] = []
         for picture in pictures:
             encoded.append(encode_webp(picture, quality))
             if sum(map(len, encoded)) > budget and quality != qualities[-1]:

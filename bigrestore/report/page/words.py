@@ -1,8 +1,7 @@
 """What the verdict says: which scores became better or worse, and what the figures beside them mean for that.
 
-A change is called better or worse only if its interval lies wholly on one side of zero. What the scores cannot
-see is said in the same breath, because a smoothed, drifted or invented image can have the best scores of all. The
-sentences stand in `templates/verdict.html`.
+What the scores cannot see is said in the same breath, because a smoothed, drifted or invented image can have the best
+scores of all. The sentences stand in `templates/verdict.html`.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ def headline(data: ReportData) -> str:
     if not data.pair:
         return "One image, scored"
     labels: dict[str, list[str]] = {}
-    for column in data.group("reference") + data.group("score"):
-        if column in data.twins and data.entry(column)["change"]["count"]:
-            labels.setdefault(data.entry(column)["change"]["verdict"], []).append(column.label)
-    if not labels:
-        return "No tile is valid in both images"
-    if "few" in labels:
-        return "Too few tiles for a verdict"
+    for column in (each for each in data.group("reference") + data.group("score") if each in data.twins):
+        change = data.entry(column)["change"]
+        if change["count"]:
+            labels.setdefault(change["verdict"], []).append(column.label)
+    if not labels or "few" in labels:
+        return "Too few tiles for a verdict" if labels else "No tile is valid in both images"
     parts = [f"{name} by {listed(labels[name])}" for name in ("better", "worse") if name in labels]
     if "unclear" in labels:
         parts.append(f"{'unclear' if parts else 'no clear change'} by {listed(labels['unclear'])}")
@@ -44,36 +42,42 @@ def headline(data: ReportData) -> str:
 
 def verdict(data: ReportData) -> dict[str, Any]:
     """Return what `verdict.html` puts into sentences."""
-    entries = {column.name: data.entry(column)["change"] for column in data.twins if column.name in COLUMNS}
-    kinds = {name: change["verdict"] for name, change in entries.items()}
+    changes = {column.name: data.entry(column)["change"] for column in data.twins}
+    kinds = {name: change["verdict"] for name, change in changes.items()}
+    beside = [name for name in ("noise", "sharpness") if name in changes and changes[name]["count"]]
     method, model = data.facts.get("method"), data.facts.get("model")
     method = method.get("name") if isinstance(method, Mapping) else method
     scored = set(data.table["z"][data.paired].tolist())
-    reasons = data.summary["tiles"]["invalid"]
+    read = data.facts.get("read", ())
     return {
         "headline": headline(data),
         "unscored": [z for z in data.sections if z not in scored],
-        "reasons": [f"{count:,} {name}" for name, count in reasons.items()],
-        "read": of_sections(data.facts.get("read", ())),
+        "read": of_sections(read),
+        "said_of": {each["z"]: each["says"] for each in read},
         "done_by": f"the model {short_name(model)}" if model else f"the method {method}" if method else "",
-        "said_of": {each["z"]: each["says"] for each in data.facts.get("read", ())},
-        "beside": [
-            (COLUMNS[name], _moved(data, COLUMNS[name], entries[name]))
-            for name in ("noise", "sharpness")
-            if name in entries and entries[name]["count"]
-        ],
+        "beside": [(COLUMNS[name], _moved(data, COLUMNS[name])) for name in beside],
         "smoothed": kinds.get("noise") == "better" and kinds.get("sharpness") == "worse",
-        "worse": [COLUMNS[name] for name in MATTERS if kinds.get(name) == "worse" and _matters(entries[name], name)],
+        "worse": [
+            COLUMNS[name] for name in MATTERS if kinds.get(name) == "worse" and _matters(changes[name], name)
+        ],
+        "changes": {name: change["median"] or 0.0 for name, change in changes.items()},
     }
 
 
-def _moved(data: ReportData, column: Column, change: Mapping[str, Any]) -> str:
+def _moved(data: ReportData, column: Column) -> str:
     """Return how a figure moved, in a word."""
-    before, after = change["median_before"], change["median_after"]
-    return "stayed" if data.number(column, before) == data.number(column, after) else "rose" if after > before else "fell"
+    before, after = (data.entry(column)["change"][name] for name in ("median_before", "median_after"))
+    return (
+        "stayed"
+        if data.number(column, before) == data.number(column, after)
+        else "rose"
+        if after > before
+        else "fell"
+    )
 
 
 def _matters(change: Mapping[str, Any], name: str) -> bool:
     """Tell whether a change is large enough to be spoken of."""
-    size = abs(float(change["median"] or 0.0))
-    return size >= MATTERS[name] and size >= MATTERS_SHARE * abs(float(change["median_before"] or 0.0))
+    return abs(change["median"] or 0.0) >= max(
+        MATTERS[name], MATTERS_SHARE * abs(change["median_before"] or 0.0)
+    )

@@ -149,7 +149,9 @@ def worth_of(table: Mapping[str, NDArray[Any]]) -> Doubles:
 def blob_counts(table: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     """Count the blobs of tiles valid in both images; what tiles share counts once."""
     worth = np.where(paired_tiles(table), worth_of(table), 0.0)
-    found, unsupported = (round(float(np.nansum(table[name] * worth))) for name in ("blobs", "blobs_unsupported"))
+    found, unsupported = (
+        round(float(np.nansum(table[name] * worth))) for name in ("blobs", "blobs_unsupported")
+    )
     area = float(np.sum(table["height"] * table["width"] * worth)) / 1e6
     return {"found": found, "unsupported": unsupported, "megapixels": round(area, 6)}
 
