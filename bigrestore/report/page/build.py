@@ -25,10 +25,11 @@ from bigrestore.core.urls import is_remote
 from bigrestore.report.metrics.columns import BEFORE
 from bigrestore.report.page import data as written
 from bigrestore.report.page.data import ReportData, short_name
-from bigrestore.report.page.figures import MOST_POINTS, plots
+from bigrestore.report.page.figures import plots
 from bigrestore.report.page.pictures import CHANGES, VALUES, viewer, views
 from bigrestore.report.page.words import verdict
 from bigrestore.report.table.statistics import goodness
+from bigrestore.report.table.tiles import PLACE
 
 if TYPE_CHECKING:
     from bigrestore.report.table.write import Report
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MOST_HELD, MOST_ROWS = 65_536, 100
 """Tiles in the page and in its table, at most: of more, every so-manyth, so every section has its part."""
 
+METRIC = ("name", "label", "direction", "note", "says", "factor")
 FILTERS = ("number", "signed", "percent", "plural", "listed", "short_name")
 NEUROGLANCER = "https://neuroglancer-demo.appspot.com/#!"
 SERVED = "http://127.0.0.1:8000/"
@@ -55,24 +57,14 @@ def build_page(report: Report, summary: Mapping[str, Any], facts: Mapping[str, A
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     shown, still = viewer(data)
-    document = packed_tiles(data) | {
-        "viewer": shown,
-        "mostRows": MOST_ROWS,
-        "values": VALUES,
-        "changes": CHANGES,
-    }
+    document = packed_tiles(data) | {"viewer": shown, "mostRows": MOST_ROWS}
+    document |= {"values": VALUES, "changes": CHANGES}
     pictures, stored = views(data)
     spread, over_z = plots(data)
-    context = verdict(data) | {
-        "data": data,
-        "viewer": shown,
-        "views": pictures,
-        "stored": stored,
-        "still": still,
-    }
-    context |= {"spread_of": spread, "over_z": over_z, "step": document["step"], "worst": _worst(data)}
-    context |= {"grouped": -(-len(over_z and summary["sections"]) // MOST_POINTS), "links": _links(data)}
-    context["facts"] = [(_words(name), _fact(value)) for name, value in facts.items() if name not in HIDDEN]
+    context = verdict(data) | {"data": data, "viewer": shown, "still": still, "step": document["step"]}
+    context |= {"views": pictures, "stored": stored, "spread_of": spread, "over_z": over_z}
+    context |= {"worst": _worst(data), "links": _links(data)}
+    context["facts"] = _fact({name: fact for name, fact in facts.items() if name not in HIDDEN})
     trusted = {"policy": policy, "script": script, "style": style, "json": safe_json(document)}
     context |= {name: Markup(text) for name, text in trusted.items()}
     return environment.get_template("page.html").render(context)
@@ -84,10 +76,8 @@ def packed_tiles(data: ReportData) -> dict[str, Any]:
     table = {name: values[::step] for name, values in data.table.items()}
     metrics = []
     for column in data.columns:
-        metric = {
-            name: getattr(column, name) for name in ("name", "label", "direction", "note", "says", "factor")
-        }
-        metric |= {"digits": data.decimals(column), "inTable": column in _sortable(data)}
+        metric = {name: getattr(column, name) for name in METRIC}
+        metric |= {"digits": data.decimals[column.name], "inTable": column in _sortable(data)}
         for key, name in (("image", column.name), ("before", column.name + BEFORE)):
             metric |= {key: packed(table[name], "<f4")} if name in table else {}
         metrics.append(metric)
@@ -95,9 +85,7 @@ def packed_tiles(data: ReportData) -> dict[str, Any]:
     for name in (each for each in ("reason", "reason_before") if each in table):
         known, codes = np.unique(["", *table[name].astype(str)], return_inverse=True)
         reasons.append({"names": known.tolist(), "codes": packed(codes[1:], "u1")})
-    places = {
-        name: packed(table[name], "<i4") for name in ("z", "row", "column", "y", "x", "height", "width")
-    }
+    places = {name: packed(table[name], "<i4") for name in PLACE}
     named = {"pair": data.pair, "volume": len(data.sections) > 1, "places": places, "reasons": reasons}
     return named | {"step": step, "tissue": packed(table["tissue"], "<f4"), "metrics": metrics}
 
@@ -115,9 +103,8 @@ def safe_json(document: Any) -> str:
 
 def _sortable(data: ReportData) -> list[Any]:
     """Return the columns of the table of tiles: the scores, and a figure to sort tiles by."""
-    return data.group("score", "reference") + [
-        each for each in data.columns if each.name == "blobs_unsupported"
-    ]
+    others = [column for column in data.columns if column.name == "blobs_unsupported"]
+    return data.group("score", "reference") + others
 
 
 def _worst(data: ReportData) -> dict[str, Any]:
@@ -140,17 +127,11 @@ def _links(data: ReportData) -> dict[str, Any]:
     return {"napari": f"napari {shlex.quote(path)}", "neuroglancer": address, "remote": remote}
 
 
-def _fact(value: Any) -> str | list[tuple[str, str]]:
-    """Return a fact in words, or as names and words."""
+def _fact(value: Any) -> Any:
+    """Return a fact in words, or as names and facts."""
     if isinstance(value, Mapping):
-        named = [(_words(key), _fact(item)) for key, item in value.items() if item not in (None, "", [], {})]
-        return [
-            (key, text if isinstance(text, str) else "; ".join(map(": ".join, text))) for key, text in named
-        ]
+        known = {key: item for key, item in value.items() if item not in (None, "", [], {})}
+        return [(str(key).replace("_", " "), _fact(item)) for key, item in known.items()]
     if isinstance(value, list):
         return ", ".join(map(str, map(_fact, value)))
     return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -1,7 +1,6 @@
-"""What every part of the page draws from, and how numbers are written: a true minus sign, commas between thousands.
+"""What every part of the page draws from, and how numbers are written.
 
-How many figures a column shows is decided once for the whole page, from its large values: a number looks the same in
-the verdict, in a table and under the pointer.
+How many figures a column shows is decided once for the whole page, so a number looks the same everywhere in it.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class ReportData:
         self.twins = [column for column in self.columns if column.name + BEFORE in self.table]
         self.pair = "reason_before" in self.table
         self.paired = paired_tiles(self.table)
-        self._decimals = {each.name: decimals_for(each, self.table[each.name]) for each in self.columns}
+        self.decimals = {each.name: decimals_for(each, self.table[each.name]) for each in self.columns}
 
     @cached_property
     def sections(self) -> list[int]:
@@ -111,17 +110,13 @@ class ReportData:
         """Return the summary of one column."""
         return dict(self.summary["metrics"][column.name])
 
-    def decimals(self, column: Column) -> int:
-        """Return the figures after the point of a column."""
-        return self._decimals[column.name]
-
     def number(self, column: Column, value: float | None) -> str:
         """Return a value of a column as the page writes it."""
-        return number(None if value is None else value * column.factor, self.decimals(column))
+        return number(None if value is None else value * column.factor, self.decimals[column.name])
 
     def signed(self, column: Column, value: float | None) -> str:
         """Return a change of a column as the page writes it."""
-        return signed(None if value is None else value * column.factor, self.decimals(column))
+        return signed(None if value is None else value * column.factor, self.decimals[column.name])
 
     def same(self, column: Column, values: Doubles) -> str:
         """Return the one number of all values, as the page writes it; empty if they differ or none exists."""

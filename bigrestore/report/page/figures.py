@@ -1,11 +1,9 @@
 """The figures: how tiles are spread, and a volume over z, drawn by matplotlib as SVG inside the page.
 
-A median may move because every tile changed a little or one in ten by far; the histogram shows the difference. Both
-images share its bins; tiles beyond the 0.5 and 99.5 % quantiles are counted in the last ones. A jump of brightness
-between neighbouring sections runs as a streak through every reslice and no score sees it, so it has the widest figure.
-
-Colours are those of the style sheet, by name, so figures follow the dark scheme; a saved figure has them as numbers.
-matplotlib is loaded with this module, which only a report loads.
+A median may move because every tile changed a little or one in ten by far; the histogram shows the difference. A jump of
+brightness between neighbouring sections runs as a streak through every reslice and no score sees it, so it has the widest
+figure. Colours are those of the style sheet, by name, so figures follow the dark scheme; a saved figure has them as
+numbers. matplotlib is loaded with this module, which only a report loads.
 """
 
 from __future__ import annotations
@@ -26,22 +24,13 @@ from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.data import ReportData, plural, signed
 
-FEWEST_BINS, MOST_BINS = 10, 40
-MOST_POINTS = 600
-LABELLED_JUMPS = 12
-
+FEWEST_BINS, MOST_BINS, MOST_POINTS, LABELLED_JUMPS = 10, 40, 600, 12
 COLOURS = {"before": "#b0772a", "after": "#1f6f9f", "soft": "#5a636d", "faint": "#eeece7", "jump": "#c02f4c"}
-STYLE = {f"axes.spines.{side}": False for side in ("left", "right", "top")}
+STYLE: dict[str, Any] = {f"axes.spines.{side}": False for side in ("left", "right", "top")}
 STYLE |= dict.fromkeys(("axes.edgecolor", "text.color", "xtick.color", "ytick.color"), COLOURS["soft"])
 STYLE |= {"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": COLOURS["faint"]}
-STYLE |= {
-    "axes.xmargin": 0.0,
-    "font.size": 11,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 2.5,
-    "ytick.major.size": 0,
-}
-STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "bigrestore"}
+STYLE |= {"axes.xmargin": 0.0, "font.size": 11, "lines.linewidth": 1.8, "lines.markersize": 2.5}
+STYLE |= {"ytick.major.size": 0, "svg.fonttype": "none", "svg.hashsalt": "bigrestore"}
 SMALL, WIDE = (320, 172), (760, 250)
 
 
@@ -60,7 +49,7 @@ def plots(data: ReportData) -> tuple[dict[str, Plot], list[Plot]]:
     sections = data.summary.get("sections", ())
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the user's matplotlibrc says
-        mpl.rcParams.update(STYLE)
+        mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
         spread = {column.name: histogram(data, column) for column in data.columns}
         over_z = [_over_z(data, column, sections) for column in data.columns if sections]
         return spread, [_brightness(data, sections), *over_z] if sections else []
@@ -69,13 +58,11 @@ def plots(data: ReportData) -> tuple[dict[str, Plot], list[Plot]]:
 def histogram(data: ReportData, column: Column) -> Plot:
     """Return how the tiles of a column are spread."""
     parts = data.counted(column)
-    edges = edges_of(list(parts.values()))
-    if edges is None:
-        return Plot(column.label, "no tile has a value")
-    same = data.same(column, np.concatenate(list(parts.values())))
-    if same:
-        return Plot(column.label, f"{same} in every tile{', before and after' if len(parts) > 1 else ''}")
-    medians = {name: float(np.nanmedian(values)) for name, values in parts.items()}
+    edges, same = edges_of(list(parts.values())), data.same(column, np.concatenate(list(parts.values())))
+    if edges is None or same:
+        both = ", before and after" if len(parts) > 1 else ""
+        return Plot(column.label, f"{same} in every tile{both}" if same else "no tile has a value")
+    medians = {name: float(np.median(values[~np.isnan(values)])) for name, values in parts.items()}
     shown = edges * column.factor
 
     def draw(axes: Any) -> None:
@@ -86,28 +73,27 @@ def histogram(data: ReportData, column: Column) -> Plot:
             middle = np.clip(medians[name] * column.factor, shown[0], shown[-1])
             axes.axvline(middle, color=COLOURS[name], dashes=(4, 3))
 
-    names = {name: name + ", " if len(parts) > 1 else "" for name in parts}
-    said = {name: f"{names[name]}median {data.number(column, median)}" for name, median in medians.items()}
+    said = {name: f"{name} median {data.number(column, median)}" for name, median in medians.items()}
     beyond = sum(int(((values < edges[0]) | (values > edges[-1])).sum()) for values in parts.values())
-    below = [*said.items()] + [("", f"{plural(beyond, 'value')} beyond the ends, in the last bins")] * (
-        beyond > 0
+    below = [*said.items()] + (
+        [("", f"{plural(beyond, 'value')} in the last bins lie beyond")] if beyond else []
     )
-    svg = _svg(
-        draw, f"Histogram of {column.label}: {', '.join(said.values())}", f"h{data.columns.index(column)}"
+    label, prefix = (
+        f"Histogram of {column.label}: {', '.join(said.values())}",
+        f"h-{data.columns.index(column)}",
     )
-    return Plot(column.label, column.note, below, column.name, svg)
+    return Plot(column.label, column.note, below, column.name, _svg(draw, label, prefix))
 
 
 def edges_of(parts: Sequence[Doubles]) -> Doubles | None:
-    """Return the common edges of the bins of all parts; None without any value."""
+    """Return the edges of the bins of all parts: the 0.5 and 99.5 % quantiles, if they differ; None without any value."""
     values = np.concatenate([part[np.isfinite(part)] for part in parts])
     if not values.size:
         return None
-    low, high = (
-        float(np.quantile(values, q, method=how)) for q, how in ((0.005, "lower"), (0.995, "higher"))
-    )
+    values.sort()
+    low, high = values[int(0.005 * (values.size - 1))], values[-1 - int(0.005 * (values.size - 1))]
     if high <= low:
-        low, high = float(values.min()), float(values.max())
+        low, high = values[0], values[-1]
     margin = 0.0 if high > low else abs(low) * 0.01 or 0.5
     most = max(int(np.isfinite(part).sum()) for part in parts)
     bins = int(np.clip(round(np.sqrt(most)), FEWEST_BINS, MOST_BINS))
@@ -126,9 +112,8 @@ def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot
     if jumps is None:
         return Plot(title, "fewer than two sections have a score")
     keys = {"before": "grey_before", "after": "grey"} if data.pair else {"after": "grey"}
-    grey = {
-        name: {entry["z"]: 100 * (entry[key] or np.nan) for entry in sections} for name, key in keys.items()
-    }
+    known = {name: [entry for entry in sections if entry[key] is not None] for name, key in keys.items()}
+    grey = {name: {entry["z"]: 100 * entry[keys[name]] for entry in there} for name, there in known.items()}
     marked = jumps["marked"]
     named = sorted(marked, key=lambda jump: -abs(jump["jump"]))[:LABELLED_JUMPS]
 
@@ -139,9 +124,7 @@ def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot
             ends = [grey["after"][from_z], grey["after"][z]]
             axes.plot([z, z], ends, "-o", color=COLOURS["jump"], markevery=[1], markersize=5)
         for z in (jump["z"] for jump in named):
-            axes.annotate(
-                z, (z, 1.02), xycoords=("data", "axes fraction"), color=COLOURS["jump"], ha="center"
-            )
+            axes.text(z, 1.02, z, transform=axes.get_xaxis_transform(), color=COLOURS["jump"], ha="center")
 
     below = [(name, name if data.pair else "mean grey") for name in grey]
     below += [("jump", f"jump, marked above {100 * jumps['threshold']:.1f} %")]
@@ -155,20 +138,16 @@ def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, An
     group = -(-len(sections) // MOST_POINTS)
     z = _grouped(np.array([entry["z"] for entry in sections], np.float64), group)
     bands: dict[str, list[Doubles]] = {}
+    entries = [entry["metrics"][column.name] for entry in sections]
     for name, key in (("before", "before"), ("after", "image")):
-        rows = np.array(
-            [entry["metrics"][column.name].get(key) or [np.nan] * 3 for entry in sections], np.float64
-        )
+        rows = np.array([entry.get(key) or [np.nan] * 3 for entry in entries], np.float64)
         if np.isfinite(rows).any():
             bands[name] = [_grouped(part, group) for part in rows.T]
     if not bands:
         return Plot(column.label, "no tile has a value")
     same = data.same(column, np.array(list(bands.values())).ravel())
     if same:
-        scored, total = (
-            sum(any(entry["metrics"][column.name].values()) for entry in sections),
-            len(data.sections),
-        )
+        scored, total = sum(any(entry.values()) for entry in entries), len(data.sections)
         some = f"in {scored} of {total} sections; the others have no score"
         return Plot(column.label, f"{same} {'in every section' if scored == total else some}")
 
@@ -178,15 +157,15 @@ def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, An
             axes.fill_between(z, low, high, color=COLOURS[name], alpha=0.16, linewidth=0)
             axes.plot(z, middle, "-o", color=COLOURS[name])
 
-    svg = _svg(draw, f"{column.label} over z", f"z{data.columns.index(column)}")
+    svg = _svg(draw, f"{column.label} over z", f"z-{data.columns.index(column)}")
     return Plot(column.label, column.note, [(name, name) for name in bands], f"{column.name}-over-z", svg)
 
 
 def _grouped(values: Doubles, group: int) -> Doubles:
     """Return the medians of neighbouring values, `group` at a time."""
     padded = np.pad(values, (0, -values.size % group), constant_values=np.nan).reshape(-1, group)
-    there = np.isfinite(padded).any(axis=1)
-    return np.where(there, np.nanmedian(np.where(there[:, None], padded, 0.0), axis=1), np.nan)
+    known = [part[np.isfinite(part)] for part in padded]
+    return np.array([np.median(part) if part.size else np.nan for part in known])
 
 
 def _svg(draw: Callable[[Any], None], label: str, prefix: str, size: tuple[int, int] = SMALL) -> str:

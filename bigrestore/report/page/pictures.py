@@ -13,10 +13,13 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -32,6 +35,7 @@ LOSSLESS = 101
 """A quality of WebP beyond 100: every pixel as it was."""
 
 QUALITIES, SMALL_QUALITIES = (LOSSLESS, 95, 88, 78, 60, 35), (70, 40, 10)
+PICTURE = ("name", "uri", "width", "height")
 MOST_SCORES = 4
 FIRST_PX, MOST_PX = 480, 960
 """Side of the picture of the first screen, more than its tile where tiles are small, and of the largest picture."""
@@ -39,9 +43,8 @@ FIRST_PX, MOST_PX = 480, 960
 MOST_PICTURED, LARGEST_PX, PIXELS = 256, 1200, 6_000_000
 """Sections with a picture, its longer side, and the pixels of all of them with their maps."""
 
-VALUES = ("#2d1160", "#3b3b8f", "#2f6591", "#218c8d", "#3fb27b", "#92cf5b", "#f2e44c")
-"""Colours of rising lightness, safe for colour blindness and grey printing, after the idea of viridis."""
-
+SCALE = mpl.colormaps["viridis"]
+VALUES = [to_hex(SCALE(at)) for at in np.linspace(0, 1, 9)]
 CHANGES = ("#8a3d00", "#cf6f16", "#f3b673", "#f6f4f0", "#9ec9e8", "#3a85c6", "#0b3f80")
 """From orange, worse, over white to blue, better: the clearest pair for red-green blind readers."""
 
@@ -62,26 +65,18 @@ def choose(data: ReportData) -> dict[int, list[str]]:
 def views(data: ReportData) -> tuple[list[dict[str, Any]], str]:
     """Return the first screen's view and those of the chosen tiles, and how their pictures are stored."""
     roles = choose(data)
-    first = next(
-        (tile for tile, said in roles.items() if "median by" in " ".join(said)), next(iter(roles), None)
-    )
-    tiles = [] if first is None else [first, *roles]
+    first = [tile for tile, said in roles.items() if "median" in said[0]] or list(roles)
+    tiles = first[:1] + list(roles)
     places = [_place(data, tile, widened=not index) for index, tile in enumerate(tiles)]
     names = ("Before", "After" if data.pair else "Image", "Reference")
-    loaded = [list(zip(names, data.report.pictures(*place), strict=True)) for place in places]
-    loaded = [[(name, picture) for name, picture in shown if picture is not None] for shown in loaded]
+    named = [zip(names, data.report.pictures(*place), strict=True) for place in places]
+    loaded = [[(name, picture) for name, picture in shown if picture is not None] for shown in named]
     encoded, quality = encode_within([picture for shown in loaded for _, picture in shown], TILE_BYTES)
     uris, shown_tiles = map(data_uri, encoded), []
     for tile, place, shown in zip(tiles, places, loaded, strict=True):
-        pictures = [
-            {"name": name, "uri": next(uris), "height": each.shape[0], "width": each.shape[1]}
-            for name, each in shown
-        ]
-        text = ", ".join(roles[tile])
-        bar = scale_bar(data, place[4])
-        shown_tiles.append(
-            {"tile": tile, "roles": text[0].upper() + text[1:], "pictures": pictures, "bar": bar}
-        )
+        pictures = [(name, next(uris), picture.shape[1], picture.shape[0]) for name, picture in shown]
+        view = {"tile": tile, "roles": ", ".join(roles[tile]), "bar": scale_bar(data, place[4])}
+        shown_tiles.append(view | {"pictures": [dict(zip(PICTURE, each, strict=True)) for each in pictures]})
     return shown_tiles, "without loss" if quality == LOSSLESS else f"as WebP of quality {quality}"
 
 
@@ -104,8 +99,8 @@ def scale_bar(data: ReportData, width_px: int) -> tuple[str, float]:
     size = width_px * (um or 1)
     power = 10.0 ** math.floor(math.log10(size / 4))
     length = max(step * power for step in (1, 2, 5) if step * power <= size / 4)
-    unit = "px" if not um else "mm" if length >= 1000 else "µm"
-    return f"{length / 1000 if unit == 'mm' else length:g} {unit}", length / size
+    words = f"{length:g} {'µm' if um else 'px'}" if length < 1000 or not um else f"{length / 1000:g} mm"
+    return words, length / size
 
 
 def viewer(data: ReportData) -> tuple[dict[str, Any] | None, str]:
@@ -117,20 +112,18 @@ def viewer(data: ReportData) -> tuple[dict[str, Any] | None, str]:
     if not table["z"].size:
         return None, ""
     first = data.report.overviews(data.shown_z, LARGEST_PX)
-    count = min(len(sections), MOST_PICTURED)
-    pictured = sorted(
-        {sections[round(at)] for at in np.linspace(0, len(sections) - 1, count)} | {data.shown_z}
-    )
+    places = np.linspace(0, len(sections) - 1, min(len(sections), MOST_PICTURED)).round().astype(int)
+    pictured = sorted({sections[at] for at in places} | {data.shown_z})
     side = min(LARGEST_PX, math.isqrt(PIXELS // (len(pictured) * (1 + len(first.maps)))))
     small = [first] if len(pictured) == 1 else [data.report.overviews(z, side) for z in pictured]
     keys = [str(z) for z in pictured]
     images, _ = encode_within([each.picture for each in small], SECTION_BYTES, SMALL_QUALITIES)
     pictures = dict(zip(keys, map(data_uri, images), strict=True))
     still, pictures[str(data.shown_z)] = pictures[str(data.shown_z)], ""
-    at_z = [table["z"] == z for z in sections]
+    total, scored = Counter(table["z"].tolist()), Counter(table["z"][data.paired].tolist())
     shown = {
         "z": sections,
-        "counts": [[int(there.sum()), int((data.paired & there).sum())] for there in at_z],
+        "counts": [[total[z], scored[z]] for z in sections],
         "height": round(first.picture.shape[0] * first.px),
         "width": round(first.picture.shape[1] * first.px),
         "origin": data.facts.get("origin_px") or [0, 0],
@@ -143,22 +136,12 @@ def viewer(data: ReportData) -> tuple[dict[str, Any] | None, str]:
 
 def _map(name: str, keys: list[str], values: list[Floats]) -> dict[str, Any]:
     """Return a map of all pictured sections, on one scale; where it is low the section shows through."""
-    high = max(float(np.quantile(each, 0.995)) for each in values) or max(
-        float(each.max()) for each in values
-    )
-    stops = np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in VALUES], np.float64)
-    painted = []
-    for along in (np.clip(each / (high or 1.0), 0.0, 1.0) for each in values):
-        colours = [
-            np.interp(along * (len(VALUES) - 1), np.arange(len(VALUES)), stops[:, i]) for i in range(3)
-        ]
-        painted.append(np.rint(np.stack([*colours, 255 * np.sqrt(along)], axis=-1)).astype(np.uint8))
+    high = max(float(np.quantile(each, 0.995)) for each in values) or max(map(np.max, values)) or 1.0
+    along = [np.clip(each / high, 0.0, 1.0) for each in values]
+    painted = [SCALE(each, alpha=np.sqrt(each), bytes=True) for each in along]
     encoded, _ = encode_within(painted, MAP_BYTES, SMALL_QUALITIES)
-    return {
-        "says": SHOWS[name],
-        "high": high,
-        "pictures": dict(zip(keys, map(data_uri, encoded), strict=True)),
-    }
+    pictures = dict(zip(keys, map(data_uri, encoded), strict=True))
+    return {"says": SHOWS[name], "high": float(high), "pictures": pictures}
 
 
 def data_uri(webp: bytes) -> str:

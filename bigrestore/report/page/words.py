@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bigrestore.report.metrics.columns import COLUMNS, Column
+from bigrestore.report.metrics.columns import COLUMNS
 from bigrestore.report.page.data import ReportData, listed, short_name
 from bigrestore.run.profile.words import of_sections
 
@@ -44,7 +44,6 @@ def verdict(data: ReportData) -> dict[str, Any]:
     """Return what `verdict.html` puts into sentences."""
     changes = {column.name: data.entry(column)["change"] for column in data.twins}
     kinds = {name: change["verdict"] for name, change in changes.items()}
-    beside = [name for name in ("noise", "sharpness") if name in changes and changes[name]["count"]]
     method, model = data.facts.get("method"), data.facts.get("model")
     method = method.get("name") if isinstance(method, Mapping) else method
     scored = set(data.table["z"][data.paired].tolist())
@@ -55,29 +54,16 @@ def verdict(data: ReportData) -> dict[str, Any]:
         "read": of_sections(read),
         "said_of": {each["z"]: each["says"] for each in read},
         "done_by": f"the model {short_name(model)}" if model else f"the method {method}" if method else "",
-        "beside": [(COLUMNS[name], _moved(data, COLUMNS[name])) for name in beside],
+        "beside": [COLUMNS[name] for name in ("noise", "sharpness") if changes.get(name, {}).get("count")],
         "smoothed": kinds.get("noise") == "better" and kinds.get("sharpness") == "worse",
         "worse": [
-            COLUMNS[name] for name in MATTERS if kinds.get(name) == "worse" and _matters(changes[name], name)
+            COLUMNS[name] for name in MATTERS if kinds.get(name) == "worse" and _matters(name, changes[name])
         ],
         "changes": {name: change["median"] or 0.0 for name, change in changes.items()},
     }
 
 
-def _moved(data: ReportData, column: Column) -> str:
-    """Return how a figure moved, in a word."""
-    before, after = (data.entry(column)["change"][name] for name in ("median_before", "median_after"))
-    return (
-        "stayed"
-        if data.number(column, before) == data.number(column, after)
-        else "rose"
-        if after > before
-        else "fell"
-    )
-
-
-def _matters(change: Mapping[str, Any], name: str) -> bool:
+def _matters(name: str, change: Mapping[str, Any]) -> bool:
     """Tell whether a change is large enough to be spoken of."""
-    return abs(change["median"] or 0.0) >= max(
-        MATTERS[name], MATTERS_SHARE * abs(change["median_before"] or 0.0)
-    )
+    size, before = abs(float(change["median"] or 0)), abs(float(change["median_before"] or 0))
+    return size >= max(MATTERS[name], MATTERS_SHARE * before)

@@ -4,7 +4,6 @@
   const data = JSON.parse(document.getElementById("data").textContent), view = data.viewer;
   const get = (id) => document.getElementById(id), tip = get("tip"), root = document.documentElement;
   root.classList.add("scripted");
-
   const decode = (text, Kind) => text && new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const place = Object.fromEntries(Object.entries(data.places).map(([name, text]) => [name, decode(text, Int32Array)]));
   const tissue = decode(data.tissue, Float32Array), all = [...place.z.keys()];
@@ -32,8 +31,7 @@
   }
 
   // ---- before and after in one frame
-  document.querySelectorAll(".compare input").forEach((slider) => slider.addEventListener("input", () =>
-    slider.parentElement.style.setProperty("--split", slider.value + "%")));
+  document.addEventListener("input", ({ target }) => target.parentElement.style.setProperty("--split", target.value + "%"));
 
   // ---- the maps of a section
   const panels = get("panels"), select = get("layer"), range = get("section"), still = get("still");
@@ -70,7 +68,6 @@
       scored ? `${scored} of ${total} tiles have a score` : `no tile has a score (${reasons})`) +
       (z in view.pictures ? "" : "; the page has no picture of it");
     panels.replaceChildren();
-    hide();
     if (layer === "map") {
       const map = view.maps[name], box = panel(z, name, z in view.pictures ? "" : "no picture of this section");
       if (z in map.pictures) add(box, "img", undefined, { src: map.pictures[z], className: "heat", alt: "" });
@@ -78,13 +75,11 @@
       get("meaning").textContent = map.says;
       return;
     }
-    const metric = metrics[name];
-    get("meaning").textContent = `${metric.label}: ${metric.says}${metric.note ? ` (${metric.note})` : ""}`;
-    kinds(metric).forEach((kind) => heat(z, tiles, metric, kind));
+    get("meaning").textContent = `${metrics[name].label}: ${metrics[name].says} ${metrics[name].note}`;
+    kinds(metrics[name]).forEach((kind) => heat(z, tiles, metrics[name], kind));
   }
   function panel(z, title, note, metric) {
-    const figure = add(panels, "figure"), caption = add(figure, "figcaption", title + " ");
-    add(caption, "small", note);
+    const figure = add(panels, "figure"), caption = add(figure, "figcaption", `${title} ${note}`);
     const box = add(figure, "div", undefined, { className: "map", tabIndex: 0, role: "img", ariaLabel: caption.textContent });
     box.style.aspectRatio = `${view.width} / ${view.height}`;
     if (z in view.pictures) add(box, "img", undefined, { src: view.pictures[z] || still.src, alt: "" });
@@ -138,9 +133,8 @@
       choose(cell(event.clientY - frame.y, frame.height, view.height, view.origin[0]),
         cell(event.clientX - frame.x, frame.width, view.width, view.origin[1]), event.clientX, event.clientY);
     }
-    const byMouse = (act) => (event) => { if (event.pointerType === "mouse") act(event); };
-    box.addEventListener("pointermove", byMouse(point));
-    box.addEventListener("pointerleave", byMouse(hide));
+    box.addEventListener("pointermove", (event) => event.pointerType === "mouse" && point(event));
+    box.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
     box.addEventListener("click", point);
     box.addEventListener("blur", hide);
     box.addEventListener("keydown", (event) => {
@@ -159,9 +153,7 @@
     tip.replaceChildren();
     add(tip, "b", `${data.volume ? `z ${place.z[tile]}, ` : ""}row ${place.row[tile]}, column ${place.column[tile]} ` +
       `(y ${place.y[tile]}, x ${place.x[tile]}), tissue ${share(tissue[tile])}`);
-    if (after[tile]) add(tip, "div", `${before ? "After: not" : "Not"} scored, ${after[tile]}`);
-    if (before?.[tile]) add(tip, "div", `Before: not scored, ${before[tile]}`);
-    if (after[tile] && (!before || before[tile])) return;
+    [["After", after], ["Before", before]].forEach(([name, reasons]) => reasons?.[tile] && add(tip, "div", `${name}: not scored, ${reasons[tile]}`));
     const table = add(tip, "table");
     metrics.forEach((metric) => {
       const row = add(table, "tr", undefined, { className: metric === current ? "now" : "" });
@@ -171,7 +163,6 @@
     });
   }
   if (view) {
-    document.addEventListener("pointerdown", (event) => { if (!event.target.closest(".map")) hide(); });
     [select, range].forEach((control) => control?.addEventListener("input", show));
     get("strength").addEventListener("input", (event) => root.style.setProperty("--heat", event.target.value / 100));
     show();
@@ -188,15 +179,13 @@
   function headings(table, sort) {
     const cells = [...table.tHead.rows[0].cells];
     cells.forEach((cell, index) => {
-      const button = Object.assign(document.createElement("button"), { type: "button" });
-      button.append(...cell.childNodes);
-      cell.append(button);
+      const nodes = [...cell.childNodes], button = add(cell, "button", undefined, { type: "button" });
+      button.append(...nodes);
       cell.ariaSort = "none";
       button.addEventListener("click", () => {
-        const falling = cell.ariaSort === "ascending";
-        cells.forEach((each) => { each.ariaSort = "none"; });
-        cell.ariaSort = falling ? "descending" : "ascending";
-        sort(index, falling ? -1 : 1, button.textContent);
+        const way = cell.ariaSort === "ascending" ? "descending" : "ascending";
+        cells.forEach((each) => { each.ariaSort = each === cell ? way : "none"; });
+        sort(index, way === "ascending" ? 1 : -1, button.textContent);
       });
     });
   }
@@ -205,10 +194,10 @@
     table.tBodies[0].replaceChildren(...[...table.tBodies[0].rows].sort((a, b) => compare(key(a), key(b), sign)));
   }));
   document.querySelectorAll("table[data-tiles]").forEach((table) => {
-    const columns = [...(data.volume ? ["z"] : []), "row", "column"].map((name) => [(tile) => place[name][tile], String]);
-    columns.push([(tile) => tissue[tile], share]);
-    metrics.filter((metric) => metric.inTable).forEach((metric) => kinds(metric).forEach((kind) =>
-      columns.push([(tile) => value(metric, kind, tile), (number) => write(metric, kind, number)])));
+    const places = [...(data.volume ? ["z"] : []), "row", "column"].map((name) => [(tile) => place[name][tile], String]);
+    const figures = metrics.filter((metric) => metric.inTable).flatMap((metric) => kinds(metric).map((kind) =>
+      [(tile) => value(metric, kind, tile), (number) => write(metric, kind, number)]));
+    const columns = [...places, [(tile) => tissue[tile], share], ...figures];
     const scored = all.filter((tile) => !after[tile]), most = data.mostRows, total = scored.length.toLocaleString("en");
     headings(table, (index, sign, name) => {
       const [key] = columns[index];
@@ -224,15 +213,10 @@
   });
 
   // ---- figures are saved as SVG, the tiles as CSV
-  function save(name, content, type) {
-    const href = URL.createObjectURL(new Blob([content], { type }));
-    Object.assign(document.createElement("a"), { download: name, href }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 1000);
-  }
-  document.querySelectorAll("button[data-figure]").forEach((button) => button.addEventListener("click", () => {
-    const drawn = button.closest("figure").querySelector("svg").outerHTML.replace(/var\(--\w+, (#\w+)\)/g, "$1");
-    save(`${button.dataset.figure}.svg`, drawn, "image/svg+xml");
-  }));
+  const save = (download, content, type) =>
+    Object.assign(document.createElement("a"), { download, href: URL.createObjectURL(new Blob([content], { type })) }).click();
+  document.querySelectorAll("button[data-figure]").forEach((button) => button.addEventListener("click", () => save(button.dataset.figure + ".svg",
+    button.closest("figure").querySelector("svg").outerHTML.replace(/var\(--\w+, (#\w+)\)/g, "$1"), "image/svg+xml")));
   get("csv").addEventListener("click", () => {
     const named = [...Object.entries(place), ["tissue", tissue], ["reason", after], ...(before ? [["reason_before", before]] : [])];
     metrics.forEach(({ name, image, before: former }) => named.push([name, image], ...(former ? [[`${name}_before`, former]] : [])));
