@@ -101,7 +101,7 @@ def make_report(
         step = -(-max(height, width) // longest_px)
         small = images[z]["image"][::step, ::step]
         change = np.abs(images[z]["image"] - images[z]["before"])[::step, ::step].astype(np.float32)
-        return Overview(_eight_bits(small), float(step), {name: change for name in maps})
+        return Overview(_eight_bits(small), float(step), dict.fromkeys(maps, change))
 
     known = {
         "image": "pm1234o_restored.ome.zarr",

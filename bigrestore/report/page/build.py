@@ -1,8 +1,7 @@
 """Fill in the templates, and pack the tiles for the script.
 
-The security policy names the one script by its hash and forbids every other and every address, so the page cannot
-load anything even if text in it tried to; its links to viewers are only followed when asked. jinja2 is loaded with this
-module, which only a report loads.
+The security policy names the one script by its hash and forbids every other and every address, so the page loads nothing
+even if text in it tried to. jinja2 is loaded with this module, which only a report loads.
 """
 
 from __future__ import annotations

@@ -98,9 +98,10 @@ class ReportData:
 
     @property
     def shown_z(self) -> int:
-        """Section that is shown first."""
-        middle = self.sections[len(self.sections) // 2] if self.sections else 0
-        return int(self.facts.get("thumbnail_z", middle))
+        """Section that is shown first: the one with a score nearest to the middle."""
+        wanted = self.facts.get("thumbnail_z", self.sections[len(self.sections) // 2])
+        scored = set(self.table["z"][self.paired].tolist()) or self.sections
+        return min(sorted(scored), key=lambda z: abs(z - wanted))
 
     def group(self, *names: str) -> list[Column]:
         """Return the columns of some groups."""

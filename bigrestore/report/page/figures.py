@@ -24,12 +24,12 @@ from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import Column
 from bigrestore.report.page.data import ReportData, plural, signed
 
-FEWEST_BINS, MOST_BINS, MOST_POINTS, LABELLED_JUMPS = 10, 40, 600, 12
+FEWEST_BINS, MOST_BINS, MOST_POINTS, MOST_BARS, LABELLED_JUMPS = 10, 40, 600, 60, 12
 COLOURS = {"before": "#b0772a", "after": "#1f6f9f", "soft": "#5a636d", "faint": "#eeece7", "jump": "#c02f4c"}
 STYLE: dict[str, Any] = {f"axes.spines.{side}": False for side in ("left", "right", "top")}
 STYLE |= dict.fromkeys(("axes.edgecolor", "text.color", "xtick.color", "ytick.color"), COLOURS["soft"])
 STYLE |= {"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": COLOURS["faint"]}
-STYLE |= {"axes.xmargin": 0.0, "font.size": 11, "lines.linewidth": 1.8, "lines.markersize": 2.5}
+STYLE |= {"axes.xmargin": 0.03, "font.size": 11, "lines.linewidth": 1.8, "lines.markersize": 3}
 STYLE |= {"ytick.major.size": 0, "svg.fonttype": "none", "svg.hashsalt": "bigrestore"}
 SMALL, WIDE = (320, 172), (760, 250)
 
@@ -119,7 +119,9 @@ def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot
 
     def draw(axes: Any) -> None:
         for name, values in grey.items():
-            axes.plot([*values], [*values.values()], "-o", color=COLOURS[name])
+            axes.plot(
+                [*values], [*values.values()], "-o" if len(values) <= MOST_BARS else "-", color=COLOURS[name]
+            )
         for z, from_z in ((jump["z"], jump["from_z"]) for jump in marked):
             ends = [grey["after"][from_z], grey["after"][z]]
             axes.plot([z, z], ends, "-o", color=COLOURS["jump"], markevery=[1], markersize=5)
@@ -154,8 +156,9 @@ def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, An
     def draw(axes: Any) -> None:
         for name, band in bands.items():
             low, middle, high = (part * column.factor for part in band)
-            axes.fill_between(z, low, high, color=COLOURS[name], alpha=0.16, linewidth=0)
-            axes.plot(z, middle, "-o", color=COLOURS[name])
+            spread, line = (axes.vlines, "-o") if len(z) <= MOST_BARS else (axes.fill_between, "-")
+            spread(z, low, high, color=COLOURS[name], alpha=0.3)
+            axes.plot(z, middle, line, color=COLOURS[name])
 
     svg = _svg(draw, f"{column.label} over z", f"z-{data.columns.index(column)}")
     return Plot(column.label, column.note, [(name, name) for name in bands], f"{column.name}-over-z", svg)
@@ -174,14 +177,14 @@ def _svg(draw: Callable[[Any], None], label: str, prefix: str, size: tuple[int, 
     figure = Figure(figsize=(width / 72, height / 72), frameon=False)
     FigureCanvasSVG(figure)
     axes = figure.add_axes((46 / width, 24 / height, 1 - 60 / width, 1 - 46 / height), facecolor="none")
-    axes.xaxis.set_major_locator(MaxNLocator(width // 80))
+    axes.xaxis.set_major_locator(MaxNLocator(width // 80, integer=not prefix.startswith("h")))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     draw(axes)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     text = "\n".join(map(str.strip, stream.getvalue().splitlines()))
     text = text[text.index("<svg") : text.index("<metadata>")] + text[text.index("</metadata>") + 11 :]
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", re.sub(r"<g id=[^>]*>", "<g>", text))
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", re.sub(r'<g id="[^"]*"', "<g", text))
     text = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", text)
     for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name}, {colour})")

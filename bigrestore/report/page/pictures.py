@@ -1,11 +1,9 @@
-"""Pictures within a budget, because a page is sent by mail: the chosen tiles, and every section with its maps.
+"""Pictures within a budget, because a page is sent by mail: the chosen tiles, and the sections with their maps.
 
-Numbers do not show the change of a cell; pictures do. Which tiles are shown is decided by the numbers and not by
-taste: for each score the tile with the largest improvement, the one in the middle and the one with the least (of a
-single image: the best, the median and the worst value). The first screen shows the one in the middle.
-
-The script draws the colours of the tiles itself, so a section costs the page its small picture and no more. Of more than
-`MOST_PICTURED` sections as many have one, evenly spread; the others show their tiles alone.
+Which tiles are shown is decided by the numbers and not by taste: for each score the tile with the largest improvement,
+the one in the middle and the one with the least (of a single image: the best, the median and the worst value). The
+script draws the colours of the tiles itself, so a section costs the page its small picture and no more; of more than
+`MOST_PICTURED` sections as many have one, evenly spread.
 """
 
 from __future__ import annotations
@@ -35,7 +33,6 @@ LOSSLESS = 101
 """A quality of WebP beyond 100: every pixel as it was."""
 
 QUALITIES, SMALL_QUALITIES = (LOSSLESS, 95, 88, 78, 60, 35), (70, 40, 10)
-PICTURE = ("name", "uri", "width", "height")
 MOST_SCORES = 4
 FIRST_PX, MOST_PX = 480, 960
 """Side of the picture of the first screen, more than its tile where tiles are small, and of the largest picture."""
@@ -72,12 +69,12 @@ def views(data: ReportData) -> tuple[list[dict[str, Any]], str]:
     named = [zip(names, data.report.pictures(*place), strict=True) for place in places]
     loaded = [[(name, picture) for name, picture in shown if picture is not None] for shown in named]
     encoded, quality = encode_within([picture for shown in loaded for _, picture in shown], TILE_BYTES)
-    uris, shown_tiles = map(data_uri, encoded), []
+    uris, made = map(data_uri, encoded), []
     for tile, place, shown in zip(tiles, places, loaded, strict=True):
-        pictures = [(name, next(uris), picture.shape[1], picture.shape[0]) for name, picture in shown]
+        sizes = [{"name": name, "height": each.shape[0], "width": each.shape[1]} for name, each in shown]
         view = {"tile": tile, "roles": ", ".join(roles[tile]), "bar": scale_bar(data, place[4])}
-        shown_tiles.append(view | {"pictures": [dict(zip(PICTURE, each, strict=True)) for each in pictures]})
-    return shown_tiles, "without loss" if quality == LOSSLESS else f"as WebP of quality {quality}"
+        made.append(view | {"pictures": [size | {"uri": next(uris)} for size in sizes]})
+    return made, "without loss" if quality == LOSSLESS else f"as WebP of quality {quality}"
 
 
 def _place(data: ReportData, tile: int, *, widened: bool) -> tuple[int, int, int, int, int]:
@@ -155,7 +152,7 @@ def encode_webp(pixels: NDArray[np.uint8], quality: int) -> bytes:
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture = picture if picture.mode == "RGBA" else picture.convert("RGB")
     if quality == LOSSLESS:
-        picture.save(stream, "WEBP", lossless=True, quality=60, method=3)
+        picture.save(stream, "WEBP", lossless=True, quality=20, method=1)
     else:
         picture.save(stream, "WEBP", quality=quality, alpha_quality=quality, method=2)
     return stream.getvalue()

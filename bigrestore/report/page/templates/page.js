@@ -6,7 +6,7 @@
   root.classList.add("scripted");
   const decode = (text, Kind) => text && new Kind(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const place = Object.fromEntries(Object.entries(data.places).map(([name, text]) => [name, decode(text, Int32Array)]));
-  const tissue = decode(data.tissue, Float32Array), all = [...place.z.keys()];
+  const tissue = decode(data.tissue, Float32Array), all = [...tissue.keys()];
   const [after, before] = data.reasons.map(({ names, codes }) => [...decode(codes, Uint8Array)].map((code) => names[code]));
   const metrics = data.metrics.map((metric) =>
     ({ ...metric, image: decode(metric.image, Float32Array), before: decode(metric.before, Float32Array) }));
@@ -79,7 +79,7 @@
     kinds(metrics[name]).forEach((kind) => heat(z, tiles, metrics[name], kind));
   }
   function panel(z, title, note, metric) {
-    const figure = add(panels, "figure"), caption = add(figure, "figcaption", `${title} ${note}`);
+    const figure = add(panels, "figure"), caption = add(figure, "figcaption", `${title}: ${note}`);
     const box = add(figure, "div", undefined, { className: "map", tabIndex: 0, role: "img", ariaLabel: caption.textContent });
     box.style.aspectRatio = `${view.width} / ${view.height}`;
     if (z in view.pictures) add(box, "img", undefined, { src: view.pictures[z] || still.src, alt: "" });
@@ -133,10 +133,7 @@
       choose(cell(event.clientY - frame.y, frame.height, view.height, view.origin[0]),
         cell(event.clientX - frame.x, frame.width, view.width, view.origin[1]), event.clientX, event.clientY);
     }
-    box.addEventListener("pointermove", (event) => event.pointerType === "mouse" && point(event));
-    box.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
-    box.addEventListener("click", point);
-    box.addEventListener("blur", hide);
+    [["mousemove", point], ["click", point], ["mouseleave", hide], ["blur", hide]].forEach((each) => box.addEventListener(...each));
     box.addEventListener("keydown", (event) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (event.key === "Escape") hide();
