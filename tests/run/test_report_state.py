@@ -314,5 +314,5 @@ def test_a_page_is_known_for_ours() -> None:
 
     from bigrestore.report.folder import GENERATOR, REPORT_HEAD_BYTES
 
-    template = (files("bigrestore.report.page") / "template.html").read_text()
+    template = (files("bigrestore.report.page") / "templates/page.html").read_text()
     assert GENERATOR in template[:REPORT_HEAD_BYTES]
