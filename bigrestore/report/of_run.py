@@ -342,8 +342,8 @@ def sampling_fact(sample: int | None, total: int, seed: int) -> str:
     if sample is None:
         return f"all {total} tiles"
     return (
-        f"at most {sample} of {total} tiles, drawn systematically from a random start (seed {seed}): every section has its "
-        "part, and within a section tiles are ordered by their share of tissue in four steps and then along the rows"
+        f"at most {sample} of {total} tiles, drawn systematically from a random start (seed {seed}): sections have equal "
+        "parts, and within a section tiles are ordered by their share of tissue in four steps and then along the rows"
     )
 
 
