@@ -1,7 +1,8 @@
 """Write, check and remove files beside an output.
 
 A file is written whole or not at all. The bytes go into a temporary neighbour, are flushed to the disk, and are
-renamed into place; a reader sees the old file or the new one. A temporary name ends in `.partial` and holds the
+renamed into place; a reader sees the old file or the new one. The folder is flushed as well: what a file was made of
+may be removed as soon as it is there. A temporary name ends in `.partial` and holds the
 process number and a random number, so no two writers share one, on one host or on several. It is created
 exclusively and never opened through a link.
 
@@ -10,6 +11,7 @@ A sealed document carries its own checksum, so reading it reveals a flipped bit.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,13 +20,23 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from bigrestore.errors import output_error
+from bigrestore.core.regular import open_regular
+from bigrestore.errors import InputError, output_error
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
+
+
+def expand_home(path: Any) -> Any:
+    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does."""
+    if isinstance(path, list | tuple):
+        return type(path)(expand_home(item) for item in path)
+    if isinstance(path, str):
+        return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~
+    return Path(expand_home(str(path))) if isinstance(path, PurePath) else path
 
 
 @contextmanager
@@ -62,11 +74,29 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(place)
+        sync_folder(place.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
         with suppress(OSError):  # already renamed after success
             partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, on systems that can; OSError where the disk fails."""
+    if os.name != "posix":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder may be written to and not read
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def temporary_name(path: Path) -> Path:
@@ -102,7 +132,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         If it cannot be written; the former file stays.
     """
     with whole_file(path) as partial:
-        partial.write_text(_json_text(document))
+        partial.write_text(_json_text(document), encoding="ascii")
 
 
 SEAL = "crc32"
@@ -128,8 +158,9 @@ def sealed_text(document: dict[str, Any]) -> str:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """Return a document of `write_sealed`; None if it is missing, torn or altered."""
     try:
-        return parse_sealed(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with open_regular(path) as file:
+            return parse_sealed(file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, InputError):
         return None
 
 
@@ -147,7 +178,7 @@ def parse_sealed(text: bytes) -> dict[str, Any] | None:
 def file_checksum(path: Path) -> str:
     """Return the CRC-32 of a file's bytes as eight hexadecimal digits; it finds damage, not malice."""
     total = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while part := file.read(1 << 22):
             total = zlib.crc32(part, total)
     return f"{total:08x}"

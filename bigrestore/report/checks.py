@@ -12,12 +12,11 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.pixels import to_grey
 from bigrestore.core.sizes import SCORE_STEP_PX, SCORE_TILE_PX, fitting_score_tile
 from bigrestore.errors import UsageError
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
@@ -52,6 +51,7 @@ def open_images(
     main = open_section(
         image,
         level=settings.level,
+        series=settings.series,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -67,7 +67,7 @@ def open_images(
             continue
         other = open_section(path, input_range=asked, storage_options=settings.storage_options)
         if asked is None and other.dtype == main.dtype:
-            other = attrs.evolve(other, value_range=main.value_range)
+            other = attrs.evolve(other, value_range=main.value_range, range_place=None)
             check_range_used(other, settings.input_range, flag)
         else:
             check_range_used(other, asked, flag)
@@ -230,9 +230,8 @@ def _same_pixels(one: Section, other: Section, seen: list[str]) -> bool:
             if alike:
                 same = one.read(*window).tobytes() == other.read(*window).tobytes()
             else:
-                same = bool(
-                    np.max(np.abs(_grey_samples(one, window) - _grey_samples(other, window))) <= tolerance
-                )
+                greys = [to_grey(image.read(*window), image.value_range) for image in (one, other)]
+                same = bool(np.max(np.abs(greys[0] - greys[1])) <= tolerance)
             if not same:
                 return False
     return True
@@ -242,12 +241,6 @@ def _half_step(section: Section) -> float:
     """Return half the distance of neighbouring grey values of an image, on 0..1; 0 of floats."""
     low, high = section.value_range
     return 0.0 if section.dtype.kind == "f" else 0.5 / (high - low)
-
-
-def _grey_samples(section: Section, window: tuple[int, int, int, int, int]) -> NDArray[np.float32]:
-    """Return a window as grey values of 0..1, colour as its luma, as it is scored."""
-    unit = to_unit(section.read(*window), section.value_range)
-    return luma(unit) if unit.ndim == 3 else unit
 
 
 def _size(section: Section) -> str:

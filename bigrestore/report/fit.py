@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box
 from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import open_section
 from bigrestore.report.images import ImageToScore
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
@@ -78,7 +78,8 @@ def fit_niqe_model(
 
 
 def _check_output(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> None:
-    """Refuse a place not writable, inside an image, or holding a file not to be replaced."""
+    """Refuse a place not writable, inside an image or a store, or holding a file not to be replaced."""
+    check_place(path, [])
     for image in map(Path, images):
         if image.is_dir():
             check_place(path, [image])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.core.pixels import Floats, to_grey, to_unit
 from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.store_spec import MAPS_GROUP
@@ -231,8 +231,7 @@ def tissue_seen(
 def _small(source: ImageToScore, z: int) -> tuple[NDArray[np.float32], float]:
     """Return a small grey picture of a section, 0..1, and the pixels of the image per pixel of it."""
     values, px = source.section.lowres(z - source.first[0], TISSUE_PX)
-    unit = to_unit(values, source.section.value_range)
-    return (luma(unit) if unit.ndim == 3 else unit), px
+    return to_grey(values, source.section.value_range), px
 
 
 def open_maps(store: Path, image: Section) -> dict[str, Section]:

@@ -19,7 +19,7 @@ import numpy as np
 
 import bigrestore
 from bigrestore.core.geometry import Box
-from bigrestore.errors import BigrestoreError, OutputError, StoppedError
+from bigrestore.errors import BigrestoreError, OutputError, StoppedError, one_line
 from bigrestore.io.section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
 from bigrestore.report.images import Images, ImageToScore, open_maps, score_places
@@ -85,6 +85,7 @@ class RunReport(RunScores):
         StoppedError, KeyboardInterrupt
             Where a signal set the flag.
         """
+        flag.remedy = REPORT_UNFINISHED
         self._records = {record.name: record for record in records}
         journal, settings = self._ready.journal, self._ready.settings
         folder = journal.root / REPORT
@@ -100,7 +101,7 @@ class RunReport(RunScores):
 
     def _failed(self, error: Exception) -> ReportResult:
         """Return the result of a failed report."""
-        why = _why(error)
+        why = one_line(error)
         kind = type(error) if isinstance(error, BigrestoreError) else BigrestoreError
         sentence = (
             f"The output {self._ready.output} is written, but its report could not be made: {why}; correct the cause and "
@@ -199,7 +200,7 @@ class RunReport(RunScores):
                 index = have.get((z, place.row, place.column))
                 if index is not None:
                     keep.append(index)
-                elif any(_output_box(place, scale).intersect(box).pixels for box in boxes):
+                elif any(place.box.enlarged(scale).intersect(box).pixels for box in boxes):
                     lost.append(place)
                 else:
                     missing.append(place)
@@ -331,12 +332,6 @@ class RunReport(RunScores):
         return known.background, known.background_sigma
 
 
-def _why(error: Exception) -> str:
-    """Return an error as part of a sentence; a foreign error's kind is named."""
-    said = " ".join(str(error).split()).rstrip(".")
-    return said if isinstance(error, BigrestoreError) and said else f"{type(error).__name__}: {said}"
-
-
 def sampling_fact(sample: int | None, total: int, seed: int) -> str:
     """Say in words which tiles were scored."""
     if sample is None:
@@ -358,9 +353,3 @@ def _root_ratio(sums: Mapping[tuple[int, int, int], list[float]], z: int, tile: 
     cells = [sums.get((z, row, column), [0.0, 0.0]) for row in rows for column in columns]
     square, over = (sum(cell[index] for cell in cells) for index in (0, 1))
     return math.sqrt(square / over) if over > 0 else math.nan
-
-
-def _output_box(place: ScoreTile, scale: int) -> Box:
-    """Return the output pixels of a tile of the input's grid."""
-    box = place.box
-    return Box(box.y0 * scale, box.y1 * scale, box.x0 * scale, box.x1 * scale)

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from bigrestore.core.regular import read_text
 from bigrestore.report.rows import blob_rows, reading_rows, score_rows
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
@@ -45,12 +46,16 @@ def former_report(journal: Journal, settings: RunSettings) -> ReportResult | Non
         None to make one: the old is missing, incomplete or damaged, or of another sample.
     """
     noted, folder = journal.read(REPORT_NOTE), journal.root / REPORT
-    if noted is None or not _as_noted(folder, noted["files"]) or noted.get("failures"):
+    if (
+        noted is None
+        or not _as_noted(folder, noted["files"], thorough=settings.check_all)
+        or noted.get("failures")
+    ):
         return None
     if settings.report_sample not in (None, noted.get("sample")):
         return None
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(folder / "summary.json"))
     except (OSError, ValueError):
         return None
     return report_result(folder, summary, [], settings)
@@ -79,9 +84,9 @@ def _report_files(folder: Path) -> list[Path]:
     return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
 
 
-def _as_noted(folder: Path, noted: dict[str, FileState]) -> bool:
+def _as_noted(folder: Path, noted: dict[str, FileState], *, thorough: bool) -> bool:
     """Tell whether a folder holds exactly the noted files of a report, unchanged."""
     paths = _report_files(folder)
     return {path.name for path in paths} == noted.keys() and all(
-        is_unchanged(path, noted[path.name]) for path in paths
+        is_unchanged(path, noted[path.name], thorough=thorough) for path in paths
     )

@@ -16,17 +16,18 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.geometry import Block
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.model.method import Method
 from bigrestore.run.finalize import UNFINISHED, finalize, note_run
 from bigrestore.run.output.owned import remove_named
-from bigrestore.run.output.place import can_be_opened
+from bigrestore.run.output.place import is_as_planned
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.sinks import BlockSink, Sink, factories, open_sinks
 from bigrestore.run.start import begin, join, take
+from bigrestore.run.state.checks import faults_to_redo
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.fingerprint import run_provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
@@ -41,7 +42,11 @@ from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
+NOT_BEGUN = "nothing was written yet, start it again"
+
 COMPARING = "nothing was done yet, go on by --resume"
+
+BEGUN = "go on with it by --resume"
 
 
 @attrs.define
@@ -108,7 +113,7 @@ def execute(
     _check_workers(settings, method, sinks)
     shown = progress or make_progress(settings.progress, settings.log_format)
     with contextlib.ExitStack() as held:
-        flag = held.enter_context(listen())
+        flag = held.enter_context(listen(remedy=COMPARING if settings.goes_on else NOT_BEGUN))
         with clock.phase("start-up"):
             ready = prepare(
                 inputs,
@@ -119,14 +124,14 @@ def execute(
                 destination=destination,
                 sinks=sinks,
             )
-            check_range_used(ready.section, settings.input_range)
+            check_range_used(ready.section, settings.input_range, profiled=True)
             held.enter_context(take(ready))
             other_input = ready.resuming and require_input_of(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)
             )
         if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
             return _resumed(ready, finished, clock, shown, flag)
-        job = _begun(ready, clock)
+        job = _begun(ready, clock, flag)
         if settings.init_only:
             return _summary(ready, [], clock)
         takers = held.enter_context(open_sinks(ready.sinks, ready, job))
@@ -147,7 +152,7 @@ def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence
     factories(sinks)
 
 
-def _begun(ready: Prepared, clock: Clock) -> Job:
+def _begun(ready: Prepared, clock: Clock, flag: StopFlag) -> Job:
     """Profile the first section, begin or join the run, and log and return it."""
     folder = ready.journal.root / "profiles"
     job = ready.job(folder if ready.resuming else None)
@@ -157,6 +162,7 @@ def _begun(ready: Prepared, clock: Clock) -> Job:
             job.profiles.of(ready.plan.grid.region.z0)
         finally:
             give_threads_back(before)
+    flag.remedy = _going_on(ready)
     with clock.phase("start-up"):
         if ready.settings.shard:
             join(ready)
@@ -179,6 +185,7 @@ def _finalized(
     records = _records(ready)
     _require_all(ready, records)
     any_restored = any(record.status != "failed" for record in records)
+    flag.remedy = UNFINISHED
     if any_restored:
         with clock.phase("finalize"):
             require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
@@ -199,7 +206,7 @@ def _finalized(
 
 def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
     """Refuse to finish an output that is gone, or has missing or changed blocks."""
-    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
+    if not all(is_as_planned(image) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The output {ready.store} is gone, or its metadata are; bring it back, or do it again by --resume."
         )
@@ -225,6 +232,7 @@ def _finish(
     """Let the sinks finish a whole output; return the summary with their results, and store it."""
     if not takers:
         return summary
+    flag.remedy = "the output is written, finish the rest by --resume"
     records = _records(ready)
     with clock.phase("report"):
         for taker in takers:
@@ -261,21 +269,17 @@ def _finished(ready: Prepared) -> RunSummary | None:
     run = ready.journal.read("run.json")
     if run is None or not run.get("finished"):
         return None
-    damaged = ready.journal.damaged(ready.output, thorough=ready.settings.check_all)
-    if damaged:
+    faults = list(faults_to_redo(ready.journal, ready.output, thorough=ready.settings.check_all))
+    if faults:
         log.warning(
-            "%s was finished, but %d file(s) of it are missing or damaged, first %s; what depends on them is "
-            "done again.",
-            ready.output,
-            len(damaged),
-            damaged[0],
+            "%s was finished, but has %d fault(s), first %s at %s: expected %s, found %s; what depends on them is done "
+            "again.",
+            *(ready.output, len(faults), faults[0].id, faults[0].location),
+            *(faults[0].expected, faults[0].actual),
         )
         return None
-    if ready.plan.temporary_store:
-        if ready.store.exists() and not ready.settings.shard:
-            _remove_temporary_store(ready)
-    elif any(_intact(ready, block) is None for block in ready.plan.grid.blocks()):
-        return None
+    if ready.plan.temporary_store and ready.store.exists() and not ready.settings.shard:
+        _remove_temporary_store(ready)
     return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}))
 
 
@@ -331,15 +335,21 @@ def _blocks(
             if wanted and has_workers(ready.settings):
                 start_workers(ready, claims, flag, done)
             else:
-                Pipeline(job, ready.plan, ready.store, ready.journal, takers).run(claims, flag, done)
+                pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
+                with flag.polled():
+                    pipeline.run(claims, flag, done)
         finally:
             progress.close()
         for taker in takers if shard else ():  # a whole run waits in `finish`
             taker.wait(lambda: bool(flag))
     restored = state["done"] - before
-    remedy = "start it again" if shard else "go on with it by --resume"
-    flag.raise_if_set(f"{remedy}; {restored} block(s) were finished")
+    flag.raise_if_set(f"{_going_on(ready)}; {restored} block(s) were finished")
     return state["pixels"] / 1e6, restored
+
+
+def _going_on(ready: Prepared) -> str:
+    """Return the remedy of a stopped run; a part of a job array is started as it was."""
+    return "start it again" if ready.settings.shard else BEGUN
 
 
 def _own_names(ready: Prepared) -> Iterator[str]:

@@ -35,6 +35,8 @@ LARGEST_NOISE = 64
 
 LARGEST_SEED = 2**31 - 1
 
+RECIPE = "the name of a recipe or a TOML file"
+
 FieldCheck = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -238,22 +240,10 @@ def check_score_tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> 
         refuse(attribute, value, f"it takes {step}, such as {SCORE_TILE_PX}")
 
 
-def check_preset(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Take the name of a size of the network."""
-    from bigrestore.model.nets.presets import PRESETS
-
-    one_of(tuple(PRESETS))(_, attribute, value)
-
-
 def check_recipe(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Take the name or the file of a recipe, or a recipe."""
+    """Take the name or the file of a recipe; an object must be one (`bigrestore.degradation.api`)."""
     if isinstance(value, str):
-        text("the name of a recipe or a TOML file")(_, attribute, value)
-        return
-    from bigrestore.degradation.schema import Recipe
-
-    if not isinstance(value, Recipe):
-        refuse(attribute, value, "it takes the name of a recipe or a TOML file")
+        text(RECIPE)(_, attribute, value)
 
 
 def check_names(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:

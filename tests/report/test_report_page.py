@@ -20,19 +20,18 @@ from report_material import make_report
 from bigrestore.report.images import Overview
 from bigrestore.report.metrics.columns import COLUMNS
 from bigrestore.report.page.build import build_page, packed, safe_json
-from bigrestore.report.page.data import ReportData, decimals_for, number, percent, signed
+from bigrestore.report.page.data import ReportData, decimals_for
 from bigrestore.report.page.figures import edges_of, plots, shares
 from bigrestore.report.page.pictures import (
     CHANGES,
-    LOSSLESS,
     VALUES,
     choose,
-    encode_webp,
     encode_within,
     scale_bar,
     viewer,
     views,
 )
+from bigrestore.report.shown import LOSSLESS, encode_webp, number, percent, signed
 from bigrestore.report.table.statistics import summarise
 from bigrestore.report.table.tables import plain
 from bigrestore.report.table.write import Report

@@ -22,9 +22,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.storage import MemoryStore
 
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, OutputError, output_error
+from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
 
@@ -39,6 +42,9 @@ CONFIG: Any = {"write_empty_chunks": True}
 
 UNFINISHED: dict[str, Any] = {"bigrestore": {"unfinished": True}}
 """The root attributes of a store with an unfinished level 0 or pyramid."""
+
+ATTRIBUTES = ("ome", "multiscales", "omero", "bigrestore")
+"""The root attributes that a run writes."""
 
 _OPENING = threading.Lock()
 """zarr takes an opened array's configuration from the process, so one opens at a time."""
@@ -77,7 +83,7 @@ def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] |
 
 
 def mark_unfinished(path: str | Path) -> None:
-    """Replace all metadata of a resumed store by the mark of `create_store`.
+    """Replace a run's metadata of a resumed store by the mark of `create_store`; attributes of others stay.
 
     Raises
     ------
@@ -94,11 +100,17 @@ def is_unfinished(attributes: Mapping[str, Any]) -> bool:
 
 
 def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
-    """Replace the attributes of the root group."""
+    """Replace a run's attributes of the root group, and keep those of others."""
     try:
-        zarr.open_group(store=Path(path), mode="r+").attrs.put(attributes)
+        group = zarr.open_group(store=Path(path), mode="r+")
+        others = {name: value for name, value in group.attrs.items() if name not in ATTRIBUTES}
+        group.attrs.put(others | attributes)
     except OSError as err:
         raise output_error(path, err) from err
+    except DECODE_ERRORS as err:
+        raise OutputError(
+            f"The metadata of {path} are damaged ({error_line(err)}); write them again by --resume."
+        ) from err
 
 
 def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool = False) -> ZarrArray:
@@ -112,28 +124,33 @@ def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool =
     OutputError
         If the place cannot be written, or a folder of a former level is a link.
     """
-    shape = pyramid_shapes(spec)[level]
-    sharded = spec.fmt == "0.5"
     try:
         if again:
             _clear_metadata(Path(path) / str(level), spec)
-        return zarr.create_array(
-            store=Path(path),
-            name=str(level),
-            shape=spec.array_shape(shape),
-            chunks=spec.array_chunks(),
-            shards=spec.array_shards(shape) if sharded else None,
-            dtype=spec.dtype,
-            compressors=_compressor(spec),
-            fill_value=spec.dtype.type(spec.fill_value).item(),
-            zarr_format=_zarr_format(spec),
-            dimension_names=list(spec.axes) if sharded else None,
-            chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
-            overwrite=False,
-            config=CONFIG,
-        )
+        return create_level_in(Path(path), spec, level)
     except OSError as err:
         raise output_error(path, err) from err
+
+
+def create_level_in(store: Path | MemoryStore, spec: StoreSpec, level: int) -> ZarrArray:
+    """Make the empty array of one level in any kind of store; raises zarr's own errors."""
+    shape = pyramid_shapes(spec)[level]
+    sharded = spec.fmt == "0.5"
+    return zarr.create_array(
+        store=store,
+        name=str(level),
+        shape=spec.array_shape(shape),
+        chunks=spec.array_chunks(),
+        shards=spec.array_shards(shape) if sharded else None,
+        dtype=spec.dtype,
+        compressors=_compressor(spec),
+        fill_value=spec.dtype.type(spec.fill_value).item(),
+        zarr_format=_zarr_format(spec),
+        dimension_names=list(spec.axes) if sharded else None,
+        chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
+        overwrite=False,
+        config=CONFIG,
+    )
 
 
 def _clear_metadata(level: Path, spec: StoreSpec) -> None:
@@ -182,10 +199,14 @@ def open_level(path: str | Path, level: int, *, mode: Literal["r", "r+"] = "r+")
         If there is no such level.
     """
     try:
+        for name in ("zarr.json", ".zarray"):
+            is_regular(Path(path) / str(level) / name)  # zarr would wait for a pipe
         with _OPENING, zarr.config.set({f"array.{name}": value for name, value in CONFIG.items()}):
             array = zarr.open_array(store=Path(path), path=str(level), mode=mode)
-    except (OSError, ValueError, zarr.errors.ArrayNotFoundError) as err:
-        raise InputError(f"{path} has no readable level {level} ({err}); write the store again.") from err
+    except DECODE_ERRORS as err:
+        raise InputError(
+            f"{path} has no readable level {level} ({error_line(err)}); write the store again."
+        ) from err
     return array
 
 

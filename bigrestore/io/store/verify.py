@@ -20,21 +20,23 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import Tree
-from bigrestore.io.formats.ome_metadata import MICROMETRES, Multiscale, multiscales_body, parse_multiscales
+from bigrestore.io.formats.ome_metadata import Multiscale, multiscales_body, parse_multiscales
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.formats.table import is_tiff, is_zarr, is_zip
 from bigrestore.io.formats.zarr import AxisMap, map_axes, tree_of
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import level_factor
 from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference
 from bigrestore.io.store.ome_zarr import ZarrArray
+from bigrestore.io.store.own_statements import maps_stated, own_faults
 from bigrestore.io.store.pyramid import reduced_window
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
-from bigrestore.settings.values import MAPS
 
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
@@ -82,11 +84,13 @@ def verify_store(path: str | Path) -> list[Fault]:
         If it is neither an OME-Zarr image nor a TIFF file, or may not be read.
     """
     place = Path(path)
-    if not place.exists():
-        raise InputMissingError(f"{place} does not exist; check the path.")
     try:
+        if not place.is_dir() and not is_regular(place):
+            raise InputMissingError(f"{place} does not exist; check the path.")
         packed = place.is_file() and is_zip(place)
         known = is_zarr(place) if place.is_dir() else packed or is_tiff(place)
+    except InputError:
+        raise
     except OSError as err:
         raise InputError(f"{place} may not be read ({err.strerror}); change its permissions.") from err
     if not known:
@@ -129,10 +133,9 @@ def _verify_group(place: Path) -> list[Fault]:
         ]
     ours = "bigrestore" in attributes
     faults = _image_faults(tree, root, attributes, multiscale, ours=ours)
-    provenance = attributes.get("bigrestore")
-    stated = provenance.get(MAPS_GROUP) if isinstance(provenance, Mapping) else None
-    for name in MAPS:
-        if isinstance(stated, Mapping) and name in stated:
+    if ours:
+        faults += own_faults(root, attributes["bigrestore"], multiscale)
+        for name in maps_stated(attributes["bigrestore"]):
             faults += _map_faults(tree, root, f"{MAPS_GROUP}/{name}")
     return faults
 
@@ -175,9 +178,10 @@ def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
         if not isinstance(axis, Mapping) or axis.get("unit") is None or axis.get("type") != "space":
             continue
         unit = str(axis["unit"])
-        if unit in MICROMETRES and unit.endswith("meter"):
+        factor = micrometres_per(unit, f"axis {index}")
+        if factor is not None and unit.islower() and unit.endswith("meter"):
             continue
-        if MICROMETRES.get(unit.lower()) == 1.0 or unit.lower() not in (*MICROMETRES, "pixel"):
+        if factor == 1.0 or (factor is None and unit.lower() != "pixel"):
             yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", unit)
 
 

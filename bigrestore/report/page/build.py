@@ -21,12 +21,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from bigrestore.core.urls import is_remote
+from bigrestore.report import shown as written
 from bigrestore.report.metrics.columns import BEFORE
-from bigrestore.report.page import data as written
-from bigrestore.report.page.data import ReportData, short_name
+from bigrestore.report.page.data import ReportData
 from bigrestore.report.page.figures import plots
 from bigrestore.report.page.pictures import CHANGES, VALUES, viewer, views
 from bigrestore.report.page.words import verdict
+from bigrestore.report.shown import short_name
 from bigrestore.report.table.statistics import goodness
 from bigrestore.report.table.tiles import PLACE
 

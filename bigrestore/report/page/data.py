@@ -1,4 +1,4 @@
-"""What every part of the page draws from, and how numbers are written.
+"""What every part of the page draws from.
 
 How many figures a column shows is decided once for the whole page, so a number looks the same everywhere in it.
 """
@@ -6,7 +6,7 @@ How many figures a column shows is decided once for the whole page, so a number 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,56 +14,11 @@ import numpy as np
 
 from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import BEFORE, Column, find_columns
+from bigrestore.report.shown import number, signed
 from bigrestore.report.table.statistics import as_columns, paired_tiles
 
 if TYPE_CHECKING:
     from bigrestore.report.table.write import Report
-
-NOTHING = "–"
-"""Where there is no number."""
-
-MINUS = "\N{MINUS SIGN}"
-
-
-def number(value: float | None, decimals: int) -> str:
-    """Return a number with a true minus sign and commas between thousands; a dash for None."""
-    if value is None or math.isnan(value):
-        return NOTHING
-    if math.isinf(value):
-        return "∞" if value > 0 else MINUS + "∞"
-    text = f"{abs(value):,.{decimals}f}"
-    return (MINUS if value < 0 and float(text.replace(",", "")) else "") + text
-
-
-def signed(value: float | None, decimals: int) -> str:
-    """Return a change: a number with its plus or minus, neither at zero."""
-    text = number(value, decimals)
-    rises = value is not None and value > 0 and any(digit in "123456789∞" for digit in text)
-    return "+" + text if rises else text
-
-
-def percent(share: float | None) -> str:
-    """Return a share as whole percents; 0 and 100 only if exact."""
-    if share is None or math.isnan(share):
-        return NOTHING
-    if 0 < share < 0.005:
-        return "<1 %"
-    return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
-
-
-def plural(value: int, one: str) -> str:
-    """Return a number with its noun."""
-    return f"{value:,} {one if value == 1 else one + 's'}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them: a, b and c."""
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
-
-
-def short_name(path: object) -> str:
-    """Return the last part of a path: the file's name."""
-    return str(path).rstrip("/").rsplit("/", 1)[-1] or str(path)
 
 
 def decimals_for(column: Column, values: Doubles) -> int:
@@ -99,8 +54,8 @@ class ReportData:
     @property
     def shown_z(self) -> int:
         """Section that is shown first: the one with a score nearest to the middle."""
-        wanted = self.facts.get("thumbnail_z", self.sections[len(self.sections) // 2])
-        scored = set(self.table["z"][self.paired].tolist()) or self.sections
+        wanted = int(self.facts.get("thumbnail_z", self.sections[len(self.sections) // 2]))
+        scored: list[int] = self.table["z"][self.paired].tolist() or self.sections
         return min(sorted(scored), key=lambda z: abs(z - wanted))
 
     def group(self, *names: str) -> list[Column]:

@@ -22,7 +22,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import Column
-from bigrestore.report.page.data import ReportData, plural, signed
+from bigrestore.report.page.data import ReportData
+from bigrestore.report.shown import plural, signed
 
 FEWEST_BINS, MOST_BINS, MOST_POINTS, MOST_BARS, LABELLED_JUMPS = 10, 40, 600, 60, 12
 COLOURS = {"before": "#b0772a", "after": "#1f6f9f", "soft": "#5a636d", "faint": "#eeece7", "jump": "#c02f4c"}

@@ -8,8 +8,6 @@ script draws the colours of the tiles itself, so a section costs the page its sm
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -19,18 +17,15 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
-from PIL import Image
 
 from bigrestore.core.pixels import Floats
 from bigrestore.report.page.data import ReportData
+from bigrestore.report.shown import LOSSLESS, data_uri, encode_webp
 from bigrestore.report.table.statistics import best_middle_worst, goodness
 from bigrestore.run.tile.maps import SHOWS
 
 TILE_BYTES, SECTION_BYTES, MAP_BYTES = 6_000_000, 2_500_000, 800_000
 """Of all pictures of tiles, of all of sections, and of all of one map, before base64 adds a third."""
-
-LOSSLESS = 101
-"""A quality of WebP beyond 100: every pixel as it was."""
 
 QUALITIES, SMALL_QUALITIES = (LOSSLESS, 95, 88, 78, 60, 35), (70, 40, 10)
 MOST_SCORES = 4
@@ -139,23 +134,6 @@ def _map(name: str, keys: list[str], values: list[Floats]) -> dict[str, Any]:
     encoded, _ = encode_within(painted, MAP_BYTES, SMALL_QUALITIES)
     pictures = dict(zip(keys, map(data_uri, encoded), strict=True))
     return {"says": SHOWS[name], "high": float(high), "pictures": pictures}
-
-
-def data_uri(webp: bytes) -> str:
-    """Return a picture as a URI."""
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
-
-
-def encode_webp(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """Return a picture, grey, RGB or RGBA, as WebP, without loss for `LOSSLESS`."""
-    stream = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    picture = picture if picture.mode == "RGBA" else picture.convert("RGB")
-    if quality == LOSSLESS:
-        picture.save(stream, "WEBP", lossless=True, quality=20, method=1)
-    else:
-        picture.save(stream, "WEBP", quality=quality, alpha_quality=quality, method=2)
-    return stream.getvalue()
 
 
 def encode_within(

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigrestore.report.metrics.columns import COLUMNS
-from bigrestore.report.page.data import ReportData, listed, short_name
+from bigrestore.report.page.data import ReportData
+from bigrestore.report.shown import listed, short_name
 from bigrestore.run.profile.words import of_sections
 
 MATTERS = {"noise": 1e-3, "stripes_rows": 1e-3, "stripes_columns": 1e-3, "shading": 1e-2, "clipped": 1e-3}

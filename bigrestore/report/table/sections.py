@@ -50,7 +50,8 @@ def _section(
         entry["valid_in_both"] = int(both.sum())
     for name, twin in (("mean", "grey"), ("mean" + BEFORE, "grey_before")):
         if name in part:
-            entry[twin] = _area_mean(part[name][both], areas[both])
+            there = np.isfinite(part[name]) & np.isfinite(areas) & (areas > 0) & both
+            entry[twin] = float(np.average(part[name][there], weights=areas[there])) if there.any() else None
     for column in columns:
         values = part[column.name]
         figures = {"image": _quartiles(values[both])}
@@ -68,12 +69,6 @@ def _quartiles(values: NDArray[np.float64]) -> list[float] | None:
     if not there.size:
         return None
     return [float(value) for value in np.quantile(there, (0.25, 0.5, 0.75))]
-
-
-def _area_mean(values: NDArray[np.float64], areas: NDArray[np.float64]) -> float | None:
-    """Return the mean of tile means, weighted by the area of tissue of each."""
-    there = np.isfinite(values) & np.isfinite(areas) & (areas > 0)
-    return float(np.average(values[there], weights=areas[there])) if there.any() else None
 
 
 def grey_jumps(sections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
+from bigrestore.core.host.names import printable
 from bigrestore.report.images import Overview, Picture
 from bigrestore.report.page.build import build_page
 from bigrestore.report.table.statistics import summarise
@@ -76,5 +77,5 @@ def write_report(report: Report, folder: Path, *, csv: bool = False) -> dict[str
     write_tiles(folder, report.tiles, report.facts, csv=csv)
     write_summary(folder / "summary.json", document)
     page = build_page(report, summary, document["facts"])
-    write_atomically(folder / "report.html", page.encode())
+    write_atomically(folder / "report.html", printable(page).encode())
     return document

@@ -19,9 +19,10 @@ from pathlib import Path
 import attrs
 
 import bigrestore
-from bigrestore.core.resources import available_cpus, memory_limit_bytes
+from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import BigrestoreError
-from bigrestore.run.state.lock import LOCK_NAME, acquire
+from bigrestore.run.state.lock import LOCK_NAME
+from bigrestore.run.state.lock_file import acquire
 
 NEEDED = ("numpy", "torch", "zarr", "numcodecs", "dask", "tifffile", "imagecodecs", "pillow", "safetensors")
 EXTRAS = {

@@ -1,4 +1,4 @@
-"""The sizes of the network. Only these numbers change between presets."""
+"""The sizes of the network, the values of `--preset`. Only these numbers change between presets."""
 
 from __future__ import annotations
 

@@ -15,8 +15,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import open_regular
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
+from bigrestore.io.access.versions import file_version
 from bigrestore.io.decoded import Decoded
 
 
@@ -32,22 +34,28 @@ class Page:
         Position and length of each segment in the file, in bytes; length 0 is an omitted segment.
     mapped : int or None
         Offset of the pixels of an uncompressed page in one piece.
+    path : Path or RemoteFile
+        The file it lies in.
+    version : str, optional
+        Version of that file when the page was found, if it is another file of a set.
     """
 
     keyframe: tifffile.TiffPage
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     mapped: int | None
+    path: InputPath
+    version: str | None = None
 
 
 @attrs.frozen(eq=False)
 class Plane:
-    """How to read pages of one size in one file: segments, photometric sense, channels.
+    """How to read pages of one size, in one file or a set: segments, photometric sense, channels.
 
     Attributes
     ----------
     path : Path or RemoteFile
-        The file.
+        The file that was named.
     pages : tuple of tuple of Page
         Pages by z and, if colours are pages of their own, by channel.
     shape : tuple of int
@@ -62,10 +70,12 @@ class Plane:
         1 or 3, as presented.
     dtype : numpy.dtype
         As stored, byte order included.
-    inverted : bool
-        Whether 0 means white.
+    inverted : int or None
+        If 0 means white, the value that means black: 2^n - 1 of n bits.
     cache : Decoded
         Segments decoded last.
+    palette : ndarray, (entries, channels), optional
+        Colours, where pixels are their numbers.
     """
 
     path: InputPath
@@ -76,23 +86,42 @@ class Plane:
     planar: bool
     channels: int
     dtype: np.dtype[Any]
-    inverted: bool
+    inverted: int | None
     cache: Decoded[NDArray[Any]]
+    palette: NDArray[np.uint8] | None = None
 
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of one section as (h, w) or (h, w, 3)."""
         window = (y0, y1, x0, x1)
+        for page in self.pages[z]:
+            if page.version is not None and file_version(page.path) != page.version:
+                raise InputError(
+                    f"{page.path} was written to since {self.path}, of the same set, was opened; start again when it is "
+                    "whole."
+                )
         parts = [self._read_page(page, window) for page in self.pages[z]]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        if self.palette is not None:
+            pixels = self.palette[pixels[..., 0]]
         pixels = pixels[..., : self.channels]
-        if self.inverted:
-            pixels = ~pixels  # of an unsigned integer: its largest value less it
+        if self.inverted is not None:
+            pixels = pixels ^ pixels.dtype.type(self.inverted)  # the same as inverted - pixels
         return pixels[..., 0] if self.channels == 1 else pixels
+
+    @property
+    def files(self) -> tuple[InputPath, ...]:
+        """The files of the pages, the one that was named first."""
+        return tuple(dict.fromkeys([self.path, *(page.path for pages in self.pages for page in pages)]))
+
+    def version(self, z: int, *_: int, fresh: bool = False) -> list[str]:
+        """Return the versions of the files under a window: of the named one, and of those of the section."""
+        places = dict.fromkeys([self.path, *(page.path for page in self.pages[z])])
+        return [file_version(place, fresh=fresh) for place in places]
 
     def _read_page(self, page: Page, window: tuple[int, int, int, int]) -> NDArray[Any]:
         """Read a window of a page as (h, w, samples)."""
-        if page.mapped is not None and isinstance(self.path, Path):
-            return self._read_rows(self.path, page.mapped, window)
+        if page.mapped is not None and isinstance(page.path, Path):
+            return self._read_rows(page.path, page.mapped, window)
         if not self.planar:
             return self._read_segments(page, window, 0)
         planes = [
@@ -109,14 +138,13 @@ class Plane:
         planes, depth = (self.samples, 1) if self.planar else (1, self.samples)
         pixels = np.empty((planes, y1 - y0, x1 - x0, depth), self.dtype)
         width = depth * self.dtype.itemsize
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as buffered:
+            file: Any = buffered.raw  # a row is read as it is, with nothing beside it
             for plane in range(planes):
                 for row in range(y0, y1):
                     file.seek(start + ((plane * self.shape[0] + row) * self.shape[1] + x0) * width)
                     if file.readinto(pixels[plane, row - y0].view(np.uint8).data) != (x1 - x0) * width:
-                        raise InputError(
-                            f"{self.path} ends inside row {row}; it was cut off, so copy it again."
-                        )
+                        raise InputError(f"{path} ends inside row {row}; it was cut off, so copy it again.")
         native = pixels.astype(self.dtype.newbyteorder("="), copy=False)
         return np.moveaxis(native[..., 0], 0, -1) if self.planar else native[0]
 
@@ -139,9 +167,8 @@ class Plane:
         """Return a decoded tile or strip as (h, w, samples), cached if possible."""
         depth = 1 if self.planar else self.samples
         cost = self.segment[0] * self.segment[1] * depth * self.dtype.itemsize
-        return self.cache.get(
-            page.offsets[index] or (id(page), index), lambda: self._decode(page, index), cost
-        )
+        key = (page.path, page.offsets[index]) if page.offsets[index] else (id(page), index)
+        return self.cache.get(key, lambda: self._decode(page, index), cost)
 
     def _decode(self, page: Page, index: int) -> NDArray[Any]:
         """Read and decode one segment."""
@@ -150,18 +177,20 @@ class Plane:
         if count == 0:
             fill = page.keyframe.nodata
             return np.full((*self.segment, depth), fill, self.dtype.newbyteorder("="))
-        with self.path.open("rb") as file:
+        with open_bytes(page.path) as file:
             file.seek(page.offsets[index])
             encoded = file.read(count)
         if len(encoded) < count:
-            raise InputError(f"{self.path} ends inside segment {index}; it was cut off, so copy it again.")
+            raise InputError(f"{page.path} ends inside segment {index}; it was cut off, so copy it again.")
         keyframe = page.keyframe
         options: dict[str, Any] = {"_fullsize": keyframe.is_tiled}
         if keyframe.jpegtables is not None or keyframe.compression == 7:
             options["jpegtables"] = keyframe.jpegtables
+        if keyframe.jpegheader is not None:  # of NDPI, whose tiles lie in one large JPEG stream
+            options["jpegheader"] = keyframe.jpegheader
         decoded: NDArray[Any] | None
         decoded, _, _ = keyframe.decode(encoded, index, **options)
         if decoded is None:
-            raise InputError(f"segment {index} of {self.path} decodes to nothing; copy the file again.")
+            raise InputError(f"segment {index} of {page.path} decodes to nothing; copy the file again.")
         segment: NDArray[Any] = decoded[0]
         return segment
