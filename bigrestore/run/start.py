@@ -87,7 +87,7 @@ def begin(ready: Prepared) -> None:
         journal.create()
         journal.sweep(ready.store)  # a process may have died before it stored its plan
         facts: dict[str, Any] = {
-            "plan": ready.plan.facts,
+            "plan": ready.plan.facts | {"score_tile_px": ready.plan.score_tile_px},
             "fingerprint": ready.identity,
             "files": ready.files,
         }
