@@ -128,7 +128,7 @@ def tile_worth(
         tiles = np.flatnonzero(z == section)
         for first, size in ((y[tiles], height[tiles]), (x[tiles], width[tiles])):
             starts, index, place = np.unique(first, return_index=True, return_inverse=True)
-            sizes = size[index]
+            sizes = np.maximum(1, size[index])
             shared = np.maximum(0, starts[:-1] + sizes[:-1] - starts[1:])
             own = sizes - (np.append(shared, 0) + np.append(0, shared)) / 2
             worth[tiles] *= (own / sizes)[place]
