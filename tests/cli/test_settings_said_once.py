@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -211,7 +212,7 @@ def test_a_type_checker_takes_right_keywords_and_refuses_wrong_ones(tmp_path: Pa
         text=True,
         timeout=280,
     )
-    errors = [line for line in done.stdout.splitlines() if ": error:" in line and str(tmp_path) in line]
+    errors = [line for line in done.stdout.splitlines() if re.search(r"(good|bad)\.py:\d+: error:", line)]
     lines = list(dict.fromkeys(int(line.split(":")[1]) for line in errors))
     assert lines == list(range(2, 2 + len(BAD))), done.stdout + done.stderr
     assert all("bad.py" in line for line in errors), done.stdout
