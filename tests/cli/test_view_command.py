@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +24,14 @@ from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.io.viewer import server
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@pytest.fixture(autouse=True)
+def _a_hangup_ends_a_process() -> Iterator[None]:
+    """Start commands as from a terminal, also where the tests run under nohup, which they would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
