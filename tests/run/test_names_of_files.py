@@ -99,7 +99,7 @@ def test_a_report_on_such_images_is_written(folder: Path, grey: np.ndarray, call
     assert call("score", out, "--before", source, "-o", scores, "--csv", *QUIET) == 0
     _, facts = read_tiles(scores / "tiles.parquet")
     assert SHOWN in facts["before"]
-    assert json.loads((scores / "summary.json").read_bytes())["facts"]["tile_px"] == 480
+    assert json.loads((scores / "summary.json").read_bytes())["facts"]["tile_px"] == 192
     assert (scores / "tiles.csv").read_text(encoding="utf-8")
 
 

@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from bigrestore.core.host.names import name_bytes
 from bigrestore.core.urls import is_remote
 from bigrestore.report import shown as written
 from bigrestore.report.metrics.columns import BEFORE
@@ -121,7 +122,11 @@ def _links(data: ReportData) -> dict[str, Any]:
     if not opens:
         return {}
     path, remote, name = opens["path"], is_remote(opens["path"]), short_name(opens["path"])
-    layer = {"type": "image", "name": name, "source": f"zarr://{path if remote else SERVED + quote(name)}"}
+    layer = {
+        "type": "image",
+        "name": name,
+        "source": f"zarr://{path if remote else SERVED + quote(name_bytes(name))}",
+    }
     state = quote(json.dumps({"layers": [layer], "layout": "xy"}), safe="")
     address = NEUROGLANCER + state if opens["ome_zarr"] else ""
     return {"napari": f"napari {shlex.quote(path)}", "neuroglancer": address, "remote": remote}

@@ -329,8 +329,6 @@ def is_as_planned(image: Image) -> bool:
 
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
-    if not has_metadata(store):
-        return False
     try:
         group = open_node(LocalTree(store))
         open_level(store, 0)
