@@ -20,11 +20,12 @@ from bigrestore.core.urls import parse_options
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.section import open_section
+from bigrestore.io.verify.metadata import read_metadata
 from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.checkpoint import find_model, read_checkpoint
 from bigrestore.model.network import read_kernel
 from bigrestore.report.metrics.nss.niqe_model import load_niqe_model
-from bigrestore.run.state.checksums import is_readable_metadata, is_unchanged
+from bigrestore.run.state.checksums import is_unchanged
 from bigrestore.settings.reading import load_config
 from bigrestore.training.data.images import find_images
 
@@ -169,5 +170,5 @@ def test_in_the_place_of_what_else_is_read(tmp_path: Path, kind: str, name: str)
 def test_beside_an_output(tmp_path: Path, kind: str) -> None:
     path = put(kind, tmp_path / "zarr.json")
     assert read_sealed(path) is None
-    assert not is_readable_metadata(path)
+    assert not read_metadata(path)
     assert not is_unchanged(path, [0, 0, ""], thorough=True)

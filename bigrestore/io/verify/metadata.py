@@ -14,6 +14,8 @@ from typing import Any
 
 from zarr.storage import MemoryStore
 
+from bigrestore.core.regular import read_text
+from bigrestore.errors import InputError
 from bigrestore.io.formats.ome_metadata import multiscales_body
 from bigrestore.io.store.ome_zarr import create_level_in
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
@@ -34,8 +36,8 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     if path.name not in STORE_FILES:
         return None
     try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError, InputError):
         return None
     return document if isinstance(document, dict) else None
 
