@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from bigrestore.core.names import printable
+from bigrestore.core.host.names import printable
 from bigrestore.core.urls import without_secrets
 
 _asked: dict[str, Any] = {"verbose": False, "log_format": None}

@@ -9,7 +9,7 @@ import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.log import configure_logging
-from bigrestore.cli.table import print_rows
+from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,13 +36,15 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
 
     configure_logging(verbose=asked.verbose, quiet=False)
     settings = RunSettings.resolve(given, None)
-    from bigrestore.io.range_check import check_range_used
+    from bigrestore.io.conventions.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.model.registry import create_method
     from bigrestore.run.profile.section_profile import profile_windows, sample_section, warn_of_clipping
     from bigrestore.run.profile.words import sentence
 
-    section = open_section(asked.input, level=settings.level, input_range=settings.input_range)
+    section = open_section(
+        asked.input, level=settings.level, series=settings.series, input_range=settings.input_range
+    )
     check_range_used(section, settings.input_range, profiled=True)
     if asked.z >= section.depth:
         raise UsageError(
@@ -61,6 +63,7 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
         name = section.source.rstrip("/").rsplit("/", 1)[-1]
         title = f"{name}, section {asked.z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
         _write_profile(asked.output, document, sample, seen, settings.scale, title)
+        note_output(asked.output)
     if asked.as_json:
         typer.echo(document)
         return

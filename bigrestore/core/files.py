@@ -17,16 +17,30 @@ import os
 import re
 import secrets
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from bigrestore.errors import output_error
+from bigrestore.core.regular import open_regular
+from bigrestore.errors import InputError, output_error
+
+DEAD_SECONDS = 60.0
+"""Age of a temporary file without a process; on another host its writer may be alive for longer."""
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
+
+
+def expand_home(path: Any) -> Any:
+    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does."""
+    if isinstance(path, list | tuple):
+        return type(path)(expand_home(item) for item in path)
+    if isinstance(path, str):
+        return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~
+    return Path(expand_home(str(path))) if isinstance(path, PurePath) else path
 
 
 @contextmanager
@@ -51,6 +65,8 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         If it cannot be written; the former file stays. `DiskFullError` if there is no space left.
     """
     place = path.resolve() if follow and path.is_symlink() else path
+    if follow:
+        remove_dead(place)
     partial = temporary_name(place)
     try:
         with suppress(FileNotFoundError):  # the context may make the folder, still empty then
@@ -105,6 +121,22 @@ def remove_strays(path: Path) -> None:
             stray.unlink(missing_ok=True)
 
 
+def remove_dead(path: Path) -> None:
+    """Remove old temporary files beside a file whose writers do not run on this host; failures are ignored."""
+    pattern = re.compile(re.escape(path.name) + r"\.(\d+)-[0-9a-f]{8}\.partial")
+    with suppress(OSError):
+        for stray in path.parent.iterdir():
+            match = pattern.fullmatch(stray.name)
+            if match is None or time.time() - stray.lstat().st_mtime < DEAD_SECONDS:
+                continue
+            try:
+                os.kill(int(match[1]), 0)
+            except (ProcessLookupError, OverflowError):
+                stray.unlink(missing_ok=True)
+            except PermissionError:  # it runs, as another user's
+                continue
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file, a link (not its target) or a folder with its content."""
     if path.is_dir() and not path.is_symlink():
@@ -148,8 +180,9 @@ def sealed_text(document: dict[str, Any]) -> str:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """Return a document of `write_sealed`; None if it is missing, torn or altered."""
     try:
-        return parse_sealed(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with open_regular(path) as file:
+            return parse_sealed(file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, InputError):
         return None
 
 
@@ -167,7 +200,7 @@ def parse_sealed(text: bytes) -> dict[str, Any] | None:
 def file_checksum(path: Path) -> str:
     """Return the CRC-32 of a file's bytes as eight hexadecimal digits; it finds damage, not malice."""
     total = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while part := file.read(1 << 22):
             total = zlib.crc32(part, total)
     return f"{total:08x}"

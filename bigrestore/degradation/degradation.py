@@ -286,7 +286,10 @@ class Degradation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all as JSON-able values, kernels as nested lists, the equivalent sigma beside them."""
-        values = attrs.asdict(self, value_serializer=_json_value)
+        values = attrs.asdict(
+            self,
+            value_serializer=lambda _, __, value: value.tolist() if isinstance(value, np.ndarray) else value,
+        )
         values["defocus"] = self.defocus
         values["effective_kernel"] = self.effective_kernel.tolist()
         values["sigma_px"] = equivalent_sigma(self.effective_kernel)
@@ -297,10 +300,6 @@ class Degradation:
 def _noise_kept(kernel: Kernel) -> float:
     """Return the share of white noise's variance left by an averaging kernel."""
     return float(np.sum(np.asarray(kernel, np.float64) ** 2))
-
-
-def _json_value(_: type, __: Any, value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def nothing(scale: int = 1) -> Degradation:

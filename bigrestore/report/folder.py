@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bigrestore.core.files import remove_dead
+from bigrestore.core.regular import open_regular, read_text
 from bigrestore.errors import OutputError, OutputExistsError
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.place import require_writable
@@ -48,6 +50,8 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(
             f"The folder {folder} holds a report already ({names}); replace it by --overwrite, or name another by -o."
         )
+    for name in REPORT_FILES:
+        remove_dead(folder / name)
 
 
 def _is_ours(path: Path) -> bool:
@@ -60,17 +64,14 @@ def _is_ours(path: Path) -> bool:
 
             return METADATA_KEY in (pyarrow.parquet.read_schema(path).metadata or {})
         if path.suffix == ".json":
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(read_text(path))
             return "bigrestore" in document["facts"]["versions"]
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(REPORT_HEAD_BYTES).decode(errors="replace")
     except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors are ValueErrors
         return False
-    return GENERATOR in head if path.suffix == ".html" else head.startswith(_csv_head())
-
-
-def _csv_head() -> str:
-    """Return how the first line of a table of tiles begins."""
+    if path.suffix == ".html":
+        return GENERATOR in head
     from bigrestore.report.table.tiles import PLACE
 
-    return ",".join(f'"{name}"' for name in PLACE)
+    return head.startswith(",".join(f'"{name}"' for name in PLACE))

@@ -15,7 +15,6 @@ from bigrestore.degradation.degradation import Degradation
 from bigrestore.degradation.recipe import draw_degradations
 from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.checkpoint import load_model
-from bigrestore.model.nets.reading.estimator import CAUTION
 from bigrestore.model.nets.reading.kernel_family import LEAST_SIGMA_PX
 from bigrestore.training.adaptation.reading import Reading, read_windows
 from bigrestore.training.adaptation.recipes import DEFAULT_SHARE, recipe_about, sigma_range
@@ -106,7 +105,7 @@ def test_a_reading_is_the_estimators(start_model: Path) -> None:
     read = read_windows(model, windows)
     assert read.windows == 3
     wide = float(torch.nn.functional.softplus(torch.tensor(-0.1))) + LEAST_SIGMA_PX
-    assert read.sigma == pytest.approx(CAUTION * wide, abs=1e-3)
+    assert read.sigma == pytest.approx(wide, abs=1e-3)
     # A stretch of 0.6 makes the kernel exp(0.6) times as wide along its direction as across it.
     assert read.along / read.across == pytest.approx(np.exp(0.6), rel=0.1)
     assert (read.along**2 + read.across**2) / 2 == pytest.approx(read.sigma**2, rel=0.01)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigrestore.core import resources
-from bigrestore.core.resources import memory, memory_limit_bytes
+from bigrestore.core.host import resources
+from bigrestore.core.host.resources import memory, memory_limit_bytes
 from bigrestore.errors import InputError
 from bigrestore.io.section import open_section
 from bigrestore.run.view.doctor import _memory

@@ -16,12 +16,13 @@ from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model import network
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.checkpoint import Model
-from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, read_kernel
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
+from bigrestore.settings.presets import get_preset
 
 
 def make(scale: int = 1, *, with_prior: bool = False, **options: object) -> NetworkMethod:
@@ -43,7 +44,7 @@ def test_statistics_are_those_of_the_estimator_and_do_not_depend_on_batches(
 ) -> None:
     method = make()
     together = method.analyse(windows(40))
-    monkeypatch.setattr(network, "WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr(estimator, "WINDOWS_AT_ONCE", 7)
     apart = method.analyse(windows(40))
     np.testing.assert_allclose(together.psi, apart.psi, atol=1e-4)
     assert together.kernel.sum() == pytest.approx(1, abs=1e-4)
@@ -151,6 +152,31 @@ def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:
     expected = x[:, ::4, ::4] - redegrade(again, torch.from_numpy(statistics.kernel), 2, 4)[:, 0].numpy()
     assert result.residual is not None
     np.testing.assert_allclose(result.residual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_map_of_the_residual_degrades_once_and_leaves_the_statistic(
+    scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, steps = make(scale), list[tuple[int, ...]]()
+    statistics = method.analyse(windows(2))
+    x = np.random.default_rng(1).random((1, 64, 48), np.float32)
+    batch = TileBatch(x, None, np.zeros((1, 2), np.int64), 0)
+    plain = method.restore(batch, statistics)
+
+    def noting(y: torch.Tensor, kernel: torch.Tensor, *sizes: int) -> torch.Tensor:
+        steps.append(sizes)
+        return redegrade(y, kernel, *sizes)
+
+    monkeypatch.setattr(network, "redegrade", noting)
+    mapped = method.restore(attrs.evolve(batch, maps=("residual",)), statistics)
+    assert steps == [(scale, 1)]
+    assert plain.residual is not None
+    assert mapped.residual is not None
+    np.testing.assert_allclose(mapped.residual, plain.residual, atol=1e-6)
+    np.testing.assert_allclose(
+        mapped.maps["residual"][:, :: 4 * scale, :: 4 * scale], abs(plain.residual), atol=1e-6
+    )
 
 
 def test_a_description_identifies_the_run() -> None:

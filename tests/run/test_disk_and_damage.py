@@ -26,7 +26,7 @@ from bigrestore.errors import OutputError, OutputExistsError, StoppedError
 from bigrestore.model.method import TileBatch
 from bigrestore.run import execute as execute_module
 from bigrestore.run import pipeline
-from bigrestore.run.state import lock as lock_module
+from bigrestore.run.state import lock_file
 from bigrestore.run.state.lock import sole_writer
 
 
@@ -67,12 +67,12 @@ def test_a_full_disk_stops_the_run_at_once_and_resume_completes_it(
             full()
         kept(array, z, y0, x0, pixels)
 
-    kept, signed = pipeline.write_block, lock_module.sign
+    kept, signed = pipeline.write_block, lock_file.sign
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", sometimes_full)
         patch.setattr(pipeline, "write_block", write_block)
         if where == "marker":
-            patch.setattr(lock_module, "sign", sign)
+            patch.setattr(lock_file, "sign", sign)
         with pytest.raises(OutputError, match=r"no space left.*--resume") as info:
             go(source, out, Fir(), threads=1)
     assert info.value.exit_code == 4
@@ -219,7 +219,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> Non
 
 
 def test_a_holder_of_this_host_is_believed_while_its_process_lives(tmp_path: Path) -> None:
-    holder = lock_module.identity() | {"pid": os.getppid()}
+    holder = lock_file.identity() | {"pid": os.getppid()}
     del holder["started"]
     lock = tmp_path / "lock"
     lock.write_text(json.dumps(holder))
@@ -236,8 +236,8 @@ def test_a_holder_of_this_host_is_believed_while_its_process_lives(tmp_path: Pat
 def test_a_holder_of_another_host_is_believed_while_it_touches_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock_module, "LEASE_SECONDS", 1.5)
-    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(lock_file, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(lock_file, "HEARTBEAT_SECONDS", 0.2)
     lock, elsewhere, leave = tmp_path / "lock", {"host": "elsewhere", "pid": os.getpid()}, threading.Event()
     lock.write_text(json.dumps(elsewhere))
 
@@ -263,8 +263,8 @@ def test_a_holder_of_another_host_is_believed_while_it_touches_its_lock(
 
 
 def test_a_lock_that_is_held_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lock_module, "_heart", [])  # a thread that beats at this rate
+    monkeypatch.setattr(lock_file, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock_file, "_heart", [])  # a thread that beats at this rate
     with sole_writer(tmp_path, tmp_path):
         os.utime(tmp_path / "lock", (0, 0))
         deadline = time.monotonic() + 5
@@ -276,12 +276,12 @@ def test_a_lock_that_is_held_is_touched(tmp_path: Path, monkeypatch: pytest.Monk
 def test_one_of_many_takes_over_a_stale_lock(tmp_path: Path) -> None:
     path, winners = tmp_path / "block.inflight", []
     for _ in range(20):
-        path.write_text(json.dumps(lock_module.identity() | {"pid": 2**22 + 5}))
+        path.write_text(json.dumps(lock_file.identity() | {"pid": 2**22 + 5}))
         start = threading.Barrier(8)
 
         def take(start: threading.Barrier = start) -> None:
             start.wait()
-            if (lock := lock_module.acquire(path)) is not None:
+            if (lock := lock_file.acquire(path)) is not None:
                 winners.append(lock)
 
         threads = [threading.Thread(target=take) for _ in range(8)]

@@ -156,7 +156,7 @@ def test_another_map_is_another_run(tmp_path: Path, source: Path, model: str) ->
     zarr.open_array(drawn, mode="r+")[100, 100] = 7
     with pytest.raises(OutputExistsError, match="realness map"):
         go(source, out, model=model, realness_map=str(drawn), resume=True)
-    with pytest.raises(OutputError, match="realness map"):
+    with pytest.raises(OutputError, match="inside the Zarr store"):
         go(source, drawn / "out.zarr", model=model, realness_map=str(drawn))
 
 

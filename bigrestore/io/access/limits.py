@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from bigrestore.core.resources import memory
+from bigrestore.core.host.resources import memory
 from bigrestore.errors import InputError
 
 MOST_PX = 10**16

@@ -27,6 +27,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import is_regular
 from bigrestore.errors import InputMissingError, ModelError, UsageError
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
@@ -236,9 +237,8 @@ def _create(metric: str, file: Path | None, niqe_model: NiqeModel) -> tuple[Any,
             ) from error
         except Exception as error:  # a hundred networks of others fail in ways nobody can list
             given = f" with the weights {file}" if file else ""
-            raise ModelError(
-                f"pyiqa cannot use its metric {metric!r}{given}: {_first_line(error)}"
-            ) from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(f"pyiqa cannot use its metric {metric!r}{given}: {lines[0]}") from error
     return model, facts
 
 
@@ -247,7 +247,7 @@ def _options(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the weights of a metric: (options for pyiqa, facts for reports)."""
     if file is not None:
-        if not file.is_file():
+        if not is_regular(file):
             raise InputMissingError(
                 f"there are no weights {file} for the metric {metric!r}; give the path of a file"
             )
@@ -344,8 +344,3 @@ def _evaluate(metric: str, model: Any, tile: NDArray[np.float32]) -> float:
     with torch.no_grad():
         value = float(torch.as_tensor(model(pixels)).reshape(-1)[0])
     return value if math.isfinite(value) else float("nan")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

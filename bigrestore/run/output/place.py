@@ -16,16 +16,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import zarr
 
-from bigrestore.core.files import remove_strays
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.core.files import expand_home, remove_strays
+from bigrestore.core.regular import read_text
+from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
-from bigrestore.io.access.trees import ZipTree
+from bigrestore.io.access.trees import LocalTree, ZipTree
+from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
-from bigrestore.io.store.faults import DECODE_ERRORS
-from bigrestore.io.store.metadata import STORE_FILES, level_as_planned, read_metadata
 from bigrestore.io.store.ome_zarr import create_group, create_level, create_store, mark_unfinished, open_level
-from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP
+from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, OME_GROUP
+from bigrestore.io.verify.faults import DECODE_ERRORS
+from bigrestore.io.verify.metadata import STORE_FILES, level_as_planned, read_metadata
 from bigrestore.run.output.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.run.plan import Plan
 from bigrestore.run.state.checksums import is_unchanged
@@ -52,7 +55,7 @@ def output_path(output: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(output, str | os.PathLike) or isinstance(os.fspath(output), bytes):
         raise UsageError(f"The output is of the type {type(output).__name__}; give a path.")
-    path = Path(output)
+    path = Path(expand_home(output))
     if "\0" in str(path):
         raise UsageError("The output has a zero character in its name; give a path without.")
     if path.name in ("", ".."):
@@ -79,7 +82,7 @@ def _leads_nowhere(path: Path) -> OutputError:
 def check_place(
     output: Path, sources: list[Path], others: Mapping[str, Sequence[Path]] | None = None
 ) -> None:
-    """Refuse an output that is, lies in, or holds an input of the run.
+    """Refuse an output that is, lies in, or holds an input of the run, or lies in a store.
 
     Parameters
     ----------
@@ -96,6 +99,10 @@ def check_place(
         Naming the two.
     """
     place = output.resolve()
+    store = next((parent for parent in place.parents if is_zarr(parent)), None)
+    inside = [path for path in sources if place.is_relative_to(path.resolve())]
+    if store is not None and not inside:
+        raise OutputError(f"The output {output} lies inside the Zarr store {store}; choose a place outside.")
     for what, paths in {"input": sources, **(others or {})}.items():
         for path in paths:
             source = path.resolve()
@@ -121,7 +128,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) -> list[Path]:
     """Return the paths of an input: the one given, or the files of a pattern."""
-    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    given = expand_home([inputs] if isinstance(inputs, str | Path) else list(inputs))
     named = [Path(path) for path in given if Path(path).exists()]
     return named or [file for file in section.files if isinstance(file, Path)]
 
@@ -165,7 +172,7 @@ def look_at(output: Path, journal: Journal, *, resuming: bool = False) -> Standi
     foreign = _foreign(output, journal) if there else ""
     added = ""
     if not foreign and not (resuming and begun):
-        added = _added(output, journal.outline) or _added_beside(journal)
+        added = _added(output, journal.outline) or _besides(journal.added)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
@@ -296,7 +303,7 @@ def _prepare_image(image: Image, *, resuming: bool) -> None:
 def _prepare_maps_group(store: Path, plan: Plan) -> None:
     """Make the group of the maps, if missing or damaged."""
     group = store / MAPS_GROUP
-    refuse_links(group)
+    refuse_links(group, group / OME_GROUP)
     if not plan.maps or has_metadata(group):
         return
     try:
@@ -322,13 +329,12 @@ def is_as_planned(image: Image) -> bool:
 
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
-    if not has_metadata(store):
-        return False
     try:
+        group = open_node(LocalTree(store))
         open_level(store, 0)
-    except InputError:
+    except DECODE_ERRORS:
         return False
-    return True
+    return isinstance(group, zarr.Group)
 
 
 def refuse_links(*folders: Path) -> None:
@@ -387,11 +393,6 @@ def _added(output: Path, outline: Outline) -> str:
     return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
 
 
-def _added_beside(journal: Journal) -> str:
-    """Return a foreign file in the folder beside an output; empty without any."""
-    return _besides(journal.added)
-
-
 def _besides(strange: Path | None) -> str:
     return "" if strange is None else f"{strange.parent} holds {strange.name!r} besides what a run wrote"
 
@@ -401,7 +402,7 @@ def _is_our_store(store: Path) -> bool | None:
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            document = json.loads((store / name).read_bytes())
+            document = json.loads(read_text(store / name))
         except (OSError, ValueError):
             continue
         if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):
@@ -409,7 +410,9 @@ def _is_our_store(store: Path) -> bool | None:
         attributes = (
             document.get("attributes", {}) if isinstance(document, dict) and name == "zarr.json" else document
         )
-        if isinstance(attributes, dict) and "bigrestore" in attributes:
+        if not isinstance(attributes, dict):  # damaged
+            continue
+        if "bigrestore" in attributes:
             return True
         seen = seen or bool(attributes)
     return False if seen else None
@@ -420,7 +423,7 @@ def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
-        return unreadable and _begins(path, b"PK")
+        return unreadable and _starts_with(path, b"PK")
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
@@ -433,11 +436,11 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
             if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
                 return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
-        return unreadable and _begins(path, BIGTIFF)
+        return unreadable and _starts_with(path, BIGTIFF)
     return 'Namespace="bigrestore"' in text
 
 
-def _begins(path: Path, head: bytes) -> bool:
+def _starts_with(path: Path, head: bytes) -> bool:
     """Tell whether a file begins as one of a run, or is empty."""
     with path.open("rb") as file:
         return head.startswith(file.read(len(head)))

@@ -15,20 +15,27 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import retry_transient
+from bigrestore.core.retry import Result, retry_transient, transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
-from bigrestore.io.store.metadata import STORE_FILES
-from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.io.access.request_time import (
+    LISTING_SECONDS,
+    REQUEST_SECONDS,
+    TooSlowError,
+    in_time,
+    seconds_for,
+)
+from bigrestore.io.store.store_spec import MAPS_GROUP, OME_GROUP
+from bigrestore.io.verify.metadata import STORE_FILES
 from bigrestore.model.method import Method
-from bigrestore.run.execute import execute
+from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
 from bigrestore.run.output.remote_places import meeting
@@ -46,8 +53,6 @@ BESIDE = ("run.json", *(f"report/{name}" for name in REPORT_FILES))
 """What of the folder beside an output is copied, too."""
 
 AWAY = "move it away, or choose another output"
-
-Answer = TypeVar("Answer")
 
 Listing = dict[str, dict[str, Any]]
 """Objects by their whole names, with what the store says of each."""
@@ -69,23 +74,25 @@ def execute_to(
     BigrestoreError
         By its kind.
     """
-    place, destination = settle_output(inputs, output, settings)
-    summary = execute(
-        inputs,
-        place,
-        settings,
-        method=method,
-        guarded=guarded,
-        destination=destination,
-        sinks=sinks,
-    )
-    if destination is None:
-        return summary
-    target = RemoteOutput.at(str(output), settings)
-    if settings.init_only or settings.shard or summary.failed:
-        log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
-        return summary
-    with listen() as flag:
+    with listen(remedy=COMPARING if settings.goes_on else NOT_BEGUN) as flag:
+        place, destination = settle_output(inputs, output, settings)
+        flag.remedy = BEGUN
+        summary = execute(
+            inputs,
+            place,
+            settings,
+            method=method,
+            guarded=guarded,
+            destination=destination,
+            sinks=sinks,
+        )
+        if destination is None:
+            return summary
+        target = RemoteOutput.at(str(output), settings)
+        if settings.init_only or settings.shard or summary.failed:
+            log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
+            return summary
+        flag.remedy = f"copy the rest to {target.url} by --resume"
         sent, kept = target.send(flag)
     log.info("%s: %d file(s) copied, %d were there.", target.url, sent, kept)
     return attrs.evolve(summary, copied_to=target.url)
@@ -258,7 +265,8 @@ class RemoteOutput:
             self._remove(name)
         for name in todo:
             flag.raise_if_set(f"copy the rest to {self.url} by --resume")
-            self._try(partial(self._system.put_file, str(files[name]), name), name)
+            put = partial(self._system.put_file, str(files[name]), name)
+            self._try(put, name, seconds_for(manifest.files[name].size))
         there = self._there()
         self._check(files, there)
         if self._manifest(there).run != manifest.run:
@@ -280,7 +288,8 @@ class RemoteOutput:
                 if outline.is_file(path.relative_to(self.stage).as_posix()) and _is_plain(path)
             ]
             for path in sorted(
-                paths, key=lambda path: (path.parent == self.stage, path.parent.parent == maps, path)
+                paths,
+                key=lambda path: (path.parent == self.stage, maps in (path.parent, path.parent.parent), path),
             ):
                 yield f"{self._path}/{path.relative_to(self.stage).as_posix()}", path
         for name in BESIDE:
@@ -289,9 +298,10 @@ class RemoteOutput:
                 yield f"{self._path}.bigrestore/{name}", path
 
     def _roots(self) -> set[str]:
-        """Return the files needed to open the image or a map of it."""
-        images = [self._path, *(f"{self._path}/{MAPS_GROUP}/{name}" for name in MAPS)]
-        return {self._path, *(f"{image}/{name}" for image in images for name in STORE_FILES)}
+        """Return the files needed to open the image, a map of it, or all maps."""
+        maps = f"{self._path}/{MAPS_GROUP}"
+        groups = [self._path, maps, f"{maps}/{OME_GROUP}", *(f"{maps}/{name}" for name in MAPS)]
+        return {self._path, *(f"{group}/{name}" for group in groups for name in STORE_FILES)}
 
     def _refuse_others(self, manifest: Manifest, there: Listing) -> None:
         """Refuse a place with an unlisted object, or one changed since it was sent."""
@@ -341,7 +351,7 @@ class RemoteOutput:
         """Return the objects at the place, in it and beside it."""
         objects: Listing = {}
         for path in (self._path, f"{self._path}.bigrestore"):
-            objects |= self._try(partial(self._listing, path), path)
+            objects |= self._try(partial(self._listing, path), path, LISTING_SECONDS)
         return objects
 
     def _listing(self, path: str) -> Listing:
@@ -364,10 +374,10 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Callable[[], Answer], name: str) -> Answer:
+    def _try(self, request: Callable[[], Result], name: str, seconds: float = REQUEST_SECONDS) -> Result:
         """Ask the server, again after a transient error; its errors become sentences without secrets."""
         try:
-            return retry_transient(request, name)
+            return retry_transient(lambda: in_time(request, seconds), name, again=_may_succeed)
         except request_errors() as error:
             made = (
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
@@ -376,6 +386,11 @@ class RemoteOutput:
                 f"{self.url} cannot be written ({error_line(error)}); check the URL, the network and "
                 f"--storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
+
+
+def _may_succeed(error: Exception) -> bool:
+    """Tell whether the same request may succeed a moment later."""
+    return transient(error) and not isinstance(error, TooSlowError)
 
 
 def _is_there(note: Sent, sent: Sent | None, there: Mapping[str, Any] | None) -> bool:

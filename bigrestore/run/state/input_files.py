@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.section import Section
-from bigrestore.io.store.metadata import STORE_FILES
+from bigrestore.io.verify.metadata import STORE_FILES
 
 SAMPLED_FILES = 4096
 """Files that are looked at."""
@@ -74,13 +74,13 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
         if names and now["names"]:
             return f"it has {len(after)} file(s), and had {len(before)}"
         other = min(before.keys() ^ after.keys())
-        return f"{_without_root(other)} was {'removed' if other in before else 'added'}"
+        return f"{other.split('/', 1)[1]} was {'removed' if other in before else 'added'}"
     other = [key for key in before if before[key][0] != after[key][0]]
     if other:
         key = other[0]
         name, former = now["names"].get(key), names.get(key)
         renamed = "" if name == former else f" ({former} then)"
-        return f"{name or _without_root(key)}{renamed} has another size"
+        return f"{name or key.split('/', 1)[1]}{renamed} has another size"
     if then.get("blake2b") is not None:
         return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
     return ""
@@ -140,13 +140,8 @@ def _contents(files: dict[str, list[int]], places: dict[str, InputPath]) -> str 
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(files):
         try:
-            with places[name].open("rb") as file:
+            with open_bytes(places[name]) as file:
                 total.update(hashlib.file_digest(file, "blake2b").digest())
         except OSError:
             return None
     return total.hexdigest()
-
-
-def _without_root(name: str) -> str:
-    """Return the name of a file without the number of its root."""
-    return name.split("/", 1)[1]

@@ -22,7 +22,7 @@ import attrs
 
 from bigrestore.core.files import PARTIAL, read_sealed, remove_strays, write_sealed
 from bigrestore.errors import OutputError, output_error
-from bigrestore.io.store.metadata import read_metadata
+from bigrestore.io.verify.metadata import read_metadata
 from bigrestore.run.output.owned import (
     BLOCK,
     PLAN,
@@ -40,7 +40,8 @@ from bigrestore.run.state.checksums import (
     is_unchanged,
     size_and_time,
 )
-from bigrestore.run.state.lock import LOCK_FILES, LOCK_NAME, HeldLock, acquire, read_lock
+from bigrestore.run.state.lock import LOCK_FILES, LOCK_NAME
+from bigrestore.run.state.lock_file import HeldLock, acquire, read_lock
 from bigrestore.run.state.records import BlockRecord, read_record
 
 log = logging.getLogger(__name__)

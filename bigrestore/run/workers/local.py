@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from bigrestore import errors
-from bigrestore.core.resources import affinity, out_of_memory_kills, share_of
+from bigrestore.core.host.resources import affinity, out_of_memory_kills, share_of
 from bigrestore.errors import BigrestoreError, WorkersLostError
 from bigrestore.run.children import python_command, python_environment
 from bigrestore.run.pipeline import GRACE_SECONDS, Done, block_files
@@ -139,7 +139,7 @@ class LocalWorkers:
         """Have every worker abandon its blocks in progress, and end it; clear up after killed ones."""
         for process in self._processes:
             process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS + 0.5
+        deadline = time.monotonic() + GRACE_SECONDS + 0.3
         for process in self._processes:
             process.leave(max(0.0, deadline - time.monotonic()))
         self._processes.clear()

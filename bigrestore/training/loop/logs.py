@@ -22,7 +22,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from bigrestore.core.files import whole_file
-from bigrestore.core.names import printable
+from bigrestore.core.host.names import printable
 from bigrestore.errors import output_error
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import whole_file
-from bigrestore.core.names import printable
+from bigrestore.core.host.names import printable
 from bigrestore.training.stages.table import STAGES
 
 SOURCES_NAME = "SOURCES.md"
