@@ -4,8 +4,9 @@ Scores of two sections of equal shape look like any other scores, and nothing in
 both images show, whatever blur and noise one of them has, is structure of some pixels of the coarser one: finer structure
 is lost in the degraded image, and coarser structure, the outline of a brain, is that of the neighbouring section, too.
 
-Measured on pairs of real tissue: the same place, degraded by every recipe at x1, x2 and x4, has LOWEST_SAME or more; a
-neighbouring section, another image, a flip, or a shift by more than 6 px has less than HIGHEST_OTHER.
+Measured on real tissue: the same place blurred by up to 5 px, or with noise of up to 50 of 255, has 0.95 or more; the next
+section of a series has 0.27 at most, a mirrored one 0.54 (a mouse brain is symmetric), one moved by 8 px 0.58. Moved by
+6 px it has 0.44 to 0.74, by 2 px 0.92.
 """
 
 from __future__ import annotations
@@ -60,18 +61,18 @@ def require_same_tissue(image: Section, other: Section, scale: int, what: str) -
     UsageError
         Naming both, and their correlation.
     """
-    found = likeness(image, other, scale)
-    if found is None or found >= LEAST_LIKENESS:
+    correlation = likeness(image, other, scale)
+    if correlation is None or correlation >= LEAST_LIKENESS:
         return
     how = (
         "shows it with black and white exchanged, so that it has to be inverted"
-        if found <= -LEAST_LIKENESS
+        if correlation <= -LEAST_LIKENESS
         else "shows another place, a flipped, or a shifted one"
     )
     raise UsageError(
         f"{what} {other.source} does not show what {image.source} shows: the correlation of their structure is "
-        f"{found:.2f}, and of one place it is {LEAST_LIKENESS} or more; it {how}, so give the right one, or compare all the "
-        "same by --force."
+        f"{correlation:.2f}, and of one place it is {LEAST_LIKENESS} or more; it {how}, so give the right one, or compare "
+        "all the same by --force."
     )
 
 
