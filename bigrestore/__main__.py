@@ -9,17 +9,17 @@ import os
 import sys
 from types import FrameType
 
-from bigrestore.core.signals import STOPPING, handled, signal_name, stop_code
+from bigrestore.core.host.signals import STOPPING, handled, signal_name, stop_code
 
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    with handled(STOPPING, _leave):
+    with handled(STOPPING, _leave_early):
         from bigrestore.cli.app import main as run_command
     run_command()
 
 
-def _leave(number: int, _: FrameType | None) -> None:
+def _leave_early(number: int, _: FrameType | None) -> None:
     """End a process that has done nothing yet."""
     from bigrestore.cli.log import say_error, use_format
 

@@ -38,8 +38,9 @@ def doctor(asked: DoctorArguments) -> None:
         typer.echo(json.dumps([attrs.asdict(finding) for finding in findings], indent=1))
     else:
         print_rows(
-            (finding.name, f"{finding.verdict:5} {finding.value}{_in_brackets(finding.way_out)}")
+            (finding.name, f"{finding.verdict:5} {finding.value}" + (f" ({remedy})" if remedy else ""))
             for finding in findings
+            for remedy in [finding.way_out]
         )
     faults = [finding for finding in findings if finding.verdict == "fault"]
     if faults:
@@ -47,7 +48,3 @@ def doctor(asked: DoctorArguments) -> None:
             f"{len(faults)} check(s) failed, first {faults[0].name}: {faults[0].value.rstrip('.')}; mend it and "
             "start bigrestore doctor again."
         )
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""

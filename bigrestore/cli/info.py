@@ -25,7 +25,9 @@ def info(asked: InfoArguments) -> None:
 
     configure_logging(verbose=asked.verbose, quiet=False)
     options = None if asked.storage_options is None else parse_options(asked.storage_options)
-    facts = _section_facts(open_section(asked.file, level=asked.level, storage_options=options))
+    facts = _section_facts(
+        open_section(asked.file, level=asked.level, series=asked.series, storage_options=options)
+    )
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
@@ -45,6 +47,7 @@ def _section_facts(section: Section) -> dict[str, Any]:
         "dtype": section.dtype.name,
         "value_range": list(section.value_range),
         "voxel_size_um": list(section.voxel_size_um),
+        "voxel_size_from": details.pop("voxel_size_from", None),
         "translation_um": list(section.translation_um),
         "level": section.level,
         "levels": [list(shape) for shape in section.levels],
@@ -69,6 +72,15 @@ def _fact_text(name: str, value: Any) -> str:
         return f"{value / 2**20:.1f} MiB"
     if name in ("shape_zyx", "value_range"):
         return (" x " if name == "shape_zyx" else " to ").join(f"{number:g}" for number in value)
+    if name.endswith(" images"):
+        return "; ".join(map(_image_text, value))
     if name == "levels":
         return "; ".join(" x ".join(map(str, shape)) for shape in value)
     return "-" if value is None else str(value)
+
+
+def _image_text(facts: dict[str, Any]) -> str:
+    """Return the number, the shape, the type and the role of one image of several."""
+    shape = " x ".join(map(str, facts["shape"]))
+    named = f" {facts['name']}" if facts["name"] else ""
+    return f"{facts['series']}:{named} {shape} ({facts['axes']}) {facts['dtype']}, {facts['role']}"

@@ -11,7 +11,8 @@ from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
-    from bigrestore.run.view.summary import RunSummary
+    from pathlib import Path
+
     from bigrestore.settings.run import RunArguments, RunSettings
 
 
@@ -34,10 +35,14 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     before = {"log_format": asked_format()} | ({"progress": "none"} if asked.quiet else {})
     settings = RunSettings.resolve(before | given, asked.config)
     configure_logging(verbose=asked.verbose, quiet=asked.quiet, log_format=settings.log_format)
+    guarded = {} if asked.config is None else {"configuration": asked.config}
     if asked.dry_run:
-        _estimate(asked, settings)
+        _estimate(asked, settings, guarded)
         return
-    summary = _restore(asked, settings)
+    from bigrestore.api import report_sinks  # slow to import: a wrong setting is refused before
+    from bigrestore.run.output.remote import execute_to
+
+    summary = execute_to(asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings))
     note_output(asked.output)
     if asked.as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1))
@@ -46,22 +51,12 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     summary.raise_if_failed()
 
 
-def _restore(asked: RunArguments, settings: RunSettings) -> RunSummary:
-    """Restore."""
-    from bigrestore.api import report_sinks
-    from bigrestore.run.output.remote import execute_to
-
-    guarded = {} if asked.config is None else {"configuration": asked.config}
-    return execute_to(asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings))
-
-
-def _estimate(asked: RunArguments, settings: RunSettings) -> None:
+def _estimate(asked: RunArguments, settings: RunSettings, guarded: dict[str, Path]) -> None:
     """Print the dry run as a table or as JSON."""
     from bigrestore.api import report_sinks
     from bigrestore.run.output.remote import settle_output
     from bigrestore.run.view.dry_run import estimate
 
-    guarded = {} if asked.config is None else {"configuration": asked.config}
     sinks = report_sinks(settings)
     place, destination = settle_output(asked.input, asked.output, settings)
     estimated = estimate(asked.input, place, settings, guarded=guarded, destination=destination, sinks=sinks)

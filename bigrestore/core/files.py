@@ -1,7 +1,8 @@
 """Write, check and remove files beside an output.
 
 A file is written whole or not at all. The bytes go into a temporary neighbour, are flushed to the disk, and are
-renamed into place; a reader sees the old file or the new one. A temporary name ends in `.partial` and holds the
+renamed into place; a reader sees the old file or the new one. The folder is flushed as well: what a file was made of
+may be removed as soon as it is there. A temporary name ends in `.partial` and holds the
 process number and a random number, so no two writers share one, on one host or on several. It is created
 exclusively and never opened through a link.
 
@@ -10,6 +11,7 @@ A sealed document carries its own checksum, so reading it reveals a flipped bit.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +24,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
@@ -35,6 +37,15 @@ DEAD_SECONDS = 86_400.0
 
 PARTIAL = r"\.\d+-(?:[0-9a-f]{4})?[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
+
+
+def expand_home(path: Any) -> Any:
+    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does."""
+    if isinstance(path, list | tuple):
+        return type(path)(expand_home(item) for item in path)
+    if isinstance(path, str):
+        return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~
+    return Path(expand_home(str(path))) if isinstance(path, PurePath) else path
 
 
 @contextmanager
@@ -74,11 +85,29 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(place)
+        sync_folder(place.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
         with suppress(OSError):  # already renamed after success
             partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, on systems that can; OSError where the disk fails."""
+    if os.name != "posix":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder may be written to and not read
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def temporary_name(path: Path, mark: str = "") -> Path:
@@ -139,7 +168,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         If it cannot be written; the former file stays.
     """
     with whole_file(path) as partial:
-        partial.write_text(_json_text(document))
+        partial.write_text(_json_text(document), encoding="ascii")
 
 
 SEAL = "crc32"

@@ -63,6 +63,10 @@ class Box:
             min(self.y0, other.y0), max(self.y1, other.y1), min(self.x0, other.x0), max(self.x1, other.x1)
         )
 
+    def enlarged(self, scale: int) -> Box:
+        """Return the box on a grid of `scale` times as many pixels along each axis."""
+        return Box(self.y0 * scale, self.y1 * scale, self.x0 * scale, self.x1 * scale)
+
     def slices(self, origin: Box) -> tuple[slice, slice]:
         """Return the (y, x) slices of this box in an array that starts at `origin`."""
         return (

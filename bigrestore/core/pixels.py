@@ -53,6 +53,12 @@ def luma(rgb: Floats) -> Floats:
     return rgb @ LUMA
 
 
+def to_grey(pixels: NDArray[Any], value_range: tuple[float, float]) -> Floats:
+    """Return storage values (h, w[, 3]) as grey of 0..1, colour by its luma."""
+    unit = to_unit(pixels, value_range)
+    return luma(unit) if unit.ndim == 3 else unit
+
+
 def pad_far(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """Replicate the last row and column of (h, w[, 3]) until it has the size asked for."""
     below, right = height - pixels.shape[0], width - pixels.shape[1]

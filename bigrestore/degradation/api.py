@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
-from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.files import expand_home
+from bigrestore.core.pixels import to_grey
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
 from bigrestore.degradation.given import Given
@@ -30,6 +31,7 @@ from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.section import SectionDegrader
 from bigrestore.errors import DiskFullError, OutputError, UsageError, output_error
 from bigrestore.settings import DegradeKeywords, DegradeSettings, RunSettings
+from bigrestore.settings.checks import RECIPE, refuse
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
@@ -86,19 +88,23 @@ def degrade(
     OutputError
         If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
-    from bigrestore.io.range_check import check_range_used
+    from bigrestore.io.conventions.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
     given = Given(blur=resolved.blur, noise=resolved.noise)
     given.kernel(resolved.scale)  # refused here, before anything is opened
-    recipe = resolved.recipe if isinstance(resolved.recipe, Recipe) else Recipe.load(resolved.recipe)
-    section = open_section(input, level=resolved.level, input_range=resolved.input_range)
-    check_range_used(section, resolved.input_range)
+    recipe = Recipe.load(resolved.recipe) if isinstance(resolved.recipe, str) else resolved.recipe
+    if not isinstance(recipe, Recipe):
+        refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
+    section = open_section(
+        input, level=resolved.level, series=resolved.series, input_range=resolved.input_range
+    )
+    check_range_used(section, resolved.input_range, profiled=resolved.whole)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
-    folder = Path(outdir)
+    input, folder = expand_home(input), Path(expand_home(outdir))
     check_place(folder, source_paths(input, section))
     request = _request(section, recipe, given, resolved)
     place = PairsFolder(folder, request)
@@ -106,7 +112,7 @@ def degrade(
         logger.info("%s is finished already", folder)
         return place.table
     if resolved.count is None:
-        pairs = _whole(input, section, folder, recipe, given, resolved)
+        pairs = _degrade_whole(input, section, folder, recipe, given, resolved)
     else:
         pairs = _patches(section, folder, recipe, given, resolved, resolved.count, on_pair)
     try:
@@ -196,8 +202,8 @@ def _clean_window(
     for _ in range(TRIES):
         z = int(rng.integers(section.depth))
         y, x = (int(rng.integers(extent - whole + 1)) for extent in (section.height, section.width))
-        pixels = to_unit(section.read(z, y, y + whole, x, x + whole), section.value_range)
-        clean = np.clip(luma(pixels) if pixels.ndim == 3 else pixels, 0.0, 1.0)
+        pixels = section.read(z, y, y + whole, x, x + whole)
+        clean = np.clip(to_grey(pixels, section.value_range), 0.0, 1.0)
         if float(clean[margin : margin + side, margin : margin + side].std()) >= MIN_CONTRAST:
             break
     return z, y, x, clean
@@ -225,7 +231,7 @@ def _output_refusal(path: Path, error: OSError, *, whole: bool) -> OutputError:
     )
 
 
-def _whole(
+def _degrade_whole(
     input: Input,
     section: Section,
     folder: Path,
@@ -247,6 +253,7 @@ def _whole(
         mask="none",
         tile_size=WHOLE_TILE_PX[scale],
         level=section.level,
+        series=settings.series,
         input_range=section.value_range,
         seed=seed,
         resume=settings.resume,

@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigrestore.core.kernels import Kernel, compose, delta, equivalent_sigma, kernel_size
+from bigrestore.core.kernels import (
+    Kernel,
+    compose,
+    delta,
+    equivalent_sigma,
+    kernel_size,
+    normalised_kernel,
+    within_counterparts,
+)
 from bigrestore.degradation.interpolators import mean_kernel
 
 INTERPOLATION_REACH_PX = 4
@@ -248,7 +256,8 @@ class Degradation:
             kernel = compose(kernel, mean_kernel(self.resampling.orders), dilation=self.scale)
         if self.second is not None:
             kernel = compose(kernel, self.second.kernel, dilation=self.scale)
-        return kernel
+        whole = kernel is self.kernel or self.scale % 2
+        return kernel if whole else normalised_kernel(within_counterparts(kernel, self.scale))
 
     @property
     def effective_noise(self) -> tuple[float, float]:
@@ -277,7 +286,10 @@ class Degradation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all as JSON-able values, kernels as nested lists, the equivalent sigma beside them."""
-        values = attrs.asdict(self, value_serializer=_json_value)
+        values = attrs.asdict(
+            self,
+            value_serializer=lambda _, __, value: value.tolist() if isinstance(value, np.ndarray) else value,
+        )
         values["defocus"] = self.defocus
         values["effective_kernel"] = self.effective_kernel.tolist()
         values["sigma_px"] = equivalent_sigma(self.effective_kernel)
@@ -288,10 +300,6 @@ class Degradation:
 def _noise_kept(kernel: Kernel) -> float:
     """Return the share of white noise's variance left by an averaging kernel."""
     return float(np.sum(np.asarray(kernel, np.float64) ** 2))
-
-
-def _json_value(_: type, __: Any, value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def nothing(scale: int = 1) -> Degradation:

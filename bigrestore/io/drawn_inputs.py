@@ -47,7 +47,9 @@ def open_mask(path_or_glob: str | Path) -> Section:
             f"integers with 0 for what passes through, {DAMAGE} for damage and anything else for tissue."
         )
     levels = tuple(attrs.evolve(level, read=_Labels(level)) for level in image.levels)
-    return section_of(attrs.evolve(image, levels=levels, dtype=np.dtype(np.uint8)), str(path_or_glob))
+    return section_of(
+        attrs.evolve(image, levels=levels, dtype=np.dtype(np.uint8), stated_range=None), str(path_or_glob)
+    )
 
 
 @attrs.frozen(eq=False)
@@ -80,7 +82,7 @@ def open_realness(path_or_glob: str | Path) -> Section:
     InputMissingError, InputError
         If nothing is there, or it is unreadable, coloured or of 16 bits.
     """
-    section = open_section(path_or_glob)
+    section = open_section(path_or_glob, input_range="full")
     if section.channels != 1:
         raise InputError(
             f"the realness map {path_or_glob} has {section.channels} channels; give one of a single channel."

@@ -2,13 +2,14 @@
 
 The rest of the program asks a section for windows and never for files. A window comes straight from the backing
 array, without a task graph, in the storage dtype; only the touched chunks are decoded. Two promises hold for all
-formats: a pixel that is not a number is refused and never replaced, and the value range comes from the dtype or
-from the user, never from the data.
+formats: a pixel that is not a number is refused and never replaced, and the value range comes from the dtype, from a
+statement of the file or from the user, never from the data.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import round_up
+from bigrestore.core.host.names import name_bytes, printable
 from bigrestore.core.urls import error_line, without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
 from bigrestore.io.access.places import InputPath
@@ -33,6 +35,7 @@ from bigrestore.io.access.versions import (
     joined,
     recorded_reads,
 )
+from bigrestore.io.conventions.stated_range import range_of_type
 from bigrestore.io.formats.resolution import merged_voxel_size
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import ImageKind, Level, OpenedImage, Triple, level_factor
@@ -41,6 +44,8 @@ from bigrestore.settings.values import FULL, ValueRange
 
 if TYPE_CHECKING:
     import dask.array
+
+log = logging.getLogger(__name__)
 
 SAMPLED_WINDOWS = 9
 """Windows in a fingerprint."""
@@ -66,7 +71,7 @@ class Section:
     dtype : numpy.dtype
         uint8, uint16 or float32, native byte order.
     value_range : tuple of float
-        (lo, hi) for 0 and 1: the dtype's range, 0..1 for float32, or the user's range.
+        (lo, hi) for 0 and 1: the user's range, else the file's, else the dtype's, 0..1 for float32.
     voxel_size_um : tuple of float or None
         (z, y, x) of the chosen level, in micrometres; None if unknown.
     translation_um : tuple of float or None
@@ -87,6 +92,8 @@ class Section:
         Files that identify the input by size and modification time.
     details : dict
         Further JSON-able facts, for `bigrestore info`.
+    range_place : str or None
+        Where in the file `value_range` is stated; None if it is not the file's.
     """
 
     source: str
@@ -108,6 +115,7 @@ class Section:
     files: tuple[InputPath, ...] = attrs.field(repr=False)
     details: dict[str, Any] = attrs.field(repr=False)
     _pyramid: tuple[Level, ...] = attrs.field(repr=False)
+    range_place: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -279,7 +287,7 @@ class Section:
         for file in self.files:
             info = file.stat()
             size += info.st_size
-            stat.update(f"{file.name}:{info.st_size}:{info.st_mtime_ns};".encode())
+            stat.update(name_bytes(f"{file.name}:{info.st_size}:{info.st_mtime_ns};"))
         return {
             "kind": self.kind,
             "shape": [*self.shape, self.channels],
@@ -319,6 +327,7 @@ def open_section(
     path_or_glob: str | Path | Sequence[str | Path],
     *,
     level: int = 0,
+    series: int | None = None,
     voxel_size_um: float | Sequence[float | None] | None = None,
     input_range: ValueRange | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -332,11 +341,14 @@ def open_section(
         order), or the files themselves; a URL (http, https, s3, ...) with the extra `remote`.
     level : int
         The level of the pyramid to read, 0 the finest.
+    series : int, optional
+        The image to read of a file that holds several, by its number in `bigrestore info`; None: the largest.
     voxel_size_um : float, (y, x) or (z, y, x), optional
         Voxel size in micrometres of the chosen level; overrides the file's. None inside a
         sequence keeps the file's value.
     input_range : (lo, hi) or "full", optional
-        Storage values that stand for black and white; default, and "full", is the dtype's range, 0..1 for float32.
+        Storage values that stand for black and white. None: those that the file states, else those of the dtype,
+        0..1 for float32; "full": those of the dtype.
     storage_options : mapping, optional
         Options of fsspec for a URL: keys, endpoints. None: the JSON object in the environment variable
         BIGRESTORE_STORAGE_OPTIONS, if set.
@@ -354,9 +366,9 @@ def open_section(
     """
     from bigrestore.io.formats.table import open_input
 
-    image = open_input(path_or_glob, options=storage_options)
+    image = open_input(path_or_glob, options=storage_options, series=series)
     source = (
-        without_secrets(str(path_or_glob))
+        printable(without_secrets(str(path_or_glob)))
         if isinstance(path_or_glob, str | Path)
         else f"{len(path_or_glob)} section files"
     )
@@ -376,7 +388,14 @@ def section_of(
     input_range: ValueRange | None = None,
 ) -> Section:
     """Present an opened image as a section; the arguments are those of `open_section`."""
-    chosen = image.levels[level]
+    chosen, stated = image.levels[level], image.stated_range
+    if input_range is None and stated is not None:
+        log.info(
+            "%s states %g to %g by %s; they are taken for black and white (--input-range full: those of %s).",
+            *(source, stated.low, stated.high, stated.place, image.dtype.name),
+        )
+    else:
+        stated = None
     return Section(
         source=source,
         kind=image.kind,
@@ -385,7 +404,7 @@ def section_of(
         width=chosen.shape[2],
         channels=image.channels,
         dtype=image.dtype,
-        value_range=_value_range(image.dtype, input_range),
+        value_range=(stated.low, stated.high) if stated else _value_range(image.dtype, input_range),
         voxel_size_um=merged_voxel_size(chosen.voxel_size_um, voxel_size_um),
         translation_um=chosen.translation_um,
         axes=image.axes,
@@ -397,13 +416,14 @@ def section_of(
         files=image.files,
         details=image.details,
         pyramid=image.levels,
+        range_place=None if stated is None else stated.place,
     )
 
 
 def _value_range(dtype: np.dtype[Any], asked: ValueRange | None) -> tuple[float, float]:
     """Return the storage values of black and white, from the user or from the dtype."""
     if asked is None or asked == FULL:
-        return (0.0, 1.0) if dtype.kind == "f" else (0.0, float(np.iinfo(dtype).max))
+        return range_of_type(dtype)
     low, high = (float(value) for value in asked)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UsageError(

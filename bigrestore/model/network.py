@@ -10,6 +10,7 @@ import hashlib
 import logging
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from torch import Tensor
 
 from bigrestore.core.kernels import equivalent_sigma, narrowed
 from bigrestore.core.regular import is_regular
-from bigrestore.core.stated_blur import blur_kernel, centred
+from bigrestore.core.stated_blur import blur_kernel, placed_kernel
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
 from bigrestore.model.nets.code import Degradations, compose_psi
-from bigrestore.model.nets.reading.estimator import cautious, degradations_of, estimate_section, see
+from bigrestore.model.nets.reading.estimator import cautious, degradations_of, estimate_section, see_section
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
 from bigrestore.settings.values import StatedBlur
@@ -35,7 +36,6 @@ from bigrestore.settings.values import StatedBlur
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WINDOWS_AT_ONCE = 16
 
 CLEARLY_UNLIKE = 0.9
 """A section whose likeness is below gets a warning: its realness is another one than was asked for."""
@@ -105,9 +105,7 @@ class NetworkMethod:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.realness, self.seed, self.lock = realness, seed, lock
-        self.kernel = (
-            None if kernel is None else fit_kernel(centred(kernel, self.scale), KERNEL_PX[self.scale])
-        )
+        self.kernel = None if kernel is None else placed_kernel(kernel, self.scale, KERNEL_PX[self.scale])
         self.read_noise = read_noise
         self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._local = threading.local()
@@ -174,7 +172,7 @@ class NetworkMethod:
                 kernel = torch.from_numpy(self.kernel)
             unread = {"windows": 0, "likeness": 0.0} | self._given()
             return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
-        estimate = estimate_section(self._net.estimator, self._see(windows))
+        estimate = estimate_section(self._net.estimator, see_section(windows, self.device))
         known = self._told(degradations_of(cautious(estimate), self.scale))
         stated = estimate.kernel(self.scale)[0].cpu().numpy() if self.kernel is None else self.kernel
         sigma, widest = float(equivalent_sigma(stated)), prior_gate.SEEN_SIGMA_PX[self.scale]
@@ -228,59 +226,55 @@ class NetworkMethod:
         given = ", ".join(name for name, value in names.items() if value is not None)
         return {"given": given} if given else {}
 
-    @torch.inference_mode()
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Restore tiles of one section; sizes and origins are multiples of the alignment."""
-        if self.device.type != "cuda":
-            return self._compute(batch, statistics)
-        stream = self._stream()
-        with torch.cuda.stream(stream):
-            return self._compute(batch, statistics)
-
-    def _compute(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
-        x = self._upload("x", batch.pixels)[:, None]
-        if batch.valid is None:
-            valid = torch.ones_like(x)
-        else:
-            valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
-        share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
-        kernel = torch.from_numpy(statistics.kernel).to(self.device)
-        conditions = Conditions(
-            kernel=kernel,
-            psi=torch.from_numpy(statistics.psi).to(self.device),
-            noise_gain=statistics.noise_gain,
-            read_noise=statistics.read_noise,
-            realness=self.realness * float(statistics.details.get("likeness", 1.0)),
-            lock=self.lock,
-            seed=self.seed,
-            z=batch.z,
-        )
-        origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
-        made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
-        y, images = made.y, self._maps(batch.maps, made, x, valid, kernel)
-        step = RESIDUAL_STEP_PX
-        residual = x[..., ::step, ::step] - redegrade(y, kernel, self.scale, step)
-        maps = {name: self._download(name, image[:, 0]) for name, image in images.items()}
-        return TileResult(self._download("y", y[:, 0]), self._download("residual", residual[:, 0]), maps)
+        stream = torch.cuda.stream(self._stream()) if self.device.type == "cuda" else nullcontext()
+        with torch.inference_mode(), stream:
+            x = self._upload("x", batch.pixels)[:, None]
+            if batch.valid is None:
+                valid = torch.ones_like(x)
+            else:
+                valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
+            share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
+            kernel = torch.from_numpy(statistics.kernel).to(self.device)
+            conditions = Conditions(
+                kernel=kernel,
+                psi=torch.from_numpy(statistics.psi).to(self.device),
+                noise_gain=statistics.noise_gain,
+                read_noise=statistics.read_noise,
+                realness=self.realness * float(statistics.details.get("likeness", 1.0)),
+                lock=self.lock,
+                seed=self.seed,
+                z=batch.z,
+            )
+            origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
+            made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
+            # A map shows x - D(y) at every pixel; without one its lattice is enough.
+            step = 1 if "residual" in batch.maps else RESIDUAL_STEP_PX
+            apart = x[..., ::step, ::step] - redegrade(made.y, kernel, self.scale, step)
+            stride = RESIDUAL_STEP_PX // step
+            return TileResult(
+                self._download("y", made.y[:, 0]),
+                self._download("lattice", apart[:, 0, ::stride, ::stride].contiguous()),
+                {
+                    name: self._download(name, image[:, 0])
+                    for name, image in self._maps(batch.maps, made, apart, valid).items()
+                },
+            )
 
     def _maps(
-        self, names: tuple[str, ...], made: Restored, x: Tensor, valid: Tensor, kernel: Tensor
+        self, names: tuple[str, ...], made: Restored, apart: Tensor, valid: Tensor
     ) -> dict[str, Tensor]:
-        """Return the maps of these names, (N, 1, H * scale, W * scale) each, none negative."""
+        """Return the maps of these names, (N, 1, H * scale, W * scale) each, none negative; `apart` is x - D(y)."""
         maps = {}
         if "residual" in names:
-            apart = (x - redegrade(made.y, kernel, self.scale)).abs() * valid
-            maps["residual"] = apart.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+            size = (apart.abs() * valid).repeat_interleave(self.scale, 2)
+            maps["residual"] = size.repeat_interleave(self.scale, 3)
         if "invented" in names:
             maps["invented"] = (made.y - made.fidelity).abs()
         if "uncertainty" in names:
             maps["uncertainty"] = made.log_scale.exp()
         return maps
-
-    def _see(self, windows: NDArray[np.float32]) -> Tensor:
-        """Return what the estimator sees of each window, a few windows at a time."""
-        parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
-        return torch.cat([see(torch.from_numpy(part)[:, None].to(self.device)) for part in parts])
 
     def _stream(self) -> torch.cuda.Stream:
         if not hasattr(self._local, "stream"):
@@ -423,15 +417,3 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
             f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
         )
     return np.asarray(kernel / kernel.sum(dtype=np.float64), np.float32)
-
-
-def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Pad or crop a kernel to the side of the network's; UsageError if cropping would lose over 1 %."""
-    have = kernel.shape[0]
-    if have <= size:
-        return np.pad(kernel, (size - have) // 2)
-    cut = (have - size) // 2
-    cropped = kernel[cut : have - cut, cut : have - cut]
-    if cropped.sum() < 0.99:
-        raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
-    return np.ascontiguousarray(cropped / cropped.sum(), np.float32)

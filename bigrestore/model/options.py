@@ -77,8 +77,14 @@ class MethodOption:
         return value if value is not None and (self.check is None or self.check(value)) else None
 
     def _converted(self, given: object) -> OptionValue | None:
+        if isinstance(given, str) and self.type is bool:
+            return SWITCH_WORDS.get(given.strip())
         if isinstance(given, str) and self.type is not str:
-            return self._parsed(given.strip())
+            try:
+                number = int(given.strip()) if self.type is int else float(given.strip())
+            except ValueError:
+                return None
+            return number if math.isfinite(number) else None
         if isinstance(given, bool) or self.type is bool:
             return given if isinstance(given, bool) and self.type is bool else None
         if self.type is str:
@@ -86,15 +92,6 @@ class MethodOption:
         if self.type is int:
             return given if isinstance(given, int) else None
         return float(given) if isinstance(given, int | float) and math.isfinite(given) else None
-
-    def _parsed(self, text: str) -> OptionValue | None:
-        if self.type is bool:
-            return SWITCH_WORDS.get(text)
-        try:
-            value = int(text) if self.type is int else float(text)
-        except ValueError:
-            return None
-        return value if math.isfinite(value) else None
 
 
 def read_options(

@@ -12,11 +12,11 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.pixels import to_grey
+from bigrestore.core.sizes import SCORE_STEP_PX, SCORE_TILE_PX, fitting_score_tile
 from bigrestore.errors import UsageError
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
@@ -51,6 +51,7 @@ def open_images(
     main = open_section(
         image,
         level=settings.level,
+        series=settings.series,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -66,7 +67,7 @@ def open_images(
             continue
         other = open_section(path, input_range=asked, storage_options=settings.storage_options)
         if asked is None and other.dtype == main.dtype:
-            other = attrs.evolve(other, value_range=main.value_range)
+            other = attrs.evolve(other, value_range=main.value_range, range_place=None)
             check_range_used(other, settings.input_range, flag)
         else:
             check_range_used(other, asked, flag)
@@ -170,32 +171,34 @@ def made_of(section: Section) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
-def check_tile_fits(image: Section, settings: ScoreSettings) -> None:
-    """Refuse a tile larger than the image, and warn about an unusual size.
+def tile_side(image: Section, settings: ScoreSettings) -> int:
+    """Return the side of the score tiles, as asked for or fitting; refuse one that does not fit, and warn of the unusual.
 
     Raises
     ------
     UsageError
         With the largest possible size.
     """
-    side, smallest = settings.tile_size, min(image.height, image.width)
+    side = settings.tile_size or fitting_score_tile(image.height, image.width)
+    smallest = min(image.height, image.width)
     if side > smallest:
-        largest = smallest // 96 * 96
+        largest = smallest // SCORE_STEP_PX * SCORE_STEP_PX
         remedy = (
-            f"give --tile-size {largest}"
+            f"give --tile-size {largest}, or leave it out"
             if largest
-            else "even --tile-size 96, the smallest, does not fit, so give a larger image"
+            else f"even --tile-size {SCORE_STEP_PX}, the smallest, does not fit, so give a larger image"
         )
         raise UsageError(
             f"a tile has {side} x {side} pixels and {image.source} only {image.height} x {image.width}, so there is "
             f"no whole tile; {remedy}."
         )
-    if side != 480:
+    if side != SCORE_TILE_PX:
         log.warning(
             "Tiles of %d px: the size is part of a score (NIQE of one image reads 8.8 at 96, 4.2 at 288 and 3.3 at 512 px), "
             "so compare these scores with none of another size.",
             side,
         )
+    return side
 
 
 def _check_value_ranges(image: Section, other: Section, *, stated: bool, flag: str) -> None:
@@ -227,9 +230,8 @@ def _same_pixels(one: Section, other: Section, seen: list[str]) -> bool:
             if alike:
                 same = one.read(*window).tobytes() == other.read(*window).tobytes()
             else:
-                same = bool(
-                    np.max(np.abs(_grey_samples(one, window) - _grey_samples(other, window))) <= tolerance
-                )
+                greys = [to_grey(image.read(*window), image.value_range) for image in (one, other)]
+                same = bool(np.max(np.abs(greys[0] - greys[1])) <= tolerance)
             if not same:
                 return False
     return True
@@ -239,12 +241,6 @@ def _half_step(section: Section) -> float:
     """Return half the distance of neighbouring grey values of an image, on 0..1; 0 of floats."""
     low, high = section.value_range
     return 0.0 if section.dtype.kind == "f" else 0.5 / (high - low)
-
-
-def _grey_samples(section: Section, window: tuple[int, int, int, int, int]) -> NDArray[np.float32]:
-    """Return a window as grey values of 0..1, colour as its luma, as it is scored."""
-    unit = to_unit(section.read(*window), section.value_range)
-    return luma(unit) if unit.ndim == 3 else unit
 
 
 def _size(section: Section) -> str:

@@ -70,11 +70,8 @@ def _is_ours(path: Path) -> bool:
             head = file.read(REPORT_HEAD_BYTES).decode(errors="replace")
     except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors are ValueErrors
         return False
-    return GENERATOR in head if path.suffix == ".html" else head.startswith(_csv_head())
-
-
-def _csv_head() -> str:
-    """Return how the first line of a table of tiles begins."""
+    if path.suffix == ".html":
+        return GENERATOR in head
     from bigrestore.report.table.tiles import PLACE
 
-    return ",".join(f'"{name}"' for name in PLACE)
+    return head.startswith(",".join(f'"{name}"' for name in PLACE))

@@ -14,11 +14,11 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
-from bigrestore.core.streams import keep_streams
+from bigrestore.core.host.streams import keep_streams
 from bigrestore.report.table.tiles import EngineSpec, Strip, score_strip
 
 
-def main() -> None:
+def serve() -> None:
     """Serve until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     keep_streams()
@@ -46,4 +46,4 @@ def answer_strips(spec: EngineSpec, source: BinaryIO, sink: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

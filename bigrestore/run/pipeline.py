@@ -15,21 +15,23 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from bigrestore.core.geometry import Block, Tile
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import retry_transient
-from bigrestore.errors import BigrestoreError, InputError, OutputError, output_error
+from bigrestore.errors import InputError, OutputError, one_line, output_error
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
+from bigrestore.io.verify.metadata import STORE_FILES
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
 from bigrestore.run.sinks import BlockSink
-from bigrestore.run.state.checksums import STORE_FILES, file_state
+from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
@@ -101,15 +103,12 @@ class Pipeline:
         """
         self._flag = flag
         threads_before = one_thread_per_tile()
-        tasks: dict[str, Callable[..., None]] = {"reader": self._read}
+        tasks: dict[str, Callable[[], None]] = {"reader": partial(self._read, claims)}
         tasks |= {f"tile-{number}": self._restore for number in range(self._plan.threads)}
         tasks |= {"writer": self._write}
         threads = []
         for name, task in tasks.items():
-            arguments = (task, claims) if task == self._read else (task,)
-            threads.append(
-                threading.Thread(target=self._guarded, args=arguments, name=f"bigrestore-{name}", daemon=True)
-            )
+            threads.append(threading.Thread(target=task, name=f"bigrestore-{name}", daemon=True))
             threads[-1].start()
         taken = 0
         try:
@@ -128,10 +127,11 @@ class Pipeline:
         if self._crash:
             raise self._crash[0]
 
-    def _guarded(self, task: Callable[..., None], *args: Any) -> None:
-        """Carry out the task of a thread; its error is raised in the caller's."""
+    @contextmanager
+    def _errors_kept(self) -> Iterator[None]:
+        """Keep an error that ends a thread; it is raised in the caller's."""
         try:
-            task(*args)
+            yield
         except BaseException as error:
             self._crash.append(error)
             log.debug("Thread %s ended.", threading.current_thread().name, exc_info=True)
@@ -151,22 +151,23 @@ class Pipeline:
 
     def _read(self, claims: Claims) -> None:
         """Read claimed blocks ahead and queue their tiles."""
-        blocks = claims.blocks(self._checked_files, self.stopping)
-        while True:
-            self._slots.acquire()  # before a block is claimed: another process may be idle
-            claim = None if self.stopping() else next(blocks, None)
-            if claim is None:
-                break
-            self._begun += 1
-            if claim.record is not None:
-                self._slots.release()
-                self._records.put((claim.record, claim.block))
-                continue
-            self._open[claim.block.name] = claim.files
-            for sink in self._sinks:
-                sink.forget(claim.block)
-            self._read_one(claim.block)
-        self._all_begun.set()
+        with self._errors_kept():
+            blocks = claims.blocks(self._checked_files, self.stopping)
+            while True:
+                self._slots.acquire()  # before a block is claimed: another process may be idle
+                claim = None if self.stopping() else next(blocks, None)
+                if claim is None:
+                    break
+                self._begun += 1
+                if claim.record is not None:
+                    self._slots.release()
+                    self._records.put((claim.record, claim.block))
+                    continue
+                self._open[claim.block.name] = claim.files
+                for sink in self._sinks:
+                    sink.forget(claim.block)
+                self._read_one(claim.block)
+            self._all_begun.set()
 
     def _read_one(self, block: Block) -> None:
         """Read a block and queue its tiles; an unreadable one has failed."""
@@ -177,46 +178,48 @@ class Pipeline:
         except Exception as error:
             log.debug("Block %s cannot be read.", block.name, exc_info=True)
             fault = isinstance(error, InputError)
-            self._close(BlockRecord(block.name, "failed", reason=_reason(error), input_fault=fault), block)
+            self._close(BlockRecord(block.name, "failed", reason=one_line(error), input_fault=fault), block)
             return
         for tiles in work.batches:
             self._tiles.put(_TileJob(work, tiles))
 
     def _restore(self) -> None:
         """Restore tiles until there are none."""
-        one_thread_per_tile()
-        while (job := self._tiles.get()) is not None and not self.stopping():
-            work = job.work
-            if not work.reason:
-                try:
-                    work.restore(job.tiles)
-                except Exception as error:
-                    log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
-                    work.fail(_reason(error))
-            if work.close_batch():
-                self._finished.put(work)
+        with self._errors_kept():
+            one_thread_per_tile()
+            while (job := self._tiles.get()) is not None and not self.stopping():
+                work = job.work
+                if not work.reason:
+                    try:
+                        work.restore(job.tiles)
+                    except Exception as error:
+                        log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
+                        work.fail(one_line(error))
+                if work.close_batch():
+                    self._finished.put(work)
 
     def _write(self) -> None:
         """Write finished blocks and their records."""
-        while (work := self._finished.get()) is not None:
-            block = work.block
-            started = time.perf_counter()
-            if not work.reason:
-                try:
-                    work.finish()
-                    retry_transient(
-                        lambda work=work: self._write_block(work),  # type: ignore[misc]
-                        f"Block {block.name}",
-                        self.stopping,
-                    )
-                except OSError as error:
-                    raise output_error(self._store, error) from error
-                except Exception as error:
-                    log.debug("Block %s cannot be written.", block.name, exc_info=True)
-                    work.fail(_reason(error))
-            self._close(self._record(work, started), block, work)
-            if self.stopping():
-                return
+        with self._errors_kept():
+            while (work := self._finished.get()) is not None:
+                block = work.block
+                started = time.perf_counter()
+                if not work.reason:
+                    try:
+                        work.finish()
+                        retry_transient(
+                            lambda work=work: self._write_block(work),  # type: ignore[misc]
+                            f"Block {block.name}",
+                            self.stopping,
+                        )
+                    except OSError as error:
+                        raise output_error(self._store, error) from error
+                    except Exception as error:
+                        log.debug("Block %s cannot be written.", block.name, exc_info=True)
+                        work.fail(one_line(error))
+                self._close(self._record(work, started), block, work)
+                if self.stopping():
+                    return
 
     def _record(self, work: BlockWork, started: float) -> BlockRecord:
         """Return the record of a written or failed block; a failed one keeps no file."""
@@ -280,9 +283,3 @@ def block_files(store: Path, plan: Plan, block: Block) -> list[Path]:
         for image in images(store, plan)
         for path in shard_paths(image.path, image.spec, 0, *place, box.height, box.width)
     ]
-
-
-def _reason(error: Exception) -> str:
-    """Return an exception as one line; its kind is named unless the message is a sentence of ours."""
-    text = " ".join(str(error).split()).rstrip(".")
-    return text if isinstance(error, BigrestoreError) and text else f"{type(error).__name__}: {text}"

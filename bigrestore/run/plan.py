@@ -15,8 +15,9 @@ from typing import Any, Literal
 import attrs
 
 from bigrestore.core.geometry import Box, Grid, Region, choose_tile_px
-from bigrestore.core.resources import available_cpus, memory_limit_bytes, processors
-from bigrestore.errors import UsageError
+from bigrestore.core.host.resources import available_cpus, memory_limit_bytes, processors
+from bigrestore.core.sizes import SCORE_TILE_PX, fitting_score_tile
+from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
@@ -74,6 +75,8 @@ class Plan:
         Estimated peak memory, of all workers together.
     maps : tuple of str
         Maps written beside the image.
+    score_tile_px : int
+        Side of a score tile, whether a report is asked for or not: of a run begun without one, too.
     """
 
     grid: Grid
@@ -87,6 +90,7 @@ class Plan:
     zipped: bool
     memory_bytes: int
     maps: tuple[str, ...] = ()
+    score_tile_px: int = SCORE_TILE_PX
 
     @property
     def tiles_at_once(self) -> int:
@@ -109,6 +113,9 @@ class Plan:
             "format": self.spec.fmt,
             "tiff": self.tiff,
             "zip": self.zipped,
+            **(
+                {"channels_per_chunk": 3} if self.spec.channels == 3 else {}
+            ),  # one in outputs of version 0.1.0
         }
 
 
@@ -138,43 +145,14 @@ def make_plan(
     UsageError
         Where block, tile, overlap or region do not go together.
     """
-    scale = Fraction(method.scale)
-    _check_block(settings.block_size, method.alignment_px * scale)
     old = stored or {}
     workers = 1 if settings.cluster else settings.workers or 1
     threads, choice = choose_threads(settings.threads, workers, gpu=on_gpu(method))
     batch = settings.batch_size or old.get("batch_size", 1)
-    overlap = settings.overlap
-    if overlap is None:
-        overlap = old.get("overlap_px", 0 if method.exact else FADE_PX)
-    grid = Grid.build(
-        section.shape,
-        scale=scale,
-        alignment_px=method.alignment_px,
-        halo_px=method.halo_px,
-        block_px=settings.block_size,
-        tile_px=settings.block_size,
-        overlap_px=overlap,
-    )
-    whole = grid.region
-    grid = attrs.evolve(grid, region=_region(settings, section, grid))
-    tile = settings.tile_size or old.get("tile_px")
-    if not tile:
-        # Where tiles are cross-faded their size shows in the pixels, which a region must not change.
-        seen = grid if method.exact else attrs.evolve(grid, region=whole)
-        # Chosen for the processors of the machine, however many workers share them: the bytes are the same.
-        planned = settings.threads or (threads if on_gpu(method) else available_cpus())
-        tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
-    grid = _with_tile(grid, tile)
+    grid = _lay_grid(section, method, settings, old, (workers, threads, batch))
     tiles_per_block = max(1, grid.work.tiles // (grid.block_counts[1] * grid.block_counts[2]))
     in_flight = 2 + -(-threads * batch // tiles_per_block)
     fmt, tiff = _format(settings, section, output)
-    if tiff and settings.maps:
-        raise UsageError(
-            f"--maps are images of their own beside the restored one, which the TIFF {output.name} has no place for; name "
-            "the output .ome.zarr, or leave --maps out."
-        )
-    zipped = output.name.lower().endswith(ZIP_NAME)
     return Plan(
         grid=grid,
         spec=_store_spec(section, grid, fmt),
@@ -184,10 +162,11 @@ def make_plan(
         batch_size=batch,
         blocks_in_flight=in_flight,
         tiff=tiff,
-        zipped=zipped,
+        zipped=output.name.lower().endswith(ZIP_NAME),
         memory_bytes=workers
         * _peak_bytes(section, method, grid, threads * batch, in_flight, settings, sinks),
         maps=settings.maps,
+        score_tile_px=_score_tile(settings, grid, output, stored),
     )
 
 
@@ -214,16 +193,65 @@ def on_gpu(method: Method) -> bool:
     return str(method.describe().get("device", "cpu")).split(":")[0] != "cpu"
 
 
-def _with_tile(grid: Grid, tile_px: int) -> Grid:
-    """Return the grid with a tile size; refuse one too small for the overlap."""
-    if grid.y.overlap_px * 2 > tile_px:
+def _lay_grid(
+    section: Section,
+    method: Method,
+    settings: RunSettings,
+    old: dict[str, Any],
+    at_once: tuple[int, int, int],
+) -> Grid:
+    """Return the grid of blocks and tiles in the region asked for.
+
+    `old` are the facts of a stored plan; `at_once` are workers, threads of each, and tiles of a batch.
+    """
+    scale, (workers, threads, batch) = Fraction(method.scale), at_once
+    _check_block(settings.block_size, method.alignment_px * scale)
+    overlap = settings.overlap
+    if overlap is None:
+        overlap = old.get("overlap_px", 0 if method.exact else FADE_PX)
+    whole = Grid.build(
+        section.shape,
+        scale=scale,
+        alignment_px=method.alignment_px,
+        halo_px=method.halo_px,
+        block_px=settings.block_size,
+        tile_px=settings.block_size,
+        overlap_px=overlap,
+    )
+    grid = attrs.evolve(whole, region=_region(settings, section, whole))
+    tile = settings.tile_size or old.get("tile_px")
+    if not tile:
+        # Chosen for the processors of the machine, however many workers share them: the bytes are the same.
+        planned = settings.threads or (threads if on_gpu(method) else available_cpus())
+        # Where tiles are cross-faded their size shows in the pixels, which a region must not change.
+        seen = grid if method.exact else whole
+        tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
+    if overlap * 2 > tile:
         raise UsageError(
-            f"--overlap is {grid.y.overlap_px} output pixels and the tile {tile_px}; an overlap is half a tile at "
+            f"--overlap is {overlap} output pixels and the tile {tile}; an overlap is half a tile at "
             "most, so enlarge --tile-size or reduce --overlap."
         )
-    return attrs.evolve(
-        grid, y=attrs.evolve(grid.y, tile_px=tile_px), x=attrs.evolve(grid.x, tile_px=tile_px)
-    )
+    return attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=tile), x=attrs.evolve(grid.x, tile_px=tile))
+
+
+def _score_tile(settings: RunSettings, grid: Grid, output: Path, stored: dict[str, Any] | None) -> int:
+    """Return the side of the score tiles: of the run to resume, as asked for, or one that fits."""
+    asked, scored = settings.score_tile_size, grid.region.box
+    if stored is not None:
+        held: int = stored.get("score_tile_px", SCORE_TILE_PX)
+        if asked not in (None, held):
+            raise OutputExistsError(
+                f"The output {output} was begun with score tiles of {held} px, and its blocks hold sums over them, but "
+                f"--score-tile-size is {asked}; leave it out, or score the finished output by `bigrestore score --tile-size "
+                f"{asked}`."
+            )
+        return held
+    if asked is not None and settings.report and asked > min(scored.height, scored.width) and grid.scale >= 1:
+        raise UsageError(
+            f"--score-tile-size is {asked}, but what is scored has only {scored.height} x {scored.width} output pixels; "
+            "give less, or leave it out."
+        )
+    return asked or fitting_score_tile(scored.height, scored.width)
 
 
 def _check_block(block_px: int, unit: Fraction) -> None:
@@ -291,6 +319,11 @@ def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Lite
         raise UsageError(
             f"the output {output.name} is neither a store nor a TIFF by its name; name it .ome.zarr, .ome.zarr.zip or "
             ".ome.tif."
+        )
+    if named_tiff and settings.maps:
+        raise UsageError(
+            f"--maps are images of their own beside the restored one, which the TIFF {output.name} has no place for; name "
+            "the output .ome.zarr, or leave --maps out."
         )
     is_04 = section.kind == "ome-zarr" and section.format_version == "0.4"
     wanted = (

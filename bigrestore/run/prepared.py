@@ -15,7 +15,9 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.io.conventions.direction import require_same_direction
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
@@ -106,7 +108,7 @@ class Prepared:
 
     def job(self, folder: Path | None) -> Job:
         """Return the job of all blocks; profiles are kept in `folder`."""
-        tally_px = max((sink.tally_px for sink in self.sinks), default=0)
+        tally_px = max((sink.tally_side(self.plan.score_tile_px) for sink in self.sinks), default=0)
         return Job(
             section=self.section,
             method=self.method,
@@ -135,20 +137,8 @@ def prepare(
 
     Parameters
     ----------
-    inputs : str, Path or sequence of them
-        What `open_section` takes.
-    output : str or Path
-        A store, or a TIFF by its name.
-    settings : RunSettings
-        What was asked for.
-    method : Method, optional
-        Used in place of the one that the settings name.
-    guarded : mapping, optional
-        Further files that the output must not touch, by what they are called.
-    destination : Destination, optional
-        Where the output is copied to.
-    sinks : sequence of Sink
-        Followers of the run.
+    inputs, output, settings, method, guarded, destination, sinks
+        As in `bigrestore.run.execute.execute`.
 
     Raises
     ------
@@ -170,6 +160,7 @@ def prepare(
     plan = make_plan(section, method, settings, path, former, sinks)
     masker = _masker(section, method, settings)
     known = _maps_read(settings, masker, realness, path)
+    require_same_direction(section, known)
     prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
@@ -200,6 +191,7 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
     section = open_section(
         inputs,
         level=settings.level,
+        series=settings.series,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -296,12 +288,12 @@ def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
     UsageError
         Where it is none.
     """
-    if isinstance(inputs, str | Path):
-        return inputs
-    if isinstance(inputs, os.PathLike):
-        return Path(inputs)
+    if isinstance(inputs, str | os.PathLike):
+        path: str | Path = expand_home(inputs if isinstance(inputs, str | Path) else Path(inputs))
+        return path
     if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
-        return list(inputs)
+        paths: list[str | Path] = expand_home(list(inputs))
+        return paths
     raise UsageError(
         f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
     )

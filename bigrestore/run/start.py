@@ -18,7 +18,7 @@ from typing import Any
 
 from bigrestore.errors import OutputError, OutputExistsError, output_error
 from bigrestore.run.output.owned import PLAN, remove_report
-from bigrestore.run.output.place import can_be_opened, prepare_store, remove_former, settle_existing
+from bigrestore.run.output.place import is_as_planned, prepare_store, remove_former, settle_existing
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import joint_writer, sole_writer
@@ -87,7 +87,7 @@ def begin(ready: Prepared) -> None:
         journal.create()
         journal.sweep(ready.store)  # a process may have died before it stored its plan
         facts: dict[str, Any] = {
-            "plan": ready.plan.facts,
+            "plan": ready.plan.facts | {"score_tile_px": ready.plan.score_tile_px},
             "fingerprint": ready.identity,
             "files": ready.files,
         }
@@ -129,7 +129,7 @@ def join(ready: Prepared) -> None:
     OutputError
         Where its store is missing or damaged.
     """
-    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
+    if not all(is_as_planned(image) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The store {ready.store} is missing, or its metadata are damaged; make it again by --init-only with the "
             "same settings."

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
     check_blur,
     check_noise,
     check_recipe,
-    check_value_range,
     one_of,
-    seed_check,
     whole_number,
     yes_or_no,
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
 from bigrestore.settings.reading import Settings
+from bigrestore.settings.shared import level_field, range_field, seed_field, series_field
 from bigrestore.settings.values import (
     PROGRESS,
     SCALES,
@@ -28,7 +28,6 @@ from bigrestore.settings.values import (
     to_blur,
     to_path_text,
     to_plain,
-    to_range,
 )
 
 if TYPE_CHECKING:
@@ -62,12 +61,7 @@ class DegradeSettings(Settings):
         validator=yes_or_no,
         metadata=option("Degrade the whole section with one degradation."),
     )
-    seed: int = attrs.field(
-        default=0,
-        converter=to_plain,
-        validator=seed_check,
-        metadata=option("Seed of everything that is drawn."),
-    )
+    seed: int = seed_field("Seed of everything that is drawn.")
     recipe: str | Recipe = attrs.field(
         default="default",
         converter=to_path_text,
@@ -95,21 +89,10 @@ class DegradeSettings(Settings):
         validator=whole_number(8, 4096, "pixels", optional=False),
         metadata=option("Side of the degraded patches in pixels.", "--patch-size"),
     )
-    level: int = attrs.field(
-        default=0,
-        converter=to_plain,
-        validator=whole_number(0, 32, "pyramid levels", optional=False),
-        metadata=option("Pyramid level of the input to take for clean."),
-    )
-    input_range: ValueRange | None = attrs.field(
-        default=None,
-        converter=to_range,
-        validator=check_value_range,
-        metadata=option(
-            "Values of black and white, where the input does not use the range of its type; or full: it does.",
-            metavar="LO HI|full",
-            reads=tuple[str, str],
-        ),
+    level: int = level_field("Pyramid level of the input to take for clean.")
+    series: int | None = series_field()
+    input_range: ValueRange | None = range_field(
+        "Values of black and white, where the input does not use the range of its type; or full: it does."
     )
     overwrite: bool = attrs.field(
         default=False,
@@ -143,8 +126,11 @@ class DegradeArguments:
     """What `bigrestore degrade` takes beside the settings."""
 
     input: str = attrs.field(
-        metadata=argument("Clean section or volume: a file, a store, a folder or a glob.")
+        converter=expand_home,
+        metadata=argument("Clean section or volume: a file, a store, a folder or a glob."),
     )
-    outdir: Path = attrs.field(metadata=argument("Folder for lq/, hq/ (or lq.ome.zarr) and pairs.parquet."))
+    outdir: Path = attrs.field(
+        converter=expand_home, metadata=argument("Folder for lq/, hq/ (or lq.ome.zarr) and pairs.parquet.")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
     quiet: bool = attrs.field(default=False, metadata=quiet_option())

@@ -1,4 +1,4 @@
-"""The options of the commands for a look: `info`, `profile`, `status`, `verify`, `doctor` and `models`."""
+"""The options of the commands for a look: `info`, `profile`, `status`, `verify`, `view`, `doctor` and `models`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.settings.checks import whole_number
 from bigrestore.settings.option import argument, option, verbose_option
+from bigrestore.settings.shared import series_field
 
-PROFILE_SETTINGS = ("level", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
+PROFILE_SETTINGS = ("level", "series", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
 """Options of `RunSettings` that `profile` takes."""
 
 
@@ -17,8 +19,11 @@ PROFILE_SETTINGS = ("level", "method", "model", "scale", "kernel", "blur", "nois
 class InfoArguments:
     """What `bigrestore info` takes."""
 
-    file: str = attrs.field(metadata=argument("A file, store, directory or quoted pattern."))
+    file: str = attrs.field(
+        converter=expand_home, metadata=argument("A file, store, directory or quoted pattern.")
+    )
     level: int = attrs.field(default=0, metadata=option("Level of the pyramid to describe."))
+    series: int | None = series_field()
     storage_options: str | None = attrs.field(
         default=None, metadata=option("JSON object, or @FILE: keys and endpoints of a remote FILE.")
     )
@@ -30,7 +35,9 @@ class InfoArguments:
 class ProfileArguments:
     """What `bigrestore profile` takes beside settings of a run."""
 
-    input: str = attrs.field(metadata=argument("File, store, folder or pattern of section files.", "INPUT"))
+    input: str = attrs.field(
+        converter=expand_home, metadata=argument("File, store, folder or pattern of section files.", "INPUT")
+    )
     z: int = attrs.field(
         default=0,
         validator=whole_number(0, 10_000_000, "sections", optional=False),
@@ -38,6 +45,7 @@ class ProfileArguments:
     )
     output: Path | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("Draw spectrum and kernel (.png, .pdf, .svg), or write JSON.", "-o", "--output"),
     )
     overwrite: bool = attrs.field(
@@ -51,7 +59,9 @@ class ProfileArguments:
 class StatusArguments:
     """What `bigrestore status` takes."""
 
-    output: str = attrs.field(metadata=argument("The output that a run was told to write."))
+    output: str = attrs.field(
+        converter=expand_home, metadata=argument("The output that a run was told to write.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
@@ -60,8 +70,30 @@ class StatusArguments:
 class VerifyArguments:
     """What `bigrestore verify` takes."""
 
-    store: str = attrs.field(metadata=argument("An OME-Zarr store or a pyramidal TIFF."))
+    store: str = attrs.field(
+        converter=expand_home, metadata=argument("An OME-Zarr store or a pyramidal TIFF.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print the faults as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class ViewArguments:
+    """What `bigrestore view` takes."""
+
+    output: str = attrs.field(metadata=argument("An OME-Zarr store or a pyramidal TIFF."))
+    before: str | None = attrs.field(
+        default=None,
+        metadata=option("The input, shown beside it: any file that a run reads.", metavar="INPUT"),
+    )
+    port: int = attrs.field(
+        default=0,
+        validator=whole_number(0, 65535, optional=False),
+        metadata=option("Port on this machine.", default="a free one"),
+    )
+    browser: bool = attrs.field(
+        default=True, metadata=option("Open the page in a browser.", "--browser/--no-browser")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
 
@@ -70,7 +102,9 @@ class DoctorArguments:
     """What `bigrestore doctor` takes."""
 
     folder: Path = attrs.field(
-        factory=Path, metadata=option("Where outputs would be written.", "--folder", default="here")
+        factory=Path,
+        converter=expand_home,
+        metadata=option("Where outputs would be written.", "--folder", default="here"),
     )
     as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
@@ -87,7 +121,9 @@ class ModelListArguments:
 class ModelArguments:
     """What `bigrestore models path` and `verify` take."""
 
-    name: str = attrs.field(metadata=argument("Name of a shipped model, or a .safetensors file."))
+    name: str = attrs.field(
+        converter=expand_home, metadata=argument("Name of a shipped model, or a .safetensors file.")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
 
@@ -95,6 +131,8 @@ class ModelArguments:
 class ModelCardArguments:
     """What `bigrestore models show` takes."""
 
-    name: str = attrs.field(metadata=argument("Name of a shipped model, or a .safetensors file."))
+    name: str = attrs.field(
+        converter=expand_home, metadata=argument("Name of a shipped model, or a .safetensors file.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print the metadata as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())

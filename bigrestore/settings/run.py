@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
@@ -19,20 +20,16 @@ from bigrestore.settings.checks import (
     check_blur,
     check_cluster,
     check_device,
-    check_fail_if,
     check_maps,
     check_method_options,
     check_noise,
-    check_options,
     check_overlap,
     check_realness,
     check_roi,
     check_scheduler,
+    check_score_tile,
     check_shard,
-    check_value_range,
-    check_voxels,
     one_of,
-    seed_check,
     text,
     whole_number,
     yes_or_no,
@@ -49,9 +46,19 @@ from bigrestore.settings.option import (
     verbose_option,
 )
 from bigrestore.settings.reading import Settings
+from bigrestore.settings.shared import (
+    fail_if_field,
+    level_field,
+    log_format_field,
+    range_field,
+    seed_field,
+    series_field,
+    storage_options_field,
+    threads_field,
+    voxel_size_field,
+)
 from bigrestore.settings.values import (
     FORMATS,
-    LOG_FORMATS,
     MOST_WORKERS,
     PRECISIONS,
     PROGRESS,
@@ -64,12 +71,9 @@ from bigrestore.settings.values import (
     to_blur,
     to_maps,
     to_method_options,
-    to_options,
     to_path_text,
     to_plain,
-    to_range,
     to_roi,
-    to_voxels,
 )
 
 
@@ -195,22 +199,11 @@ class RunSettings(Settings):
         validator=one_of(PRECISIONS),
         metadata=option("auto, fp32, bf16 or fp16.", panel=HOW),
     )
-    voxel_size: VoxelSize | None = attrs.field(
-        default=None,
-        converter=to_voxels,
-        validator=check_voxels,
-        metadata=option("Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", panel=WHAT),
+    voxel_size: VoxelSize | None = voxel_size_field(
+        "Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", WHAT
     )
-    input_range: ValueRange | None = attrs.field(
-        default=None,
-        converter=to_range,
-        validator=check_value_range,
-        metadata=option(
-            "Values of black and white, or full: those of the type.",
-            metavar="LO HI|full",
-            panel=WHAT,
-            reads=tuple[str, str],
-        ),
+    input_range: ValueRange | None = range_field(
+        "Values of black and white, or full: those of the type.", WHAT
     )
     roi: Roi | None = attrs.field(
         default=None,
@@ -218,19 +211,9 @@ class RunSettings(Settings):
         validator=check_roi,
         metadata=option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT),
     )
-    level: int = attrs.field(
-        default=0,
-        converter=to_plain,
-        validator=whole_number(0, 32, "pyramid levels", optional=False),
-        metadata=option("Pyramid level of the input.", panel=WHAT),
-    )
-    storage_options: dict[str, Any] | None = attrs.field(
-        default=None,
-        converter=to_options,
-        validator=check_options,
-        repr=False,  # it holds keys
-        metadata=option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=WHAT),
-    )
+    level: int = level_field("Pyramid level of the input.", WHAT)
+    series: int | None = series_field(WHAT)
+    storage_options: dict[str, Any] | None = storage_options_field(WHAT)
     format: str = attrs.field(
         default="auto",
         validator=one_of(FORMATS),
@@ -307,26 +290,14 @@ class RunSettings(Settings):
         validator=yes_or_no,
         metadata=option("Only pyramid, metadata and report; when all shards are done.", panel=WHO),
     )
-    seed: int = attrs.field(
-        default=0,
-        converter=to_plain,
-        validator=seed_check,
-        metadata=option("Seed of the prior's noise.", panel=HOW),
-    )
-    threads: int | None = attrs.field(
-        default=None,
-        converter=to_plain,
-        validator=whole_number(1, 4096, "threads"),
-        metadata=option("Tiles in flight, of each worker.", panel=HOW, default="its processors; 2 on a GPU"),
-    )
+    seed: int = seed_field("Seed of the prior's noise.", HOW)
+    threads: int | None = threads_field("Tiles in flight, of each worker.", HOW, "its processors; 2 on a GPU")
     progress: str = attrs.field(
         default="auto",
         validator=one_of(PROGRESS),
         metadata=option("auto, bar, lines, tqdm or none.", panel=SAYS, default="auto; none with -q"),
     )
-    log_format: str = attrs.field(
-        default="text", validator=one_of(LOG_FORMATS), metadata=option("text or json.", panel=SAYS)
-    )
+    log_format: str = log_format_field()
     report: bool = attrs.field(
         default=True,
         validator=yes_or_no,
@@ -343,13 +314,18 @@ class RunSettings(Settings):
             default="all; 65536 above",
         ),
     )
-    fail_if: str | None = attrs.field(
+    score_tile_size: int | None = attrs.field(
         default=None,
-        validator=check_fail_if,
+        converter=to_plain,
+        validator=check_score_tile,
         metadata=option(
-            "Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS
+            "Side of a score tile, a multiple of 96.",
+            metavar="PX",
+            panel=SAYS,
+            default="480; less for small sections",
         ),
     )
+    fail_if: str | None = fail_if_field()
 
     @realness.default
     def _realness(self) -> float | None:
@@ -401,10 +377,10 @@ class RunSettings(Settings):
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"realness", "realness_map"}  # the method says what its realness came to
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
-        left_out |= {"report", "report_sample", "fail_if", "check_all"}
+        left_out |= {"report", "report_sample", "score_tile_size", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
-        left_out |= {name for name in ("blur", "noise") if getattr(self, name) is None}
+        left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         facts["realness_map"] = None if self.realness_map is None else "file"
@@ -421,13 +397,16 @@ class RunArguments:
     """What `bigrestore run` takes beside the settings."""
 
     input: str = attrs.field(
-        metadata=argument("File, store, URL, folder or pattern of section files.", "INPUT")
+        converter=expand_home,
+        metadata=argument("File, store, URL, folder or pattern of section files.", "INPUT"),
     )
     output: str = attrs.field(
-        metadata=argument("OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL.", "OUTPUT")
+        converter=expand_home,
+        metadata=argument("OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL.", "OUTPUT"),
     )
     config: Path | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("TOML file of what is restored, how and where; flags override it.", panel=HOW),
     )
     dry_run: bool = attrs.field(

@@ -7,16 +7,11 @@ from typing import Any
 
 import attrs
 
-from bigrestore.core.sizes import CHUNK_PX
+from bigrestore.core.files import expand_home
 from bigrestore.settings.checks import (
-    check_fail_if,
     check_names,
-    check_options,
     check_score_tile,
-    check_value_range,
-    check_voxels,
     one_of,
-    seed_check,
     text,
     whole_number,
     yes_or_no,
@@ -31,20 +26,25 @@ from bigrestore.settings.option import (
     verbose_option,
 )
 from bigrestore.settings.reading import Settings
+from bigrestore.settings.shared import (
+    fail_if_field,
+    level_field,
+    log_format_field,
+    range_field,
+    seed_field,
+    series_field,
+    storage_options_field,
+    threads_field,
+    voxel_size_field,
+)
 from bigrestore.settings.values import (
-    LOG_FORMATS,
     PROGRESS,
     ValueRange,
     VoxelSize,
     to_names,
-    to_options,
     to_path_text,
     to_plain,
-    to_range,
-    to_voxels,
 )
-
-RANGE_METAVAR = "LO HI|full"
 
 
 @attrs.frozen(kw_only=True)
@@ -59,28 +59,8 @@ class ScoreSettings(Settings):
         One sentence with the flag, its value and the remedy.
     """
 
-    before_range: ValueRange | None = attrs.field(
-        default=None,
-        converter=to_range,
-        validator=check_value_range,
-        metadata=option(
-            "Values of black and white before.",
-            metavar=RANGE_METAVAR,
-            panel=COMPARE,
-            reads=tuple[str, str],
-        ),
-    )
-    reference_range: ValueRange | None = attrs.field(
-        default=None,
-        converter=to_range,
-        validator=check_value_range,
-        metadata=option(
-            "Values of black and white of the reference.",
-            metavar=RANGE_METAVAR,
-            panel=COMPARE,
-            reads=tuple[str, str],
-        ),
-    )
+    before_range: ValueRange | None = range_field("Values of black and white before.", COMPARE)
+    reference_range: ValueRange | None = range_field("Values of black and white of the reference.", COMPARE)
     any_placement: bool = attrs.field(
         default=False,
         validator=yes_or_no,
@@ -103,11 +83,13 @@ class ScoreSettings(Settings):
         validator=text("a file", optional=True),
         metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=HOW),
     )
-    tile_size: int = attrs.field(
-        default=CHUNK_PX,
+    tile_size: int | None = attrs.field(
+        default=None,
         converter=to_plain,
         validator=check_score_tile,
-        metadata=option("Side of a tile, a multiple of 96.", metavar="PX", panel=HOW),
+        metadata=option(
+            "Side of a tile, a multiple of 96.", metavar="PX", panel=HOW, default="480; less for small images"
+        ),
     )
     sample: int | None = attrs.field(
         default=None,
@@ -115,52 +97,14 @@ class ScoreSettings(Settings):
         validator=whole_number(1, 10_000_000, "tiles"),
         metadata=option("Score so many tiles, drawn over the tissue.", metavar="N", panel=HOW, default="all"),
     )
-    seed: int = attrs.field(
-        default=0,
-        converter=to_plain,
-        validator=seed_check,
-        metadata=option("Seed of the sample.", panel=HOW),
-    )
-    level: int = attrs.field(
-        default=0,
-        converter=to_plain,
-        validator=whole_number(0, 32, "pyramid levels", optional=False),
-        metadata=option("Pyramid level of IMAGE.", panel=HOW),
-    )
-    voxel_size: VoxelSize | None = attrs.field(
-        default=None,
-        converter=to_voxels,
-        validator=check_voxels,
-        metadata=option("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", panel=HOW),
-    )
-    input_range: ValueRange | None = attrs.field(
-        default=None,
-        converter=to_range,
-        validator=check_value_range,
-        metadata=option(
-            "Values of black and white of IMAGE.", metavar=RANGE_METAVAR, panel=HOW, reads=tuple[str, str]
-        ),
-    )
-    storage_options: dict[str, Any] | None = attrs.field(
-        default=None,
-        converter=to_options,
-        validator=check_options,
-        repr=False,  # it holds keys
-        metadata=option("JSON object, or @FILE: keys and endpoints of a URL.", metavar="JSON", panel=HOW),
-    )
-    threads: int | None = attrs.field(
-        default=None,
-        converter=to_plain,
-        validator=whole_number(1, 4096, "threads"),
-        metadata=option("Tiles at work.", panel=HOW, default="processors at hand"),
-    )
-    fail_if: str | None = attrs.field(
-        default=None,
-        validator=check_fail_if,
-        metadata=option(
-            "Exit 6 where true, e.g. 'niqe.median > niqe_before.median'.", metavar="EXPR", panel=SAYS
-        ),
-    )
+    seed: int = seed_field("Seed of the sample.", HOW)
+    level: int = level_field("Pyramid level of IMAGE.", HOW)
+    series: int | None = series_field(HOW)
+    voxel_size: VoxelSize | None = voxel_size_field("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", HOW)
+    input_range: ValueRange | None = range_field("Values of black and white of IMAGE.", HOW)
+    storage_options: dict[str, Any] | None = storage_options_field(HOW)
+    threads: int | None = threads_field("Tiles at work.", HOW, "processors at hand")
+    fail_if: str | None = fail_if_field()
     csv: bool = attrs.field(
         default=False, validator=yes_or_no, metadata=option("Write tiles.csv, too.", panel=SAYS)
     )
@@ -172,27 +116,30 @@ class ScoreSettings(Settings):
         validator=one_of(PROGRESS),
         metadata=option("auto, bar, lines or none.", panel=SAYS),
     )
-    log_format: str = attrs.field(
-        default="text", validator=one_of(LOG_FORMATS), metadata=option("text or json.", panel=SAYS)
-    )
+    log_format: str = log_format_field()
 
 
 @attrs.frozen(kw_only=True)
 class ScoreArguments:
     """What `bigrestore score` takes beside the settings."""
 
-    image: str = attrs.field(metadata=argument("File, store, folder or pattern of section files.", "IMAGE"))
+    image: str = attrs.field(
+        converter=expand_home, metadata=argument("File, store, folder or pattern of section files.", "IMAGE")
+    )
     output: Path = attrs.field(
-        metadata=option("Folder for report.html, summary.json and tiles.parquet.", "-o", "--output")
+        converter=expand_home,
+        metadata=option("Folder for report.html, summary.json and tiles.parquet.", "-o", "--output"),
     )
     before: str | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option(
             "What IMAGE was made of, as large or 2 or 4 times smaller.", metavar="IMAGE", panel=COMPARE
         ),
     )
     reference: str | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("Clean image: PSNR, SSIM, MS-SSIM.", metavar="IMAGE", panel=COMPARE),
     )
     as_json: bool = attrs.field(
@@ -207,17 +154,13 @@ class FitArguments:
     """What `bigrestore score fit-niqe` takes."""
 
     good: list[str] = attrs.field(
-        metadata=argument("Sections whose tissue is as good as it should be.", "GOOD...")
+        converter=expand_home,
+        metadata=argument("Sections whose tissue is as good as it should be.", "GOOD..."),
     )
-    output: Path = attrs.field(metadata=option("Model to write, .npz.", "-o", "--output"))
-    input_range: ValueRange | None = attrs.field(
-        default=None,
-        converter=to_range,
-        validator=check_value_range,
-        metadata=option(
-            "Values of black and white of GOOD.", metavar=RANGE_METAVAR, panel=HOW, reads=tuple[str, str]
-        ),
+    output: Path = attrs.field(
+        converter=expand_home, metadata=option("Model to write, .npz.", "-o", "--output")
     )
+    input_range: ValueRange | None = range_field("Values of black and white of GOOD.", HOW)
     overwrite: bool = attrs.field(default=False, metadata=option("Replace what is there.", panel=SAYS))
     verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))
     quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))

@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from bigrestore.model.nets.checkpoint import load_model, save_model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import get_preset
 
 Pixels = NDArray[Any]
 

@@ -26,9 +26,9 @@ from bigrestore.errors import (
     UsageError,
 )
 from bigrestore.model.nets.checkpoint import load_model, save_model, update_info
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
+from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import AdaptOptions, StageOptions
 from bigrestore.training.adaptation import adaptation
 from bigrestore.training.adaptation.adaptation import adapt, lengths, sheet_path
@@ -237,7 +237,7 @@ def test_every_twelfth_block_is_held_out(
 ) -> None:
     from bigrestore.training.adaptation import sections as adapt_sections
 
-    monkeypatch.setattr(adapt_sections, "BLOCK_PX", 300)
+    monkeypatch.setattr(adapt_sections, "LARGEST_BLOCK_PX", 300)
     monkeypatch.setattr(adaptation, "MOST_BLOCKS", 14)
     Image.fromarray(texture(1200, 1200).astype(np.uint8)).save(tmp_path / "a__b.png")
     trained = []

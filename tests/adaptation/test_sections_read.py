@@ -105,7 +105,7 @@ def test_blocks_are_full_of_tissue_and_spread_over_it() -> None:
 def test_a_large_section_is_taken_in_block_by_block(
     tmp_path: Path, start_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapt_sections, "BLOCK_PX", 256)
+    monkeypatch.setattr(adapt_sections, "LARGEST_BLOCK_PX", 256)
     side = 3072
     tifffile.imwrite(
         tmp_path / "large.tif", np.tile(texture(768, 768).astype(np.uint8), (4, 4)), tile=(256, 256)

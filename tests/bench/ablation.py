@@ -33,9 +33,9 @@ from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.method import Method, SectionStatistics
 from bigrestore.model.nets import restorer
 from bigrestore.model.nets.checkpoint import load_model, save_model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import load_network
+from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes
 from bigrestore.training.stages import fidelity

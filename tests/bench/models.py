@@ -87,8 +87,8 @@ def fresh(preset: str, scale: int) -> Restorer:
     """
     import torch
 
-    from bigrestore.model.nets.presets import get_preset
     from bigrestore.model.nets.restorer import Restorer
+    from bigrestore.settings.presets import get_preset
 
     torch.manual_seed(0)
     restorer = Restorer(get_preset(preset), scale).eval()

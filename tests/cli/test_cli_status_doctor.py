@@ -161,7 +161,7 @@ def test_verify_names_what_mends_it(tmp_path: Path, call: Call, capsys: pytest.C
     assert call("verify", output) == 6
     said = capsys.readouterr()
     assert f"report.altered  {page}" in said.out
-    assert said.err.endswith("mend the run by --resume.\n")
+    assert said.err.endswith("mend the run by --resume --report.\n")
     page.write_bytes(kept)
     assert call("verify", output) == 0
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigrestore.core.streams import LossyFile
+from bigrestore.core.host.streams import LossyFile
 from bigrestore.run.view.progress import LinesProgress, LossyProgress
 
 RUN = "run in.png out.ome.zarr --method rational --no-report --threads 1"

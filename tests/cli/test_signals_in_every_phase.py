@@ -60,7 +60,7 @@ PHASES = {
     ),
     "time a tile": ("bigrestore.run.view.dry_run:_time_tile", (*QUICK, "--dry-run"), "start it again"),
     "info": ("bigrestore.io.section:open_section", ("info", "in.png"), "start it again"),
-    "verify": ("bigrestore.io.store.verify:verify_store", ("verify", "in.zarr"), "start it again"),
+    "verify": ("bigrestore.io.verify.store:verify_store", ("verify", "in.zarr"), "start it again"),
     "profile alone": (
         "bigrestore.run.profile.section_profile:profile_windows",
         ("profile", "in.png", "--method", "rational"),

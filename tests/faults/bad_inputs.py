@@ -29,6 +29,7 @@ from PIL import Image
 INPUT, OUTPUT = "INPUT", "OUTPUT"
 INFO = ("info", INPUT)
 VERIFY = ("verify", INPUT)
+VIEW = ("view", INPUT, "--no-browser")
 RUN = ("run", INPUT, OUTPUT, "--method", "rational", "--no-report", "--progress", "none", "--threads", "1")
 REFUSED = frozenset({3})
 
@@ -135,6 +136,8 @@ several(
         "tiff_cut_in_half": _tiff(tile=(32, 32), compression="deflate")[:4000],
         "pickle_file": pickle.dumps({"a": 1}),
         "elf_program": b"\x7fELF" + b"\0" * 200,
+        "minc1_file": b"CDF\x01" + bytes(200),
+        "gzipped_tiff": gzip.compress(b"II*\0" + bytes(400)),
         "nifti_of_zeros": b"\x5c\x01\0\0" + b"\0" * 340 + b"n+1\0" + b"\0" * 10,
     },
     _file,
@@ -277,10 +280,62 @@ several(
         "tiff_of_complex": {"pixels": np.zeros((9, 9), np.complex64)},
         "tiff_of_float64": {"pixels": np.zeros((9, 9))},
         "tiff_of_five_channels": {"pixels": np.zeros((9, 9, 5), np.uint8), "photometric": 1, "planarconfig": 1},
+        "tiff_of_four_stains": {"pixels": np.zeros((9, 9, 4), np.uint8), "photometric": 1, "planarconfig": 1},
+        "tiff_of_three_stains": {"pixels": np.zeros((9, 9, 3), np.uint8), "photometric": 1, "planarconfig": 1},
+        "tiff_of_float_with_white_as_0": {"pixels": np.zeros((9, 9), np.float32), "photometric": 0},
         "tiff_with_time": {"pixels": np.zeros((4, 9, 9), np.uint8), "imagej": True, "metadata": {"axes": "TYX"}},
     },
     lambda folder, options: _file(folder, _tiff(**options)),
 )  # fmt: skip
+
+
+@bad()
+def tiff_pages_turned_in_two_ways(folder: Path) -> Path:
+    with tifffile.TiffWriter(folder / "input.tif") as writer:
+        for orientation in (1, 6, 1):
+            writer.write(tissue(), metadata=None, extratags=[(274, 3, 1, orientation, True)])
+    return folder / "input.tif"
+
+
+@bad(RUN)
+def tiff_beyond_its_own_limits(folder: Path) -> Path:
+    """Values of 16 bits in a file that says they have ten."""
+    pixels = tissue().astype(np.uint16) * 257
+    return _file(folder, _tiff(pixels=pixels, metadata=None, extratags=[(281, 3, 1, 1023, True)]))
+
+
+@bad()
+def ome_tiff_without_the_rest_of_its_set(folder: Path) -> Path:
+    uuids = [f"urn:uuid:{n}0000000-0000-0000-0000-000000000000" for n in range(2)]
+    data = "".join(
+        f'<TiffData FirstZ="{n}" IFD="0" PlaneCount="1"><UUID FileName="z{n}.ome.tif">{uuid}</UUID></TiffData>'
+        for n, uuid in enumerate(uuids)
+    )
+    xml = (
+        f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuids[0]}">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="96" SizeY="96" SizeZ="2" '
+        f'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
+    )
+    tifffile.imwrite(folder / "z0.ome.tif", tissue(), description=xml.encode(), metadata=None)
+    return folder / "z0.ome.tif"
+
+
+@bad(RUN)
+def png_with_its_orientation_behind_the_pixels(folder: Path) -> Path:
+    exif = Image.Exif()
+    exif[274] = 8
+    whole = _png()
+    return _file(folder, whole[:-12] + _chunk(b"eXIf", exif.tobytes()[6:]) + whole[-12:])
+
+
+@bad()
+def minc_vector_of_two(folder: Path) -> Path:
+    import h5py
+
+    with h5py.File(folder / "input.mnc", "w") as file:
+        stored = file.create_dataset("minc-2.0/image/0/image", data=np.stack([tissue()] * 2, axis=-1))
+        stored.attrs["dimorder"] = np.bytes_("zspace,xspace,vector_dimension")
+    return folder / "input.mnc"
 
 
 @bad(RUN, frozenset({3, 5}))
@@ -346,6 +401,37 @@ def folder_of_two_shapes(folder: Path) -> Path:
     Image.fromarray(tissue()).save(folder / "a1.png")
     Image.fromarray(tissue(50)).save(folder / "a2.png")
     return folder
+
+
+@bad()
+def folder_of_two_pixel_sizes(folder: Path) -> Path:
+    for index, per_cm in enumerate((20_000, 20_000, 10_000)):
+        (folder / f"a{index}.tif").write_bytes(_tiff(resolution=(per_cm, per_cm), resolutionunit=3))
+    return folder
+
+
+@bad()
+def folder_of_a_section_twice(folder: Path) -> Path:
+    for name in ("a1.png", "a2.png", "a2 copy.png"):
+        Image.fromarray(tissue()).save(folder / name)
+    return folder
+
+
+@bad()
+def ome_tiff_of_a_stopped_acquisition(folder: Path) -> Path:
+    path = folder / "input.ome.tif"
+    tifffile.imwrite(path, np.stack([tissue()] * 3), ome=True, metadata={"axes": "ZYX"})
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace('SizeZ="3"', 'SizeZ="7"').encode())
+    return path
+
+
+@bad()
+def nifti_of_colour(folder: Path) -> Path:
+    import nibabel
+
+    colours = np.zeros((20, 30, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), folder / "input.nii.gz")
+    return folder / "input.nii.gz"
 
 
 @bad()
@@ -419,6 +505,25 @@ several(
     },
     lambda folder, changes: _zarr3(folder, **changes),
 )  # fmt: skip
+
+
+@bad()
+def zarr_whose_separator_was_lost(folder: Path) -> Path:
+    """Chunks lie as 0/0, and the metadata say 0.0: nothing but fill is found."""
+    encoding: Any = {"name": "v2", "separator": "/"}
+    place, pixels = folder / "input.zarr", tissue()
+    zarr.create_array(
+        place, shape=pixels.shape, dtype="u1", chunks=(32, 32), zarr_format=2, chunk_key_encoding=encoding
+    )[...] = pixels
+    stated = json.loads((place / ".zarray").read_text())
+    del stated["dimension_separator"]
+    (place / ".zarray").write_text(json.dumps(stated))
+    return place
+
+
+@bad()
+def zarr_that_rescales(folder: Path) -> Path:
+    return _zarr3(folder, attributes={"scale_factor": 0.1, "add_offset": -5})
 
 
 @bad()
@@ -609,9 +714,17 @@ several(
         "ome_axes_twice_y": {"axes": [{"name": "y"}, {"name": "y"}]},
         "ome_path_with_markup": _at("[/red]<b>&"),
         "ome_levels_of_null": {"datasets": None},
+        "ome_of_coordinate_systems": {"coordinateSystems": [{"name": "physical"}]},
     },
     _ome,
 )
+
+
+@bad()
+def ome_plate(folder: Path) -> Path:
+    wells = {"wells": [{"path": "B/3"}], "rows": [{"name": "B"}], "columns": [{"name": "3"}]}
+    zarr.create_group(folder / "plate.zarr").attrs["ome"] = {"version": "0.5", "plate": wells}
+    return folder / "plate.zarr"
 
 
 @bad()
@@ -627,6 +740,16 @@ def verify_absurd_level(folder: Path) -> Path:
     store = _ome(folder, {})
     path = store / "0" / "zarr.json"
     path.write_text(path.read_text().replace("96", "999999999", 2))
+    return store
+
+
+@bad(VIEW, frozenset({2, 3}))  # 2 without the extra `view`
+def view_of_a_map_that_is_missing(folder: Path) -> Path:
+    store = _ome(folder, {})
+    path = store / "zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["bigrestore"] = {"maps": {"residual": {}}}
+    path.write_text(json.dumps(document))
     return store
 
 
@@ -686,6 +809,30 @@ def zip_locked_by_a_password(folder: Path) -> Path:
     at = raw.index(b"PK\x01\x02")
     raw[at + 8] |= 1
     path.write_bytes(raw)
+    return path
+
+
+# ---------------------------------------------------------------------------------- names, and stores of a run
+
+
+@bad(RUN)
+def name_of_other_bytes(folder: Path) -> Path:
+    """A damaged image whose name is not UTF-8."""
+    path = folder / os.fsdecode(b"m\xe4use.png")
+    path.write_bytes(_png()[:-40])
+    return path
+
+
+@bad(VERIFY, frozenset({6}))
+def store_of_a_run_whose_level_0_is_not_listed(folder: Path) -> Path:
+    path = folder / "input.ome.zarr"
+    group = zarr.create_group(path)
+    group.create_array("0", data=tissue())
+    group.create_array("1", data=tissue(48))
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    steps = [{"type": "scale", "scale": [2.0, 2.0]}, {"type": "translation", "translation": [0.5, 0.5]}]
+    image = {"axes": axes, "datasets": [{"path": "1", "coordinateTransformations": steps}]}
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [image]}, "bigrestore": {"version": "0"}})
     return path
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import nibabel
 import numpy as np
 import tifffile
 import zarr
@@ -40,11 +42,29 @@ def good_files(folder: Path) -> list[Path]:
     tifffile.imwrite(folder / "strips.tif", tissue(), compression="lzw", rowsperstrip=16)
     tifffile.imwrite(folder / "tiles.tif", tissue(), compression="deflate", tile=(32, 32))
     tifffile.imwrite(folder / "plain.ome.tif", np.stack([tissue()] * 3), metadata={"axes": "ZYX"})
+    _write_statements(folder)
     for version, name in ((2, "two"), (3, "three")):
         zarr.create_array(folder / f"{name}.zarr", data=tissue(), chunks=(48, 48), zarr_format=version)
     zarr.create_array(folder / "shards.zarr", data=tissue(), chunks=(24, 24), shards=(48, 48))
     shutil.make_archive(str(folder / "packed.zarr"), "zip", folder / "three.zarr")
     return sorted(folder.iterdir())
+
+
+def _write_statements(folder: Path) -> None:
+    """Write files that say something of their own pixels: orientation, limits, colour."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(tissue()).save(folder / "turned.png", exif=exif.tobytes())
+    tags = [(274, 3, 1, 6, True), (281, 3, 1, 1023, True)]
+    dark = tissue().astype(np.uint16)
+    tifffile.imwrite(folder / "turned.tif", dark, photometric="miniswhite", metadata=None, extratags=tags)
+    image: Any = nibabel.Nifti1Image(dark[:, np.newaxis], np.eye(4))
+    image.header["cal_max"] = 1023
+    nibabel.save(image, folder / "limits.nii")
+    with h5py.File(folder / "colour.mnc", "w") as file:
+        stored = file.create_dataset("minc-2.0/image/0/image", data=np.stack([tissue()] * 3, axis=-1))
+        stored.attrs["dimorder"] = np.bytes_("zspace,xspace,vector_dimension")
+        stored.attrs["valid_range"] = np.array([0.0, 200.0])
 
 
 def read_all(path: Path) -> None:

@@ -20,7 +20,7 @@ from bigrestore.core.urls import parse_options
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.section import open_section
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.checkpoint import find_model, read_checkpoint
 from bigrestore.model.network import read_kernel
 from bigrestore.report.metrics.nss.niqe_model import load_niqe_model

@@ -11,16 +11,18 @@ import torch
 from scipy.ndimage import gaussian_filter, shift
 
 from bigrestore.core.kernels import equivalent_sigma, fold_downsampling, gaussian
+from bigrestore.core.stated_blur import placed_kernel
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model import network
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.checkpoint import Model
-from bigrestore.model.nets.presets import get_preset
+from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, fit_kernel, read_kernel
+from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, read_kernel
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
+from bigrestore.settings.presets import get_preset
 
 
 def make(scale: int = 1, *, with_prior: bool = False, **options: object) -> NetworkMethod:
@@ -42,7 +44,7 @@ def test_statistics_are_those_of_the_estimator_and_do_not_depend_on_batches(
 ) -> None:
     method = make()
     together = method.analyse(windows(40))
-    monkeypatch.setattr(network, "WINDOWS_AT_ONCE", 7)
+    monkeypatch.setattr(estimator, "WINDOWS_AT_ONCE", 7)
     apart = method.analyse(windows(40))
     np.testing.assert_allclose(together.psi, apart.psi, atol=1e-4)
     assert together.kernel.sum() == pytest.approx(1, abs=1e-4)
@@ -87,7 +89,7 @@ def test_a_kernel_beside_its_place_moves_no_output(scale: int, caplog: pytest.Lo
     assert "off its place by +0.40 rows and -0.70 columns" in caplog.text
     found = [restored(method, 3) for method in (made, moved)]
     unmoved = make(scale, kernel=kernel)
-    unmoved.kernel = fit_kernel(beside / beside.sum(), 21)
+    unmoved.kernel = (beside / beside.sum())[2:-2, 2:-2]
     assert np.abs(found[0] - found[1]).max() < 5e-4
     assert np.abs(found[0] - restored(unmoved, 3)).max() > 5e-3, "what was moved is seen"
 
@@ -150,6 +152,31 @@ def test_restoring_gives_pixels_and_the_residual_on_its_lattice() -> None:
     expected = x[:, ::4, ::4] - redegrade(again, torch.from_numpy(statistics.kernel), 2, 4)[:, 0].numpy()
     assert result.residual is not None
     np.testing.assert_allclose(result.residual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_map_of_the_residual_degrades_once_and_leaves_the_statistic(
+    scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, steps = make(scale), list[tuple[int, ...]]()
+    statistics = method.analyse(windows(2))
+    x = np.random.default_rng(1).random((1, 64, 48), np.float32)
+    batch = TileBatch(x, None, np.zeros((1, 2), np.int64), 0)
+    plain = method.restore(batch, statistics)
+
+    def noting(y: torch.Tensor, kernel: torch.Tensor, *sizes: int) -> torch.Tensor:
+        steps.append(sizes)
+        return redegrade(y, kernel, *sizes)
+
+    monkeypatch.setattr(network, "redegrade", noting)
+    mapped = method.restore(attrs.evolve(batch, maps=("residual",)), statistics)
+    assert steps == [(scale, 1)]
+    assert plain.residual is not None
+    assert mapped.residual is not None
+    np.testing.assert_allclose(mapped.residual, plain.residual, atol=1e-6)
+    np.testing.assert_allclose(
+        mapped.maps["residual"][:, :: 4 * scale, :: 4 * scale], abs(plain.residual), atol=1e-6
+    )
 
 
 def test_a_description_identifies_the_run() -> None:
@@ -221,9 +248,9 @@ def test_kernels_are_read_and_checked(tmp_path: Path) -> None:
 
 
 def test_kernels_are_fitted_to_the_network() -> None:
-    assert fit_kernel(gaussian(9, 1.0), 21).shape == (21, 21)
-    cropped = fit_kernel(gaussian(41, 1.5), 21)
+    assert placed_kernel(gaussian(9, 1.0), 1, 21).shape == (21, 21)
+    cropped = placed_kernel(gaussian(41, 1.5), 1, 21)
     assert cropped.shape == (21, 21)
     assert cropped.sum() == pytest.approx(1, abs=1e-5)
     with pytest.raises(UsageError, match="21 x 21"):
-        fit_kernel(gaussian(41, 8.0), 21)
+        placed_kernel(gaussian(41, 8.0), 1, 21)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bigrestore.errors import UsageError
-from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.prior.discriminator import PatchDiscriminator, group_deviation
+from bigrestore.settings.presets import PRESETS
 
 
 @pytest.mark.parametrize("preset", ["nano", "tiny", "base"])

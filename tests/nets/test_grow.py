@@ -8,8 +8,8 @@ import torch
 from bigrestore.errors import UsageError
 from bigrestore.model.method import PSI_SIZE
 from bigrestore.model.nets.grow import grow_restorer
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import get_preset
 
 
 def trained(scale: int) -> Restorer:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from bigrestore.errors import UsageError
-from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.prior.generator import EXTRA_CHANNELS_MIN, FIRST_SHARE, Generator, PhaseCoupling
 from bigrestore.model.nets.prior.latent import LATENT_LAYER, sample_z_field
 from bigrestore.model.nets.prior.noise import hashed_normal_fields
 from bigrestore.model.nets.unet import LINEAR_GUESSES, UNet
+from bigrestore.settings.presets import PRESETS
 
 CHANNELS, LATENT, ALIGNMENT = (8, 12, 16, 20), 12, 16
 ZERO = torch.zeros(1, 2, dtype=torch.int64)

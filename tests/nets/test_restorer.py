@@ -10,9 +10,9 @@ from bigrestore.core.interpolation import catmull_rom
 from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.halo import TOLERANCE, probe_halo
-from bigrestore.model.nets.presets import PRESETS, get_preset
 from bigrestore.model.nets.restorer import Conditions, Restorer
 from bigrestore.model.nets.wiener import wiener_filters
+from bigrestore.settings.presets import PRESETS, get_preset
 
 ORIGIN = torch.zeros(1, 2, dtype=torch.int64)
 

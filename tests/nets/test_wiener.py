@@ -7,9 +7,15 @@ import torch
 from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom
-from bigrestore.core.kernels import fold_downsampling, gaussian, motion
+from bigrestore.core.kernels import defocus, fold_downsampling, gaussian, motion
 from bigrestore.model.nets.redegrade import redegrade
-from bigrestore.model.nets.wiener import FILTER_REACH_PX, deconvolve, tissue_sigma, wiener_filters
+from bigrestore.model.nets.wiener import (
+    FILTER_REACH_PX,
+    _covariances,
+    deconvolve,
+    tissue_sigma,
+    wiener_filters,
+)
 
 
 def texture(height: int, width: int) -> Tensor:
@@ -107,3 +113,38 @@ def test_each_image_gets_its_own_filters() -> None:
     both = deconvolve(x, torch.ones_like(x), filters, 1)
     torch.testing.assert_close(both[1:], deconvolve(x[1:], torch.ones_like(x[1:]), filters[1:], 1))
     assert not torch.equal(both[0], both[1])
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.004])
+@pytest.mark.parametrize(
+    "kernel",
+    [gaussian(21, 2.5), gaussian(21, 2.0, 0.8, 1.7), defocus(21, 4.0), motion(21, 11.4, 1.65)],
+    ids=["gaussian", "anisotropic", "defocus", "motion"],
+)
+def test_a_wide_blur_with_little_noise_is_undone_by_all_filters(kernel: object, noise: float) -> None:
+    clean, tensor = texture(256, 320), torch.as_tensor(kernel)
+    white = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    x = redegrade(clean, tensor, 1) + noise * white
+    filters = wiener_filters(tensor[None], torch.tensor([noise]), 1)
+    assert float(filters.abs().sum((-2, -1)).max()) < 300
+    sharp = deconvolve(x, torch.ones_like(x), filters, 1)
+    errors = [error(sharp[:, i : i + 1], clean) / error(x, clean) for i in range(3)]
+    assert min(errors) < 0.7
+    assert max(errors) < 2
+
+
+def test_filters_are_those_of_least_mean_square_error() -> None:
+    # A filter of 25 x 25 taps that is a little different expects a larger error, in any direction.
+    kernel = torch.from_numpy(gaussian(21, 1.5, 0.9, 0.4))
+    (w,) = wiener_filters(kernel[None], torch.tensor([0.01]), 1)[0, 1:2].double().flatten(1)
+    covariance, cross = (part[0] for part in _covariances(kernel[None], 1))
+    m = torch.cartesian_prod(torch.arange(-12, 13), torch.arange(-12, 13))
+    y, x = torch.remainder(m[:, None] - m[None], 96).unbind(-1)
+    full = covariance[96 * y + x] + 0.01**2 * torch.eye(625)
+
+    def expected(taps: Tensor) -> float:
+        return float(taps @ full @ taps - 2 * taps @ cross[0])
+
+    drawn = torch.randn(20, 625, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for step in drawn - drawn.mean(1, keepdim=True):  # the sum stays one
+        assert expected(w) < min(expected(w + 1e-3 * step), expected(w - 1e-3 * step))

@@ -14,9 +14,9 @@ from PIL import Image
 from skimage import data
 
 from bigrestore.model.nets.checkpoint import save_model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.report.metrics.blobs import BlobCount
+from bigrestore.settings.presets import get_preset
 from tests.bench import curves, realesrgan, realness, realness_card
 from tests.bench.material import CASES, Pair
 from tests.bench.naturalness import Judged, Row, at_equal, changes, is_better

@@ -13,9 +13,9 @@ from skimage import data
 
 from bigrestore.model.method import SectionStatistics
 from bigrestore.model.nets.checkpoint import save_model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import get_preset
 from tests.bench.material import ValidationImage
 from tests.bench.twin import __main__ as twin
 from tests.bench.twin import gains, goals, grid, judge, pairs, pictures, residual, spectra

@@ -92,7 +92,7 @@ def test_installed_package_offers_the_command() -> None:
 
     found = distribution("bigrestore")
     scripts = {point.name: point.value for point in found.entry_points if point.group == "console_scripts"}
-    assert scripts == {"bigrestore": "bigrestore.cli.app:main"}
+    assert scripts == {"bigrestore": "bigrestore.__main__:main"}
     assert found.version == bigrestore.__version__
 
 

@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 from bigrestore.report.metrics.columns import reference_measures
 from bigrestore.report.metrics.reference import (
     LARGEST_PSNR,
-    SCALE_WEIGHTS,
+    MS_SSIM_WEIGHTS,
     SMALLEST_MS_SSIM_PX,
     ms_ssim,
     psnr,
@@ -49,14 +49,14 @@ def test_ssim_is_that_of_scikit_image(clean: np.ndarray, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["noise", "blur", "contrast"])
 def test_ms_ssim_is_the_product_of_its_scales(clean: np.ndarray, kind: str) -> None:
     image, truth, found = spoilt(clean, kind), clean, 1.0
-    for scale, weight in enumerate(SCALE_WEIGHTS):
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         whole, contrast = (part.mean() for part in ssim_maps(image, truth))
         found *= (whole if scale == 4 else contrast) ** weight
         image, truth = (
             (a[::2, ::2] + a[1::2, ::2] + a[::2, 1::2] + a[1::2, 1::2]) / 4 for a in (image, truth)
         )
     assert ms_ssim(spoilt(clean, kind), clean) == pytest.approx(found, abs=1e-12)
-    assert sum(SCALE_WEIGHTS) == pytest.approx(1.0, abs=2e-4), "as published"
+    assert sum(MS_SSIM_WEIGHTS) == pytest.approx(1.0, abs=2e-4), "as published"
 
 
 def test_psnr_of_a_known_error(clean: np.ndarray) -> None:

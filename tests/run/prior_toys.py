@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from bigrestore.model.nets.checkpoint import Model, save_model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
+from bigrestore.settings.presets import get_preset
 
 HALOS = {"halo_px": 96, "halo_prior_px": 112}
 

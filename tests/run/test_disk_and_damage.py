@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,13 @@ import pytest
 import tifffile
 import zarr
 from engine_toys import Fir, go, level0, save_zarr
+from PIL import Image
 
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError
 from bigrestore.model.method import TileBatch
+from bigrestore.run import execute as execute_module
 from bigrestore.run import pipeline
-from bigrestore.run.state import lock as lock_module
+from bigrestore.run.state import lock_file
 from bigrestore.run.state.lock import sole_writer
 
 
@@ -64,12 +67,12 @@ def test_a_full_disk_stops_the_run_at_once_and_resume_completes_it(
             full()
         kept(array, z, y0, x0, pixels)
 
-    kept, signed = pipeline.write_block, lock_module.sign
+    kept, signed = pipeline.write_block, lock_file.sign
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", sometimes_full)
         patch.setattr(pipeline, "write_block", write_block)
         if where == "marker":
-            patch.setattr(lock_module, "sign", sign)
+            patch.setattr(lock_file, "sign", sign)
         with pytest.raises(OutputError, match=r"no space left.*--resume") as info:
             go(source, out, Fir(), threads=1)
     assert info.value.exit_code == 4
@@ -216,7 +219,7 @@ def test_the_holder_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> Non
 
 
 def test_a_holder_of_this_host_is_believed_while_its_process_lives(tmp_path: Path) -> None:
-    holder = lock_module.identity() | {"pid": os.getppid()}
+    holder = lock_file.identity() | {"pid": os.getppid()}
     del holder["started"]
     lock = tmp_path / "lock"
     lock.write_text(json.dumps(holder))
@@ -233,8 +236,8 @@ def test_a_holder_of_this_host_is_believed_while_its_process_lives(tmp_path: Pat
 def test_a_holder_of_another_host_is_believed_while_it_touches_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock_module, "LEASE_SECONDS", 1.5)
-    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(lock_file, "LEASE_SECONDS", 1.5)
+    monkeypatch.setattr(lock_file, "HEARTBEAT_SECONDS", 0.2)
     lock, elsewhere, leave = tmp_path / "lock", {"host": "elsewhere", "pid": os.getpid()}, threading.Event()
     lock.write_text(json.dumps(elsewhere))
 
@@ -260,8 +263,8 @@ def test_a_holder_of_another_host_is_believed_while_it_touches_its_lock(
 
 
 def test_a_lock_that_is_held_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lock_module, "_heart", [])  # a thread that beats at this rate
+    monkeypatch.setattr(lock_file, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock_file, "_heart", [])  # a thread that beats at this rate
     with sole_writer(tmp_path, tmp_path):
         os.utime(tmp_path / "lock", (0, 0))
         deadline = time.monotonic() + 5
@@ -273,12 +276,12 @@ def test_a_lock_that_is_held_is_touched(tmp_path: Path, monkeypatch: pytest.Monk
 def test_one_of_many_takes_over_a_stale_lock(tmp_path: Path) -> None:
     path, winners = tmp_path / "block.inflight", []
     for _ in range(20):
-        path.write_text(json.dumps(lock_module.identity() | {"pid": 2**22 + 5}))
+        path.write_text(json.dumps(lock_file.identity() | {"pid": 2**22 + 5}))
         start = threading.Barrier(8)
 
         def take(start: threading.Barrier = start) -> None:
             start.wait()
-            if (lock := lock_module.acquire(path)) is not None:
+            if (lock := lock_file.acquire(path)) is not None:
                 winners.append(lock)
 
         threads = [threading.Thread(target=take) for _ in range(8)]
@@ -334,6 +337,79 @@ def test_resume_takes_a_copy_of_the_input_for_the_input(
     assert go(source, out, Fir(), resume=True).blocks_restored == 0
     shutil.copytree(source, tmp_path / "moved.zarr")
     assert go(tmp_path / "moved.zarr", out, Fir(), resume=True).blocks_restored == 0
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_renamed_section_is_the_same_input_and_another_one_is_named_truly(
+    tmp_path: Path, tissue: np.ndarray, small: bool, finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigrestore.run.state import input_files
+
+    if not small:
+        monkeypatch.setattr(input_files, "READ_BYTES", 0)
+    source, out = tmp_path / "a.tif", tmp_path / "out.zarr"
+    tifffile.imwrite(source, tissue[:200, :300], tile=(64, 64), compression="deflate")
+    go(source, out, Fir(), init_only=not finished)
+    renamed = source.rename(tmp_path / "case 7.tif")
+    assert go(renamed, out, Fir(), resume=True).blocks_restored == (0 if finished else 1)
+    renamed.write_bytes(renamed.read_bytes() + b"more")
+    with pytest.raises(OutputExistsError, match=r": case 7\.tif \(a\.tif then\) has another size; restore"):
+        go(renamed, out, Fir(), resume=True)
+
+
+def test_renamed_files_of_a_volume_are_the_same_input_in_the_same_order(
+    tmp_path: Path, tissue: np.ndarray
+) -> None:
+    out, names = tmp_path / "out.zarr", ["s0.png", "s1.png", "s2.png"]
+    for index, name in enumerate(names):
+        Image.fromarray(np.roll(tissue[:120, :130], index * 7)).save(tmp_path / name)
+    go(str(tmp_path / "s*.png"), out, Fir())
+    for name in names:
+        (tmp_path / name).rename(tmp_path / f"t{name}")
+    assert go(str(tmp_path / "ts*.png"), out, Fir(), resume=True).blocks_restored == 0
+    (tmp_path / "ts0.png").rename(tmp_path / "ts9.png")
+    with pytest.raises(OutputExistsError, match="the input's pixels"):
+        go(str(tmp_path / "ts*.png"), out, Fir(), resume=True)
+
+
+def test_a_chunk_that_was_added_to_a_store_is_named(tmp_path: Path, tissue: np.ndarray) -> None:
+    source, out = plain_zarr(tmp_path / "in.zarr", tissue[:80, :80]), tmp_path / "out.zarr"
+    go(source, out, Fir())
+    (source / "c/0/7").touch()
+    with pytest.raises(OutputExistsError, match=r"c/0/7 was added"):
+        go(source, out, Fir(), resume=True)
+
+
+def test_a_plan_that_keeps_the_name_of_a_file_in_its_key_is_still_read() -> None:
+    from bigrestore.run.state.input_files import what_changed
+
+    now = {"files": {"0/": [9, 5]}, "names": {"0/": "b.tif"}, "blake2b": "x"}
+    assert what_changed({"files": {"0/a.tif": [9, 1]}, "blake2b": "x"}, now) == ""
+    assert "b.tif (a.tif then)" in what_changed({"files": {"0/a.tif": [8, 1]}, "blake2b": "x"}, now)
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr.zip"])
+def test_a_file_and_its_name_are_on_the_disk_before_its_store_is_removed(
+    tmp_path: Path, source: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, remove = os.fsync, execute_module.remove_named
+
+    def noted(handle: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def removed(*arguments: Any) -> None:
+        steps.append("removed")
+        remove(*arguments)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(execute_module, "remove_named", removed)
+    go(source, tmp_path / name, Fir())
+    file = next(index for index, step in enumerate(steps) if re.fullmatch(rf"{name}\..*partial", step))
+    assert steps[file + 1] == tmp_path.name, "the folder follows the file"
+    assert file + 1 < steps.index("removed")
 
 
 def test_files_of_a_large_store_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from engine_toys import Fir, go, level0, save_zarr
 
 from bigrestore.core.files import DEAD_SECONDS, whole_file
 from bigrestore.errors import BigrestoreError, OutputError, OutputExistsError
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 from bigrestore.report.folder import settle_folder
 
 HARNESS = Path(__file__).parents[1] / "faults/every_event.py"

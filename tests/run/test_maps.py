@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from prior_toys import model_file, network
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError, UsageError
 from bigrestore.io.section import open_section
 from bigrestore.io.store.ome_zarr import open_level
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.network import NetworkMethod
 from bigrestore.run.execute import execute
-from bigrestore.run.state.journal_check import journal_faults
+from bigrestore.run.state.checks import verify_output
 from bigrestore.run.view.dry_run import estimate
 from bigrestore.run.view.status import run_status
 from bigrestore.settings import RunSettings
@@ -94,8 +95,7 @@ def test_at_realness_zero_nothing_is_invented(tmp_path: Path, source: Path) -> N
 def test_each_map_is_an_image_with_the_pyramid_of_the_image(tmp_path: Path, source: Path, fmt: str) -> None:
     out = tmp_path / "out.ome.zarr"
     go(source, out, network(realness=0.5), format=fmt, voxel_size=(None, 2.0, 3.0))
-    assert verify_store(out) == []
-    assert journal_faults(out) == []
+    assert verify_output(out).faults == []
     whole = open_section(out)
     for name in MAPS:
         section = open_section(out / "maps" / name)
@@ -149,7 +149,7 @@ def test_a_block_of_background_has_maps_of_zero(tmp_path: Path, image: np.ndarra
     source, out = save_zarr(tmp_path / "in.zarr", wide), tmp_path / "out.zarr"
     summary = go(source, out, network(realness=1.0), mask="auto")
     assert (summary.blocks_done, summary.blocks_empty) == (1, 1)
-    assert verify_store(out) + journal_faults(out) == []
+    assert verify_output(out).faults == []
     for name in MAPS:
         found = read_map(out, name)
         assert not found[:, 480:].any()
@@ -211,11 +211,31 @@ def test_a_damaged_map_is_found_and_mended(tmp_path: Path, source: Path, place: 
         content = bytearray(target.read_bytes())
         content[len(content) // 2] ^= 0xFF
         target.write_bytes(bytes(content))
-    assert verify_store(out) + journal_faults(out)
+    assert verify_output(out).faults
     summary = go(source, out, network(realness=0.5), resume=True)
     assert summary.blocks_restored == {"0/c/0/1": 1, "": 2}.get(place, 0)
     assert every_byte(out) == wanted
-    assert verify_store(out) + journal_faults(out) == []
+    assert verify_output(out).faults == []
+
+
+def test_metadata_of_a_map_are_the_runs_as_those_of_the_image_are(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out.zarr"
+    go(source, out, network(realness=0.5))
+    wanted = every_byte(out)
+    for name, old, new, kind in (
+        ("maps/invented/zarr.json", '"scale": [', '"scale": [7.0, 7.0], "was": [', "multiscales.altered"),
+        ("maps/invented/zarr.json", '"map": "invented"', '"map": "residual"', "provenance.altered"),
+        ("maps/residual/0/zarr.json", '"float32"', '"float64"', "metadata.altered"),
+        ("zarr.json", '"residual": {', '"other": {', "map.unlisted"),
+    ):
+        text = (out / name).read_text()
+        assert old in text
+        (out / name).write_text(text.replace(old, new))
+        faults = verify_output(out).faults
+        assert kind in {fault.id for fault in faults}
+        assert {fault.mended_by for fault in faults} == {"--resume"}
+        go(source, out, network(realness=0.5), resume=True)
+        assert every_byte(out) == wanted
 
 
 def test_a_wrong_level_of_a_map_is_found(tmp_path: Path, source: Path) -> None:
@@ -273,7 +293,7 @@ def test_other_maps_are_another_run_and_overwriting_removes_only_maps(tmp_path: 
     with pytest.raises(OutputExistsError, match="--maps"):
         go(source, out, network(realness=0.5), resume=True)
     go(source, out, network(realness=0.5), maps="uncertainty", overwrite=True)
-    assert sorted(path.name for path in (out / "maps").iterdir()) == ["uncertainty", "zarr.json"]
+    assert sorted(path.name for path in (out / "maps").iterdir()) == ["OME", "uncertainty", "zarr.json"]
     (out / "maps" / "mine.txt").write_text("notes")
     with pytest.raises(OutputError, match="maps"):
         go(source, out, network(realness=0.5), overwrite=True)
@@ -315,3 +335,31 @@ def test_a_tile_that_does_not_fit_is_cut_with_its_maps(tmp_path: Path, source: P
         np.testing.assert_allclose(
             read_map(tmp_path / "cut.zarr", name), read_map(tmp_path / "whole.zarr", name), atol=2e-4
         )
+
+
+@pytest.mark.parametrize("fmt", ["0.5", "0.4"])
+def test_maps_open_as_one_named_after_the_section_and_shown_by_their_values(
+    tmp_path: Path, source: Path, fmt: str
+) -> None:
+    out = tmp_path / "out.ome.zarr"
+    go(source, out, network(realness=0.5), format=fmt)
+    for name in ("", *(f"maps/{name}" for name in MAPS)):
+        stated = dict(zarr.open_group(out / name, mode="r").attrs)
+        stated = stated.get("ome", stated)
+        channel = stated["omero"]["channels"][0]
+        assert (stated["multiscales"][0]["name"], channel["label"]) == (
+            "in",
+            name.removeprefix("maps/") or "restored",
+        )
+        if name:
+            values = read_map(out, channel["label"], 1)
+            assert 0.98 < (values[values > 0] <= channel["window"]["end"]).mean() < 1
+    names = [image.get("ID") for image in ElementTree.parse(out / "maps/OME/METADATA.ome.xml").getroot()]
+    assert names == [f"Image:{name}" for name in MAPS]
+    wanted = every_byte(out)
+    for lost in ("maps/OME/METADATA.ome.xml", "maps/OME/zarr.json" if fmt == "0.5" else "maps/OME/.zattrs"):
+        (out / lost).unlink()
+        go(source, out, network(realness=0.5), format=fmt, resume=True)
+        assert every_byte(out) == wanted
+    go(source, out, network(realness=0.5), format=fmt, maps=(), overwrite=True)
+    assert not (out / "maps").exists()

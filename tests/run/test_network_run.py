@@ -13,11 +13,11 @@ from engine_toys import go, level0, save_zarr
 
 from bigrestore.model.method import StatesCost
 from bigrestore.model.nets.checkpoint import Model
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
 from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
+from bigrestore.settings.presets import get_preset
 
 
 def network(scale: int = 1) -> NetworkMethod:

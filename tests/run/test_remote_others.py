@@ -266,11 +266,11 @@ def test_a_copy_that_is_broken_off_at_any_request_is_gone_on_with(
         run(source, URL, bucket, stage=tmp_path / "one", scale=2, roi="0:700,0:100")
     before, request, left = everything(bucket), RemoteOutput._try, [0]
 
-    def dies(self: Any, work: Any, name: str) -> Any:
+    def dies(self: Any, work: Any, name: str, *seconds: float) -> Any:
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt(name)
-        return request(self, work, name)
+        return request(self, work, name, *seconds)
 
     monkeypatch.setattr(RemoteOutput, "send", lambda *_: (0, 0))
     run(source, URL, bucket, stage=tmp_path / "two", overwrite=former, **small)

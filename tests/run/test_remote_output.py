@@ -93,9 +93,9 @@ def test_maps_are_copied_and_open_only_when_they_are_whole(
     sent: list[str] = []
     put = RemoteOutput._try
 
-    def note(self: Any, request: Any, name: str) -> Any:
+    def note(self: Any, request: Any, name: str, *seconds: float) -> Any:
         sent.append(name)
-        return put(self, request, name)
+        return put(self, request, name, *seconds)
 
     monkeypatch.setattr(RemoteOutput, "_try", note)
     run(source, URL, bucket, **asked)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from bigrestore.errors import UsageError
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.grow import take_over
-from bigrestore.model.nets.presets import PRESETS
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import PRESETS
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data import detail
 from bigrestore.training.data.detail import (

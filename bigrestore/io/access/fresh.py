@@ -43,7 +43,7 @@ def open_fresh(path: Path, open_it: Callable[[], OpenedImage]) -> OpenedImage:
     opened = open_it()
     file = _File(path, version, opened, open_it)
     levels = tuple(
-        attrs.evolve(level, read=partial(file.read, index), version=file.version)
+        attrs.evolve(level, read=partial(file.read, index), version=level.version or file.version)
         for index, level in enumerate(opened.levels)
     )
     return attrs.evolve(opened, levels=levels)

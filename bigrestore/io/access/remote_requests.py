@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from bigrestore.core.retry import retry_transient
+from bigrestore.core.retry import Result, retry_transient
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
 from bigrestore.io.access.request_time import TooSlowError
 from bigrestore.io.access.web import WrongAnswerError
-
-Result = TypeVar("Result")
 
 LASTING = (FileNotFoundError, PermissionError, WrongAnswerError, TooSlowError, InputError)
 """Errors of a request that are the same a moment later."""

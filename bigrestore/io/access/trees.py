@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +88,9 @@ class LocalTree:
         self._shown, self._root = root, root.resolve()
         self._within = lru_cache(maxsize=4096)(self._is_within)
 
+    def __str__(self) -> str:
+        return str(self._shown)
+
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
         path, shown = self._root / name, self._shown / name
@@ -143,8 +146,32 @@ class LocalTree:
         return real.is_relative_to(self._root) or ANNEX in f"{real}{os.sep}"
 
 
+def _is_of_macos(name: str) -> bool:
+    """Tell an entry that macOS adds to a zip file: `__MACOSX/`, `._NAME`, `.DS_Store`."""
+    last = name.rsplit("/", 1)[-1]
+    return name.startswith("__MACOSX/") or last.startswith("._") or last == ".DS_Store"
+
+
+def _topmost_stores(names: Iterable[str]) -> list[str]:
+    """Return the folders of the stores in a zip file, "" for its top; nodes in a store are no stores."""
+    parts = (name.rpartition("/") for name in names)
+    nodes = {folder for folder, _, last in parts if last in ("zarr.json", ".zgroup", ".zarray")}
+
+    def is_inside(folder: str) -> bool:
+        above = folder
+        while above:
+            above = above.rpartition("/")[0]
+            if above in nodes:
+                return True
+        return False
+
+    return sorted(folder for folder in nodes if not is_inside(folder))
+
+
 class ZipTree:
     """The files of a zip file, local or remote; nothing of it is unpacked to the disk.
+
+    The store lies at the top, or in the one folder that holds a store (`prefix`). Of several `stores` none is chosen.
 
     Parameters
     ----------
@@ -172,12 +199,16 @@ class ZipTree:
                 f"{place} has {len(entries)} entries, which is more than a store has; unpack it."
             )
         # No store asks for an entry without a name, and zipfile cannot tell if it is a folder.
-        named = [entry for entry in entries if entry.filename]
-        self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
-        # The store lies at the root, or in the only folder there.
-        folders = {name.split("/", 1)[0] for name in self._entries if "/" in name}
-        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
-        self._prefix = f"{folders.pop()}/" if not at_root and len(folders) == 1 else ""
+        named = [entry for entry in entries if entry.filename and not entry.is_dir()]
+        names = [entry.filename.replace("\\", "/").removeprefix("./") for entry in named]
+        self._entries = {
+            name: entry for name, entry in zip(names, named, strict=True) if not _is_of_macos(name)
+        }
+        self.stores = _topmost_stores(self._entries)
+        self.prefix = f"{self.stores[0]}/" if len(self.stores) == 1 and self.stores[0] else ""
+
+    def __str__(self) -> str:
+        return self._shown
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -185,7 +216,7 @@ class ZipTree:
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        entry = self._entries.get(self._prefix + name)
+        entry = self._entries.get(self.prefix + name)
         if entry is None:
             raise FileNotFoundError(name)
         shown = f"{self._shown}/{name}"
@@ -207,11 +238,11 @@ class ZipTree:
 
     def exists(self, name: str) -> bool:
         """Tell whether the file exists."""
-        return self._prefix + name in self._entries
+        return self.prefix + name in self._entries
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names in a folder."""
-        start = self._prefix + (f"{folder.rstrip('/')}/" if folder else "")
+        start = self.prefix + (f"{folder.rstrip('/')}/" if folder else "")
         return sorted(
             {name[len(start) :].split("/", 1)[0] for name in self._entries if name.startswith(start)}
         )
@@ -234,6 +265,9 @@ class RemoteTree:
         self._root = root
         # One object for all ranges of a file, because it pins their version.
         self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
+
+    def __str__(self) -> str:
+        return str(self._root)
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""

@@ -53,7 +53,7 @@ class Version:
 
 
 @attrs.frozen
-class Answer:
+class RangeAnswer:
     """An answer to a request for a range.
 
     Attributes
@@ -99,7 +99,7 @@ async def web_version(system: Any, path: str) -> Version:
     return Version(_stated_size(headers), _version_tag(headers))
 
 
-async def web_range(system: Any, path: str, first: int, stop: int, most: int) -> Answer:
+async def web_range(system: Any, path: str, first: int, stop: int, most: int) -> RangeAnswer:
     """Get a range of a file from a web server, or as much of the file as is needed.
 
     Parameters
@@ -144,10 +144,10 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
         require_range(answer.headers.get("Content-Range", ""), first, stop, len(body))
     elif version.size is not None and len(body) < min(version.size, most):
         raise WrongAnswerError(f"the server sent {len(body)} of {version.size} bytes")
-    return Answer(bytes(body), partial, version)
+    return RangeAnswer(bytes(body), partial, version)
 
 
-async def s3_range(system: Any, path: str, first: int, stop: int) -> Answer:
+async def s3_range(system: Any, path: str, first: int, stop: int) -> RangeAnswer:
     """Get a range of an object.
 
     Raises
@@ -169,7 +169,7 @@ async def s3_range(system: Any, path: str, first: int, stop: int) -> Answer:
             answer["Body"].close()
     stated = answer.get("ContentRange", "")
     size = require_range(stated, first, stop, len(body)) if stated or first else answer.get("ContentLength")
-    return Answer(bytes(body), True, Version(size, str(answer.get("ETag", "")).strip('"')))
+    return RangeAnswer(bytes(body), True, Version(size, str(answer.get("ETag", "")).strip('"')))
 
 
 def require_range(stated: str, first: int, stop: int, length: int) -> int | None:

@@ -13,17 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import is_remote
-from bigrestore.errors import InputError, InputMissingError
+from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.access.fresh import open_fresh
 from bigrestore.io.access.places import InputPath, RemoteFile, input_path, open_bytes, require_there
 from bigrestore.io.access.trees import RemoteTree
 from bigrestore.io.levels import OpenedImage
+from bigrestore.io.section_files import section_files
 
 Reader = Callable[..., OpenedImage]
 
@@ -40,7 +43,8 @@ class InputFormat:
     name : str
         For people.
     reader : str
-        `module:function` of `bigrestore.io.formats`; the function takes the path and `labels`.
+        `module:function` of `bigrestore.io.formats`; the function takes the path and `labels`, and `series` if
+        `several`.
     matches : callable
         Whether the first `HEAD_BYTES` bytes, unpacked where they are gzipped, are of this kind.
     suffixes : tuple of str
@@ -49,6 +53,8 @@ class InputFormat:
         Whether it is read from a server, too.
     extra : str, optional
         Extra of the package that it needs.
+    several : bool
+        Whether a file may hold several images.
     """
 
     name: str
@@ -57,19 +63,24 @@ class InputFormat:
     suffixes: tuple[str, ...] = ()
     remote: bool = False
     extra: str | None = None
+    several: bool = False
 
-    def open(self, path: InputPath, *, labels: bool) -> OpenedImage:
+    def open(self, path: InputPath, *, labels: bool, series: int | None) -> OpenedImage:
         """Import the reader and open a file.
 
         Raises
         ------
         InputError
             Of the reader, or where the extra is not installed.
+        UsageError
+            If the file has no image of the number `series`.
         """
+        if series and not self.several:
+            raise UsageError(f"--series is {series}, but {path} holds a single image; leave it out.")
         module, _, function = self.reader.partition(":")
         try:
             reader: Reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
-            return reader(path, labels=labels)
+            return reader(path, labels=labels, series=series) if self.several else reader(path, labels=labels)
         except ImportError as err:
             if self.extra is None:
                 raise
@@ -89,15 +100,22 @@ def _is_nifti(head: bytes) -> bool:
 
 TIFF = InputFormat(
     "TIFF",
-    "tiff:open_tiff",
+    "tiff.reader:open_tiff",
     _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     (".tif", ".tiff", ".btf"),
     remote=True,
+    several=True,
 )
 ZARR = InputFormat(
-    "a zip file of a Zarr store", "zarr:open_zarr", _begins(b"PK\x03\x04", b"PK\x05\x06"), remote=True
+    "a zip file of a Zarr store",
+    "zarr:open_zarr",
+    _begins(b"PK\x03\x04", b"PK\x05\x06"),
+    remote=True,
+    several=True,
 )
 """A directory of it is told by the files in it, see `is_zarr`."""
+
+NIFTI = InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats")
 
 INPUT_FORMATS = (
     TIFF,
@@ -105,8 +123,23 @@ INPUT_FORMATS = (
     InputFormat("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
     ZARR,
     InputFormat("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
-    InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
+    NIFTI,
 )
+
+OTHER_FORMATS = {
+    b"CDF": ("MINC1 (NetCDF)", "mincconvert -2 IN converted.mnc"),
+    b"BZh": ("packed by bzip2", "bunzip2 -k IN"),
+    b"\xfd7zXZ": ("packed by xz", "unxz -k IN"),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", "unzstd IN"),
+    b"7z\xbc\xaf": ("packed by 7-Zip", "7z x IN"),
+    b"ZISRAWFILE": ("a Zeiss file (CZI)", "bfconvert IN converted.ome.tif"),
+    b"\xda\xce\xbe\x0a": ("a Nikon file (ND2)", "bfconvert IN converted.ome.tif"),
+    b"NRRD000": ("NRRD", "bfconvert IN converted.ome.tif"),
+    b"\0\0\0\x0cjP  ": ("JPEG 2000", "magick IN converted.tif"),
+    b"GIF8": ("GIF", "magick IN converted.png"),
+    b"BM": ("BMP", "magick IN converted.png"),
+}
+"""What other files begin with: what they are, and the command that converts them."""
 
 SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
 """Names that a directory of section files may have."""
@@ -124,6 +157,7 @@ def open_input(
     *,
     labels: bool = False,
     options: Mapping[str, Any] | None = None,
+    series: int | None = None,
 ) -> OpenedImage:
     """Open a file, store, directory, pattern or list of files with its reader.
 
@@ -135,6 +169,8 @@ def open_input(
         Whether it is a mask, which may be of bool or any integer type.
     options : mapping, optional
         Options of fsspec for a URL: keys, endpoints. None: those of the environment.
+    series : int, optional
+        The image of a file that holds several, of each file of a stack; None: the largest.
 
     Raises
     ------
@@ -142,23 +178,31 @@ def open_input(
         If nothing is there.
     InputError
         If it is unreadable or of no supported kind.
+    UsageError
+        If the file has no image of the number `series`.
     """
+    path_or_glob = expand_home(path_or_glob)
     if not isinstance(path_or_glob, str | Path):
         files = [input_path(item, options) for item in path_or_glob]
-        return _stack(files, "the list of section files", labels=labels, ordered=True)
+        return _stack(files, "the list of section files", labels, series, ordered=True)
     text = str(path_or_glob)
     if is_remote(text):
-        return _open_remote(text, labels, options)
+        return _open_remote(text, labels, options, series)
     if "\0" in text:
         raise InputMissingError("the input has a zero character in its name; give a path without.")
     path = Path(path_or_glob)
     try:
         if path.is_dir():
-            return _open_folder(path, labels)
+            return _open_folder(path, labels, series)
         if is_regular(path):
-            return open_file(path, labels=labels)
+            return open_file(path, labels=labels, series=series)
         if glob.has_magic(text):
-            return _open_pattern(text, labels)
+            return _open_pattern(text, labels, series)
+        above = next((parent for parent in path.parents if parent.is_file()), None)
+        if above is not None and is_zip(above):
+            from bigrestore.io.formats.zarr import open_in_zip
+
+            return open_in_zip(above, path.relative_to(above).as_posix(), labels=labels, series=series)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
     except OSError as err:
@@ -168,17 +212,21 @@ def open_input(
     raise InputMissingError(f"{text} does not exist; check the path.")
 
 
-def _open_pattern(pattern: str, labels: bool) -> OpenedImage:
+def _open_pattern(pattern: str, labels: bool, series: int | None) -> OpenedImage:
     """Open the files matching a pattern; one file is opened as itself."""
     paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - patterns may be absolute
     if not paths:
         raise InputMissingError(
             f"no file matches {pattern}; check the pattern, and quote it against the shell."
         )
-    return open_input(paths[0], labels=labels) if len(paths) == 1 else _stack(paths, pattern, labels=labels)
+    if len(paths) == 1:
+        return open_input(paths[0], labels=labels, series=series)
+    return _stack(paths, pattern, labels, series)
 
 
-def _open_remote(url: str, labels: bool, options: Mapping[str, Any] | None) -> OpenedImage:
+def _open_remote(
+    url: str, labels: bool, options: Mapping[str, Any] | None, series: int | None
+) -> OpenedImage:
     """Open a URL: a store, a zip file of one, an image file, or the files of a pattern."""
     place = input_path(url, options)
     assert isinstance(place, RemoteFile)
@@ -188,17 +236,22 @@ def _open_remote(url: str, labels: bool, options: Mapping[str, Any] | None) -> O
             raise InputMissingError(
                 f"no file matches {place}; check the pattern, and quote it against the shell."
             )
-        return _stack(list(matches), str(place), labels=labels)
+        return _stack(list(matches), str(place), labels, series)
     tree = RemoteTree(place)
     if not place.name.lower().endswith((*SUFFIXES, ".zip")) and any(map(tree.exists, _ZARR_FILES[:3])):
-        return ZARR.open(place, labels=labels)
+        return ZARR.open(place, labels=labels, series=series)
     require_there(place)
-    return open_file(place, labels=labels)
+    return open_file(place, labels=labels, series=series)
 
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a directory is a Zarr node of any version."""
     return any((path / name).exists() or (path / name).is_symlink() for name in _ZARR_FILES)
+
+
+def _is_store(path: Path) -> bool:
+    """Tell whether a path in a folder is a Zarr store, also in a zip file."""
+    return is_zarr(path) if path.is_dir() else path.name.lower().endswith(".zarr.zip")
 
 
 def is_zip(path: InputPath) -> bool:
@@ -213,65 +266,69 @@ def is_tiff(path: InputPath) -> bool:
         return TIFF.matches(file.read(4))
 
 
-def _open_folder(path: Path, labels: bool) -> OpenedImage:
+def _open_folder(path: Path, labels: bool, series: int | None) -> OpenedImage:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):
-        return ZARR.open(path, labels=labels)
-    files = [
-        item
-        for item in path.iterdir()
-        if item.name.lower().endswith(SUFFIXES) and not item.name.startswith(".")
-    ]
+        return ZARR.open(path, labels=labels, series=series)
+    files = section_files(path, lambda item: item.name.lower().endswith(SUFFIXES), _is_store)
     if not files:
         raise InputError(
             f"{path} is a directory that is neither a Zarr store nor holds section files; give {SUPPORTED}."
         )
-    return _stack(files, str(path), labels=labels)
+    return _stack(files, str(path), labels, series)
 
 
-def _stack(paths: Sequence[InputPath], source: str, *, labels: bool, ordered: bool = False) -> OpenedImage:
+def _stack(
+    paths: Sequence[InputPath], source: str, labels: bool, series: int | None, *, ordered: bool = False
+) -> OpenedImage:
     """Open section files as a volume."""
     from bigrestore.io.formats.stack import open_stack
 
-    return open_stack(paths, source, partial(open_file, labels=labels), ordered=ordered)
+    return open_stack(paths, source, partial(open_file, labels=labels, series=series), ordered=ordered)
 
 
-def open_file(path: InputPath, *, labels: bool = False) -> OpenedImage:
+def open_file(path: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
     """Open a single file by its first bytes, and reopen it when it changes."""
-    open_it = partial(_open_by_first_bytes, path, labels)
+    open_it = partial(_open_by_first_bytes, path, labels, series)
     return open_fresh(path, open_it) if isinstance(path, Path) and not path.is_dir() else open_it()
 
 
-def _open_by_first_bytes(path: InputPath, labels: bool) -> OpenedImage:
+def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> OpenedImage:
     """Open a single file by its first bytes."""
     if isinstance(path, Path) and path.is_dir():
-        return _open_folder(path, labels)
+        return _open_folder(path, labels, series)
     if not (is_regular(path) if isinstance(path, Path) else path.exists()):
         raise InputMissingError(f"{path} does not exist; check the path.")
-    head = _head(path)
+    head, gzipped = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
     kind = next((kind for kind in INPUT_FORMATS if kind.matches(head)), None)
+    if gzipped and not (kind is NIFTI and path.name.lower().endswith(".gz")):
+        raise InputError(f"{path} is packed by gzip; unpack it first: gunzip -k {quote(str(path))}.")
     if isinstance(path, RemoteFile) and (kind is None or not kind.remote):
         raise InputError(
             f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "
             "to a disk first."
         )
     if kind is not None:
-        return kind.open(path, labels=labels)
+        return kind.open(path, labels=labels, series=series)
     if path.name in _ZARR_FILES:
         raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
+    for start, (name, command) in OTHER_FORMATS.items():
+        if head.startswith(start):
+            by = command.replace("IN", quote(str(path)))
+            raise InputError(f"{path} is {name}, which is not read; convert it first: {by}.")
     raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
 
 
-def _head(path: InputPath) -> bytes:
-    """Return the first bytes of a file, unpacked if it is gzipped."""
+def _head(path: InputPath) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, unpacked if it is gzipped, and whether it is."""
     with open_bytes(path) as file:
         head = file.read(HEAD_BYTES)
-    if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
-        try:
-            with gzip.open(path) as packed:
-                head = packed.read(HEAD_BYTES)
-        except (OSError, EOFError) as err:
-            raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err
-    return head
+    if not isinstance(path, Path) or not head.startswith(b"\x1f\x8b"):
+        return head, False
+    try:
+        with gzip.open(path) as packed:
+            return packed.read(HEAD_BYTES), True
+    except (OSError, EOFError) as err:
+        raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err

@@ -19,15 +19,26 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.core.urls import error_line
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, UsageError
+from bigrestore.io.access.chunk_names import require_chunks
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
-from bigrestore.io.formats.ome_metadata import Multiscale, parse_multiscales
+from bigrestore.io.conventions.colour import require_colour
+from bigrestore.io.conventions.direction import turned_round
+from bigrestore.io.conventions.stated_range import StatedRange, bit_limits, limits
+from bigrestore.io.formats.ome_metadata import (
+    Multiscale,
+    display_window,
+    omero_channels,
+    omero_limits,
+    parse_multiscales,
+)
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
-from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import is_unfinished
+from bigrestore.io.verify.faults import DECODE_ERRORS
+from bigrestore.settings.values import is_number
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +161,15 @@ class Node:
         except (PermissionError, InputError):
             raise
         except Exception as err:
+            folder = f"{self.path}/" if self.path else ""
+            there = any(self.tree.exists(folder + name) for name in METADATA_NAMES[:3])
+            reason = error_line(err) if there else "it holds no zarr.json, .zarray or .zgroup at its top"
+            if isinstance(self.tree, ZipTree) and len(self.tree.stores) > 1 and not self.path:
+                raise InputError(
+                    f"{self} holds {len(self.tree.stores)} stores; name one, such as {self}/{self.tree.stores[0]}."
+                ) from err
             raise InputError(
-                f"{self} is not a readable Zarr store ({error_line(err)}); write or copy it again."
+                f"{self} is not a readable Zarr store ({reason}); write or copy it again."
             ) from err
         if not isinstance(node.metadata.attributes, Mapping):
             raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
@@ -165,12 +183,24 @@ class Node:
         return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
 
 
-def open_zarr(place: InputPath, *, labels: bool = False) -> OpenedImage:
+def open_zarr(place: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
     """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
 
-    `labels` marks a mask, of possibly bool or any integer type.
+    `labels` marks a mask, of possibly bool or any integer type; `series` is the image to read of several.
     """
-    return _open_node_as_image(Node(place, tree_of(place)), labels)
+    return _open_node_as_image(Node(place, tree_of(place)), labels, series)
+
+
+def open_in_zip(place: Path, path: str, *, labels: bool = False, series: int | None = None) -> OpenedImage:
+    """Open a node in the store of a zip file, by its path in the store or in the zip file."""
+    tree = ZipTree(place)
+    inside = f"{path}/".removeprefix(tree.prefix).rstrip("/")
+    return _open_node_as_image(Node(place, tree, inside), labels, series)
+
+
+def open_image_in(place: InputPath, path: str) -> OpenedImage:
+    """Open an image below the root of a store."""
+    return _open_node_as_image(Node(place, tree_of(place), path), labels=False, series=None)
 
 
 def tree_of(place: InputPath) -> Tree:
@@ -180,18 +210,47 @@ def tree_of(place: InputPath) -> Tree:
     return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
 
 
-def _open_node_as_image(place: Node, labels: bool) -> OpenedImage:
+def _open_node_as_image(place: Node, labels: bool, series: int | None) -> OpenedImage:
     """Open a node as an image."""
     node = place.open()
     if isinstance(node, zarr.Array):
         if isinstance(place.place, Path) and place.place.is_dir():
             _require_finished_parents(place.place / place.path)
+        if series:
+            raise UsageError(f"--series is {series}, but {place} is a single array; leave it out.")
         return _bare(place, node, labels)
     _require_finished(place, dict(node.attrs))
-    multiscale = parse_multiscales(dict(node.attrs), str(place))
+    _refuse_plate(place, node)
+    multiscale = parse_multiscales(dict(node.attrs), str(place), series)
     if multiscale is not None:
         return _ome(place, node, multiscale, labels)
-    return _group(place, node, labels)
+    return _group(place, node, labels, series)
+
+
+def _refuse_plate(place: Node, group: zarr.Group) -> None:
+    """Refuse a plate, or a well of several fields, naming the path of one of its images."""
+    attributes = dict(group.attrs)
+    ome = attributes.get("ome")
+    stated = ome if isinstance(ome, Mapping) else attributes
+    plate, well = stated.get("plate"), stated.get("well")
+    if isinstance(plate, Mapping):
+        paths = _stated_paths(plate.get("wells"))
+        wells = "1 well" if len(paths) == 1 else f"{len(paths)} wells"
+        raise InputError(
+            f"{place} is an OME-Zarr plate of {wells}; choose an image of a well by its path, such as "
+            f"{place}/{paths[0] if paths else 'A/1'}/0."
+        )
+    fields = _stated_paths(well.get("images")) if isinstance(well, Mapping) else []
+    if len(fields) > 1:
+        raise InputError(
+            f"{place} is a well of {len(fields)} images; choose one by its path, such as {place}/{fields[0]}."
+        )
+
+
+def _stated_paths(entries: Any) -> list[str]:
+    """Return the paths in a list of the metadata; damaged entries are passed over."""
+    listed = entries if isinstance(entries, list) else []
+    return [str(item["path"]) for item in listed if isinstance(item, Mapping) and "path" in item]
 
 
 def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
@@ -215,14 +274,14 @@ def _require_finished_parents(array: Path) -> None:
         _require_finished(parent, attributes)
 
 
-def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
+def _group(path: Node, group: zarr.Group, labels: bool, series: int | None) -> OpenedImage:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return _open_node_as_image(path.below(name), labels)
+        return _open_node_as_image(path.below(name), labels, series)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -235,20 +294,44 @@ def _group(path: Node, group: zarr.Group, labels: bool) -> OpenedImage:
 
 def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     """Open a bare array, with axes by its dimension names or their number."""
-    dtype = accepted_dtype(array.dtype, str(path), labels=labels)
+    dtype = accepted_dtype(array.dtype, str(path), labels=labels, command=_to_float(str(path)))
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
+    stated = None if labels else _attribute_limits(dict(array.attrs), dtype, str(path))
+    guarded = bounded(array, str(path))
+    require_chunks(array, str(path), finest=True)
     return OpenedImage(
         kind="zarr",
-        levels=(_zarr_level(bounded(array, str(path)), mapping, UNKNOWN, UNKNOWN),),
+        levels=(_zarr_level(guarded, mapping, UNKNOWN, UNKNOWN),),
         channels=3 if mapping.rgb else 1,
         dtype=dtype,
         axes=axes,
         is_volume="z" in axes,
         format_version=f"zarr v{array.metadata.zarr_format}",
         files=path.files(),
-        details=_array_details(array),
+        details=_array_details(array) | {"voxel_size_from": "not known: a bare array states none"},
+        stated_range=stated,
     )
+
+
+def _to_float(array: str) -> str:
+    """Return the command that converts an array to float32."""
+    program = f"zarr.create_array('converted.zarr', data=zarr.open_array(r'{array}', mode='r')[:].astype('float32'))"
+    return f'python -c "import zarr; {program}"'
+
+
+def _attribute_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
+    """Return the limits in the attributes of an array, by the CF conventions; refuse values that are scaled."""
+    scale, offset = attributes.get("scale_factor", 1), attributes.get("add_offset", 0)
+    if is_number(scale) and is_number(offset) and (scale != 1 or offset != 0):
+        raise InputError(
+            f"{source} rescales its values (scale_factor {scale:g}, add_offset {offset:g}); write it without scaling, as "
+            "uint8, uint16 or float32."
+        )
+    pair = attributes.get("valid_range", [attributes.get("valid_min"), attributes.get("valid_max")])
+    if not isinstance(pair, list) or len(pair) != 2 or not all(map(is_number, pair)):
+        return None
+    return (limits if dtype.kind == "u" else bit_limits)(pair[0], pair[1], "valid_range", dtype, source)
 
 
 def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str:
@@ -284,16 +367,28 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
-        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
+        if not isinstance(array.metadata.attributes, Mapping):
+            raise InputError(
+                f"{path}/{dataset.path} has attributes that are no object; write the store again."
+            )
+        name = f"{path}/{dataset.path}"
+        dtype = accepted_dtype(array.dtype, name, labels=labels, command=_to_float(name))
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         guarded = bounded(array, f"{path}/{dataset.path}")
+        require_chunks(array, f"{path}/{dataset.path}", finest=first is None)
         levels.append(_zarr_level(guarded, mapping, *multiscale.place(dataset)))
         places.append(path.below(dataset.path))
         first = first or (array, dtype, mapping)
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
+    attributes = dict(group.attrs)
+    if mapping.rgb:
+        require_colour(omero_channels(attributes), str(path))
+    stated = None if labels else omero_limits(attributes, dtype, str(path))
+    if not labels:
+        stated = _attribute_limits(dict(array.attrs), dtype, str(path)) or stated
     ours = group.attrs.get("bigrestore")
-    return OpenedImage(
+    image = OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
         channels=3 if mapping.rgb else 1,
@@ -302,8 +397,22 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
-        details=_array_details(array) | ({} if ours is None else {"bigrestore": ours}),
+        details=_array_details(array)
+        | {"voxel_size_from": _size_origin(multiscale), "display_window": display_window(attributes)}
+        | ({} if ours is None else {"bigrestore": ours}),
+        stated_range=stated,
     )
+    return turned_round(image, [multiscale.backwards(item) for item in multiscale.datasets], str(path))
+
+
+def _size_origin(multiscale: Multiscale) -> str:
+    """Return where the voxel size came from, for `info`."""
+    if not multiscale.datasets[0].scaled:
+        return "not known: the metadata have no scale"
+    lengths = [unit for axis, unit in zip(multiscale.axes, multiscale.units, strict=True) if axis in "zyx"]
+    if all(unit is None for unit in lengths):
+        return "not known: the axes have no unit of length"
+    return "scale and units of the metadata"
 
 
 def _zarr_level(

@@ -22,13 +22,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.storage import MemoryStore
 
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, OutputError, output_error
-from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
+from bigrestore.io.verify.faults import DECODE_ERRORS
 
 ZarrArray = zarr.Array[Any]
 
@@ -41,6 +42,9 @@ CONFIG: Any = {"write_empty_chunks": True}
 
 UNFINISHED: dict[str, Any] = {"bigrestore": {"unfinished": True}}
 """The root attributes of a store with an unfinished level 0 or pyramid."""
+
+ATTRIBUTES = ("ome", "multiscales", "omero", "bigrestore")
+"""The root attributes that a run writes."""
 
 _OPENING = threading.Lock()
 """zarr takes an opened array's configuration from the process, so one opens at a time."""
@@ -79,14 +83,14 @@ def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] |
 
 
 def mark_unfinished(path: str | Path) -> None:
-    """Replace all metadata of a resumed store by the mark of `create_store`.
+    """Replace a run's metadata of a resumed store by the mark of `create_store`; attributes of others stay.
 
     Raises
     ------
     OutputError
         If the place cannot be written.
     """
-    _put_attributes(path, UNFINISHED)
+    put_attributes(path, UNFINISHED)
 
 
 def is_unfinished(attributes: Mapping[str, Any]) -> bool:
@@ -95,10 +99,18 @@ def is_unfinished(attributes: Mapping[str, Any]) -> bool:
     return isinstance(ours, Mapping) and ours.get("unfinished") is True
 
 
-def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
-    """Replace the attributes of the root group."""
+def put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
+    """Replace a run's attributes of a group, and keep those of others.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
     try:
-        zarr.open_group(store=Path(path), mode="r+").attrs.put(attributes)
+        group = zarr.open_group(store=Path(path), mode="r+")
+        others = {name: value for name, value in group.attrs.items() if name not in ATTRIBUTES}
+        group.attrs.put(others | attributes)
     except OSError as err:
         raise output_error(path, err) from err
     except DECODE_ERRORS as err:
@@ -118,28 +130,33 @@ def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool =
     OutputError
         If the place cannot be written, or a folder of a former level is a link.
     """
-    shape = pyramid_shapes(spec)[level]
-    sharded = spec.fmt == "0.5"
     try:
         if again:
             _clear_metadata(Path(path) / str(level), spec)
-        return zarr.create_array(
-            store=Path(path),
-            name=str(level),
-            shape=spec.array_shape(shape),
-            chunks=spec.array_chunks(),
-            shards=spec.array_shards(shape) if sharded else None,
-            dtype=spec.dtype,
-            compressors=_compressor(spec),
-            fill_value=spec.dtype.type(spec.fill_value).item(),
-            zarr_format=_zarr_format(spec),
-            dimension_names=list(spec.axes) if sharded else None,
-            chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
-            overwrite=False,
-            config=CONFIG,
-        )
+        return create_level_in(Path(path), spec, level)
     except OSError as err:
         raise output_error(path, err) from err
+
+
+def create_level_in(store: Path | MemoryStore, spec: StoreSpec, level: int) -> ZarrArray:
+    """Make the empty array of one level in any kind of store; raises zarr's own errors."""
+    shape = pyramid_shapes(spec)[level]
+    sharded = spec.fmt == "0.5"
+    return zarr.create_array(
+        store=store,
+        name=str(level),
+        shape=spec.array_shape(shape),
+        chunks=spec.array_chunks(),
+        shards=spec.array_shards(shape) if sharded else None,
+        dtype=spec.dtype,
+        compressors=_compressor(spec),
+        fill_value=spec.dtype.type(spec.fill_value).item(),
+        zarr_format=_zarr_format(spec),
+        dimension_names=list(spec.axes) if sharded else None,
+        chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
+        overwrite=False,
+        config=CONFIG,
+    )
 
 
 def _clear_metadata(level: Path, spec: StoreSpec) -> None:
@@ -280,15 +297,20 @@ def shard_paths(
     root = Path(path) / str(level)
     if spec.fmt == "0.5":
         root = root / "c"
-    heads = [""] if spec.channels == 1 else ["0"] if spec.fmt == "0.5" else ["0", "1", "2"]
-    stems = [root / head / (str(z) if spec.is_volume else "") for head in heads]
+    root = root / ("0" if spec.channels == 3 else "") / (str(z) if spec.is_volume else "")
     rows = range(y0 // step_y, -(-(y0 + height) // step_y))
     columns = range(x0 // step_x, -(-(x0 + width) // step_x))
-    return [stem / str(row) / str(column) for stem in stems for row in rows for column in columns]
+    return [root / str(row) / str(column) for row in rows for column in columns]
 
 
 def finish_store(
-    path: str | Path, spec: StoreSpec, window: tuple[float, float], provenance: Mapping[str, Any]
+    path: str | Path,
+    spec: StoreSpec,
+    window: tuple[float, float],
+    provenance: Mapping[str, Any],
+    *,
+    name: str = "image",
+    channel: str = "grey",
 ) -> None:
     """Write the metadata of the finished image: multiscales, omero window, provenance.
 
@@ -301,6 +323,10 @@ def finish_store(
         Storage values that a viewer shows as black and white.
     provenance : mapping
         JSON-able; goes under the root attribute `bigrestore`.
+    name : str
+        Name of the image for viewers.
+    channel : str
+        Name of its only channel; those of colour are red, green and blue.
 
     Raises
     ------
@@ -308,7 +334,7 @@ def finish_store(
         If the place cannot be written.
     """
     multiscale: dict[str, Any] = {
-        "name": "image",
+        "name": name,
         "axes": [_axis_metadata(spec, axis) for axis in spec.axes],
         "datasets": [
             {"path": str(level), "coordinateTransformations": dataset_transforms(spec, level)}
@@ -318,7 +344,7 @@ def finish_store(
         "metadata": {"description": "Each level is the mean over 2 x 2 (x 2) voxels of the level before."},
     }
     omero: dict[str, Any] = {
-        "channels": _omero_channels(spec, window),
+        "channels": _omero_channels(spec, window, channel),
         "rdefs": {"model": "color" if spec.channels == 3 else "greyscale"},
     }
     ours = json.loads(json.dumps(dict(provenance), sort_keys=True))
@@ -327,7 +353,7 @@ def finish_store(
     else:
         multiscale["version"] = "0.4"
         ome = {"multiscales": [multiscale], "omero": {**omero, "version": "0.4"}}
-    _put_attributes(path, {**ome, "bigrestore": ours})
+    put_attributes(path, {**ome, "bigrestore": ours})
 
 
 def _axis_metadata(spec: StoreSpec, axis: str) -> dict[str, str]:
@@ -340,14 +366,14 @@ def _axis_metadata(spec: StoreSpec, axis: str) -> dict[str, str]:
     return entry
 
 
-def _omero_channels(spec: StoreSpec, window: tuple[float, float]) -> list[dict[str, Any]]:
+def _omero_channels(spec: StoreSpec, window: tuple[float, float], channel: str) -> list[dict[str, Any]]:
     """Return the display settings of each channel."""
     low, high = (0.0, 1.0) if spec.dtype.kind == "f" else (0.0, float(np.iinfo(spec.dtype).max))
     start, end = (float(value) for value in window)
     names = (
         [("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF")]
         if spec.channels == 3
-        else [("grey", "FFFFFF")]
+        else [(channel, "FFFFFF")]
     )
     return [
         {

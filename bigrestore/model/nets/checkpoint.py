@@ -17,16 +17,23 @@ from typing import Any
 
 import attrs
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
-from bigrestore.core.files import whole_file
+from bigrestore.core.files import expand_home, whole_file
 from bigrestore.core.regular import is_regular, regular_stat
-from bigrestore.errors import InputError, InputMissingError, ModelError, OutputError, UsageError
+from bigrestore.errors import (
+    InputError,
+    InputMissingError,
+    ModelError,
+    ModelScaleError,
+    OutputError,
+    UsageError,
+)
 from bigrestore.model.nets.halo import TOLERANCE
-from bigrestore.model.nets.presets import PRESETS, get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import PRESETS, get_preset
 
 CHECKPOINT_FORMAT = "bigrestore-restorer/2"
 OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
@@ -141,12 +148,14 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
     InputMissingError
         There is no such file or shipped model.
     ModelError
-        The file is damaged, foreign, or made for another scale.
+        The file is damaged or foreign.
+    ModelScaleError
+        It is made for another scale.
     """
     path = find_model(name_or_path, scale)
     info, tensors = read_checkpoint(path)
     if scale is not None and info["scale"] != scale:
-        raise ModelError(
+        raise ModelScaleError(
             f"the model {path} restores at scale {info['scale']}, not at {scale}; "
             f"give --scale {info['scale']} or choose another model"
         )
@@ -171,14 +180,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ModelError(
                 f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint"
             )
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(CHECKPOINT_METADATA_KEY)
-            if text is None:
-                raise ModelError(
-                    f"{path} is a safetensors file, but not a bigrestore model; choose one that is"
-                )
-            info = json.loads(text)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        content = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
+        tensors = load(content)
+        text = _metadata_of(content).get(CHECKPOINT_METADATA_KEY)
+        if text is None:
+            raise ModelError(f"{path} is a safetensors file, but not a bigrestore model; choose one that is")
+        info = json.loads(text)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(
             f"{path} is damaged or no safetensors file ({error}); fetch the model again"
@@ -201,6 +208,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return info, tensors
 
 
+def _metadata_of(content: bytes) -> dict[str, str]:
+    """Return the metadata of a valid safetensors file: a JSON header after its length in eight bytes."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return metadata
+
+
 def update_info(path: Path, changes: dict[str, Any]) -> None:
     """Change entries of a checkpoint's metadata; the tensors stay as they are."""
     info, tensors = read_checkpoint(path)
@@ -220,7 +234,7 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     for name in (text, f"{text}-x{scale or 1}"):
         if name in shipped:
             return shipped[name]
-    path = Path(name_or_path)
+    path = Path(expand_home(name_or_path))
     if is_regular(path):
         return path
     if path.suffix or path.parent != Path():

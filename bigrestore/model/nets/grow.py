@@ -1,15 +1,16 @@
-"""Start a model of a larger scale from a trained one of a smaller.
+"""Initialise a model for a larger scale with the weights of a model trained for a smaller one.
 
-**U-Net.** It works on the input grid; the scale shows only in its first and last convolution, one channel per output
-pixel. At the larger scale each such pixel becomes a block of pixels: the stem averages the block, the head repeats
-its value. The grown network adds the same as the trained one, in coarser steps, and training continues. The kernel
-part of psi depends on the scale and is learned anew.
+**U-Net.** Its feature maps lie on the input grid at every scale. Only the first convolution (stem) and the last one
+(head) have channels for output pixels. Where the scale doubles, one output pixel becomes a block of 2 x 2. The stem
+averages each block and the head repeats one value over it. The new network therefore gives the old correction,
+enlarged, and training continues from there. The kernel codes in psi are fitted to kernels of one scale and are trained
+anew.
 
-**Prior.** All grids of the generator but the extra ones are counted in input pixels, and so is the Gaussian between
-detail and regional grey. So the prior of x1 is, level by level, the coarse part of the prior of x2: detail of x2
-averaged over 2 x 2 pixels is detail of x1. Only the extra level is new at x2. Its head starts at zero, so the grown
-prior makes the same as before, enlarged. The former last head made several pixels per node; it now makes their mean,
-the coupling included. The coupling of the new level starts fresh.
+**Prior.** The levels of the generator are defined in input pixels, and so is the Gaussian that separates detail from
+regional grey. The levels of an x1 prior are the coarse levels of an x2 prior: x2 detail, averaged over 2 x 2 pixels, is
+x1 detail. An x2 prior has one finer level more. Its head starts at zero, so that the new prior gives the old detail,
+enlarged. The last x1 level computed several pixels per node; its head is replaced by the mean of those pixels,
+including the coupling. The coupling of the new level starts untrained.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from bigrestore.model.nets.unet import UNet
 
 @torch.no_grad()
 def grow_restorer(trained: Restorer, scale: int) -> Restorer:
-    """Return a restorer of a larger scale with the estimator and the U-Net of a trained one, without a prior.
+    """Return a restorer for a larger scale with the trained estimator and U-Net, without a prior.
 
     Parameters
     ----------
     trained : Restorer
-        Of scale 1 or 2.
+        A restorer for scale 1 or 2.
     scale : int
-        2 or 4, larger than the scale of `trained`.
+        The new scale: 2 or 4, larger than that of `trained`.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def grow_restorer(trained: Restorer, scale: int) -> Restorer:
     grown = Restorer(trained.preset, scale)
     grown.estimator.load_state_dict(trained.estimator.state_dict())
     state = trained.unet.state_dict()
-    # The stem's weights of the input stay; those of deconvolved pixels are divided among their blocks.
+    # Input channels keep their weights; a weight of a deconvolved pixel is shared by the pixels of its block.
     stem, first = state["stem.weight"], 2 * trained.unet.unshuffle**2
     shared = _repeated(stem[:, first:].transpose(0, 1), trained.unet, scale).transpose(0, 1)
     state["stem.weight"] = torch.cat([stem[:, :first], shared / (scale // trained.scale) ** 2], dim=1)
@@ -61,7 +62,7 @@ def grow_restorer(trained: Restorer, scale: int) -> Restorer:
 
 
 def _repeated(channels: Tensor, unet: UNet, scale: int) -> Tensor:
-    """Return (P * s * s, ...) channels in the order of a pixel shuffle as (P * S * S, ...), each value repeated."""
+    """Enlarge channels of a pixel shuffle, (P * s * s, ...), to (P * S * S, ...) by repeating each value."""
     side, factor = unet.unshuffle * unet.scale, scale // unet.scale
     grid = channels.reshape(-1, side, side, *channels.shape[1:])
     grid = grid.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
@@ -71,19 +72,19 @@ def _repeated(channels: Tensor, unet: UNet, scale: int) -> Tensor:
 
 @torch.no_grad()
 def take_over(prior: Generator, trained: Generator) -> None:
-    """Copy the weights of a trained generator into one of the same or a larger scale.
+    """Copy the weights of a trained generator into one for the same or a larger scale.
 
     Parameters
     ----------
     prior : Generator
-        Takes the weights.
+        The generator to be changed.
     trained : Generator
-        Of the same preset.
+        A generator of the same preset.
 
     Raises
     ------
     UsageError
-        The trained one is of another preset, or of a larger scale.
+        The presets differ, or `trained` has the larger scale.
     """
     if trained.scale > prior.scale or _widths(trained) != _widths(prior)[: len(trained.levels)]:
         raise UsageError(
@@ -102,7 +103,7 @@ def take_over(prior: Generator, trained: Generator) -> None:
         mine = prior.levels[index]
         state = theirs.state_dict()
         if index == last and trained.coupling is not None:
-            # The head of several pixels per node now makes their mean, the coupling included.
+            # This head computed several pixels per node; it now computes their mean, including the coupling.
             shares = trained.coupling.shares_of_mean()
             for name in ("grey.weight", "grey_bias"):
                 state[name] = torch.einsum("p,p...->...", shares, state[name])[None]

@@ -22,13 +22,13 @@ from bigrestore.core.interpolation import catmull_rom, enlarge_maps, rational
 from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.code import KernelBasis
-from bigrestore.model.nets.presets import Preset
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.prior_gate import prior_gate
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.model.nets.unet import UNet, UNetOutput
 from bigrestore.model.nets.wiener import deconvolve, tissue_sigma, wiener_filters
+from bigrestore.settings.presets import Preset
 
 
 @attrs.frozen(eq=False)

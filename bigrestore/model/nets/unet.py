@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.method import PSI_SIZE
-from bigrestore.model.nets.presets import Preset
 from bigrestore.model.nets.wiener import BOLDNESS
+from bigrestore.settings.presets import Preset
 
 EMBEDDING = 64
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)

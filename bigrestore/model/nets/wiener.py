@@ -3,13 +3,17 @@
 Given blur kernel and noise, the best linear guess of the sharp image is Wiener's filter, here for a prior with the
 falling power of tissue. The U-Net gets three of them, bold to cautious, as differences to the interpolation, and
 mixes them pixel by pixel. So it need not learn a deconvolution for every kernel, and a kernel beyond the codes, a
-motion blur at some angle, is still undone. A filter is a short FIR, so tiles stay exact.
+motion blur at some angle, is still undone.
 
-At x2 and x4 the same formula holds with the aliases of the downsampling in the denominator: the filter is
-then a transposed convolution, one small filter per output phase.
+A filter is a short FIR, so tiles stay exact: of all filters with that many taps the one of least mean square error. (The
+unlimited filter, cut to as many taps, is another one: a wide blur with little noise leaves it with the wrong sign.)
+
+At x2 and x4 the samples of the blurred image are fewer than the pixels wanted: each output phase has a filter.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +23,15 @@ BOLDNESS = (0.1, 1.0, 10.0)
 """Factors on the noise variance of the filters: power of fine texture differs fifty-fold among tissues."""
 FILTER_REACH_PX = 12
 """Reach of a filter to each side, input pixels."""
-FILTER_TORUS_PX = 48
-"""Side of the torus for computing filters, input pixels."""
+FILTER_TORUS_PX = 96
+"""Side of the torus for computing covariances, input pixels: more than a filter spans on both sides of a pixel."""
 PRIOR_EXPONENT = 1.3
 """The prior's power falls as (f^2 + f0^2) to minus this: tissue of the training set lies between 1.2 and 1.6."""
 PRIOR_CORNER = 0.02
 PRIOR_LEVEL = 1e-3
 """Power of the prior at a quarter cycle per output pixel (white noise of variance v has power v)."""
+ROUNDED = 2.0**20
+"""Taps are multiples of one over this."""
 TISSUE_GREY = 0.7
 """Grey level, 0..1, for signal-dependent noise."""
 SIGMA_FLOOR = 0.4 / 255
@@ -46,32 +52,95 @@ def wiener_filters(kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
 
     Returns
     -------
-    Tensor, (N, 3 * scale**2, 25, 25)
+    Tensor, (N, 3 * scale**2, 25, 25), float32
         Correlation filters on the input grid; filter v * scale**2 + py * scale + px makes output phase
         (py, px). Each sums to one.
 
     Notes
     -----
-    W(f) = conj(H) S / (sum over aliases |H|^2 S / scale^2 + sigma^2), S the prior's power: the linear
-    minimum-mean-square estimate of Wiener (1949), with the aliases of the sampling lattice.
+    The linear minimum-mean-square estimate (Wiener, 1949) from the 25 x 25 samples y about a pixel x: R w = c, with R
+    the covariance of y, c that of y with x, and a Lagrange multiplier for sum(w) = 1. R does not change when both
+    coordinates are reversed, so w falls apart into an even and an odd part with a system of half the size each.
     """
-    side = FILTER_TORUS_PX * scale
-    size = kernel.shape[-1]
+    device = kernel.device
+    covariance, cross = _covariances(kernel.to("cpu" if device.type == "mps" else device), scale)
+    first, second, sums = _pairs_of_taps(covariance.device.type)
+    middle = len(first)
+    noise = sigma.to(covariance).clamp_min(SIGMA_FLOOR).square()[:, None] * torch.tensor(BOLDNESS).to(
+        covariance
+    )
+    # Basis of the even part: (tap + its mirror) / sqrt 2 for half of the taps, and the tap in the middle.
+    same, mirrored = covariance[:, first], covariance[:, second]
+    even = covariance.new_empty(len(kernel), middle + 1, middle + 1)
+    even[:, :middle, :middle] = same + mirrored
+    even[:, :middle, middle] = even[:, middle, :middle] = covariance[:, sums] * 2**0.5
+    even[:, middle, middle] = covariance[:, 0]
+    mirror = cross.flip(-1)
+    wanted_even = torch.cat([(cross + mirror)[..., :middle] / 2**0.5, cross[..., middle, None]], dim=-1)
+    wanted_odd = (cross - mirror)[..., :middle] / 2**0.5
+    ones = torch.cat([cross.new_full((middle,), 2**0.5), cross.new_ones(1)]).expand(len(kernel), 1, -1)
+    solved = _solved(even, noise, torch.cat([wanted_even, ones], dim=1))
+    part, unit = solved[:, :, :-1], solved[:, :, -1:]
+    short = 1 - (part * ones[:, None]).sum(-1, keepdim=True)
+    part = part + short * unit / (unit * ones[:, None]).sum(-1, keepdim=True)
+    odd = _solved(same - mirrored, noise, wanted_odd) / 2**0.5
+    half = part[..., :middle] / 2**0.5
+    filters = torch.cat([half + odd, part[..., middle:], (half - odd).flip(-1)], dim=-1)
+    taps = 2 * FILTER_REACH_PX + 1
+    # Another number of threads solves with other last digits; rounding takes them away.
+    filters = torch.round(filters * ROUNDED) / ROUNDED
+    filters[..., middle] += 1 - filters.sum(-1)
+    return filters.view(len(kernel), -1, taps, taps).float().to(device)
+
+
+def _covariances(kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Return the covariances of samples, (N, T * T) by their distance on a torus, and with the pixels, (N, phases, t * t).
+
+    Both without noise, float64. Tap m of phase p, at input pixel i + m for output pixel scale * i + p, has that of
+    distance p - scale * m.
+    """
+    side, size = FILTER_TORUS_PX * scale, kernel.shape[-1]
     offset = (scale - 1) // 2 - size // 2
-    placed = F.pad(kernel, (0, side - size, 0, side - size)).roll((offset, offset), (-2, -1))
-    transfer = torch.fft.fft2(placed).conj()
-    frequency = torch.fft.fftfreq(side, device=kernel.device)
+    placed = F.pad(kernel.double(), (0, side - size, 0, side - size)).roll((offset, offset), (-2, -1))
+    transfer = torch.fft.fft2(placed)
+    frequency = torch.fft.fftfreq(side, dtype=torch.float64, device=kernel.device)
     squared = frequency[:, None] ** 2 + frequency[None] ** 2
     power = ((squared + PRIOR_CORNER**2) / (0.25**2 + PRIOR_CORNER**2)) ** -PRIOR_EXPONENT * PRIOR_LEVEL
-    seen = transfer.abs().square() * power
-    folded = (
-        seen.view(-1, scale, FILTER_TORUS_PX, scale, FILTER_TORUS_PX).sum((1, 3)).repeat(1, scale, scale)
-        / scale**2
-    )
-    noise = sigma.clamp_min(SIGMA_FLOOR).square()[:, None] * torch.tensor(BOLDNESS, device=kernel.device)
-    response = (transfer.conj() * power)[:, None] / (folded[:, None] + noise[..., None, None])
-    impulse = torch.fft.ifft2(response).real
-    return _phases(impulse, scale)
+    samples = torch.fft.ifft2(transfer.abs().square() * power).real[:, ::scale, ::scale]
+    pixels = torch.fft.ifft2(transfer * power).real
+    m = torch.arange(-FILTER_REACH_PX, FILTER_REACH_PX + 1, device=kernel.device)
+    p = torch.arange(scale, device=kernel.device)
+    at = torch.remainder(p[:, None] - scale * m[None], side)
+    cross = pixels[:, at[:, None, :, None], at[None, :, None, :]]  # N, scale, scale, taps, taps
+    return samples.flatten(1), cross.flatten(3).flatten(1, 2)
+
+
+@lru_cache(maxsize=4)
+def _pairs_of_taps(device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return places in the covariances on the torus for the first half of the taps of a filter, n = 312.
+
+    Returns
+    -------
+    first, second : Tensor, (n, n)
+        Of two taps, and of a tap and the mirror image of another.
+    sums : Tensor, (n,)
+        Of a tap and the one in the middle.
+    """
+    m = torch.arange(-FILTER_REACH_PX, FILTER_REACH_PX + 1, device=device)
+    taps = torch.cartesian_prod(m, m)[: (len(m) ** 2) // 2]
+
+    def place(distance: Tensor) -> Tensor:
+        y, x = torch.remainder(distance, FILTER_TORUS_PX).unbind(-1)
+        return y * FILTER_TORUS_PX + x
+
+    return place(taps[:, None] - taps[None]), place(taps[:, None] + taps[None]), place(taps)
+
+
+def _solved(covariance: Tensor, noise: Tensor, wanted: Tensor) -> Tensor:
+    """Solve (covariance + noise) w = wanted for every noise variance: (N, n, n), (N, V), (N, P, n) to (N, V, P, n)."""
+    full = covariance[:, None] + torch.diag_embed(noise[..., None].expand(-1, -1, covariance.shape[-1]))
+    factor = torch.linalg.cholesky(full)
+    return torch.cholesky_solve(wanted.mT[:, None].expand(-1, noise.shape[1], -1, -1), factor).mT
 
 
 def tissue_sigma(noise_gain: Tensor, read_noise: Tensor) -> Tensor:
@@ -103,22 +172,6 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(filters, s=shape).conj()
     images = torch.fft.irfft2(spectrum, s=shape)[..., : x.shape[-2], : x.shape[-1]]
     return images if scale == 1 else F.pixel_shuffle(images, scale)
-
-
-def _phases(impulse: Tensor, scale: int) -> Tensor:
-    """Split impulse responses (N, V, side, side) into correlation filters per output phase, each summing to one.
-
-    y[scale i + p] = sum_j h[scale (i - j) + p] x[j]: tap m of phase p is h[p - scale m], m from -12 to 12.
-    """
-    side = impulse.shape[-1]
-    m = torch.arange(-FILTER_REACH_PX, FILTER_REACH_PX + 1, device=impulse.device)
-    p = torch.arange(scale, device=impulse.device)
-    at = torch.remainder(p[:, None] - scale * m[None], side)  # (scale, taps)
-    filters = impulse[:, :, at[:, None, :, None], at[None, :, None, :]]  # N, V, scale, scale, taps, taps
-    taper = torch.cos(0.5 * torch.pi * (m.abs() / (FILTER_REACH_PX + 1)) ** 4)
-    filters = filters * taper[:, None] * taper[None]
-    filters = filters / filters.sum((-2, -1), keepdim=True)
-    return filters.flatten(1, 3)
 
 
 def _fill_damage(x: Tensor, valid: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def invented_share(after: Floats, before: Floats, noise: float, scale: int = 1) 
     energy = float((weight * fine * s_aa).sum())
     if energy <= LEAST_ENERGY * windows * _window_energy():
         return math.nan
-    noise_spectrum = windows * _window_energy() * noise**2 * _noise_gain(scale)
+    noise_spectrum = windows * _window_energy() * noise**2 * _interpolation_gain(scale)
     clean = np.maximum(s_bb - noise_spectrum, (1 - MOST_NOISE) * s_bb)
     shared = real**2 + imaginary**2
     chance = s_aa * s_bb / windows  # what two images with nothing in common share, on the average
@@ -120,7 +120,7 @@ def _band() -> tuple[NDArray[np.bool_], Doubles]:
 
 
 @cache
-def _noise_gain(scale: int) -> Doubles:
+def _interpolation_gain(scale: int) -> Doubles:
     """Return the gain of interpolation by `scale` on the spectrum of white noise, averaged over phases."""
     if scale == 1:
         return np.ones((COHERENCE_WINDOW_PX, COHERENCE_WINDOW_PX // 2 + 1))

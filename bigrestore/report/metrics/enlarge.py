@@ -44,8 +44,7 @@ def enlarged_box(pixels: Floats, source: Box, box: Box, scale: int) -> Floats:
     """Interpolate the pixels of `source`, as `source_box` gave it, at an output box."""
     if scale == 1:
         return pixels
-    whole = Box(source.y0 * scale, source.y1 * scale, source.x0 * scale, source.x1 * scale)
-    return enlarge(pixels, scale)[box.slices(whole)]
+    return enlarge(pixels, scale)[box.slices(source.enlarged(scale))]
 
 
 def _along_rows(image: Floats, scale: int) -> Floats:

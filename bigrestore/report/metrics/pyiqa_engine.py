@@ -237,9 +237,8 @@ def _create(metric: str, file: Path | None, niqe_model: NiqeModel) -> tuple[Any,
             ) from error
         except Exception as error:  # a hundred networks of others fail in ways nobody can list
             given = f" with the weights {file}" if file else ""
-            raise ModelError(
-                f"pyiqa cannot use its metric {metric!r}{given}: {_first_line(error)}"
-            ) from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(f"pyiqa cannot use its metric {metric!r}{given}: {lines[0]}") from error
     return model, facts
 
 
@@ -345,8 +344,3 @@ def _evaluate(metric: str, model: Any, tile: NDArray[np.float32]) -> float:
     with torch.no_grad():
         value = float(torch.as_tensor(model(pixels)).reshape(-1)[0])
     return value if math.isfinite(value) else float("nan")
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

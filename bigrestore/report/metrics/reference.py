@@ -21,10 +21,10 @@ SSIM_SIGMA_PX = 1.5
 K1, K2 = 0.01, 0.03
 """Window and constants of SSIM (Wang, Bovik, Sheikh and Simoncelli, IEEE Trans. Image Processing 13, 2004)."""
 
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the five scales (Wang, Simoncelli and Bovik, Asilomar Conference, 2003)."""
 
-SMALLEST_MS_SSIM_PX = SSIM_WINDOW_PX * 2 ** (len(SCALE_WEIGHTS) - 1)
+SMALLEST_MS_SSIM_PX = SSIM_WINDOW_PX * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 """Side that still holds one window at the coarsest scale."""
 
 
@@ -51,9 +51,9 @@ def ms_ssim(a: Doubles, b: Doubles) -> float:
     if min(a.shape) < SMALLEST_MS_SSIM_PX:
         return math.nan
     product = 1.0
-    for scale, weight in enumerate(SCALE_WEIGHTS):
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         whole, contrast = (float(part.mean()) for part in ssim_maps(a, b))
-        last = scale == len(SCALE_WEIGHTS) - 1
+        last = scale == len(MS_SSIM_WEIGHTS) - 1
         product *= max(0.0, whole if last else contrast) ** weight
         if not last:
             a, b = _halved(a), _halved(b)

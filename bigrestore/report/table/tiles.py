@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.core.pixels import Floats, to_grey
+from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.report.metrics.blobs import BlobScales, compare
 from bigrestore.report.metrics.columns import PLAIN, REFERENCE, plain_measures, reference_measures
 from bigrestore.report.metrics.detail import invented_share
@@ -85,8 +86,7 @@ class Pixels:
 
     def grey(self) -> Floats:
         """Return the values as grey of 0..1, colour as its luma."""
-        unit = to_unit(self.values, self.value_range)
-        return luma(unit) if unit.ndim == 3 else unit
+        return to_grey(self.values, self.value_range)
 
 
 @attrs.frozen(eq=False)
@@ -116,7 +116,7 @@ class Strip:
     before: Pixels | None = None
     reference: Pixels | None = None
     scale: int = 1
-    tile_px: int = 480
+    tile_px: int = SCORE_TILE_PX
     background: float | None = None
     sigma: float = 0.0
     pixel_um: float | None = None

@@ -18,22 +18,26 @@ from pathlib import Path
 import attrs
 import zarr
 
-from bigrestore.core.files import remove_strays
+from bigrestore.core.files import expand_home, remove_strays
 from bigrestore.core.regular import read_text
 from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import LocalTree, ZipTree
+from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
-from bigrestore.io.store.faults import DECODE_ERRORS
-from bigrestore.io.store.ome_zarr import create_group, create_store, mark_unfinished, open_level
-from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP
+from bigrestore.io.store.ome_zarr import create_group, create_level, create_store, mark_unfinished, open_level
+from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, OME_GROUP
+from bigrestore.io.verify.faults import DECODE_ERRORS
+from bigrestore.io.verify.metadata import STORE_FILES, level_as_planned, read_metadata
 from bigrestore.run.output.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.run.plan import Plan
-from bigrestore.run.state.checksums import STORE_FILES, is_readable_metadata
+from bigrestore.run.state.checksums import is_unchanged
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.tile.maps import Image, images
 
 TIFF_NAMES = (".tif", ".tiff")
+
+GROUP_METADATA = ("zarr.json", ".zgroup", ".zattrs")
 
 BIGTIFF = b"II+\0"
 """How a TIFF begins that a run writes."""
@@ -51,7 +55,7 @@ def output_path(output: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(output, str | os.PathLike) or isinstance(os.fspath(output), bytes):
         raise UsageError(f"The output is of the type {type(output).__name__}; give a path.")
-    path = Path(output)
+    path = Path(expand_home(output))
     if "\0" in str(path):
         raise UsageError("The output has a zero character in its name; give a path without.")
     if path.name in ("", ".."):
@@ -78,7 +82,7 @@ def _leads_nowhere(path: Path) -> OutputError:
 def check_place(
     output: Path, sources: list[Path], others: Mapping[str, Sequence[Path]] | None = None
 ) -> None:
-    """Refuse an output that is, lies in, or holds an input of the run.
+    """Refuse an output that is, lies in, or holds an input of the run, or lies in a store.
 
     Parameters
     ----------
@@ -95,6 +99,10 @@ def check_place(
         Naming the two.
     """
     place = output.resolve()
+    store = next((parent for parent in place.parents if is_zarr(parent)), None)
+    inside = [path for path in sources if place.is_relative_to(path.resolve())]
+    if store is not None and not inside:
+        raise OutputError(f"The output {output} lies inside the Zarr store {store}; choose a place outside.")
     for what, paths in {"input": sources, **(others or {})}.items():
         for path in paths:
             source = path.resolve()
@@ -120,7 +128,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) -> list[Path]:
     """Return the paths of an input: the one given, or the files of a pattern."""
-    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    given = expand_home([inputs] if isinstance(inputs, str | Path) else list(inputs))
     named = [Path(path) for path in given if Path(path).exists()]
     return named or [file for file in section.files if isinstance(file, Path)]
 
@@ -164,7 +172,7 @@ def look_at(output: Path, journal: Journal, *, resuming: bool = False) -> Standi
     foreign = _foreign(output, journal) if there else ""
     added = ""
     if not foreign and not (resuming and begun):
-        added = _added(output, journal.outline) or _added_beside(journal)
+        added = _added(output, journal.outline) or _besides(journal.added)
     return Standing(there or begun or journal.plan_damaged, begun, foreign, added)
 
 
@@ -278,8 +286,9 @@ def _prepare_image(image: Image, *, resuming: bool) -> None:
     try:
         if resuming and image.path.exists():
             refuse_links(image.path, image.path / "0", image.path / "0/c")
-            metadata = [image.path / "0" / name for name in ARRAY_FILES[image.spec.fmt]]
-            if can_be_opened(image.path) and all(file.is_file() for file in metadata):
+            if can_be_opened(image.path):
+                if not level_as_planned(image.path, image.spec, 0):
+                    create_level(image.path, image.spec, 0, again=True)
                 mark_unfinished(image.path)
                 return
             for folder, names in ((image.path, GROUP_FILES), (image.path / "0", ARRAY_FILES)):
@@ -294,8 +303,8 @@ def _prepare_image(image: Image, *, resuming: bool) -> None:
 def _prepare_maps_group(store: Path, plan: Plan) -> None:
     """Make the group of the maps, if missing or damaged."""
     group = store / MAPS_GROUP
-    refuse_links(group)
-    if not plan.maps or any(is_readable_metadata(group / name) for name in ("zarr.json", ".zgroup")):
+    refuse_links(group, group / OME_GROUP)
+    if not plan.maps or has_metadata(group):
         return
     try:
         for name in GROUP_FILES[plan.spec.fmt]:
@@ -305,8 +314,23 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
     create_group(group, plan.spec)
 
 
+def has_metadata(group: Path) -> bool:
+    """Tell whether the metadata of a group are whole."""
+    there = [name for name in GROUP_METADATA if (group / name).exists()]
+    return bool({"zarr.json", ".zgroup"}.intersection(there)) and all(
+        read_metadata(group / name) is not None for name in there
+    )
+
+
+def is_as_planned(image: Image) -> bool:
+    """Tell whether an image of a store can be opened, and its level 0 has the metadata that a run writes."""
+    return can_be_opened(image.path) and level_as_planned(image.path, image.spec, 0)
+
+
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
+    if not has_metadata(store):
+        return False
     try:
         group = open_node(LocalTree(store))
         open_level(store, 0)
@@ -344,11 +368,24 @@ def _foreign(output: Path, journal: Journal) -> str:
         return f"{output} is neither an image store nor a TIFF"
     names = {path.name for path in output.iterdir()}
     ours = _is_our_store(output)
-    # Metadata that are damaged or say nothing are a run's where its plan lies beside, and nothing else is there.
-    if not names or ours or (ours is None and journal.begun and not _added(output, journal.outline)):
+    if not names or ours:
+        return ""
+    # Metadata that are damaged or say nothing are a run's where its plan lies beside, and nothing else is there; those that
+    # say something else are where the pixels are the run's.
+    if (
+        journal.begun
+        and not _added(output, journal.outline)
+        and (ours is None or _holds_blocks(output, journal))
+    ):
         return ""
     kind = "a store" if names.intersection(STORE_FILES) else "a folder"
     return f"{output} is {kind} that no run of this program made"
+
+
+def _holds_blocks(store: Path, journal: Journal) -> bool:
+    """Tell whether a store holds a file of a block as the run wrote it."""
+    files = ((store / name, state) for record in journal.records() for name, state in record.files.items())
+    return any(is_unchanged(path, state, thorough=True) for path, state in files)
 
 
 def _added(output: Path, outline: Outline) -> str:
@@ -356,11 +393,6 @@ def _added(output: Path, outline: Outline) -> str:
     if not output.is_dir():
         return ""
     return _besides(next(strangers(output, outline.is_file, outline.is_folder), None))
-
-
-def _added_beside(journal: Journal) -> str:
-    """Return a foreign file in the folder beside an output; empty without any."""
-    return _besides(journal.added)
 
 
 def _besides(strange: Path | None) -> str:
@@ -393,7 +425,7 @@ def _is_our_zip(path: Path, *, unreadable: bool) -> bool:
     try:
         return "bigrestore" in open_node(ZipTree(path)).attrs
     except DECODE_ERRORS:
-        return unreadable and _begins(path, b"PK")
+        return unreadable and _starts_with(path, b"PK")
 
 
 def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
@@ -406,11 +438,11 @@ def _is_our_tiff(path: Path, *, unreadable: bool) -> bool:
             if unreadable and file.is_bigtiff and "ImageDescription" not in file.pages.first.tags:
                 return True  # it lies near the end of what a run writes, and is lost first
     except (OSError, ValueError, IndexError, struct.error):
-        return unreadable and _begins(path, BIGTIFF)
+        return unreadable and _starts_with(path, BIGTIFF)
     return 'Namespace="bigrestore"' in text
 
 
-def _begins(path: Path, head: bytes) -> bool:
+def _starts_with(path: Path, head: bytes) -> bool:
     """Tell whether a file begins as one of a run, or is empty."""
     with path.open("rb") as file:
         return head.startswith(file.read(len(head)))

@@ -15,12 +15,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import retry_transient, transient
+from bigrestore.core.retry import Result, retry_transient, transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
@@ -32,7 +32,8 @@ from bigrestore.io.access.request_time import (
     in_time,
     seconds_for,
 )
-from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.io.store.store_spec import MAPS_GROUP, OME_GROUP
+from bigrestore.io.verify.metadata import STORE_FILES
 from bigrestore.model.method import Method
 from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
 from bigrestore.run.output.owned import REPORT_FILES
@@ -40,7 +41,6 @@ from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag
 from bigrestore.run.output.remote_places import meeting
 from bigrestore.run.prepared import Destination, Inputs
 from bigrestore.run.sinks import Sink
-from bigrestore.run.state.checksums import STORE_FILES
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.summary import RunSummary
@@ -53,8 +53,6 @@ BESIDE = ("run.json", *(f"report/{name}" for name in REPORT_FILES))
 """What of the folder beside an output is copied, too."""
 
 AWAY = "move it away, or choose another output"
-
-Answer = TypeVar("Answer")
 
 Listing = dict[str, dict[str, Any]]
 """Objects by their whole names, with what the store says of each."""
@@ -290,7 +288,8 @@ class RemoteOutput:
                 if outline.is_file(path.relative_to(self.stage).as_posix()) and _is_plain(path)
             ]
             for path in sorted(
-                paths, key=lambda path: (path.parent == self.stage, path.parent.parent == maps, path)
+                paths,
+                key=lambda path: (path.parent == self.stage, maps in (path.parent, path.parent.parent), path),
             ):
                 yield f"{self._path}/{path.relative_to(self.stage).as_posix()}", path
         for name in BESIDE:
@@ -299,9 +298,10 @@ class RemoteOutput:
                 yield f"{self._path}.bigrestore/{name}", path
 
     def _roots(self) -> set[str]:
-        """Return the files needed to open the image or a map of it."""
-        images = [self._path, *(f"{self._path}/{MAPS_GROUP}/{name}" for name in MAPS)]
-        return {self._path, *(f"{image}/{name}" for image in images for name in STORE_FILES)}
+        """Return the files needed to open the image, a map of it, or all maps."""
+        maps = f"{self._path}/{MAPS_GROUP}"
+        groups = [self._path, maps, f"{maps}/{OME_GROUP}", *(f"{maps}/{name}" for name in MAPS)]
+        return {self._path, *(f"{group}/{name}" for group in groups for name in STORE_FILES)}
 
     def _refuse_others(self, manifest: Manifest, there: Listing) -> None:
         """Refuse a place with an unlisted object, or one changed since it was sent."""
@@ -374,7 +374,7 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Callable[[], Answer], name: str, seconds: float = REQUEST_SECONDS) -> Answer:
+    def _try(self, request: Callable[[], Result], name: str, seconds: float = REQUEST_SECONDS) -> Result:
         """Ask the server, again after a transient error; its errors become sentences without secrets."""
         try:
             return retry_transient(lambda: in_time(request, seconds), name, again=_may_succeed)

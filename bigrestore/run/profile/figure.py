@@ -1,11 +1,11 @@
-"""The picture of a profile: a section's power spectrum beside that of sharp tissue, before and after its blur.
+"""The figure of a profile: a section's power spectrum, and the range of sharp tissue with and without its blur.
 
-Sharp tissue uses its pixel grid: from 0.141 to 0.484 cycles/px its power falls by 11 to 21 dB, about as a power law. A
-blurred section falls faster. Kernel and noise are right if the band of sharp tissue, blurred by the one and raised by
-the other, lies over the section's own spectrum.
+The power of sharp tissue falls by 11 to 21 dB from 0.141 to 0.484 cycles/px, about as a power law; that of a blurred
+section falls faster. The figure shows this range, and the range after the estimated kernel and noise. If the estimates
+are right, the section's spectrum lies inside the second.
 
-The spectrum is the input's own. At x2 and x4 the kernel acts on the finer grid of the output, so sharp tissue is taken
-there, blurred, and its frequencies beyond those of the input are folded back, as sampling does.
+Spectra are those of the input grid. At x2 and x4 the kernel belongs to the finer output grid: the tissue model is blurred
+there, and frequencies beyond the input's Nyquist are folded back, as by sampling.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from bigrestore.core.pixels import Floats
 from bigrestore.model.method import WINDOW_PX, SectionStatistics
 
 PICTURES = (".png", ".pdf", ".svg")
-"""Endings of the files that are drawn."""
+"""File name extensions for a figure."""
 
 PLOT_RINGS = 16
-"""Rings of 1/32 cycles/px each, up to 0.5."""
+"""Number of rings, each 1/32 cycles/px wide, up to 0.5."""
 
 FIRST, LAST = 4, 15
 """The rings whose centres are 0.141 and 0.484 cycles/px."""
 
 SHARP_DB = (11.0, 21.0)
-"""How far the power of sharp tissue falls from the first to the last."""
+"""Decrease of the power of sharp tissue from the first of these rings to the last: least and most."""
 
 PLOT_CORNER = 0.03
-"""Cycles/px below which the power law is flat."""
+"""Corner frequency of the power law, cycles/px; below, the power is nearly constant."""
 
 Array = NDArray[np.float64]
 
@@ -53,11 +53,11 @@ def draw_profile(
     windows : ndarray, (n, 128, 128)
         Tissue of the section, 0..1; n at least 1.
     statistics : SectionStatistics
-        What was read of it; a kernel is only drawn where a blur was read.
+        Estimated blur and noise; without an estimate of blur no kernel is drawn.
     scale : int
         Output pixels per input pixel.
     title : str
-        Stands above the picture.
+        Title of the figure.
     """
     from matplotlib.figure import Figure
 
@@ -78,7 +78,7 @@ def draw_profile(
 
 
 def ring_power(windows: Floats) -> Array:
-    """Return the mean power of Hann-weighted windows in rings, (16,); white noise of variance v gives v.
+    """Return the mean power of Hann-weighted windows in rings, (16,); v for white noise of variance v.
 
     Parameters
     ----------
@@ -94,17 +94,17 @@ def ring_power(windows: Floats) -> Array:
 
 
 def fall_db(power: Array) -> float:
-    """Return by how many dB the power of rings falls from 0.141 to 0.484 cycles/px."""
+    """Return the decrease of the power from 0.141 to 0.484 cycles/px, in dB."""
     return 10 * math.log10(max(float(power[FIRST]), 1e-30) / max(float(power[LAST]), 1e-30))
 
 
 def tissue_power(fall: float, kernel: NDArray[np.floating] | None = None, scale: int = 1) -> Array:
-    """Return the ring power of tissue, (16,), up to a factor: of sharp tissue, or of it through a kernel.
+    """Return the ring power, (16,), of the model of sharp tissue, blurred if a kernel is given; its unit is arbitrary.
 
     Parameters
     ----------
     fall : float
-        How far the power of sharp tissue falls from 0.141 to 0.484 cycles per input pixel, in dB.
+        Decrease of the power of sharp tissue from 0.141 to 0.484 cycles per input pixel, in dB.
     kernel : ndarray, (k, k), optional
         Blur on the output grid.
     scale : int
@@ -121,7 +121,7 @@ def tissue_power(fall: float, kernel: NDArray[np.floating] | None = None, scale:
 
 
 def _in_rings(power: Array) -> Array:
-    """Return the mean of a plane of coefficients over rings."""
+    """Return the means of the power over rings of frequency."""
     frequency = np.fft.fftfreq(WINDOW_PX)
     ring = (np.hypot(frequency[:, None], frequency) * 2 * PLOT_RINGS).astype(np.int64).ravel()
     return np.asarray((np.bincount(ring, power.ravel()) / np.bincount(ring))[:PLOT_RINGS])
@@ -132,7 +132,7 @@ def _decibels(power: Array, reference: float) -> Array:
 
 
 def _draw_spectrum(axes: Any, power: Array, count: int) -> None:
-    """Draw a section's spectrum and the band of sharp tissue."""
+    """Draw a section's spectrum and the range of sharp tissue."""
     centres = (np.arange(PLOT_RINGS) + 0.5) / (2 * PLOT_RINGS)
     low, high = (_decibels(sharp, float(sharp[FIRST])) for sharp in map(tissue_power, SHARP_DB))
     falls = f"{SHARP_DB[0]:.0f} to {SHARP_DB[1]:.0f} dB"
@@ -147,7 +147,7 @@ def _draw_spectrum(axes: Any, power: Array, count: int) -> None:
 
 
 def _draw_answer(axes: Any, power: Array, kernel: NDArray[np.floating], noise: float, scale: int) -> None:
-    """Draw the band of sharp tissue through the kernel, with the noise, of variance `noise`."""
+    """Draw the range of sharp tissue after the kernel and noise of variance `noise`."""
     centres = (np.arange(PLOT_RINGS) + 0.5) / (2 * PLOT_RINGS)
     reference = float(power[FIRST])
     bounds = []
@@ -161,7 +161,7 @@ def _draw_answer(axes: Any, power: Array, kernel: NDArray[np.floating], noise: f
 
 
 def _draw_kernel_inset(axes: Any, kernel: NDArray[np.floating], scale: int) -> None:
-    """Draw the middle of a kernel, as far as it is not nearly nothing."""
+    """Draw the part of a kernel with taps above a hundredth of the largest."""
     middle = kernel.shape[0] // 2
     taps = np.argwhere(kernel > 0.01 * kernel.max())
     reach = min(middle, max(3, int(np.abs(taps - middle).max()) + 1))

@@ -1,4 +1,4 @@
-"""The profiles of a run, each made once and kept beside the output, for all workers alike."""
+"""The profiles of a run, each computed once and stored beside the output for all workers."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.io.access.versions import UNREADABLE, joined, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
-from bigrestore.run.profile.section_profile import Profile, describe, profile_section, sample_section
+from bigrestore.run.profile.section_profile import (
+    Profile,
+    describe,
+    profile_section,
+    sample_section,
+    warn_of_clipping,
+)
 from bigrestore.run.profile.words import sentence
 
 log = logging.getLogger(__name__)
 
 VERSION = "version"
-"""What a stored profile calls the version of the section that it was made of."""
+"""Key in a stored profile: the version of the section's files."""
 
 PIXELS = "pixels"
-"""What it calls the checksum of all pixels that were read for it."""
+"""Key in a stored profile: the checksum of all pixels read for it."""
 
 
 class Profiles:
-    """The profiles of a run's sections, each made once and kept beside the output.
+    """The profiles of a run's sections, each computed once and stored beside the output.
 
     Parameters
     ----------
@@ -34,7 +40,7 @@ class Profiles:
     method : Method
         Analyses the windows.
     folder : Path, optional
-        Where profiles are kept; None: in memory only.
+        Folder of the stored profiles; None: in memory only.
     """
 
     def __init__(self, section: Section, method: Method, folder: Path | None) -> None:
@@ -52,9 +58,9 @@ class Profiles:
             return self._known[z]
 
     def keep_in(self, folder: Path) -> None:
-        """Keep profiles in a folder from now on, and write the known ones.
+        """Store profiles in a folder from now on, the known ones at once.
 
-        A run looks at its first section before it creates anything, so a refused input leaves nothing behind.
+        The first section is profiled before a run creates any folder, so that a refused input leaves nothing behind.
 
         Raises
         ------
@@ -77,11 +83,12 @@ class Profiles:
         with recording_reads() as reads:
             profile = profile_section(self._section, z, self._method)
         if any(read.pixels == UNREADABLE for read in reads):
-            version = ""  # of a section with holes; once they are mended its profile stays nevertheless
+            version = ""  # parts are unreadable: the profile stays valid after they are repaired
         made_of = {VERSION: version, PIXELS: joined(read.pixels for read in reads)}
         self.seconds += time.perf_counter() - started
         said = sentence(profile.statistics, int(self._method.scale))
         log.info("Section %d: %s", z, f"{said}. {describe(profile)}" if said else describe(profile))
+        warn_of_clipping(profile, self._section, z)
         self._made_of[z] = made_of
         if path is not None:
             write_sealed(path, profile.to_json() | made_of)
@@ -93,14 +100,15 @@ class Profiles:
 
 
 def profile_differs(section: Section, z: int, method: Method, stored: dict[str, Any]) -> bool:
-    """Tell whether the stored profile of a section is not the one of the section as it is now.
+    """Tell whether a stored profile belongs to other pixels than the section has now.
 
-    Where the same pixels are there it is; the method, which may round otherwise on another processor, is not asked then.
+    Versions of the files are compared first, then checksums of the pixels. Only if both differ is a profile computed
+    anew: equal pixels may give slightly different numbers on another processor.
 
     Raises
     ------
     InputError
-        Where the section cannot be read any more.
+        The section cannot be read any more.
     """
     made_of = {name: stored.get(name, "") for name in (VERSION, PIXELS)}
     if not made_of[VERSION] or made_of[VERSION] == section_version(section, z, fresh=True):

@@ -1,10 +1,10 @@
-"""What is known of a section before its first tile: background, tissue, blur and noise.
+"""The profile of a section, computed before its first tile: background, tissue, blur and noise.
 
-Every choice beyond a single tile is made here, once per section, from windows on an absolute lattice, and stored, so no
-result depends on the cut of a tile or on its worker.
+All estimates are made here, once for each section, from windows on an absolute lattice. They are stored, so that results
+depend neither on the tiling nor on the worker.
 
-Only flat background is trusted: level and noise come from the brightest windows, provided they vary by white noise
-alone. A section without such windows has no background, and all of it is restored.
+Level and noise of the background come from bright windows that vary by white noise alone. A section without such windows
+has no background, and all of it is restored.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.core.pixels import Floats, luma, to_grey, to_unit
 from bigrestore.errors import InputError
+from bigrestore.io.conventions.range_check import MOST_CLIPPED
 from bigrestore.io.patched import PatchedSection
 from bigrestore.io.section import Section
 from bigrestore.model.method import WINDOW_PX, Method, SectionStatistics
@@ -25,26 +26,26 @@ from bigrestore.model.method import WINDOW_PX, Method, SectionStatistics
 log = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 1024
-"""Longer side of the picture in which tissue is looked for."""
+"""Longer side of the thumbnail for the search for tissue."""
 
 MOST_WINDOWS = 128
-"""Windows that are analysed in one section."""
+"""Largest number of windows analysed in one section."""
 
 BACKGROUND_WINDOWS = 16
-"""Windows that are tried for background."""
+"""Number of windows examined for background."""
 
 NOISIEST_BACKGROUND = 10 / 255
-"""Background noisier than this is not told from faint tissue."""
+"""Largest noise of a background; noisier windows may be faint tissue."""
 
 
 @attrs.frozen(eq=False)
 class Profile:
-    """What is known of one section.
+    """Background, tissue, blur and noise of one section.
 
     Attributes
     ----------
     statistics : SectionStatistics
-        Of the method, from the windows.
+        Blur and noise, estimated by the method from the windows.
     background : float or None
         Background level, 0..1; None without flat background.
     background_sigma : float
@@ -52,7 +53,9 @@ class Profile:
     tissue_share : float
         Share of tissue in the thumbnail, 0..1.
     windows : int
-        Windows analysed.
+        Number of windows analysed.
+    clipped_share : float
+        Share of their pixels beyond black and white, 0..1.
     """
 
     statistics: SectionStatistics
@@ -60,9 +63,10 @@ class Profile:
     background_sigma: float
     tissue_share: float
     windows: int
+    clipped_share: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the profile as a JSON document; float32 values survive the way there and back."""
+        """Return the profile as a JSON document, with float32 values that `from_json` restores exactly."""
         statistics = self.statistics
         return {
             "kernel": statistics.kernel.tolist(),
@@ -74,6 +78,7 @@ class Profile:
             "background_sigma": self.background_sigma,
             "tissue_share": self.tissue_share,
             "windows": self.windows,
+            "clipped_share": self.clipped_share,
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -81,7 +86,8 @@ class Profile:
         rows = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
         level = "none found" if self.background is None else f"{self.background:.4f}"
         noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
-        return [*rows, ("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
+        rows += [("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
+        return rows + ([("clipped", f"{self.clipped_share:.1%}")] if self.clipped_share else [])
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Profile:
@@ -94,12 +100,14 @@ class Profile:
             details=document["details"],
         )
         names = ("background", "background_sigma", "tissue_share", "windows")
-        return cls(statistics, *(document[name] for name in names))
+        known = {name: document[name] for name in names}
+        clipped = document.get("clipped_share", 0.0)  # the first profiles do not say it
+        return cls(statistics, **known, clipped_share=clipped)
 
 
 @attrs.frozen(eq=False)
 class Sample:
-    """What is looked at of one section.
+    """The pixels of a section behind its profile.
 
     Attributes
     ----------
@@ -108,7 +116,7 @@ class Sample:
     background, background_sigma
         As in `Profile`.
     tissue : ndarray, (h, w), bool
-        Where the thumbnail shows tissue.
+        True for pixels of tissue in the thumbnail.
     factor : float
         Section pixels per pixel of the thumbnail.
     """
@@ -126,7 +134,7 @@ class Sample:
 
 
 def profile_section(section: Section, z: int, method: Method) -> Profile:
-    """Look at one section.
+    """Compute the profile of one section.
 
     Parameters
     ----------
@@ -135,7 +143,7 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     z : int
         Index of the section in its volume.
     method : Method
-        Analyses the windows.
+        Estimates blur and noise.
 
     Returns
     -------
@@ -144,7 +152,7 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
     Raises
     ------
     InputError
-        Where floating-point values leave the stated range, or the section cannot be read.
+        Floating-point values leave the stated range, or the section cannot be read.
     """
     return profile_windows(sample_section(section, z), method)
 
@@ -152,7 +160,25 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
 def profile_windows(seen: Sample, method: Method) -> Profile:
     """Return the profile of a sampled section."""
     statistics = method.analyse(seen.windows)
-    return Profile(statistics, seen.background, seen.background_sigma, seen.tissue_share, len(seen.windows))
+    clipped = float(((seen.windows < 0) | (seen.windows > 1)).mean()) if len(seen.windows) else 0.0
+    return Profile(
+        statistics,
+        seen.background,
+        seen.background_sigma,
+        seen.tissue_share,
+        len(seen.windows),
+        round(clipped, 6),
+    )
+
+
+def warn_of_clipping(profile: Profile, section: Section, z: int) -> None:
+    """Warn if much of a section's tissue lies beyond the stated range of values."""
+    if profile.clipped_share > MOST_CLIPPED:
+        black, white = section.value_range
+        log.warning(
+            "Section %d: %.1f %% of the pixels of its tissue lie beyond --input-range %g %g, and are cut off at its ends.",
+            *(z, 100 * profile.clipped_share, black, white),
+        )
 
 
 def sample_section(section: Section, z: int) -> Sample:
@@ -252,8 +278,8 @@ def _seen(picture: NDArray[Any], factor: float, y: int, x: int) -> NDArray[Any]:
 def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[float | None, float]:
     """Return level and noise of the background, (None, 0) without a flat window.
 
-    The flattest of the brightest windows are read; one is flat where the variance of its 8 x 8 means is that of
-    the mean of 64 independent pixels, within a factor of two, or below half a grey level of 8 bits.
+    Of the brightest quarter of the windows, those with the least variation are read. A window is flat if its 8 x 8 means
+    have at most twice the standard deviation of the mean of 64 independent pixels, or half a grey level of 8 bits.
     """
     bright = cells[cells[:, 2] >= np.quantile(cells[:, 2], 0.75)]
     tried = bright[np.argsort(bright[:, 3], kind="stable")][:BACKGROUND_WINDOWS]
@@ -277,7 +303,7 @@ def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[f
 def _tissue_windows(
     tissue: NDArray[np.bool_], factor: float, height: int, width: int
 ) -> list[tuple[int, int]]:
-    """Choose windows of at least half tissue, or else a tenth, evenly spread over the section."""
+    """Choose windows with at least half tissue, else a tenth, evenly spread over the section."""
     lattice = _lattice(height, width)
     shares = [float(_seen(tissue, factor, y, x).mean()) for y, x in lattice]
     for smallest in (0.5, 0.1):
@@ -289,17 +315,14 @@ def _tissue_windows(
 
 
 def _window_or_none(section: Section, z: int, y: int, x: int) -> Floats | None:
-    """Read one window; None for an unreadable one. The blocks over it fail and say so."""
+    """Read one window as grey 0..1; None if it cannot be read: its blocks report that.
+
+    A section smaller than a window is mirrored until it fills it.
+    """
+    y1, x1 = min(y + WINDOW_PX, section.height), min(x + WINDOW_PX, section.width)
     try:
-        return _window(section, z, y, x)
+        grey = to_grey(section.read(z, y, y1, x, x1), section.value_range)
     except InputError:
         return None
-
-
-def _window(section: Section, z: int, y: int, x: int) -> Floats:
-    """Read one window as grey 0..1; a section smaller than a window is mirrored until it fills it."""
-    y1, x1 = min(y + WINDOW_PX, section.height), min(x + WINDOW_PX, section.width)
-    values = to_unit(section.read(z, y, y1, x, x1), section.value_range)
-    grey = luma(values) if values.ndim == 3 else values
     below, right = WINDOW_PX - grey.shape[0], WINDOW_PX - grey.shape[1]
     return np.pad(grey, [(0, below), (0, right)], mode="symmetric") if below or right else grey

@@ -1,7 +1,7 @@
-"""The reading of a section in words: its blur, noise and JPEG, and the run's answer to each.
+"""The estimated blur, noise and JPEG quality of a section in words, and what a run does about them.
 
-The log of a run, its report and `bigrestore profile` say the same sentence, made here. Lengths are in input pixels and
-hold all blur together, at x2 and x4 the averaging of a pixel too.
+The log of a run, its report and `bigrestore profile` print the same sentence. Widths are sigmas in input pixels of the
+whole blur; at x2 and x4 it includes the averaging over an input pixel.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from bigrestore.core.stated_blur import averaging_sigma_px
 from bigrestore.model.method import SectionStatistics
 
 DETECTABLE_PX = 0.3
-"""Sigma in input pixels below which a blur cannot be told from tissue that is sharp for its pixel grid."""
+"""Sigma in input pixels below which blurred tissue cannot be distinguished from sharp tissue."""
 
 NOTICEABLE_NOISE = 1.0
-"""Standard deviation, of 255, from which on taking noise out is what a run does to a sharp section."""
+"""Standard deviation, of 255, from which on the sentence about a sharp section mentions noise."""
 
 NARROWED = 0.85
-"""Share of the read width below which a kernel was narrowed to those of the training; caution alone leaves more."""
+"""A kernel below this share of the estimated width was narrowed to those of the training set; caution alone leaves more."""
 
 
 def sentence(statistics: SectionStatistics, scale: int) -> str:
-    """Return the reading of a section and the run's answer, without a full stop.
+    """Return the sentence about a section, without a full stop.
 
     Parameters
     ----------
     statistics : SectionStatistics
-        Of a method; the details that are understood are those of `bigrestore.model.network.NetworkMethod`.
+        Estimates of a method, with details as `bigrestore.model.network.NetworkMethod` gives them.
     scale : int
         Output pixels per input pixel.
 
     Returns
     -------
     str
-        Empty where the method reads nothing of a section.
+        Empty for a method without estimates.
     """
     details = statistics.details
     if "windows" not in details:
@@ -53,12 +53,12 @@ def sentence(statistics: SectionStatistics, scale: int) -> str:
 
 
 def reading(statistics: SectionStatistics, z: int, scale: int) -> dict[str, Any]:
-    """Return the reading of section z, JSON-able.
+    """Return the facts about section z, JSON-able.
 
     Returns
     -------
     dict
-        `z`, `says` (the sentence), and for a blur `sigma_input_px` and `sharp`.
+        `z`, `says` (the sentence), and with an estimate of blur `sigma_input_px` and `sharp`.
     """
     facts: dict[str, Any] = {"z": z, "says": sentence(statistics, scale)}
     details = statistics.details
@@ -69,7 +69,7 @@ def reading(statistics: SectionStatistics, z: int, scale: int) -> dict[str, Any]
 
 
 def of_sections(readings: Sequence[Mapping[str, Any]]) -> str:
-    """Return the reading of all sections of a run in one sentence, without a full stop; empty without any."""
+    """Return one sentence about all sections of a run, without a full stop; empty without estimates."""
     said = [each for each in readings if each["says"]]
     if len(said) <= 1:
         return said[0]["says"] if said else ""
@@ -87,12 +87,12 @@ def of_sections(readings: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _given(details: Mapping[str, Any]) -> str:
-    """Return the user's statements by the names of the details."""
+    """Return the names of what the user stated, `blur`, `noise` or both; else empty."""
     return str(details.get("given", ""))
 
 
 def _is_sharp(details: Mapping[str, Any], scale: int) -> bool:
-    """Tell whether no blur can be detected, or none was stated besides the averaging of a pixel."""
+    """Tell whether a section counts as sharp: no blur was detected, or none stated but the averaging of a pixel."""
     sigma = details["sigma_px"] / scale
     if "blur" in _given(details):
         return bool(sigma < averaging_sigma_px(scale) + 0.005)
@@ -128,7 +128,7 @@ def _blur_words(details: Mapping[str, Any], scale: int) -> str:
 
 
 def _outcome(statistics: SectionStatistics, scale: int) -> str:
-    """Return the run's effect on a section."""
+    """Return what a run does to a section, in words."""
     details = statistics.details
     if not _is_sharp(details, scale):
         undone = equivalent_sigma(statistics.kernel)

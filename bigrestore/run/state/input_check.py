@@ -9,16 +9,15 @@ section and a checksum of what was read for it; where both differ the profile is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from bigrestore.core.files import read_sealed
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import InputError, OutputExistsError
 from bigrestore.io.access.versions import Read, checksum_of
 from bigrestore.io.section import Section
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.profile.kept import profile_differs
-from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.tile.mask import UserMask
 
 log = logging.getLogger(__name__)
@@ -105,7 +104,8 @@ def _other_blocks(
         record = ready.journal.record(name)
         if record is None or record.status == "failed":
             continue
-        for what, read in _reads(record):
+        reads = ((what, Read.from_json(items)) for what, windows in record.reads.items() for items in windows)
+        for what, read in reads:
             section = sections.get(what)
             if section is None or section.version(*read.window, fresh=True) == read.version:
                 continue
@@ -138,12 +138,6 @@ def _sections_read(ready: Prepared) -> dict[str, Section]:
     if ready.realness is not None:
         sections["realness map"] = ready.realness.section
     return sections
-
-
-def _reads(record: BlockRecord) -> Iterator[tuple[str, Read]]:
-    for what, reads in record.reads.items():
-        for items in reads:
-            yield what, Read.from_json(items)
 
 
 def _stale_profile(ready: Prepared) -> int | None:

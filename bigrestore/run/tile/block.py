@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Block, Box, Grid, Tile
-from bigrestore.core.pixels import LUMA, Floats, from_unit, interpolate, luma, pad_far, to_unit
+from bigrestore.core.pixels import LUMA, Floats, from_unit, interpolate, luma, pad_far, to_grey, to_unit
 from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
@@ -160,15 +160,17 @@ class BlockWork:
         batches: list[list[Tile]] = []
         for tile in self.job.grid.tiles(self.block.box):
             last = batches[-1] if batches else []
-            if last and len(last) < self.job.batch_size and self._alike(last[-1], tile):
+            joins = (
+                0 < len(last) < self.job.batch_size
+                and (last[0].padded_height, last[0].padded_width) == (tile.padded_height, tile.padded_width)
+                and not self._skips(last[0])
+                and not self._skips(tile)
+            )
+            if joins:
                 last.append(tile)
             else:
                 batches.append([tile])
         return batches
-
-    def _alike(self, one: Tile, other: Tile) -> bool:
-        same = (one.padded_height, one.padded_width) == (other.padded_height, other.padded_width)
-        return same and not self._skips(one) and not self._skips(other)
 
     def _skips(self, tile: Tile) -> bool:
         return self.weights.empty(tile.keep.intersect(self.block.box))
@@ -214,18 +216,12 @@ class BlockWork:
             "mean_before": self._mean(self.pixels[core.slices(self.read)]),
             "mean_after": self._mean(self.output),
         }
-        return self.tally.stats() | means | self._score_sums()
-
-    def _score_sums(self) -> dict[str, Any]:
-        """Return residuals and seams by score tile, `row,column`; empty without a sink for them."""
-        by_figure = {}
+        stats = self.tally.stats() | means
         for name, sums in (("residuals", self.residuals), ("seams", self.seams and self.seams.sums)):
             totals = sums.totals() if sums else {}
-            if totals:
-                by_figure[name] = {
-                    f"{row},{column}": values for (row, column), values in sorted(totals.items())
-                }
-        return by_figure
+            if totals:  # by score tile, `row,column`
+                stats[name] = {f"{row},{column}": values for (row, column), values in sorted(totals.items())}
+        return stats
 
     def _mean(self, pixels: NDArray[Any]) -> float | None:
         """Return the mean luma of storage values, 0..1: luma is linear, so the luma of the channels' means."""
@@ -365,8 +361,8 @@ class BlockWork:
         valid = None if self.weights.valid is None else np.empty(pixels.shape, np.bool_)
         for index, tile in enumerate(tiles):
             place = tile.read.slices(self.read)
-            values = to_unit(self.pixels[place], self.job.section.value_range)
-            pixels[index] = pad_far(luma(values) if values.ndim == 3 else values, height, width)
+            grey = to_grey(self.pixels[place], self.job.section.value_range)
+            pixels[index] = pad_far(grey, height, width)
             if valid is not None and self.weights.valid is not None:
                 valid[index] = pad_far(self.weights.valid[place], height, width)
         origins = np.array([(tile.read.y0, tile.read.x0) for tile in tiles], np.int64)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box, round_up
-from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.core.pixels import Floats, to_grey
 from bigrestore.errors import UsageError
 from bigrestore.io.drawn_inputs import DAMAGE, open_mask
 from bigrestore.io.section import Section
@@ -115,8 +115,7 @@ class BackgroundMask:
             cells.x0 * CELL_PX,
             min(cells.x1 * CELL_PX, self.shape[1]),
         )
-        values = to_unit(pixels[area.slices(read)], self.value_range)
-        grey = luma(values) if values.ndim == 3 else values
+        grey = to_grey(pixels[area.slices(read)], self.value_range)
         tissue = _grow(~flat_cells(grey, profile.background, profile.background_sigma))
         if tissue.all():
             return Weights(box)

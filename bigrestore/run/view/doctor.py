@@ -19,9 +19,10 @@ from pathlib import Path
 import attrs
 
 import bigrestore
-from bigrestore.core.resources import available_cpus, memory_limit_bytes
+from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import BigrestoreError
-from bigrestore.run.state.lock import LOCK_NAME, acquire
+from bigrestore.run.state.lock import LOCK_NAME
+from bigrestore.run.state.lock_file import acquire
 
 NEEDED = ("numpy", "torch", "zarr", "numcodecs", "dask", "tifffile", "imagecodecs", "pillow", "safetensors")
 EXTRAS = {
@@ -205,7 +206,7 @@ def _one_tile() -> Finding:
     import numpy as np
     from PIL import Image
 
-    from bigrestore.io.store.verify import verify_store
+    from bigrestore.io.verify.store import verify_store
     from bigrestore.run.execute import execute
     from bigrestore.settings import RunSettings
 

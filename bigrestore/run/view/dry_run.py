@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import numpy as np
 
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
-from bigrestore.io.range_check import check_range_used
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
@@ -99,6 +99,9 @@ class RunEstimate:
     def rows(self) -> list[tuple[str, str]]:
         """Return the estimate as names and values for people."""
         model = self.method.get("model")
+        at_work = f"{self.threads} tiles in flight"
+        if self.workers > 1:
+            at_work = f"{self.workers} workers of {self.threads} tile(s) in flight"
         return [
             ("input", f"{self.source}  {_shape(self.shape_in)} {self.dtype}, {self.channels} channel(s)"),
             ("output", f"{self.output}  {_shape(self.shape_out)} at x{self.scale}"),
@@ -110,15 +113,10 @@ class RunEstimate:
             ("written", f"{self.bytes_out / 1e6:.1f} MB before compression, in {self.files} files"),
             *([("maps", ", ".join(self.maps))] if self.maps else []),
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
-            ("threads", f"{self._at_work()}: {self.choice}"),
+            ("threads", f"{at_work}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
             ("wall time", f"{clock_text(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
         ]
-
-    def _at_work(self) -> str:
-        if self.workers == 1:
-            return f"{self.threads} tiles in flight"
-        return f"{self.workers} workers of {self.threads} tile(s) in flight"
 
 
 def estimate(
@@ -138,7 +136,7 @@ def estimate(
         By its kind, for input, model, settings or output.
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination, sinks=sinks)
-    check_range_used(ready.section, settings.input_range)
+    check_range_used(ready.section, settings.input_range, profiled=True)
     if ready.resuming:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work

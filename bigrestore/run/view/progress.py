@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
-from bigrestore.core.resources import rss_bytes
+from bigrestore.core.host.resources import rss_bytes
 
 LINE_SECONDS = 10.0
 
@@ -166,13 +166,10 @@ class LinesProgress:
 
     def _write(self) -> None:
         with self._lock:
-            self._write_line()
-
-    def _write_line(self) -> None:
-        self._last = time.monotonic()
-        text = json.dumps(self._meter.facts()) if self._as_json else self._meter.line()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+            self._last = time.monotonic()
+            text = json.dumps(self._meter.facts()) if self._as_json else self._meter.line()
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
 
 class LossyProgress:

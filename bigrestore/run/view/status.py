@@ -17,7 +17,6 @@ from bigrestore.run.output.owned import PLAN
 from bigrestore.run.output.place import output_path
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import writer
-from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.view.progress import clock_text
 
 RECENT = 100
@@ -140,9 +139,10 @@ def _look(place: Path, journal: Journal) -> RunStatus:
     plan = journal.plan or {}
     run = journal.read("run.json") or {}
     records = list(journal.records())
+    failed = [record for record in records if record.status == "failed"]
     by_status = {name: sum(r.status == name for r in records) for name in ("done", "empty", "failed")}
     running, who = writer(journal.root)
-    in_hand = _in_hand(journal)
+    in_hand = len(journal.markers())
     rate, since = _rate(journal)
     total = plan.get("blocks")
     left = None if total is None else max(0, total - len(records))
@@ -166,7 +166,7 @@ def _look(place: Path, journal: Journal) -> RunStatus:
         blocks_per_hour=rate * 3600 if rate else None,
         last_record_s=since,
         maps=list(plan.get("fingerprint", {}).get("settings.maps") or []),
-        reasons=_failure_reasons(records),
+        reasons={record.name: record.reason for record in failed[:MOST_LISTED]},
         way_out=_remedy(state, total == by_status["done"] + by_status["empty"], lacks_report),
     )
 
@@ -179,16 +179,6 @@ def _remedy(state: str, all_done: bool, lacks_report: bool) -> str:
     if state == "finished":
         return "its report is not made; make it by --resume" if lacks_report else ""
     return {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(state, "")
-
-
-def _failure_reasons(records: list[BlockRecord]) -> dict[str, str]:
-    failed = [record for record in records if record.status == "failed"]
-    return {record.name: record.reason for record in failed[:MOST_LISTED]}
-
-
-def _in_hand(journal: Journal) -> int:
-    """Return how many blocks are marked as at work."""
-    return len(journal.markers())
 
 
 def _rate(journal: Journal) -> tuple[float | None, float | None]:

@@ -221,7 +221,7 @@ def _train(chosen: Sequence[Chosen], start: Model, output: Path, options: AdaptO
         scale=start.scale,
         start=find_model(options.start, None),
     )
-    before = _figures(material, start, common)
+    before = fidelity.fidelity_stage(material, start.restorer, common)[0].validate()
     if holds_windows(learned, patch_size(WINDOW_PX, 1)):
         told = attrs.evolve(material, recipe=recipe_about(readings, 1))  # it works at x1 whatever the scale
         slowly = attrs.evolve(common, rate=READER_RATE * common.rate, **first)
@@ -319,12 +319,6 @@ def record(
     return {"start": start.name, "start_sha256": start.sha256, "sections": sections, "gains": gains} | (
         {"realness": REALNESS} if start.info.get("prior") else {}
     )
-
-
-def _figures(material: Material, model: Model, options: StageOptions) -> dict[str, float]:
-    """Return the held-out figures of a model before it is adapted."""
-    stage, _ = fidelity.fidelity_stage(material, model.restorer, options)
-    return stage.validate()
 
 
 def _plan(stage: str) -> StagePlan:

@@ -1,10 +1,10 @@
-"""What the start model reads of a section, on the section's own grid, and the section with that blur taken out.
+"""Blur and noise of a user's section as the start model estimates them, and the section deconvolved by that blur.
 
-The blur is taken out linearly, by the middle one of Wiener's filters that the network starts from. At full size much
-of the finest detail is lost to it; reduced, what is left of the blur is mild, and the filter gives back what it took
-without inventing anything. Measured on sections of six mammals reduced by 0.6 and 0.5, power at 0.484 cycles/px is then
-that of the clean sections within 1 dB; the filter that assumes ten times the noise leaves it up to 1.8 dB too low, and
-a model that learns from that reads less blur than there is.
+The deconvolution is linear: the middle one of the three Wiener filters that are inputs of the network. At full size the
+blur has removed most of the finest detail. After a reduction the blur is mild in reduced pixels, and the filter restores
+what it attenuated without inventing anything. Measured on sections of six mammals, reduced to 0.6 and 0.5: the power at
+0.484 cycles/px is within 1 dB of that of clean sections. The filter that assumes ten times the noise leaves it up to
+1.8 dB too low, and a model trained on such targets underestimates blur.
 """
 
 from __future__ import annotations
@@ -19,32 +19,30 @@ from numpy.typing import NDArray
 from bigrestore.core.kernels import Kernel
 from bigrestore.core.pixels import Floats
 from bigrestore.model.method import PSI_SIZE, SectionStatistics
-from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see
+from bigrestore.model.nets.reading.estimator import degradations_of, estimate_section, see_section
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.wiener import BOLDNESS, TISSUE_GREY, deconvolve, wiener_filters
 from bigrestore.run.profile.words import sentence
 
-WINDOWS_AT_ONCE = 16
-
 
 @attrs.frozen(eq=False)
 class Reading:
-    """What was read of a section, on its own grid.
+    """Estimated blur and noise of a section, on its own grid.
 
     Attributes
     ----------
     kernel : ndarray, (k, k), float32
-        Blur kernel at the same size.
+        Blur kernel for scale 1.
     sigma, error : float
-        Its equivalent sigma and the standard error of that, input pixels.
+        Equivalent sigma of the kernel and its standard error, input pixels.
     along, across : float
-        Sigma along its widest direction and across it, input pixels.
+        Sigma along the widest direction and across it, input pixels.
     noise_gain, read_noise : float
         The noise has standard deviation sqrt(noise_gain * x + read_noise**2), x in 0..1.
     jpeg_quality : float
         1..100, 0 for none.
     windows : int
-        Windows that were looked at.
+        Number of windows behind the estimate.
     """
 
     kernel: Kernel
@@ -64,7 +62,7 @@ class Reading:
 
     @property
     def says(self) -> str:
-        """Return the reading in words, as `bigrestore profile` does."""
+        """Return blur and noise in the words of `bigrestore profile`."""
         details = {"windows": self.windows, "sigma_px": self.sigma, "sigma_error_px": self.error}
         known = SectionStatistics(
             self.kernel,
@@ -76,28 +74,26 @@ class Reading:
         return sentence(known, 1).partition(":")[0]
 
     def lost_db(self, factor: float) -> float:
-        """Return what the blur takes of the power at the highest frequency that is left after a reduction, dB.
+        """Return the attenuation of the power by the blur, in dB, at the Nyquist frequency of a reduced section.
 
-        That of a Gaussian along its widest direction: 20 log10 exp(-2 pi^2 sigma^2 f^2) at f = factor / 2.
+        That of a Gaussian with the sigma of the widest direction: -20 log10 exp(-2 pi^2 sigma^2 f^2) at f = factor / 2.
         """
         return 20 / math.log(10) * 2 * math.pi**2 * (self.along * factor / 2) ** 2
 
 
 @torch.inference_mode()
 def read_windows(model: Restorer, windows: Floats) -> Reading:
-    """Read the degradation of a section.
+    """Estimate blur and noise of a section.
 
     Parameters
     ----------
     model : Restorer
-        Its estimator reads.
+        The start model, for its estimator.
     windows : ndarray, (n, 128, 128), 0..1
         Tissue of the section; n at least 1.
     """
     device = next(model.estimator.parameters()).device
-    parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
-    seen = torch.cat([see(torch.from_numpy(part)[:, None].to(device)) for part in parts])
-    estimate = estimate_section(model.estimator, seen)
+    estimate = estimate_section(model.estimator, see_section(windows, device))
     known = degradations_of(estimate, 1)
     kernel, sigma = known.kernel[0].cpu().numpy(), float(estimate.sigma[0])
     across, along = sigma * _elongation(kernel)
@@ -115,7 +111,7 @@ def read_windows(model: Restorer, windows: Floats) -> Reading:
 
 
 def _elongation(kernel: Kernel) -> NDArray[np.float64]:
-    """Return how wide a kernel is across and along its widest direction, over its equivalent sigma."""
+    """Return the sigma of a kernel across and along its widest direction, divided by its equivalent sigma."""
     weights = kernel.astype(np.float64)
     at = np.arange(len(weights)) - (len(weights) - 1) / 2
     ys, xs = weights.sum(1), weights.sum(0)
@@ -127,7 +123,7 @@ def _elongation(kernel: Kernel) -> NDArray[np.float64]:
 
 
 def inverse_filter(reading: Reading) -> torch.Tensor:
-    """Return the filter that takes the blur out, (1, 1, 25, 25): the one that assumes the noise that was read."""
+    """Return the Wiener filter for the estimated blur and noise, (1, 1, 25, 25)."""
     noise = torch.tensor([reading.noise])
     filters = wiener_filters(torch.from_numpy(reading.kernel)[None], noise, 1)
     middle = BOLDNESS.index(1.0)
@@ -135,13 +131,13 @@ def inverse_filter(reading: Reading) -> torch.Tensor:
 
 
 def sharpened(grey: Floats, reading: Reading) -> NDArray[np.uint16]:
-    """Return an image, 0..1, without the blur that was read, as 16 bits."""
+    """Return an image, 0..1, deconvolved by the estimated blur, as 16 bits."""
     x = torch.from_numpy(np.ascontiguousarray(grey))[None, None]
     sharp = deconvolve(x, torch.ones_like(x), inverse_filter(reading), 1)[0, 0]
     return np.asarray(np.rint(sharp.clamp(0, 1).numpy() * np.float32(65535)), np.uint16)
 
 
 def noise_after(reading: Reading) -> float:
-    """Return the variance of the noise after `sharpened`, 0..1, at the frequencies that the filter lifts most."""
+    """Return the noise variance after `sharpened`, 0..1, at the frequency of the filter's largest gain."""
     response = torch.fft.rfft2(inverse_filter(reading), s=(64, 64)).abs().square()
     return reading.noise**2 * float(response.max())

@@ -60,22 +60,19 @@ def recipe_about(readings: Sequence[Reading], scale: int) -> Recipe:
     scale : int
         Output pixels per input pixel.
     """
-    parts = [part for reading in readings for part in _parts(reading, scale)]
     share = (1 - DEFAULT_SHARE) / len(readings)
-    mix = [{"weight": share * weight, "recipe": recipe} for weight, recipe in parts]
+    mix: list[dict[str, Any]] = []
+    for reading in readings:
+        ways = {passes: _resampled(reading, passes, scale) for passes in PASSES}
+        possible = {passes: way for passes, way in ways.items() if way is not None}
+        half, total = 0.5 if possible else 1.0, sum(PASSES[passes] for passes in possible)
+        mix.append({"weight": share * half, "recipe": _direct(reading, scale)})
+        mix += [
+            {"weight": share * (0.5 * PASSES[passes] / total), "recipe": way}
+            for passes, way in possible.items()
+        ]
     mix.append({"weight": DEFAULT_SHARE, "recipe": Recipe.load("default").to_dict()})
     return Recipe.from_dict({"name": NAME, "mix": mix}, NAME)
-
-
-def _parts(reading: Reading, scale: int) -> list[tuple[float, dict[str, Any]]]:
-    """Return the ways to a reading, and how often each is drawn: together once."""
-    ways = {passes: _resampled(reading, passes, scale) for passes in PASSES}
-    possible = {passes: way for passes, way in ways.items() if way is not None}
-    direct = _direct(reading, scale)
-    if not possible:
-        return [(1.0, direct)]
-    total = sum(PASSES[passes] for passes in possible)
-    return [(0.5, direct)] + [(0.5 * PASSES[passes] / total, way) for passes, way in possible.items()]
 
 
 def _direct(reading: Reading, scale: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def averaging(frequency: Doubles, factor: float) -> Doubles:
     The mean of whole pixels where steps are whole, else Pillow's Hamming filter, sinc(x) (0.54 + 0.46 cos(pi x)) over
     two reduced pixels.
     """
-    if _whole(factor):
+    if _takes_whole_steps(factor):
         count = round(1 / factor)
         x = (np.arange(count) - (count - 1) / 2) / count
         weights = np.ones(count)
@@ -78,10 +78,12 @@ def averaging(frequency: Doubles, factor: float) -> Doubles:
 
 def _noise_gain(frequency: Doubles, factor: float) -> Doubles:
     """Return what becomes of the power of white noise along one axis, aliases counted."""
-    folded = 1.0 if _whole(factor) else sum(averaging(frequency + k, factor) ** 2 for k in (-1, 0, 1))
+    folded = (
+        1.0 if _takes_whole_steps(factor) else sum(averaging(frequency + k, factor) ** 2 for k in (-1, 0, 1))
+    )
     return np.asarray(folded / averaging(frequency, factor) ** (2 * RESTORED_SHARE))
 
 
-def _whole(factor: float) -> bool:
+def _takes_whole_steps(factor: float) -> bool:
     """Say whether `area_downscale` takes whole steps."""
     return float(1 / factor).is_integer()

@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.core.pixels import Floats, luma, to_unit
+from bigrestore.core.pixels import to_grey
 from bigrestore.errors import UsageError
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.nets.restorer import Restorer
@@ -32,7 +32,7 @@ MOST_SECTIONS = 24
 MOST_BLOCKS = 12
 """Blocks of all sections together; each section gives at least one."""
 
-BLOCK_PX = 2048
+LARGEST_BLOCK_PX = 2048
 """Largest side of a block, input pixels."""
 
 LEAST_TISSUE = 0.5
@@ -141,7 +141,8 @@ def read_tissue(one: Slice, model: Restorer, blocks: int) -> Tissue:
         return Tissue(one.name, section.height, section.width, None, (), 0.0)
     reading = read_windows(model, sample.windows)
     places = choose_blocks(sample.tissue, sample.factor, section.height, section.width, blocks)
-    kept = tuple(sharpened(_read_block(section, z, place), reading) for place in places)
+    blocks_read = (to_grey(section.read(z, *place), section.value_range) for place in places)
+    kept = tuple(sharpened(grey, reading) for grey in blocks_read)
     return Tissue(one.name, section.height, section.width, reading, kept, noise_after(reading))
 
 
@@ -177,13 +178,7 @@ def choose_blocks(
 
 
 def _parts(side: int) -> list[tuple[int, int]]:
-    """Cut a side into equal parts of at most `BLOCK_PX`."""
-    count = -(-side // BLOCK_PX)
+    """Cut a side into equal parts of at most `LARGEST_BLOCK_PX`."""
+    count = -(-side // LARGEST_BLOCK_PX)
     edges = [round(i * side / count) for i in range(count + 1)]
     return list(pairwise(edges))
-
-
-def _read_block(section: Section, z: int, place: Place) -> Floats:
-    """Read one block as grey values, 0..1."""
-    values = to_unit(section.read(z, *place), section.value_range)
-    return luma(values) if values.ndim == 3 else values

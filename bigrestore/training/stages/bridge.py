@@ -132,7 +132,7 @@ class BridgeStage:
     adversary : Adversary
         A `ConditionalDiscriminator` and its optimiser.
     reference : Tensor, (M, d)
-        Texture features of held-out detail, for the figure of unconditional samples.
+        Texture features of tissue, for the figure of unconditional samples.
     seed, batch : int
         Seed, and pairs per step.
     dtype : torch.dtype
@@ -365,13 +365,13 @@ def build_bridge(
 ) -> tuple[BridgeStage, PairSource]:
     """Return the stage `bridge` or `polish` and the source of its data; see `assembly.build_stage`."""
     pairs = pair_source(material, model.scale, options, BRIDGE_PATCH_PX, BRIDGE_HELD_OUT)
-    held_out = detail_source(material, model, options).measured(prior.MEASURED, held_out=True)
+    tissue = prior.reference_windows(detail_source(material, model, options), prior.MEASURED)
     critic = conditional_critic_for(model, options.seed).to(options.device)
     stage = BridgeStage(
         model,
         pairs,
         Adversary(critic, settings.rate_at),
-        texture_features(held_out),
+        texture_features(tissue),
         seed=options.seed,
         batch=options.batch or BRIDGE_BATCH,
         dtype=TRAINING_DTYPES[options.precision],

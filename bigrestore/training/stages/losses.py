@@ -1,7 +1,7 @@
-"""The losses of the stages, each one line of mathematics with its source.
+"""The losses of the training stages, with their sources.
 
-All take float32 images (N, C, H, W) in grey values 0..1 and compute in float32 whatever the network ran in: in
-bfloat16 the last three digits of a mean over 10,000 pixels are noise.
+Images are (N, C, H, W) with grey values 0..1. Losses are computed in float32 even after a network in bfloat16, which has
+too few digits for a mean over 10,000 pixels.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ LINE_POWER_FLOOR = 1e-9
 def charbonnier(output: Tensor, target: Tensor, *, epsilon: float = CHARBONNIER_EPSILON) -> Tensor:
     """Return the Charbonnier loss, mean sqrt((output - target)^2 + epsilon^2) - epsilon.
 
-    An L1 with a round bottom (Charbonnier et al., ICIP 1994; in super-resolution since LapSRN, Lai et al., CVPR
-    2017). The constant epsilon is subtracted: equal images have the loss 0.
+    An L1 that is smooth at zero (Charbonnier et al., ICIP 1994; used for super-resolution by LapSRN, Lai et al., CVPR
+    2017). Epsilon is subtracted so that equal images have loss 0.
 
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
     epsilon : float
-        Half-width of the round bottom, in grey values; 1e-3 is a quarter of an 8-bit step.
+        Differences below it are nearly squared; 1e-3 is a quarter of a grey level of 8 bits.
     """
     difference = output.float() - target.float()
     return (torch.sqrt(difference * difference + epsilon * epsilon) - epsilon).mean()
 
 
 def pyramid_l1(output: Tensor, target: Tensor, *, levels: int = PYRAMID_LEVELS) -> Tensor:
-    """Return the mean over pyramid levels of the L1 of area-averaged images.
+    """Return the L1 of area-averaged images, averaged over the levels of a pyramid.
 
-    Level j averages blocks of 2^j pixels (1/2, 1/4, 1/8 of the size by default). Only errors in regional grey remain
-    there; a pixel loss hardly sees them under texture.
+    Level j averages blocks of 2^j x 2^j pixels, j = 1 .. `levels`. Averages show errors of the regional grey level,
+    which are small beside those of texture in a loss of single pixels.
 
     Parameters
     ----------
     output, target : Tensor, (N, C, H, W)
-        Both sides at least 2^levels.
+        Sides of at least 2^levels.
     levels : int
-        Number of levels.
+        Number of levels; 3 give blocks of 2, 4 and 8 pixels.
 
     Raises
     ------
     UsageError
-        The images are smaller than a block of the last level.
+        The images are smaller than a block of the coarsest level.
     """
     if min(output.shape[-2:]) < 2**levels:
         raise UsageError(
@@ -74,10 +74,11 @@ def pyramid_l1(output: Tensor, target: Tensor, *, levels: int = PYRAMID_LEVELS) 
 
 
 def fft_amplitude_l1(output: Tensor, target: Tensor) -> Tensor:
-    """Return the L1 between the amplitudes of the Fourier transforms (orthonormal).
+    """Return the L1 between the amplitudes of orthonormal Fourier transforms.
 
-    A pixel loss forgives a missing high frequency, because its place is unpredictable; its amplitude is not (an
-    amplitude form of the frequency loss of MIMO-UNet, Cho et al., ICCV 2021).
+    Under a loss of single pixels it is safest to leave out fine detail of unknown position. Its amplitude is known better
+    than its position, and is compared here without the phase (after the frequency loss of MIMO-UNet, Cho et al., ICCV
+    2021).
 
     Parameters
     ----------
@@ -88,21 +89,22 @@ def fft_amplitude_l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _amplitude(spectrum: Tensor) -> Tensor:
-    """Return the amplitude, with a finite gradient at zero."""
+    """Return the amplitude, with a small constant for a finite gradient at zero."""
     return torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
 
 
 def local_artifact_l1(output: Tensor, target: Tensor, averaged: Tensor) -> Tensor:
-    """Return the L1 weighted by the local variance of the residual; 0 at pixels better than the averaged model.
+    """Return the L1 of the residual, weighted by its local variance where the averaged model is nearer to the target.
 
-    Invented texture shows as a residual varying from pixel to pixel. Its weight is the variance of the residual in 7
-    x 7 pixels times the fifth root of its variance over the image (Liang et al., "Details or Artifacts", CVPR 2022).
-    Pixels nearer to the target than those of the running average are left alone: there the adversary is right.
+    Artifacts are texture that the target does not have: there the residual varies from pixel to pixel. The weight is the
+    variance of the residual in 7 x 7 pixels times the fifth root of its variance over the image (Liang et al., "Details or
+    Artifacts", CVPR 2022). It is 0 for pixels nearer to the target than the output of the averaged weights: their
+    detail is right.
 
     Parameters
     ----------
     output, target, averaged : Tensor, (N, 1, H, W)
-        The output, its target, and the output of the averaged weights.
+        Output of the network, target, and output of the network with averaged weights.
     """
     residual = target.float() - output.float()
     with torch.no_grad():
@@ -118,8 +120,8 @@ def local_artifact_l1(output: Tensor, target: Tensor, averaged: Tensor) -> Tenso
 def code_discrepancy(codes: Tensor, wanted: Tensor) -> Tensor:
     """Return the squared maximum mean discrepancy of two sets of codes, 0 for equal sets.
 
-    Radial kernels exp(-d^2 / 2 b^2) of four bandwidths b, {0.5, 1, 2, 4} times the median distance of the codes
-    of both sets; their mean (Gretton et al., "A kernel two-sample test", JMLR 13, 2012; the biased estimate).
+    The biased estimate of Gretton et al., "A kernel two-sample test", JMLR 13, 2012. The kernel is the mean of four
+    Gaussians exp(-d^2 / 2 b^2); b is 0.5, 1, 2 and 4 times the median distance between codes of both sets.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def code_discrepancy(codes: Tensor, wanted: Tensor) -> Tensor:
 
 
 def feature_l1(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """Return the mean over layers of the L1 between a critic's features of made and of real images.
+    """Return the L1 between a critic's features of generated and of real images, averaged over its layers.
 
     Feature matching (Wang et al., "High-Resolution Image Synthesis with Conditional GANs", CVPR 2018).
     """
@@ -148,30 +150,30 @@ def feature_l1(made: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
 
 
 def hinge_critic_loss(real: Tensor, made: Tensor) -> Tensor:
-    """Return the critic's hinge loss from its judgements of real and made (Lim and Ye, "Geometric GAN", 2017)."""
+    """Return a critic's hinge loss from its scores of real and generated images (Lim and Ye, "Geometric GAN", 2017)."""
     return (1 - real).clamp_min(0).mean() + (1 + made).clamp_min(0).mean()
 
 
 def nyquist_lines(patches: Tensor, together: int = 1) -> Tensor:
-    """Return the power of patches at Nyquist over the power 6 to 24 bins away, as log10.
+    """Return log10 of the power at the Nyquist frequency over the power 6 to 24 bins below it.
 
-    A generator shuffling several pixels out of a node leaves a pattern of period 2 px at misfits. Power is that of
-    Hann-weighted patches without their mean, averaged over the patches before the ratio.
+    A generator that makes several pixels per node by a pixel shuffle can leave a pattern of period 2 px. The power is that
+    of Hann-weighted patches without their mean, averaged over all patches before the ratio is taken.
 
     Parameters
     ----------
     patches : Tensor, (N, 1, H, W)
         Sides of at least 50; an odd last row or column is left out.
     together : int
-        How many patches in a row are averaged before the transform, N at least. Where all begin at one phase of the
-        generator's grid, its fixed pattern stays while texture falls by `together`: patterns far below the
-        texture of one patch show.
+        Number of consecutive patches whose mean is transformed, at most N. If all patches begin at one phase of the
+        generator's grid, a fixed pattern stays in the mean, while the power of texture falls to 1 / `together`. Patterns
+        much weaker than the texture become visible.
 
     Returns
     -------
     Tensor, (3,), float32
-        Along x (fx = 0.5), mean of the ratio over all fy at least 6 bins off Nyquist; along y; and along both: the
-        5 x 5 bins about fx = fy = 0.5.
+        For fx = 0.5 (mean of the ratios over all fy at least 6 bins from Nyquist), for fy = 0.5 likewise, and for
+        the 5 x 5 bins around fx = fy = 0.5.
 
     Raises
     ------
@@ -192,7 +194,7 @@ def nyquist_lines(patches: Tensor, together: int = 1) -> Tensor:
 
 
 def _power_from_nyquist(patches: Tensor, together: int) -> Tensor:
-    """Return the mean power, (H, W / 2 + 1): rows from fy = 0.5 on, around; columns from fx = 0.5 down to 0."""
+    """Return the mean power, (H, W / 2 + 1), with fx = fy = 0.5 first: fx falls to 0, fy runs through all values."""
     height, width = (side - side % 2 for side in patches.shape[-2:])
     if min(height, width) < 2 * NYQUIST_FAR:
         raise UsageError(
@@ -209,16 +211,16 @@ def _power_from_nyquist(patches: Tensor, together: int) -> Tensor:
 
 
 def nyquist_penalty(made: Tensor, real: Tensor) -> Tensor:
-    """Return the mean squared excess of the lines at Nyquist of made patches over those of real ones, 0 below.
+    """Return the mean squared excess of `nyquist_lines` of generated patches over those of real ones.
 
-    The excess is one of log10 of power: 1 is 10 dB. It is taken patch by patch and of the mean of all made patches,
-    all at one phase of the generator's grid: the texture of a patch of 64 px drowns a pattern of a tenth of a grey
-    level of 8 bits, but a section's mean does not.
+    An excess of 1 is 10 dB; a negative one counts as 0. It is computed for single patches and for the mean of all generated
+    patches, which begin at one phase of the generator's grid. The texture of one patch of 64 px hides a pattern of a
+    tenth of a grey level of 8 bits; the mean shows it.
 
     Parameters
     ----------
     made, real : Tensor, (N, 1, H, W)
-        Patches of one size, at least 50 pixels; no gradient passes into `real`.
+        Generated and real patches of one size, sides of at least 50 pixels; `real` gets no gradient.
     """
     with torch.no_grad():
         wanted = nyquist_lines(real)
@@ -227,16 +229,16 @@ def nyquist_penalty(made: Tensor, real: Tensor) -> Tensor:
 
 
 def nyquist_db(made: Tensor, wanted: Tensor, together: int) -> float:
-    """Return the excess, in dB, of the strongest line at Nyquist of made patches over real ones.
+    """Return the largest excess of `nyquist_lines` of generated patches over real ones, in dB.
 
     Parameters
     ----------
     made : Tensor, (N, 1, H, W)
-        All begin at one phase of the generator's grid.
+        Generated patches that begin at one phase of the generator's grid.
     wanted : Tensor, (3,)
         `nyquist_lines` of real patches.
     together : int
-        Number of made patches to average, at most all.
+        Number of patches to average, as in `nyquist_lines`; more than N counts as N.
     """
     lines = nyquist_lines(made, min(together, len(made)))
     return 10 * float((lines - wanted).max())
@@ -248,10 +250,9 @@ def psnr_of_each(a: Tensor, b: Tensor) -> Tensor:
 
 
 def kernel_l1(kernel: Tensor, target: Tensor) -> Tensor:
-    """Return the L1 of blur kernels, times k^2 / 10.
+    """Return a tenth of the summed absolute difference of blur kernels: 0 for equal kernels, at most 0.2.
 
-    The mean over the k x k pixels of kernels summing to one shrinks with k^2; the factor makes it a tenth of the
-    summed difference, 0 for equal kernels and at most 0.2, for any size.
+    A sum, because a mean over k x k pixels of kernels that sum to one would depend on k.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ made. The U-Net and the bridge take no part. A pattern in step with the grid, to
 over a section, has a penalty of its own.
 
 Two players circle around their goal and need not be nearest to it at the end. So from half of the schedule on the
-averaged weights with the smallest distance from held-out tissue are kept, and those are shipped.
+averaged weights with the smallest distance from tissue are kept, and those are shipped.
 
-One prior serves all scales. It is trained at x1; at x2 it is taken over (`nets.grow`), since L and the coarse grids
+One prior serves all scales. It is trained at x1; at x2 it is taken over (`nn.grow`), since L and the coarse grids
 are counted in input pixels, and only trained on, for a shorter time.
 """
 
@@ -63,16 +63,13 @@ MEASURED, INDEXED = 768, 3072
 PRIOR_SHOWN = 16
 PRIOR_NYQUIST = 0.05
 """Weight of the penalty on lines at Nyquist: its gradient lies almost wholly in the last head, and is the larger there."""
-GENERATOR_WARMUP, CRITIC_WARMUP = 1000, 100
-"""Steps of the linear warm-ups. A new critic says little for hundreds of steps, and a trained generator following it
-at full rate forgets: its Frechet distance rose from 17 to 45 within an hour."""
 KEEP_FROM = 0.5
 """Share of the schedule before any weights are kept: early ones may fit the figure, but know few textures."""
 
 
 @attrs.frozen(eq=False)
 class Best:
-    """The averaged weights of the generator nearest to held-out tissue, and their distance."""
+    """The averaged weights of the generator nearest to tissue, and their distance."""
 
     distance: float
     weights: dict[str, Tensor]
@@ -126,14 +123,15 @@ class PriorStage:
                 level.bridge.requires_grad_(False)
         windows = details.measured(indexed, held_out=False)
         self._index, self._real = WindowIndex(windows), windows[:PRIOR_SHOWN]
-        held_out = details.measured(measured, held_out=True)
-        self._held_out = texture_features(held_out)
-        trained_on = texture_features(details.measured(measured, held_out=False, stream=1))
+        tissue = reference_windows(details, measured)
+        self._tissue = texture_features(tissue)
+        others = texture_features(details.measured(measured, held_out=False, stream=2))
+        held_out = tissue[: measured // 2]
         self._floors = {
-            "frechet_floor": frechet_distance(trained_on, self._held_out),
+            "frechet_floor": frechet_distance(others, self._tissue),
             "copy_floor": float(self._index.nearest(held_out[:256])[0].mean()),
         }
-        self._deviation, self._lines = float(held_out.std()), nyquist_lines(held_out)
+        self._deviation, self._lines = float(tissue.std()), nyquist_lines(tissue)
 
     @property
     def _prior(self) -> Generator:
@@ -160,13 +158,13 @@ class PriorStage:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return distances of samples from held-out tissue, with the distance of training windows beside.
+        """Return distances of samples from tissue, with the distance of training windows beside.
 
         `frechet` and `nyquist_db`, the excess of the strongest line at Nyquist, are of the present weights;
         `frechet_kept` is of the kept ones.
         """
         made = self.samples(self._measured)
-        distance = frechet_distance(texture_features(made), self._held_out)
+        distance = frechet_distance(texture_features(made), self._tissue)
         if self._progress >= KEEP_FROM and distance < self._best.distance:
             weights = {name: tensor.clone() for name, tensor in self._prior.state_dict().items()}
             self._best = Best(distance, weights)
@@ -249,6 +247,20 @@ def critic_for(model: Restorer, seed: int) -> PatchDiscriminator:
     return PatchDiscriminator(model.preset.channels, model.preset.unshuffle, DETAIL_PATCH_PX)
 
 
+def reference_windows(details: DetailSource, count: int) -> Tensor:
+    """Return windows that stand for tissue in the figures, (count, 1, 64, 64): held-out ones, then trained-on ones.
+
+    The few held-out files alone may be far from the tissue that is learned, and a prior moving towards that would
+    seem to worsen. Copies of windows are told by another figure.
+    """
+    half = count // 2
+    parts = (
+        details.measured(half, held_out=True),
+        details.measured(count - half, held_out=False, stream=1),
+    )
+    return torch.cat(parts)
+
+
 @torch.no_grad()
 def sample_patches(prior: Generator, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return patches made by a prior alone, (count, 1, 64, 64), always of the same codes and noise."""
@@ -320,7 +332,7 @@ def build_prior(
     stage = PriorStage(
         model,
         details,
-        Adversary(critic, attrs.evolve(settings, warmup_steps=CRITIC_WARMUP).rate_at),
+        Adversary(critic, settings.rate_at),
         seed=options.seed,
         batch=options.batch or PRIOR_BATCH,
         dtype=TRAINING_DTYPES[options.precision],
@@ -329,4 +341,4 @@ def build_prior(
     return stage, details
 
 
-PRIOR = StageBuilder(StagePlan(GENERATOR_WARMUP, betas=BETAS, checkpoint_s=240.0, guard=GUARD), build_prior)
+PRIOR = StageBuilder(StagePlan(betas=BETAS, checkpoint_s=240.0, guard=GUARD), build_prior)

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import torch
 
-from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import UsageError, out_of_memory
 from bigrestore.model.nets.checkpoint import load_model, read_checkpoint, update_info
 from bigrestore.model.nets.grow import grow_restorer, take_over
-from bigrestore.model.nets.presets import get_preset
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.loop.loop import train
@@ -99,18 +98,14 @@ def train_stage(
             "--preset."
         ) from error
     if result.status == "done":
-        before = _still_true(name, info.get("training", {}))
+        undone = STAGES[name].undoes  # a new U-Net or prior is not joined to the other
+        before = {done: facts for done, facts in info.get("training", {}).items() if done not in undone}
         record = _record(stage, source, material.recipe_name, options, result)
         record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
         update_info(output, {"training": {**before, name: record}})
         card = write_card(output, read_checkpoint(output)[0], material.sources)
         log.info("wrote %s and its card %s", output, card)
     return result
-
-
-def _still_true(name: str, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the records that still hold: a new U-Net or prior is not joined to the other."""
-    return {stage: record for stage, record in before.items() if stage not in STAGES[name].undoes}
 
 
 def hardware(device: torch.device) -> str:
@@ -205,14 +200,11 @@ def _lineage(before: dict[str, Any] | None, record: dict[str, Any], *, resumed: 
     return [*earlier, {key: before[key] for key in LINEAGE}]
 
 
-def _recipe_digest(recipe: Recipe) -> str:
-    """Return eight hexadecimals of a recipe: an edited one of the same name has others."""
-    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
-
-
 def _loop_settings(
     name: str, material: Material, output: Path, options: StageOptions, plan: StagePlan
 ) -> LoopSettings:
+    recipe = json.dumps(material.recipe.to_dict(), sort_keys=True).encode()
+    digest = hashlib.sha256(recipe).hexdigest()[:8]  # an edited recipe of the same name has another
     return LoopSettings(
         directory=output.with_name(output.name + ".train") / name,
         steps=options.steps,
@@ -225,7 +217,7 @@ def _loop_settings(
             "data": material.name,
             "preset": options.preset,
             "scale": options.scale,
-            "recipe": f"{material.recipe_name} ({_recipe_digest(material.recipe)})",
+            "recipe": f"{material.recipe_name} ({digest})",
             "batch": options.batch,
             "precision": options.precision,
         },

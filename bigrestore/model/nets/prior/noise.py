@@ -98,11 +98,11 @@ def hashed_normal_fields(
     layer_keys = torch.as_tensor(layers, dtype=torch.int64).to(device)
     corners = torch.as_tensor(origins, dtype=torch.int64).to(device)
     key = _mix_integer(_mix_integer(_mix_integer(_NORMAL_STREAM, seed), seed >> 32), z)
-    field = _avalanche(_to_int32(layer_keys) ^ _signed(key))[:, None]
+    field = _avalanche(_to_int32(layer_keys) ^ _as_signed(key))[:, None]
     ys = corners[:, :1] + torch.arange(height, device=corners.device)
     xs = corners[:, 1:] + torch.arange(width, device=corners.device)
-    rows = _avalanche(_avalanche(_to_int32(ys) ^ _signed(_ROW_SALT)) + field)
-    columns = _avalanche(_avalanche(_to_int32(xs) ^ _signed(_COLUMN_SALT)) ^ field)
+    rows = _avalanche(_avalanche(_to_int32(ys) ^ _as_signed(_ROW_SALT)) + field)
+    columns = _avalanche(_avalanche(_to_int32(xs) ^ _as_signed(_COLUMN_SALT)) ^ field)
     # Hashed along one axis each, then their sum per node: with exclusive-or equal nodes would always come as two pairs.
     bits = _avalanche(rows[:, :, None] + columns[:, None, :])
     radius, cosine = _box_muller_tables(str(bits.device))
@@ -114,9 +114,9 @@ def hashed_normal_fields(
 def _avalanche(words: Tensor) -> Tensor:
     """Avalanche int32 words in place: two rounds of xor-shift and multiply, every bit reaches every bit."""
     words ^= (words >> 16) & 0xFFFF
-    words *= _signed(_MULTIPLIER_A)
+    words *= _as_signed(_MULTIPLIER_A)
     words ^= (words >> 15) & 0x1FFFF
-    words *= _signed(_MULTIPLIER_B)
+    words *= _as_signed(_MULTIPLIER_B)
     words ^= (words >> 16) & 0xFFFF
     return words
 
@@ -134,7 +134,7 @@ def _to_int32(values: Tensor) -> Tensor:
     return (((values + (1 << 31)) & _WORD) - (1 << 31)).to(torch.int32)
 
 
-def _signed(word: int) -> int:
+def _as_signed(word: int) -> int:
     """Return the signed reading of a 32-bit word, for an int32 tensor."""
     return word - (1 << 32) if word & (1 << 31) else word
 

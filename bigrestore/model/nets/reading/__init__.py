@@ -1,1 +1,1 @@
-"""The estimator of blur and noise, and its statistics of windows."""
+"""The estimator of blur and noise, and the image statistics it is given."""

@@ -1,7 +1,7 @@
-"""The lattice of a JPEG: steps between pixels, repeated every eight pixels.
+"""JPEG blocking: grey steps at the borders of 8 x 8 blocks, measured for each phase of the block lattice.
 
-Blocks of 8 x 8 pixels are coded one by one, so grey steps at their borders are larger than elsewhere. All windows of
-a section at multiples of eight share the phase of the lattice: their profiles are averaged first.
+JPEG codes each block of 8 x 8 pixels alone, so that steps across block borders are larger than steps inside a block.
+Windows begin at multiples of eight pixels and share one lattice; their profiles are averaged before use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STEP_FEATURES = 2 * PERIOD
 
 
 def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
-    """Return how large grey steps are at each phase of a lattice of eight pixels.
+    """Return the mean grey step at each of the eight phases of the block lattice, along both axes.
 
     Parameters
     ----------
@@ -24,7 +24,8 @@ def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (N, 16), float32
-        log10 of the mean step between rows y - 1 and y at y mod 8 = 0 .. 7, less their mean; the same for columns.
+        log10 of the mean step between rows y - 1 and y for y mod 8 = 0 .. 7, minus the mean of the eight; then the
+        same for columns.
     """
     profiles = []
     for axis in (2, 3):
@@ -43,7 +44,7 @@ def step_profile(windows: Tensor, valid: Tensor) -> Tensor:
 
 
 def aligned(profile: Tensor) -> Tensor:
-    """Rotate profiles, (N, 16), to begin with the largest step along both axes."""
+    """Rotate both halves of profiles, (N, 16), so that the largest step comes first."""
     turned = []
     for part in torch.split(profile, PERIOD, dim=1):
         order = (part.argmax(1, keepdim=True) + torch.arange(PERIOD, device=profile.device)) % PERIOD

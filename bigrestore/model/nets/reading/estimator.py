@@ -1,15 +1,16 @@
-"""The degradation estimator: blur kernel and noise of a section, read off the statistics of its windows.
+"""The degradation estimator: blur kernel and noise of a section, from image statistics of its windows.
 
-It looks at 128 x 128 windows of tissue. A section gets one estimate from many windows, once; its tiles never estimate
-anything. A window is reduced to numbers under direct effect of blur and noise: power spectrum on a polar grid, spread
-of fine energy, lattice of a JPEG, grey levels. A small network judges the windows together and answers with a kernel
-of five numbers (`kernel_family`), the noise, and the error of the width.
+Input are 128 x 128 windows of tissue. Each section is estimated once, from many windows; tiles are never used. For each
+window, fixed statistics are computed: the polar power spectrum, quantiles of the high-frequency amplitude, JPEG
+blocking and grey levels. A small network takes the statistics of all windows and returns a kernel of five parameters
+(`kernel_family`), the noise, and the standard error of the width.
 
-One estimator serves all scales. It reads blur on the grid of its windows, beyond the averaging of a pixel in every
-clean image. At x2 and x4 this blur is wider on the output grid by the scale, and the averaging follows it.
+One estimator serves all scales. It estimates the blur on the input grid, without the averaging over one input pixel. At
+x2 and x4 the kernel on the output grid is that blur, wider by the scale, convolved with the averaging.
 
-Windows are merged before the judgement: one window hardly tells a defocus disk from a Gaussian, and a mean of unsure
-answers is neither. So their numbers are averaged plainly, by power and by learned weights, and one answer is given.
+The network combines the statistics of all windows before it estimates anything: a single window hardly distinguishes a
+defocus disk from a Gaussian, and the mean of uncertain estimates would be neither. It is given plain means, standard
+deviations, means of the power, and means with learned weights.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from __future__ import annotations
 import math
 
 import attrs
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigrestore.model.nets.code import Degradations, code_to_gain, code_to_read
@@ -33,14 +36,17 @@ from bigrestore.model.nets.reading.kernel_family import (
 from bigrestore.model.nets.redegrade import KERNEL_PX
 
 SCALARS = ("noise_gain", "read_noise", "jpeg", "banding", "jitter", "damage", "defocus", "thickness")
-"""Order of the scalar codes; each is the entry of psi of the same meaning."""
+"""Scalar outputs in their order, coded as the entries of psi of the same names."""
 GREYS = 5
 JUDGED = spectrum.SPECTRUM_FEATURES + local_energy.ENERGY_FEATURES + GREYS
-"""Numbers of a single window, known without the others."""
+"""Statistics that the network takes of each window."""
 SEEN = JUDGED + blockiness.STEP_FEATURES
+"""Statistics of a window; those of JPEG blocking are averaged over the windows first."""
 HIDDEN_UNITS = 256
+WINDOWS_AT_ONCE = 16
+"""Windows of a section whose statistics are computed together."""
 KERNEL_NUMBERS = 4
-"""Width, two of the stretch, shape; the fifth number, the direction, lies in the stretch."""
+"""Outputs for the kernel: width, stretch (two, which hold the direction as well) and shape."""
 WIDEST_SIGMA_PX = 5.0
 MOST_STRETCH = 2.0
 CAUTION = 0.9
@@ -48,17 +54,19 @@ CAUTION = 0.9
 crops of soft and noisy images of 21 tissues, 0.9 and 0.95 gain the same in the mean (2.16 and 2.14 dB), but the worst
 loss against the best width is 1.0 dB instead of 1.5."""
 UNSEEN = 2.0
-"""Factor on the stated error: it is learned on tissue of the training, and on other tissue errors are larger. With each of
-eight kinds of tissue left out in turn, a factor of 1.25 covers 68 % of the errors; on the validation images 2 does."""
+"""Factor on the estimated standard error, which is trained on tissue of the training set: on other tissue errors are
+larger. With each of eight kinds of tissue left out in turn, 1.25 covers 68 % of the errors; on the validation images 2 does.
+"""
 STANDARD_ERROR_PX = 0.1
-"""Error of any reading beyond that: sharp tissues differ in slope, and only the slope tells so narrow a blur from none."""
+"""Standard error, in input pixels, that is added in square: sharp tissues differ in the slope of their spectra, and a very
+narrow blur shows as slope alone."""
 TRIMMED = 0.1
 """Share of a section's windows left out: the farthest from the median width."""
 
 
 @attrs.frozen(eq=False)
 class DegradationEstimate:
-    """Estimates of N windows or sets of windows.
+    """Estimates for N windows, or N sets of windows.
 
     Attributes
     ----------
@@ -84,7 +92,7 @@ class DegradationEstimate:
 
 
 class DegradationEstimator(nn.Module):
-    """Fixed statistics of windows, a merging of them, and an MLP."""
+    """An MLP on fixed statistics of windows: one part for each window, one for the set."""
 
     mean: Tensor
     spread: Tensor
@@ -115,18 +123,18 @@ class DegradationEstimator(nn.Module):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def fit_inputs(self, seen: Tensor) -> None:
-        """Take mean and spread of window statistics, (n, SEEN), as those of the inputs."""
+        """Store mean and standard deviation of window statistics, (n, SEEN), to normalise inputs by."""
         judged = seen[:, :JUDGED]
         self.mean.copy_(judged.mean(0))
         self.spread.copy_(judged.std(0).clamp_min(1e-3))
 
     def forward(self, windows: Tensor, valid: Tensor | None = None, together: int = 1) -> DegradationEstimate:
-        """Estimate the degradation of windows, or of sets of windows of one section each.
+        """Estimate the degradation of N sets of windows, each of one section.
 
         Parameters
         ----------
         windows : Tensor, (N * together, 1, h, w), 0..1
-            Degraded tissue, input pixels; the windows of a set follow each other.
+            Degraded tissue on the input grid; the windows of a set follow each other.
         valid : Tensor, (N * together, 1, h, w), optional
             1 for valid pixels.
         together : int
@@ -135,12 +143,12 @@ class DegradationEstimator(nn.Module):
         Returns
         -------
         DegradationEstimate
-            Of N sets.
+            One estimate for each set.
         """
         return self.merge(see(windows, valid).view(-1, together, SEEN))
 
     def merge(self, seen: Tensor) -> DegradationEstimate:
-        """Give one answer for each set of windows, from their statistics, (N, K, SEEN)."""
+        """Return one estimate for each set of windows, from their statistics, (N, K, SEEN)."""
         judged = (seen[..., :JUDGED] - self.mean) / self.spread
         powers = seen[..., : spectrum.SPECTRUM_FEATURES]
         embedded = self.embed(judged)
@@ -155,13 +163,13 @@ class DegradationEstimator(nn.Module):
         return self._answer(out)
 
     def _answer(self, out: Tensor) -> DegradationEstimate:
-        """Turn the numbers of the network into widths, shapes, errors and codes."""
-        # At zero the answer is a Gaussian of 1 px: the middle of what there is.
+        """Map the outputs of the network, (N, 13), to the ranges of an estimate."""
+        # Outputs of zero, those of an untrained network, give a Gaussian of 1 px.
         sigma = (F.softplus(out[:, 0] + 0.4) + LEAST_SIGMA_PX).clamp_max(WIDEST_SIGMA_PX)
         length = out[:, 1:3].square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
         stretch = out[:, 1:3] * (MOST_STRETCH * torch.tanh(length / MOST_STRETCH) / length)
         low, high = math.log(LOWEST_SHAPE), math.log(HIGHEST_SHAPE)
-        # A sigmoid whose value at zero is log 1, the Gaussian.
+        # The offset makes an output of zero a shape of 1, the Gaussian.
         start = math.log(-low / high)
         shape = torch.exp(low + (high - low) * torch.sigmoid(out[:, 3] + start))
         error = F.softplus(out[:, 4] - 2) + 0.01
@@ -169,7 +177,7 @@ class DegradationEstimator(nn.Module):
 
 
 def see(windows: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return the statistics of windows, (N, 1, h, w): (N, SEEN), the lattice of a JPEG last."""
+    """Return the statistics of windows (N, 1, h, w) as (N, SEEN), JPEG blocking last."""
     valid = torch.ones_like(windows) if valid is None else valid
     parts = [
         spectrum.polar_spectrum(windows, valid),
@@ -181,7 +189,7 @@ def see(windows: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def _greys(windows: Tensor, valid: Tensor) -> Tensor:
-    """Return mean, deviation, and the shares of black, white and hidden pixels of windows, (N, 5)."""
+    """Return (N, 5): mean, log of the standard deviation, and the shares of black, white and invalid pixels."""
     weight = valid.sum((1, 2, 3)).clamp_min(1)
     mean = (windows * valid).sum((1, 2, 3)) / weight
     variance = ((windows - mean[:, None, None, None]).square() * valid).sum((1, 2, 3)) / weight
@@ -192,8 +200,14 @@ def _greys(windows: Tensor, valid: Tensor) -> Tensor:
     return torch.stack([mean, deviation, black, white, 1 - valid.mean((1, 2, 3))], dim=1)
 
 
+def see_section(windows: NDArray[np.float32], device: torch.device) -> Tensor:
+    """Return the statistics of a section's windows, (K, h, w), 0..1, as (K, SEEN)."""
+    parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
+    return torch.cat([see(torch.from_numpy(part)[:, None].to(device)) for part in parts])
+
+
 def degradations_of(estimate: DegradationEstimate, scale: int) -> Degradations:
-    """Translate estimates to physical numbers, the kernels on the output grid of a scale."""
+    """Decode estimates into physical quantities; kernels are on the output grid of a scale."""
     code = dict(zip(SCALARS, estimate.scalars.unbind(1), strict=True))
     jpeg = code["jpeg"].clamp(0, 1)
     return Degradations(
@@ -210,10 +224,10 @@ def degradations_of(estimate: DegradationEstimate, scale: int) -> Degradations:
 
 
 def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> DegradationEstimate:
-    """Return the one estimate of a section, N = 1, from the statistics of its windows, (K, SEEN).
+    """Return the estimate of one section, N = 1, from the statistics of its windows, (K, SEEN).
 
-    Windows farthest from the median width are left out first: a fold, an edge out of focus or a foreign body is not
-    the section. The error is that on tissue unlike the training's.
+    The windows with widths farthest from the median are left out: they show a fold, dirt or a place out of focus. The
+    standard error is enlarged to hold on tissue unlike the training set.
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()

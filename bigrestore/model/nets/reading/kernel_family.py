@@ -1,8 +1,9 @@
 """The blur kernels of an estimate: generalised Gaussians, from pointed to flat-topped.
 
-Five numbers hold all a spectrum tells of a kernel: its width, its stretch along one direction, the direction, and its
-shape: Gaussian, the pointed blur of a thick section, or a defocus disk. Such a kernel is centred and symmetric,
-without the far tails of a free answer of many pixels.
+A kernel has five parameters: width, elongation, direction of the elongation (these two as a pair of numbers), and a
+shape exponent. The exponent covers the pointed blur of a thick section, the Gaussian and the defocus disk. A power
+spectrum shows no more of a kernel. Unlike a kernel with every pixel free, it is centred, symmetric and without far
+tails.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 
 LOWEST_SHAPE, HIGHEST_SHAPE = 0.5, 6.0
-"""Exponent of the generalised Gaussian: 1 is the Gaussian, 6 all but a disk."""
+"""Exponent of the generalised Gaussian: 1 is the Gaussian, 6 nearly a disk."""
 LEAST_SIGMA_PX = 0.03
 FARTHEST_TAP = 60.0
-"""Largest exponent of a tap; beyond it counts as zero."""
+"""Largest e in a tap exp(-e); beyond it the tap is practically zero."""
 
 
 def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Tensor:
@@ -25,8 +26,7 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Te
     sigma : Tensor, (N,)
         Root mean square width per axis, pixels.
     stretch : Tensor, (N, 2)
-        a cos 2t and a sin 2t: the width along the direction t is exp(a) times the width across it, to the power of
-        one half each way.
+        (a cos 2t, a sin 2t): the width is sigma * exp(a / 2) along direction t and sigma * exp(-a / 2) across it.
     shape : Tensor, (N,)
         Exponent, `LOWEST_SHAPE` .. `HIGHEST_SHAPE`.
     size : int
@@ -62,14 +62,20 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Te
 
 
 def averaged(kernels: Tensor, scale: int) -> Tensor:
-    """Return kernels, (N, k, k), followed by the mean of scale x scale pixels, as in `area` downsampling.
+    """Convolve kernels, (N, k, k), with the mean of scale x scale pixels, as `area` downsampling does.
 
-    The centre of an even mean lies half a pixel beyond the middle tap (`bigrestore.core.kernels`).
+    The centre of an even mean lies half a pixel beyond the middle tap, and the first row and column stay empty
+    (`bigrestore.core.kernels`).
     """
     first = -((scale - 1) // 2)
     for axis in (1, 2):
         kernels = torch.stack([kernels.roll(first + k, axis) for k in range(scale)]).mean(0)
-    return kernels
+    if scale % 2:
+        return kernels
+    inside = torch.ones_like(kernels[:1])
+    inside[:, 0], inside[:, :, 0] = 0, 0
+    dropped = (kernels * (1 - inside)).sum((1, 2), keepdim=True)
+    return kernels * inside / (1 - dropped)
 
 
 def widths(kernels: Tensor) -> Tensor:

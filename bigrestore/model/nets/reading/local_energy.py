@@ -1,9 +1,9 @@
-"""How fine energy is spread over a window: its quantiles over small blocks.
+"""Quantiles of the high-frequency amplitude over small blocks of a window, and its kurtosis.
 
-Noise is everywhere, texture is not: the calmest blocks of a window bound its noise from above, and the
-liveliest show how sharp an edge can be. A mean over the window, such as a spectrum or a pooled feature,
-tells neither; heavy noise on a sharp section looks to it like rich texture. Where the energy of an octave is heaped,
-as at edges, is told by its kurtosis: noise is spread evenly.
+Noise is present in every block, texture only in some. The lowest quantiles are therefore an upper bound of the noise,
+and the highest show the sharpest edges. A mean over the window, such as its spectrum, cannot tell noise from texture.
+The kurtosis is high where the energy of an octave is concentrated, as at edges, and that of Gaussian noise where it is
+spread evenly.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ RMS_FLOOR = 1e-4
 
 
 def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
-    """Return how the amplitude of three octaves is spread over blocks of 8 x 8 pixels.
+    """Return quantiles of the amplitude of three octaves over blocks of 8 x 8 pixels.
 
-    The amplitude is the root mean square of the second difference along both axes (the mask of Immerkaer, "Fast noise
-    variance estimation", 1996), on the window and on its 2 x 2 and 4 x 4 means. Each is scaled to keep the standard
-    deviation of white noise.
+    The amplitude of a block is the root mean square of the second difference along both axes (the mask of Immerkaer,
+    "Fast noise variance estimation", 1996). The three octaves are the window and its 2 x 2 and 4 x 4 means. Means are
+    multiplied by 2 and 4, so that white noise has the same standard deviation in all octaves.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (N, 40), float32
-        Quantiles of log10 of the amplitudes plus 2, finest octave first; quantiles of log10 of the ratios of
-        neighbouring octaves; the same ratios over the blocks weighted by the coarser energy; log10 of the kurtosis
-        of each octave. Zero for a window without any whole block.
+        In this order: quantiles of log10 of the amplitude, plus 2, finest octave first (21); quantiles of log10 of the
+        ratios of neighbouring octaves (14); means of those ratios, weighted by the energy of the coarser octave (2);
+        log10 of the kurtosis of each octave (3). All zero for a window without a wholly valid block.
     """
     maps, peaked = [], []
     for octave in range(OCTAVES):
@@ -64,16 +64,16 @@ def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
 
 
 def _block_rms(windows: Tensor, valid: Tensor, block: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return statistics of the second difference of windows, per block and over all.
+    """Return statistics of the second difference of windows, for each block and for the window.
 
     Returns
     -------
     rms : Tensor, (N, rows, columns)
-        Root mean square per block.
+        Root mean square in each block.
     holds : Tensor, (N, rows, columns), bool
-        Which blocks are whole.
+        True for blocks of valid pixels only.
     kurtosis : Tensor, (N,)
-        log10 of the kurtosis over all.
+        log10 of the kurtosis in the window.
     """
     rows = windows[..., 2:, :] + windows[..., :-2, :] - 2 * windows[..., 1:-1, :]
     inner = ((rows[..., 2:] + rows[..., :-2] - 2 * rows[..., 1:-1]) / 6).square()

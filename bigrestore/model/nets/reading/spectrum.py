@@ -1,8 +1,8 @@
-"""The power spectrum of a window in polar bins, the plainest view of blur and noise.
+"""The power spectrum of a window in polar bins: 24 rings of frequency by 6 directions.
 
-Blur multiplies the spectrum of tissue by a curve of its width; noise fills it up to a floor. Tissue's own spectrum
-falls along a rather steady power law. Twenty-four rings by six directions hold width, shape and direction of a blur
-kernel for any size of the window.
+The spectrum of sharp tissue falls about as a power law. Blur multiplies it by the squared transfer function of the
+kernel, and noise adds a constant. The bins resolve width, shape and direction of a kernel, and their number does not
+depend on the size of the window.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def polar_spectrum(windows: Tensor, valid: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (N, 144), float32
-        log10 of the mean power per bin (white noise of variance v gives log10 v), plus 4, halved: about
-        -2 .. 2. Rings from coarse to fine, six directions each.
+        (log10 p + 4) / 2 for the mean power p of each bin, about -2 .. 2; white noise of variance v has p = v. Rings
+        from low to high frequency, six directions each.
     """
     height, width = windows.shape[-2:]
     taper = _taper(height, width).to(windows.device) * valid[:, 0]
@@ -54,9 +54,10 @@ def _taper(height: int, width: int) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _bins(height: int, width: int) -> Tensor:
-    """Return the share of every coefficient of a half-plane transform in every bin, (coefficients, 144).
+    """Return the weights of the coefficients of `rfft2` in each bin, (coefficients, 144).
 
-    Triangular in radius and in direction, each bin normalised to a mean; an empty bin takes its ring's mean.
+    Weights are triangular in radius and direction and sum to one in each bin. A bin without coefficients takes those of
+    its whole ring.
     """
     fy = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
     fx = torch.fft.rfftfreq(width, dtype=torch.float64)[None]

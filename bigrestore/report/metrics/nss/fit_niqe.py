@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bigrestore.core.pixels import Floats
 from bigrestore.errors import InputError, UsageError
 from bigrestore.report.metrics.nss.fields import TileFields
-from bigrestore.report.metrics.nss.mscn import Field, normalised
+from bigrestore.report.metrics.nss.mscn import normalised
 from bigrestore.report.metrics.nss.niqe import NIQE_BLOCK_PX, block_features, whole_blocks
 from bigrestore.report.metrics.nss.niqe_model import FEATURES, NiqeModel
 
@@ -109,15 +109,11 @@ def _sharpness_and_features(tile: Floats) -> NDArray[np.float64]:
     image = whole_blocks(fields)
     if image.size == 0:
         return np.empty((0, 1 + FEATURES))
-    sharpness = _mean_contrast(image)
-    return np.concatenate([sharpness[:, np.newaxis], block_features(fields)], axis=1)
-
-
-def _mean_contrast(image: Field) -> NDArray[np.float64]:
     contrast = np.empty_like(image)
     normalised(image, contrast=contrast)
     rows, columns = image.shape[0] // NIQE_BLOCK_PX, image.shape[1] // NIQE_BLOCK_PX
-    return np.asarray(contrast.reshape(rows, NIQE_BLOCK_PX, columns, NIQE_BLOCK_PX).mean(axis=(1, 3)).ravel())
+    sharpness = contrast.reshape(rows, NIQE_BLOCK_PX, columns, NIQE_BLOCK_PX).mean(axis=(1, 3)).reshape(-1, 1)
+    return np.concatenate([sharpness, block_features(fields)], axis=1)
 
 
 def _sharp(blocks: NDArray[np.float64], share: float) -> NDArray[np.float64]:
