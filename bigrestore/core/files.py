@@ -12,8 +12,10 @@ A sealed document carries its own checksum, so reading it reveals a flipped bit.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -21,16 +23,19 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
+
+import psutil
 
 from bigrestore.core.regular import open_regular
 from bigrestore.errors import InputError, output_error
 
-DEAD_SECONDS = 60.0
-"""Age of a temporary file without a process; on another host its writer may be alive for longer."""
+DEAD_SECONDS = 86_400.0
+"""Age of a temporary file of another host whose writer is taken for dead."""
 
-PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
+PARTIAL = r"\.\d+-(?:[0-9a-f]{4})?[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
 
 
@@ -67,7 +72,7 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     place = path.resolve() if follow and path.is_symlink() else path
     if follow:
         remove_dead(place)
-    partial = temporary_name(place)
+    partial = temporary_name(place, _host_mark() if follow else "")
     try:
         with suppress(FileNotFoundError):  # the context may make the folder, still empty then
             os.close(
@@ -105,9 +110,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def temporary_name(path: Path) -> Path:
-    """Return a name beside a file that no other writer of any host uses."""
-    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+def temporary_name(path: Path, mark: str = "") -> Path:
+    """Return a name beside a file that no other writer of any host uses, with a mark of this host, if given."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{mark}{secrets.token_hex(4)}.partial")
+
+
+@cache
+def _host_mark() -> str:
+    """Return four digits for this host, or this container: both have numbers of processes of their own."""
+    space = ""
+    with suppress(OSError):
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.blake2b(f"{platform.node()} {space}".encode(), digest_size=2).hexdigest()
 
 
 def remove_strays(path: Path) -> None:
@@ -122,19 +136,19 @@ def remove_strays(path: Path) -> None:
 
 
 def remove_dead(path: Path) -> None:
-    """Remove old temporary files beside a file whose writers do not run on this host; failures are ignored."""
-    pattern = re.compile(re.escape(path.name) + r"\.(\d+)-[0-9a-f]{8}\.partial")
-    with suppress(OSError):
+    """Remove temporary files of dead writers beside a file; those without a mark of this host once they are old.
+
+    What cannot be removed stays.
+    """
+    pattern = re.compile(re.escape(path.name) + r"\.(\d+)-([0-9a-f]{4})?[0-9a-f]{8}\.partial")
+    with suppress(OSError, OverflowError):
         for stray in path.parent.iterdir():
             match = pattern.fullmatch(stray.name)
-            if match is None or time.time() - stray.lstat().st_mtime < DEAD_SECONDS:
+            if match is None:
                 continue
-            try:
-                os.kill(int(match[1]), 0)
-            except (ProcessLookupError, OverflowError):
+            old = time.time() - stray.lstat().st_mtime > DEAD_SECONDS
+            if old or (match[2] == _host_mark() and not psutil.pid_exists(int(match[1]))):
                 stray.unlink(missing_ok=True)
-            except PermissionError:  # it runs, as another user's
-                continue
 
 
 def remove_tree(path: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,6 +20,9 @@ from bigrestore.core.files import remove_tree, write_json
 from bigrestore.core.regular import read_text
 from bigrestore.degradation.pairs import TABLE_NAME, read_facts
 from bigrestore.errors import InputError, OutputError, OutputExistsError, output_error
+
+if TYPE_CHECKING:
+    from bigrestore.run.state.journal import Journal
 
 BEGUN_NAME = "degrade.begun.json"
 """What was asked for, while the folder is not complete."""
@@ -94,9 +97,10 @@ class PairsFolder:
                 path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")
             ]
             journal = Journal(self.root / STORE_NAME)
-            kept = [] if journal.foreign or journal.added else [journal.root]
-            for path in (*kept, self.root / BEGUN_NAME, *strays):
-                remove_tree(path)
+            if journal.root.is_dir() and not (journal.foreign or journal.added):
+                _remove_journal(journal)
+            for path in (self.root / BEGUN_NAME, *strays):
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.root, error) from error
 
@@ -223,9 +227,18 @@ def _settle_store(root: Path, *, remove: bool) -> None:
     if remove:
         remove_former(store, journal)
         if journal.root.is_dir():
-            journal.root.rmdir()
+            _remove_journal(journal)
     else:
         settle_existing(store, journal, resume=False, overwrite=True)
+
+
+def _remove_journal(journal: Journal) -> None:
+    """Remove a journal, its plan last: without it a killed call could not tell the rest from a file of others."""
+    from bigrestore.run.state.lock import sole_writer
+
+    with sole_writer(journal.root, journal.root):  # a killed call leaves its lock, which goes with this one
+        journal.clear()
+    journal.root.rmdir()
 
 
 def _begun_by_the_engine(root: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,30 @@ def test_a_full_disk_is_a_sentence_with_the_way_that_is_open(
             make(section, tmp_path / "out")
     make(section, tmp_path / "out", **{way_out[2:]: True})
     assert digests(tmp_path / "out") == digests(make(section, tmp_path / "fresh").parent)
+
+
+@pytest.mark.parametrize("left", ["lock", "plan.json", "all"])
+def test_overwrite_takes_what_a_killed_call_left_of_its_journal(
+    section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    out = tmp_path / "out"
+
+    def kill(self: folder.PairsFolder) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.PairsFolder, "finish", kill)
+        with pytest.raises(Killed):
+            whole(section, out)
+    journal = out / "lq.ome.zarr.bigrestore"
+    (journal / "lock").write_text("")
+    os.utime(journal / "lock", (0, 0))
+    for path in sorted(journal.rglob("*"), reverse=True):
+        if left != "all" and path.name != left:
+            path.rmdir() if path.is_dir() else path.unlink()
+    whole(section, out, overwrite=True)
+    assert not journal.exists()
+    assert digests(out) == digests(whole(section, tmp_path / "fresh").parent)
 
 
 def test_the_command_prints_a_path_with_brackets_and_how_to_resume(

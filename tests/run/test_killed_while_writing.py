@@ -169,19 +169,23 @@ def test_a_part_of_a_run_names_the_remedy_for_damaged_metadata(tmp_path: Path, s
 
 def test_temporary_files_of_dead_writers_go_with_the_next_file_of_the_name(tmp_path: Path, dead: int) -> None:
     old = time.time() - 2 * DEAD_SECONDS
-    strays = {
-        f"p.json.{dead}-0123abcd.partial": True,
-        f"p.json.{os.getpid()}-0123abcd.partial": False,  # it may be at work still
-        f"q.json.{dead}-0123abcd.partial": False,
+    with whole_file(tmp_path / "p.json", follow=True) as partial:
+        partial.write_text("{}")
+        mark = partial.name.removesuffix(".partial").split("-")[1][:4]
+    gone = {
+        f"p.json.{dead}-{mark}0123abcd.partial": True,
+        f"p.json.{os.getpid()}-{mark}0123abcd.partial": False,  # it may be at work still
+        f"p.json.{dead}-{'0000' if mark != '0000' else 'ffff'}0123abcd.partial": False,  # of another host
+        f"p.json.{dead}-0123abcd.partial": False,
+        f"q.json.{dead}-{mark}0123abcd.partial": False,
         "p.json.mine.partial": False,
-        f"summary.json.{dead}-0123abcd.partial": True,
     }
-    for name in strays:
+    aged = {f"p.json.{dead}-89ab0123.partial": True, f"summary.json.{dead}-89ab0123.partial": True}
+    for name in gone | aged:
         (tmp_path / name).write_text("")
+    for name in aged:
         os.utime(tmp_path / name, (old, old))
-    (tmp_path / f"p.json.{dead}-89ab0123.partial").write_text("")  # perhaps of another host
     with whole_file(tmp_path / "p.json", follow=True) as partial:
         partial.write_text("{}")
     settle_folder(tmp_path, overwrite=False)
-    assert {name: not (tmp_path / name).exists() for name in strays} == strays
-    assert (tmp_path / f"p.json.{dead}-89ab0123.partial").exists()
+    assert {name: not (tmp_path / name).exists() for name in gone | aged} == gone | aged
