@@ -80,7 +80,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.split(".")[0] for name in moved} == {"latent_head", "prior"}
     assert any(".bridge." in name for name in moved)
-    assert {"prior.coupling.nodes", "prior.coupling.pixels"} <= moved
+    assert {"prior.coupling.bridge_nodes", "prior.coupling.bridge_pixels"} <= moved
     assert "prior.levels.0.first.weight" in moved, "after seven tenths of the schedule the prior learns too"
     info = load_model(bridged).info
     assert set(info["training"]) == {"estimator", "fidelity", "prior", "bridge"}

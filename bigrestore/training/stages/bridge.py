@@ -80,7 +80,7 @@ RATE_FACTORS = {
     "latent_head.*": 4.0,
     "*.bridge.*": 1.0,
     "*.shares.*": 4.0,
-    "*.coupling.*": 4.0,
+    "*.coupling.bridge_*": 4.0,
     "prior.*": 0.04,
 }
 """Relative to the rate of 5e-4 of the transforms. The weights of the head and of the coupling have an equalised
@@ -97,8 +97,8 @@ BRIDGE_SHOWN = 8
 
 
 def is_bridge(name: str) -> bool:
-    """Return whether a parameter of the generator joins it to the U-Net, or its phases; `bridge` trains these."""
-    return name.startswith(("shares.", "coupling.")) or ".bridge." in name
+    """Return whether a parameter of the generator joins it to the U-Net; `bridge` trains these."""
+    return name.startswith(("shares.", "coupling.bridge_")) or ".bridge." in name
 
 
 @attrs.frozen(eq=False)
