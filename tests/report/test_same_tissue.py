@@ -16,8 +16,9 @@ from skimage import data
 
 import bigrestore
 from bigrestore.errors import UsageError
-from bigrestore.io.section import Section, open_section
-from bigrestore.report.same_tissue import LEAST_LIKENESS, likeness
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
+from bigrestore.report.metrics.same_tissue import LEAST_LIKENESS, likeness
 
 Pixels = np.ndarray
 
