@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX
+from bigrestore.core.geometry import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import UsageError
 from bigrestore.settings.option import flag
 from bigrestore.settings.values import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from bigrestore.core.sizes import CHUNK_PX
+from bigrestore.core.geometry import CHUNK_PX
 from bigrestore.settings.checks import (
     check_names,
     check_score_tile,
