@@ -30,9 +30,14 @@ __all__ = ["__version__", "degrade", "load_model", "open_section", "restore", "s
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name from its home on first use."""
+    """Import a public function from its home on first use; its errors show no frames of the package."""
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        from bigrestore.errors import without_frames
+
+        function = without_frames(getattr(importlib.import_module(_HOME[name]), name))
+        function.__module__ = __name__  # it is pickled by this name
+        globals()[name] = function
+        return function
     raise AttributeError(f"module 'bigrestore' has no attribute {name!r}")
 
 

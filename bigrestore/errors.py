@@ -2,19 +2,35 @@
 
 Every message is one plain sentence: it names the thing, its value and the remedy. Each error is also the builtin
 that a caller would catch (`ValueError`, `FileNotFoundError`, ...), so a missing file needs no import from here.
+
+The sentence is all that a caller needs. So the public functions raise errors without the frames inside the package
+(`without_frames`), and a notebook shows the sentence alone.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+log = logging.getLogger(__name__)
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class BigrestoreError(Exception):
     """Any error foreseen by bigrestore; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython and Jupyter show instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(BigrestoreError, ValueError):
@@ -34,7 +50,13 @@ class InputMissingError(InputError, FileNotFoundError):
 
 
 class ModelError(InputError):
-    """A checkpoint is missing, damaged, foreign, or of another scale than asked for."""
+    """A checkpoint is missing, damaged or foreign."""
+
+
+class ModelScaleError(ModelError, UsageError):
+    """A checkpoint is of another scale than asked for: one of the two flags is wrong, and no file."""
+
+    exit_code = 2
 
 
 class OutputError(BigrestoreError, OSError):
@@ -75,6 +97,23 @@ class StoppedError(BigrestoreError, InterruptedError):
 
 class WorkersLostError(StoppedError):
     """The workers of a run are unreachable, failed to start, or died; finished blocks are kept, as after a signal."""
+
+
+def without_frames(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let a public function raise foreseen errors without their cause and the frames inside the package.
+
+    The debug log has the error in full. Any other error, a bug, keeps its traceback.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (BigrestoreError, KeyboardInterrupt) as error:
+            log.debug("The error in full:", exc_info=True)
+            raise error.with_traceback(None) from None
+
+    return call
 
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:

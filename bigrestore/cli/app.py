@@ -26,7 +26,10 @@ from bigrestore.cli.outputs import status, verify
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
+from bigrestore.cli.table import code_if_lost, forget_outputs
 from bigrestore.cli.train import adapt_command, train_app
+from bigrestore.core.signals import StopRequested, ending_in_time, received, signal_name, stop_code
+from bigrestore.core.streams import keep_streams, lost_output
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError
 from bigrestore.settings.values import FULL
@@ -126,21 +129,37 @@ def root(
 
 
 def main() -> None:
-    """Run the command line and end with its exit code."""
-    try:
-        code = app(standalone_mode=False) or 0
-    except Exception as error:
-        log.debug("The error in full:", exc_info=True)
-        code = _explain(error)
-    except KeyboardInterrupt:
-        code = 130
-    _leave(code if isinstance(code, int) else 0)
+    """Run the command line and end with its exit code, soon after a signal at the latest."""
+    keep_streams()
+    forget_outputs()
+    with ending_in_time(_stopped, _say) as said:
+        try:
+            code = app(standalone_mode=False) or 0
+        except StopRequested as stop:
+            said.set()
+            code = stop_code(stop.number)
+            _say(stop.sentence or _stopped(stop.number), code)
+        except Exception as error:
+            said.set()
+            log.debug("The error in full:", exc_info=True)
+            code = _explain(error)
+        _leave(code if isinstance(code, int) else 0)
+
+
+def _stopped(number: int) -> str:
+    """Return the sentence of a command that was stopped before it wrote anything."""
+    return f"The command was stopped by {signal_name(number)}; start it again."
+
+
+def _say(sentence: str, code: int) -> None:
+    """Write the last sentence of the command."""
+    say_error(without_secrets(sentence), code)
 
 
 def _explain(error: Exception) -> int:
     """Log the error as one sentence; return its exit code."""
     if isinstance(error, BigrestoreError):
-        say_error(without_secrets(str(error)), error.exit_code)
+        _say(str(error), error.exit_code)
         return error.exit_code
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
@@ -152,16 +171,19 @@ def _explain(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         say_error("Stopped", 130)
         return 130
-    shown = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
-    say_error(f"A bug in bigrestore: {shown}. For the traceback run bigrestore -v and the rest", 1)
+    shown = " ".join(f"{type(error).__name__}: {error}".split())
+    _say(f"A bug in bigrestore: {shown}. For the traceback run bigrestore -v and the rest", 1)
     return 1
 
 
 def _leave(code: int) -> None:
-    """End the process, at once if a stopped run left a thread inside a tile."""
-    sys.stdout.flush()
+    """End the process, at once if it was stopped, or left a thread inside a tile."""
+    lost = lost_output()
+    if lost is not None:
+        _say(f"Standard output cannot be written ({lost.strerror}), and what was printed is lost", code)
+        code = code or code_if_lost()
     sys.stderr.flush()
     stuck = any(t.name.startswith("bigrestore-") and t.is_alive() for t in threading.enumerate())
-    if stuck:
+    if stuck or received():
         os._exit(code)
     sys.exit(code)

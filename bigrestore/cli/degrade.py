@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
+from bigrestore.cli.table import note_output
 
 if TYPE_CHECKING:
     from bigrestore.settings.degrade import DegradeArguments
@@ -26,6 +27,7 @@ def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
 
     from bigrestore.cli.log import configure_logging
     from bigrestore.degradation.api import degrade as make_pairs
+    from bigrestore.run.stop import listen
     from bigrestore.settings.degrade import DegradeSettings
 
     configure_logging(verbose=asked.verbose, quiet=asked.quiet)
@@ -33,21 +35,19 @@ def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
     keywords: GivenFlags = {"progress": settings.progress, **given}
     console = Console(stderr=True)
     shown = settings.progress == "bar" or (settings.progress == "auto" and console.is_terminal)
-    try:
-        with Progress(console=console, transient=True, disable=settings.whole or not shown) as bar:
-            task = bar.add_task("pairs", total=settings.count)
-            table = make_pairs(
-                asked.input,
-                asked.outdir,
-                on_pair=lambda done, total: bar.update(task, completed=done, total=total),
-                **keywords,
-            )
-    except KeyboardInterrupt as error:
-        remedy = (
-            "go on with the same command and --resume" if settings.whole else "start again with --overwrite"
+    remedy = "go on with the same command and --resume" if settings.whole else "start again with --overwrite"
+    with (
+        listen(f"The degradation of {asked.input}", remedy),
+        Progress(console=console, transient=True, disable=settings.whole or not shown) as bar,
+    ):
+        task = bar.add_task("pairs", total=settings.count)
+        table = make_pairs(
+            asked.input,
+            asked.outdir,
+            on_pair=lambda done, total: bar.update(task, completed=done, total=total),
+            **keywords,
         )
-        typer.echo(f"bigrestore: Stopped by Ctrl-C; {remedy}.", err=True)
-        raise typer.Exit(130) from error
+    note_output(table)
     made = "The whole section" if settings.whole else f"{settings.count} pair(s)"
     if not asked.quiet:
         typer.echo(f"{made} at x{settings.scale} in {asked.outdir}, described by {table.name}")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 import typer
 import typer.core
 
+from bigrestore.cli.log import say_error
+
 if TYPE_CHECKING:
     import attrs
 
@@ -140,8 +142,14 @@ class Command(Generic[Arguments]):
         return {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
     def __call__(self, **words: Any) -> None:
-        """Run the command with the words read by Typer."""
-        self._body(*self.load().read(words))
+        """Run the command with the words read by Typer, which would lose the sentence of a KeyboardInterrupt."""
+        try:
+            self._body(*self.load().read(words))
+        except KeyboardInterrupt as stop:
+            from bigrestore.core.urls import without_secrets
+
+            say_error(without_secrets(str(stop)) or "Stopped by Ctrl-C", 130)
+            raise typer.Exit(130) from stop
 
 
 def command(

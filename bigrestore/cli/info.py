@@ -47,6 +47,7 @@ def _section_facts(section: Section) -> dict[str, Any]:
         "dtype": section.dtype.name,
         "value_range": list(section.value_range),
         "voxel_size_um": list(section.voxel_size_um),
+        "voxel_size_from": details.pop("voxel_size_from", None),
         "translation_um": list(section.translation_um),
         "level": section.level,
         "levels": [list(shape) for shape in section.levels],

@@ -9,7 +9,7 @@ import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.log import configure_logging
-from bigrestore.cli.table import print_rows
+from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
         name = section.source.rstrip("/").rsplit("/", 1)[-1]
         title = f"{name}, section {asked.z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
         _write_profile(asked.output, document, sample, seen, settings.scale, title)
+        note_output(asked.output)
     if asked.as_json:
         typer.echo(document)
         return

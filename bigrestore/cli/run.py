@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
-from bigrestore.cli.table import print_rows
+from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,14 +42,8 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     from bigrestore.api import report_sinks  # slow to import: a wrong setting is refused before
     from bigrestore.run.output.remote import execute_to
 
-    try:
-        summary = execute_to(
-            asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings)
-        )
-    except KeyboardInterrupt as error:
-        remedy = f"; {error}" if str(error) else ""
-        typer.echo(f"bigrestore: Stopped by Ctrl-C{remedy}.", err=True)
-        raise
+    summary = execute_to(asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings))
+    note_output(asked.output)
     if asked.as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1))
     elif not asked.quiet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
-from bigrestore.cli.table import print_rows
+from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
     from bigrestore.settings.score import FitArguments, ScoreArguments
@@ -42,6 +42,8 @@ def score_command(asked: ScoreArguments, given: GivenFlags) -> None:
     summary = execute_score(
         asked.image, asked.output, settings, before=asked.before, reference=asked.reference
     )
+    if asked.output is not None:
+        note_output(asked.output)
     if asked.as_json:
         typer.echo(json.dumps(summary.summary, indent=1))
     elif not asked.quiet:
@@ -68,6 +70,7 @@ def fit_niqe_command(asked: FitArguments, _: GivenFlags) -> None:
     from bigrestore.report.fit import fit_niqe_model
 
     model = fit_niqe_model(asked.good, asked.output, input_range=asked.input_range, overwrite=asked.overwrite)
+    note_output(asked.output)
     if not asked.quiet:
         facts = [(name.replace("_", " "), str(value)) for name, value in model.facts.items()]
         print_rows([("model", str(asked.output)), ("sha256", model.sha256), *facts])

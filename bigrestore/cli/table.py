@@ -1,4 +1,4 @@
-"""Names and values in two columns, as the commands print them.
+"""What the commands print: names and values in two columns, and what it means if that cannot be printed.
 
 In a pipe there is one line for each value, neither folded nor padded, for other programs to read.
 Nothing is markup: a path may hold square brackets.
@@ -7,6 +7,27 @@ Nothing is markup: a path may hold square brackets.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+
+from bigrestore.errors import OutputError
+
+_made: list[str] = []
+"""Outputs of the present command."""
+
+
+def note_output(output: str | Path) -> None:
+    """Note that the command wrote an output: what it prints then is only a summary."""
+    _made.append(str(output))
+
+
+def forget_outputs() -> None:
+    """Begin a command."""
+    _made.clear()
+
+
+def code_if_lost() -> int:
+    """Return the exit code of a command whose printed lines were lost on a full disk: 0 if it wrote an output."""
+    return 0 if _made else OutputError.exit_code
 
 
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from bigrestore.cli.from_settings import Command, Fields, GivenFlags, Part, add_command, command
 from bigrestore.cli.log import configure_logging
+from bigrestore.cli.table import note_output
 from bigrestore.training.stages.table import STAGES, StageRow
 
 if TYPE_CHECKING:
@@ -105,19 +106,17 @@ def end_training(result: TrainResult, output: Path, *, quiet: bool) -> None:
     """Print how a training ended; a stop ends with 75, Ctrl-C with 130, and both say how to go on."""
     import signal
 
+    from bigrestore.core.signals import signal_name
     from bigrestore.errors import StoppedError
 
     if result.status != "done":
-        by = signal.Signals(result.signal_number or signal.SIGTERM)
-        name = "Ctrl-C" if by == signal.SIGINT else by.name
+        by = result.signal_number or signal.SIGTERM
         sentence = (
-            f"The training of {output} was stopped by {name} after {result.steps} steps; go on with the same command "
-            "and --resume."
+            f"The training of {output} was stopped by {signal_name(by)} after {result.steps} steps; go on with the same "
+            "command and --resume."
         )
-        if by != signal.SIGINT:
-            raise StoppedError(sentence)
-        typer.echo(f"bigrestore: {sentence}", err=True)
-        raise typer.Exit(130)
+        raise KeyboardInterrupt(sentence) if by == signal.SIGINT else StoppedError(sentence)
+    note_output(output)
     if quiet:
         return
     typer.echo(f"{output}: {result.steps} steps, {result.elapsed_s / 60:.1f} minutes")

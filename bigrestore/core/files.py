@@ -18,13 +18,23 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from bigrestore.errors import output_error
+from bigrestore.core.regular import open_regular
+from bigrestore.errors import InputError, output_error
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
+
+
+def expand_home(path: Any) -> Any:
+    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does."""
+    if isinstance(path, list | tuple):
+        return type(path)(expand_home(item) for item in path)
+    if isinstance(path, str):
+        return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~
+    return Path(expand_home(str(path))) if isinstance(path, PurePath) else path
 
 
 @contextmanager
@@ -128,8 +138,9 @@ def sealed_text(document: dict[str, Any]) -> str:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """Return a document of `write_sealed`; None if it is missing, torn or altered."""
     try:
-        return parse_sealed(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        with open_regular(path) as file:
+            return parse_sealed(file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, InputError):
         return None
 
 
@@ -147,7 +158,7 @@ def parse_sealed(text: bytes) -> dict[str, Any] | None:
 def file_checksum(path: Path) -> str:
     """Return the CRC-32 of a file's bytes as eight hexadecimal digits; it finds damage, not malice."""
     total = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while part := file.read(1 << 22):
             total = zlib.crc32(part, total)
     return f"{total:08x}"

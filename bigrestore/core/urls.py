@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigrestore.errors import UsageError
+from bigrestore.core.files import expand_home
+from bigrestore.core.regular import read_text
+from bigrestore.errors import InputError, UsageError
 
 _URL = re.compile(
     r"""
@@ -48,7 +50,7 @@ def local_path(text: str, command: str) -> Path:
             f"{command} looks at outputs on a disk, and {shown} is a URL; name the output in the folder --stage in which "
             f"its run makes it, such as STAGE/{shown.rsplit('/', 1)[-1]}, or a copy of it."
         )
-    return Path(text)
+    return Path(expand_home(text))
 
 
 def without_secrets(text: str) -> str:
@@ -88,7 +90,9 @@ def parse_options(text: str | None) -> dict[str, Any]:
     if text is None or not text.strip():
         return {}
     try:
-        options = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+        options = json.loads(read_text(expand_home(Path(text[1:]))) if text.startswith("@") else text)
+    except InputError:
+        raise
     except OSError as error:
         raise UsageError(
             f"The file of --storage-options cannot be read ({error.strerror}); check it."

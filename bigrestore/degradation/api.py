@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
+from bigrestore.core.files import expand_home
 from bigrestore.core.pixels import to_grey
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
@@ -103,7 +104,7 @@ def degrade(
     check_range_used(section, resolved.input_range)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
-    folder = Path(outdir)
+    input, folder = expand_home(input), Path(expand_home(outdir))
     check_place(folder, source_paths(input, section))
     request = _request(section, recipe, given, resolved)
     place = PairsFolder(folder, request)

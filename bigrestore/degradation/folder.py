@@ -17,8 +17,9 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import remove_tree, write_json
+from bigrestore.core.regular import read_text
 from bigrestore.degradation.pairs import TABLE_NAME, read_facts
-from bigrestore.errors import OutputError, OutputExistsError, output_error
+from bigrestore.errors import InputError, OutputError, OutputExistsError, output_error
 
 BEGUN_NAME = "degrade.begun.json"
 """What was asked for, while the folder is not complete."""
@@ -139,8 +140,8 @@ class PairsFolder:
     def _begun(self) -> dict[str, Any] | None:
         """Return the record of `_record`, or None."""
         try:
-            record = json.loads((self.root / BEGUN_NAME).read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            record = json.loads(read_text(self.root / BEGUN_NAME))
+        except (FileNotFoundError, NotADirectoryError, InputError, ValueError):
             return None
         kinds = {"request": dict, "owns": list}
         if not isinstance(record, dict) or not all(isinstance(record.get(k), v) for k, v in kinds.items()):

@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 
 from bigrestore.core.kernels import DOWNSAMPLING_FILTERS
+from bigrestore.core.regular import is_regular, read_text
 from bigrestore.degradation.interpolators import ORDERS
 from bigrestore.degradation.tables import (
     BLUR_KINDS,
@@ -130,10 +131,10 @@ def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     chosen = OLD_NAMES.get(name, name)
     if chosen in shipped:
         text, where = shipped[chosen], chosen
-    elif path.is_file():
+    elif is_regular(path):
         where = str(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except UnicodeDecodeError as error:
             raise UsageError(f"The recipe {path} is not a text file in UTF-8; give a TOML file.") from error
     else:
@@ -167,7 +168,7 @@ def _mix_parts(
     parts = []
     for name, weight in weights.items():
         near = folder / name
-        parts.append({"weight": weight, "recipe": _loaded(str(near) if near.is_file() else name, above)[0]})
+        parts.append({"weight": weight, "recipe": _loaded(str(near) if is_regular(near) else name, above)[0]})
     return parts
 
 

@@ -36,22 +36,15 @@ Triple = tuple[float | None, float | None, float | None]
 
 UNKNOWN: Triple = (None, None, None)
 
-_SAY_RANGE = "and give black and white by --input-range LO HI"
-_TO_UINT16 = (
-    "convert it to uint16, unchanged if no value is negative, else minus its smallest value, " + _SAY_RANGE
-)
+_FLOAT = "convert it to float32"
+_FLOAT_AND_RANGE = "convert it to float32, and give black and white by --input-range LO HI"
 _REMEDIES = {
-    "float64": "convert it to float32",
-    "float16": "convert it to float32",
+    "float64": _FLOAT,
+    "float16": _FLOAT,
     "complex64": "take its magnitude as float32",
     "complex128": "take its magnitude as float32",
     "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
-    "int8": "add 128 and convert it to uint8",
-    "int16": _TO_UINT16,
-    "int32": _TO_UINT16 + ", or to float32 if 16 bits do not hold it",
-    "int64": _TO_UINT16 + ", or to float32 if 16 bits do not hold it",
-    "uint32": f"convert it to uint16 if 16 bits hold it, else to float32, {_SAY_RANGE}",
-    "uint64": f"convert it to uint16 if 16 bits hold it, else to float32, {_SAY_RANGE}",
+    **dict.fromkeys(("int8", "int16", "int32", "int64", "uint32", "uint64"), _FLOAT_AND_RANGE),
 }
 
 
@@ -124,7 +117,7 @@ class OpenedImage:
     stated_range: StatedRange | None = None
 
 
-def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype[Any]:
+def accepted_dtype(dtype: Any, source: str, *, labels: bool = False, command: str = "") -> np.dtype[Any]:
     """Return the native form of uint8, uint16 or float32, and refuse everything else.
 
     Parameters
@@ -135,6 +128,8 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
         Its source, for the message.
     labels : bool
         Whether it is a mask: only bool and integers of any size are accepted then.
+    command : str
+        What converts the file to float32, for the message.
 
     Raises
     ------
@@ -154,8 +149,10 @@ def accepted_dtype(dtype: Any, source: str, *, labels: bool = False) -> np.dtype
     if native in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
         return native
     remedy = _REMEDIES.get(native.name, "convert it to uint8, uint16 or float32")
+    by = f" ({command})" if command and remedy.startswith(_FLOAT) else ""
+    name = native.name if native.names is None else f"structured ({', '.join(native.names)})"
     raise InputError(
-        f"{source} holds {native.name} pixels, but only uint8, uint16 and float32 are read: {remedy}."
+        f"{source} holds {name} pixels, but only uint8, uint16 and float32 are read: {remedy}{by}."
     )
 
 

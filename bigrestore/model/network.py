@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigrestore.core.kernels import equivalent_sigma, narrowed
+from bigrestore.core.regular import is_regular
 from bigrestore.core.stated_blur import blur_kernel, centred
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
@@ -396,7 +397,7 @@ def cpu_computes_bf16() -> bool:
 
 def read_kernel(path: Path) -> NDArray[np.float32]:
     """Read a blur kernel from a .npy file or from rows of numbers in a text file."""
-    if not path.is_file():
+    if not is_regular(path):
         raise InputMissingError(
             f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
         )

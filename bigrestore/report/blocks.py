@@ -24,6 +24,7 @@ import attrs
 
 from bigrestore.core.files import write_json
 from bigrestore.core.geometry import Block, Box, Grid
+from bigrestore.core.regular import read_text
 from bigrestore.errors import OutputError, output_error
 from bigrestore.report.images import ImageToScore, tissue_seen
 from bigrestore.report.metrics.blobs import pixel_um
@@ -219,7 +220,7 @@ class RunScores(BlockSink):
     def stored(self, name: str) -> dict[str, Columns]:
         """Return the kept rows of a block, empty without any under this engine."""
         try:
-            stored = json.loads(self._path(name).read_text())
+            stored = json.loads(read_text(self._path(name)))
         except (OSError, ValueError):
             return {}
         if not isinstance(stored, dict) or stored.pop("digest", None) != self._digest:

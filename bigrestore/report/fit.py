@@ -77,7 +77,8 @@ def fit_niqe_model(
 
 
 def _check_output(path: Path, images: Sequence[str | Path], *, overwrite: bool) -> None:
-    """Refuse a place not writable, inside an image, or holding a file not to be replaced."""
+    """Refuse a place not writable, inside an image or a store, or holding a file not to be replaced."""
+    check_place(path, [])
     for image in map(Path, images):
         if image.is_dir():
             check_place(path, [image])

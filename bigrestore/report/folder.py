@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bigrestore.core.regular import open_regular, read_text
 from bigrestore.errors import OutputError, OutputExistsError
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.place import require_writable
@@ -60,9 +61,9 @@ def _is_ours(path: Path) -> bool:
 
             return METADATA_KEY in (pyarrow.parquet.read_schema(path).metadata or {})
         if path.suffix == ".json":
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(read_text(path))
             return "bigrestore" in document["facts"]["versions"]
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(REPORT_HEAD_BYTES).decode(errors="replace")
     except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors are ValueErrors
         return False

@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 import pyarrow as pa
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.geometry import Box
 from bigrestore.core.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.errors import CheckFailedError, InputError
@@ -39,7 +40,7 @@ from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
 from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
 from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
-from bigrestore.run.stop import StopFlag, listen
+from bigrestore.run.stop import listen
 from bigrestore.run.view.progress import Progress, make_progress
 from bigrestore.settings import ScoreKeywords, ScoreSettings
 
@@ -140,16 +141,17 @@ def execute_score(
     progress: Progress | None = None,
 ) -> ScoreSummary:
     """Score an image by settings; see `score`, which also raises for a true condition."""
+    image, output, before, reference = map(expand_home, (image, output, before, reference))
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
-    with listen() as flag:
+    with listen("The scoring", "no report was written, start it again"):
         images = _comparable_images(image, before, reference, settings)
         folder = None if output is None else _settled_folder(Path(output), image, before, reference, settings)
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
         try:
-            work = _Scoring(images, settings, condition, pool, shown, flag)
+            work = _Scoring(images, settings, condition, pool, shown)
             return work.run(folder)
         finally:
             pool.close()
@@ -184,7 +186,8 @@ def _settled_folder(
     reference: ImagePaths | None,
     settings: ScoreSettings,
 ) -> Path:
-    """Refuse a folder inside an input, an unwritable one, and one with files not to be replaced."""
+    """Refuse a folder inside an input or a store, an unwritable one, and one with files not to be replaced."""
+    check_place(folder, [])
     for given in (image, before, reference):
         if given is not None:
             paths = given if isinstance(given, list) else [given]
@@ -205,10 +208,8 @@ class _Scoring:
         condition: Condition | None,
         pool: ScorePool,
         progress: Progress,
-        flag: StopFlag,
     ) -> None:
-        self._images, self._settings, self._pool = images, settings, pool
-        self._progress, self._flag = progress, flag
+        self._images, self._settings, self._pool, self._progress = images, settings, pool, progress
         self._pair, self._truth = images.before is not None, images.reference is not None
         self._names = column_names(pool.engine.metrics, pair=self._pair, reference=self._truth)
         self._known: dict[int, tuple[float | None, float]] = {}
@@ -255,7 +256,6 @@ class _Scoring:
 
         def taken(group: list[ScoreTile], future: Future[list[TileRow]]) -> None:
             nonlocal done
-            self._flag.raise_if_set("no report was written, start it again")
             extend(columns, to_columns(future.result(), names))
             done += len(group)
             self._progress.advance(done, sum(place.box.pixels for place in group))

@@ -83,6 +83,7 @@ class RunReport(RunScores):
         StoppedError, KeyboardInterrupt
             Where a signal set the flag.
         """
+        flag.remedy = REPORT_UNFINISHED
         self._records = {record.name: record for record in records}
         journal, settings = self._ready.journal, self._ready.settings
         folder = journal.root / REPORT

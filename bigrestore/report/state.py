@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from bigrestore.core.regular import read_text
 from bigrestore.report.rows import blob_rows, reading_rows, score_rows
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
@@ -50,7 +51,7 @@ def former_report(journal: Journal, settings: RunSettings) -> ReportResult | Non
     if settings.report_sample not in (None, noted.get("sample")):
         return None
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_text(folder / "summary.json"))
     except (OSError, ValueError):
         return None
     return report_result(folder, summary, [], settings)

@@ -14,12 +14,14 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
+from bigrestore.core.streams import keep_streams
 from bigrestore.report.table.tiles import EngineSpec, Strip, score_strip
 
 
 def serve() -> None:
     """Serve until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    keep_streams()
     source = sys.stdin.buffer
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers

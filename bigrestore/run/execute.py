@@ -41,7 +41,11 @@ from bigrestore.settings import RunSettings
 
 log = logging.getLogger(__name__)
 
+NOT_BEGUN = "nothing was written yet, start it again"
+
 COMPARING = "nothing was done yet, go on by --resume"
+
+BEGUN = "go on with it by --resume"
 
 
 @attrs.define
@@ -108,7 +112,7 @@ def execute(
     _check_workers(settings, method, sinks)
     shown = progress or make_progress(settings.progress, settings.log_format)
     with contextlib.ExitStack() as held:
-        flag = held.enter_context(listen())
+        flag = held.enter_context(listen(remedy=COMPARING if settings.goes_on else NOT_BEGUN))
         with clock.phase("start-up"):
             ready = prepare(
                 inputs,
@@ -126,7 +130,7 @@ def execute(
             )
         if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
             return _resumed(ready, finished, clock, shown, flag)
-        job = _begun(ready, clock)
+        job = _begun(ready, clock, flag)
         if settings.init_only:
             return _summary(ready, [], clock)
         takers = held.enter_context(open_sinks(ready.sinks, ready, job))
@@ -147,7 +151,7 @@ def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence
     factories(sinks)
 
 
-def _begun(ready: Prepared, clock: Clock) -> Job:
+def _begun(ready: Prepared, clock: Clock, flag: StopFlag) -> Job:
     """Profile the first section, begin or join the run, and log and return it."""
     folder = ready.journal.root / "profiles"
     job = ready.job(folder if ready.resuming else None)
@@ -157,6 +161,7 @@ def _begun(ready: Prepared, clock: Clock) -> Job:
             job.profiles.of(ready.plan.grid.region.z0)
         finally:
             give_threads_back(before)
+    flag.remedy = _going_on(ready)
     with clock.phase("start-up"):
         if ready.settings.shard:
             join(ready)
@@ -179,6 +184,7 @@ def _finalized(
     records = _records(ready)
     _require_all(ready, records)
     any_restored = any(record.status != "failed" for record in records)
+    flag.remedy = UNFINISHED
     if any_restored:
         with clock.phase("finalize"):
             require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
@@ -225,6 +231,7 @@ def _finish(
     """Let the sinks finish a whole output; return the summary with their results, and store it."""
     if not takers:
         return summary
+    flag.remedy = "the output is written, finish the rest by --resume"
     records = _records(ready)
     with clock.phase("report"):
         for taker in takers:
@@ -331,15 +338,21 @@ def _blocks(
             if wanted and has_workers(ready.settings):
                 start_workers(ready, claims, flag, done)
             else:
-                Pipeline(job, ready.plan, ready.store, ready.journal, takers).run(claims, flag, done)
+                pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
+                with flag.polled():
+                    pipeline.run(claims, flag, done)
         finally:
             progress.close()
         for taker in takers if shard else ():  # a whole run waits in `finish`
             taker.wait(lambda: bool(flag))
     restored = state["done"] - before
-    remedy = "start it again" if shard else "go on with it by --resume"
-    flag.raise_if_set(f"{remedy}; {restored} block(s) were finished")
+    flag.raise_if_set(f"{_going_on(ready)}; {restored} block(s) were finished")
     return state["pixels"] / 1e6, restored
+
+
+def _going_on(ready: Prepared) -> str:
+    """Return the remedy of a stopped run; a part of a job array is started as it was."""
+    return "start it again" if ready.settings.shard else BEGUN
 
 
 def _own_names(ready: Prepared) -> Iterator[str]:

@@ -41,8 +41,8 @@ from bigrestore.run.tile.maps import images
 log = logging.getLogger(__name__)
 
 RECORD_POLL_SECONDS = 0.1
-GRACE_SECONDS = 8.0
-"""How long a stopped run waits for the tiles at work; a scheduler kills soon after it warned."""
+GRACE_SECONDS = 1.0
+"""How long a stopped run waits for the tiles at work, whose block is abandoned anyway."""
 
 Done = Callable[[BlockRecord, Block], None]
 

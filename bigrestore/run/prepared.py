@@ -15,7 +15,9 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.io.direction import require_same_direction
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
@@ -158,6 +160,7 @@ def prepare(
     plan = make_plan(section, method, settings, path, former, sinks)
     masker = _masker(section, method, settings)
     known = _maps_read(settings, masker, realness, path)
+    require_same_direction(section, known)
     prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
@@ -285,12 +288,12 @@ def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
     UsageError
         Where it is none.
     """
-    if isinstance(inputs, str | Path):
-        return inputs
-    if isinstance(inputs, os.PathLike):
-        return Path(inputs)
+    if isinstance(inputs, str | os.PathLike):
+        path: str | Path = expand_home(inputs if isinstance(inputs, str | Path) else Path(inputs))
+        return path
     if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
-        return list(inputs)
+        paths: list[str | Path] = expand_home(list(inputs))
+        return paths
     raise UsageError(
         f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
     )

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bigrestore.settings.degrade import DegradeSettings
-    from bigrestore.settings.keywords import DegradeKeywords, RunKeywords, ScoreKeywords
+    from bigrestore.settings.keywords import ArrayKeywords, DegradeKeywords, RunKeywords, ScoreKeywords
     from bigrestore.settings.run import RunSettings
     from bigrestore.settings.score import ScoreSettings
 
 _MODULES = {
+    "ArrayKeywords": "keywords",
     "DegradeKeywords": "keywords",
     "DegradeSettings": "degrade",
     "RunKeywords": "keywords",
@@ -28,6 +29,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "ArrayKeywords",
     "DegradeKeywords",
     "DegradeSettings",
     "RunKeywords",

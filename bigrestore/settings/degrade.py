@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
     check_blur,
@@ -125,8 +126,11 @@ class DegradeArguments:
     """What `bigrestore degrade` takes beside the settings."""
 
     input: str = attrs.field(
-        metadata=argument("Clean section or volume: a file, a store, a folder or a glob.")
+        converter=expand_home,
+        metadata=argument("Clean section or volume: a file, a store, a folder or a glob."),
     )
-    outdir: Path = attrs.field(metadata=argument("Folder for lq/, hq/ (or lq.ome.zarr) and pairs.parquet."))
+    outdir: Path = attrs.field(
+        converter=expand_home, metadata=argument("Folder for lq/, hq/ (or lq.ome.zarr) and pairs.parquet.")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
     quiet: bool = attrs.field(default=False, metadata=quiet_option())

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from bigrestore.degradation.schema import Recipe
 
 
-class RunKeywords(TypedDict, total=False):
-    """The settings of `run`, but for `method`: `restore` takes an object there, too."""
+class ArrayKeywords(TypedDict, total=False):
+    """The settings of `run` that hold for an array, but for `method` and `maps`: `restore` states these itself."""
 
     model: PathInput | None
     options: MethodOptionsInput | None
@@ -44,29 +44,34 @@ class RunKeywords(TypedDict, total=False):
     voxel_size: VoxelSizeInput | None
     input_range: RangeInput | None
     roi: RoiInput | None
-    level: int
-    series: int | None
-    storage_options: OptionsInput | None
-    format: str
-    maps: NamesInput
-    stage: PathInput | None
     lock: bool
-    resume: bool
-    overwrite: bool
-    check_all: bool
     deterministic: bool
     workers: int | None
-    scheduler: str | None
-    cluster: str | None
-    init_only: bool
-    shard: str | None
-    finalize: bool
     seed: int
     threads: int | None
     progress: str
     log_format: str
     report: bool
     report_sample: int | None
+
+
+class RunKeywords(ArrayKeywords, total=False):
+    """The settings of `run`, but for `method`: `restore` takes an object there, too."""
+
+    level: int
+    series: int | None
+    storage_options: OptionsInput | None
+    format: str
+    maps: NamesInput
+    stage: PathInput | None
+    resume: bool
+    overwrite: bool
+    check_all: bool
+    scheduler: str | None
+    cluster: str | None
+    init_only: bool
+    shard: str | None
+    finalize: bool
     fail_if: str | None
 
 

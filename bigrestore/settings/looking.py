@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.settings.checks import whole_number
 from bigrestore.settings.option import argument, option, verbose_option
 from bigrestore.settings.shared import series_field
@@ -18,7 +19,9 @@ PROFILE_SETTINGS = ("level", "series", "method", "model", "scale", "kernel", "bl
 class InfoArguments:
     """What `bigrestore info` takes."""
 
-    file: str = attrs.field(metadata=argument("A file, store, directory or quoted pattern."))
+    file: str = attrs.field(
+        converter=expand_home, metadata=argument("A file, store, directory or quoted pattern.")
+    )
     level: int = attrs.field(default=0, metadata=option("Level of the pyramid to describe."))
     series: int | None = series_field()
     storage_options: str | None = attrs.field(
@@ -32,7 +35,9 @@ class InfoArguments:
 class ProfileArguments:
     """What `bigrestore profile` takes beside settings of a run."""
 
-    input: str = attrs.field(metadata=argument("File, store, folder or pattern of section files.", "INPUT"))
+    input: str = attrs.field(
+        converter=expand_home, metadata=argument("File, store, folder or pattern of section files.", "INPUT")
+    )
     z: int = attrs.field(
         default=0,
         validator=whole_number(0, 10_000_000, "sections", optional=False),
@@ -40,6 +45,7 @@ class ProfileArguments:
     )
     output: Path | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("Draw spectrum and kernel (.png, .pdf, .svg), or write JSON.", "-o", "--output"),
     )
     overwrite: bool = attrs.field(
@@ -53,7 +59,9 @@ class ProfileArguments:
 class StatusArguments:
     """What `bigrestore status` takes."""
 
-    output: str = attrs.field(metadata=argument("The output that a run was told to write."))
+    output: str = attrs.field(
+        converter=expand_home, metadata=argument("The output that a run was told to write.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
@@ -62,7 +70,9 @@ class StatusArguments:
 class VerifyArguments:
     """What `bigrestore verify` takes."""
 
-    store: str = attrs.field(metadata=argument("An OME-Zarr store or a pyramidal TIFF."))
+    store: str = attrs.field(
+        converter=expand_home, metadata=argument("An OME-Zarr store or a pyramidal TIFF.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print the faults as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
@@ -72,7 +82,9 @@ class DoctorArguments:
     """What `bigrestore doctor` takes."""
 
     folder: Path = attrs.field(
-        factory=Path, metadata=option("Where outputs would be written.", "--folder", default="here")
+        factory=Path,
+        converter=expand_home,
+        metadata=option("Where outputs would be written.", "--folder", default="here"),
     )
     as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
@@ -89,7 +101,9 @@ class ModelListArguments:
 class ModelArguments:
     """What `bigrestore models path` and `verify` take."""
 
-    name: str = attrs.field(metadata=argument("Name of a shipped model, or a .safetensors file."))
+    name: str = attrs.field(
+        converter=expand_home, metadata=argument("Name of a shipped model, or a .safetensors file.")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
 
@@ -97,6 +111,8 @@ class ModelArguments:
 class ModelCardArguments:
     """What `bigrestore models show` takes."""
 
-    name: str = attrs.field(metadata=argument("Name of a shipped model, or a .safetensors file."))
+    name: str = attrs.field(
+        converter=expand_home, metadata=argument("Name of a shipped model, or a .safetensors file.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print the metadata as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())

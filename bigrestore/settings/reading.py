@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import attrs
 
-from bigrestore.errors import InputMissingError, UsageError
+from bigrestore.core.regular import open_regular
+from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.settings.values import to_method_options
 
 
@@ -69,12 +70,14 @@ def load_config(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             values = tomllib.load(file)
     except FileNotFoundError as error:
         raise InputMissingError(f"The configuration {path} does not exist; check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The configuration {path} is no TOML ({error}); correct it.") from error
+    except InputError:
+        raise
     except OSError as error:
         raise UsageError(f"The configuration {path} cannot be read ({error.strerror}); check it.") from error
     method = values.pop("method") if isinstance(values.get("method"), dict) else {}

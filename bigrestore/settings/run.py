@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.geometry import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
@@ -384,13 +385,16 @@ class RunArguments:
     """What `bigrestore run` takes beside the settings."""
 
     input: str = attrs.field(
-        metadata=argument("File, store, URL, folder or pattern of section files.", "INPUT")
+        converter=expand_home,
+        metadata=argument("File, store, URL, folder or pattern of section files.", "INPUT"),
     )
     output: str = attrs.field(
-        metadata=argument("OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL.", "OUTPUT")
+        converter=expand_home,
+        metadata=argument("OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL.", "OUTPUT"),
     )
     config: Path | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("TOML file of what is restored, how and where; flags override it.", panel=HOW),
     )
     dry_run: bool = attrs.field(

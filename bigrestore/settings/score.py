@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.geometry import CHUNK_PX
 from bigrestore.settings.checks import (
     check_names,
@@ -121,18 +122,23 @@ class ScoreSettings(Settings):
 class ScoreArguments:
     """What `bigrestore score` takes beside the settings."""
 
-    image: str = attrs.field(metadata=argument("File, store, folder or pattern of section files.", "IMAGE"))
+    image: str = attrs.field(
+        converter=expand_home, metadata=argument("File, store, folder or pattern of section files.", "IMAGE")
+    )
     output: Path = attrs.field(
-        metadata=option("Folder for report.html, summary.json and tiles.parquet.", "-o", "--output")
+        converter=expand_home,
+        metadata=option("Folder for report.html, summary.json and tiles.parquet.", "-o", "--output"),
     )
     before: str | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option(
             "What IMAGE was made of, as large or 2 or 4 times smaller.", metavar="IMAGE", panel=COMPARE
         ),
     )
     reference: str | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("Clean image: PSNR, SSIM, MS-SSIM.", metavar="IMAGE", panel=COMPARE),
     )
     as_json: bool = attrs.field(
@@ -147,9 +153,12 @@ class FitArguments:
     """What `bigrestore score fit-niqe` takes."""
 
     good: list[str] = attrs.field(
-        metadata=argument("Sections whose tissue is as good as it should be.", "GOOD...")
+        converter=expand_home,
+        metadata=argument("Sections whose tissue is as good as it should be.", "GOOD..."),
     )
-    output: Path = attrs.field(metadata=option("Model to write, .npz.", "-o", "--output"))
+    output: Path = attrs.field(
+        converter=expand_home, metadata=option("Model to write, .npz.", "-o", "--output")
+    )
     input_range: ValueRange | None = range_field("Values of black and white of GOOD.", HOW)
     overwrite: bool = attrs.field(default=False, metadata=option("Replace what is there.", panel=SAYS))
     verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))

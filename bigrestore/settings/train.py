@@ -10,6 +10,7 @@ from pathlib import Path
 
 import attrs
 
+from bigrestore.core.files import expand_home
 from bigrestore.settings.checks import (
     above_zero,
     one_of,
@@ -68,13 +69,15 @@ class StageOptions:
     )
     recipe: str = attrs.field(
         default="default",
+        converter=expand_home,
         metadata=option("Degradations to train on: default, bigbrain, optics, or a TOML file."),
     )
     start: Path | None = attrs.field(
-        default=None, metadata=option("Model to start from, instead of MODEL itself.")
+        default=None, converter=expand_home, metadata=option("Model to start from, instead of MODEL itself.")
     )
     prior: Path | None = attrs.field(
         default=None,
+        converter=expand_home,
         metadata=option("Model whose prior to begin with, of the same or a smaller scale."),
     )
     seed: int = attrs.field(
@@ -102,8 +105,13 @@ class StageOptions:
 class TrainArguments:
     """What `bigrestore train STAGE` takes beside the settings."""
 
-    data: Path = attrs.field(metadata=argument("Folder of clean images (PNG, JPEG, TIFF), or a packed .npz."))
-    output: Path = attrs.field(metadata=option("Model file to write, .safetensors.", "-o", "--output"))
+    data: Path = attrs.field(
+        converter=expand_home,
+        metadata=argument("Folder of clean images (PNG, JPEG, TIFF), or a packed .npz."),
+    )
+    output: Path = attrs.field(
+        converter=expand_home, metadata=option("Model file to write, .safetensors.", "-o", "--output")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
     quiet: bool = attrs.field(default=False, metadata=quiet_option())
 
@@ -120,6 +128,7 @@ class AdaptOptions:
 
     start: str = attrs.field(
         default="tiny-x1",
+        converter=expand_home,
         metadata=option("Model to start from: a file, or the name of a shipped model."),
     )
     level: int = attrs.field(default=0, metadata=option("Pyramid level of the sections."))
@@ -139,8 +148,11 @@ class AdaptArguments:
     """What `bigrestore adapt` takes beside the settings."""
 
     sections: list[str] = attrs.field(
-        metadata=argument("Files, stores, folders or patterns of sections.", "SECTIONS...")
+        converter=expand_home,
+        metadata=argument("Files, stores, folders or patterns of sections.", "SECTIONS..."),
     )
-    output: Path = attrs.field(metadata=option("Model file to write, .safetensors.", "-o", "--output"))
+    output: Path = attrs.field(
+        converter=expand_home, metadata=option("Model file to write, .safetensors.", "-o", "--output")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
     quiet: bool = attrs.field(default=False, metadata=quiet_option())

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
+from bigrestore.core.files import expand_home
 from bigrestore.core.urls import parse_options
 from bigrestore.errors import UsageError
 
@@ -252,8 +253,8 @@ def blur_of(value: object) -> StatedBlur | None:
 
 
 def to_path_text(value: PathInput | None) -> object:
-    """Turn a path into text."""
-    return str(value) if isinstance(value, PurePath) else value
+    """Turn a path into text, with `~` replaced by the home folder."""
+    return expand_home(str(value) if isinstance(value, PurePath) else value)
 
 
 def to_maps(value: NamesInput | None) -> object:

@@ -134,6 +134,8 @@ several(
         "tiff_cut_in_half": _tiff(tile=(32, 32), compression="deflate")[:4000],
         "pickle_file": pickle.dumps({"a": 1}),
         "elf_program": b"\x7fELF" + b"\0" * 200,
+        "minc1_file": b"CDF\x01" + bytes(200),
+        "gzipped_tiff": gzip.compress(b"II*\0" + bytes(400)),
         "nifti_of_zeros": b"\x5c\x01\0\0" + b"\0" * 340 + b"n+1\0" + b"\0" * 10,
     },
     _file,
@@ -386,6 +388,37 @@ def folder_of_two_shapes(folder: Path) -> Path:
     Image.fromarray(tissue()).save(folder / "a1.png")
     Image.fromarray(tissue(50)).save(folder / "a2.png")
     return folder
+
+
+@bad()
+def folder_of_two_pixel_sizes(folder: Path) -> Path:
+    for index, per_cm in enumerate((20_000, 20_000, 10_000)):
+        (folder / f"a{index}.tif").write_bytes(_tiff(resolution=(per_cm, per_cm), resolutionunit=3))
+    return folder
+
+
+@bad()
+def folder_of_a_section_twice(folder: Path) -> Path:
+    for name in ("a1.png", "a2.png", "a2 copy.png"):
+        Image.fromarray(tissue()).save(folder / name)
+    return folder
+
+
+@bad()
+def ome_tiff_of_a_stopped_acquisition(folder: Path) -> Path:
+    path = folder / "input.ome.tif"
+    tifffile.imwrite(path, np.stack([tissue()] * 3), ome=True, metadata={"axes": "ZYX"})
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace('SizeZ="3"', 'SizeZ="7"').encode())
+    return path
+
+
+@bad()
+def nifti_of_colour(folder: Path) -> Path:
+    import nibabel
+
+    colours = np.zeros((20, 30, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), folder / "input.nii.gz")
+    return folder / "input.nii.gz"
 
 
 @bad()
@@ -652,9 +685,17 @@ several(
         "ome_axes_twice_y": {"axes": [{"name": "y"}, {"name": "y"}]},
         "ome_path_with_markup": _at("[/red]<b>&"),
         "ome_levels_of_null": {"datasets": None},
+        "ome_of_coordinate_systems": {"coordinateSystems": [{"name": "physical"}]},
     },
     _ome,
 )
+
+
+@bad()
+def ome_plate(folder: Path) -> Path:
+    wells = {"wells": [{"path": "B/3"}], "rows": [{"name": "B"}], "columns": [{"name": "3"}]}
+    zarr.create_group(folder / "plate.zarr").attrs["ome"] = {"version": "0.5", "plate": wells}
+    return folder / "plate.zarr"
 
 
 @bad()

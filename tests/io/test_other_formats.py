@@ -225,7 +225,7 @@ def write_minc(
         data.attrs["dimorder"] = np.bytes_(order)
         image.create_dataset("image-min", data=np.zeros_like(np.asarray(image_max, float)))
         image.create_dataset("image-max", data=np.asarray(image_max, float))
-        for name, step in (("xspace", 0.02), ("yspace", 0.04), ("zspace", -0.08)):
+        for name, step in (("xspace", 0.02), ("yspace", 0.04), ("zspace", 0.08)):
             dimension = file.create_dataset(f"minc-2.0/dimensions/{name}", data=0)
             dimension.attrs["step"], dimension.attrs["start"], dimension.attrs["units"] = (
                 step,

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.errors import DiskFullError, InputError, OutputError, StoppedError
-from bigrestore.io.formats.tiff_metadata import ome_voxel_size
+from bigrestore.io.formats.tiff.metadata import ome_voxel_size
 from bigrestore.io.section import open_section
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
@@ -77,7 +77,7 @@ def test_every_window_is_where_it_was_written(
 
 def count_segments(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the tiles and strips that are decoded from here on."""
-    from bigrestore.io.formats import tiff_pixels
+    from bigrestore.io.formats.tiff import pixels as tiff_pixels
 
     decoded: list[int] = []
     original = tiff_pixels.Plane._decode

@@ -86,7 +86,8 @@ def test_scale_without_unit_stays_unknown(tmp_path: Path) -> None:
 
 
 def test_unknown_unit_stays_unknown_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ome_store(tmp_path / "i", np.zeros((9, 9), np.uint8), [space("y", "furlong"), space("x")], "0.5")
+    axes, scale = [space("y", "furlong"), space("x")], [{"type": "scale", "scale": [1.0, 1.0]}]
+    ome_store(tmp_path / "i", np.zeros((9, 9), np.uint8), axes, "0.5", transforms=scale)
     with caplog.at_level(logging.WARNING):
         assert open_section(tmp_path / "i").voxel_size_um == (None, None, 1.0)
     assert "furlong" in caplog.text

@@ -92,3 +92,33 @@ def test_an_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
     assert whole.count(b"qjqjqj") == 2
     (tmp_path / "a.zip").write_bytes(whole.replace(b"qjqjqj", b"\0jqjqj"))
     np.testing.assert_array_equal(open_section(tmp_path / "a.zip").read(0, 0, 120, 0, 120), PIXELS)
+
+
+@pytest.mark.parametrize("inside", ["export/data/a.zarr/", "a.zarr\\", "./", "./a.zarr/"])
+def test_a_store_is_found_however_deep_and_however_its_names_are_spelled(tmp_path: Path, inside: str) -> None:
+    folder = store(tmp_path)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("notes/readme.txt", b"hello")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = str(path.relative_to(folder))
+                file.writestr(
+                    inside + (name.replace("/", "\\") if "\\" in inside else name), path.read_bytes()
+                )
+    np.testing.assert_array_equal(open_section(tmp_path / "a.zip").read(0, 0, 120, 0, 120), PIXELS)
+    if inside == "./a.zarr/":
+        named = open_section(tmp_path / "a.zip" / "a.zarr")
+        np.testing.assert_array_equal(named.read(0, 0, 120, 0, 120), PIXELS)
+
+
+def test_of_several_stores_in_a_zip_file_one_is_named(tmp_path: Path) -> None:
+    folder = store(tmp_path)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("one.zarr", "two.zarr"):
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    file.write(path, f"{name}/{path.relative_to(folder)}")
+    with pytest.raises(InputError, match=r"holds 2 stores; name one, such as (.*)\.$") as error:
+        open_section(tmp_path / "a.zip")
+    named = open_section(str(error.value).split("such as ")[1].rstrip("."))
+    np.testing.assert_array_equal(named.read(0, 0, 120, 0, 120), PIXELS)

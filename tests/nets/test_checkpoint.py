@@ -117,8 +117,10 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_scale_is_refused(saved: Path) -> None:
-    with pytest.raises(ModelError, match="scale 2, not at 1"):
+    with pytest.raises(ModelError, match="scale 2, not at 1") as error:
         load_model(saved, 1)
+    assert isinstance(error.value, UsageError)
+    assert error.value.exit_code == 2
 
 
 def test_a_missing_model_names_what_there_is() -> None:

@@ -15,10 +15,14 @@ import zarr
 from engine_toys import Fir, go, level0, save_zarr
 
 from bigrestore.api import restore
+from bigrestore.degradation.api import degrade
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
+from bigrestore.report.fit import fit_niqe_model
+from bigrestore.report.of_images import score
 from bigrestore.run.state import lock
 from bigrestore.run.view.dry_run import estimate
 from bigrestore.settings import RunSettings
+from bigrestore.training.loop.options import check_model_place
 
 SMALL = {"block_size": 480, "tile_size": 160, "threads": 1, "mask": "none", "progress": "none"}
 
@@ -150,6 +154,41 @@ def test_the_output_is_nothing_that_the_run_reads(
     with pytest.raises(OutputError, match=f"{what}.*itself"):
         execute(source, out, settings, method=Fir(), guarded=guarded)
     assert read.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "done.ome.zarr/new.ome.zarr",
+        "done.ome.zarr/maps/new.ome.tif",
+        "done.ome.zarr/0/c/new.zarr",
+        "array/a.zarr",
+    ],
+)
+def test_an_output_inside_a_finished_store_is_refused(tmp_path: Path, source: Path, inside: str) -> None:
+    restore(source, tmp_path / "done.ome.zarr", method="rational", report=False, **SMALL)
+    foreign_array(tmp_path / "array")
+    before = everything(tmp_path)
+    with pytest.raises(
+        OutputError, match=r"lies inside the Zarr store .*; choose a place outside\.$"
+    ) as error:
+        restore(source, tmp_path / inside, method="rational", report=False, **SMALL)
+    assert error.value.exit_code == 4
+    assert everything(tmp_path) == before
+
+
+def test_no_report_pairs_or_model_goes_into_a_store(tmp_path: Path, source: Path) -> None:
+    foreign_group(tmp_path / "store.zarr")
+    inside, before = tmp_path / "store.zarr" / "new", everything(tmp_path)
+    for make in (
+        lambda: score(source, inside, tile_size=96, progress="none"),
+        lambda: degrade(source, inside, count=1, patch_px=32, progress="none"),
+        lambda: check_model_place("fidelity", inside.with_suffix(".safetensors"), resume=False),
+        lambda: fit_niqe_model([source], inside.with_suffix(".npz")),
+    ):
+        with pytest.raises(OutputError, match="lies inside the Zarr store"):
+            make()
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("place", ["out.zarr/mask.zarr", "out.zarr.bigrestore/mask.zarr"])

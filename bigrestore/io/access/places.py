@@ -3,7 +3,7 @@
 A remote file has the few methods of `pathlib.Path` that the readers use, so a TIFF on a server is read tile by tile,
 as on a disk. Four things differ:
 
-- A server may be slow or gone for a moment: every request has a time limit and is repeated.
+- A server may be slow or gone for a moment: every request has a time limit, and is repeated if nothing came.
 - A server may ignore ranges and send the whole file. A small one is held in memory, a large one refused.
 - A file may be replaced during reading: all ranges must be of the version seen first.
 - A URL may hold a password or a signature. It is shown, logged and stored without them; options (keys, tokens) are
@@ -24,10 +24,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 
+from bigrestore.core.regular import open_regular
 from bigrestore.core.urls import error_line, is_remote, parse_options, without_secrets
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.access.limits import too_large
 from bigrestore.io.access.remote_requests import ask, request_errors, with_limits
+from bigrestore.io.access.request_time import LISTING_SECONDS, REQUEST_SECONDS, in_time, seconds_for
 from bigrestore.io.access.web import Version, s3_range, web_range, web_version
 
 log = logging.getLogger(__name__)
@@ -214,7 +216,7 @@ class RemoteFile:
             version: Version = sync(self._system.loop, web_version, self._system, self.path)
             return version
         self._system.invalidate_cache(self.path)
-        facts = self._system.info(self.path)
+        facts = in_time(lambda: self._system.info(self.path), REQUEST_SECONDS)
         if facts["type"] != "file":
             return None
         tags = (
@@ -245,10 +247,13 @@ class RemoteFile:
         if self._is_web:
             return None
         try:
-            paths = ask(self, lambda: self._system.ls(self.path, detail=False))
+            paths = ask(self, lambda: in_time(self._names, LISTING_SECONDS))
         except FileNotFoundError:
             return []
-        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in paths)
+        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in paths)
+
+    def _names(self) -> list[str]:
+        return [str(name) for name in self._system.ls(self.path, detail=False)]
 
     def matches(self) -> list[RemoteFile]:
         """Return the files that match the URL as a pattern.
@@ -262,7 +267,7 @@ class RemoteFile:
             raise InputError(
                 f"{self} is a pattern, and a web server does not list its files; name them one by one."
             )
-        paths = ask(self, lambda: self._system.glob(self.path))
+        paths = ask(self, lambda: in_time(lambda: self._system.glob(self.path), LISTING_SECONDS))
         scheme = urlsplit(self.url).scheme
         return [RemoteFile(f"{scheme}://{path}", path, self._system) for path in sorted(paths)]
 
@@ -314,7 +319,9 @@ class RemoteFile:
                 answer = sync(self._system.loop, s3_range, self._system, self.path, first, stop)
                 self._require_version(answer.version)
                 return bytes(answer.body)
-            body: bytes = self._system.cat_file(self.path, start=first, end=stop)
+            body: bytes = in_time(
+                lambda: self._system.cat_file(self.path, start=first, end=stop), seconds_for(stop - first)
+            )
         except request_errors() as error:
             if getattr(error, "status", 0) == 416 or "not satisfiable" in str(error):
                 return b""
@@ -396,6 +403,11 @@ class _Ranges(io.RawIOBase):
 
 InputPath = Path | RemoteFile
 """The location of an input."""
+
+
+def open_bytes(place: InputPath) -> io.BufferedReader:
+    """Open a regular file, or one behind a URL; see `bigrestore.core.regular`."""
+    return open_regular(place) if isinstance(place, Path) else place.open()
 
 
 def input_path(

@@ -12,10 +12,14 @@ from typing import Any
 from bigrestore.core.retry import Result, retry_transient
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError
+from bigrestore.io.access.request_time import TooSlowError
 from bigrestore.io.access.web import WrongAnswerError
 
+LASTING = (FileNotFoundError, PermissionError, WrongAnswerError, TooSlowError, InputError)
+"""Errors of a request that are the same a moment later."""
+
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
-"""Time limits for an answer, and between two parts of an answer."""
+"""Time limits for a connection, and between two parts of an answer; `request_time` has that of the whole."""
 
 REQUEST_WAITS_SECONDS = (0.5, 2.0)
 """Waits before a request is repeated."""
@@ -50,7 +54,7 @@ def ask(place: object, request: Callable[[], Result]) -> Result:
 
 def _may_pass(error: Exception) -> bool:
     """Tell whether a server may answer the same request a moment later."""
-    lasting = isinstance(error, FileNotFoundError | PermissionError | WrongAnswerError | InputError)
+    lasting = isinstance(error, LASTING)
     refused = 400 <= getattr(error, "status", 0) < 500 or "Credential" in type(error).__name__
     return isinstance(error, request_errors()) and not lasting and not refused
 

@@ -7,6 +7,7 @@ for ever; a `Tree` does not.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -19,6 +20,7 @@ from zarr.abc.store import (
     Store,
     SuffixByteRequest,
 )
+from zarr.errors import ZarrUserWarning
 
 from bigrestore.io.access.limits import MOST_METADATA_BYTES
 from bigrestore.io.access.places import ByteRange
@@ -48,6 +50,11 @@ class TreeStore(Store):
         return isinstance(other, TreeStore) and other.tree is self.tree and other.most == self.most
 
     __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        return str(self.tree)
+
+    __repr__ = __str__
 
     def with_read_only(self, read_only: bool = True) -> TreeStore:
         """Return the store itself.
@@ -118,7 +125,10 @@ def open_node(tree: Tree, path: str = "") -> zarr.Array[Any] | zarr.Group:
     Exception
         Any error of zarr, if the node is missing or its metadata are damaged.
     """
-    return zarr.open(store=TreeStore(tree), path=path, mode="r")
+    with warnings.catch_warnings():
+        # Codecs of numcodecs are no part of Zarr v3; those that are read here are checked in `zarr_bounded`.
+        warnings.filterwarnings("ignore", "Numcodecs codecs", ZarrUserWarning)
+        return zarr.open(store=TreeStore(tree), path=path, mode="r")
 
 
 def _byte_range(part: ByteRequest | None) -> ByteRange:

@@ -3,7 +3,7 @@
 A Zarr store is a set of named files; its reader needs a file, a range of one, or the names in a folder. Three kinds
 of files are refused here for all stores:
 
-- pipes and devices, because they never end;
+- pipes and devices, because they never end (`bigrestore.core.regular`);
 - links out of the store, because a foreign store must not read its user's files. Links of git-annex, used to share
   data sets, lead to its own objects and are followed;
 - files larger than they can sensibly be.
@@ -12,19 +12,19 @@ of files are refused here for all stores:
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from bigrestore.core.regular import is_regular, open_regular, raise_circle, regular_stat
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import DEFLATE_RATIO, too_large
-from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile
+from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile, open_bytes
 from bigrestore.io.access.versions import file_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
@@ -88,30 +88,33 @@ class LocalTree:
         self._shown, self._root = root, root.resolve()
         self._within = lru_cache(maxsize=4096)(self._is_within)
 
+    def __str__(self) -> str:
+        return str(self._shown)
+
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        path = self._root / name
-        try:
-            linked = stat.S_ISLNK(path.lstat().st_mode)
-        except NotADirectoryError as error:
-            raise FileNotFoundError(name) from error
+        path, shown = self._root / name, self._shown / name
+        linked = path.is_symlink()
         if (linked and not self._is_within(path)) or not self._within(path.parent):
             raise InputError(
-                f"{self._shown / name} is a link that leads out of the store; copy the store with what it links to."
+                f"{shown} is a link that leads out of the store; copy the store with what it links to."
             )
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise (
-                FileNotFoundError(name)
-                if stat.S_ISDIR(facts.st_mode)
-                else InputError(
-                    f"{self._shown / name} is a device, pipe or socket and no file; copy the store again."
-                )
-            )
-        first, stop = _bounds(span, facts.st_size)
-        if stop - first > most:
-            raise too_large(str(self._shown / name), stop - first, most)
-        with path.open("rb", buffering=0) as file:
+        try:
+            file = open_regular(path, shown)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            for folder in path.parents if isinstance(error, NotADirectoryError) else ():
+                is_regular(folder, self._shown / folder.relative_to(self._root))
+                if folder.parent == self._root:
+                    break
+            if linked and not path.is_dir():  # a missing chunk would be read as the fill value
+                raise InputError(
+                    f"{shown} is a link to a file that is not there; fetch the file, or copy the store with it."
+                ) from error
+            raise FileNotFoundError(name) from error
+        with file:
+            first, stop = _bounds(span, os.fstat(file.fileno()).st_size)
+            if stop - first > most:
+                raise too_large(str(shown), stop - first, most)
             file.seek(first)
             return file.read(stop - first)
 
@@ -125,6 +128,9 @@ class LocalTree:
             return sorted(path.name for path in (self._root / folder).iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise_circle(error, self._shown / folder)
+            raise
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
         """Return the versions of files: size, times and inode."""
@@ -132,12 +138,40 @@ class LocalTree:
 
     def _is_within(self, path: Path) -> bool:
         """Tell whether a path lies in the folder once its links are followed."""
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (RuntimeError, OSError):  # what Python says of a circle of links
+            regular_stat(path, path)
+            raise
         return real.is_relative_to(self._root) or ANNEX in f"{real}{os.sep}"
+
+
+def _is_of_macos(name: str) -> bool:
+    """Tell an entry that macOS adds to a zip file: `__MACOSX/`, `._NAME`, `.DS_Store`."""
+    last = name.rsplit("/", 1)[-1]
+    return name.startswith("__MACOSX/") or last.startswith("._") or last == ".DS_Store"
+
+
+def _topmost_stores(names: Iterable[str]) -> list[str]:
+    """Return the folders of the stores in a zip file, "" for its top; nodes in a store are no stores."""
+    parts = (name.rpartition("/") for name in names)
+    nodes = {folder for folder, _, last in parts if last in ("zarr.json", ".zgroup", ".zarray")}
+
+    def is_inside(folder: str) -> bool:
+        above = folder
+        while above:
+            above = above.rpartition("/")[0]
+            if above in nodes:
+                return True
+        return False
+
+    return sorted(folder for folder in nodes if not is_inside(folder))
 
 
 class ZipTree:
     """The files of a zip file, local or remote; nothing of it is unpacked to the disk.
+
+    The store lies at the top, or in the one folder that holds a store (`prefix`). Of several `stores` none is chosen.
 
     Parameters
     ----------
@@ -152,7 +186,7 @@ class ZipTree:
 
     def __init__(self, place: InputPath) -> None:
         self._shown, self._place = str(place), place
-        self._file = place.open("rb")
+        self._file = open_bytes(place)
         self._lock = threading.Lock()
         try:
             self._zip = zipfile.ZipFile(self._file)
@@ -165,12 +199,16 @@ class ZipTree:
                 f"{place} has {len(entries)} entries, which is more than a store has; unpack it."
             )
         # No store asks for an entry without a name, and zipfile cannot tell if it is a folder.
-        named = [entry for entry in entries if entry.filename]
-        self._entries = {entry.filename: entry for entry in named if not entry.is_dir()}
-        # The store lies at the root, or in the only folder there.
-        folders = {name.split("/", 1)[0] for name in self._entries if "/" in name}
-        at_root = any(name in self._entries for name in ("zarr.json", ".zgroup", ".zarray"))
-        self._prefix = f"{folders.pop()}/" if not at_root and len(folders) == 1 else ""
+        named = [entry for entry in entries if entry.filename and not entry.is_dir()]
+        names = [entry.filename.replace("\\", "/").removeprefix("./") for entry in named]
+        self._entries = {
+            name: entry for name, entry in zip(names, named, strict=True) if not _is_of_macos(name)
+        }
+        self.stores = _topmost_stores(self._entries)
+        self.prefix = f"{self.stores[0]}/" if len(self.stores) == 1 and self.stores[0] else ""
+
+    def __str__(self) -> str:
+        return self._shown
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -178,7 +216,7 @@ class ZipTree:
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        entry = self._entries.get(self._prefix + name)
+        entry = self._entries.get(self.prefix + name)
         if entry is None:
             raise FileNotFoundError(name)
         shown = f"{self._shown}/{name}"
@@ -200,11 +238,11 @@ class ZipTree:
 
     def exists(self, name: str) -> bool:
         """Tell whether the file exists."""
-        return self._prefix + name in self._entries
+        return self.prefix + name in self._entries
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names in a folder."""
-        start = self._prefix + (f"{folder.rstrip('/')}/" if folder else "")
+        start = self.prefix + (f"{folder.rstrip('/')}/" if folder else "")
         return sorted(
             {name[len(start) :].split("/", 1)[0] for name in self._entries if name.startswith(start)}
         )
@@ -227,6 +265,9 @@ class RemoteTree:
         self._root = root
         # One object for all ranges of a file, because it pins their version.
         self._file = lru_cache(maxsize=MOST_KNOWN)(root.__truediv__)
+
+    def __str__(self) -> str:
+        return str(self._root)
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""

@@ -20,6 +20,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import raise_circle
 from bigrestore.io.access.places import InputPath
 
 Window = tuple[int, int, int, int, int]
@@ -96,6 +97,9 @@ def file_version(place: InputPath, *, fresh: bool = False) -> str:
         seen = os.stat(place)  # noqa: PTH116 - asked for every chunk
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        raise_circle(error, place)
+        raise
     return f"{seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns} {seen.st_ino}"
 
 

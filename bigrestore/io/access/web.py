@@ -14,6 +14,8 @@ from typing import Any
 
 import attrs
 
+from bigrestore.io.access.request_time import limited_time
+
 MOST_REDIRECTS = 10
 
 OF_THE_CONNECTION = ("ssl", "timeout", "proxy", "proxy_auth", "proxy_headers")
@@ -76,16 +78,20 @@ async def web_version(system: Any, path: str) -> Version:
     ------
     FileNotFoundError
         If it has no such file, or does not give it.
+    TooSlowError
+        If it takes too long.
     aiohttp.ClientError, OSError
         If it cannot be asked.
     """
-    answer = await _follow(system, path, "HEAD", {})
-    headers, status = answer.headers, answer.status
-    answer.release()
+    async with limited_time():
+        answer = await _follow(system, path, "HEAD", {})
+        headers, status = answer.headers, answer.status
+        answer.release()
     if status >= 400 or _stated_size(headers) is None:  # signed URLs allow nothing but GET
-        answer = await _follow(system, path, "GET", {"Range": "bytes=0-0"})
-        headers = answer.headers
-        answer.close()
+        async with limited_time():
+            answer = await _follow(system, path, "GET", {"Range": "bytes=0-0"})
+            headers = answer.headers
+            answer.close()
         if answer.status in (401, 403, 404, 410):
             raise FileNotFoundError(path)
         if answer.status != 416:  # an empty file has no first byte
@@ -116,8 +122,11 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
     aiohttp.ClientError, OSError
         If the server cannot be asked.
     """
-    answer = await _follow(system, path, "GET", {"Range": f"bytes={first}-{stop - 1}"})
-    async with answer:
+    body = bytearray()
+    async with (
+        limited_time() as received,
+        await _follow(system, path, "GET", {"Range": f"bytes={first}-{stop - 1}"}) as answer,
+    ):
         if answer.status == 404:
             raise FileNotFoundError(path)
         answer.raise_for_status()
@@ -125,9 +134,9 @@ async def web_range(system: Any, path: str, first: int, stop: int, most: int) ->
             raise WrongAnswerError(f"the server answered with the status {answer.status}")
         partial = answer.status == 206
         limit = stop - first if partial else most
-        body = bytearray()
         async for part in answer.content.iter_chunked(1 << 20):
             body += part
+            received.add(len(part))
             if len(body) > limit:
                 break
     version = Version(_stated_size(answer.headers), _version_tag(answer.headers))
@@ -152,11 +161,12 @@ async def s3_range(system: Any, path: str, first: int, stop: int) -> RangeAnswer
     """
     bucket, key, version = system.split_path(path)
     asked = {"Bucket": bucket, "Key": key, "Range": f"bytes={first}-{stop - 1}"}
-    answer = await system._call_s3("get_object", **asked, **({"VersionId": version} if version else {}))
-    try:
-        body = await answer["Body"].read()
-    finally:
-        answer["Body"].close()
+    async with limited_time(stop - first):
+        answer = await system._call_s3("get_object", **asked, **({"VersionId": version} if version else {}))
+        try:
+            body = await answer["Body"].read()
+        finally:
+            answer["Body"].close()
     stated = answer.get("ContentRange", "")
     size = require_range(stated, first, stop, len(body)) if stated or first else answer.get("ContentLength")
     return RangeAnswer(bytes(body), True, Version(size, str(answer.get("ETag", "")).strip('"')))

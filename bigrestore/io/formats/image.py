@@ -20,9 +20,9 @@ from PIL import Image, UnidentifiedImageError
 
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.resolution import plausible_um
+from bigrestore.io.formats.resolution import resolution_size
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
 from bigrestore.io.orientation import ORIENTATION_TAG, oriented
 
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _PILLOW_LIMIT = threading.Lock()
 _STRIP_ROWS = 1024
+
+_GREY_ALPHA = 4
+"""Colour type of grey with alpha in the header of PNG."""
 
 _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
     "L": ("L", 1, np.uint8),
@@ -41,6 +44,7 @@ _MODES: dict[str, tuple[str, int, type[np.generic]]] = {
     "I;16B": ("I;16B", 1, np.uint16),
     "I": ("I", 1, np.uint16),
     "1": ("1", 1, np.bool_),
+    "CMYK": ("RGB", 3, np.uint8),
 }
 """What each Pillow mode is read as: mode, channels, dtype."""
 
@@ -61,12 +65,16 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         colours = np.asarray(palette or [], dtype=np.uint8).reshape(-1, 3)
         coloured = bool((colours != colours[:, :1]).any())
         dpi = image.info.get("dpi")
-        details: dict[str, Any] = {"format": image.format, "mode": mode}
+        size, size_from = _voxel_size(dpi)
+        details: dict[str, Any] = {"format": image.format, "mode": mode, "voxel_size_from": size_from}
         orientation = _exif_orientation(image, path)
     deep = False
     if details["format"] == "PNG" and mode in ("RGB", "RGBA", "LA"):
-        with path.open("rb") as file:  # Pillow reduces colour to 8 bits, so the depth comes from the header
-            deep = file.read(25)[24] == 16
+        # Pillow reduces 16 bits of colour or alpha to 8, and calls grey with alpha RGBA.
+        with open_bytes(path) as file:
+            depth, colour_type = file.read(26)[24:]
+        deep = depth == 16
+        mode = "LA" if deep and colour_type == _GREY_ALPHA else mode
     if mode == "1" and not labels:
         raise InputError(
             f"{path} has one bit per pixel: a mask cannot be restored; convert it to 8 bits if it is an image."
@@ -80,6 +88,8 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
         raise InputError(f"{path} has the colour mode {mode}, which is not read; convert it to grey or RGB.")
     if deep:
         dtype = np.dtype(np.uint16)
+    if mode == "CMYK":
+        log.warning("%s holds CMYK colours, which are converted to RGB without a colour profile", path)
     if mode in ("LA", "RGBA", "RGBX"):
         log.info("%s has an alpha channel, which is dropped", path)
     require_pixels((height, width), str(path))
@@ -101,7 +111,7 @@ def open_png_or_jpeg(path: InputPath, *, labels: bool = False) -> OpenedImage:
 
     opened = OpenedImage(
         kind="image",
-        levels=(Level((1, height, width), (height, width), read, _voxel_size(dpi)),),
+        levels=(Level((1, height, width), (height, width), read, size),),
         channels=channels,
         dtype=dtype,
         axes="yxc" if channels == 3 else "yx",
@@ -208,10 +218,10 @@ def _decode_deep(path: InputPath, channels: int, orientation: int) -> NDArray[An
     return pixels
 
 
-def _voxel_size(dpi: Any) -> Triple:
-    """Return the voxel size of a plausible resolution in dots per inch."""
+def _voxel_size(dpi: Any) -> tuple[Triple, str]:
+    """Return the voxel size of a plausible resolution in dots per inch, and where it came from."""
     try:
         across, down = (float(value) for value in dpi)
     except (TypeError, ValueError):
-        return UNKNOWN
-    return None, plausible_um(down, 25400.0), plausible_um(across, 25400.0)
+        return UNKNOWN, "not stated"
+    return resolution_size(down, across, 25400.0, "the header")

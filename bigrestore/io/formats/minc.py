@@ -13,13 +13,16 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputError
+from bigrestore.errors import BigrestoreError, InputError
+from bigrestore.io.direction import turned_round
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
 from bigrestore.io.section_axis import section_axis
 from bigrestore.io.stated_range import StatedRange, bit_limits, limits, range_of_type
@@ -53,13 +56,26 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
         raise
     except OSError as err:
         raise InputError(f"{path} is a damaged HDF5 file ({err}); copy or write it again.") from err
-    if _IMAGE not in file:
+    try:
+        return _open_image(path, file, labels)
+    except (BigrestoreError, PermissionError):
         file.close()
+        raise
+    except Exception as err:  # what HDF5 says of damage depends on where it lies
+        file.close()
+        raise InputError(f"{path} is a damaged MINC file ({err}); copy or write it again.") from err
+
+
+def _open_image(path: Path, file: Any, labels: bool) -> OpenedImage:
+    """Open the image of a file."""
+    if _IMAGE not in file:
         raise InputError(
             f"{path} is HDF5 but not MINC2 (it has no {_IMAGE}); convert it to MINC2, TIFF or OME-Zarr."
         )
     stored = file[_IMAGE]
-    dtype = accepted_dtype(stored.dtype, str(path), labels=labels)
+    _require_filters(stored, path)
+    command = f"mincreshape -float {quote(str(path))} converted.mnc"
+    dtype = accepted_dtype(stored.dtype, str(path), labels=labels, command=command)
     require_pixels(stored.shape, str(path))
     _require_one_scale(file, path)
     names = _dimension_names(stored, path)
@@ -102,6 +118,21 @@ def _colour_axis(names: list[str], shape: tuple[int, ...], dtype: np.dtype[Any],
         f"{path} has a vector_dimension of {shape[axis]} values of {dtype.name}; only three of uint8 or uint16 are "
         "read, as red, green and blue: store the one to restore as a file of its own, for instance by mincreshape."
     )
+
+
+def _require_filters(stored: Any, path: Path) -> None:
+    """Refuse an image compressed by a filter that HDF5 lacks here."""
+    import h5py
+
+    plan = stored.id.get_create_plist()
+    for index in range(plan.get_nfilters()):
+        code, _, _, name = plan.get_filter(index)
+        if not h5py.h5z.filter_avail(code):
+            known = name.decode(errors="replace") or "without a name"
+            raise InputError(
+                f"{path} is compressed by the HDF5 filter {code} ({known}), which is not installed here; write it again: "
+                f"h5repack -f GZIP=4 {quote(str(path))} converted.mnc."
+            )
 
 
 def _dimension_names(stored: Any, path: Path) -> list[str]:
@@ -152,11 +183,17 @@ def _describe_minc(
     """Describe an open file as one level."""
     z_axis, y_axis, x_axis = order
     details: dict[str, Any] = {"dimorder": ",".join(names), "compression": stored.compression or "none"}
-    sizes, starts = {}, {}
-    for axis in order:
-        sizes[axis], starts[axis] = _dimension_um(file, names[axis]) if axis is not None else (None, None)
+    sizes, starts, backwards = list[float | None](), list[float | None](), ""
+    for letter, axis in zip("zyx", order, strict=True):
+        place = (None, None, False) if axis is None else _dimension_um(file, names[axis], path)
+        sizes.append(place[0])
+        starts.append(place[1])
+        backwards += letter if place[2] else ""
+    details["voxel_size_from"] = (
+        "not known: no step with a unit of length" if sizes[2] is None else "step and units"
+    )
     if z_axis is not None and names[z_axis] == "yspace":
-        starts[z_axis] = _corrected_start(path, starts[z_axis], details)
+        starts[0] = _corrected_start(path, starts[0], details)
 
     held = (file, stored)  # a data set is only good while its file is open
 
@@ -173,15 +210,15 @@ def _describe_minc(
 
     depth = 1 if z_axis is None else stored.shape[z_axis]
     chunk = stored.chunks or stored.shape
-    return OpenedImage(
+    opened = OpenedImage(
         kind="minc",
         levels=(
             Level(
                 (depth, stored.shape[y_axis], stored.shape[x_axis]),
                 (chunk[y_axis], chunk[x_axis]),
                 read,
-                (sizes[z_axis], sizes[y_axis], sizes[x_axis]),
-                (starts[z_axis], starts[y_axis], starts[x_axis]),
+                (sizes[0], sizes[1], sizes[2]),
+                (starts[0], starts[1], starts[2]),
             ),
         ),
         channels=1 if vector is None else 3,
@@ -192,21 +229,30 @@ def _describe_minc(
         files=(path,),
         details=details,
     )
+    return turned_round(opened, [backwards], str(path))
 
 
-def _dimension_um(file: Any, name: str) -> tuple[float | None, float | None]:
-    """Return step and start of a dimension in micrometres; MINC's unit is the millimetre unless stated."""
+def _dimension_um(file: Any, name: str, path: Path) -> tuple[float | None, float | None, bool]:
+    """Return size and start of a dimension in micrometres, and whether positions fall along it.
+
+    MINC's unit is the millimetre unless stated. Step and start count along the direction cosines, which may point
+    backwards; where they point elsewhere, the position is unknown.
+    """
     dimension = file.get(f"{_DIMENSIONS}/{name}")
     if dimension is None or "step" not in dimension.attrs:
-        return None, None
-    units = dimension.attrs.get("units", b"mm")
-    units = (units.decode() if isinstance(units, bytes) else str(units)).rstrip("\0").strip().lower()
-    factor = {"mm": 1e3, "um": 1.0, "m": 1e6, "cm": 1e4}.get(units)
-    step = float(np.ravel(dimension.attrs["step"])[0])
-    if factor is None or step == 0:
-        return None, None
-    start = dimension.attrs.get("start")
-    return abs(step) * factor, None if start is None else float(np.ravel(start)[0]) * factor
+        return None, None, False
+    stated = dimension.attrs
+    factor = micrometres_per(stated.get("units", b"mm"), f"{name} of {path}")
+    step, start = float(np.ravel(stated["step"])[0]), stated.get("start")
+    along = np.eye(3)["xyz".index(name[0])] if name[0] in "xyz" else np.zeros(3)
+    facing = float(np.ravel(stated.get("direction_cosines", along)) @ along)
+    if abs(abs(facing) - 1) > 1e-6:
+        log.warning("%s of %s is rotated; its position in space is not carried over", name, path)
+        facing, start = 1.0, None
+    falling = step * facing < 0
+    if factor is None or step == 0 or str(stated.get("spacing", "")).strip("b'").startswith("irreg"):
+        return None, None, falling
+    return abs(step) * factor, None if start is None else float(np.ravel(start)[0]) * facing * factor, falling
 
 
 def _corrected_start(path: Path, start_um: float | None, details: dict[str, Any]) -> float | None:

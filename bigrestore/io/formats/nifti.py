@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import attrs
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_unpacked
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.ome_metadata import MICROMETRES
+from bigrestore.io.direction import turned_round
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
 from bigrestore.io.section_axis import section_axis
 from bigrestore.io.stated_range import StatedRange, bit_limits
@@ -56,7 +58,10 @@ def open_nifti(path: Path, *, labels: bool = False) -> OpenedImage:
             f"{path} rescales its values (scl_slope {slope:g}, scl_inter {offset:g}); write it without scaling, "
             "as uint8, uint16 or float32."
         )
-    dtype = accepted_dtype(header.get_data_dtype(), str(path), labels=labels)
+    if header.get_data_dtype().names is not None:
+        raise InputError(_colour_sentence(path, header.get_data_dtype().itemsize))
+    command = f"nib-convert --out-dtype float32 {quote(str(path))} converted.nii"
+    dtype = accepted_dtype(header.get_data_dtype(), str(path), labels=labels, command=command)
     require_pixels(shape, str(path))
     if len(shape) < 2 or any(n != 1 for n in shape[3:]):
         raise InputError(
@@ -88,6 +93,18 @@ def _section_axis(header: Any, shape: tuple[int, ...], path: Path) -> int:
     return section_axis(shape, 2, str(path))
 
 
+def _colour_sentence(path: Path, channels: int) -> str:
+    """Return why NIfTI's RGB24 and RGBA32 are not read, with the command that converts them."""
+    program = (
+        "import nibabel, numpy, tifffile; a = numpy.asarray(nibabel.load(r'IN').dataobj).T; "
+        f"tifffile.imwrite('colour.tif', a.copy().view('u1').reshape(*a.shape, {channels})[..., :3], photometric='rgb')"
+    ).replace("IN", str(path))
+    return (
+        f"{path} holds colour (NIfTI's {'RGBA32' if channels == 4 else 'RGB24'}), which is read from TIFF, PNG and OME-Zarr "
+        f'only; convert it: python -c "{program}".'
+    )
+
+
 def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> OpenedImage:
     """Describe an open file as one level."""
     lengths = (*shape[:3], 1)[:3]
@@ -105,9 +122,11 @@ def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dt
         key: Any = (*(window[axis] for axis in range(min(3, len(shape)))), *rest)
         return np.asarray(source[key]).T
 
-    size, start = _placement(image.header, image.affine, len(shape))
-    size, start = (_in_order(triple, (z_axis, y_axis, x_axis)) for triple in (size, start))
-    return OpenedImage(
+    size, start, backwards = _placement(image.header, image.affine, len(shape), path)
+    order = (z_axis, y_axis, x_axis)
+    size, start = (_in_order(triple, order) for triple in (size, start))
+    unit = image.header.get_xyzt_units()[0]
+    opened = OpenedImage(
         kind="nifti",
         levels=(Level((depth, height, width), (height, width), read, size, start),),
         channels=1,
@@ -117,8 +136,14 @@ def _describe_nifti(path: Path, image: Any, shape: tuple[int, ...], dtype: np.dt
         format_version=str(image.header["magic"].item().rstrip(b"\0").decode("ascii", "replace")),
         resident_bytes=nbytes,
         files=(path,),
-        details={"shape_xyz": list(shape), "gzipped": packed},
+        details={
+            "shape_xyz": list(shape),
+            "gzipped": packed,
+            "voxel_size_from": f"not known: the unit is {unit}" if size[2] is None else f"pixdim in {unit}",
+        },
     )
+    falling = "".join(letter for letter, axis in zip("zyx", order, strict=True) if axis in backwards)
+    return turned_round(opened, [falling], str(path))
 
 
 def _in_order(zyx: Triple, axes: tuple[int, int, int]) -> Triple:
@@ -127,19 +152,27 @@ def _in_order(zyx: Triple, axes: tuple[int, int, int]) -> Triple:
     return z, y, x
 
 
-def _placement(header: Any, affine: Any, ndim: int) -> tuple[Triple, Triple]:
-    """Return voxel size and translation, (z, y, x) in micrometres; unknown without a unit of length."""
-    factor = {"meter": 1e6, "mm": 1e3, "micron": MICROMETRES["micron"]}.get(header.get_xyzt_units()[0])
-    if factor is None:
-        return UNKNOWN, UNKNOWN
-    sizes = [float(value) * factor for value in header.get_zooms()[:3]]
-    sizes += [0.0] * (3 - len(sizes))
-    x, y, z = (size if size > 0 else None for size in sizes)
-    if ndim < 3:
-        z = None
+def _placement(header: Any, affine: Any, ndim: int, path: Path) -> tuple[Triple, Triple, tuple[int, ...]]:
+    """Return voxel size, translation of the first stored voxel, and the file's axes along which positions fall.
+
+    Sizes and translations are those of the file's third, second and first axis in micrometres, unknown without a unit
+    of length. A header without a transformation (sform and qform code 0) states no position: nibabel invents one,
+    mirrored along x.
+    """
+    factor = micrometres_per(header.get_xyzt_units()[0], str(path))
     matrix = np.asarray(affine)
-    if np.count_nonzero(np.abs(matrix[:3, :3]) > 1e-6) != 3 or np.any(np.diag(matrix[:3, :3]) == 0):
-        log.info("the NIfTI volume is rotated against its axes; its position in space is not carried over")
-        return (z, y, x), UNKNOWN
+    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    zooms = np.linalg.norm(matrix[:3, :3], axis=0) if placed else (*header.get_zooms()[:3], 0.0)
+    x, y, z = (None if factor is None or not zoom > 0 else float(zoom) * factor for zoom in zooms[:3])
+    size: Triple = (z if ndim > 2 else None, y, x)
+    if not placed:
+        return size, UNKNOWN, ()
+    steps = np.diag(matrix[:3, :3])
+    if np.count_nonzero(np.abs(matrix[:3, :3]) > 1e-6) != 3 or np.any(steps == 0):
+        log.warning("%s is rotated against its axes; its position in space is not carried over", path)
+        return size, UNKNOWN, ()
+    backwards = tuple(axis for axis, step in enumerate(steps) if step < 0)
+    if factor is None:
+        return size, UNKNOWN, backwards
     tx, ty, tz = (float(value) * factor for value in matrix[:3, 3])
-    return (z, y, x), (tz, ty, tx)
+    return size, (tz, ty, tx), backwards

@@ -18,42 +18,25 @@ import numpy as np
 
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.colour import Channel
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import Triple
 from bigrestore.io.stated_range import StatedRange, bit_limits
 from bigrestore.settings.values import is_number
 
 log = logging.getLogger(__name__)
 
-MICROMETRES = {
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "nm": 1e-3,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
-    "micron": 1.0,
-    "microns": 1.0,
-    "um": 1.0,
-    "\u00b5m": 1.0,
-    "\u03bcm": 1.0,
-    "millimeter": 1e3,
-    "millimetre": 1e3,
-    "mm": 1e3,
-    "centimeter": 1e4,
-    "cm": 1e4,
-    "meter": 1e6,
-    "m": 1e6,
-    "inch": 25400.0,
-}
-"""Micrometres per unit of length, as OME-Zarr, OME-XML and ImageJ spell them."""
-
 
 @attrs.frozen
 class Dataset:
-    """One level as the metadata states it: its path and, per array axis, scale and translation."""
+    """One level as the metadata states it: its path and, per array axis, scale and translation.
+
+    `scaled` tells whether a scale is stated at all; without one `scale` is 1 and no size.
+    """
 
     path: str
     scale: tuple[float, ...]
     translation: tuple[float, ...]
+    scaled: bool = True
 
 
 @attrs.frozen
@@ -66,18 +49,26 @@ class Multiscale:
     datasets: tuple[Dataset, ...]
 
     def place(self, dataset: Dataset) -> tuple[Triple, Triple]:
-        """Return voxel size and translation of a level, (z, y, x) in micrometres, None if unknown."""
+        """Return voxel size and translation of a level, (z, y, x) in micrometres, None if unknown.
+
+        The size has no sign; the translation is that of the first stored voxel.
+        """
         sizes: dict[str, float | None] = dict.fromkeys("zyx")
         starts: dict[str, float | None] = dict.fromkeys("zyx")
         for axis, unit, scale, shift in zip(
             self.axes, self.units, dataset.scale, dataset.translation, strict=True
         ):
-            if axis in sizes and unit is not None:
+            if axis in sizes and unit is not None and dataset.scaled:
                 starts[axis] = shift * unit
-                sizes[axis] = scale * unit if scale > 0 else None
-                if not scale > 0:
-                    log.warning("axis %s has the scale %g; its voxel size is taken as unknown", axis, scale)
+                sizes[axis] = abs(scale) * unit if scale != 0 else None
+                if scale == 0:
+                    log.warning("axis %s has the scale 0; its voxel size is taken as unknown", axis)
         return (sizes["z"], sizes["y"], sizes["x"]), (starts["z"], starts["y"], starts["x"])
+
+    def backwards(self, dataset: Dataset) -> str:
+        """Return the axes along which positions fall in a level, of "zyx"."""
+        negative = [axis for axis, scale in zip(self.axes, dataset.scale, strict=True) if scale < 0]
+        return "".join(axis for axis in "zyx" if axis in negative)
 
 
 def multiscales_body(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -114,6 +105,7 @@ def parse_multiscales(
     try:
         image = images[number or 0]
         version = str(body.get("version") or image.get("version") or "0.4")
+        _require_known_version(version, image, source)
         axes, units = _axes(image.get("axes"))
         common = image.get("coordinateTransformations") or []
         datasets = tuple(_dataset(entry, common, len(axes), source) for entry in image["datasets"])
@@ -126,6 +118,18 @@ def parse_multiscales(
     return Multiscale(version, axes, units, datasets)
 
 
+def _require_known_version(version: str, image: Mapping[str, Any], source: str) -> None:
+    """Refuse a version with coordinate systems in place of axes, by its number or its metadata."""
+    number = re.match(r"(\d+)\.(\d+)", version)
+    newer = number is not None and (int(number[1]), int(number[2])) > (0, 5)
+    if newer or "coordinateSystems" in image:
+        level = str(image["datasets"][0]["path"])
+        raise InputError(
+            f"{source} is OME-Zarr {version if newer else '0.6'}, of which no metadata are read; give one of its arrays, "
+            f"such as {source}/{level}, with --voxel-size, or write it again as 0.5."
+        )
+
+
 def _axes(entries: list[Any] | None) -> tuple[str, tuple[float | None, ...]]:
     """Return axis names and micrometres per unit; without any, the fixed five axes of versions 0.1 and 0.2."""
     if entries is None:
@@ -134,24 +138,16 @@ def _axes(entries: list[Any] | None) -> tuple[str, tuple[float | None, ...]]:
     units = [None if isinstance(entry, str) else entry.get("unit") for entry in entries]
     if any(len(name) != 1 for name in names):
         raise InputError(f"the axes {names} are not understood; name them by t, c, z, y and x.")
-    return "".join(names).lower(), tuple(
-        _micrometres(unit, name) for unit, name in zip(units, names, strict=True)
+    axes = "".join(names).lower()
+    return axes, tuple(
+        micrometres_per(unit, f"axis {axis}") if axis in "zyx" else None
+        for unit, axis in zip(units, axes, strict=True)
     )
-
-
-def _micrometres(unit: str | None, axis: str) -> float | None:
-    """Return micrometres per unit, or None without a unit of length."""
-    if unit is None or axis.lower() not in "zyx":
-        return None
-    factor = MICROMETRES.get(unit.lower())
-    if factor is None:
-        log.warning("axis %s has the unknown unit %r; its voxel size is taken as unknown", axis, unit)
-    return factor
 
 
 def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str) -> Dataset:
     """Compose the transformations of a level with those of the image: level first, image second."""
-    scale, shift = [1.0] * ndim, [0.0] * ndim
+    scale, shift, scaled = [1.0] * ndim, [0.0] * ndim, False
     for step in [*(entry.get("coordinateTransformations") or []), *common]:
         kind = step.get("type")
         if kind == "identity":
@@ -163,6 +159,7 @@ def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str
                 "only scale and translation with one number per axis are."
             )
         if kind == "scale":
+            scaled = True
             scale = [a * float(b) for a, b in zip(scale, values, strict=True)]
             shift = [a * float(b) for a, b in zip(shift, values, strict=True)]
         else:
@@ -171,7 +168,7 @@ def _dataset(entry: Mapping[str, Any], common: list[Any], ndim: int, source: str
         raise InputError(
             f"{source} has the scale {scale} and the translation {shift}; only finite numbers are read."
         )
-    return Dataset(str(entry["path"]), tuple(scale), tuple(shift))
+    return Dataset(str(entry["path"]), tuple(scale), tuple(shift), scaled)
 
 
 def omero_channels(attributes: Mapping[str, Any]) -> list[Channel]:

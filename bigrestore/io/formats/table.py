@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import glob
 import gzip
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import attrs
 
+from bigrestore.core.files import expand_home
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.access.fresh import open_fresh
-from bigrestore.io.access.places import InputPath, RemoteFile, input_path, require_there
+from bigrestore.io.access.places import InputPath, RemoteFile, input_path, open_bytes, require_there
 from bigrestore.io.access.trees import RemoteTree
 from bigrestore.io.levels import OpenedImage
+from bigrestore.io.section_files import section_files
 
 Reader = Callable[..., OpenedImage]
 
@@ -97,7 +100,7 @@ def _is_nifti(head: bytes) -> bool:
 
 TIFF = InputFormat(
     "TIFF",
-    "tiff:open_tiff",
+    "tiff.reader:open_tiff",
     _begins(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     (".tif", ".tiff", ".btf"),
     remote=True,
@@ -112,14 +115,31 @@ ZARR = InputFormat(
 )
 """A directory of it is told by the files in it, see `is_zarr`."""
 
+NIFTI = InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats")
+
 INPUT_FORMATS = (
     TIFF,
     InputFormat("PNG", "image:open_png_or_jpeg", _begins(b"\x89PNG\r\n\x1a\n"), (".png",), remote=True),
     InputFormat("JPEG", "image:open_png_or_jpeg", _begins(b"\xff\xd8\xff"), (".jpg", ".jpeg"), remote=True),
     ZARR,
     InputFormat("MINC2", "minc:open_minc", _begins(b"\x89HDF"), (".mnc",), extra="formats"),
-    InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats"),
+    NIFTI,
 )
+
+OTHER_FORMATS = {
+    b"CDF": ("MINC1 (NetCDF)", "mincconvert -2 IN converted.mnc"),
+    b"BZh": ("packed by bzip2", "bunzip2 -k IN"),
+    b"\xfd7zXZ": ("packed by xz", "unxz -k IN"),
+    b"\x28\xb5\x2f\xfd": ("packed by zstd", "unzstd IN"),
+    b"7z\xbc\xaf": ("packed by 7-Zip", "7z x IN"),
+    b"ZISRAWFILE": ("a Zeiss file (CZI)", "bfconvert IN converted.ome.tif"),
+    b"\xda\xce\xbe\x0a": ("a Nikon file (ND2)", "bfconvert IN converted.ome.tif"),
+    b"NRRD000": ("NRRD", "bfconvert IN converted.ome.tif"),
+    b"\0\0\0\x0cjP  ": ("JPEG 2000", "magick IN converted.tif"),
+    b"GIF8": ("GIF", "magick IN converted.png"),
+    b"BM": ("BMP", "magick IN converted.png"),
+}
+"""What other files begin with: what they are, and the command that converts them."""
 
 SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
 """Names that a directory of section files may have."""
@@ -161,6 +181,7 @@ def open_input(
     UsageError
         If the file has no image of the number `series`.
     """
+    path_or_glob = expand_home(path_or_glob)
     if not isinstance(path_or_glob, str | Path):
         files = [input_path(item, options) for item in path_or_glob]
         return _stack(files, "the list of section files", labels, series, ordered=True)
@@ -173,10 +194,15 @@ def open_input(
     try:
         if path.is_dir():
             return _open_folder(path, labels, series)
-        if path.exists():
+        if is_regular(path):
             return open_file(path, labels=labels, series=series)
         if glob.has_magic(text):
             return _open_pattern(text, labels, series)
+        above = next((parent for parent in path.parents if parent.is_file()), None)
+        if above is not None and is_zip(above):
+            from bigrestore.io.formats.zarr import open_in_zip
+
+            return open_in_zip(above, path.relative_to(above).as_posix(), labels=labels, series=series)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
     except OSError as err:
@@ -220,18 +246,23 @@ def _open_remote(
 
 def is_zarr(path: Path) -> bool:
     """Tell whether a directory is a Zarr node of any version."""
-    return any((path / name).exists() for name in _ZARR_FILES)
+    return any((path / name).exists() or (path / name).is_symlink() for name in _ZARR_FILES)
+
+
+def _is_store(path: Path) -> bool:
+    """Tell whether a path in a folder is a Zarr store, also in a zip file."""
+    return is_zarr(path) if path.is_dir() else path.name.lower().endswith(".zarr.zip")
 
 
 def is_zip(path: InputPath) -> bool:
     """Tell a zip file by its first bytes."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return ZARR.matches(file.read(4))
 
 
 def is_tiff(path: InputPath) -> bool:
     """Tell a TIFF file by its first bytes."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return TIFF.matches(file.read(4))
 
 
@@ -239,11 +270,7 @@ def _open_folder(path: Path, labels: bool, series: int | None) -> OpenedImage:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):
         return ZARR.open(path, labels=labels, series=series)
-    files = [
-        item
-        for item in path.iterdir()
-        if item.name.lower().endswith(SUFFIXES) and not item.name.startswith(".")
-    ]
+    files = section_files(path, lambda item: item.name.lower().endswith(SUFFIXES), _is_store)
     if not files:
         raise InputError(
             f"{path} is a directory that is neither a Zarr store nor holds section files; give {SUPPORTED}."
@@ -268,17 +295,16 @@ def open_file(path: InputPath, *, labels: bool = False, series: int | None = Non
 
 def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> OpenedImage:
     """Open a single file by its first bytes."""
-    if not path.exists():
+    if isinstance(path, Path) and path.is_dir():
+        return _open_folder(path, labels, series)
+    if not (is_regular(path) if isinstance(path, Path) else path.exists()):
         raise InputMissingError(f"{path} does not exist; check the path.")
-    if isinstance(path, Path):
-        if path.is_dir():
-            return _open_folder(path, labels, series)
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path} is a device, pipe or socket and no file; give {SUPPORTED}.")
-    head = _head(path)
+    head, gzipped = _head(path)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); copy or write it again.")
     kind = next((kind for kind in INPUT_FORMATS if kind.matches(head)), None)
+    if gzipped and not (kind is NIFTI and path.name.lower().endswith(".gz")):
+        raise InputError(f"{path} is packed by gzip; unpack it first: gunzip -k {quote(str(path))}.")
     if isinstance(path, RemoteFile) and (kind is None or not kind.remote):
         raise InputError(
             f"{path} is of no kind that is read from a server (OME-Zarr, a zip file of one, TIFF, PNG, JPEG); copy it "
@@ -288,17 +314,21 @@ def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> O
         return kind.open(path, labels=labels, series=series)
     if path.name in _ZARR_FILES:
         raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
+    for start, (name, command) in OTHER_FORMATS.items():
+        if head.startswith(start):
+            by = command.replace("IN", quote(str(path)))
+            raise InputError(f"{path} is {name}, which is not read; convert it first: {by}.")
     raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
 
 
-def _head(path: InputPath) -> bytes:
-    """Return the first bytes of a file, unpacked if it is gzipped."""
-    with path.open("rb") as file:
+def _head(path: InputPath) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, unpacked if it is gzipped, and whether it is."""
+    with open_bytes(path) as file:
         head = file.read(HEAD_BYTES)
-    if isinstance(path, Path) and head.startswith(b"\x1f\x8b"):
-        try:
-            with gzip.open(path) as packed:
-                head = packed.read(HEAD_BYTES)
-        except (OSError, EOFError) as err:
-            raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err
-    return head
+    if not isinstance(path, Path) or not head.startswith(b"\x1f\x8b"):
+        return head, False
+    try:
+        with gzip.open(path) as packed:
+            return packed.read(HEAD_BYTES), True
+    except (OSError, EOFError) as err:
+        raise InputError(f"{path} is a damaged gzip file ({err}); copy it again.") from err

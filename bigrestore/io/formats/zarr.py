@@ -25,6 +25,7 @@ from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
 from bigrestore.io.colour import require_colour
+from bigrestore.io.direction import turned_round
 from bigrestore.io.formats.ome_metadata import (
     Multiscale,
     omero_channels,
@@ -159,8 +160,15 @@ class Node:
         except (PermissionError, InputError):
             raise
         except Exception as err:
+            folder = f"{self.path}/" if self.path else ""
+            there = any(self.tree.exists(folder + name) for name in METADATA_NAMES[:3])
+            reason = error_line(err) if there else "it holds no zarr.json, .zarray or .zgroup at its top"
+            if isinstance(self.tree, ZipTree) and len(self.tree.stores) > 1 and not self.path:
+                raise InputError(
+                    f"{self} holds {len(self.tree.stores)} stores; name one, such as {self}/{self.tree.stores[0]}."
+                ) from err
             raise InputError(
-                f"{self} is not a readable Zarr store ({error_line(err)}); write or copy it again."
+                f"{self} is not a readable Zarr store ({reason}); write or copy it again."
             ) from err
         if not isinstance(node.metadata.attributes, Mapping):
             raise InputError(f"{self} has attributes that are no object; write or copy the store again.")
@@ -182,6 +190,13 @@ def open_zarr(place: InputPath, *, labels: bool = False, series: int | None = No
     return _open_node_as_image(Node(place, tree_of(place)), labels, series)
 
 
+def open_in_zip(place: Path, path: str, *, labels: bool = False, series: int | None = None) -> OpenedImage:
+    """Open a node in the store of a zip file, by its path in the store or in the zip file."""
+    tree = ZipTree(place)
+    inside = f"{path}/".removeprefix(tree.prefix).rstrip("/")
+    return _open_node_as_image(Node(place, tree, inside), labels, series)
+
+
 def tree_of(place: InputPath) -> Tree:
     """Return the files of a store in a folder, in a zip file, or behind a URL."""
     if isinstance(place, Path):
@@ -199,10 +214,37 @@ def _open_node_as_image(place: Node, labels: bool, series: int | None) -> Opened
             raise UsageError(f"--series is {series}, but {place} is a single array; leave it out.")
         return _bare(place, node, labels)
     _require_finished(place, dict(node.attrs))
+    _refuse_plate(place, node)
     multiscale = parse_multiscales(dict(node.attrs), str(place), series)
     if multiscale is not None:
         return _ome(place, node, multiscale, labels)
     return _group(place, node, labels, series)
+
+
+def _refuse_plate(place: Node, group: zarr.Group) -> None:
+    """Refuse a plate, or a well of several fields, naming the path of one of its images."""
+    attributes = dict(group.attrs)
+    ome = attributes.get("ome")
+    stated = ome if isinstance(ome, Mapping) else attributes
+    plate, well = stated.get("plate"), stated.get("well")
+    if isinstance(plate, Mapping):
+        paths = _stated_paths(plate.get("wells"))
+        wells = "1 well" if len(paths) == 1 else f"{len(paths)} wells"
+        raise InputError(
+            f"{place} is an OME-Zarr plate of {wells}; choose an image of a well by its path, such as "
+            f"{place}/{paths[0] if paths else 'A/1'}/0."
+        )
+    fields = _stated_paths(well.get("images")) if isinstance(well, Mapping) else []
+    if len(fields) > 1:
+        raise InputError(
+            f"{place} is a well of {len(fields)} images; choose one by its path, such as {place}/{fields[0]}."
+        )
+
+
+def _stated_paths(entries: Any) -> list[str]:
+    """Return the paths in a list of the metadata; damaged entries are passed over."""
+    listed = entries if isinstance(entries, list) else []
+    return [str(item["path"]) for item in listed if isinstance(item, Mapping) and "path" in item]
 
 
 def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None:
@@ -246,7 +288,7 @@ def _group(path: Node, group: zarr.Group, labels: bool, series: int | None) -> O
 
 def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
     """Open a bare array, with axes by its dimension names or their number."""
-    dtype = accepted_dtype(array.dtype, str(path), labels=labels)
+    dtype = accepted_dtype(array.dtype, str(path), labels=labels, command=_to_float(str(path)))
     axes = _bare_axes(array, dtype, str(path))
     mapping = map_axes(axes, array.shape, dtype, str(path))
     stated = None if labels else _attribute_limits(dict(array.attrs), dtype, str(path))
@@ -261,9 +303,15 @@ def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
         is_volume="z" in axes,
         format_version=f"zarr v{array.metadata.zarr_format}",
         files=path.files(),
-        details=_array_details(array),
+        details=_array_details(array) | {"voxel_size_from": "not known: a bare array states none"},
         stated_range=stated,
     )
+
+
+def _to_float(array: str) -> str:
+    """Return the command that converts an array to float32."""
+    program = f"zarr.create_array('converted.zarr', data=zarr.open_array(r'{array}', mode='r')[:].astype('float32'))"
+    return f'python -c "import zarr; {program}"'
 
 
 def _attribute_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: str) -> StatedRange | None:
@@ -305,13 +353,20 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             raise InputError(
                 f"{path} names the level {dataset.path!r}, which is not there; write the store again."
             ) from err
+        except InputError:
+            raise
         except Exception as err:
             raise InputError(
                 f"the level {dataset.path!r} of {path} is damaged ({error_line(err)}); write the store again."
             ) from err
         if not isinstance(array, zarr.Array):
             raise InputError(f"{path}/{dataset.path} is not an array; write the store again.")
-        dtype = accepted_dtype(array.dtype, f"{path}/{dataset.path}", labels=labels)
+        if not isinstance(array.metadata.attributes, Mapping):
+            raise InputError(
+                f"{path}/{dataset.path} has attributes that are no object; write the store again."
+            )
+        name = f"{path}/{dataset.path}"
+        dtype = accepted_dtype(array.dtype, name, labels=labels, command=_to_float(name))
         mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
         guarded = bounded(array, f"{path}/{dataset.path}")
         require_chunks(array, f"{path}/{dataset.path}", finest=first is None)
@@ -327,7 +382,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
     if not labels:
         stated = _attribute_limits(dict(array.attrs), dtype, str(path)) or stated
     ours = group.attrs.get("bigrestore")
-    return OpenedImage(
+    image = OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
         channels=3 if mapping.rgb else 1,
@@ -336,9 +391,22 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         is_volume="z" in multiscale.axes,
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
-        details=_array_details(array) | ({} if ours is None else {"bigrestore": ours}),
+        details=_array_details(array)
+        | {"voxel_size_from": _size_origin(multiscale)}
+        | ({} if ours is None else {"bigrestore": ours}),
         stated_range=stated,
     )
+    return turned_round(image, [multiscale.backwards(item) for item in multiscale.datasets], str(path))
+
+
+def _size_origin(multiscale: Multiscale) -> str:
+    """Return where the voxel size came from, for `info`."""
+    if not multiscale.datasets[0].scaled:
+        return "not known: the metadata have no scale"
+    lengths = [unit for axis, unit in zip(multiscale.axes, multiscale.units, strict=True) if axis in "zyx"]
+    if all(unit is None for unit in lengths):
+        return "not known: the axes have no unit of length"
+    return "scale and units of the metadata"
 
 
 def _zarr_level(

@@ -41,6 +41,9 @@ from bigrestore.io.access.tree_store import TreeStore
 SLACK_BYTES = 1 << 16
 """Bytes that codecs add to a chunk at most: checksums, headers."""
 
+_NUMCODECS = "numcodecs."
+"""Begins the names of codecs in Zarr v3 that numcodecs brings."""
+
 _PLAIN = (BytesCodec, TransposeCodec, Crc32cCodec)
 _PACKED = {BloscCodec: "blosc", GzipCodec: "gzip", ZstdCodec: "zstd"}
 _V2_PACKED = {"blosc", "gzip", "zlib", "zstd", "lz4", "bz2", "lzma"}
@@ -102,6 +105,14 @@ def _bounded_codec(codec: Codec, source: str) -> Codec:
         )
     if isinstance(codec, _PLAIN):
         return codec
+    stated = str(getattr(codec, "codec_name", ""))
+    if stated.startswith(_NUMCODECS):
+        plain = stated.removeprefix(_NUMCODECS)
+        if plain in _V2_PACKED and isinstance(codec, BytesBytesCodec):
+            return BoundedCodec(codec, plain)
+        if plain in _V2_FILTERS:
+            return codec
+        raise _unreadable(stated, source)
     name = next((name for kind, name in _PACKED.items() if isinstance(codec, kind)), None)
     if name is None or not isinstance(codec, BytesBytesCodec):
         raise _unreadable(type(codec).__name__, source)
@@ -123,7 +134,7 @@ class BoundedCodec(BytesBytesCodec):
     inner : BytesBytesCodec
         The decompressor.
     name : str
-        blosc, gzip or zstd.
+        blosc, gzip or zstd; or another of numcodecs.
     """
 
     inner: BytesBytesCodec

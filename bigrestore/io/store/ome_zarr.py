@@ -23,8 +23,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, OutputError, output_error
+from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
 
@@ -99,6 +101,10 @@ def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
         zarr.open_group(store=Path(path), mode="r+").attrs.put(attributes)
     except OSError as err:
         raise output_error(path, err) from err
+    except DECODE_ERRORS as err:
+        raise OutputError(
+            f"The metadata of {path} are damaged ({error_line(err)}); write them again by --resume."
+        ) from err
 
 
 def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool = False) -> ZarrArray:
@@ -182,10 +188,14 @@ def open_level(path: str | Path, level: int, *, mode: Literal["r", "r+"] = "r+")
         If there is no such level.
     """
     try:
+        for name in ("zarr.json", ".zarray"):
+            is_regular(Path(path) / str(level) / name)  # zarr would wait for a pipe
         with _OPENING, zarr.config.set({f"array.{name}": value for name, value in CONFIG.items()}):
             array = zarr.open_array(store=Path(path), path=str(level), mode=mode)
-    except (OSError, ValueError, zarr.errors.ArrayNotFoundError) as err:
-        raise InputError(f"{path} has no readable level {level} ({err}); write the store again.") from err
+    except DECODE_ERRORS as err:
+        raise InputError(
+            f"{path} has no readable level {level} ({error_line(err)}); write the store again."
+        ) from err
     return array
 
 

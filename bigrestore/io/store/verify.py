@@ -20,11 +20,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import Tree
-from bigrestore.io.formats.ome_metadata import MICROMETRES, Multiscale, multiscales_body, parse_multiscales
+from bigrestore.io.formats.ome_metadata import Multiscale, multiscales_body, parse_multiscales
+from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.formats.table import is_tiff, is_zarr, is_zip
 from bigrestore.io.formats.zarr import AxisMap, map_axes, tree_of
 from bigrestore.io.formats.zarr_bounded import bounded
@@ -82,11 +84,13 @@ def verify_store(path: str | Path) -> list[Fault]:
         If it is neither an OME-Zarr image nor a TIFF file, or may not be read.
     """
     place = Path(path)
-    if not place.exists():
-        raise InputMissingError(f"{place} does not exist; check the path.")
     try:
+        if not place.is_dir() and not is_regular(place):
+            raise InputMissingError(f"{place} does not exist; check the path.")
         packed = place.is_file() and is_zip(place)
         known = is_zarr(place) if place.is_dir() else packed or is_tiff(place)
+    except InputError:
+        raise
     except OSError as err:
         raise InputError(f"{place} may not be read ({err.strerror}); change its permissions.") from err
     if not known:
@@ -175,9 +179,10 @@ def _unit_faults(attributes: Mapping[str, Any]) -> Iterator[Fault]:
         if not isinstance(axis, Mapping) or axis.get("unit") is None or axis.get("type") != "space":
             continue
         unit = str(axis["unit"])
-        if unit in MICROMETRES and unit.endswith("meter"):
+        factor = micrometres_per(unit, f"axis {index}")
+        if factor is not None and unit.islower() and unit.endswith("meter"):
             continue
-        if MICROMETRES.get(unit.lower()) == 1.0 or unit.lower() not in (*MICROMETRES, "pixel"):
+        if factor == 1.0 or (factor is None and unit.lower() != "pixel"):
             yield Fault("unit.spelling", f"multiscales[0].axes[{index}].unit", "micrometer", unit)
 
 

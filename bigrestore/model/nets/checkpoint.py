@@ -21,8 +21,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bigrestore.core.files import whole_file
-from bigrestore.errors import InputMissingError, ModelError, OutputError, UsageError
+from bigrestore.core.files import expand_home, whole_file
+from bigrestore.core.regular import is_regular, regular_stat
+from bigrestore.errors import (
+    InputError,
+    InputMissingError,
+    ModelError,
+    ModelScaleError,
+    OutputError,
+    UsageError,
+)
 from bigrestore.model.nets.halo import TOLERANCE
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import PRESETS, get_preset
@@ -140,12 +148,14 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
     InputMissingError
         There is no such file or shipped model.
     ModelError
-        The file is damaged, foreign, or made for another scale.
+        The file is damaged or foreign.
+    ModelScaleError
+        It is made for another scale.
     """
     path = find_model(name_or_path, scale)
     info, tensors = read_checkpoint(path)
     if scale is not None and info["scale"] != scale:
-        raise ModelError(
+        raise ModelScaleError(
             f"the model {path} restores at scale {info['scale']}, not at {scale}; "
             f"give --scale {info['scale']} or choose another model"
         )
@@ -166,7 +176,7 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read metadata and tensors of a checkpoint and check its hash; ModelError for a foreign or damaged file."""
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        if regular_stat(path).st_size > LARGEST_BYTES:
             raise ModelError(
                 f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint"
             )
@@ -183,7 +193,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is damaged or no safetensors file ({error}); fetch the model again"
         ) from error
     except OSError as error:
-        if isinstance(error, ModelError):
+        if isinstance(error, InputError):
             raise
         raise ModelError(f"the model {path} cannot be read ({error})") from error
     if isinstance(info, dict) and info.get("format") == OLD_CHECKPOINT_FORMAT:
@@ -219,8 +229,8 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     for name in (text, f"{text}-x{scale or 1}"):
         if name in shipped:
             return shipped[name]
-    path = Path(name_or_path)
-    if path.is_file():
+    path = Path(expand_home(name_or_path))
+    if is_regular(path):
         return path
     if path.suffix or path.parent != Path():
         raise InputMissingError(

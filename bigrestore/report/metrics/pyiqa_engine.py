@@ -27,6 +27,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import is_regular
 from bigrestore.errors import InputMissingError, ModelError, UsageError
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
@@ -246,7 +247,7 @@ def _options(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the weights of a metric: (options for pyiqa, facts for reports)."""
     if file is not None:
-        if not file.is_file():
+        if not is_regular(file):
             raise InputMissingError(
                 f"there are no weights {file} for the metric {metric!r}; give the path of a file"
             )

@@ -16,11 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
+import zarr
 
-from bigrestore.core.files import remove_strays
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
+from bigrestore.core.files import expand_home, remove_strays
+from bigrestore.core.regular import read_text
+from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
-from bigrestore.io.access.trees import ZipTree
+from bigrestore.io.access.trees import LocalTree, ZipTree
+from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import create_group, create_store, mark_unfinished, open_level
@@ -49,7 +52,7 @@ def output_path(output: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(output, str | os.PathLike) or isinstance(os.fspath(output), bytes):
         raise UsageError(f"The output is of the type {type(output).__name__}; give a path.")
-    path = Path(output)
+    path = Path(expand_home(output))
     if "\0" in str(path):
         raise UsageError("The output has a zero character in its name; give a path without.")
     if path.name in ("", ".."):
@@ -76,7 +79,7 @@ def _leads_nowhere(path: Path) -> OutputError:
 def check_place(
     output: Path, sources: list[Path], others: Mapping[str, Sequence[Path]] | None = None
 ) -> None:
-    """Refuse an output that is, lies in, or holds an input of the run.
+    """Refuse an output that is, lies in, or holds an input of the run, or lies in a store.
 
     Parameters
     ----------
@@ -93,6 +96,10 @@ def check_place(
         Naming the two.
     """
     place = output.resolve()
+    store = next((parent for parent in place.parents if is_zarr(parent)), None)
+    inside = [path for path in sources if place.is_relative_to(path.resolve())]
+    if store is not None and not inside:
+        raise OutputError(f"The output {output} lies inside the Zarr store {store}; choose a place outside.")
     for what, paths in {"input": sources, **(others or {})}.items():
         for path in paths:
             source = path.resolve()
@@ -118,7 +125,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def source_paths(inputs: str | Path | Sequence[str | Path], section: Section) -> list[Path]:
     """Return the paths of an input: the one given, or the files of a pattern."""
-    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    given = expand_home([inputs] if isinstance(inputs, str | Path) else list(inputs))
     named = [Path(path) for path in given if Path(path).exists()]
     return named or [file for file in section.files if isinstance(file, Path)]
 
@@ -305,13 +312,12 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
 
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
-    if not any(is_readable_metadata(store / name) for name in ("zarr.json", ".zgroup")):
-        return False
     try:
+        group = open_node(LocalTree(store))
         open_level(store, 0)
-    except InputError:
+    except DECODE_ERRORS:
         return False
-    return True
+    return isinstance(group, zarr.Group)
 
 
 def refuse_links(*folders: Path) -> None:
@@ -366,7 +372,7 @@ def _is_our_store(store: Path) -> bool | None:
     seen = False
     for name in ("zarr.json", ".zattrs", ".zarray"):
         try:
-            document = json.loads((store / name).read_text())
+            document = json.loads(read_text(store / name))
         except (OSError, ValueError):
             continue
         if name == ".zarray" or (isinstance(document, dict) and document.get("node_type") == "array"):

@@ -20,14 +20,21 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import Result, retry_transient
+from bigrestore.core.retry import Result, retry_transient, transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
+from bigrestore.io.access.request_time import (
+    LISTING_SECONDS,
+    REQUEST_SECONDS,
+    TooSlowError,
+    in_time,
+    seconds_for,
+)
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
-from bigrestore.run.execute import execute
+from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
 from bigrestore.run.output.owned import REPORT_FILES
 from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag_of
 from bigrestore.run.output.remote_places import meeting
@@ -67,23 +74,25 @@ def execute_to(
     BigrestoreError
         By its kind.
     """
-    place, destination = settle_output(inputs, output, settings)
-    summary = execute(
-        inputs,
-        place,
-        settings,
-        method=method,
-        guarded=guarded,
-        destination=destination,
-        sinks=sinks,
-    )
-    if destination is None:
-        return summary
-    target = RemoteOutput.at(str(output), settings)
-    if settings.init_only or settings.shard or summary.failed:
-        log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
-        return summary
-    with listen() as flag:
+    with listen(remedy=COMPARING if settings.goes_on else NOT_BEGUN) as flag:
+        place, destination = settle_output(inputs, output, settings)
+        flag.remedy = BEGUN
+        summary = execute(
+            inputs,
+            place,
+            settings,
+            method=method,
+            guarded=guarded,
+            destination=destination,
+            sinks=sinks,
+        )
+        if destination is None:
+            return summary
+        target = RemoteOutput.at(str(output), settings)
+        if settings.init_only or settings.shard or summary.failed:
+            log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
+            return summary
+        flag.remedy = f"copy the rest to {target.url} by --resume"
         sent, kept = target.send(flag)
     log.info("%s: %d file(s) copied, %d were there.", target.url, sent, kept)
     return attrs.evolve(summary, copied_to=target.url)
@@ -256,7 +265,8 @@ class RemoteOutput:
             self._remove(name)
         for name in todo:
             flag.raise_if_set(f"copy the rest to {self.url} by --resume")
-            self._try(partial(self._system.put_file, str(files[name]), name), name)
+            put = partial(self._system.put_file, str(files[name]), name)
+            self._try(put, name, seconds_for(manifest.files[name].size))
         there = self._there()
         self._check(files, there)
         if self._manifest(there).run != manifest.run:
@@ -339,7 +349,7 @@ class RemoteOutput:
         """Return the objects at the place, in it and beside it."""
         objects: Listing = {}
         for path in (self._path, f"{self._path}.bigrestore"):
-            objects |= self._try(partial(self._listing, path), path)
+            objects |= self._try(partial(self._listing, path), path, LISTING_SECONDS)
         return objects
 
     def _listing(self, path: str) -> Listing:
@@ -362,10 +372,10 @@ class RemoteOutput:
                     f"{self.url} holds {size or 0} of {file.stat().st_size} bytes of {name}; copy it again by --resume."
                 )
 
-    def _try(self, request: Callable[[], Result], name: str) -> Result:
+    def _try(self, request: Callable[[], Result], name: str, seconds: float = REQUEST_SECONDS) -> Result:
         """Ask the server, again after a transient error; its errors become sentences without secrets."""
         try:
-            return retry_transient(request, name)
+            return retry_transient(lambda: in_time(request, seconds), name, again=_may_succeed)
         except request_errors() as error:
             made = (
                 f", and go on by --resume: what was made lies in {self.stage}" if self.stage.exists() else ""
@@ -374,6 +384,11 @@ class RemoteOutput:
                 f"{self.url} cannot be written ({error_line(error)}); check the URL, the network and "
                 f"--storage-options{made}."
             ) from None  # what the libraries say further holds the request, and so the key
+
+
+def _may_succeed(error: Exception) -> bool:
+    """Tell whether the same request may succeed a moment later."""
+    return transient(error) and not isinstance(error, TooSlowError)
 
 
 def _is_there(note: Sent, sent: Sent | None, there: Mapping[str, Any] | None) -> bool:

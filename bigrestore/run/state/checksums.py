@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import file_checksum
+from bigrestore.core.regular import read_text
 
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 """The metadata files of a Zarr store."""
@@ -59,7 +60,7 @@ def is_readable_metadata(path: Path) -> bool:
     if path.name not in STORE_FILES:
         return False
     try:
-        json.loads(path.read_text())
+        json.loads(read_text(path))
     except (OSError, ValueError):
         return False
     return True

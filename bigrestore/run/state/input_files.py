@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.section import Section
 from bigrestore.run.state.checksums import STORE_FILES
 
@@ -125,7 +125,7 @@ def _contents(files: dict[str, list[int]], places: dict[str, InputPath]) -> str 
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(files):
         try:
-            with places[name].open("rb") as file:
+            with open_bytes(places[name]) as file:
                 total.update(hashlib.file_digest(file, "blake2b").digest())
         except OSError:
             return None

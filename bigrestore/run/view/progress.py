@@ -11,6 +11,8 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 from bigrestore.core.resources import rss_bytes
@@ -153,7 +155,8 @@ class LinesProgress:
         """Write a line whenever nobody else has for an interval."""
         while not ended.wait(max(0.01, self._interval - (time.monotonic() - self._last))):
             if time.monotonic() - self._last >= self._interval:
-                self._write()
+                with suppress(OSError, ValueError):  # as in `LossyProgress`
+                    self._write()
 
     def _end_beat(self) -> None:
         self._ended.set()
@@ -167,6 +170,44 @@ class LinesProgress:
             text = json.dumps(self._meter.facts()) if self._as_json else self._meter.line()
             self._stream.write(text + "\n")
             self._stream.flush()
+
+
+class LossyProgress:
+    """Another progress that may fail to be shown: its log may be full or gone, which is no reason to end a run.
+
+    Parameters
+    ----------
+    shown : Progress
+        The other one.
+    """
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    def start(self, phase: str, total: int, done: int = 0) -> None:
+        """Begin a phase."""
+        with self._kept_quiet():
+            self._shown.start(phase, total, done)
+
+    def advance(self, done: int, pixels: int) -> None:
+        """Report the units done so far."""
+        with self._kept_quiet():
+            self._shown.advance(done, pixels)
+
+    def close(self) -> None:
+        """End the phase."""
+        with self._kept_quiet():
+            self._shown.close()
+
+    @contextmanager
+    def _kept_quiet(self) -> Iterator[None]:
+        """Show nothing any more after an error; of a closed stream it is a ValueError."""
+        try:
+            yield
+        except (OSError, ValueError):
+            failed, self._shown = self._shown, NoProgress()
+            with suppress(OSError, ValueError, AttributeError):
+                failed.close()
 
 
 class BarProgress:
@@ -225,13 +266,13 @@ class TqdmProgress:
 
 def make_progress(kind: str, log_format: str = "text") -> Progress:
     """Return the progress named by a setting; `auto` is a bar on a terminal and lines elsewhere."""
-    if kind == "none":
+    if kind == "none" or sys.stderr is None:  # a process may have none
         return NoProgress()
     if kind == "tqdm":
-        return TqdmProgress()
+        return LossyProgress(TqdmProgress())
     if kind == "bar" or (kind == "auto" and sys.stderr.isatty() and log_format == "text"):
-        return BarProgress()
-    return LinesProgress(as_json=log_format == "json")
+        return LossyProgress(BarProgress())
+    return LossyProgress(LinesProgress(as_json=log_format == "json"))
 
 
 def device_bytes() -> int | None:

@@ -183,7 +183,8 @@ def _remedy(state: str, all_done: bool, lacks_report: bool) -> str:
 
 def _rate(journal: Journal) -> tuple[float | None, float | None]:
     """Return blocks per second by the times of the last records, and how long ago the last was."""
-    times = sorted(path.stat().st_mtime for path in journal.record_files())
+    stamps = (journal.record_time(path.stem) for path in journal.record_files())
+    times = sorted(stamp / 1e9 for stamp in stamps if stamp)
     if not times:
         return None, None
     recent = times[-RECENT:]

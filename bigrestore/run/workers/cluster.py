@@ -22,6 +22,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.signals import answering
 from bigrestore.errors import UsageError, WorkersLostError
 from bigrestore.run.children import SAFE_PATH
 from bigrestore.run.pipeline import GRACE_SECONDS, Done
@@ -35,6 +36,9 @@ from bigrestore.settings import RunSettings
 log = logging.getLogger(__name__)
 
 TASK_SECONDS = 0.5
+
+LEAVING_SECONDS = 10.0
+"""How long a stopped run may take to cancel its tasks, and the jobs it has started."""
 
 CONNECT_SECONDS = 30
 """How long a scheduler is waited for."""
@@ -69,18 +73,26 @@ class ClusterWorkers:
 
     def run(self, flag: StopFlag, done: Done) -> None:
         """Run the workers; see `start_workers`."""
-        with _client(self._ready.settings, self._ready.plan) as client:
+        with (
+            answering(flag.sentence, LEAVING_SECONDS),
+            _client(self._ready.settings, self._ready.plan) as client,
+        ):
             try:
-                while (self._claims.open or self._tasks) and not flag:
-                    self._look(client)
-                    window = 64 + 4 * len(self._tasks) * self._ready.plan.blocks_in_flight
-                    for block, record in self._claims.finished(window if self._tasks else None):
-                        done(record, block)
-                    for address in [address for address, task in self._tasks.items() if task.done()]:
-                        self._take(self._tasks.pop(address))
-                    time.sleep(TASK_SECONDS)
+                with flag.polled(LEAVING_SECONDS):
+                    self._carry_on(client, flag, done)
             finally:
                 self._leave(client)
+
+    def _carry_on(self, client: Any, flag: StopFlag, done: Done) -> None:
+        """Hand out tasks and take in finished blocks, until all have a record or the flag is set."""
+        while (self._claims.open or self._tasks) and not flag:
+            self._look(client)
+            window = 64 + 4 * len(self._tasks) * self._ready.plan.blocks_in_flight
+            for block, record in self._claims.finished(window if self._tasks else None):
+                done(record, block)
+            for address in [address for address, task in self._tasks.items() if task.done()]:
+                self._take(self._tasks.pop(address))
+            time.sleep(TASK_SECONDS)
 
     def _look(self, client: Any) -> None:
         """Give every new worker a task; find out whether the scheduler is still there."""

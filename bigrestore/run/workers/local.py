@@ -139,7 +139,7 @@ class LocalWorkers:
         """Have every worker abandon its blocks in progress, and end it; clear up after killed ones."""
         for process in self._processes:
             process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS + 0.5
+        deadline = time.monotonic() + GRACE_SECONDS + 0.3
         for process in self._processes:
             process.leave(max(0.0, deadline - time.monotonic()))
         self._processes.clear()

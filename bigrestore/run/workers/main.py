@@ -18,6 +18,8 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from bigrestore.core.streams import keep_streams
+
 ORPHANED = 75
 """Exit code of a stopped worker, or one without a parent."""
 
@@ -50,6 +52,7 @@ class Parent(logging.Handler):
 def run_worker() -> None:
     """Carry out the order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    keep_streams()
     parent = Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers
     first = json.loads(sys.stdin.readline())

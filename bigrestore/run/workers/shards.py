@@ -76,4 +76,5 @@ def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done) -
     else:
         from bigrestore.run.workers.local import LocalWorkers
 
-        LocalWorkers(ready, claims).run(flag, done)
+        with flag.polled():
+            LocalWorkers(ready, claims).run(flag, done)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bigrestore.core.files import whole_file
+from bigrestore.core.regular import is_regular
 from bigrestore.errors import InputError, InputMissingError
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def find_images(source: Path | str | Sequence[Path | str]) -> list[Path]:
     given = [source] if isinstance(source, str | Path) else list(source)
     files: list[Path] = []
     for entry in map(Path, given):
-        if not entry.exists():
+        if not entry.is_dir() and not is_regular(entry):
             raise InputMissingError(
                 f"The training data {entry} does not exist; give a folder of images or files."
             )
@@ -103,10 +104,10 @@ def _below(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") for part in parts)
-        if path.suffix.lower() not in IMAGE_SUFFIXES | {".npz"} or hidden or not path.is_file():
+        if path.suffix.lower() not in IMAGE_SUFFIXES | {".npz"} or hidden:
             continue
         ours = any(part.endswith(TRAINING_SUFFIX) for part in parts[:-1])
-        if VALIDATION_FOLDER not in parts[:-1] and not ours:
+        if VALIDATION_FOLDER not in parts[:-1] and not ours and is_regular(path):
             yield path
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from bigrestore.errors import OutputError, OutputExistsError
+from bigrestore.run.output.place import check_place
 from bigrestore.training.loop.resume import refuse_existing
 
 TRAINING_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -35,8 +36,9 @@ def check_model_place(stage: str, output: Path, *, resume: bool) -> None:
     OutputExistsError
         A training is there and `resume` is off, or the card's name is taken by another text.
     OutputError
-        The place is no file, or the folder cannot be written.
+        The place is no file or lies in a store, or the folder cannot be written.
     """
+    check_place(output, [])
     if output.exists() and not output.is_file():
         raise OutputError(f"The model {output} would replace something that is no file; choose another name.")
     training = output.with_name(output.name + ".train") / stage

@@ -1,7 +1,7 @@
 """Stopping a training by a signal.
 
-In the loop the current step is finished and a checkpoint is written. While data are read or the model is written,
-stopping at once loses nothing.
+In the loop the current step is finished and a checkpoint is written, however long that takes. While data are read or the
+model is written, stopping at once loses nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from types import FrameType
 
 import attrs
 
-from bigrestore.core.signals import WARNINGS, handled
-from bigrestore.errors import StoppedError
+from bigrestore.core.signals import STOPPING, answering, handled, signal_name
+from bigrestore.run.stop import listen
+
+RESUME = "go on with the same command and --resume"
 
 
 @attrs.define
@@ -38,29 +40,26 @@ def stop_signals() -> Iterator[StopSignal]:
     """Record the first signal while the context lasts; a second Ctrl-C interrupts at once."""
     stop = StopSignal()
 
+    def sentence(number: int) -> str:
+        return f"The training was stopped by {signal_name(number)}; {RESUME}."
+
     def record(number: int, _: FrameType | None) -> None:
         if stop and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(sentence(number))
         stop.number = stop.number or number
 
-    with handled((*WARNINGS, signal.SIGINT), record):
+    with handled(STOPPING, record), answering(sentence, None):
         yield stop
 
 
 @contextmanager
 def stopping_at_once(what: str) -> Iterator[None]:
-    """Let a scheduler's warning raise StoppedError outside of any `stop_signals`.
+    """Let a signal raise StoppedError or KeyboardInterrupt outside of any `stop_signals`.
 
     Parameters
     ----------
     what : str
         Subject of the error's sentence.
     """
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise StoppedError(
-            f"{what} was stopped by {signal.Signals(number).name}; go on with the same command and --resume."
-        )
-
-    with handled(WARNINGS, stop):
+    with listen(what, RESUME):
         yield

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.files import whole_file
+from bigrestore.core.regular import is_regular, open_regular
 from bigrestore.errors import InputMissingError, ModelError
 from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
 
@@ -106,14 +107,14 @@ def load_niqe_model(path: Path) -> NiqeModel:
     ModelError
         If it is damaged or no such model.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise InputMissingError(
             f"there is no NIQE model {path}; `bigrestore score fit-niqe GOOD... -o MODEL.npz` makes one"
         )
     try:
         # The file is opened here: numpy forgets to close one that turns out not to be an archive.
         with (
-            path.open("rb") as stream,
+            open_regular(path) as stream,
             zipfile.ZipFile(stream),
             np.load(stream, allow_pickle=False) as stored,
         ):

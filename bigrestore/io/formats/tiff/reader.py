@@ -1,7 +1,7 @@
 """Open TIFF, BigTIFF and OME-TIFF by the file's directory, without decoding a page as a whole.
 
 tifffile reads the directory. Its claims are checked against the file, then described as levels;
-`bigrestore.io.formats.tiff_images` chooses the image, `bigrestore.io.formats.tiff_pixels` reads its windows.
+`bigrestore.io.formats.tiff.images` chooses the image, `bigrestore.io.formats.tiff.pixels` reads its windows.
 
 Three things make a pyramid: SubIFDs, a format known to tifffile, and plain pages of decreasing size, as
 in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one size are sections along z.
@@ -10,10 +10,13 @@ in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one siz
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+import attrs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -24,15 +27,15 @@ from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.colour import require_colour
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.formats.tiff_images import chosen_levels, require_whole_set, warn_of_other_set
-from bigrestore.io.formats.tiff_metadata import (
+from bigrestore.io.formats.tiff.images import chosen_levels, require_whole_set, warn_of_other_set
+from bigrestore.io.formats.tiff.metadata import (
     require_plain_values,
     stated_channels,
     stated_limits,
     stated_translation,
     stated_voxel_size,
 )
-from bigrestore.io.formats.tiff_pixels import Page, Plane
+from bigrestore.io.formats.tiff.pixels import Page, Plane
 from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
 from bigrestore.io.orientation import ORIENTATION_TAG, oriented
 from bigrestore.io.stated_range import StatedRange
@@ -48,8 +51,10 @@ STRIP_BUDGET = 512 * 2**20
 CACHED_STRIP_ROWS = 4608
 """Rows of cached strips if the budget allows: one block with its halo."""
 
+PALETTE = 3
+"""PhotometricInterpretation of pixels that are numbers of colours."""
+
 _UNREADABLE = {
-    3: "a palette",
     5: "CMYK colours",
     8: "CIELAB colours",
     9: "ICC L*a*b* colours",
@@ -109,7 +114,9 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
             f"{path} has pixels of {page.bitspersample} bits, which are not read; convert it to 8 or 16 bits."
         )
     stored = np.dtype(bool) if page.bitspersample == 1 else np.dtype(page.dtype)
-    dtype = accepted_dtype(stored, str(path), labels=labels)
+    program = f"tifffile.imwrite('converted.tif', tifffile.imread(r'{path}').astype('float32'))"
+    command = f'python -c "import tifffile; {program}"'
+    dtype = accepted_dtype(stored, str(path), labels=labels, command=command)
     if not labels:
         require_plain_values(file, dtype, str(path))
     sections, channels = _page_table(path, main, dtype)
@@ -118,14 +125,19 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
     _say_dropped(path, page, channels)
     for item in series:
         _require_bounded_segments(path, item.keyframe, file, labels)
-    size, start = stated_voxel_size(file, page, number), stated_translation(file, number)
+    (size, size_from), start = stated_voxel_size(file, page, number), stated_translation(file, number)
+    palette = None if labels or page.photometric != PALETTE else _palette(path, page)
+    if palette is not None:
+        channels = palette.shape[-1]
     budget = _budget(page, len(sections), dtype)
     cache: Decoded[NDArray[Any]] = Decoded(budget)
-    planes = [_plane(path, file, item, channels, dtype, cache) for item in series]
+    planes = [
+        attrs.evolve(_plane(path, file, item, channels, dtype, cache), palette=palette) for item in series
+    ]
     levels: list[Level] = []
     for plane in planes:
         levels.append(_as_level(plane, levels[0].shape if levels else None, size, start))
-    stated = None if labels else stated_limits(file, page, dtype, number)
+    stated = None if labels or palette is not None else stated_limits(file, page, dtype, number)
     inverted = planes[0].inverted
     if inverted is not None:
         log.info("0 means white in %s (MinIsWhite); its values are inverted, so that 0 is black.", path)
@@ -136,13 +148,15 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
         kind="tiff",
         levels=tuple(levels),
         channels=channels,
-        dtype=dtype,
+        dtype=dtype if palette is None else palette.dtype,
         axes=main.axes.lower().replace("s", "c").replace("i", "z").replace("q", "z"),
         is_volume=len(sections) > 1,
         format_version="ome" if file.is_ome else "imagej" if file.is_imagej else None,
         resident_bytes=0 if _mapped_offset(page, file) is not None else min(budget, whole),
         files=planes[0].files,
-        details=_storage_facts(file, page) | ({"images": images} if images else {}),
+        details=_storage_facts(file, page)
+        | {"voxel_size_from": size_from}
+        | ({"images": images} if images else {}),
         stated_range=stated,
     )
     return oriented(image, _page_orientation(path, series), str(path))
@@ -203,12 +217,14 @@ def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.Ti
             f"{path} does not say whether 0 is black (it has no PhotometricInterpretation); say it by tiffset -s 262 1 "
             "FILE, of red, green and blue by tiffset -s 262 2 FILE."
         )
-    if page.photometric in _UNREADABLE:
-        raise InputError(
-            f"{path} holds {_UNREADABLE[page.photometric]}, not grey or RGB values; convert it to RGB first."
-        )
+    colours = _UNREADABLE.get(page.photometric)
     if page.photometric == 6 and page.compression not in (6, 7, 33003, 33004, 33005, 34712):
-        raise InputError(f"{path} holds YCbCr values without JPEG; convert it to RGB first.")
+        colours = "YCbCr colours without JPEG"
+    if colours is not None:
+        raise InputError(
+            f"{path} holds {colours}, not grey or RGB values; convert it first: magick {quote(str(path))} -colorspace sRGB "
+            "converted.tif."
+        )
     if page.photometric == 0 and page.dtype is not None and page.dtype.kind == "f":
         raise InputError(
             f"{path} holds floating-point values of which the smallest is white (MinIsWhite); write it with black as "
@@ -219,6 +235,23 @@ def _first_page(path: InputPath, series: tifffile.TiffPageSeries) -> tifffile.Ti
             f"{path} stores a volume in one page, which is not read; store one page per section."
         )
     return page
+
+
+def _palette(path: InputPath, page: tifffile.TiffPage) -> NDArray[np.uint8]:
+    """Return the 8-bit colours of a palette as (entries, 3), or as (entries, 1) where all of them are grey."""
+    stored = page.colormap
+    if stored is None or page.samplesperpixel != 1 or (stored == stored[:, :1]).all():
+        raise InputError(f"{path} has a palette without two colours; it is damaged, so copy it again.")
+    wide = int(stored.max()) > 255  # some programs write 8 bits where TIFF wants 16
+    colours = (stored >> 8 if wide else stored).astype(np.uint8).T
+    grey = bool((colours == colours[:, :1]).all())
+    log.info(
+        "%s has a palette of %d %s, which are read in place of its numbers",
+        path,
+        len(colours),
+        "greys" if grey else "colours",
+    )
+    return np.ascontiguousarray(colours[:, :1] if grey else colours)
 
 
 def _page_table(
@@ -335,11 +368,24 @@ def _pages_of(
     pages: list[Page] = []
     for item in series.pages:
         if item is None or not item.dataoffsets:
-            raise InputError(
-                f"{path} lacks a section that its metadata name; copy the files it belongs to as well."
-            )
+            raise _missing_section(path, file, series)
         pages.append(_page_of(path, file, item, key))
     return pages
+
+
+def _missing_section(path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> InputError:
+    """Return what is wrong where the metadata name more sections than the file holds."""
+    others = sorted(set(re.findall(r'FileName="([^"]+)"', file.ome_metadata or "")) - {path.name})
+    if others:
+        return InputError(
+            f"{path} lacks sections that lie in other files ({', '.join(others[:3])}); copy those beside it as well."
+        )
+    there = len(file.pages)
+    program = f"tifffile.imwrite('whole.tif', tifffile.imread(r'{path}', key=range({there})))"
+    return InputError(
+        f"{path} holds {there} of the {len(series.pages)} sections that its metadata name, as of a stopped acquisition; "
+        f'restore those from a file of their own: python -c "import tifffile; {program}".'
+    )
 
 
 def _page_of(

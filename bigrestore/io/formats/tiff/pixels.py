@@ -15,8 +15,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from bigrestore.core.regular import open_regular
 from bigrestore.errors import InputError
-from bigrestore.io.access.places import InputPath
+from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.decoded import Decoded
 
@@ -73,6 +74,8 @@ class Plane:
         If 0 means white, the value that means black: 2^n - 1 of n bits.
     cache : Decoded
         Segments decoded last.
+    palette : ndarray, (entries, channels), optional
+        Colours, where pixels are their numbers.
     """
 
     path: InputPath
@@ -85,6 +88,7 @@ class Plane:
     dtype: np.dtype[Any]
     inverted: int | None
     cache: Decoded[NDArray[Any]]
+    palette: NDArray[np.uint8] | None = None
 
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of one section as (h, w) or (h, w, 3)."""
@@ -97,6 +101,8 @@ class Plane:
                 )
         parts = [self._read_page(page, window) for page in self.pages[z]]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        if self.palette is not None:
+            pixels = self.palette[pixels[..., 0]]
         pixels = pixels[..., : self.channels]
         if self.inverted is not None:
             pixels = pixels ^ pixels.dtype.type(self.inverted)  # the same as inverted - pixels
@@ -132,7 +138,8 @@ class Plane:
         planes, depth = (self.samples, 1) if self.planar else (1, self.samples)
         pixels = np.empty((planes, y1 - y0, x1 - x0, depth), self.dtype)
         width = depth * self.dtype.itemsize
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as buffered:
+            file: Any = buffered.raw  # a row is read as it is, with nothing beside it
             for plane in range(planes):
                 for row in range(y0, y1):
                     file.seek(start + ((plane * self.shape[0] + row) * self.shape[1] + x0) * width)
@@ -170,7 +177,7 @@ class Plane:
         if count == 0:
             fill = page.keyframe.nodata
             return np.full((*self.segment, depth), fill, self.dtype.newbyteorder("="))
-        with page.path.open("rb") as file:
+        with open_bytes(page.path) as file:
             file.seek(page.offsets[index])
             encoded = file.read(count)
         if len(encoded) < count:
@@ -179,6 +186,8 @@ class Plane:
         options: dict[str, Any] = {"_fullsize": keyframe.is_tiled}
         if keyframe.jpegtables is not None or keyframe.compression == 7:
             options["jpegtables"] = keyframe.jpegtables
+        if keyframe.jpegheader is not None:  # of NDPI, whose tiles lie in one large JPEG stream
+            options["jpegheader"] = keyframe.jpegheader
         decoded: NDArray[Any] | None
         decoded, _, _ = keyframe.decode(encoded, index, **options)
         if decoded is None:

@@ -16,8 +16,7 @@ import numpy as np
 import tifffile
 
 from bigrestore.io.colour import Channel
-from bigrestore.io.formats.ome_metadata import MICROMETRES
-from bigrestore.io.formats.resolution import plausible_um
+from bigrestore.io.formats.resolution import micrometres_per, resolution_size
 from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
 from bigrestore.io.stated_range import StatedRange, bit_limits, limits
 
@@ -27,23 +26,30 @@ _RESOLUTION_UNIT_UM = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
 """Micrometres per ResolutionUnit: inch, centimetre, millimetre, micrometre (the last two of TIFF/EP readers)."""
 
 
-def stated_voxel_size(file: tifffile.TiffFile, page: tifffile.TiffPage, number: int = 0) -> Triple:
-    """Return the voxel size (z, y, x) in micrometres stated by a file, None per axis if missing.
+def stated_voxel_size(
+    file: tifffile.TiffFile, page: tifffile.TiffPage, number: int = 0
+) -> tuple[Triple, str]:
+    """Return the voxel size (z, y, x) in micrometres stated by a file, and where it came from.
 
-    `page` is the first one of the image `number`.
+    An axis is None if nothing is stated for it. `page` is the first one of the image `number`.
     """
     if file.is_ome and file.ome_metadata:
-        return ome_voxel_size(file.ome_metadata, number)
-    if file.is_imagej:
+        size = ome_voxel_size(file.ome_metadata, number)
+        return size, "OME-XML" if size != UNKNOWN else "not known: the OME-XML states none"
+    if file.is_imagej and "unit" in (file.imagej_metadata or {}):
         return _imagej_voxel_size(file.imagej_metadata or {}, page)
+    if page.is_philips:
+        size = _philips_voxel_size(page.description)
+        if size != UNKNOWN:
+            return size, "DICOM_PIXEL_SPACING in the Philips description"
     mpp = re.search(r"\bMPP\s*=\s*(\d+(?:\.\d*)?|\.\d+)(?![\w.])", page.description or "")
     if mpp is not None and float(mpp.group(1)) > 0:
-        return None, float(mpp.group(1)), float(mpp.group(1))
+        return (None, float(mpp.group(1)), float(mpp.group(1))), "MPP in the description"
     unit = _RESOLUTION_UNIT_UM.get(_tag_value(page, "ResolutionUnit", 2))
-    if unit is None:
-        return None, None, None
     across, down = _ratio(page, "XResolution"), _ratio(page, "YResolution")
-    return None, plausible_um(down, unit), plausible_um(across, unit)
+    if unit is None:
+        return UNKNOWN, "not known: the resolution tags have no unit"
+    return resolution_size(down, across, unit, "the resolution tags")
 
 
 def stated_translation(file: tifffile.TiffFile, number: int = 0) -> Triple:
@@ -56,7 +62,7 @@ def ome_voxel_size(xml: str, number: int = 0) -> Triple:
     pixels = _ome_pixels(xml, number)
     if pixels is None:
         return UNKNOWN
-    z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "\u00b5m") for axis in "ZYX")
+    z, y, x = (_ome_length(pixels, f"PhysicalSize{axis}", "um") for axis in "ZYX")
     return _positive_length(z), _positive_length(y), _positive_length(x)
 
 
@@ -85,18 +91,18 @@ def _ome_pixels(xml: str, number: int) -> ElementTree.Element | None:
 
 def _ome_length(element: ElementTree.Element, name: str, default_unit: str) -> float | None:
     """Return a length of OME-XML in micrometres; None if it or its unit is not understood."""
-    text, unit = element.get(name), element.get(f"{name}Unit", default_unit)
+    text = element.get(name)
     if text is None:
         return None
-    factor = MICROMETRES.get(unit if unit in MICROMETRES else unit.lower())
+    factor = micrometres_per(element.get(f"{name}Unit", default_unit), f"the OME-XML's {name}")
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if factor is None or not math.isfinite(value):
-        log.warning("the OME-XML states %s as %r in %r, which is taken as unknown", name, text, unit)
+    if not math.isfinite(value):
+        log.warning("the OME-XML states %s as %r, which is taken as unknown", name, text)
         return None
-    return value * factor
+    return None if factor is None else value * factor
 
 
 def _positive_length(size: float | None) -> float | None:
@@ -104,19 +110,41 @@ def _positive_length(size: float | None) -> float | None:
     return size if size is not None and size > 0 else None
 
 
-def _imagej_voxel_size(metadata: dict[str, Any], page: tifffile.TiffPage) -> Triple:
-    """Return the voxel size of an ImageJ file: pixels per `unit` in the tags, `spacing` between sections."""
-    unit = str(metadata.get("unit", "")).replace("\\u00B5", "\u00b5").lower()
-    factor = MICROMETRES.get(unit)
-    if factor is None:
-        return None, None, None
-    across, down = _ratio(page, "XResolution"), _ratio(page, "YResolution")
-    spacing = float(metadata.get("spacing", 0.0))
-    return (
-        spacing * factor if spacing > 0 else None,
-        factor / down if down > 0 else None,
-        factor / across if across > 0 else None,
+def _imagej_voxel_size(metadata: dict[str, Any], page: tifffile.TiffPage) -> tuple[Triple, str]:
+    """Return the voxel size of an ImageJ file: pixels per unit in the tags, `spacing` between sections.
+
+    `unit` holds for all axes but those with a unit of their own, `yunit` and `zunit`.
+    """
+    x_unit = metadata["unit"]
+    z, y, x = (
+        micrometres_per(metadata.get(name, x_unit), f"ImageJ's {name}") for name in ("zunit", "yunit", "unit")
     )
+    across, down = _ratio(page, "XResolution"), _ratio(page, "YResolution")
+    spacing = metadata.get("spacing", 0.0)
+    depth = abs(spacing) if isinstance(spacing, int | float) and math.isfinite(spacing) else 0.0
+    size = (
+        depth * z if z is not None and depth > 0 else None,
+        y / down if y is not None and down > 0 else None,
+        x / across if x is not None and across > 0 else None,
+    )
+    return size, "not known: ImageJ's unit is no length" if size == UNKNOWN else "ImageJ's units"
+
+
+def _philips_voxel_size(description: str) -> Triple:
+    """Return the smallest DICOM_PIXEL_SPACING, rows before columns in millimetres: that of the finest level."""
+    try:
+        stated = [
+            item.text or ""
+            for item in ElementTree.fromstring(description).iter("Attribute")
+            if item.get("Name") == "DICOM_PIXEL_SPACING"
+        ]
+    except ElementTree.ParseError as err:
+        log.warning("the Philips description is damaged (%s); the voxel size is taken as unknown", err)
+        return UNKNOWN
+    pairs = [re.findall(r"\d*\.?\d+(?:[eE][-+]?\d+)?", text) for text in stated]
+    sizes = [(float(pair[0]) * 1e3, float(pair[1]) * 1e3) for pair in pairs if len(pair) == 2]
+    down, across = min((size for size in sizes if min(size) > 0), default=(None, None))
+    return None, down, across
 
 
 def _ratio(page: tifffile.TiffPage, name: str) -> float:

@@ -1,0 +1,1 @@
+"""TIFF and its kin: which image of a file is the section, what it states, its windows."""
