@@ -88,7 +88,7 @@ def degrade(
     OutputError
         If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
-    from bigrestore.io.range_check import check_range_used
+    from bigrestore.io.conventions.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_claim
 from bigrestore.io.access.places import InputPath
-from bigrestore.io.stated_range import StatedRange
+from bigrestore.io.conventions.stated_range import StatedRange
 
 log = logging.getLogger(__name__)
 

@@ -34,10 +34,10 @@ from bigrestore.io.access.versions import (
     joined,
     recorded_reads,
 )
+from bigrestore.io.conventions.stated_range import range_of_type
 from bigrestore.io.formats.resolution import merged_voxel_size
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import ImageKind, Level, OpenedImage, Triple, level_factor
-from bigrestore.io.stated_range import range_of_type
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.settings.values import FULL, ValueRange
 

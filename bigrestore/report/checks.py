@@ -15,7 +15,7 @@ import numpy as np
 
 from bigrestore.core.pixels import to_grey
 from bigrestore.errors import UsageError
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings

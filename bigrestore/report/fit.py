@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import open_section
 from bigrestore.report.images import ImageToScore
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe

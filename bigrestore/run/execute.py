@@ -18,7 +18,7 @@ import attrs
 from bigrestore.core.geometry import Block
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.model.method import Method
 from bigrestore.run.finalize import UNFINISHED, finalize, note_run
 from bigrestore.run.output.owned import remove_named

@@ -17,7 +17,7 @@ import attrs
 
 from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
-from bigrestore.io.direction import require_same_direction
+from bigrestore.io.conventions.direction import require_same_direction
 from bigrestore.io.section import Section, open_section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts

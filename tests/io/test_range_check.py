@@ -17,7 +17,7 @@ from skimage import data
 
 import bigrestore
 from bigrestore.errors import InputError, UsageError
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import open_section
 
 RUN = ("--method", "catmull-rom", "--no-report", "--progress", "none", "--mask", "none")

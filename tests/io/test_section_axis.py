@@ -14,8 +14,8 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
+from bigrestore.io.conventions.section_axis import section_axis
 from bigrestore.io.section import open_section
-from bigrestore.io.section_axis import section_axis
 
 
 def values(*shape: int) -> NDArray[Any]:

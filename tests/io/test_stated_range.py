@@ -19,8 +19,8 @@ from PIL import Image
 from skimage import data
 
 from bigrestore.errors import InputError
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.drawn_inputs import open_mask
-from bigrestore.io.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
 
 RUN = ("--method", "catmull-rom", "--no-report", "--progress", "none")

@@ -21,10 +21,10 @@ from PIL import Image, UnidentifiedImageError
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import BOMB_BYTES, DEFLATE_RATIO, require_unpacked
 from bigrestore.io.access.places import InputPath, open_bytes
+from bigrestore.io.conventions.orientation import ORIENTATION_TAG, oriented
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.resolution import resolution_size
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, require_pixels
-from bigrestore.io.orientation import ORIENTATION_TAG, oriented
 
 log = logging.getLogger(__name__)
 

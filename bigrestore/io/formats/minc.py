@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.errors import BigrestoreError, InputError
-from bigrestore.io.direction import turned_round
+from bigrestore.io.conventions.direction import turned_round
+from bigrestore.io.conventions.section_axis import section_axis
+from bigrestore.io.conventions.stated_range import StatedRange, bit_limits, limits, range_of_type
 from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import Level, OpenedImage, accepted_dtype, require_pixels
-from bigrestore.io.section_axis import section_axis
-from bigrestore.io.stated_range import StatedRange, bit_limits, limits, range_of_type
 
 log = logging.getLogger(__name__)
 

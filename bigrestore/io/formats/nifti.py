@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import require_unpacked
+from bigrestore.io.conventions.direction import turned_round
+from bigrestore.io.conventions.section_axis import section_axis
+from bigrestore.io.conventions.stated_range import StatedRange, bit_limits
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.direction import turned_round
 from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
-from bigrestore.io.section_axis import section_axis
-from bigrestore.io.stated_range import StatedRange, bit_limits
 
 log = logging.getLogger(__name__)
 

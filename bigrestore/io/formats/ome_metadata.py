@@ -17,10 +17,10 @@ import attrs
 import numpy as np
 
 from bigrestore.errors import InputError, UsageError
-from bigrestore.io.colour import Channel
+from bigrestore.io.conventions.colour import Channel
+from bigrestore.io.conventions.stated_range import StatedRange, bit_limits
 from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.levels import Triple
-from bigrestore.io.stated_range import StatedRange, bit_limits
 from bigrestore.settings.values import is_number
 
 log = logging.getLogger(__name__)

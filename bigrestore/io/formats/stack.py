@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
+from bigrestore.io.conventions.direction import turned_round
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.direction import turned_round
 from bigrestore.io.levels import Level, OpenedImage, Triple
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,9 @@ from bigrestore.io.access.chunk_names import require_chunks
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
-from bigrestore.io.colour import require_colour
-from bigrestore.io.direction import turned_round
+from bigrestore.io.conventions.colour import require_colour
+from bigrestore.io.conventions.direction import turned_round
+from bigrestore.io.conventions.stated_range import StatedRange, bit_limits, limits
 from bigrestore.io.formats.ome_metadata import (
     Multiscale,
     omero_channels,
@@ -34,7 +35,6 @@ from bigrestore.io.formats.ome_metadata import (
 )
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
-from bigrestore.io.stated_range import StatedRange, bit_limits, limits
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import is_unfinished
 from bigrestore.settings.values import is_number

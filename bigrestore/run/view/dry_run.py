@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from bigrestore.core.resources import give_threads_back, one_thread_per_tile
-from bigrestore.io.range_check import check_range_used
+from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare

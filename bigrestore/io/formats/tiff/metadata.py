@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from bigrestore.io.colour import Channel
+from bigrestore.io.conventions.colour import Channel
+from bigrestore.io.conventions.stated_range import StatedRange, bit_limits, limits
 from bigrestore.io.formats.resolution import micrometres_per, resolution_size
 from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
-from bigrestore.io.stated_range import StatedRange, bit_limits, limits
 
 log = logging.getLogger(__name__)
 

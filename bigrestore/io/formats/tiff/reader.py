@@ -25,7 +25,9 @@ from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import require_chunk, require_claim, require_unpacked
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
-from bigrestore.io.colour import require_colour
+from bigrestore.io.conventions.colour import require_colour
+from bigrestore.io.conventions.orientation import ORIENTATION_TAG, oriented
+from bigrestore.io.conventions.stated_range import StatedRange
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.tiff.images import chosen_levels, require_whole_set, warn_of_other_set
 from bigrestore.io.formats.tiff.metadata import (
@@ -37,8 +39,6 @@ from bigrestore.io.formats.tiff.metadata import (
 )
 from bigrestore.io.formats.tiff.pixels import Page, Plane
 from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
-from bigrestore.io.orientation import ORIENTATION_TAG, oriented
-from bigrestore.io.stated_range import StatedRange
 
 log = logging.getLogger(__name__)
 
