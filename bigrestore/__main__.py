@@ -9,7 +9,7 @@ import os
 import sys
 from types import FrameType
 
-from bigrestore.core.signals import STOPPING, handled, signal_name, stop_code
+from bigrestore.core.host.signals import STOPPING, handled, signal_name, stop_code
 
 
 def main() -> None:

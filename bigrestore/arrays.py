@@ -32,7 +32,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import round_up
-from bigrestore.core.signals import WARNINGS, handled
+from bigrestore.core.host.signals import WARNINGS, handled
 from bigrestore.errors import (
     BigrestoreError,
     BlocksFailedError,

@@ -16,13 +16,13 @@ SLOW_FILES = frozenset(
     test_adaptation test_arrays test_bench_twin test_bigbrain_spectrum test_bridge_stage
     test_cli_run test_current_folder test_disk_and_damage test_faults_of_blocks
     test_given_blur test_input_changes test_invented_detail test_maps
-    test_method_package test_network_run test_nothing_of_others test_notebook test_prior
+    test_method_package test_names_of_files test_network_run test_nothing_of_others test_notebook test_prior
     test_prior_stage test_profile_figure test_readme test_realness_map
     test_remote_changes test_remote_input test_remote_others test_remote_output
     test_remote_trust test_report_page test_report_state test_resume test_results
     test_run_behaviour test_run_report test_score_command test_sinks
     test_stages test_tiled_equals_whole test_train_command test_whole_section
-    test_without_locks test_workers
+    test_verify_and_resume test_without_locks test_workers
     """.split()
 )
 """Tests of whole commands, trainings and processes; `make test-fast` leaves them out."""

@@ -13,6 +13,9 @@ import sys
 import time
 from typing import Any
 
+from bigrestore.core.host.names import printable
+from bigrestore.core.urls import without_secrets
+
 _asked: dict[str, Any] = {"verbose": False, "log_format": None}
 """What was asked for before the command, where it counts for every command."""
 
@@ -50,12 +53,9 @@ class Discreet(logging.Filter):
     """Takes passwords and signatures out of the URLs of a record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take secrets out of a record with a URL."""
-        text = record.getMessage()
-        if "://" in text:
-            from bigrestore.core.urls import without_secrets
-
-            record.msg, record.args = without_secrets(text), ()
+        """Take secrets out of the URLs of a record, and make its names printable."""
+        text = printable(record.getMessage())
+        record.msg, record.args = without_secrets(text), ()
         return True
 
 
@@ -84,6 +84,7 @@ def wanted_format(log_format: str | None) -> str:
 
 def say_error(sentence: str, code: int) -> None:
     """Write the sentence of an error to standard error, with its full stop, in the format of the log."""
+    sentence = printable(sentence)
     stop = "" if sentence.endswith((".", "!", "?")) else "."
     if wanted_format(None) == "json":
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -42,9 +42,10 @@ def status(asked: StatusArguments) -> None:
 def verify(asked: VerifyArguments) -> None:
     """Decode every chunk of every level and check that scales, units and levels agree.
 
-    Faults are listed, and the exit code is 6. OME-Zarr 0.4 and TIFF have no checksums: a flipped bit that still
-    decodes is found there where it makes a level differ from the mean of the one before, or where the journal of the
-    run lies beside the output and noted another checksum.
+    Faults are listed, and the exit code is 6. Where the plan of the run lies beside the output, every file is compared
+    with its checksum, and the metadata with what the run wrote; what --resume mends is said. OME-Zarr 0.4 and TIFF
+    have no checksums: without the plan, a flipped bit that still decodes shows only as a level that differs from the
+    mean of the one before.
     """
     import json
 
@@ -53,20 +54,21 @@ def verify(asked: VerifyArguments) -> None:
     from bigrestore.cli.log import configure_logging
     from bigrestore.core.urls import local_path
     from bigrestore.errors import CheckFailedError
-    from bigrestore.io.store.verify import verify_store
-    from bigrestore.run.state.journal_check import journal_faults, remedy
+    from bigrestore.run.state.checks import remedy, verify_output
 
     configure_logging(verbose=asked.verbose, quiet=False)
     place = local_path(asked.store, "verify")
-    faults = verify_store(place) + journal_faults(place)
+    verified = verify_output(place)
+    faults = verified.faults
     if asked.as_json:
-        listed = [attrs.asdict(fault) for fault in faults]
-        typer.echo(json.dumps({"store": asked.store, "faults": listed}, indent=1))
+        typer.echo(json.dumps({"store": asked.store} | attrs.asdict(verified), indent=1))
     elif faults:
         for fault in faults:
             typer.echo(f"{fault.id}  {fault.location}: expected {fault.expected}, found {fault.actual}")
     else:
         typer.echo(f"{asked.store}: no faults")
+    if verified.unchecked and not asked.as_json:
+        typer.echo(f"{asked.store}: {verified.unchecked}")
     if faults:
         raise CheckFailedError(
             f"{asked.store} has {len(faults)} fault(s), listed above; {remedy(place, faults)}."

@@ -39,13 +39,13 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     from bigrestore.io.conventions.range_check import check_range_used
     from bigrestore.io.section import open_section
     from bigrestore.model.registry import create_method
-    from bigrestore.run.profile.section_profile import profile_windows, sample_section
+    from bigrestore.run.profile.section_profile import profile_windows, sample_section, warn_of_clipping
     from bigrestore.run.profile.words import sentence
 
     section = open_section(
         asked.input, level=settings.level, series=settings.series, input_range=settings.input_range
     )
-    check_range_used(section, settings.input_range)
+    check_range_used(section, settings.input_range, profiled=True)
     if asked.z >= section.depth:
         raise UsageError(
             f"--z is {asked.z}, but {asked.input} has {section.depth} section(s); choose one below that."
@@ -56,6 +56,7 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
         _refuse_other_file(asked.output, overwrite=asked.overwrite)
     sample = sample_section(section, asked.z)
     seen = profile_windows(sample, create_method(settings))
+    warn_of_clipping(seen, section, asked.z)
     said = sentence(seen.statistics, settings.scale)
     document = json.dumps(seen.to_json() | {"says": said}, indent=1)
     if asked.output is not None:

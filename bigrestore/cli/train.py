@@ -106,7 +106,7 @@ def end_training(result: TrainResult, output: Path, *, quiet: bool) -> None:
     """Print how a training ended; a stop ends with 75, Ctrl-C with 130, and both say how to go on."""
     import signal
 
-    from bigrestore.core.signals import signal_name
+    from bigrestore.core.host.signals import signal_name
     from bigrestore.errors import StoppedError
 
     if result.status != "done":

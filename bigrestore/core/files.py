@@ -1,7 +1,8 @@
 """Write, check and remove files beside an output.
 
 A file is written whole or not at all. The bytes go into a temporary neighbour, are flushed to the disk, and are
-renamed into place; a reader sees the old file or the new one. A temporary name ends in `.partial` and holds the
+renamed into place; a reader sees the old file or the new one. The folder is flushed as well: what a file was made of
+may be removed as soon as it is there. A temporary name ends in `.partial` and holds the
 process number and a random number, so no two writers share one, on one host or on several. It is created
 exclusively and never opened through a link.
 
@@ -10,6 +11,7 @@ A sealed document carries its own checksum, so reading it reveals a flipped bit.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -72,11 +74,29 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(place)
+        sync_folder(place.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
         with suppress(OSError):  # already renamed after success
             partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, on systems that can; OSError where the disk fails."""
+    if os.name != "posix":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder may be written to and not read
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def temporary_name(path: Path) -> Path:
@@ -112,7 +132,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         If it cannot be written; the former file stays.
     """
     with whole_file(path) as partial:
-        partial.write_text(_json_text(document))
+        partial.write_text(_json_text(document), encoding="ascii")
 
 
 SEAL = "crc32"

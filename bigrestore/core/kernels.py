@@ -5,7 +5,8 @@ and is applied as a correlation: `x[i] = sum_m k[m] * y[s * i + (s - 1) // 2 + m
 middle. The filter for downsampling by s is folded in: one array says everything between the clean image and
 the sampled one, and degrading it again needs nothing else. For even s the centre of a coarse pixel lies half
 a fine pixel beyond the sampling position. The folded filter holds that half pixel, so pixel centres stay
-aligned for every kind of downsampling.
+aligned for every kind of downsampling. About such a centre the first row and column of the square have no
+counterpart; they stay empty, or a kernel with long tails would lean to them and move the image.
 
 Plain numpy: a kernel is drawn once per patch and is small.
 """
@@ -94,9 +95,11 @@ def narrowed(kernel: NDArray[np.floating], widest_px: float) -> Kernel:
     sigma = equivalent_sigma(kernel)
     if sigma <= widest_px:
         return np.asarray(kernel, np.float32)
-    weights = np.asarray(kernel, np.float64)
+    weights = np.pad(
+        np.asarray(kernel, np.float64), 1
+    )  # or the interpolation ends at another slope on each side
     centre, factor = np.array(center_of_mass(weights)), sigma / widest_px
-    scaled = affine_transform(weights, [factor, factor], offset=centre * (1 - factor), order=1)
+    scaled = affine_transform(weights, [factor, factor], offset=centre * (1 - factor), order=1)[1:-1, 1:-1]
     return np.asarray(scaled / scaled.sum(), np.float32)
 
 
@@ -304,7 +307,10 @@ def downsampling_taps(name: str, scale: int) -> tuple[_Doubles, int]:
 
 
 def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Kernel:
-    """Fold a downsampling filter into a blur kernel of the same side; the part beyond the square is dropped."""
+    """Fold a downsampling filter into a blur kernel of the same side.
+
+    What lies beyond the square is dropped, and its counterpart across the centre.
+    """
     taps, first = downsampling_taps(name, scale)
     folded = np.asarray(kernel, np.float64)
     for axis in (0, 1):
@@ -312,7 +318,15 @@ def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Ke
         for offset, weight in enumerate(taps, start=first):
             total += weight * _shifted(folded, offset, axis)
         folded = total
-    return normalised_kernel(folded)
+    return normalised_kernel(within_counterparts(folded, scale))
+
+
+def within_counterparts(kernel: NDArray[np.floating], scale: int) -> _Doubles:
+    """Return a kernel of odd side without the taps that have no counterpart across the centre; none at odd scales."""
+    inside = np.array(kernel, np.float64)
+    if scale % 2 == 0:
+        inside[0], inside[:, 0] = 0.0, 0.0
+    return inside
 
 
 def _shifted(array: _Doubles, offset: int, axis: int) -> _Doubles:

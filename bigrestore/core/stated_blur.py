@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 WARNED_SHIFT_PX = 0.05
 """Output pixels by which a kernel may be off centre without a warning."""
 
-SMALLEST_SHIFT_PX = 0.02
-"""A smaller shift is ignored; the widest kernels of a recipe are that far off centre, because their tails are cut."""
+SMALLEST_SHIFT_PX = 0.005
+"""Output pixels by which a kernel may be off centre and stays as it is."""
+
+MOST_MOVES = 8
+"""Moves of a kernel whose cropping moves its centre; each leaves a small part of the distance."""
 
 RINGING = 0.01
 """Negative taps, relative to the largest, above which a kernel is too sharp to be moved by its Fourier transform."""
@@ -80,8 +83,11 @@ def blur_kernel(blur: tuple[float, float, float], scale: int, widest_px: float, 
     return kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
 
 
-def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
-    """Return a kernel with its centre of mass in the kernels' centre: the middle, half a pixel beyond at x2 and x4.
+def placed_kernel(kernel: NDArray[np.floating], scale: int, size: int) -> Kernel:
+    """Return a kernel in another square, its centre of mass in the kernels' centre.
+
+    That is the middle, and half a pixel beyond it at x2 and x4. What is cropped moves the centre again, so that the
+    kernel is moved until the cropped one stands there.
 
     Parameters
     ----------
@@ -89,25 +95,60 @@ def centred(kernel: NDArray[np.floating], scale: int) -> Kernel:
         Non-negative, odd k, on the output grid.
     scale : int
         1, 2 or 4.
+    size : int
+        Side of the square, odd.
 
     Returns
     -------
-    ndarray, (m, m), float32
-        Larger if it was shifted; sums to one. A warning is logged if it was off by more than 0.05 px.
+    ndarray, (size, size), float32
+        Sums to one. A warning is logged if the kernel was off by more than 0.05 px.
+
+    Raises
+    ------
+    UsageError
+        If cropping would lose over 1 %.
     """
-    centre = kernel.shape[0] // 2 + (scale - 1) / 2 - (scale - 1) // 2
-    move = centre - np.array(center_of_mass(np.asarray(kernel, np.float64)))
-    farthest = float(np.abs(move).max())
-    if farthest < SMALLEST_SHIFT_PX:
-        return np.asarray(kernel, np.float32)
-    if farthest > WARNED_SHIFT_PX:
+    weights = np.asarray(kernel, np.float64)
+    move = off = _way_to_centre(weights, scale)
+    if np.abs(off).max() > WARNED_SHIFT_PX:
         log.warning(
             "The given kernel is off its place by %+.2f rows and %+.2f columns of output pixels, which would move the "
             "output; it is moved there.",
-            *(-move),
+            *(-off),
         )
-    padded = np.pad(np.asarray(kernel, np.float64), math.ceil(farthest) + 1)
+    moved = np.asarray(kernel, np.float32) if np.abs(off).max() < SMALLEST_SHIFT_PX else _moved(weights, move)
+    placed = _in_square(moved, size)
+    for _ in range(MOST_MOVES):
+        off = _way_to_centre(placed, scale)
+        if np.abs(off).max() < SMALLEST_SHIFT_PX:
+            break
+        move = move + off
+        placed = _in_square(_moved(weights, move), size)
+    return placed
+
+
+def _way_to_centre(kernel: NDArray[np.floating], scale: int) -> NDArray[np.float64]:
+    """Return the rows and columns from a kernel's centre of mass to where it has to be."""
+    centre = kernel.shape[0] // 2 + (scale - 1) / 2 - (scale - 1) // 2
+    return np.asarray(centre - np.array(center_of_mass(np.asarray(kernel, np.float64))))
+
+
+def _moved(kernel: NDArray[np.float64], move: NDArray[np.float64]) -> Kernel:
+    """Return a kernel moved by rows and columns, in a square that holds it."""
+    padded = np.pad(kernel, math.ceil(float(np.abs(move).max())) + 1)
     moved = np.fft.ifft2(fourier_shift(np.fft.fft2(padded), move)).real
     if moved.min() < -RINGING * moved.max():
         moved = shift(padded, move, order=1)
     return normalised_kernel(moved)
+
+
+def _in_square(kernel: Kernel, size: int) -> Kernel:
+    """Pad or crop a kernel to a side; UsageError if cropping would lose over 1 %."""
+    have = kernel.shape[0]
+    if have <= size:
+        return np.pad(kernel, (size - have) // 2)
+    cut = (have - size) // 2
+    cropped = kernel[cut : have - cut, cut : have - cut]
+    if cropped.sum() < 0.99:
+        raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
+    return np.ascontiguousarray(cropped / cropped.sum(), np.float32)

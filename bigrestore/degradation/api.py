@@ -101,7 +101,7 @@ def degrade(
     section = open_section(
         input, level=resolved.level, series=resolved.series, input_range=resolved.input_range
     )
-    check_range_used(section, resolved.input_range)
+    check_range_used(section, resolved.input_range, profiled=resolved.whole)
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
     input, folder = expand_home(input), Path(expand_home(outdir))

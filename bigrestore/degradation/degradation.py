@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigrestore.core.kernels import Kernel, compose, delta, equivalent_sigma, kernel_size
+from bigrestore.core.kernels import (
+    Kernel,
+    compose,
+    delta,
+    equivalent_sigma,
+    kernel_size,
+    normalised_kernel,
+    within_counterparts,
+)
 from bigrestore.degradation.interpolators import mean_kernel
 
 INTERPOLATION_REACH_PX = 4
@@ -248,7 +256,8 @@ class Degradation:
             kernel = compose(kernel, mean_kernel(self.resampling.orders), dilation=self.scale)
         if self.second is not None:
             kernel = compose(kernel, self.second.kernel, dilation=self.scale)
-        return kernel
+        whole = kernel is self.kernel or self.scale % 2
+        return kernel if whole else normalised_kernel(within_counterparts(kernel, self.scale))
 
     @property
     def effective_noise(self) -> tuple[float, float]:

@@ -108,8 +108,8 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], facts: dict[str, Any]) -> P
     table = pa.Table.from_pylist(rows, schema=schema)
     table = table.replace_schema_metadata({PAIRS_METADATA_KEY: json.dumps(facts, sort_keys=True)})
     path = folder / TABLE_NAME
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    with whole_file(path) as partial, partial.open("wb") as stream:
+        pq.write_table(table, stream, compression="zstd")
     return path
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import round_up
+from bigrestore.core.host.names import name_bytes, printable
 from bigrestore.core.urls import error_line, without_secrets
 from bigrestore.errors import BigrestoreError, InputError, UsageError
 from bigrestore.io.access.places import InputPath
@@ -286,7 +287,7 @@ class Section:
         for file in self.files:
             info = file.stat()
             size += info.st_size
-            stat.update(f"{file.name}:{info.st_size}:{info.st_mtime_ns};".encode())
+            stat.update(name_bytes(f"{file.name}:{info.st_size}:{info.st_mtime_ns};"))
         return {
             "kind": self.kind,
             "shape": [*self.shape, self.channels],
@@ -367,7 +368,7 @@ def open_section(
 
     image = open_input(path_or_glob, options=storage_options, series=series)
     source = (
-        without_secrets(str(path_or_glob))
+        printable(without_secrets(str(path_or_glob)))
         if isinstance(path_or_glob, str | Path)
         else f"{len(path_or_glob)} section files"
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bigrestore.core.kernels import equivalent_sigma, narrowed
 from bigrestore.core.regular import is_regular
-from bigrestore.core.stated_blur import blur_kernel, centred
+from bigrestore.core.stated_blur import blur_kernel, placed_kernel
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets import prior_gate
@@ -105,9 +105,7 @@ class NetworkMethod:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.realness, self.seed, self.lock = realness, seed, lock
-        self.kernel = (
-            None if kernel is None else fit_kernel(centred(kernel, self.scale), KERNEL_PX[self.scale])
-        )
+        self.kernel = None if kernel is None else placed_kernel(kernel, self.scale, KERNEL_PX[self.scale])
         self.read_noise = read_noise
         self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._local = threading.local()
@@ -419,15 +417,3 @@ def read_kernel(path: Path) -> NDArray[np.float32]:
             f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
         )
     return np.asarray(kernel / kernel.sum(dtype=np.float64), np.float32)
-
-
-def fit_kernel(kernel: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Pad or crop a kernel to the side of the network's; UsageError if cropping would lose over 1 %."""
-    have = kernel.shape[0]
-    if have <= size:
-        return np.pad(kernel, (size - have) // 2)
-    cut = (have - size) // 2
-    cropped = kernel[cut : have - cut, cut : have - cut]
-    if cropped.sum() < 0.99:
-        raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
-    return np.ascontiguousarray(cropped / cropped.sum(), np.float32)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from bigrestore.core.files import expand_home
 from bigrestore.core.geometry import Box
-from bigrestore.core.resources import available_cpus, give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.errors import CheckFailedError, InputError
 from bigrestore.report.checks import (
     ImagePaths,

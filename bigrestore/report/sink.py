@@ -12,7 +12,7 @@ import logging
 import attrs
 
 import bigrestore
-from bigrestore.core.resources import available_cpus
+from bigrestore.core.host.resources import available_cpus
 from bigrestore.report.blocks import ScorePlan
 from bigrestore.report.metrics.validity import TILE_PX
 from bigrestore.report.of_run import RunReport

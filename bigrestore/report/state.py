@@ -46,7 +46,11 @@ def former_report(journal: Journal, settings: RunSettings) -> ReportResult | Non
         None to make one: the old is missing, incomplete or damaged, or of another sample.
     """
     noted, folder = journal.read(REPORT_NOTE), journal.root / REPORT
-    if noted is None or not _as_noted(folder, noted["files"]) or noted.get("failures"):
+    if (
+        noted is None
+        or not _as_noted(folder, noted["files"], thorough=settings.check_all)
+        or noted.get("failures")
+    ):
         return None
     if settings.report_sample not in (None, noted.get("sample")):
         return None
@@ -80,9 +84,9 @@ def _report_files(folder: Path) -> list[Path]:
     return [path for path in (folder / name for name in REPORT_FILES) if path.is_file()]
 
 
-def _as_noted(folder: Path, noted: dict[str, FileState]) -> bool:
+def _as_noted(folder: Path, noted: dict[str, FileState], *, thorough: bool) -> bool:
     """Tell whether a folder holds exactly the noted files of a report, unchanged."""
     paths = _report_files(folder)
     return {path.name for path in paths} == noted.keys() and all(
-        is_unchanged(path, noted[path.name]) for path in paths
+        is_unchanged(path, noted[path.name], thorough=thorough) for path in paths
     )

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
-from bigrestore.core.streams import keep_streams
+from bigrestore.core.host.streams import keep_streams
 from bigrestore.report.table.tiles import EngineSpec, Strip, score_strip
 
 

@@ -16,17 +16,18 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.geometry import Block
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.model.method import Method
 from bigrestore.run.finalize import UNFINISHED, finalize, note_run
 from bigrestore.run.output.owned import remove_named
-from bigrestore.run.output.place import can_be_opened
+from bigrestore.run.output.place import is_as_planned
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.sinks import BlockSink, Sink, factories, open_sinks
 from bigrestore.run.start import begin, join, take
+from bigrestore.run.state.checks import faults_to_redo
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.fingerprint import run_provenance
 from bigrestore.run.state.input_check import require_input_of, require_steady_input
@@ -123,7 +124,7 @@ def execute(
                 destination=destination,
                 sinks=sinks,
             )
-            check_range_used(ready.section, settings.input_range)
+            check_range_used(ready.section, settings.input_range, profiled=True)
             held.enter_context(take(ready))
             other_input = ready.resuming and require_input_of(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)
@@ -205,7 +206,7 @@ def _finalized(
 
 def _require_all(ready: Prepared, records: list[BlockRecord]) -> None:
     """Refuse to finish an output that is gone, or has missing or changed blocks."""
-    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
+    if not all(is_as_planned(image) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The output {ready.store} is gone, or its metadata are; bring it back, or do it again by --resume."
         )
@@ -268,21 +269,17 @@ def _finished(ready: Prepared) -> RunSummary | None:
     run = ready.journal.read("run.json")
     if run is None or not run.get("finished"):
         return None
-    damaged = ready.journal.damaged(ready.output, thorough=ready.settings.check_all)
-    if damaged:
+    faults = list(faults_to_redo(ready.journal, ready.output, thorough=ready.settings.check_all))
+    if faults:
         log.warning(
-            "%s was finished, but %d file(s) of it are missing or damaged, first %s; what depends on them is "
-            "done again.",
-            ready.output,
-            len(damaged),
-            damaged[0],
+            "%s was finished, but has %d fault(s), first %s at %s: expected %s, found %s; what depends on them is done "
+            "again.",
+            *(ready.output, len(faults), faults[0].id, faults[0].location),
+            *(faults[0].expected, faults[0].actual),
         )
         return None
-    if ready.plan.temporary_store:
-        if ready.store.exists() and not ready.settings.shard:
-            _remove_temporary_store(ready)
-    elif any(_intact(ready, block) is None for block in ready.plan.grid.blocks()):
-        return None
+    if ready.plan.temporary_store and ready.store.exists() and not ready.settings.shard:
+        _remove_temporary_store(ready)
     return _summary(ready, _records(ready), Clock({"start-up": 0.0, "blocks": 0.0}))
 
 

@@ -23,14 +23,15 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.geometry import Block, Tile
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import retry_transient
 from bigrestore.errors import InputError, OutputError, one_line, output_error
+from bigrestore.io.store.metadata import STORE_FILES
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
 from bigrestore.run.sinks import BlockSink
-from bigrestore.run.state.checksums import STORE_FILES, file_state
+from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord

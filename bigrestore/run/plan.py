@@ -15,7 +15,7 @@ from typing import Any, Literal
 import attrs
 
 from bigrestore.core.geometry import Box, Grid, Region, choose_tile_px
-from bigrestore.core.resources import available_cpus, memory_limit_bytes, processors
+from bigrestore.core.host.resources import available_cpus, memory_limit_bytes, processors
 from bigrestore.errors import UsageError
 from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement

@@ -18,7 +18,7 @@ from typing import Any
 
 from bigrestore.errors import OutputError, OutputExistsError, output_error
 from bigrestore.run.output.owned import PLAN, remove_report
-from bigrestore.run.output.place import can_be_opened, prepare_store, remove_former, settle_existing
+from bigrestore.run.output.place import is_as_planned, prepare_store, remove_former, settle_existing
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import joint_writer, sole_writer
@@ -128,7 +128,7 @@ def join(ready: Prepared) -> None:
     OutputError
         Where its store is missing or damaged.
     """
-    if not all(can_be_opened(image.path) for image in images(ready.store, ready.plan)):
+    if not all(is_as_planned(image) for image in images(ready.store, ready.plan)):
         raise OutputError(
             f"The store {ready.store} is missing, or its metadata are damaged; make it again by --init-only with the "
             "same settings."

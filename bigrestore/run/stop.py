@@ -15,7 +15,7 @@ from types import FrameType
 
 import attrs
 
-from bigrestore.core.signals import (
+from bigrestore.core.host.signals import (
     AGAIN_SECONDS,
     ENDING_SECONDS,
     STOPPING,

@@ -59,7 +59,7 @@ def worker_run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def worker_bare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the network over the tiles of the run's plan, from memory."""
-    from bigrestore.core.resources import one_thread_per_tile
+    from bigrestore.core.host.resources import one_thread_per_tile
     from bigrestore.model.method import TileBatch
     from bigrestore.run.profile.section_profile import profile_section
 
@@ -88,7 +88,7 @@ def worker_bare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Restore the section through the tiler that `--peer` names."""
-    from bigrestore.core.resources import one_thread_per_tile
+    from bigrestore.core.host.resources import one_thread_per_tile
     from bigrestore.run.profile.section_profile import profile_section
     from tests.bench.peers import PEERS, open_work
 

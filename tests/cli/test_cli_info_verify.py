@@ -57,10 +57,40 @@ def test_verify_prints_a_store_with_square_brackets(
     store: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("verify", store) == 0
-    assert capsys.readouterr().out == f"{store}: no faults\n"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{store}: no faults"
+    assert second.startswith(f"{store}: no plan of a run lies beside it")
     (store / "1" / "zarr.json").unlink()
     assert call("verify", store) == 6
     assert "level.missing" in capsys.readouterr().out
+
+
+def test_the_faults_as_json_say_what_was_checked_and_what_mends_them(
+    tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.arange(600, dtype=np.uint16).astype(np.uint8).reshape(20, 30)).save(tmp_path / "a.png")
+    out, quiet = tmp_path / "o.ome.zarr", ("--method", "rational", "--no-report", "--progress", "none")
+    assert call("run", tmp_path / "a.png", out, *quiet) == 0
+    text = (out / "zarr.json").read_text()
+    (out / "zarr.json").write_text(text.replace('"name": "rational"', '"name": "by hand"'))
+    capsys.readouterr()
+    assert call("verify", "--json", out) == 6
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert said["checks"] == ["image", "plan", "blocks", "files", "summary", "profiles", "report"]
+    assert said["unchecked"] == ""
+    assert said["faults"] == [
+        {
+            "id": "provenance.altered",
+            "location": "zarr.json method.name",
+            "expected": '"rational"',
+            "actual": '"by hand"',
+            "mended_by": "--resume",
+        }
+    ]
+    assert printed.err.endswith("has 1 fault(s), listed above; mend the run by --resume.\n")
+    assert call("run", tmp_path / "a.png", out, *quiet, "--resume") == 0
+    assert call("verify", out) == 0
 
 
 def test_a_piped_table_has_one_line_a_value_and_no_trailing_blanks(
@@ -115,7 +145,7 @@ def test_verbose_shows_the_traceback_of_a_bug(
         raise RuntimeError("a bug for the test")
 
     monkeypatch.setattr(section_module, "open_section", broken)
-    monkeypatch.setattr("bigrestore.io.store.verify.verify_store", broken)
+    monkeypatch.setattr("bigrestore.run.state.checks.verify_store", broken)
     for flag, shown in (("", False), ("-v", True), ("--verbose", True)):
         assert call(command, *([flag] if flag else []), store) == 1
         assert ("Traceback" in capsys.readouterr().err) is shown

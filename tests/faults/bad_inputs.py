@@ -773,6 +773,30 @@ def zip_locked_by_a_password(folder: Path) -> Path:
     return path
 
 
+# ---------------------------------------------------------------------------------- names, and stores of a run
+
+
+@bad(RUN)
+def name_of_other_bytes(folder: Path) -> Path:
+    """A damaged image whose name is not UTF-8."""
+    path = folder / os.fsdecode(b"m\xe4use.png")
+    path.write_bytes(_png()[:-40])
+    return path
+
+
+@bad(VERIFY, frozenset({6}))
+def store_of_a_run_whose_level_0_is_not_listed(folder: Path) -> Path:
+    path = folder / "input.ome.zarr"
+    group = zarr.create_group(path)
+    group.create_array("0", data=tissue())
+    group.create_array("1", data=tissue(48))
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    steps = [{"type": "scale", "scale": [2.0, 2.0]}, {"type": "translation", "translation": [0.5, 0.5]}]
+    image = {"axes": axes, "datasets": [{"path": "1", "coordinateTransformations": steps}]}
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": [image]}, "bigrestore": {"version": "0"}})
+    return path
+
+
 # ------------------------------------------------------------------------------------------------ URLs
 
 several(

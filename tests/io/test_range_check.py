@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,63 @@ def test_values_beyond_the_stated_range_are_said(tmp_path: Path, caplog: pytest.
         check_range_used(open_section(path, input_range=stated), stated)
         assert len(caplog.records) == words
         assert not words or "beyond --input-range" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["run", "run --dry-run", "profile", "degrade --whole"])
+def test_a_range_that_cuts_off_tissue_is_warned_of_with_the_share(
+    tmp_path: Path, command: str, call: Callable[..., int], capfd: Any
+) -> None:
+    pixels = np.full((1280, 1280), 240, np.uint8)  # tissue where no sampled window lies
+    pixels[256:512, 256:512] = np.rint(grey(256) * 255)
+    clipped = 100 * float((pixels[256:512, 256:512] > 190).mean())
+    source, (name, *flags) = save(tmp_path / "in.zarr", pixels), command.split()
+    rest = {"run": [tmp_path / "out.ome.zarr", *RUN], "profile": ["--method", "catmull-rom"]}
+    output = rest.get(name, [tmp_path / "pairs", "--seed", 1, "--progress", "none"])
+    assert call(name, source, *output, *flags, "--input-range", 0, 190) == 0
+    said = re.findall(r"Section 0: ([\d.]+) % of the pixels of its tissue lie beyond", capfd.readouterr().err)
+    assert len(said) == 1, "once"
+    assert float(said[0]) == pytest.approx(clipped, abs=8)
+    assert call("profile", source, "--method", "catmull-rom", "--input-range", 0, 255) == 0
+    assert "lie beyond" not in capfd.readouterr().err
+
+
+def test_what_a_range_cuts_off_of_a_background_alone_is_not_warned_of(
+    tmp_path: Path, call: Callable[..., int], capfd: Any
+) -> None:
+    pixels = np.full((1280, 1280), 240, np.uint8)
+    pixels[256:640, 256:640] = np.rint(grey(384) * 200)
+    source = save(tmp_path / "in.zarr", pixels)
+    assert call("run", source, tmp_path / "out.ome.zarr", *RUN, "--input-range", 0, 230) == 0
+    assert "lie beyond" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("stated", [(0, 20), (60000, 65535), (70000, 80000)])
+@pytest.mark.parametrize("kind", ["grey", "volume", "colour"])
+def test_a_range_that_leaves_nothing_is_refused(
+    tmp_path: Path, stated: tuple[int, int], kind: str, call: Callable[..., int], capfd: Any
+) -> None:
+    pixels = 1000 + bits_used(12, grey(200))
+    if kind == "volume":
+        pixels = np.stack([pixels] * 3)
+    path = save(tmp_path / "in.zarr", pixels)
+    if kind == "colour":
+        path = tmp_path / "in.tif"
+        tifffile.imwrite(path, np.stack([pixels] * 3, axis=-1), photometric="rgb")
+    for words in (
+        ("run", path, tmp_path / "out.ome.zarr", *RUN, "--input-range", *stated),
+        ("profile", path, "--method", "catmull-rom", "--input-range", *stated),
+        ("score", path, "-o", tmp_path / "s", "--tile-size", 96, "--input-range", *stated),
+    ):
+        assert call(*words) == 3
+        assert "not one in a thousand lies within --input-range" in capfd.readouterr().err
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_sections_that_are_blank_do_not_refuse_the_range_of_a_volume(tmp_path: Path) -> None:
+    volume = np.zeros((5, 200, 200), np.uint16)
+    volume[3] = 1000 + bits_used(12, grey(200))
+    section = open_section(save(tmp_path / "in.zarr", volume), input_range=(1000, 5200))
+    check_range_used(section, (1000, 5200))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter, shift
 
 from bigrestore.core.kernels import equivalent_sigma, fold_downsampling, gaussian
+from bigrestore.core.stated_blur import placed_kernel
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model import network
 from bigrestore.model.method import TileBatch
@@ -18,7 +19,7 @@ from bigrestore.model.nets.checkpoint import Model
 from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, fit_kernel, read_kernel
+from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, read_kernel
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from bigrestore.settings.presets import get_preset
@@ -88,7 +89,7 @@ def test_a_kernel_beside_its_place_moves_no_output(scale: int, caplog: pytest.Lo
     assert "off its place by +0.40 rows and -0.70 columns" in caplog.text
     found = [restored(method, 3) for method in (made, moved)]
     unmoved = make(scale, kernel=kernel)
-    unmoved.kernel = fit_kernel(beside / beside.sum(), 21)
+    unmoved.kernel = (beside / beside.sum())[2:-2, 2:-2]
     assert np.abs(found[0] - found[1]).max() < 5e-4
     assert np.abs(found[0] - restored(unmoved, 3)).max() > 5e-3, "what was moved is seen"
 
@@ -247,9 +248,9 @@ def test_kernels_are_read_and_checked(tmp_path: Path) -> None:
 
 
 def test_kernels_are_fitted_to_the_network() -> None:
-    assert fit_kernel(gaussian(9, 1.0), 21).shape == (21, 21)
-    cropped = fit_kernel(gaussian(41, 1.5), 21)
+    assert placed_kernel(gaussian(9, 1.0), 1, 21).shape == (21, 21)
+    cropped = placed_kernel(gaussian(41, 1.5), 1, 21)
     assert cropped.shape == (21, 21)
     assert cropped.sum() == pytest.approx(1, abs=1e-5)
     with pytest.raises(UsageError, match="21 x 21"):
-        fit_kernel(gaussian(41, 8.0), 21)
+        placed_kernel(gaussian(41, 8.0), 1, 21)

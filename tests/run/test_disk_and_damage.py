@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,11 @@ import pytest
 import tifffile
 import zarr
 from engine_toys import Fir, go, level0, save_zarr
+from PIL import Image
 
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError
 from bigrestore.model.method import TileBatch
+from bigrestore.run import execute as execute_module
 from bigrestore.run import pipeline
 from bigrestore.run.state import lock_file
 from bigrestore.run.state.lock import sole_writer
@@ -334,6 +337,79 @@ def test_resume_takes_a_copy_of_the_input_for_the_input(
     assert go(source, out, Fir(), resume=True).blocks_restored == 0
     shutil.copytree(source, tmp_path / "moved.zarr")
     assert go(tmp_path / "moved.zarr", out, Fir(), resume=True).blocks_restored == 0
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_renamed_section_is_the_same_input_and_another_one_is_named_truly(
+    tmp_path: Path, tissue: np.ndarray, small: bool, finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigrestore.run.state import input_files
+
+    if not small:
+        monkeypatch.setattr(input_files, "READ_BYTES", 0)
+    source, out = tmp_path / "a.tif", tmp_path / "out.zarr"
+    tifffile.imwrite(source, tissue[:200, :300], tile=(64, 64), compression="deflate")
+    go(source, out, Fir(), init_only=not finished)
+    renamed = source.rename(tmp_path / "case 7.tif")
+    assert go(renamed, out, Fir(), resume=True).blocks_restored == (0 if finished else 1)
+    renamed.write_bytes(renamed.read_bytes() + b"more")
+    with pytest.raises(OutputExistsError, match=r": case 7\.tif \(a\.tif then\) has another size; restore"):
+        go(renamed, out, Fir(), resume=True)
+
+
+def test_renamed_files_of_a_volume_are_the_same_input_in_the_same_order(
+    tmp_path: Path, tissue: np.ndarray
+) -> None:
+    out, names = tmp_path / "out.zarr", ["s0.png", "s1.png", "s2.png"]
+    for index, name in enumerate(names):
+        Image.fromarray(np.roll(tissue[:120, :130], index * 7)).save(tmp_path / name)
+    go(str(tmp_path / "s*.png"), out, Fir())
+    for name in names:
+        (tmp_path / name).rename(tmp_path / f"t{name}")
+    assert go(str(tmp_path / "ts*.png"), out, Fir(), resume=True).blocks_restored == 0
+    (tmp_path / "ts0.png").rename(tmp_path / "ts9.png")
+    with pytest.raises(OutputExistsError, match="the input's pixels"):
+        go(str(tmp_path / "ts*.png"), out, Fir(), resume=True)
+
+
+def test_a_chunk_that_was_added_to_a_store_is_named(tmp_path: Path, tissue: np.ndarray) -> None:
+    source, out = plain_zarr(tmp_path / "in.zarr", tissue[:80, :80]), tmp_path / "out.zarr"
+    go(source, out, Fir())
+    (source / "c/0/7").touch()
+    with pytest.raises(OutputExistsError, match=r"c/0/7 was added"):
+        go(source, out, Fir(), resume=True)
+
+
+def test_a_plan_that_keeps_the_name_of_a_file_in_its_key_is_still_read() -> None:
+    from bigrestore.run.state.input_files import what_changed
+
+    now = {"files": {"0/": [9, 5]}, "names": {"0/": "b.tif"}, "blake2b": "x"}
+    assert what_changed({"files": {"0/a.tif": [9, 1]}, "blake2b": "x"}, now) == ""
+    assert "b.tif (a.tif then)" in what_changed({"files": {"0/a.tif": [8, 1]}, "blake2b": "x"}, now)
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr.zip"])
+def test_a_file_and_its_name_are_on_the_disk_before_its_store_is_removed(
+    tmp_path: Path, source: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, remove = os.fsync, execute_module.remove_named
+
+    def noted(handle: int) -> None:
+        steps.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def removed(*arguments: Any) -> None:
+        steps.append("removed")
+        remove(*arguments)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(execute_module, "remove_named", removed)
+    go(source, tmp_path / name, Fir())
+    file = next(index for index, step in enumerate(steps) if re.fullmatch(rf"{name}\..*partial", step))
+    assert steps[file + 1] == tmp_path.name, "the folder follows the file"
+    assert file + 1 < steps.index("removed")
 
 
 def test_files_of_a_large_store_are_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from bigrestore.core import retry
 from bigrestore.errors import BlocksFailedError, InputError, OutputError, OutputExistsError
 from bigrestore.model.method import TileBatch, TileResult
 from bigrestore.run import pipeline
+from bigrestore.run.state.checks import remedy, verify_output
 from bigrestore.run.state.journal import Journal
-from bigrestore.run.state.journal_check import journal_faults, remedy
 from bigrestore.run.view.status import run_status
 
 TILES_PER_BLOCK = 9
@@ -54,22 +54,25 @@ def test_damage_is_found_and_repaired(out: Path, source: Path, what: str, harm: 
     places = {"shard": out / "0/c/0/1", "level": out / "1/c/0/0"}
     path = places.get(what, Path(f"{out}.bigrestore/journal/{BLOCK}.json"))
     wanted = every_byte(out)
-    assert journal_faults(out) == []
+    assert verify_output(out).faults == []
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[:-10])
     elif harm == "emptied":
         path.write_bytes(b"")
     else:
         flip(path)
-    assert {fault.id for fault in journal_faults(out)} <= {
+    faults = verify_output(out).faults
+    assert {fault.id for fault in faults} <= {
         *("shard.altered", "record.altered", "blocks.missing", "file.altered"),
+        *("chunk.undecodable", "level.disagrees"),
     }
-    assert journal_faults(out)
+    assert faults
+    assert {fault.mended_by for fault in faults} == {"--resume"}
     method = Fir()
     go(source, out, method, resume=True)
     assert method.calls == (0 if what == "level" else TILES_PER_BLOCK)
     assert every_byte(out) == wanted
-    assert journal_faults(out) == []
+    assert verify_output(out).faults == []
 
 
 def test_a_bit_that_flips_without_leaving_a_time_is_found_where_all_is_checked(
@@ -79,11 +82,14 @@ def test_a_bit_that_flips_without_leaving_a_time_is_found_where_all_is_checked(
     seen = shard.stat()
     flip(shard)
     os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
-    found = journal_faults(out)
-    assert [fault.id for fault in found] == ["shard.altered"]
-    assert remedy(out, found).endswith("--resume --check-all"), "what would mend it is named"
+    faults = verify_output(out).faults
+    assert {fault.id for fault in faults} == {"shard.altered", "chunk.undecodable"}
+    assert {fault.mended_by for fault in faults} == {"--resume --check-all"}
+    assert remedy(out, faults).endswith("--resume --check-all"), "what would mend it is named"
+    go(source, out, Fir(), resume=True)
+    assert verify_output(out).faults == faults, "nothing was promised of --resume alone"
     os.utime(shard, (1, 1))
-    assert remedy(out, found).endswith("--resume")
+    assert remedy(out, verify_output(out).faults).endswith("--resume")
     os.utime(shard, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     method = Fir()
     go(source, out, method, resume=True, check_all=True)
@@ -106,7 +112,7 @@ def test_a_damaged_profile_or_plan_does_not_change_a_byte(out: Path, source: Pat
     assert every_byte(out) == wanted
     plan = Path(f"{out}.bigrestore/plan.json")
     plan.write_text(plan.read_text().replace('"plan.tile_px": 160', '"plan.tile_px": 161'))
-    assert [fault.id for fault in journal_faults(out)] == ["plan.altered"]
+    assert [fault.id for fault in verify_output(out).faults] == ["plan.altered"]
     with pytest.raises(OutputExistsError, match=r"plan\.json, is damaged.*--overwrite"):
         go(source, out, Fir(), resume=True)
 
@@ -123,9 +129,9 @@ def test_a_damaged_plan_is_named_and_not_taken_for_other_settings(out: Path, sou
     else:
         plan.unlink()
         plan.mkdir()
-    found = journal_faults(out)
-    assert [fault.id for fault in found] == ["plan.altered"]
-    assert "--overwrite" in remedy(out, found)
+    faults = verify_output(out).faults
+    assert [fault.id for fault in faults] == ["plan.altered"]
+    assert "--overwrite" in remedy(out, faults)
     with pytest.raises(OutputExistsError, match=r"plan\.json, is damaged.*--overwrite"):
         go(source, out, Fir(), resume=True)
     with pytest.raises(InputError, match="is damaged"):
@@ -136,7 +142,7 @@ def test_a_damaged_plan_is_named_and_not_taken_for_other_settings(out: Path, sou
         return
     go(source, out, Fir(), overwrite=True)
     assert every_byte(out) == wanted
-    assert journal_faults(out) == []
+    assert verify_output(out).faults == []
 
 
 @pytest.mark.parametrize("harm", ["null", "[1]", "x"])
@@ -147,12 +153,12 @@ def test_a_note_that_is_not_as_it_was_written_is_found_and_made_again(
     wanted, path = every_byte(out), Path(f"{out}.bigrestore/{name}")
     path.write_text(harm)
     kind = "profile" if "/" in name else path.stem
-    assert [fault.id for fault in journal_faults(out)] == [f"{kind}.altered"]
+    assert [fault.id for fault in verify_output(out).faults] == [f"{kind}.altered"]
     method = Fir()
     go(source, out, method, resume=True)
     assert method.calls == 0
     assert every_byte(out) == wanted
-    assert journal_faults(out) == []
+    assert verify_output(out).faults == []
 
 
 @pytest.mark.parametrize("what", ["a file for the folder", "a folder for the file", "records", "marker"])

@@ -23,7 +23,7 @@ from bigrestore.io.store.verify import verify_store
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.network import NetworkMethod
 from bigrestore.run.execute import execute
-from bigrestore.run.state.journal_check import journal_faults
+from bigrestore.run.state.checks import verify_output
 from bigrestore.run.view.dry_run import estimate
 from bigrestore.run.view.status import run_status
 from bigrestore.settings import RunSettings
@@ -94,8 +94,7 @@ def test_at_realness_zero_nothing_is_invented(tmp_path: Path, source: Path) -> N
 def test_each_map_is_an_image_with_the_pyramid_of_the_image(tmp_path: Path, source: Path, fmt: str) -> None:
     out = tmp_path / "out.ome.zarr"
     go(source, out, network(realness=0.5), format=fmt, voxel_size=(None, 2.0, 3.0))
-    assert verify_store(out) == []
-    assert journal_faults(out) == []
+    assert verify_output(out).faults == []
     whole = open_section(out)
     for name in MAPS:
         section = open_section(out / "maps" / name)
@@ -149,7 +148,7 @@ def test_a_block_of_background_has_maps_of_zero(tmp_path: Path, image: np.ndarra
     source, out = save_zarr(tmp_path / "in.zarr", wide), tmp_path / "out.zarr"
     summary = go(source, out, network(realness=1.0), mask="auto")
     assert (summary.blocks_done, summary.blocks_empty) == (1, 1)
-    assert verify_store(out) + journal_faults(out) == []
+    assert verify_output(out).faults == []
     for name in MAPS:
         found = read_map(out, name)
         assert not found[:, 480:].any()
@@ -211,11 +210,31 @@ def test_a_damaged_map_is_found_and_mended(tmp_path: Path, source: Path, place: 
         content = bytearray(target.read_bytes())
         content[len(content) // 2] ^= 0xFF
         target.write_bytes(bytes(content))
-    assert verify_store(out) + journal_faults(out)
+    assert verify_output(out).faults
     summary = go(source, out, network(realness=0.5), resume=True)
     assert summary.blocks_restored == {"0/c/0/1": 1, "": 2}.get(place, 0)
     assert every_byte(out) == wanted
-    assert verify_store(out) + journal_faults(out) == []
+    assert verify_output(out).faults == []
+
+
+def test_metadata_of_a_map_are_the_runs_as_those_of_the_image_are(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out.zarr"
+    go(source, out, network(realness=0.5))
+    wanted = every_byte(out)
+    for name, old, new, kind in (
+        ("maps/invented/zarr.json", '"scale": [', '"scale": [7.0, 7.0], "was": [', "multiscales.altered"),
+        ("maps/invented/zarr.json", '"map": "invented"', '"map": "residual"', "provenance.altered"),
+        ("maps/residual/0/zarr.json", '"float32"', '"float64"', "metadata.altered"),
+        ("zarr.json", '"residual": {', '"other": {', "map.unlisted"),
+    ):
+        text = (out / name).read_text()
+        assert old in text
+        (out / name).write_text(text.replace(old, new))
+        faults = verify_output(out).faults
+        assert kind in {fault.id for fault in faults}
+        assert {fault.mended_by for fault in faults} == {"--resume"}
+        go(source, out, network(realness=0.5), resume=True)
+        assert every_byte(out) == wanted
 
 
 def test_a_wrong_level_of_a_map_is_found(tmp_path: Path, source: Path) -> None:

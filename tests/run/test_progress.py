@@ -12,7 +12,7 @@ import pytest
 from engine_toys import Fir, go, save_zarr
 
 import bigrestore
-from bigrestore.core.resources import available_cpus, memory_limit_bytes
+from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.run.view.progress import LinesProgress, clock_text, make_progress
 
 LINE = re.compile(
@@ -89,7 +89,7 @@ def test_times_and_machine() -> None:
 def test_slurm_and_the_control_group_limit_the_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigrestore.core import resources
+    from bigrestore.core.host import resources
 
     monkeypatch.setattr(resources, "CGROUP", tmp_path)
     monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)

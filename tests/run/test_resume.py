@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
+from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.errors import OutputExistsError, StoppedError
 from bigrestore.model.method import TileBatch
+from bigrestore.run.state import fingerprint as fingerprint_module
+from bigrestore.run.state.checks import remedy, verify_output
 from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.records import BlockRecord
@@ -123,6 +127,38 @@ def test_resume_under_other_settings_names_what_differs(tmp_path: Path, source: 
             go(source, out, **({"method": "rational", "scale": 2, "resume": True} | change))
     with pytest.raises(OutputExistsError, match="--method"):
         go(source, out, method="catmull-rom", scale=2, resume=True)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "zarr"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_not_resumed_under_another_library_and_verifies_still(
+    tmp_path: Path, source: Path, library: str, finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, installed = tmp_path / "out.zarr", fingerprint_module.version
+    go(source, out, Fir(), init_only=not finished)
+    monkeypatch.setattr(
+        fingerprint_module, "version", lambda name: "99.1" if name == library else installed(name)
+    )
+    words = rf"begun otherwise: the version of {library} \({re.escape(installed(library))} then, 99\.1 now\);"
+    with pytest.raises(OutputExistsError, match=words):
+        go(source, out, Fir(), resume=True)
+    if finished:
+        assert verify_output(out).faults == []
+        (out / "0/c/0/0").unlink()
+        said = remedy(out, verify_output(out).faults)
+        assert said == f"mend the run by --resume, under {library} {installed(library)}"
+
+
+def test_a_plan_that_names_no_library_is_resumed(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out.zarr"
+    go(source, out, Fir(), init_only=True)
+    plan = read_sealed(Path(f"{out}.bigrestore/plan.json"))
+    assert plan is not None
+    plan["fingerprint"] = {
+        name: fact for name, fact in plan["fingerprint"].items() if not name.startswith("libraries.")
+    }
+    write_sealed(Path(f"{out}.bigrestore/plan.json"), plan)
+    assert go(source, out, Fir(), resume=True).blocks_restored > 0
 
 
 def test_resume_notices_another_input(tmp_path: Path, source: Path, tissue: np.ndarray) -> None:

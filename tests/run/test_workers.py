@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.core.geometry import Grid
-from bigrestore.core.resources import share_of
+from bigrestore.core.host.resources import share_of
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
@@ -92,7 +92,7 @@ def test_workers_share_every_processor_and_none_is_idle(count: int, cpus: set[in
 
 
 def test_the_plan_says_why_so_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bigrestore.core import resources
+    from bigrestore.core.host import resources
 
     monkeypatch.setattr(resources, "affinity", lambda: list(range(12)))
     monkeypatch.setattr(resources, "CGROUP", Path("/nowhere"))

@@ -8,9 +8,8 @@ micrometre has 1.3e15 voxels.
 from __future__ import annotations
 
 import math
-import sys
 
-from bigrestore.core.resources import memory_limit_bytes
+from bigrestore.core.host.resources import memory
 from bigrestore.errors import InputError
 
 MOST_PX = 10**16
@@ -90,25 +89,15 @@ def require_unpacked(packed: int, unpacked: int, source: str, *, labels: bool = 
     InputError
         Naming its claim.
     """
-    if unpacked > _memory_bytes() // 2:
+    usable = memory()
+    if unpacked > usable.count // 2:
         raise InputError(
-            f"{source} can only be decoded whole, which takes {unpacked / 2**30:.1f} GiB and more than half of the "
-            "memory; convert it to OME-Zarr or a tiled TIFF first."
+            f"{source} can only be decoded whole, which takes {unpacked >> 20} MiB and more than half of the "
+            f"{usable.count >> 20} MiB of memory of this process ({usable.source}); convert it to OME-Zarr or a tiled "
+            "TIFF, or ask for more memory."
         )
     if not labels and unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
         raise InputError(
             f"{source} claims {unpacked / 2**20:.0f} MiB of pixels in {packed} bytes, which no micrograph packs "
             "into; copy or write it again, in tiles if it is blank."
         )
-
-
-def _memory_bytes() -> int:
-    """Return the memory this process may use, its own address space limit included."""
-    limit = memory_limit_bytes()
-    if sys.platform != "win32":
-        import resource
-
-        own = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if own != resource.RLIM_INFINITY:
-            limit = min(limit, own)
-    return limit

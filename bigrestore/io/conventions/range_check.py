@@ -2,7 +2,8 @@
 
 Cameras store 10, 12 or 14 bits in 16. Taken for values up to 65535 such a section is nearly black: blur and noise are
 estimated wrong, and the output is spoilt. The range is never guessed from the pixels, since a dark section is dark.
-But if even the brightest sampled pixel lies far below white, or many lie beyond it, the user has to state the range.
+But if even the brightest sampled pixel lies far below white, the user has to state the range. A stated range cuts off what
+lies beyond it: much of that is worth a warning, and where nothing would be left the range is refused.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ FEW_VALUES = 16
 MOST_CLIPPED = 0.001
 """Part of the sampled pixels beyond the stated range that causes a warning."""
 
+NOTHING_LEFT = 0.001
+"""Part of the pixels within the stated range, below which nothing of the image is left."""
+
 
 @attrs.define
 class _Seen:
@@ -58,8 +62,10 @@ class _Seen:
         return max(0, (self.bits & -self.bits).bit_length() - 1)
 
 
-def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--input-range") -> None:
-    """Refuse an image that does not use its type's range if no other range was stated, or leaves the file's own.
+def check_range_used(
+    section: Section, asked: ValueRange | None, flag: str = "--input-range", *, profiled: bool = False
+) -> None:
+    """Refuse an image that does not use its type's range if no other was stated, or that lies beyond the stated one.
 
     Parameters
     ----------
@@ -69,11 +75,13 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
         The stated range; None: the range of the type is used.
     flag : str
         The flag that states it, for the message.
+    profiled : bool
+        Whether the image gets a profile, which warns of clipping by its windows of tissue.
 
     Raises
     ------
     InputError
-        Naming the largest value that was seen, and the likely range.
+        Naming the largest value that was seen, and the likely range; or the values beyond the stated one.
     """
     if asked is None and section.range_place is not None:
         _require_within(section, flag)
@@ -81,7 +89,7 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
     if asked == FULL or (asked is None and section.dtype == np.uint8):
         return
     if asked is not None:
-        _warn_of_clipping(section, flag)
+        _check_clipping(section, flag, warn=not profiled)
         return
     seen, white = _Seen(), section.value_range[1]
     for window in _sampled_windows(section, _depths(section)):
@@ -105,35 +113,51 @@ def check_range_used(section: Section, asked: ValueRange | None, flag: str = "--
         )
 
 
-def _part_beyond(section: Section, depths: list[int]) -> float:
-    """Return which part of the sampled pixels of some sections lies beyond the range of values."""
-    low, high = section.value_range
-    pixels, beyond = 0, 0
-    for window in _sampled_windows(section, depths):
-        pixels += window.size
-        beyond += int(((window < low) | (window > high)).sum())
-    return beyond / max(1, pixels)
-
-
-def _warn_of_clipping(section: Section, flag: str) -> None:
-    """Warn if many pixels lie beyond the stated range; the profile compares floats with it."""
-    beyond = _part_beyond(section, _depths(section)[:1])
-    if beyond > MOST_CLIPPED:
-        log.warning(
-            "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
-            *(section.source, 100 * beyond, flag, *section.value_range),
-        )
-
-
 def _require_within(section: Section, flag: str) -> None:
     """Refuse an image with pixels beyond the range that its own file states."""
-    beyond = _part_beyond(section, _depths(section))
-    if beyond > 0:
-        low, high = section.value_range
+    low, high = section.value_range
+    pixels, within = _counts(section, low, high)
+    if within < pixels:
         raise InputError(
-            f"{section.source} states values from {low:g} to {high:g} by {section.range_place}, but {100 * beyond:.2g} % of "
-            f"its sampled pixels lie beyond; say what black and white are by {flag} LO HI, or {flag} full."
+            f"{section.source} states values from {low:g} to {high:g} by {section.range_place}, but "
+            f"{100 * (1 - within / pixels):.2g} % of its sampled pixels lie beyond; say what black and white are by "
+            f"{flag} LO HI, or {flag} full."
         )
+
+
+def _check_clipping(section: Section, flag: str, *, warn: bool) -> None:
+    """Warn if many sampled pixels lie beyond the stated range; refuse it if nothing of the image is left within."""
+    low, high = section.value_range
+    pixels, within = _counts(section, low, high)
+    if within < NOTHING_LEFT * pixels:
+        thumbnails = list(_thumbnails(section))
+        left = sum(_count_within(thumbnail, low, high) for thumbnail in thumbnails)
+        if thumbnails and left < NOTHING_LEFT * sum(thumbnail.size for thumbnail in thumbnails):
+            darkest, brightest = (
+                float(pick([pick(thumbnail) for thumbnail in thumbnails])) for pick in (np.min, np.max)
+            )
+            raise InputError(
+                f"{section.source} has values from {darkest:g} to {brightest:g}, and not one in a thousand lies within "
+                f"{flag} {low:g} {high:g}, so that nothing of it would be left; state its black and white."
+            )
+    if warn and pixels - within > MOST_CLIPPED * pixels:
+        log.warning(
+            "%s: %.1f %% of the sampled pixels lie beyond %s %g %g, and are cut off at its ends.",
+            *(section.source, 100 * (1 - within / pixels), flag, low, high),
+        )
+
+
+def _counts(section: Section, low: float, high: float) -> tuple[int, int]:
+    """Return the number of sampled pixels, and of those within a range."""
+    pixels, within = 0, 0
+    for window in _sampled_windows(section, _depths(section)):
+        pixels += window.size
+        within += _count_within(window, low, high)
+    return pixels, within
+
+
+def _count_within(values: NDArray[Any], low: float, high: float) -> int:
+    return int(((values >= low) & (values <= high)).sum())
 
 
 def _refusal(section: Section, largest: float, flag: str) -> InputError:
@@ -168,14 +192,20 @@ def _sampled_windows(section: Section, depths: list[int]) -> Iterator[NDArray[An
 def _brightest_mean(section: Section, enough: float) -> float:
     """Return the largest mean in thumbnails of some sections, stopping above `enough`."""
     brightest = -np.inf
-    for z in _depths(section):
-        try:
-            brightest = max(brightest, float(section.lowres(z, CHECKED_THUMBNAIL_PX)[0].max()))
-        except InputError:
-            log.debug("%s cannot be read everywhere in section %d.", section.source, z)
+    for thumbnail in _thumbnails(section):
+        brightest = max(brightest, float(thumbnail.max()))
         if brightest > enough:
             break
     return brightest
+
+
+def _thumbnails(section: Section) -> Iterator[NDArray[Any]]:
+    """Yield small pictures of some sections, skipping unreadable ones."""
+    for z in _depths(section):
+        try:
+            yield section.lowres(z, CHECKED_THUMBNAIL_PX)[0]
+        except InputError:
+            log.debug("%s cannot be read everywhere in section %d.", section.source, z)
 
 
 def _depths(section: Section) -> list[int]:

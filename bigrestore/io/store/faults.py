@@ -40,12 +40,15 @@ class Fault:
         Where: a file in the store, or a place in its metadata.
     expected, actual : str
         The expected and the actual state.
+    mended_by : str
+        Flags with which the command of the run mends it; empty: none does.
     """
 
     id: str
     location: str
     expected: str
     actual: str
+    mended_by: str = ""
 
 
 def difference(

@@ -22,6 +22,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.storage import MemoryStore
 
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
@@ -41,6 +42,9 @@ CONFIG: Any = {"write_empty_chunks": True}
 
 UNFINISHED: dict[str, Any] = {"bigrestore": {"unfinished": True}}
 """The root attributes of a store with an unfinished level 0 or pyramid."""
+
+ATTRIBUTES = ("ome", "multiscales", "omero", "bigrestore")
+"""The root attributes that a run writes."""
 
 _OPENING = threading.Lock()
 """zarr takes an opened array's configuration from the process, so one opens at a time."""
@@ -79,7 +83,7 @@ def create_group(path: str | Path, spec: StoreSpec, attributes: dict[str, Any] |
 
 
 def mark_unfinished(path: str | Path) -> None:
-    """Replace all metadata of a resumed store by the mark of `create_store`.
+    """Replace a run's metadata of a resumed store by the mark of `create_store`; attributes of others stay.
 
     Raises
     ------
@@ -96,9 +100,11 @@ def is_unfinished(attributes: Mapping[str, Any]) -> bool:
 
 
 def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
-    """Replace the attributes of the root group."""
+    """Replace a run's attributes of the root group, and keep those of others."""
     try:
-        zarr.open_group(store=Path(path), mode="r+").attrs.put(attributes)
+        group = zarr.open_group(store=Path(path), mode="r+")
+        others = {name: value for name, value in group.attrs.items() if name not in ATTRIBUTES}
+        group.attrs.put(others | attributes)
     except OSError as err:
         raise output_error(path, err) from err
     except DECODE_ERRORS as err:
@@ -118,28 +124,33 @@ def create_level(path: str | Path, spec: StoreSpec, level: int, *, again: bool =
     OutputError
         If the place cannot be written, or a folder of a former level is a link.
     """
-    shape = pyramid_shapes(spec)[level]
-    sharded = spec.fmt == "0.5"
     try:
         if again:
             _clear_metadata(Path(path) / str(level), spec)
-        return zarr.create_array(
-            store=Path(path),
-            name=str(level),
-            shape=spec.array_shape(shape),
-            chunks=spec.array_chunks(),
-            shards=spec.array_shards(shape) if sharded else None,
-            dtype=spec.dtype,
-            compressors=_compressor(spec),
-            fill_value=spec.dtype.type(spec.fill_value).item(),
-            zarr_format=_zarr_format(spec),
-            dimension_names=list(spec.axes) if sharded else None,
-            chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
-            overwrite=False,
-            config=CONFIG,
-        )
+        return create_level_in(Path(path), spec, level)
     except OSError as err:
         raise output_error(path, err) from err
+
+
+def create_level_in(store: Path | MemoryStore, spec: StoreSpec, level: int) -> ZarrArray:
+    """Make the empty array of one level in any kind of store; raises zarr's own errors."""
+    shape = pyramid_shapes(spec)[level]
+    sharded = spec.fmt == "0.5"
+    return zarr.create_array(
+        store=store,
+        name=str(level),
+        shape=spec.array_shape(shape),
+        chunks=spec.array_chunks(),
+        shards=spec.array_shards(shape) if sharded else None,
+        dtype=spec.dtype,
+        compressors=_compressor(spec),
+        fill_value=spec.dtype.type(spec.fill_value).item(),
+        zarr_format=_zarr_format(spec),
+        dimension_names=list(spec.axes) if sharded else None,
+        chunk_key_encoding=None if sharded else {"name": "v2", "separator": "/"},
+        overwrite=False,
+        config=CONFIG,
+    )
 
 
 def _clear_metadata(level: Path, spec: StoreSpec) -> None:

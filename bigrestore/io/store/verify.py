@@ -33,10 +33,10 @@ from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import level_factor
 from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference
 from bigrestore.io.store.ome_zarr import ZarrArray
+from bigrestore.io.store.own_statements import maps_stated, own_faults
 from bigrestore.io.store.pyramid import reduced_window
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
-from bigrestore.settings.values import MAPS
 
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
@@ -133,10 +133,9 @@ def _verify_group(place: Path) -> list[Fault]:
         ]
     ours = "bigrestore" in attributes
     faults = _image_faults(tree, root, attributes, multiscale, ours=ours)
-    provenance = attributes.get("bigrestore")
-    stated = provenance.get(MAPS_GROUP) if isinstance(provenance, Mapping) else None
-    for name in MAPS:
-        if isinstance(stated, Mapping) and name in stated:
+    if ours:
+        faults += own_faults(root, attributes["bigrestore"], multiscale)
+        for name in maps_stated(attributes["bigrestore"]):
             faults += _map_faults(tree, root, f"{MAPS_GROUP}/{name}")
     return faults
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import attrs
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from bigrestore.core.files import expand_home, whole_file
@@ -180,14 +180,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise ModelError(
                 f"the model {path} is larger than any of ours can be; choose a bigrestore checkpoint"
             )
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(CHECKPOINT_METADATA_KEY)
-            if text is None:
-                raise ModelError(
-                    f"{path} is a safetensors file, but not a bigrestore model; choose one that is"
-                )
-            info = json.loads(text)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        content = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
+        tensors = load(content)
+        text = _metadata_of(content).get(CHECKPOINT_METADATA_KEY)
+        if text is None:
+            raise ModelError(f"{path} is a safetensors file, but not a bigrestore model; choose one that is")
+        info = json.loads(text)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(
             f"{path} is damaged or no safetensors file ({error}); fetch the model again"
@@ -208,6 +206,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"the weights in {path} do not match their sha256; the file is damaged, fetch it again"
         )
     return info, tensors
+
+
+def _metadata_of(content: bytes) -> dict[str, str]:
+    """Return the metadata of a valid safetensors file: a JSON header after its length in eight bytes."""
+    length = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return metadata
 
 
 def update_info(path: Path, changes: dict[str, Any]) -> None:

@@ -88,7 +88,8 @@ def read_tiles(path: Path) -> tuple[pa.Table, dict[str, Any]]:
         Where the file is missing, damaged, or was not written by `write_tiles`.
     """
     try:
-        table = pyarrow.parquet.read_table(path)
+        with path.open("rb") as stream:
+            table = pyarrow.parquet.read_table(stream)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} cannot be read as Parquet ({error}); score the image again.") from error
     stored = (table.schema.metadata or {}).get(METADATA_KEY)

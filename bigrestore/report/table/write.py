@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
+from bigrestore.core.host.names import printable
 from bigrestore.core.pixels import GreyBytes
 from bigrestore.report.page import build_page
 from bigrestore.report.table.statistics import summarise
@@ -79,5 +80,5 @@ def write_report(report: Report, folder: Path, *, csv: bool = False) -> dict[str
     page = build_page(
         report.tiles, summary, document["facts"], report.thumbnails, report.thumbnail_px, report.pictures
     )
-    write_atomically(folder / "report.html", page.encode())
+    write_atomically(folder / "report.html", printable(page).encode())
     return document

@@ -26,15 +26,18 @@ from bigrestore.io.access.trees import LocalTree, ZipTree
 from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
-from bigrestore.io.store.ome_zarr import create_group, create_store, mark_unfinished, open_level
+from bigrestore.io.store.metadata import STORE_FILES, level_as_planned, read_metadata
+from bigrestore.io.store.ome_zarr import create_group, create_level, create_store, mark_unfinished, open_level
 from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP
 from bigrestore.run.output.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.run.plan import Plan
-from bigrestore.run.state.checksums import STORE_FILES, is_readable_metadata
+from bigrestore.run.state.checksums import is_unchanged
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.tile.maps import Image, images
 
 TIFF_NAMES = (".tif", ".tiff")
+
+GROUP_METADATA = ("zarr.json", ".zgroup", ".zattrs")
 
 BIGTIFF = b"II+\0"
 """How a TIFF begins that a run writes."""
@@ -283,8 +286,9 @@ def _prepare_image(image: Image, *, resuming: bool) -> None:
     try:
         if resuming and image.path.exists():
             refuse_links(image.path, image.path / "0", image.path / "0/c")
-            metadata = [image.path / "0" / name for name in ARRAY_FILES[image.spec.fmt]]
-            if can_be_opened(image.path) and all(file.is_file() for file in metadata):
+            if can_be_opened(image.path):
+                if not level_as_planned(image.path, image.spec, 0):
+                    create_level(image.path, image.spec, 0, again=True)
                 mark_unfinished(image.path)
                 return
             for folder, names in ((image.path, GROUP_FILES), (image.path / "0", ARRAY_FILES)):
@@ -300,7 +304,7 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
     """Make the group of the maps, if missing or damaged."""
     group = store / MAPS_GROUP
     refuse_links(group)
-    if not plan.maps or any(is_readable_metadata(group / name) for name in ("zarr.json", ".zgroup")):
+    if not plan.maps or has_metadata(group):
         return
     try:
         for name in GROUP_FILES[plan.spec.fmt]:
@@ -310,8 +314,23 @@ def _prepare_maps_group(store: Path, plan: Plan) -> None:
     create_group(group, plan.spec)
 
 
+def has_metadata(group: Path) -> bool:
+    """Tell whether the metadata of a group are whole."""
+    there = [name for name in GROUP_METADATA if (group / name).exists()]
+    return bool({"zarr.json", ".zgroup"}.intersection(there)) and all(
+        read_metadata(group / name) is not None for name in there
+    )
+
+
+def is_as_planned(image: Image) -> bool:
+    """Tell whether an image of a store can be opened, and its level 0 has the metadata that a run writes."""
+    return can_be_opened(image.path) and level_as_planned(image.path, image.spec, 0)
+
+
 def can_be_opened(store: Path) -> bool:
     """Tell whether the metadata of the group and of its level 0 are whole."""
+    if not has_metadata(store):
+        return False
     try:
         group = open_node(LocalTree(store))
         open_level(store, 0)
@@ -349,11 +368,24 @@ def _foreign(output: Path, journal: Journal) -> str:
         return f"{output} is neither an image store nor a TIFF"
     names = {path.name for path in output.iterdir()}
     ours = _is_our_store(output)
-    # Metadata that are damaged or say nothing are a run's where its plan lies beside, and nothing else is there.
-    if not names or ours or (ours is None and journal.begun and not _added(output, journal.outline)):
+    if not names or ours:
+        return ""
+    # Metadata that are damaged or say nothing are a run's where its plan lies beside, and nothing else is there; those that
+    # say something else are where the pixels are the run's.
+    if (
+        journal.begun
+        and not _added(output, journal.outline)
+        and (ours is None or _holds_blocks(output, journal))
+    ):
         return ""
     kind = "a store" if names.intersection(STORE_FILES) else "a folder"
     return f"{output} is {kind} that no run of this program made"
+
+
+def _holds_blocks(store: Path, journal: Journal) -> bool:
+    """Tell whether a store holds a file of a block as the run wrote it."""
+    files = ((store / name, state) for record in journal.records() for name, state in record.files.items())
+    return any(is_unchanged(path, state, thorough=True) for path, state in files)
 
 
 def _added(output: Path, outline: Outline) -> str:

@@ -32,6 +32,7 @@ from bigrestore.io.access.request_time import (
     in_time,
     seconds_for,
 )
+from bigrestore.io.store.metadata import STORE_FILES
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
 from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
@@ -40,7 +41,6 @@ from bigrestore.run.output.remote_manifest import MANIFEST, Manifest, Sent, etag
 from bigrestore.run.output.remote_places import meeting
 from bigrestore.run.prepared import Destination, Inputs
 from bigrestore.run.sinks import Sink
-from bigrestore.run.state.checksums import STORE_FILES
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.view.summary import RunSummary

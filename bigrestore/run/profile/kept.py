@@ -12,7 +12,13 @@ from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.io.access.versions import UNREADABLE, joined, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
-from bigrestore.run.profile.section_profile import Profile, describe, profile_section, sample_section
+from bigrestore.run.profile.section_profile import (
+    Profile,
+    describe,
+    profile_section,
+    sample_section,
+    warn_of_clipping,
+)
 from bigrestore.run.profile.words import sentence
 
 log = logging.getLogger(__name__)
@@ -82,6 +88,7 @@ class Profiles:
         self.seconds += time.perf_counter() - started
         said = sentence(profile.statistics, int(self._method.scale))
         log.info("Section %d: %s", z, f"{said}. {describe(profile)}" if said else describe(profile))
+        warn_of_clipping(profile, self._section, z)
         self._made_of[z] = made_of
         if path is not None:
             write_sealed(path, profile.to_json() | made_of)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.pixels import Floats, luma, to_grey, to_unit
 from bigrestore.errors import InputError
+from bigrestore.io.conventions.range_check import MOST_CLIPPED
 from bigrestore.io.patched import PatchedSection
 from bigrestore.io.section import Section
 from bigrestore.model.method import WINDOW_PX, Method, SectionStatistics
@@ -53,6 +54,8 @@ class Profile:
         Share of tissue in the thumbnail, 0..1.
     windows : int
         Number of windows analysed.
+    clipped_share : float
+        Share of their pixels beyond black and white, 0..1.
     """
 
     statistics: SectionStatistics
@@ -60,6 +63,7 @@ class Profile:
     background_sigma: float
     tissue_share: float
     windows: int
+    clipped_share: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as a JSON document, with float32 values that `from_json` restores exactly."""
@@ -74,6 +78,7 @@ class Profile:
             "background_sigma": self.background_sigma,
             "tissue_share": self.tissue_share,
             "windows": self.windows,
+            "clipped_share": self.clipped_share,
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -81,7 +86,8 @@ class Profile:
         rows = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
         level = "none found" if self.background is None else f"{self.background:.4f}"
         noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
-        return [*rows, ("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
+        rows += [("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
+        return rows + ([("clipped", f"{self.clipped_share:.1%}")] if self.clipped_share else [])
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Profile:
@@ -94,7 +100,9 @@ class Profile:
             details=document["details"],
         )
         names = ("background", "background_sigma", "tissue_share", "windows")
-        return cls(statistics, *(document[name] for name in names))
+        known = {name: document[name] for name in names}
+        clipped = document.get("clipped_share", 0.0)  # the first profiles do not say it
+        return cls(statistics, **known, clipped_share=clipped)
 
 
 @attrs.frozen(eq=False)
@@ -152,7 +160,25 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
 def profile_windows(seen: Sample, method: Method) -> Profile:
     """Return the profile of a sampled section."""
     statistics = method.analyse(seen.windows)
-    return Profile(statistics, seen.background, seen.background_sigma, seen.tissue_share, len(seen.windows))
+    clipped = float(((seen.windows < 0) | (seen.windows > 1)).mean()) if len(seen.windows) else 0.0
+    return Profile(
+        statistics,
+        seen.background,
+        seen.background_sigma,
+        seen.tissue_share,
+        len(seen.windows),
+        round(clipped, 6),
+    )
+
+
+def warn_of_clipping(profile: Profile, section: Section, z: int) -> None:
+    """Warn if much of a section's tissue lies beyond the stated range of values."""
+    if profile.clipped_share > MOST_CLIPPED:
+        black, white = section.value_range
+        log.warning(
+            "Section %d: %.1f %% of the pixels of its tissue lie beyond --input-range %g %g, and are cut off at its ends.",
+            *(z, 100 * profile.clipped_share, black, white),
+        )
 
 
 def sample_section(section: Section, z: int) -> Sample:

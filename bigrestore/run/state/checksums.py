@@ -6,17 +6,13 @@ unless a thorough check is asked for; any other is read and compared.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import file_checksum
-from bigrestore.core.regular import read_text
-
-STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
-"""The metadata files of a Zarr store."""
 
 FileState = list[Any]
 """State of a file: size in bytes, time of modification in nanoseconds, checksum."""
@@ -27,15 +23,33 @@ def file_state(path: Path) -> FileState:
     return [*size_and_time(path), file_checksum(path)]
 
 
-def is_unchanged(path: Path, noted: FileState, *, thorough: bool = False) -> bool:
-    """Tell whether a file is unchanged; it is read where its time is another one."""
+class Change(Enum):
+    """How a change of a file is noticed: by its size or time, or only by reading it."""
+
+    SEEN = "seen"
+    HIDDEN = "hidden"
+
+
+def change_of(path: Path, noted: FileState, *, thorough: bool = False) -> Change | None:
+    """Return the change of a file, None for an unchanged one; it is read where its time is another one.
+
+    `thorough` reads every file; otherwise one of the same size and time counts as unchanged.
+    """
     try:
         size, changed = size_and_time(path)
         if not path.is_file() or size != noted[0]:
-            return False
-        return (changed == noted[1] and not thorough) or file_checksum(path) == noted[2]
+            return Change.SEEN
+        same_time = changed == noted[1]
+        if (same_time and not thorough) or file_checksum(path) == noted[2]:
+            return None
     except (OSError, IndexError):
-        return False
+        return Change.SEEN
+    return Change.HIDDEN if same_time else Change.SEEN
+
+
+def is_unchanged(path: Path, noted: FileState, *, thorough: bool = False) -> bool:
+    """Tell whether a file is unchanged, as `change_of` sees it."""
+    return change_of(path, noted, thorough=thorough) is None
 
 
 def size_and_time(path: Path) -> list[int]:
@@ -53,14 +67,3 @@ def files_of(place: Path) -> Iterator[tuple[str, Path]]:
         for name in names:
             path = Path(folder) / name
             yield path.relative_to(place).as_posix(), path
-
-
-def is_readable_metadata(path: Path) -> bool:
-    """Tell whether a path is one of the small JSON files of a store and can be read."""
-    if path.name not in STORE_FILES:
-        return False
-    try:
-        json.loads(read_text(path))
-    except (OSError, ValueError):
-        return False
-    return True

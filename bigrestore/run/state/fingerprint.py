@@ -33,6 +33,9 @@ DESTINATION = "output.destination"
 METHOD_FACTS = ("options", "package")
 """Facts of a named method besides its own; see `bigrestore.model.registry.method_facts`."""
 
+LIBRARIES = ("numpy", "torch", "zarr")
+"""Libraries whose versions may show in the bytes of an output."""
+
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
     "overlap_px": "--overlap",
@@ -59,7 +62,6 @@ def fingerprint(
         "method": method.describe(),
         "plan": plan.facts,
         "input": section.fingerprint(),
-        "code": {"version": bigrestore.__version__},
         "mask": mask or {},
         "realness": realness or {},
     }
@@ -69,8 +71,25 @@ def fingerprint(
         for name, value in facts.items()
         if name not in OF_THE_FILES
     }
-    plain: dict[str, Any] = json.loads(json.dumps(flat, sort_keys=True))
+    plain: dict[str, Any] = json.loads(json.dumps(flat | software(), sort_keys=True))
     return plain
+
+
+def software() -> dict[str, str]:
+    """Return the versions in a fingerprint: of bigrestore and of the libraries."""
+    return {"code.version": bigrestore.__version__} | {
+        f"libraries.{name}": version(name) for name in LIBRARIES
+    }
+
+
+def other_software(stored: Mapping[str, Any]) -> list[str]:
+    """List the versions of a stored fingerprint that are not installed, in words."""
+    now = software()
+    return [
+        f"{'bigrestore' if name == 'code.version' else name.partition('.')[2]} {stored[name]}"
+        for name in now
+        if name in stored and stored[name] != now[name]
+    ]
 
 
 def digest(facts: dict[str, Any]) -> str:
@@ -85,6 +104,7 @@ def differing(stored: dict[str, Any], now: dict[str, Any], *, left_open: Collect
         for name in stored.keys() | now.keys()
         if not _alike(stored.get(name), now.get(name))
         and name not in left_open
+        and (name in stored or not name.startswith("libraries."))  # the first plans do not name them
         and name.split(".")[-1] not in OF_THE_FILES
     )
 
@@ -139,6 +159,7 @@ def _difference(name: str, then: Any, now: Any) -> str:
         "mask": "the mask",
         "realness": "the realness map",
         "code": "the version of bigrestore",
+        "libraries": f"the version of {fact}",
     }
     if fact.endswith(("blake2b", "sha256")):
         what = {"method": "the model or its kernel", "input": "the input's pixels", "mask": "the mask"}
@@ -169,7 +190,7 @@ def run_provenance(
         "settings": settings.pixel_facts(),
         "plan": plan.facts | {"redundancy": round(plan.grid.work.redundancy, 4)},
         "input": {name: seen[name] for name in KNOWN_BY},
-        "libraries": {name: version(name) for name in ("numpy", "torch", "zarr")},
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from bigrestore.core.files import read_sealed
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import InputError, OutputExistsError
 from bigrestore.io.access.versions import Read, checksum_of
 from bigrestore.io.section import Section

@@ -2,7 +2,8 @@
 
 The sampled pixels of a fingerprint cannot show a change elsewhere. A modification time cannot tell a change from a
 copy: a section moved to another disk has new times. So the sizes of the files are stored, since nearly every change of
-compressed pixels changes them. Small files have a checksum of their contents too.
+compressed pixels changes them. Small files have a checksum of their contents too. The name of a section's file says
+nothing of its pixels, and may change; the names within a store are the places of its chunks.
 
 A chunked store may have millions of files. Some thousands are looked at, spread evenly over its folders. The pixels of
 each block are compared later (`input_check`).
@@ -18,7 +19,7 @@ from typing import Any
 
 from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.section import Section
-from bigrestore.run.state.checksums import STORE_FILES
+from bigrestore.io.store.metadata import STORE_FILES
 
 SAMPLED_FILES = 4096
 """Files that are looked at."""
@@ -33,9 +34,11 @@ def input_file_facts(section: Section) -> dict[str, Any]:
     Returns
     -------
     dict
-        `files`: [size in bytes, modification time in ns] by name; `blake2b`: of all contents, or None.
+        `files`: [size in bytes, modification time in ns] by the number of the root and the path in it, which is empty
+        for a root that is a file; `names`: of such roots, by the same; `blake2b`: of all contents, or None.
     """
     files: dict[str, list[int]] = {}
+    names: dict[str, str] = {}
     places: dict[str, InputPath] = {}
     for number, root in enumerate(_roots(section)):
         for path in _sample_files(root):
@@ -43,15 +46,16 @@ def input_file_facts(section: Section) -> dict[str, Any]:
                 seen = path.stat()
             except OSError:  # a chunk that was removed meanwhile is missed when it is read
                 continue
-            local = isinstance(path, Path) and isinstance(root, Path) and path != root
-            name = Path(str(path)).relative_to(str(root)).as_posix() if local else path.name
-            files[f"{number}/{name}"] = [seen.st_size, seen.st_mtime_ns]
-            places[f"{number}/{name}"] = path
-    return {"files": files, "blake2b": _contents(files, places)}
+            inside = isinstance(path, Path) and isinstance(root, Path) and path != root
+            key = f"{number}/{Path(str(path)).relative_to(str(root)).as_posix() if inside else ''}"
+            files[key], places[key] = [seen.st_size, seen.st_mtime_ns], path
+            if not inside:
+                names[key] = path.name
+    return {"files": files, "names": names, "blake2b": _contents(files, places)}
 
 
 def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """Compare two results of `input_file_facts`.
+    """Compare two results of `input_file_facts`; a file of another name and the same contents is the same.
 
     Returns
     -------
@@ -61,11 +65,22 @@ def what_changed(then: dict[str, Any], now: dict[str, Any]) -> str:
     before, after = then.get("files", {}), now.get("files", {})
     if not before:
         return ""
+    names = then.get("names")
+    if names is None:  # the first plans keep the name of a file in its key
+        names = {f"{key.split('/')[0]}/": key.split("/", 1)[1] for key in before}
+        if names.keys() == now["names"].keys():
+            before = {f"{key.split('/')[0]}/": facts for key, facts in before.items()}
     if before.keys() != after.keys():
-        return "files were added or removed"
-    other = [name for name in before if before[name][0] != after[name][0]]
+        if names and now["names"]:
+            return f"it has {len(after)} file(s), and had {len(before)}"
+        other = min(before.keys() ^ after.keys())
+        return f"{other.split('/', 1)[1]} was {'removed' if other in before else 'added'}"
+    other = [key for key in before if before[key][0] != after[key][0]]
     if other:
-        return f"{other[0].split('/', 1)[1]} has another size"  # without the number of its root
+        key = other[0]
+        name, former = now["names"].get(key), names.get(key)
+        renamed = "" if name == former else f" ({former} then)"
+        return f"{name or key.split('/', 1)[1]}{renamed} has another size"
     if then.get("blake2b") is not None:
         return "" if then["blake2b"] == now.get("blake2b") else "its files hold something else"
     return ""

@@ -22,6 +22,7 @@ import attrs
 
 from bigrestore.core.files import PARTIAL, read_sealed, remove_strays, write_sealed
 from bigrestore.errors import OutputError, output_error
+from bigrestore.io.store.metadata import read_metadata
 from bigrestore.run.output.owned import (
     BLOCK,
     PLAN,
@@ -36,7 +37,6 @@ from bigrestore.run.state.checksums import (
     FileState,
     file_state,
     files_of,
-    is_readable_metadata,
     is_unchanged,
     size_and_time,
 )
@@ -109,6 +109,11 @@ class Journal:
         return (self.root / PLAN).exists() and self._records.is_dir() and not self.begun
 
     @property
+    def plan_lost(self) -> bool:
+        """Whether a run was here of which no plan can be read."""
+        return not self.begun and ((self.root / PLAN).exists() or self._records.is_dir())
+
+    @property
     def outline(self) -> Outline:
         """The outline of the store's files, by the plan or else by the store's own metadata."""
         planned = Outline.from_json((self.plan or {}).get("writes"))
@@ -135,13 +140,6 @@ class Journal:
     def added(self) -> Path | None:
         """A file in the folder of somebody else; None if there is none."""
         return next(strangers(self.root, *beside_names(self.outline)), None) if self.root.is_dir() else None
-
-    @property
-    def altered(self) -> list[Path]:
-        """Altered files of the folder, besides the plan and the records of blocks."""
-        named = [self.root / name for name in ("run.json", "files.json", "report.json")]
-        paths = [*(path for path in named if path.exists()), *self.profile_files()]
-        return [path for path in paths if read_sealed(path) is None]
 
     def clear(self) -> None:
         """Remove all files of a run from the folder but the lock, which keeps others out.
@@ -307,7 +305,7 @@ class Journal:
                 self.unlock(marker.stem)
 
     def list_files(self, output: Path) -> None:
-        """Store the state of every file of a finished output, a store or a TIFF."""
+        """Store the state of every file of a finished output, a store or a TIFF, and what its metadata say."""
         known = {name: state for record in self.records() for name, state in record.files.items()}
         states: dict[str, FileState] = {}
         outline = self.outline
@@ -317,22 +315,9 @@ class Journal:
             before = known.get(name)
             same = before is not None and before[:2] == size_and_time(path)
             states[name] = before if same and before is not None else file_state(path)
-        self.write("files.json", {"files": states})
-
-    def damaged(self, output: Path, *, thorough: bool = False) -> list[Path]:
-        """List output files whose checksum has changed; the output itself if none is known.
-
-        Metadata may have been edited since and need only be readable.
-        """
-        states = (self.read("files.json") or {}).get("files")
-        if not states:
-            return [output]
-        return [
-            output / name if name != "." else output
-            for name, state in sorted(states.items())
-            if not is_unchanged(output / name, state, thorough=thorough)
-            and not is_readable_metadata(output / name)
-        ]
+        documents = {name: read_metadata(output / name) for name in states if name != "."}
+        metadata = {name: document for name, document in documents.items() if document is not None}
+        self.write("files.json", {"files": states, "metadata": metadata})
 
     def record(self, name: str) -> BlockRecord | None:
         """Return a block's record; None if there is none, it is torn, or the block is locked."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 import bigrestore
-from bigrestore.core.resources import available_cpus, memory_limit_bytes
+from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import BigrestoreError
 from bigrestore.run.state.lock import LOCK_NAME
 from bigrestore.run.state.lock_file import acquire

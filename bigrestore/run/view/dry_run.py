@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from bigrestore.core.resources import give_threads_back, one_thread_per_tile
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
@@ -136,7 +136,7 @@ def estimate(
         By its kind, for input, model, settings or output.
     """
     ready = prepare(inputs, output, settings, guarded=guarded, destination=destination, sinks=sinks)
-    check_range_used(ready.section, settings.input_range)
+    check_range_used(ready.section, settings.input_range, profiled=True)
     if ready.resuming:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
-from bigrestore.core.resources import rss_bytes
+from bigrestore.core.host.resources import rss_bytes
 
 LINE_SECONDS = 10.0
 

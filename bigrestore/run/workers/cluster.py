@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 
-from bigrestore.core.signals import answering
+from bigrestore.core.host.signals import answering
 from bigrestore.errors import UsageError, WorkersLostError
 from bigrestore.run.children import SAFE_PATH
 from bigrestore.run.pipeline import GRACE_SECONDS, Done

@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 from bigrestore import errors
-from bigrestore.core.resources import affinity, out_of_memory_kills, share_of
+from bigrestore.core.host.resources import affinity, out_of_memory_kills, share_of
 from bigrestore.errors import BigrestoreError, WorkersLostError
 from bigrestore.run.children import python_command, python_environment
 from bigrestore.run.pipeline import GRACE_SECONDS, Done, block_files

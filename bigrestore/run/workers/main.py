@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from bigrestore.core.streams import keep_streams
+from bigrestore.core.host.streams import keep_streams
 
 ORPHANED = 75
 """Exit code of a stopped worker, or one without a parent."""
@@ -62,7 +62,7 @@ def run_worker() -> None:
     logger = logging.getLogger("bigrestore")
     logger.addHandler(parent)
     logger.setLevel(first["log_level"])
-    from bigrestore.core.signals import WARNINGS, handled
+    from bigrestore.core.host.signals import WARNINGS, handled
     from bigrestore.run.stop import StopFlag
     from bigrestore.run.workers.loop import Order, work
 

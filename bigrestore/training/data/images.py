@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bigrestore.core.files import whole_file
+from bigrestore.core.host.names import name_bytes
 from bigrestore.core.regular import is_regular
 from bigrestore.errors import InputError, InputMissingError
 
@@ -131,7 +132,7 @@ def split_by_section(images: Sequence[GreyImage]) -> tuple[list[GreyImage], list
         if len(names) >= HOLD_OUT_EVERY:
             held.update(names[HOLD_OUT_EVERY // 2 :: HOLD_OUT_EVERY])
         elif len(names) >= 3:
-            held.update([name for name in names if zlib.crc32(name.encode()) % HOLD_OUT_EVERY == 0][:1])
+            held.update([name for name in names if zlib.crc32(name_bytes(name)) % HOLD_OUT_EVERY == 0][:1])
     count = sum(map(len, groups.values()))
     if not held and count >= 3:
         held.add(max(groups.values(), key=len)[-1])

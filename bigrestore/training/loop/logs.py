@@ -22,6 +22,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from bigrestore.core.files import whole_file
+from bigrestore.core.host.names import printable
 from bigrestore.errors import output_error
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,10 @@ class Board:
 
 
 def open_board(directory: Path, first_step: int) -> Board | None:
-    """Return a TensorBoard log; None, with a sentence in the log, without TensorBoard."""
+    """Return a TensorBoard log; None, with a sentence, without TensorBoard or in a folder that it cannot name."""
+    if printable(str(directory)) != str(directory):
+        log.info("TensorBoard writes to no folder whose name is not UTF-8, so the CSV is the only log.")
+        return None
     try:
         return Board(directory, first_step)
     except ImportError:

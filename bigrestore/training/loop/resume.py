@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bigrestore.core.files import sync_folder
 from bigrestore.errors import DiskFullError, InputError, OutputError, OutputExistsError, UsageError
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def save_checkpoint(directory: Path, step: int, state: Mapping[str, Any]) -> Pat
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
-        _sync_directory(directory)
+        sync_folder(directory)
         for old in list_checkpoints(directory)[:-KEPT]:
             old.unlink()
     except (OSError, RuntimeError) as error:
@@ -94,17 +95,6 @@ def _checkpoint_error(path: Path, error: OSError | RuntimeError) -> OutputError:
         rest = "there is none before it: free some space or choose another place"
     kind = DiskFullError if full else OutputError
     return kind(f"The training checkpoint {path} cannot be written ({reason}); {rest}.")
-
-
-def _sync_directory(directory: Path) -> None:
-    """Flush a rename to the disk, on systems with openable directories."""
-    if os.name != "posix":
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load_checkpoint(directory: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from types import FrameType
 
 import attrs
 
-from bigrestore.core.signals import STOPPING, answering, handled, signal_name
+from bigrestore.core.host.signals import STOPPING, answering, handled, signal_name
 from bigrestore.run.stop import listen
 
 RESUME = "go on with the same command and --resume"

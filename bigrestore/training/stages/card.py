@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import whole_file
+from bigrestore.core.host.names import printable
 from bigrestore.training.stages.table import STAGES
 
 SOURCES_NAME = "SOURCES.md"
@@ -18,7 +19,7 @@ SOURCES_NAME = "SOURCES.md"
 def sources_of(data: Path) -> str | None:
     """Return the text on the origin of a folder's images, or None."""
     sources = data / SOURCES_NAME
-    return sources.read_text(encoding="utf-8") if sources.is_file() else None
+    return sources.read_text(encoding="utf-8", errors="backslashreplace") if sources.is_file() else None
 
 
 def write_card(model: Path, info: dict[str, Any], sources: str | None) -> Path:
@@ -26,7 +27,7 @@ def write_card(model: Path, info: dict[str, Any], sources: str | None) -> Path:
     text = model_card(model.stem, info, sources)
     path = model.with_suffix(".md")
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(printable(text), encoding="utf-8")
     return path
 
 

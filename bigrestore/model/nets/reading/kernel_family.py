@@ -64,13 +64,18 @@ def blur_kernels(sigma: Tensor, stretch: Tensor, shape: Tensor, size: int) -> Te
 def averaged(kernels: Tensor, scale: int) -> Tensor:
     """Convolve kernels, (N, k, k), with the mean of scale x scale pixels, as `area` downsampling does.
 
-    The centre of a mean over an even number of pixels lies half a pixel beyond the middle tap
+    The centre of an even mean lies half a pixel beyond the middle tap, and the first row and column stay empty
     (`bigrestore.core.kernels`).
     """
     first = -((scale - 1) // 2)
     for axis in (1, 2):
         kernels = torch.stack([kernels.roll(first + k, axis) for k in range(scale)]).mean(0)
-    return kernels
+    if scale % 2:
+        return kernels
+    inside = torch.ones_like(kernels[:1])
+    inside[:, 0], inside[:, :, 0] = 0, 0
+    dropped = (kernels * (1 - inside)).sum((1, 2), keepdim=True)
+    return kernels * inside / (1 - dropped)
 
 
 def widths(kernels: Tensor) -> Tensor:

@@ -80,23 +80,54 @@ def share_of(cpus: list[int], index: int, count: int) -> list[int]:
     return cpus[len(cpus) * index // count : len(cpus) * (index + 1) // count]
 
 
-def memory_limit_bytes() -> int:
-    """Return the memory this process may use, in bytes: the control group's limit or the machine's.
+@attrs.frozen
+class Memory:
+    """The usable memory, and the limit behind it.
+
+    Attributes
+    ----------
+    count : int
+        The smallest of the limits, in bytes.
+    source : str
+        Its source, in words.
+    """
+
+    count: int
+    source: str
+
+
+def memory() -> Memory:
+    """Return the memory this process may use: the smallest limit of machine, container, scheduler and `ulimit`.
 
     The total, not the free memory of the moment: the same command plans the same tiles tomorrow.
     """
-    limits = [int(psutil.virtual_memory().total)]
-    for folder in _groups("memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _text_of(folder / name).strip()
-            if text.isdigit() and int(text) > 0:
-                limits.append(int(text))
-    node, per_cpu = (os.environ.get(f"SLURM_MEM_PER_{unit}", "") for unit in ("NODE", "CPU"))
-    if node.isdigit() and int(node) > 0:
-        limits.append(int(node) << 20)
-    elif per_cpu.isdigit() and int(per_cpu) > 0:
-        limits.append((int(per_cpu) << 20) * available_cpus())
-    return min(limits)
+    limits = {"machine": int(psutil.virtual_memory().total)}
+    groups = [
+        int(text)
+        for folder in _groups("memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _text_of(folder / name).strip()).isdigit() and int(text) > 0
+    ]
+    if groups:
+        limits["control group"] = min(groups)
+    for unit, factor in (("NODE", 1), ("CPU", available_cpus())):
+        megabytes = os.environ.get(f"SLURM_MEM_PER_{unit}", "")
+        if megabytes.isdigit() and int(megabytes) > 0:
+            limits[f"SLURM_MEM_PER_{unit}"] = (int(megabytes) << 20) * factor
+            break
+    if sys.platform != "win32":
+        import resource
+
+        own = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if own != resource.RLIM_INFINITY:
+            limits["ulimit -v"] = own
+    source = min(limits, key=lambda name: limits[name])
+    return Memory(limits[source], source)
+
+
+def memory_limit_bytes() -> int:
+    """Return the memory this process may use, in bytes."""
+    return memory().count
 
 
 def _groups(controller: str) -> list[Path]:
@@ -167,6 +198,6 @@ def give_threads_back(before: int | None) -> None:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text()
+        return os.fsdecode(path.read_bytes())
     except OSError:
         return ""

@@ -1,0 +1,1 @@
+"""The process on its host: processors and memory, signals, standard streams, names of files."""
