@@ -11,9 +11,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
-Result = TypeVar("Result")
+from bigrestore.errors import Result
 
 REQUEST_SECONDS = 60.0
 """Time for a request, and for what comes slowly."""

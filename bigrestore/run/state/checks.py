@@ -106,7 +106,7 @@ def verify_output(output: Path) -> Verified:
         Where there is no output, or nothing that is verified.
     """
     journal = Journal(output)
-    image = _image_faults(output, begun=journal.begun)
+    image = _faults_of_image(output, begun=journal.begun)
     if not journal.root.is_dir() or not (journal.begun or journal.plan_lost):
         unchecked = (
             f"no plan of a run lies beside it ({journal.root.name}), so that its pixels were decoded and its metadata "
@@ -142,7 +142,7 @@ def remedy(output: Path, faults: Iterable[Fault]) -> str:
     return f"mend the run by {' '.join(words)}{under}"
 
 
-def _image_faults(output: Path, *, begun: bool) -> list[Fault]:
+def _faults_of_image(output: Path, *, begun: bool) -> list[Fault]:
     """List the faults of the image itself; where a run was begun, an image that is none, or missing, is one."""
     try:
         return verify_store(output)
