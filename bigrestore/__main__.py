@@ -14,12 +14,12 @@ from bigrestore.core.host.signals import STOPPING, handled, signal_name, stop_co
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    with handled(STOPPING, _stop_at_once):
+    with handled(STOPPING, _leave_early):
         from bigrestore.cli.app import main as run_command
     run_command()
 
 
-def _stop_at_once(number: int, _: FrameType | None) -> None:
+def _leave_early(number: int, _: FrameType | None) -> None:
     """End a process that has done nothing yet."""
     from bigrestore.cli.log import say_error, use_format
 

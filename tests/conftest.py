@@ -22,7 +22,7 @@ SLOW_FILES = frozenset(
     test_remote_trust test_report_page test_report_state test_resume test_results
     test_run_behaviour test_run_report test_score_command test_sinks
     test_stages test_tiled_equals_whole test_train_command test_whole_section
-    test_verify_and_resume test_without_locks test_workers
+    test_verify_and_resume test_view_command test_view_in_browser test_without_locks test_workers
     """.split()
 )
 """Tests of whole commands, trainings and processes; `make test-fast` leaves them out."""

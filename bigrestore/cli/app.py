@@ -22,7 +22,7 @@ from bigrestore.cli.from_settings import Command, add_command
 from bigrestore.cli.info import info
 from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
-from bigrestore.cli.outputs import status, verify
+from bigrestore.cli.outputs import status, verify, view
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
@@ -84,6 +84,7 @@ COMMANDS: dict[str, Command[Any]] = {
     FIT_NAME: fit_niqe_command,
     "info": info,
     "verify": verify,
+    "view": view,
     "profile": profile,
     "degrade": degrade_command,
     "adapt": adapt_command,

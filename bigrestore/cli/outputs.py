@@ -1,4 +1,4 @@
-"""`bigrestore status OUTPUT` and `bigrestore verify STORE`: the state of an output on the disk.
+"""`bigrestore status OUTPUT`, `verify STORE` and `view OUTPUT`: the state of an output, and a look at it.
 
 `status` reads the journal of a run, while it runs or after it. `verify` decodes every chunk and compares everything
 stated twice. OME-Zarr 0.4 and TIFF hold no checksums: a flipped bit in them may decode without an error. It shows if a
@@ -15,7 +15,7 @@ from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
 
 if TYPE_CHECKING:
-    from bigrestore.settings.looking import StatusArguments, VerifyArguments
+    from bigrestore.settings.looking import StatusArguments, VerifyArguments, ViewArguments
 
 
 @arguments_command("StatusArguments")
@@ -73,3 +73,26 @@ def verify(asked: VerifyArguments) -> None:
         raise CheckFailedError(
             f"{asked.store} has {len(faults)} fault(s), listed above; {remedy(place, faults)}."
         )
+
+
+@arguments_command("ViewArguments")
+def view(asked: ViewArguments) -> None:
+    """Show an output, its maps and the input before it in the browser, until Ctrl-C or the terminal is closed.
+
+    The page is served to browsers of this machine only, and needs the extra `view`. Its address is printed.
+    """
+    from bigrestore.cli.log import configure_logging
+    from bigrestore.core.host.signals import ended_by_signal
+    from bigrestore.io.store.display import section_name
+    from bigrestore.io.viewer.images import shown_images
+    from bigrestore.io.viewer.server import client_files, open_browser, serving_page
+
+    configure_logging(verbose=asked.verbose, quiet=False)
+    files = client_files()
+    images = shown_images(asked.output, asked.before)
+    title = section_name(asked.output)
+    with ended_by_signal() as wait, serving_page(images, title, files, asked.port) as address:
+        typer.echo(address)
+        if asked.browser:
+            open_browser(address)
+        wait()

@@ -191,7 +191,7 @@ def _finalized(
             require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
             said = run_provenance(ready.plan, ready.section, ready.method, ready.settings, ready.identity)
             said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
-            finalize(ready.store, ready.output, ready.plan, ready.section.value_range, said, shown, flag)
+            finalize(ready.store, ready.output, ready.plan, ready.section, said, shown, flag)
     summary = _summary(ready, records, clock, *written)
     if not summary.failed:
         ready.journal.list_files(ready.output)

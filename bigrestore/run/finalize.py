@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.urls import shown_arguments
+from bigrestore.io.section import Section
+from bigrestore.io.store.collection import finish_collection
+from bigrestore.io.store.display import map_window, section_name
 from bigrestore.io.store.ome_zarr import finish_store
 from bigrestore.io.store.pyramid import build_pyramid
+from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.run.plan import Plan
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.stop import StopFlag
 from bigrestore.run.tile.maps import described, images
 from bigrestore.run.view.progress import Progress
 
-MAP_WHITE = 16 / 255
-"""What a viewer shows of a map as white at first: errors of more than some grey levels are rare."""
+RESTORED = "restored"
+"""Name of the channel of a restored grey image."""
 
 UNFINISHED = "the blocks are done, finish it by --resume"
 
@@ -30,7 +34,7 @@ def finalize(
     store: Path,
     output: Path,
     plan: Plan,
-    value_range: tuple[float, float],
+    section: Section,
     provenance: dict[str, Any],
     progress: Progress,
     flag: StopFlag,
@@ -43,8 +47,8 @@ def finalize(
         The store that holds level 0, and what the user asked for; they differ for a TIFF.
     plan : Plan
         What the store is.
-    value_range : tuple of float
-        Storage values that viewers show as black and white.
+    section : Section
+        The input: its name, and its black and white, are those of the output.
     provenance : dict
         What the store says of how it was made.
     progress : Progress
@@ -66,11 +70,18 @@ def finalize(
         if done == total:
             progress.close()
 
-    for image in images(store, plan):
+    name = section_name(section.source)
+    *maps, restored = images(store, plan)
+    for image in (*maps, restored):
         build_pyramid(image.path, image.spec, workers=plan.tiles_at_once, progress=advance)
         flag.raise_if_set(UNFINISHED)
-        said = {"map": image.name} | described(plan)[image.name] if image.name else provenance
-        finish_store(image.path, image.spec, (0.0, MAP_WHITE) if image.name else value_range, said)
+        if image is not restored:
+            said = {"map": image.name} | described(plan)[image.name]
+            window = map_window(image.path, image.spec)
+            finish_store(image.path, image.spec, window, said, name=name, channel=image.name)
+    if maps:
+        finish_collection(store / MAPS_GROUP, maps[0].spec, name, plan.maps)
+    finish_store(store, plan.spec, section.value_range, provenance, name=name, channel=RESTORED)
     if plan.tiff:
         from bigrestore.io.store.tiff import write_pyramidal_tiff
 
@@ -79,6 +90,8 @@ def finalize(
             output,
             plan.spec,
             provenance,
+            name=name,
+            channel=RESTORED,
             workers=plan.tiles_at_once,
             check=lambda: flag.raise_if_set(UNFINISHED),
         )

@@ -109,6 +109,9 @@ class Plan:
             "format": self.spec.fmt,
             "tiff": self.tiff,
             "zip": self.zipped,
+            **(
+                {"channels_per_chunk": 3} if self.spec.channels == 3 else {}
+            ),  # one in outputs of version 0.1.0
         }
 
 

@@ -1,4 +1,4 @@
-"""The options of the commands for a look: `info`, `profile`, `status`, `verify`, `doctor` and `models`."""
+"""The options of the commands for a look: `info`, `profile`, `status`, `verify`, `view`, `doctor` and `models`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,26 @@ class VerifyArguments:
         converter=expand_home, metadata=argument("An OME-Zarr store or a pyramidal TIFF.")
     )
     as_json: bool = attrs.field(default=False, metadata=option("Print the faults as JSON.", "--json"))
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+
+@attrs.frozen(kw_only=True)
+class ViewArguments:
+    """What `bigrestore view` takes."""
+
+    output: str = attrs.field(metadata=argument("An OME-Zarr store or a pyramidal TIFF."))
+    before: str | None = attrs.field(
+        default=None,
+        metadata=option("The input, shown beside it: any file that a run reads.", metavar="INPUT"),
+    )
+    port: int = attrs.field(
+        default=0,
+        validator=whole_number(0, 65535, optional=False),
+        metadata=option("Port on this machine.", default="a free one"),
+    )
+    browser: bool = attrs.field(
+        default=True, metadata=option("Open the page in a browser.", "--browser/--no-browser")
+    )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
 

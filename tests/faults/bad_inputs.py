@@ -28,6 +28,7 @@ from PIL import Image
 INPUT, OUTPUT = "INPUT", "OUTPUT"
 INFO = ("info", INPUT)
 VERIFY = ("verify", INPUT)
+VIEW = ("view", INPUT, "--no-browser")
 RUN = ("run", INPUT, OUTPUT, "--method", "rational", "--no-report", "--progress", "none", "--threads", "1")
 REFUSED = frozenset({3})
 
@@ -711,6 +712,16 @@ def verify_absurd_level(folder: Path) -> Path:
     store = _ome(folder, {})
     path = store / "0" / "zarr.json"
     path.write_text(path.read_text().replace("96", "999999999", 2))
+    return store
+
+
+@bad(VIEW, frozenset({2, 3}))  # 2 without the extra `view`
+def view_of_a_map_that_is_missing(folder: Path) -> Path:
+    store = _ome(folder, {})
+    path = store / "zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["bigrestore"] = {"maps": {"residual": {}}}
+    path.write_text(json.dumps(document))
     return store
 
 

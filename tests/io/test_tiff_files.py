@@ -337,6 +337,54 @@ def test_output_tiff_is_what_ome_and_tifffile_expect(
         np.testing.assert_array_equal(mine.data.compute(), store.data.compute())
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "channels"),
+    [
+        pytest.param((1, 1203, 701), np.uint8, 1, id="grey"),
+        pytest.param((1, 1103, 701), np.uint8, 3, id="rgb"),
+        pytest.param((1, 1103, 701), np.uint16, 3, id="rgb-uint16"),
+        pytest.param((3, 603, 701), np.uint8, 1, id="volume"),
+        pytest.param((1, 1, 1), np.uint8, 1, id="pixel"),
+    ],
+)
+def test_viewers_see_the_name_the_channel_and_every_level(
+    tmp_path: Path, shape: tuple[int, int, int], dtype: Any, channels: int
+) -> None:
+    spec = StoreSpec(shape, dtype, channels, is_volume=shape[0] > 1, voxel_size_um=(None, 1.5, 1.25))
+    pixels = finished_store(tmp_path / "s", spec)
+    path = tmp_path / "o.ome.tif"
+    write_pyramidal_tiff(tmp_path / "s", path, spec, {}, name="pm <3>", channel="restored")
+    image = ome_types.from_tiff(path).images[0]
+    assert image.name == "pm <3>"
+    assert [channel.name for channel in image.pixels.channels] == ["restored" if channels == 1 else "RGB"]
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        offsets = [level.keyframe.offset for level in levels]
+        # OME readers follow SubIFDs, and OpenSlide the pages: of one section both lead to the same levels.
+        assert len(file.series) == 1
+        assert [page.offset for page in file.pages] == offsets if shape[0] == 1 else len(file.pages) == 3
+        reduced = [page.aspage().is_reduced for page in file.pages]
+        assert reduced == [shape[0] == 1 and number > 0 for number in range(len(reduced))]
+        np.testing.assert_array_equal(np.squeeze(file.asarray()), np.squeeze(pixels))
+    assert len(open_section(path).levels) == len(offsets)
+
+
+def test_openslide_sees_the_pyramid(tmp_path: Path) -> None:
+    openslide = pytest.importorskip("openslide")
+    spec = StoreSpec((1, 1103, 701), np.uint8, 3, voxel_size_um=(None, 1.5, 1.25))
+    pixels = finished_store(tmp_path / "s", spec)
+    write_pyramidal_tiff(tmp_path / "s", tmp_path / "o.ome.tif", spec, {})
+    with openslide.OpenSlide(tmp_path / "o.ome.tif") as slide:
+        assert slide.level_dimensions == ((701, 1103), (351, 552), (176, 276))
+        assert (float(slide.properties["openslide.mpp-x"]), float(slide.properties["openslide.mpp-y"])) == (
+            1.25,
+            1.5,
+        )
+        np.testing.assert_array_equal(
+            np.asarray(slide.read_region((40, 500), 0, (300, 200)))[..., :3], pixels[0, 500:700, 40:340]
+        )
+
+
 def test_the_same_store_gives_the_same_tiff(tmp_path: Path) -> None:
     spec = StoreSpec((1, 700, 600), np.uint8)
     finished_store(tmp_path / "s", spec)

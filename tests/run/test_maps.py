@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -292,7 +293,7 @@ def test_other_maps_are_another_run_and_overwriting_removes_only_maps(tmp_path: 
     with pytest.raises(OutputExistsError, match="--maps"):
         go(source, out, network(realness=0.5), resume=True)
     go(source, out, network(realness=0.5), maps="uncertainty", overwrite=True)
-    assert sorted(path.name for path in (out / "maps").iterdir()) == ["uncertainty", "zarr.json"]
+    assert sorted(path.name for path in (out / "maps").iterdir()) == ["OME", "uncertainty", "zarr.json"]
     (out / "maps" / "mine.txt").write_text("notes")
     with pytest.raises(OutputError, match="maps"):
         go(source, out, network(realness=0.5), overwrite=True)
@@ -334,3 +335,31 @@ def test_a_tile_that_does_not_fit_is_cut_with_its_maps(tmp_path: Path, source: P
         np.testing.assert_allclose(
             read_map(tmp_path / "cut.zarr", name), read_map(tmp_path / "whole.zarr", name), atol=2e-4
         )
+
+
+@pytest.mark.parametrize("fmt", ["0.5", "0.4"])
+def test_maps_open_as_one_named_after_the_section_and_shown_by_their_values(
+    tmp_path: Path, source: Path, fmt: str
+) -> None:
+    out = tmp_path / "out.ome.zarr"
+    go(source, out, network(realness=0.5), format=fmt)
+    for name in ("", *(f"maps/{name}" for name in MAPS)):
+        stated = dict(zarr.open_group(out / name, mode="r").attrs)
+        stated = stated.get("ome", stated)
+        channel = stated["omero"]["channels"][0]
+        assert (stated["multiscales"][0]["name"], channel["label"]) == (
+            "in",
+            name.removeprefix("maps/") or "restored",
+        )
+        if name:
+            values = read_map(out, channel["label"], 1)
+            assert 0.98 < (values[values > 0] <= channel["window"]["end"]).mean() < 1
+    names = [image.get("ID") for image in ElementTree.parse(out / "maps/OME/METADATA.ome.xml").getroot()]
+    assert names == [f"Image:{name}" for name in MAPS]
+    wanted = every_byte(out)
+    for lost in ("maps/OME/METADATA.ome.xml", "maps/OME/zarr.json" if fmt == "0.5" else "maps/OME/.zattrs"):
+        (out / lost).unlink()
+        go(source, out, network(realness=0.5), format=fmt, resume=True)
+        assert every_byte(out) == wanted
+    go(source, out, network(realness=0.5), format=fmt, maps=(), overwrite=True)
+    assert not (out / "maps").exists()

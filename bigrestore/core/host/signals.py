@@ -18,11 +18,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 from typing import NamedTuple
 
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """Signals of schedulers before the time is up; systems have different ones."""
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a command that waits for its user: Ctrl-C, a kill, and the end of the terminal."""
 
 STOPPING = (signal.SIGINT, *WARNINGS)
 """All signals that stop a command."""
@@ -128,6 +132,27 @@ def answering(sentence: Callable[[int], str], seconds: float | None = ENDING_SEC
 def received() -> bool:
     """Tell whether this process was asked to stop."""
     return bool(_received)
+
+
+@contextmanager
+def ended_by_signal() -> Iterator[Callable[[], None]]:
+    """Catch the signals of `ENDING` while the context lasts, in the main thread.
+
+    They end the context without an error. One that the parent ignores, as nohup does, stays ignored.
+
+    Yields
+    ------
+    callable
+        Waits for such a signal, or returns at once if there was one.
+    """
+    signals: SimpleQueue[int] = SimpleQueue()  # unlike an Event it may be set by a handler at any moment
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    with answering(lambda _: "", None), handled(heard, lambda number, _: signals.put(number)):
+
+        def wait() -> None:
+            signals.get()
+
+        yield wait
 
 
 @contextmanager

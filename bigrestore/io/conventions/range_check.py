@@ -116,7 +116,7 @@ def check_range_used(
 def _require_within(section: Section, flag: str) -> None:
     """Refuse an image with pixels beyond the range that its own file states."""
     low, high = section.value_range
-    pixels, within = _sampled_counts(section, low, high)
+    pixels, within = _pixels_within(section, low, high)
     if within < pixels:
         raise InputError(
             f"{section.source} states values from {low:g} to {high:g} by {section.range_place}, but "
@@ -128,7 +128,7 @@ def _require_within(section: Section, flag: str) -> None:
 def _check_clipping(section: Section, flag: str, *, warn: bool) -> None:
     """Warn if many sampled pixels lie beyond the stated range; refuse it if nothing of the image is left within."""
     low, high = section.value_range
-    pixels, within = _sampled_counts(section, low, high)
+    pixels, within = _pixels_within(section, low, high)
     if within < NOTHING_LEFT * pixels:
         thumbnails = list(_thumbnails(section))
         left = sum(_count_within(thumbnail, low, high) for thumbnail in thumbnails)
@@ -147,7 +147,7 @@ def _check_clipping(section: Section, flag: str, *, warn: bool) -> None:
         )
 
 
-def _sampled_counts(section: Section, low: float, high: float) -> tuple[int, int]:
+def _pixels_within(section: Section, low: float, high: float) -> tuple[int, int]:
     """Return the number of sampled pixels, and of those within a range."""
     pixels, within = 0, 0
     for window in _sampled_windows(section, _depths(section)):

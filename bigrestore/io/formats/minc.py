@@ -57,7 +57,7 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
     except OSError as err:
         raise InputError(f"{path} is a damaged HDF5 file ({err}); copy or write it again.") from err
     try:
-        return _open_volume(path, file, labels)
+        return _open_minc_image(path, file, labels)
     except (BigrestoreError, PermissionError):
         file.close()
         raise
@@ -66,7 +66,7 @@ def open_minc(path: Path, *, labels: bool = False) -> OpenedImage:
         raise InputError(f"{path} is a damaged MINC file ({err}); copy or write it again.") from err
 
 
-def _open_volume(path: Path, file: Any, labels: bool) -> OpenedImage:
+def _open_minc_image(path: Path, file: Any, labels: bool) -> OpenedImage:
     """Open the image of a file."""
     if _IMAGE not in file:
         raise InputError(

@@ -34,7 +34,7 @@ _PREFIXES = {
     "": 1e6,
     "kilo": 1e9,
 }
-_UNIT_NAMES = {
+_TAG_NAMES = {
     f"{prefix}{metre}": factor
     for prefix, factor in _PREFIXES.items()
     for metre in ("meter", "metre", "meters", "metres")
@@ -78,7 +78,7 @@ def micrometres_per(unit: object, what: str) -> float | None:
     text = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else str(unit)
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)  # as ImageJ writes it
     text = unicodedata.normalize("NFKC", text.replace("\u00c2\u00b5", "\u00b5")).strip("\0 \t\r\n")
-    factor = _UNIT_NAMES.get(text.lower()) or _SYMBOLS.get(text)
+    factor = _TAG_NAMES.get(text.lower()) or _SYMBOLS.get(text)
     if factor is None and text == text.upper():
         factor = _SYMBOLS.get(text.lower())
     if factor is None and text.lower() not in _NO_LENGTHS:

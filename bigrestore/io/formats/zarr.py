@@ -29,6 +29,7 @@ from bigrestore.io.conventions.direction import turned_round
 from bigrestore.io.conventions.stated_range import StatedRange, bit_limits, limits
 from bigrestore.io.formats.ome_metadata import (
     Multiscale,
+    display_window,
     omero_channels,
     omero_limits,
     parse_multiscales,
@@ -195,6 +196,11 @@ def open_in_zip(place: Path, path: str, *, labels: bool = False, series: int | N
     tree = ZipTree(place)
     inside = f"{path}/".removeprefix(tree.prefix).rstrip("/")
     return _open_node_as_image(Node(place, tree, inside), labels, series)
+
+
+def open_image_in(place: InputPath, path: str) -> OpenedImage:
+    """Open an image below the root of a store."""
+    return _open_node_as_image(Node(place, tree_of(place), path), labels=False, series=None)
 
 
 def tree_of(place: InputPath) -> Tree:
@@ -392,7 +398,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
         details=_array_details(array)
-        | {"voxel_size_from": _size_origin(multiscale)}
+        | {"voxel_size_from": _size_origin(multiscale), "display_window": display_window(attributes)}
         | ({} if ours is None else {"bigrestore": ours}),
         stated_range=stated,
     )

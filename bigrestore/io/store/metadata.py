@@ -110,10 +110,10 @@ def _first_difference(expected: Any, actual: Any, place: str) -> tuple[str, str,
             inner = _first_difference(*pair, f"{place}[{index}]")
             if inner is not None:
                 return inner
-    return place, _short(expected), _short(actual)
+    return place, _shortened(expected), _shortened(actual)
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, dict) and "path" in item for item in value):
         return f"levels {', '.join(str(item['path']) for item in value) or 'none'}"
     text = "none" if value is None else json.dumps(value)

@@ -90,7 +90,7 @@ def mark_unfinished(path: str | Path) -> None:
     OutputError
         If the place cannot be written.
     """
-    _put_attributes(path, UNFINISHED)
+    put_attributes(path, UNFINISHED)
 
 
 def is_unfinished(attributes: Mapping[str, Any]) -> bool:
@@ -99,8 +99,14 @@ def is_unfinished(attributes: Mapping[str, Any]) -> bool:
     return isinstance(ours, Mapping) and ours.get("unfinished") is True
 
 
-def _put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
-    """Replace a run's attributes of the root group, and keep those of others."""
+def put_attributes(path: str | Path, attributes: dict[str, Any]) -> None:
+    """Replace a run's attributes of a group, and keep those of others.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
     try:
         group = zarr.open_group(store=Path(path), mode="r+")
         others = {name: value for name, value in group.attrs.items() if name not in ATTRIBUTES}
@@ -291,15 +297,20 @@ def shard_paths(
     root = Path(path) / str(level)
     if spec.fmt == "0.5":
         root = root / "c"
-    heads = [""] if spec.channels == 1 else ["0"] if spec.fmt == "0.5" else ["0", "1", "2"]
-    stems = [root / head / (str(z) if spec.is_volume else "") for head in heads]
+    root = root / ("0" if spec.channels == 3 else "") / (str(z) if spec.is_volume else "")
     rows = range(y0 // step_y, -(-(y0 + height) // step_y))
     columns = range(x0 // step_x, -(-(x0 + width) // step_x))
-    return [stem / str(row) / str(column) for stem in stems for row in rows for column in columns]
+    return [root / str(row) / str(column) for row in rows for column in columns]
 
 
 def finish_store(
-    path: str | Path, spec: StoreSpec, window: tuple[float, float], provenance: Mapping[str, Any]
+    path: str | Path,
+    spec: StoreSpec,
+    window: tuple[float, float],
+    provenance: Mapping[str, Any],
+    *,
+    name: str = "image",
+    channel: str = "grey",
 ) -> None:
     """Write the metadata of the finished image: multiscales, omero window, provenance.
 
@@ -312,6 +323,10 @@ def finish_store(
         Storage values that a viewer shows as black and white.
     provenance : mapping
         JSON-able; goes under the root attribute `bigrestore`.
+    name : str
+        Name of the image for viewers.
+    channel : str
+        Name of its only channel; those of colour are red, green and blue.
 
     Raises
     ------
@@ -319,7 +334,7 @@ def finish_store(
         If the place cannot be written.
     """
     multiscale: dict[str, Any] = {
-        "name": "image",
+        "name": name,
         "axes": [_axis_metadata(spec, axis) for axis in spec.axes],
         "datasets": [
             {"path": str(level), "coordinateTransformations": dataset_transforms(spec, level)}
@@ -329,7 +344,7 @@ def finish_store(
         "metadata": {"description": "Each level is the mean over 2 x 2 (x 2) voxels of the level before."},
     }
     omero: dict[str, Any] = {
-        "channels": _omero_channels(spec, window),
+        "channels": _omero_channels(spec, window, channel),
         "rdefs": {"model": "color" if spec.channels == 3 else "greyscale"},
     }
     ours = json.loads(json.dumps(dict(provenance), sort_keys=True))
@@ -338,7 +353,7 @@ def finish_store(
     else:
         multiscale["version"] = "0.4"
         ome = {"multiscales": [multiscale], "omero": {**omero, "version": "0.4"}}
-    _put_attributes(path, {**ome, "bigrestore": ours})
+    put_attributes(path, {**ome, "bigrestore": ours})
 
 
 def _axis_metadata(spec: StoreSpec, axis: str) -> dict[str, str]:
@@ -351,14 +366,14 @@ def _axis_metadata(spec: StoreSpec, axis: str) -> dict[str, str]:
     return entry
 
 
-def _omero_channels(spec: StoreSpec, window: tuple[float, float]) -> list[dict[str, Any]]:
+def _omero_channels(spec: StoreSpec, window: tuple[float, float], channel: str) -> list[dict[str, Any]]:
     """Return the display settings of each channel."""
     low, high = (0.0, 1.0) if spec.dtype.kind == "f" else (0.0, float(np.iinfo(spec.dtype).max))
     start, end = (float(value) for value in window)
     names = (
         [("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF")]
         if spec.channels == 3
-        else [("grey", "FFFFFF")]
+        else [(channel, "FFFFFF")]
     )
     return [
         {

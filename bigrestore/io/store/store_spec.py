@@ -14,6 +14,12 @@ from bigrestore.io.levels import UNKNOWN, Triple, accepted_dtype
 MAPS_GROUP = "maps"
 """Group of a store in which the maps of a run lie, each an image of its own."""
 
+OME_GROUP = "OME"
+"""Group among the images of a collection, in which they are listed."""
+
+COLLECTION_XML = "METADATA.ome.xml"
+"""File in that group with the list as OME-XML."""
+
 GROUP_FILES = {"0.5": ("zarr.json",), "0.4": (".zgroup", ".zattrs")}
 ARRAY_FILES = {"0.5": ("zarr.json",), "0.4": (".zarray", ".zattrs")}
 """Metadata files of a group and of an array that are written, by the version of OME-Zarr."""
@@ -46,8 +52,8 @@ class StoreSpec:
     fmt : str
         OME-Zarr version: "0.5" (Zarr v3, sharded) or "0.4" (Zarr v2, chunk files).
     chunk_px, shard_px : int
-        Sides of chunks and shards along y and x; a shard is one section deep. 0.4 has no shards, but a
-        block still owns whole multiples of `shard_px`.
+        Sides of chunks and shards along y and x; both are one section deep and hold all channels, as viewers show
+        colour only of whole chunks. 0.4 has no shards, but a block still owns whole multiples of `shard_px`.
     fill_value : float
         Value of unwritten pixels.
     """
@@ -97,4 +103,4 @@ class StoreSpec:
 
     def array_chunks(self) -> tuple[int, ...]:
         """Return the chunk of all level arrays."""
-        return tuple({"c": 1, "z": 1, "y": self.chunk_px, "x": self.chunk_px}[axis] for axis in self.axes)
+        return tuple({"c": 3, "z": 1, "y": self.chunk_px, "x": self.chunk_px}[axis] for axis in self.axes)

@@ -4,13 +4,18 @@ BigTIFF with the levels as SubIFDs and deflate-compressed tiles of 512 px, decod
 flow from the store through the encoder to the file: memory depends on the width of a level and not on its height.
 The file is written under a temporary name and renamed at the end.
 
+OME-TIFF keeps levels in SubIFDs; OpenSlide looks for them among the pages of the file. So the levels of a single
+section are linked as pages as well. OME-XML names the page of every plane, and its readers leave those levels out.
+
 A SubIFD belongs to one section, so in a TIFF the pyramid halves y and x only. If the store halves z as well, the
 level is reduced anew from the last level with all sections.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -39,6 +44,9 @@ def write_pyramidal_tiff(
     provenance: Mapping[str, Any],
     workers: int = 1,
     check: Callable[[], None] | None = None,
+    *,
+    name: str = "image",
+    channel: str = "grey",
 ) -> None:
     """Stream a finished store into a pyramidal OME-TIFF.
 
@@ -58,6 +66,8 @@ def write_pyramidal_tiff(
         Threads that compress tiles.
     check : callable, optional
         Called before each tile; an error of it ends the writing and leaves no partial file.
+    name, channel : str
+        Names of the image and of its only channel for viewers; that of colour is RGB.
 
     Raises
     ------
@@ -73,23 +83,38 @@ def write_pyramidal_tiff(
         "dtype": spec.dtype,
         "maxworkers": workers,
     }
-    with (
-        whole_file(Path(out_path)) as partial,
-        tifffile.TiffWriter(partial, bigtiff=True, ome=True) as writer,
-    ):
-        for level in range(levels):
-            depth = (spec.shape[0],) if spec.is_volume else ()
-            shape = (*depth, *_plane_shape(spec, level), *((3,) if spec.channels == 3 else ()))
-            extra: dict[str, Any] = {"subfiletype": 1, "metadata": None}
-            if level == 0:
-                extra = {"subifds": levels - 1, "metadata": _metadata(spec, provenance)}
-            writer.write(
-                _level_tiles(Path(store_path), spec, level, check),
-                shape=shape,
-                **options,
-                **extra,
-                **_resolution(spec, level),
-            )
+    with whole_file(Path(out_path)) as partial:
+        with tifffile.TiffWriter(partial, bigtiff=True, byteorder="<", ome=True) as writer:
+            for level in range(levels):
+                depth = (spec.shape[0],) if spec.is_volume else ()
+                shape = (*depth, *_plane_shape(spec, level), *((3,) if spec.channels == 3 else ()))
+                extra: dict[str, Any] = {"subfiletype": 1, "metadata": None}
+                if level == 0:
+                    metadata = _metadata(spec, provenance)
+                    metadata |= {"Name": name, "Channel": {"Name": "RGB" if spec.channels == 3 else channel}}
+                    extra = {"subifds": levels - 1, "metadata": metadata}
+                writer.write(
+                    _level_tiles(Path(store_path), spec, level, check),
+                    shape=shape,
+                    **options,
+                    **extra,
+                    **_resolution(spec, level),
+                )
+        if spec.shape[0] == 1:
+            _link_levels(partial)
+
+
+def _link_levels(path: Path) -> None:
+    """Link the SubIFDs of the only page of a little-endian BigTIFF as its next pages."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        offsets = [page.offset, *(page.subifds or ())]
+    with path.open("r+b") as file:
+        for offset, following in itertools.pairwise(offsets):
+            file.seek(offset)
+            (tags,) = struct.unpack("<Q", file.read(8))
+            file.seek(offset + 8 + 20 * tags)  # a tag has 20 bytes, and the offset of the next page follows
+            file.write(struct.pack("<Q", following))
 
 
 def _plane_shape(spec: StoreSpec, level: int) -> tuple[int, int]:

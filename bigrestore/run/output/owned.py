@@ -21,7 +21,14 @@ from bigrestore.core.files import PARTIAL
 from bigrestore.errors import output_error
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
-from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, StoreSpec
+from bigrestore.io.store.store_spec import (
+    ARRAY_FILES,
+    COLLECTION_XML,
+    GROUP_FILES,
+    MAPS_GROUP,
+    OME_GROUP,
+    StoreSpec,
+)
 from bigrestore.run.state.lock import LOCK_FILES
 from bigrestore.settings.values import MAPS
 
@@ -58,6 +65,9 @@ SIDECAR = re.compile(
 """The files beside an output, by their paths in the folder."""
 
 SIDECAR_FOLDERS = ("journal", "profiles", "scores", "report")
+
+MAPS_LISTING = f"{MAPS_GROUP}/{OME_GROUP}"
+"""Group in which the maps of a store are listed."""
 
 _ZARR_PARTIAL = re.compile(r"(.*)\.[0-9a-f]{32}\.partial")
 """What zarr calls a file that it writes, in the place of its suffix."""
@@ -119,7 +129,7 @@ class Outline:
 
     def is_folder(self, name: str) -> bool:
         """Tell whether a run makes a folder of this path in its store."""
-        if name == MAPS_GROUP:
+        if name in (MAPS_GROUP, MAPS_LISTING):
             return len(self.images) > 1
         if name in self.images:
             return True
@@ -127,8 +137,8 @@ class Outline:
         return level is not None and len(inner) < len(level) and _within(inner, level)
 
     def _is_file(self, folder: str, last: str) -> bool:
-        if folder in self.images or (folder == MAPS_GROUP and len(self.images) > 1):
-            return last in GROUP_FILES[self.fmt]
+        if folder in self.images or (folder in (MAPS_GROUP, MAPS_LISTING) and len(self.images) > 1):
+            return last in GROUP_FILES[self.fmt] or (folder == MAPS_LISTING and last == COLLECTION_XML)
         level, inner = self._split(folder)
         if level is None:
             return False

@@ -28,7 +28,7 @@ from bigrestore.io.section import Section
 from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.metadata import STORE_FILES, level_as_planned, read_metadata
 from bigrestore.io.store.ome_zarr import create_group, create_level, create_store, mark_unfinished, open_level
-from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP
+from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, OME_GROUP
 from bigrestore.run.output.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.run.plan import Plan
 from bigrestore.run.state.checksums import is_unchanged
@@ -303,7 +303,7 @@ def _prepare_image(image: Image, *, resuming: bool) -> None:
 def _prepare_maps_group(store: Path, plan: Plan) -> None:
     """Make the group of the maps, if missing or damaged."""
     group = store / MAPS_GROUP
-    refuse_links(group)
+    refuse_links(group, group / OME_GROUP)
     if not plan.maps or has_metadata(group):
         return
     try:

@@ -33,7 +33,7 @@ from bigrestore.io.access.request_time import (
     seconds_for,
 )
 from bigrestore.io.store.metadata import STORE_FILES
-from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.io.store.store_spec import MAPS_GROUP, OME_GROUP
 from bigrestore.model.method import Method
 from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
 from bigrestore.run.output.owned import REPORT_FILES
@@ -288,7 +288,8 @@ class RemoteOutput:
                 if outline.is_file(path.relative_to(self.stage).as_posix()) and _is_plain(path)
             ]
             for path in sorted(
-                paths, key=lambda path: (path.parent == self.stage, path.parent.parent == maps, path)
+                paths,
+                key=lambda path: (path.parent == self.stage, maps in (path.parent, path.parent.parent), path),
             ):
                 yield f"{self._path}/{path.relative_to(self.stage).as_posix()}", path
         for name in BESIDE:
@@ -297,9 +298,10 @@ class RemoteOutput:
                 yield f"{self._path}.bigrestore/{name}", path
 
     def _roots(self) -> set[str]:
-        """Return the files needed to open the image or a map of it."""
-        images = [self._path, *(f"{self._path}/{MAPS_GROUP}/{name}" for name in MAPS)]
-        return {self._path, *(f"{image}/{name}" for image in images for name in STORE_FILES)}
+        """Return the files needed to open the image, a map of it, or all maps."""
+        maps = f"{self._path}/{MAPS_GROUP}"
+        groups = [self._path, maps, f"{maps}/{OME_GROUP}", *(f"{maps}/{name}" for name in MAPS)]
+        return {self._path, *(f"{group}/{name}" for group in groups for name in STORE_FILES)}
 
     def _refuse_others(self, manifest: Manifest, there: Listing) -> None:
         """Refuse a place with an unlisted object, or one changed since it was sent."""

@@ -16,7 +16,7 @@ import attrs
 from bigrestore.core.host.signals import STOPPING, answering, handled, signal_name
 from bigrestore.run.stop import listen
 
-RESUME = "go on with the same command and --resume"
+AGAIN_BY_RESUME = "go on with the same command and --resume"
 
 
 @attrs.define
@@ -41,7 +41,7 @@ def stop_signals() -> Iterator[StopSignal]:
     stop = StopSignal()
 
     def sentence(number: int) -> str:
-        return f"The training was stopped by {signal_name(number)}; {RESUME}."
+        return f"The training was stopped by {signal_name(number)}; {AGAIN_BY_RESUME}."
 
     def record(number: int, _: FrameType | None) -> None:
         if stop and number == signal.SIGINT:
@@ -61,5 +61,5 @@ def stopping_at_once(what: str) -> Iterator[None]:
     what : str
         Subject of the error's sentence.
     """
-    with listen(what, RESUME):
+    with listen(what, AGAIN_BY_RESUME):
         yield

@@ -77,9 +77,15 @@ class Page:
         return dict(json.loads(message))
 
     def open(
-        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, script: bool = True
+        self,
+        address: Path | str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        script: bool = True,
     ) -> None:
-        """Load a file from disk at a size of window and a colour scheme, and wait until it is there."""
+        """Load a file or URL at a size of window and a colour scheme, and wait until it is there."""
         self.ask(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -91,7 +97,7 @@ class Page:
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
         self.ask("Emulation.setScriptExecutionDisabled", value=not script)
         self.events.clear()
-        self.ask("Page.navigate", url=path.resolve().as_uri())
+        self.ask("Page.navigate", url=address if isinstance(address, str) else address.resolve().as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
@@ -150,14 +156,14 @@ class Page:
 
 
 @contextlib.contextmanager
-def browser(chromium: str, profile: Path) -> Iterator[Page]:
-    """Start the browser with a fresh profile, and end it."""
+def browser(chromium: str, profile: Path, *flags: str) -> Iterator[Page]:
+    """Start the browser with a fresh profile and further flags, and end it."""
     read_in, write_in = os.pipe()
     read_out, write_out = os.pipe()
     command = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
         "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--mute-audio",
-        "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}",
+        "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}", *flags,
     ]  # fmt: skip
     wired = [sys.executable, "-S", "-E", "-c", WIRE, str(read_in), str(write_out), *command]
     process = subprocess.Popen(
