@@ -26,8 +26,8 @@ from bigrestore.core.geometry import Block, Tile
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import retry_transient
 from bigrestore.errors import InputError, OutputError, one_line, output_error
-from bigrestore.io.store.metadata import STORE_FILES
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
+from bigrestore.io.verify.metadata import STORE_FILES
 from bigrestore.run.output.place import refuse_links
 from bigrestore.run.plan import Plan
 from bigrestore.run.sinks import BlockSink

@@ -35,7 +35,7 @@ ADDRESS_SPACE = 12 << 30
 IMPORTS = (
     "torch",
     "bigrestore.run.execute",
-    "bigrestore.io.store.verify",
+    "bigrestore.io.verify.store",
     "bigrestore.model.network",
     "h5py",
     "nibabel",

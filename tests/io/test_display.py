@@ -27,7 +27,7 @@ from bigrestore.io.store.ome_zarr import (
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from scipy.io import netcdf_file
 
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section, open_section
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 
 
 def values(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from bigrestore.io.section import open_section
 from bigrestore.io.store.ome_zarr import create_store, finish_store, mark_unfinished, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 
 FORMATS = pytest.mark.parametrize("fmt", ["0.5", "0.4"])
 

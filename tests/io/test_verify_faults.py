@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from bigrestore.errors import CheckFailedError, InputError, InputMissingError
 from bigrestore.io.section import open_section
-from bigrestore.io.store.faults import Fault
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, shard_paths, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.io.store.tiff import write_pyramidal_tiff
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.faults import Fault
+from bigrestore.io.verify.store import verify_store
 
 SIZES = {"chunk_px": 96, "shard_px": 384}
 

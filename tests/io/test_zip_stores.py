@@ -14,7 +14,7 @@ import zarr
 from bigrestore.errors import InputError
 from bigrestore.io.section import open_section
 from bigrestore.io.store.pack import pack_store
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 
 PIXELS = np.random.default_rng(2).integers(0, 255, (120, 120), dtype=np.uint8)
 

@@ -12,7 +12,7 @@ from engine_toys import Fir
 from bigrestore.errors import OutputExistsError
 from bigrestore.io.store.ome_zarr import open_level
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import Plan
 from bigrestore.settings import RunSettings

@@ -20,7 +20,7 @@ from prior_toys import model_file, network
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError, UsageError
 from bigrestore.io.section import open_section
 from bigrestore.io.store.ome_zarr import open_level
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.network import NetworkMethod
 from bigrestore.run.execute import execute

@@ -12,7 +12,7 @@ from engine_toys import Fir, go, save_zarr
 from bigrestore.errors import OutputError
 from bigrestore.io.section import open_section
 from bigrestore.io.store.pack import pack_store
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.store import verify_store
 
 
 def test_a_zip_file_holds_what_the_store_would(tmp_path: Path, tissue: np.ndarray) -> None:

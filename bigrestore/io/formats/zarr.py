@@ -36,8 +36,8 @@ from bigrestore.io.formats.ome_metadata import (
 )
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
-from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.ome_zarr import is_unfinished
+from bigrestore.io.verify.faults import DECODE_ERRORS
 from bigrestore.settings.values import is_number
 
 log = logging.getLogger(__name__)

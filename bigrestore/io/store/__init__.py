@@ -1,1 +1,1 @@
-"""Outputs: OME-Zarr stores, their pyramids, TIFF files, zip files, and the checks of all of them."""
+"""Outputs: OME-Zarr stores, their pyramids, TIFF files, zip files."""

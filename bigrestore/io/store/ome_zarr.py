@@ -27,9 +27,9 @@ from zarr.storage import MemoryStore
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, OutputError, output_error
-from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
+from bigrestore.io.verify.faults import DECODE_ERRORS
 
 ZarrArray = zarr.Array[Any]
 

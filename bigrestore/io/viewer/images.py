@@ -26,9 +26,9 @@ from bigrestore.io.conventions.stated_range import range_of_type
 from bigrestore.io.formats.table import open_input
 from bigrestore.io.formats.zarr import open_image_in
 from bigrestore.io.levels import Level, OpenedImage, level_factor
-from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.io.verify.faults import DECODE_ERRORS
 from bigrestore.settings.values import MAPS, is_whole
 
 BEFORE, AFTER = "before", "after"
@@ -128,7 +128,7 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
     images = [after, *_shown_maps(output, stated, grid, axes)]
     if before is None:
         return images
-    source = _open_source(before, _section(stated, "settings"))
+    source = _open_source(before, _section_image(stated, "settings"))
     window = after.window if source.dtype == image.dtype else _window(source)
     placed = _source_grid(source, grid, _scale(stated, image, source))
     return [_shown(BEFORE, source, placed, axes, window), *images]
@@ -136,7 +136,7 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
 
 def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) -> Iterator[ShownImage]:
     """Yield the maps that an output names."""
-    named = _section(stated, MAPS_GROUP)
+    named = _section_image(stated, MAPS_GROUP)
     for name in MAPS:
         if name in named:
             place, path = input_path(output), f"{MAPS_GROUP}/{name}"
@@ -171,7 +171,7 @@ def _provenance(output: str, image: OpenedImage) -> Mapping[str, Any]:
     return stated if isinstance(stated, Mapping) else {}
 
 
-def _section(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _section_image(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a part of the provenance; empty if it is missing."""
     part = stated.get(name)
     return part if isinstance(part, Mapping) else {}
@@ -189,7 +189,7 @@ def _window(image: OpenedImage) -> tuple[float, float]:
 def _grid_of(image: OpenedImage, stated: Mapping[str, Any]) -> _Grid:
     """Return the grid of an output."""
     first = image.levels[0]
-    roi = _section(stated, "settings").get("roi")
+    roi = _section_image(stated, "settings").get("roi")
     spans = roi if isinstance(roi, list) and len(roi) == 3 else [None] * 3
     corner = [span[0] if isinstance(span, list) and span and is_whole(span[0]) else 0 for span in spans]
     known, size, start = [], [], []
@@ -219,7 +219,7 @@ def _source_grid(source: OpenedImage, grid: _Grid, scale: tuple[float, float, fl
 def _scale(stated: Mapping[str, Any], image: OpenedImage, source: OpenedImage) -> tuple[float, float, float]:
     """Return the pixels of an output for one of its input: as stated, else by the sizes of the two."""
     try:
-        scale = float(Fraction(str(_section(stated, "method")["scale"])))
+        scale = float(Fraction(str(_section_image(stated, "method")["scale"])))
     except (KeyError, ValueError, ZeroDivisionError, OverflowError):
         scale = 0.0
     if not scale > 0:

@@ -44,7 +44,7 @@ def store_file(image: ShownImage, name: str) -> bytes | None:
         Path in the store, such as "zarr.json" or "0/c/3/5".
     """
     if name == "zarr.json":
-        return json.dumps(_group(image)).encode()
+        return json.dumps(_shown_group(image)).encode()
     number, _, rest = name.partition("/")
     if not _is_number(number) or int(number) >= len(image.levels):
         return None
@@ -61,7 +61,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 12
 
 
-def _axes(image: ShownImage) -> list[str]:
+def _shown_axes(image: ShownImage) -> list[str]:
     """Return the axes of the arrays; `c^` tells Neuroglancer that all channels are shown at once."""
     return [*(["c^"] if image.channels == 3 else []), *image.axes]
 
@@ -69,14 +69,14 @@ def _axes(image: ShownImage) -> list[str]:
 def _of_axes(image: ShownImage, values: Sequence[Any], channel: Any) -> list[Any]:
     """Return values per (z, y, x) in the order of the axes."""
     named = dict(zip("zyx", values, strict=True)) | {"c^": channel}
-    return [named[axis] for axis in _axes(image)]
+    return [named[axis] for axis in _shown_axes(image)]
 
 
-def _group(image: ShownImage) -> dict[str, Any]:
+def _shown_group(image: ShownImage) -> dict[str, Any]:
     """Return the metadata of the store."""
     axes = [
         {"name": axis} | ({"type": "space", "unit": "micrometer"} if axis in image.known else {})
-        for axis in _axes(image)
+        for axis in _shown_axes(image)
     ]
     datasets = []
     for index, shown in enumerate(image.levels):
@@ -105,14 +105,14 @@ def _array(image: ShownImage, shown: ShownLevel) -> dict[str, Any]:
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         "fill_value": 0,
-        "dimension_names": _axes(image),
+        "dimension_names": _shown_axes(image),
         "attributes": {},
     }
 
 
 def _chunk(image: ShownImage, shown: ShownLevel, place: list[int]) -> bytes | None:
     """Return the pixels of a chunk, filled up with 0 beyond the image; None if there is none at this place."""
-    axes = _axes(image)
+    axes = _shown_axes(image)
     if len(place) != len(axes):
         return None
     at = {"z": 0, "c^": 0} | dict(zip(axes, place, strict=True))
@@ -154,8 +154,8 @@ def page_state(images: Sequence[ShownImage], title: str, address: str) -> dict[s
         start[axis] / size[axis] + (pixels[axis] // 2 if axis == "z" else pixels[axis] / 2 - 0.5)
         for axis in axes
     ]
-    pair = [_panel(image) for image in images if image.name in (BEFORE, AFTER)]
-    maps = [_panel(image) for image in images if image.name not in (BEFORE, AFTER)]
+    pair = [_shown_panel(image) for image in images if image.name in (BEFORE, AFTER)]
+    maps = [_shown_panel(image) for image in images if image.name not in (BEFORE, AFTER)]
     rows = [pair, *(maps[at : at + ACROSS] for at in range(0, len(maps), ACROSS))]
     extent = max(size[axis] * pixels[axis] for axis in "yx") / min(size[axis] for axis in axes)
     return {
@@ -171,7 +171,7 @@ def page_state(images: Sequence[ShownImage], title: str, address: str) -> dict[s
     }
 
 
-def _panel(image: ShownImage) -> dict[str, Any]:
+def _shown_panel(image: ShownImage) -> dict[str, Any]:
     return {"type": "viewer", "layers": [image.name], "layout": "xy"}
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from bigrestore.core.urls import error_line
 from bigrestore.errors import UsageError
-from bigrestore.io.store.faults import DECODE_ERRORS
+from bigrestore.io.verify.faults import DECODE_ERRORS
 from bigrestore.io.viewer.images import ShownImage
 from bigrestore.io.viewer.page import page_state, store_file
 

@@ -19,7 +19,6 @@ import attrs
 
 from bigrestore.core.files import PARTIAL
 from bigrestore.errors import output_error
-from bigrestore.io.store.faults import DECODE_ERRORS
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import (
     ARRAY_FILES,
@@ -29,6 +28,7 @@ from bigrestore.io.store.store_spec import (
     OME_GROUP,
     StoreSpec,
 )
+from bigrestore.io.verify.faults import DECODE_ERRORS
 from bigrestore.run.state.lock import LOCK_FILES
 from bigrestore.settings.values import MAPS
 

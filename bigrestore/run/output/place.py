@@ -25,10 +25,10 @@ from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import LocalTree, ZipTree
 from bigrestore.io.formats.table import is_zarr
 from bigrestore.io.section import Section
-from bigrestore.io.store.faults import DECODE_ERRORS
-from bigrestore.io.store.metadata import STORE_FILES, level_as_planned, read_metadata
 from bigrestore.io.store.ome_zarr import create_group, create_level, create_store, mark_unfinished, open_level
 from bigrestore.io.store.store_spec import ARRAY_FILES, GROUP_FILES, MAPS_GROUP, OME_GROUP
+from bigrestore.io.verify.faults import DECODE_ERRORS
+from bigrestore.io.verify.metadata import STORE_FILES, level_as_planned, read_metadata
 from bigrestore.run.output.owned import PLAN, Outline, remove_named, strangers
 from bigrestore.run.plan import Plan
 from bigrestore.run.state.checksums import is_unchanged

@@ -32,8 +32,8 @@ from bigrestore.io.access.request_time import (
     in_time,
     seconds_for,
 )
-from bigrestore.io.store.metadata import STORE_FILES
 from bigrestore.io.store.store_spec import MAPS_GROUP, OME_GROUP
+from bigrestore.io.verify.metadata import STORE_FILES
 from bigrestore.model.method import Method
 from bigrestore.run.execute import BEGUN, COMPARING, NOT_BEGUN, execute
 from bigrestore.run.output.owned import REPORT_FILES

@@ -16,9 +16,9 @@ import attrs
 from bigrestore.core.files import read_sealed
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.io.store.faults import Fault
-from bigrestore.io.store.metadata import metadata_faults, read_metadata
-from bigrestore.io.store.verify import verify_store
+from bigrestore.io.verify.faults import Fault
+from bigrestore.io.verify.metadata import metadata_faults, read_metadata
+from bigrestore.io.verify.store import verify_store
 from bigrestore.run.output.owned import PLAN, REPORT, REPORT_NOTE
 from bigrestore.run.state.checksums import Change, FileState, change_of
 from bigrestore.run.state.fingerprint import other_software

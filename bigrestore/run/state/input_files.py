@@ -19,7 +19,7 @@ from typing import Any
 
 from bigrestore.io.access.places import InputPath, open_bytes
 from bigrestore.io.section import Section
-from bigrestore.io.store.metadata import STORE_FILES
+from bigrestore.io.verify.metadata import STORE_FILES
 
 SAMPLED_FILES = 4096
 """Files that are looked at."""

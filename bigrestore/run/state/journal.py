@@ -22,7 +22,7 @@ import attrs
 
 from bigrestore.core.files import PARTIAL, read_sealed, remove_strays, write_sealed
 from bigrestore.errors import OutputError, output_error
-from bigrestore.io.store.metadata import read_metadata
+from bigrestore.io.verify.metadata import read_metadata
 from bigrestore.run.output.owned import (
     BLOCK,
     PLAN,

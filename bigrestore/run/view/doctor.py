@@ -206,7 +206,7 @@ def _one_tile() -> Finding:
     import numpy as np
     from PIL import Image
 
-    from bigrestore.io.store.verify import verify_store
+    from bigrestore.io.verify.store import verify_store
     from bigrestore.run.execute import execute
     from bigrestore.settings import RunSettings
 

@@ -31,12 +31,12 @@ from bigrestore.io.formats.table import is_tiff, is_zarr, is_zip
 from bigrestore.io.formats.zarr import AxisMap, map_axes, tree_of
 from bigrestore.io.formats.zarr_bounded import bounded
 from bigrestore.io.levels import level_factor
-from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference
 from bigrestore.io.store.ome_zarr import ZarrArray
-from bigrestore.io.store.own_statements import maps_stated, own_faults
 from bigrestore.io.store.pyramid import reduced_window
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.io.verify.faults import DECODE_ERRORS, Fault, difference
+from bigrestore.io.verify.own_statements import maps_stated, own_faults
 
 FOREIGN_TOLERANCE = 0.03
 """Mean difference of a foreign level's thumbnail from level 0's, as a part of the range."""
@@ -98,7 +98,7 @@ def verify_store(path: str | Path) -> list[Fault]:
             f"{place} is neither an OME-Zarr store nor a TIFF file, and nothing else is verified; give one of those."
         )
     if place.is_file() and not packed:
-        from bigrestore.io.store.verify_tiff import verify_tiff
+        from bigrestore.io.verify.tiff import verify_tiff
 
         return verify_tiff(place)
     return _verify_group(place)

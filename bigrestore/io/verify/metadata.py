@@ -15,9 +15,9 @@ from typing import Any
 from zarr.storage import MemoryStore
 
 from bigrestore.io.formats.ome_metadata import multiscales_body
-from bigrestore.io.store.faults import Fault
 from bigrestore.io.store.ome_zarr import create_level_in
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
+from bigrestore.io.verify.faults import Fault
 
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 """The metadata files of a Zarr store."""

@@ -14,8 +14,8 @@ import zarr
 
 from bigrestore.io.formats.ome_metadata import Multiscale
 from bigrestore.io.formats.zarr import map_axes
-from bigrestore.io.store.faults import DECODE_ERRORS, Fault
 from bigrestore.io.store.store_spec import MAPS_GROUP
+from bigrestore.io.verify.faults import DECODE_ERRORS, Fault
 from bigrestore.settings.values import MAPS
 
 

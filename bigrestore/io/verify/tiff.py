@@ -14,8 +14,8 @@ import tifffile
 
 from bigrestore.core.urls import error_line
 from bigrestore.io.levels import Level, OpenedImage
-from bigrestore.io.store.faults import DECODE_ERRORS, Fault, difference
 from bigrestore.io.store.reduce import halve
+from bigrestore.io.verify.faults import DECODE_ERRORS, Fault, difference
 
 __all__ = ["verify_tiff"]
 
