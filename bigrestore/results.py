@@ -130,7 +130,7 @@ class RestoreSummary(RunSummary):
 
     def as_html(self, names: Sequence[str]) -> str:
         """Return the field before and after, the scores, what was read, and the rows of these names."""
-        from bigrestore.report.page.markup import escape
+        from html import escape
 
         parts = [*_pictures(self.before, self.after), *_score_table(self.scores)]
         if not self.scores:
@@ -319,11 +319,11 @@ def _pictures(before: GreyBytes | None, after: GreyBytes | None) -> list[str]:
     """Return the field before and after as HTML, side by side and of the same size."""
     if before is None or after is None:
         return []
-    from bigrestore.report.page.embed import data_uri, encode_webp
+    from bigrestore.report.shown import data_uri, encode_webp
 
     cells = []
     for name, picture in (("before", before), ("after", after)):
-        uri = data_uri(encode_webp(picture, 90), "webp")
+        uri = data_uri(encode_webp(picture, 90))
         height, width = after.shape[:2]
         cells.append(
             f'<td style="text-align:center"><img alt="{name}" src="{uri}" width="{width}" height="{height}" '
@@ -334,7 +334,7 @@ def _pictures(before: GreyBytes | None, after: GreyBytes | None) -> list[str]:
 
 def _score_table(scores: dict[str, ScoreChange]) -> list[str]:
     """Return the scores as an HTML table."""
-    from bigrestore.report.page.markup import number, signed
+    from bigrestore.report.shown import number, signed
 
     if not scores:
         return []

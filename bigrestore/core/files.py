@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,9 @@ from typing import Any
 
 from bigrestore.core.regular import open_regular
 from bigrestore.errors import InputError, output_error
+
+DEAD_SECONDS = 60.0
+"""Age of a temporary file without a process; on another host its writer may be alive for longer."""
 
 PARTIAL = r"\.\d+-[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
@@ -61,6 +65,8 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
         If it cannot be written; the former file stays. `DiskFullError` if there is no space left.
     """
     place = path.resolve() if follow and path.is_symlink() else path
+    if follow:
+        remove_dead(place)
     partial = temporary_name(place)
     try:
         with suppress(FileNotFoundError):  # the context may make the folder, still empty then
@@ -113,6 +119,22 @@ def remove_strays(path: Path) -> None:
     for stray in path.parent.iterdir() if path.parent.is_dir() else ():
         if pattern.fullmatch(stray.name):
             stray.unlink(missing_ok=True)
+
+
+def remove_dead(path: Path) -> None:
+    """Remove old temporary files beside a file whose writers do not run on this host; failures are ignored."""
+    pattern = re.compile(re.escape(path.name) + r"\.(\d+)-[0-9a-f]{8}\.partial")
+    with suppress(OSError):
+        for stray in path.parent.iterdir():
+            match = pattern.fullmatch(stray.name)
+            if match is None or time.time() - stray.lstat().st_mtime < DEAD_SECONDS:
+                continue
+            try:
+                os.kill(int(match[1]), 0)
+            except (ProcessLookupError, OverflowError):
+                stray.unlink(missing_ok=True)
+            except PermissionError:  # it runs, as another user's
+                continue
 
 
 def remove_tree(path: Path) -> None:

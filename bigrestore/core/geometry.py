@@ -19,11 +19,8 @@ from functools import cached_property
 
 import attrs
 
-BLOCK_PX = 3840
-"""Default side of a block, and of an output shard, in output pixels."""
-
-CHUNK_PX = 480
-"""Side of a chunk of the output, in output pixels; blocks are multiples of it."""
+from bigrestore.core.sizes import BLOCK_PX as BLOCK_PX
+from bigrestore.core.sizes import CHUNK_PX as CHUNK_PX
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -25,6 +25,7 @@ import attrs
 from bigrestore.core.files import write_json
 from bigrestore.core.geometry import Block, Box, Grid
 from bigrestore.core.regular import read_text
+from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.errors import OutputError, output_error
 from bigrestore.report.images import ImageToScore, tissue_seen
 from bigrestore.report.metrics.blobs import pixel_um
@@ -69,7 +70,9 @@ class ScorePlan:
     seed: int
 
     @classmethod
-    def of_run(cls, grid: Grid, largest: int, sample: int | None, seed: int) -> ScorePlan:
+    def of_run(
+        cls, grid: Grid, largest: int, sample: int | None, seed: int, tile_px: int = SCORE_TILE_PX
+    ) -> ScorePlan:
         """Lay the score tiles over the region of a run.
 
         Parameters
@@ -82,14 +85,16 @@ class ScorePlan:
             Tiles asked for.
         seed : int
             Of the sample.
+        tile_px : int
+            Side of a score tile.
         """
         region, scale = grid.region, int(grid.scale)
-        output = TileGrid(region.z0, region.z1, region.box)
+        output = TileGrid(region.z0, region.z1, region.box, tile_px)
         native = None
         if scale > 1:
             box = region.box
             inner = Box(-(-box.y0 // scale), box.y1 // scale, -(-box.x0 // scale), box.x1 // scale)
-            native = TileGrid(region.z0, region.z1, inner)
+            native = TileGrid(region.z0, region.z1, inner, tile_px)
         if sample is None and output.count > largest:
             sample = largest
         return cls(output, native, scale, sample, seed)
@@ -265,6 +270,7 @@ class RunScores(BlockSink):
                     _cut(output, wanted),
                     _cut(source, needed),
                     scale=plan.scale,
+                    tile_px=plan.grid.tile_px,
                     background=known[0],
                     sigma=known[1],
                     pixel_um=pixel_um(section.voxel_size_um, plan.scale),
@@ -275,7 +281,8 @@ class RunScores(BlockSink):
             inner = Box(-(-box.y0 // s), box.y1 // s, -(-box.x0 // s), box.x1 // s)
             for group in strips(self._within("native", block, inner, known)):
                 part = _cut(source, bounding_box(group))
-                yield "native", Strip(group, part, background=known[0], sigma=known[1])
+                side = plan.native.tile_px
+                yield "native", Strip(group, part, tile_px=side, background=known[0], sigma=known[1])
 
     def _within(
         self, kind: str, block: Block, box: Box, background: tuple[float | None, float]

@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 
 from bigrestore.core.pixels import to_grey
+from bigrestore.core.sizes import SCORE_STEP_PX, SCORE_TILE_PX, fitting_score_tile
 from bigrestore.errors import UsageError
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import Section, open_section
@@ -170,32 +171,34 @@ def made_of(section: Section) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
-def check_tile_fits(image: Section, settings: ScoreSettings) -> None:
-    """Refuse a tile larger than the image, and warn about an unusual size.
+def tile_side(image: Section, settings: ScoreSettings) -> int:
+    """Return the side of the score tiles, as asked for or fitting; refuse one that does not fit, and warn of the unusual.
 
     Raises
     ------
     UsageError
         With the largest possible size.
     """
-    side, smallest = settings.tile_size, min(image.height, image.width)
+    side = settings.tile_size or fitting_score_tile(image.height, image.width)
+    smallest = min(image.height, image.width)
     if side > smallest:
-        largest = smallest // 96 * 96
+        largest = smallest // SCORE_STEP_PX * SCORE_STEP_PX
         remedy = (
-            f"give --tile-size {largest}"
+            f"give --tile-size {largest}, or leave it out"
             if largest
-            else "even --tile-size 96, the smallest, does not fit, so give a larger image"
+            else f"even --tile-size {SCORE_STEP_PX}, the smallest, does not fit, so give a larger image"
         )
         raise UsageError(
             f"a tile has {side} x {side} pixels and {image.source} only {image.height} x {image.width}, so there is "
             f"no whole tile; {remedy}."
         )
-    if side != 480:
+    if side != SCORE_TILE_PX:
         log.warning(
             "Tiles of %d px: the size is part of a score (NIQE of one image reads 8.8 at 96, 4.2 at 288 and 3.3 at 512 px), "
             "so compare these scores with none of another size.",
             side,
         )
+    return side
 
 
 def _check_value_ranges(image: Section, other: Section, *, stated: bool, flag: str) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
+from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.section import open_section
 from bigrestore.report.images import ImageToScore
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, load_niqe_model, save_niqe_model
-from bigrestore.report.metrics.validity import TILE_PX, tissue_share, why_invalid
+from bigrestore.report.metrics.validity import tissue_share, why_invalid
 from bigrestore.report.table.grid import TileGrid
 from bigrestore.run.output.place import check_place, require_writable
 from bigrestore.run.profile.section_profile import find_background
@@ -32,7 +33,7 @@ def fit_niqe_model(
     output: str | Path,
     *,
     input_range: ValueRange | None = None,
-    tile_px: int = TILE_PX,
+    tile_px: int = SCORE_TILE_PX,
     overwrite: bool = False,
 ) -> NiqeModel:
     """Fit a NIQE model to good sections and write it.
@@ -104,7 +105,7 @@ def _tissue_tiles(
         check_range_used(section, input_range)
         source = ImageToScore(section)
         side = min(tile_px, section.height, section.width)
-        grid = TileGrid(0, section.depth, Box(0, section.height, 0, section.width), side)
+        grid = TileGrid(0, section.depth, Box(0, section.height, 0, section.width), side, anchored=False)
         used = 0
         for z in range(section.depth):
             background = find_background(section, z)

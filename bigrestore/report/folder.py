@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bigrestore.core.files import remove_dead
 from bigrestore.core.regular import open_regular, read_text
 from bigrestore.errors import OutputError, OutputExistsError
 from bigrestore.run.output.owned import REPORT_FILES
@@ -49,6 +50,8 @@ def settle_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(
             f"The folder {folder} holds a report already ({names}); replace it by --overwrite, or name another by -o."
         )
+    for name in REPORT_FILES:
+        remove_dead(folder / name)
 
 
 def _is_ours(path: Path) -> bool:

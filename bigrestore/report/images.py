@@ -1,4 +1,4 @@
-"""The images of a scoring: their places on the common grid, and the strips, tiles and pictures cut out of them.
+"""The images of a scoring: their places on the common grid, and the strips, pictures and overviews cut out of them.
 
 All positions are those of the run: absolute pixels of the output grid and absolute sections. An output of a region of
 interest begins somewhere inside. The input is brought to the output grid by Catmull-Rom interpolation, the natural
@@ -7,8 +7,9 @@ picture of an unrestored input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,18 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.core.pixels import GreyBytes, to_grey
-from bigrestore.io.section import Section
+from bigrestore.core.pixels import Floats, to_grey, to_unit
+from bigrestore.core.sizes import SCORE_TILE_PX
+from bigrestore.io.section import Section, open_section
+from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import enlarged_box, source_box
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.table.grid import ScoreTile, bounding_box, strips
 from bigrestore.report.table.tiles import Pixels, Strip, TileRow
+from bigrestore.settings.values import MAPS
+
+Picture = NDArray[np.uint8]
+"""(h, w) grey or (h, w, 3) colour."""
 
 Background = Callable[[int], "tuple[float | None, float]"]
 
-REPORT_THUMBNAIL_PX = 1200
-"""Longest side of the picture that the heat maps are laid over."""
+TISSUE_PX = 1200
+"""Longest side of the small picture that a sample of tiles is drawn by."""
 
 STRIPS_AHEAD = 2
 """Strips for each worker that are read before their turn."""
@@ -62,6 +69,25 @@ class ImageToScore:
 
 
 @attrs.frozen(eq=False)
+class Overview:
+    """A whole section, small.
+
+    Attributes
+    ----------
+    picture : ndarray, (h, w) or (h, w, 3), uint8
+        The image.
+    px : float
+        Pixels of the image per pixel of it.
+    maps : dict of ndarray, (h, w), float32
+        Its maps by name, in grey levels of 0..1.
+    """
+
+    picture: Picture
+    px: float
+    maps: Mapping[str, Floats] = attrs.field(factory=dict)
+
+
+@attrs.frozen(eq=False)
 class Images:
     """The images of a scoring.
 
@@ -75,13 +101,16 @@ class Images:
         Pixels of the image per pixel of the input.
     tile_px : int
         Side of a score tile.
+    maps : dict of Section
+        Maps of the image on its own grid, by name.
     """
 
     image: ImageToScore
     before: ImageToScore | None = None
     reference: ImageToScore | None = None
     scale: int = 1
-    tile_px: int = 480
+    tile_px: int = SCORE_TILE_PX
+    maps: Mapping[str, Section] = attrs.field(factory=dict)
 
     def strip(self, places: list[ScoreTile], background: tuple[float | None, float]) -> Strip:
         """Read the pixels of a strip."""
@@ -99,33 +128,24 @@ class Images:
 
     def picture(
         self, z: int, y: int, x: int, height: int, width: int
-    ) -> tuple[GreyBytes | None, GreyBytes, GreyBytes | None]:
-        """Return a tile of all three images as 8-bit grey on the output grid."""
+    ) -> tuple[Picture | None, Picture, Picture | None]:
+        """Return part of all three images on the output grid, in 8 bits and in colour where they are."""
         box = Box(y, y + height, x, x + width)
         before = reference = None
         if self.before is not None:
             part = self._before(self.before, z, box)
-            before = _bytes(enlarged_box(part.grey(), part.box, box, self.scale))
+            unit = to_unit(part.values, part.value_range)
+            before = _bytes(enlarged_box(unit, part.box, box, self.scale))
         if self.reference is not None:
-            reference = _bytes(self.reference.pixels(z, box).grey())
-        return before, _bytes(self.image.pixels(z, box).grey()), reference
+            reference = _picture(self.reference, z, box)
+        return before, _picture(self.image, z, box), reference
 
-    def thumbnails(self, z: int) -> tuple[dict[str, GreyBytes], float]:
-        """Return small pictures of a section on one grid, and the output pixels per pixel of them."""
-        grey, px = _small(self.image, z)
-        pictures = {"image": _bytes(grey)}
-        centres = [(np.arange(n) + 0.5) * px for n in grey.shape]
-        for name, source, scale in (("before", self.before, self.scale), ("reference", self.reference, 1)):
-            if source is not None:
-                other, other_px = _small(source, z)
-                index = [
-                    np.clip(((at + first) / scale - own) / other_px, 0, size - 1).astype(np.intp)
-                    for at, first, own, size in zip(
-                        centres, self.image.first[1:], source.first[1:], other.shape, strict=True
-                    )
-                ]
-                pictures[name] = _bytes(other[np.ix_(*index)])
-        return pictures, px
+    def overview(self, z: int, longest_px: int) -> Overview:
+        """Return a small picture of a section with its maps, the longer side at most `longest_px`."""
+        section, index = self.image.section, z - self.image.first[0]
+        values, px = section.lowres(index, longest_px)
+        maps = {name: shown.lowres(index, longest_px)[0] for name, shown in self.maps.items()}
+        return Overview(_bytes(to_unit(values, section.value_range)), px, maps)
 
     def _before(self, source: ImageToScore, z: int, box: Box) -> Pixels:
         """Read the input behind an output box; a region's borders are not the section's."""
@@ -210,10 +230,22 @@ def tissue_seen(
 
 def _small(source: ImageToScore, z: int) -> tuple[NDArray[np.float32], float]:
     """Return a small grey picture of a section, 0..1, and the pixels of the image per pixel of it."""
-    values, px = source.section.lowres(z - source.first[0], REPORT_THUMBNAIL_PX)
+    values, px = source.section.lowres(z - source.first[0], TISSUE_PX)
     return to_grey(values, source.section.value_range), px
 
 
-def _bytes(grey: NDArray[Any]) -> GreyBytes:
-    levels: GreyBytes = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+def open_maps(store: Path, image: Section) -> dict[str, Section]:
+    """Return the maps that a store of bigrestore holds beside its image; none of another shape."""
+    folders = {name: store / MAPS_GROUP / name for name in MAPS}
+    maps = {name: open_section(folder) for name, folder in folders.items() if folder.is_dir()}
+    return {name: shown for name, shown in maps.items() if shown.shape == image.shape}
+
+
+def _picture(source: ImageToScore, z: int, box: Box) -> Picture:
+    part = source.pixels(z, box)
+    return _bytes(to_unit(part.values, part.value_range))
+
+
+def _bytes(unit: NDArray[Any]) -> Picture:
+    levels: Picture = np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)
     return levels

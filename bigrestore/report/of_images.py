@@ -7,6 +7,7 @@ Images are read strip by strip, so memory depends on the number of workers and n
 from __future__ import annotations
 
 import logging
+import os
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Unpack
@@ -18,19 +19,21 @@ import pyarrow as pa
 from bigrestore.core.files import expand_home
 from bigrestore.core.geometry import Box
 from bigrestore.core.host.resources import available_cpus, give_threads_back, one_thread_per_tile
+from bigrestore.core.urls import is_remote
 from bigrestore.errors import CheckFailedError, InputError
+from bigrestore.io.section import Section
 from bigrestore.report.checks import (
     ImagePaths,
     check_placement,
     check_reference,
-    check_tile_fits,
     find_scale,
     open_images,
     provenance_of,
     refuse_degraded_reference,
+    tile_side,
 )
 from bigrestore.report.folder import settle_folder
-from bigrestore.report.images import Images, ImageToScore, score_places, tissue_seen
+from bigrestore.report.images import Images, ImageToScore, open_maps, score_places, tissue_seen
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
@@ -172,11 +175,23 @@ def _comparable_images(
         check_reference(main, truth)
         if not settings.any_placement:
             check_placement(main, truth, 1)
-    check_tile_fits(main, settings)
+    side = tile_side(main, settings)
     if truth is not None:
         refuse_degraded_reference(main, former, truth)
     sources = [None if section is None else ImageToScore(section) for section in (former, truth)]
-    return Images(ImageToScore(main), sources[0], sources[1], scale, settings.tile_size)
+    maps = open_maps(Path(main.source), main)
+    return Images(ImageToScore(main), sources[0], sources[1], scale, side, maps)
+
+
+def _opens(section: Section, folder: Path) -> dict[str, Any] | None:
+    """Return what a viewer opens: the image, from the folder of the report; None for several files."""
+    if is_remote(section.source):
+        path = section.source
+    elif Path(section.source).exists():
+        path = os.path.relpath(Path(section.source).resolve(), folder.resolve())
+    else:
+        return None
+    return {"path": path, "ome_zarr": section.kind == "ome-zarr" and not path.endswith(".zip")}
 
 
 def _settled_folder(
@@ -221,7 +236,7 @@ class _Scoring:
         """Score, summarise and write."""
         section = self._images.image.section
         box = Box(0, section.height, 0, section.width)
-        grid = TileGrid(0, section.depth, box, self._settings.tile_size)
+        grid = TileGrid(0, section.depth, box, self._images.tile_px)
         columns = self._scored(self._images, grid, self._names)
         self._require_valid(columns)
         facts = self._facts(grid)
@@ -244,8 +259,8 @@ class _Scoring:
         if folder is None:
             summary = summarise(table, lower_better=facts["lower_better"])
             return summary | {"facts": facts}, table
-        thumbnails, px = self._images.thumbnails(facts["thumbnail_z"])
-        report = Report(table, facts, thumbnails, px, self._images.picture)
+        facts["opens"] = _opens(self._images.image.section, folder)
+        report = Report(table, facts, self._images.picture, self._images.overview)
         return write_report(report, folder, csv=self._settings.csv), table
 
     def _scored(self, images: Images, grid: TileGrid, names: list[str]) -> Columns:
@@ -290,8 +305,8 @@ class _Scoring:
         source = self._images.before
         assert source is not None
         box = Box(0, source.section.height, 0, source.section.width)
-        grid = TileGrid(0, source.section.depth, box, self._settings.tile_size)
-        images = Images(source, tile_px=self._settings.tile_size)
+        grid = TileGrid(0, source.section.depth, box, self._images.tile_px)
+        images = Images(source, tile_px=self._images.tile_px)
         names = column_names(self._pool.engine.metrics, pair=False, reference=False)
         return summarise(to_table(self._scored(images, grid, names)), resamples=1)
 
@@ -320,7 +335,7 @@ class _Scoring:
             "before": images.before and images.before.section.source,
             "reference": images.reference and images.reference.section.source,
             "engine": engine.describe(),
-            "tile_px": settings.tile_size,
+            "tile_px": images.tile_px,
             "value_range": list(section.value_range),
             "dtype": section.dtype.name,
             "scale": images.scale,
@@ -330,6 +345,7 @@ class _Scoring:
             "model": method.get("model"),
             "versions": versions(),
             "lower_better": {name: lower_better(name) for name in engine.metrics},
+            "sections": [0, section.depth],
             "thumbnail_z": section.depth // 2,
         }
         for name, source in (("before", images.before), ("reference", images.reference)):

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 import bigrestore
+from bigrestore.core.geometry import Box
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError, one_line
 from bigrestore.io.section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
-from bigrestore.report.images import Images, ImageToScore, score_places
+from bigrestore.report.images import Images, ImageToScore, open_maps, score_places
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, to_columns, to_table
 from bigrestore.report.state import note_report, report_result
-from bigrestore.report.table.grid import ScoreTile
+from bigrestore.report.table.grid import ScoreTile, tile_worth
 from bigrestore.report.table.tiles import FAILED, TileRow, missing_rows
 from bigrestore.run.output.owned import REPORT
 from bigrestore.run.prepared import Prepared
@@ -120,7 +122,13 @@ class RunReport(RunScores):
         path = store if store.exists() else self._ready.output  # a TIFF's store is removed at the end
         image = open_section(path, input_range=self._job.section.value_range)
         first = (region.z0, region.box.y0, region.box.x0)
-        return Images(ImageToScore(image, first), self._source, None, int(self._grid.scale))
+        return Images(
+            ImageToScore(image, first),
+            self._source,
+            scale=int(self._grid.scale),
+            tile_px=self.plan.grid.tile_px,
+            maps=open_maps(store, image),
+        )
 
     def write(self, folder: Path, progress: Progress, flag: StopFlag) -> dict[str, Any]:
         """Score the missing tiles and write the report; return its summary.
@@ -140,10 +148,7 @@ class RunReport(RunScores):
         facts = self._facts() | {"blobs": self._blobs(columns)} | self._readings()
         if native is not None:
             facts["before_native"] = summarise(to_table(native), resamples=1)
-        region = self._grid.region
-        z = facts["thumbnail_z"] = (region.z0 + region.z1) // 2
-        thumbnails, px = self._images.thumbnails(z)
-        report = Report(to_table(columns), facts, thumbnails, px, self._images.picture)
+        report = Report(to_table(columns), facts, self._images.picture, self._images.overview)
         flag.raise_if_set(REPORT_UNFINISHED)
         return write_report(report, folder)
 
@@ -215,7 +220,7 @@ class RunReport(RunScores):
         flag: StopFlag,
     ) -> None:
         """Score tiles from the finished output; the second columns, kept for later, get no failed tile."""
-        images = self._images if kind == "rows" else Images(self._source)
+        images = self._images if kind == "rows" else Images(self._source, tile_px=self.plan.grid.tile_px)
         names = self.names(kind)
 
         def taken(group: list[ScoreTile], future: Future[list[TileRow]]) -> None:
@@ -229,37 +234,45 @@ class RunReport(RunScores):
         score_places(images, places, self._background, self.pool, taken)
 
     def _with_run_figures(self, columns: Columns) -> Columns:
-        """Add the figures from the records of blocks: residual and seams."""
+        """Add the figures from the records of blocks: residual and seams.
+
+        The records have sums over the cells of the grid; a tile moved inward to the border has those of all cells that it
+        touches.
+        """
         figures = dict(columns)
-        keys = list(zip(columns["z"], columns["row"], columns["column"], strict=True))
+        side = self.plan.grid.tile_px
+        places = list(zip(*(columns[name] for name in ("z", "y", "x", "height", "width")), strict=True))
         for figure, stat in (("residual", "residuals"), ("seam", "seams")):
             sums = self._sums(stat)
             if sums:
-                roots = {key: math.sqrt(square / over) for key, (square, over) in sums.items() if over > 0}
                 figures[figure] = [
-                    math.nan if reason else roots.get(key, math.nan)
-                    for key, reason in zip(keys, columns["reason"], strict=True)
+                    math.nan if reason else _root_ratio(sums, z, Box(y, y + height, x, x + width), side)
+                    for (z, y, x, height, width), reason in zip(places, columns["reason"], strict=True)
                 ]
         return figures
 
     def _blobs(self, columns: Columns) -> dict[str, Any]:
         """Return the blobs of the scored tiles, those without support in the input, and both by block.
 
-        A tile belongs to the block of its first pixel; `pixels` is the area searched for blobs.
+        A tile belongs to the block of its first pixel; `pixels` is the area searched for blobs. What overlapping tiles
+        share counts once, on the average.
         """
-        blocks: dict[str, list[int]] = {}
-        pixels = 0
+        blocks: dict[str, list[float]] = {}
+        pixels = 0.0
         grid = self._grid
         side, origin = grid.y.block_px, grid.region.box
         names = ("z", "y", "x", "height", "width", "blobs", "blobs_unsupported")
-        for z, y, x, height, width, *counts in zip(*(columns[name] for name in names), strict=True):
+        rows = zip(*(columns[name] for name in names), strict=True)
+        worth = tile_worth(*(np.array(columns[name], np.int64) for name in names[:5]))
+        for own, (z, y, x, height, width, *counts) in zip(worth.tolist(), rows, strict=True):
             if not math.isnan(counts[0]):
                 block = grid.block(z, (y - origin.y0) // side, (x - origin.x0) // side)
-                total = blocks.setdefault(block.name, [0, 0])
-                total[:] = (total[0] + int(counts[0]), total[1] + int(counts[1]))
-                pixels += height * width
-        all_blobs, unsupported = (sum(total[index] for total in blocks.values()) for index in (0, 1))
-        return {"found": all_blobs, "unsupported": unsupported, "pixels": pixels, "blocks": blocks}
+                total = blocks.setdefault(block.name, [0.0, 0.0])
+                total[:] = (total[0] + own * counts[0], total[1] + own * counts[1])
+                pixels += own * height * width
+        whole = {name: [round(count) for count in total] for name, total in blocks.items()}
+        all_blobs, unsupported = (round(sum(total[index] for total in blocks.values())) for index in (0, 1))
+        return {"found": all_blobs, "unsupported": unsupported, "pixels": round(pixels), "blocks": whole}
 
     def _readings(self) -> dict[str, list[dict[str, Any]]]:
         """Return the reading of each section, under `read`; nothing for a method without readings."""
@@ -295,12 +308,24 @@ class RunReport(RunScores):
             "scale": plan.scale,
             "voxel_size_um": list(self._ready.plan.spec.voxel_size_um),
             "origin_px": [region.box.y0, region.box.x0],
+            "sections": [region.z0, region.z1],
+            "thumbnail_z": (region.z0 + region.z1) // 2,
+            "opens": self._opens(),
             "sampling": sampling_fact(plan.sample, plan.grid.count, plan.seed),
             "method": said,
             "model": said.get("model"),
             "versions": versions(),
             "failures": list(self.failures),
         }
+
+    def _opens(self) -> dict[str, Any] | None:
+        """Return what a viewer opens: the output, from the folder of the report or where it is copied to."""
+        ready = self._ready
+        if ready.plan.zipped:
+            return None
+        there = ready.destination
+        path = f"../../{ready.output.name}" if there is None else there.url
+        return {"path": path, "ome_zarr": not ready.plan.tiff}
 
     def _background(self, z: int) -> tuple[float | None, float]:
         known = self._job.profiles.of(z)
@@ -312,11 +337,19 @@ def sampling_fact(sample: int | None, total: int, seed: int) -> str:
     if sample is None:
         return f"all {total} tiles"
     return (
-        f"at most {sample} of {total} tiles, drawn systematically from a random start (seed {seed}): every section has its "
-        "part, and within a section tiles are ordered by their share of tissue in four steps and then along the rows"
+        f"at most {sample} of {total} tiles, drawn systematically from a random start (seed {seed}): sections have equal "
+        "parts, and within a section tiles are ordered by their share of tissue in four steps and then along the rows"
     )
 
 
 def versions() -> dict[str, str]:
     """Return the versions behind the figures."""
     return {"bigrestore": bigrestore.__version__} | {name: version(name) for name in ("numpy", "scipy")}
+
+
+def _root_ratio(sums: Mapping[tuple[int, int, int], list[float]], z: int, tile: Box, side: int) -> float:
+    """Return the root of a sum of squares over another sum, of all cells that a tile touches; NaN over 0."""
+    rows, columns = range(tile.y0 // side, -(-tile.y1 // side)), range(tile.x0 // side, -(-tile.x1 // side))
+    cells = [sums.get((z, row, column), [0.0, 0.0]) for row in rows for column in columns]
+    square, over = (sum(cell[index] for cell in cells) for index in (0, 1))
+    return math.sqrt(square / over) if over > 0 else math.nan

@@ -14,7 +14,6 @@ import attrs
 import bigrestore
 from bigrestore.core.host.resources import available_cpus
 from bigrestore.report.blocks import ScorePlan
-from bigrestore.report.metrics.validity import TILE_PX
 from bigrestore.report.of_run import RunReport
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.state import former_report
@@ -65,7 +64,6 @@ class ReportSink(Sink):
     """
 
     factory = "bigrestore.report.sink:ReportSink"
-    tally_px = TILE_PX
     bytes_per_tile = SCORE_BYTES
 
     def __init__(self, settings: RunSettings) -> None:
@@ -74,6 +72,10 @@ class ReportSink(Sink):
             metrics = EngineSpec().create().metrics
             names = column_names(metrics, pair=True, reference=False, extra=("residual", "seam"))
             Condition.parse(settings.fail_if).require(known_values(names))
+
+    def tally_side(self, score_tile_px: int) -> int:
+        """Return the side of the run's score tiles."""
+        return score_tile_px
 
     def blocks_held(self, *, gpu: bool) -> int:
         """Return the blocks held while they are scored."""
@@ -107,7 +109,12 @@ class ReportSink(Sink):
         gpu = on_gpu(job.method)
         workers = max(1, available_cpus() - PROCESSORS_OF_THE_NETWORK) if gpu else ready.plan.tiles_at_once
         pool = ScorePool(EngineSpec(), workers, processes=gpu)
-        engine = {"engine": pool.engine.describe(), "version": bigrestore.__version__}
+        engine = {
+            "engine": pool.engine.describe(),
+            "version": bigrestore.__version__,
+            "tile_px": chosen.grid.tile_px,
+            "anchored": True,  # rows of an earlier version have cut tiles at the borders
+        }
         if chosen.sample is not None:
             log.info(
                 "%d of %d score tiles are drawn for the report, stratified over tissue.",
@@ -123,7 +130,10 @@ class ReportSink(Sink):
         if ready.plan.grid.scale.denominator != 1:
             return None
         largest = LARGEST_GPU if on_gpu(ready.method) else LARGEST
-        return ScorePlan.of_run(ready.plan.grid, largest, self._settings.report_sample, self._settings.seed)
+        settings = self._settings
+        return ScorePlan.of_run(
+            ready.plan.grid, largest, settings.report_sample, settings.seed, ready.plan.score_tile_px
+        )
 
 
 def known_values(names: list[str]) -> list[str]:

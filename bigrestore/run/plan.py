@@ -16,7 +16,8 @@ import attrs
 
 from bigrestore.core.geometry import Box, Grid, Region, choose_tile_px
 from bigrestore.core.host.resources import available_cpus, memory_limit_bytes, processors
-from bigrestore.errors import UsageError
+from bigrestore.core.sizes import SCORE_TILE_PX, fitting_score_tile
+from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
@@ -74,6 +75,8 @@ class Plan:
         Estimated peak memory, of all workers together.
     maps : tuple of str
         Maps written beside the image.
+    score_tile_px : int
+        Side of a score tile, whether a report is asked for or not: of a run begun without one, too.
     """
 
     grid: Grid
@@ -87,6 +90,7 @@ class Plan:
     zipped: bool
     memory_bytes: int
     maps: tuple[str, ...] = ()
+    score_tile_px: int = SCORE_TILE_PX
 
     @property
     def tiles_at_once(self) -> int:
@@ -162,6 +166,7 @@ def make_plan(
         memory_bytes=workers
         * _peak_bytes(section, method, grid, threads * batch, in_flight, settings, sinks),
         maps=settings.maps,
+        score_tile_px=_score_tile(settings, grid, output, stored),
     )
 
 
@@ -227,6 +232,26 @@ def _lay_grid(
             "most, so enlarge --tile-size or reduce --overlap."
         )
     return attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=tile), x=attrs.evolve(grid.x, tile_px=tile))
+
+
+def _score_tile(settings: RunSettings, grid: Grid, output: Path, stored: dict[str, Any] | None) -> int:
+    """Return the side of the score tiles: of the run to resume, as asked for, or one that fits."""
+    asked, scored = settings.score_tile_size, grid.region.box
+    if stored is not None:
+        held: int = stored.get("score_tile_px", SCORE_TILE_PX)
+        if asked not in (None, held):
+            raise OutputExistsError(
+                f"The output {output} was begun with score tiles of {held} px, and its blocks hold sums over them, but "
+                f"--score-tile-size is {asked}; leave it out, or score the finished output by `bigrestore score --tile-size "
+                f"{asked}`."
+            )
+        return held
+    if asked is not None and settings.report and asked > min(scored.height, scored.width) and grid.scale >= 1:
+        raise UsageError(
+            f"--score-tile-size is {asked}, but what is scored has only {scored.height} x {scored.width} output pixels; "
+            "give less, or leave it out."
+        )
+    return asked or fitting_score_tile(scored.height, scored.width)
 
 
 def _check_block(block_px: int, unit: Fraction) -> None:

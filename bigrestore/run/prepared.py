@@ -108,7 +108,7 @@ class Prepared:
 
     def job(self, folder: Path | None) -> Job:
         """Return the job of all blocks; profiles are kept in `folder`."""
-        tally_px = max((sink.tally_px for sink in self.sinks), default=0)
+        tally_px = max((sink.tally_side(self.plan.score_tile_px) for sink in self.sinks), default=0)
         return Job(
             section=self.section,
             method=self.method,

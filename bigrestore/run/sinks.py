@@ -120,6 +120,10 @@ class Sink(BlockSink):
         """Return the taker of this process's blocks; None to take none."""
         return self
 
+    def tally_side(self, score_tile_px: int) -> int:
+        """Return the side of the tiles for sums, given that of the run's score tiles; `tally_px` unless overridden."""
+        return self.tally_px
+
     def blocks_held(self, *, gpu: bool) -> int:
         """Return the blocks kept in memory after they are written, at most."""
         return 0

@@ -85,8 +85,9 @@ def begin(ready: Prepared) -> None:
         if ready.settings.overwrite:
             remove_former(ready.output, journal)
         journal.create()
+        journal.sweep(ready.store)  # a process may have died before it stored its plan
         facts: dict[str, Any] = {
-            "plan": ready.plan.facts,
+            "plan": ready.plan.facts | {"score_tile_px": ready.plan.score_tile_px},
             "fingerprint": ready.identity,
             "files": ready.files,
         }

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from bigrestore.core.geometry import BLOCK_PX, CHUNK_PX
+from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX, SCORE_STEP_PX, SCORE_TILE_PX
 from bigrestore.errors import UsageError
 from bigrestore.settings.option import flag
 from bigrestore.settings.values import (
@@ -29,9 +29,6 @@ from bigrestore.settings.values import (
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
 SCHEDULER = re.compile(r"(tcp|tls|ws|wss|ucx|inproc)://\S+")
-
-SCORE_STEP_PX = 96
-"""Score tiles are multiples of NIQE's blocks."""
 
 LARGEST_NOISE = 64
 """Standard deviation of the noise that a user may state, of 255."""
@@ -234,11 +231,13 @@ def check_fail_if(_: object, attribute: attrs.Attribute[Any], value: Any) -> Non
 
 
 def check_score_tile(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    """Take the side of a score tile."""
+    """Take the side of a score tile, or None to have it chosen."""
+    if value is None:
+        return
     largest = 100 * SCORE_STEP_PX
     if not is_whole(value) or not SCORE_STEP_PX <= value <= largest or value % SCORE_STEP_PX:
         step = f"a multiple of {SCORE_STEP_PX} pixels from {SCORE_STEP_PX} to {largest}"
-        refuse(attribute, value, f"it takes {step}, such as {CHUNK_PX}")
+        refuse(attribute, value, f"it takes {step}, such as {SCORE_TILE_PX}")
 
 
 def check_recipe(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -53,6 +53,7 @@ class ArrayKeywords(TypedDict, total=False):
     log_format: str
     report: bool
     report_sample: int | None
+    score_tile_size: int | None
 
 
 class RunKeywords(ArrayKeywords, total=False):
@@ -84,7 +85,7 @@ class ScoreKeywords(TypedDict, total=False):
     engine: str
     metrics: NamesInput | None
     niqe_model: PathInput | None
-    tile_size: int
+    tile_size: int | None
     sample: int | None
     seed: int
     level: int

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import expand_home
-from bigrestore.core.geometry import BLOCK_PX, CHUNK_PX
+from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
     check_block,
@@ -27,6 +27,7 @@ from bigrestore.settings.checks import (
     check_realness,
     check_roi,
     check_scheduler,
+    check_score_tile,
     check_shard,
     one_of,
     text,
@@ -313,6 +314,17 @@ class RunSettings(Settings):
             default="all; 65536 above",
         ),
     )
+    score_tile_size: int | None = attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=check_score_tile,
+        metadata=option(
+            "Side of a score tile, a multiple of 96.",
+            metavar="PX",
+            panel=SAYS,
+            default="480; less for small sections",
+        ),
+    )
     fail_if: str | None = fail_if_field()
 
     @realness.default
@@ -365,7 +377,7 @@ class RunSettings(Settings):
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
         left_out |= {"realness", "realness_map"}  # the method says what its realness came to
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
-        left_out |= {"report", "report_sample", "fail_if", "check_all"}
+        left_out |= {"report", "report_sample", "score_tile_size", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
         left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}

@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import expand_home
-from bigrestore.core.geometry import CHUNK_PX
 from bigrestore.settings.checks import (
     check_names,
     check_score_tile,
@@ -84,11 +83,13 @@ class ScoreSettings(Settings):
         validator=text("a file", optional=True),
         metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=HOW),
     )
-    tile_size: int = attrs.field(
-        default=CHUNK_PX,
+    tile_size: int | None = attrs.field(
+        default=None,
         converter=to_plain,
         validator=check_score_tile,
-        metadata=option("Side of a tile, a multiple of 96.", metavar="PX", panel=HOW),
+        metadata=option(
+            "Side of a tile, a multiple of 96.", metavar="PX", panel=HOW, default="480; less for small images"
+        ),
     )
     sample: int | None = attrs.field(
         default=None,

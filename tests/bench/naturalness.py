@@ -103,7 +103,7 @@ def tissue_tiles(clean: Grey) -> list[Place]:
         path = Path(folder) / "clean.png"
         Image.fromarray(clean).save(path)
         level, sigma = find_background(open_section(path), 0)
-    grid = TileGrid(0, 1, Box(0, clean.shape[0], 0, clean.shape[1]), TILE_PX)
+    grid = TileGrid(0, 1, Box(0, clean.shape[0], 0, clean.shape[1]), TILE_PX, anchored=False)
     found = []
     for place in grid.places(0):
         tile = unit(clean[place.box.y0 : place.box.y1, place.box.x0 : place.box.x1])

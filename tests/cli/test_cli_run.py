@@ -18,7 +18,7 @@ from skimage import data
 
 from bigrestore.cli import app as app_module
 
-HEAVY = ("torch", "zarr", "dask", "numpy")
+HEAVY = ("torch", "zarr", "dask", "numpy", "jinja2", "matplotlib")
 PROCESS = (sys.executable, "-c", "from bigrestore.cli.app import main; main()")
 
 

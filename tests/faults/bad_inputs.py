@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pickle
+import socket
 import struct
 import zipfile
 import zlib
@@ -359,6 +360,17 @@ def link_to_itself(folder: Path) -> Path:
     return folder / "loop.tif"
 
 
+@bad(RUN)
+def socket_among_sections(folder: Path) -> Path:
+    Image.fromarray(tissue()).save(folder / "a1.png")
+    before = Path.cwd()
+    os.chdir(folder)  # the names of sockets are short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("a2.png")
+    os.chdir(before)
+    return folder
+
+
 @bad()
 def name_of_5000_letters(folder: Path) -> Path:
     return folder / ("a" * 5000)
@@ -603,6 +615,22 @@ def zarr_folder_links_out_of_the_store(folder: Path) -> Path:
     (folder / "elsewhere" / "0").mkdir(parents=True)
     (folder / "elsewhere" / "0" / "0").write_bytes(b"s" * 4096)
     (store / "c").symlink_to(folder / "elsewhere")
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_chunk_links_to_itself(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64])
+    (store / "c" / "0").mkdir(parents=True)
+    (store / "c" / "0" / "0").symlink_to(store / "c" / "0" / "0")
+    return store
+
+
+@bad(RUN, frozenset({3, 5}))
+def zarr_chunk_links_to_nothing(folder: Path) -> Path:
+    store = _zarr3(folder, shape=[64, 64])
+    (store / "c" / "0").mkdir(parents=True)
+    (store / "c" / "0" / "0").symlink_to(store / "c" / "0" / "gone")
     return store
 
 

@@ -49,15 +49,26 @@ def die_before(count: int, folder: Path) -> None:
     sys.addaudithook(hook)
 
 
+RESUME, OVERWRITE = {"resume": True}, {"overwrite": True}
+
+
 @attrs.frozen
 class Case:
-    """A kind of run: the name of its output, its settings, and whether it replaces a former one."""
+    """A kind of run: the name of its output, its settings, and whether it replaces a former one.
+
+    `before` are the steps that are done before it, `killed` is the one that is killed, and `remedies` are tried in turn.
+    """
 
     name: str
     output: str
     settings: dict[str, Any]
     former: dict[str, Any] | None = None
+    before: tuple[dict[str, Any], ...] = ()
+    killed: dict[str, Any] = attrs.field(factory=dict)
+    remedies: tuple[dict[str, Any], ...] = (RESUME,)
 
+
+INIT, PART, LAST = {"init_only": True}, {"shard": "1/1"}, {"finalize": True}
 
 CASES = [
     Case("store", "out.ome.zarr", {}),
@@ -65,8 +76,12 @@ CASES = [
     Case("TIFF", "out.ome.tif", {}),
     Case("zip file", "out.ome.zarr.zip", {}),
     Case("report", "out.ome.zarr", {"report": True, "scale": 1, "roi": (None, (0, 480), (0, 480))}),
-    Case("overwrite", "out.ome.zarr", {}, {"scale": 1}),
-    Case("overwrite a TIFF", "out.ome.tif", {}, {"scale": 1}),
+    Case("overwrite", "out.ome.zarr", {}, {"scale": 1}, killed=OVERWRITE, remedies=(OVERWRITE,)),
+    Case("overwrite a TIFF", "out.ome.tif", {}, {"scale": 1}, killed=OVERWRITE, remedies=(OVERWRITE,)),
+    Case("first step", "out.ome.zarr", {}, killed=INIT, remedies=(RESUME, OVERWRITE)),
+    Case("part", "out.ome.zarr", {}, before=(INIT,), killed=PART, remedies=(RESUME, OVERWRITE)),
+    Case("last step", "out.ome.zarr.zip", {}, None, (INIT, PART), LAST, (LAST, RESUME, OVERWRITE)),
+    Case("anew", "out.ome.zarr.zip", {}, remedies=(OVERWRITE,)),
 ]
 
 
@@ -85,14 +100,16 @@ def put_mine(output: Path) -> dict[Path, str]:
 def one(case: Case, source: Path, folder: Path, at: int, wanted: dict[str, str]) -> tuple[bool, str]:
     """Kill before the n-th change and go on; return whether there was one, and what is wrong."""
     folder.mkdir()
-    output = folder / case.output
-    settings = {"overwrite": True} if case.former is not None else {}
+    output, remedy = folder / case.output, case.remedies[at % len(case.remedies)]
     if case.former is not None and (code := wait(forked(lambda: run(source, output, **case.former)))):
         return True, f"the former run ended with {code}"
+    for step in case.before:
+        if code := wait(forked(lambda step=step: run(source, output, **case.settings, **step))):  # type: ignore[misc]
+            return True, f"a step before ended with {code}"
 
     def work() -> int:
         die_before(at, folder)
-        return run(source, output, **settings, **case.settings)
+        return run(source, output, **case.settings, **case.killed)
 
     code = wait(forked(work))
     if code == 0:
@@ -100,19 +117,17 @@ def one(case: Case, source: Path, folder: Path, at: int, wanted: dict[str, str])
     if code != -signal.SIGKILL:
         return True, f"it ended with {code} before it was killed"
     begun = Path(f"{output}.bigrestore/plan.json").exists()
-    mine = put_mine(output) if begun and case.former is None else {}
-    code = wait(forked(lambda: run(source, output, **case.settings, resume=case.former is None, **settings)))
-    if code and case.former is not None:
-        return True, f"given again it ended with {code}"
+    mine = put_mine(output) if begun and remedy != OVERWRITE else {}
+    code = wait(forked(lambda: run(source, output, **case.settings, **remedy)))
     if code:
-        return True, f"gone on with it ended with {code}"
+        return True, f"{remedy} ended with {code}"
     gone = [place for place, text in mine.items() if not place.is_file() or place.read_text() != text]
     if gone:
         return True, f"{gone[0]} is gone"
     made = digest(output) if output.is_dir() else {"": str(hash(output.read_bytes()))}
     kept = {name for name in made if output / name in mine}
     wrong = different(wanted, {name: value for name, value in made.items() if name not in kept})
-    strays = [path.name for path in folder.iterdir() if path.name.endswith(".partial")]
+    strays = [path.name for path in folder.rglob("*.partial") if path not in mine]
     return True, f"{wrong[0]} differs" if wrong else f"{strays[0]} is left" if strays else ""
 
 

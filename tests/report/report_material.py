@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bigrestore.report.images import Overview
 from bigrestore.report.table.write import Report
 
 Floats = NDArray[np.float64]
@@ -66,6 +67,7 @@ def make_report(
     sections: int = 1,
     pair: bool = True,
     reference: bool = False,
+    maps: tuple[str, ...] = (),
     facts: dict[str, Any] | None = None,
     seed: int = 7,
 ) -> Report:
@@ -90,13 +92,16 @@ def make_report(
             for row in range(rows)
             for column in range(columns)
         ]
-    step = -(-max(height, width) // 1200)
-    middle = images[sections // 2]
-    names = ["image", *(["before"] if pair else []), *(["reference"] if reference else [])]
 
     def pictures(z: int, y: int, x: int, high: int, wide: int) -> Any:
         cut = {name: _eight_bits(values[y : y + high, x : x + wide]) for name, values in images[z].items()}
         return (cut["before"] if pair else None, cut["image"], cut["reference"] if reference else None)
+
+    def overviews(z: int, longest_px: int) -> Overview:
+        step = -(-max(height, width) // longest_px)
+        small = images[z]["image"][::step, ::step]
+        change = np.abs(images[z]["image"] - images[z]["before"])[::step, ::step].astype(np.float32)
+        return Overview(_eight_bits(small), float(step), dict.fromkeys(maps, change))
 
     known = {
         "image": "pm1234o_restored.ome.zarr",
@@ -116,9 +121,8 @@ def make_report(
     return Report(
         tiles=pa.Table.from_pylist(table),
         facts=known | (facts or {}),
-        thumbnails={name: _eight_bits(middle[name][::step, ::step]) for name in names},
-        thumbnail_px=float(step),
         pictures=pictures,
+        overviews=overviews,
     )
 
 

@@ -103,8 +103,31 @@ def test_an_empty_table_and_a_table_without_a_valid_tile_give_a_summary() -> Non
     assert found["metrics"]["niqe"]["image"]["median"] is None
     assert found["metrics"]["niqe"]["change"] == {
         "count": 0, "missing": 0, "median_before": None, "median_after": None, "median": None, "low": None, "high": None,
-        "share_improved": None, "share_worse": None, "wilcoxon_p": None, "wilcoxon_p_holm": None,
+        "verdict": "few", "share_improved": None, "share_worse": None, "wilcoxon_p": None, "wilcoxon_p_holm": None,
     }  # fmt: skip
+
+
+def test_tiles_that_overlap_count_by_their_own_area_in_an_interval() -> None:
+    table = make_tiles(3, 3, niqe=np.arange(9.0), niqe_before=np.arange(9.0) + 1 + np.arange(9) % 2)
+    found = summarise(table)
+    assert found["bootstrap"]["worth_tiles"] == 9
+    assert found["metrics"]["niqe"]["change"]["low"] is not None
+    for shift, worth in ((20, (268 / 96) ** 2), (92, (196 / 96) ** 2)):
+        moved = table | {name: table[name] - np.where(table[name] == 192, shift, 0) for name in ("y", "x")}
+        summary = summarise(moved)
+        change = summary["metrics"]["niqe"]["change"]
+        assert summary["bootstrap"]["worth_tiles"] == pytest.approx(worth, abs=1e-3)
+        assert (change["low"] is None) == (change["wilcoxon_p"] is None) == (worth < 6)
+        assert change["median"] == found["metrics"]["niqe"]["change"]["median"]
+
+
+def test_few_distinct_squares_make_an_interval_wider() -> None:
+    values = {"it": np.random.default_rng(0).normal(0, 1, 36)}
+    place = np.mgrid[:1, :6, :6].reshape(3, -1)
+    whole, half = (median_intervals(values, lattices(*place), distinct=share)["it"] for share in (1.0, 0.5))
+    assert whole is not None
+    assert half is not None
+    assert half[0] < whole[0] < whole[1] < half[1]
 
 
 def test_too_few_tiles_have_no_interval() -> None:

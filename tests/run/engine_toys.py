@@ -114,8 +114,9 @@ def level0(path: Path) -> np.ndarray:
 
 
 def go(source: Path | str, output: Path, method: Fir | str | None = None, **settings: Any) -> RunSummary:
-    """Run quietly with small blocks, and without a report unless it is asked for."""
+    """Run quietly with small blocks, and without a report unless it is asked for, then of tiles of a block."""
     asked = {"block_size": 480, "tile_size": 160, "threads": 2, "mask": "none", "progress": "none"}
+    asked |= {"score_tile_size": 480}
     asked |= {"report": False} | settings
     if isinstance(method, str):
         asked["method"], method = method, None

@@ -75,7 +75,7 @@ def test_bytes_of_names_are_shown_and_told_apart() -> None:
 @pytest.mark.parametrize(
     ("make", "end"),
     [(png, ".png"), (tiff, ".tif"), (stack, ""), (store, ".zarr")],
-    ids=lambda item: str(item),
+    ids=["png", "tiff", "stack", "store"],
 )
 @pytest.mark.parametrize("output", [".ome.zarr", ".ome.tif", ".ome.zarr.zip"])
 def test_an_input_and_an_output_may_have_any_name(

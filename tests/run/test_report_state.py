@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
-from bigrestore.errors import BigrestoreError, OutputError, StoppedError
+from bigrestore.errors import BigrestoreError, OutputError, OutputExistsError, StoppedError, UsageError
 from bigrestore.model.method import TileBatch
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.table import write as report_module
+from bigrestore.run.output.owned import PLAN
+from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import RunSummary
 
 FILES = {"report.html", "summary.json", "tiles.parquet"}
@@ -135,6 +137,38 @@ def test_another_sample_is_another_report(tmp_path: Path, source: Path, strips: 
     assert len(rows(out)["z"]) == 2
 
 
+@pytest.mark.parametrize("begun", ["with a report", "without one", "by an earlier version"])
+def test_a_run_keeps_the_score_tiles_that_it_was_begun_with(tmp_path: Path, source: Path, begun: str) -> None:
+    out, side = tmp_path / "out.zarr", 480 if begun == "by an earlier version" else 192
+    scored(source, out, score_tile_size=side, report=begun != "without one")
+    if begun == "by an earlier version":
+        journal = Journal(out)
+        assert journal.plan is not None
+        former = dict(journal.plan["plan"])
+        del former["score_tile_px"]
+        journal.write(PLAN, journal.plan | {"plan": former})
+    shutil.rmtree(beside(out) / "report", ignore_errors=True)
+    with pytest.raises(
+        OutputExistsError, match=rf"score tiles of {side} px.*--score-tile-size is 288; leave it out"
+    ) as info:
+        scored(source, out, resume=True, score_tile_size=288)
+    assert info.value.exit_code == 4
+    scored(source, out, resume=True, score_tile_size=None).raise_if_failed()
+    assert set(rows(out)["height"]) == {side}
+    assert json.loads((beside(out) / "report/summary.json").read_text())["facts"]["tile_px"] == side
+
+
+def test_score_tiles_are_chosen_by_the_region_and_must_fit_into_it(tmp_path: Path, source: Path) -> None:
+    scored(source, tmp_path / "whole.zarr", score_tile_size=None)
+    scored(source, tmp_path / "part.zarr", score_tile_size=None, roi="0:150,0:900")
+    scored(source, tmp_path / "pixels.zarr", report=False, roi="0:150,0:900", score_tile_size=480)
+    assert set(rows(tmp_path / "whole.zarr")["height"]) == {192}
+    assert set(rows(tmp_path / "part.zarr")["height"]) == {96}
+    with pytest.raises(UsageError, match="--score-tile-size is 192, but what is scored has only 150 x 900"):
+        scored(source, tmp_path / "out.zarr", score_tile_size=192, roi="0:150,0:900")
+    assert not (tmp_path / "out.zarr").exists()
+
+
 @pytest.mark.parametrize("where", ["scores/", "tiles.parquet", "report.html", "report.json"])
 def test_a_full_disk_costs_the_report_only_and_resume_makes_it(
     tmp_path: Path, source: Path, where: str, monkeypatch: pytest.MonkeyPatch
@@ -176,13 +210,13 @@ def test_tiles_that_were_scored_at_the_end_are_not_scored_once_more(
     out = tmp_path / "out.zarr"
     with monkeypatch.context() as patch:
         patch.setattr(report_module, "write_tiles", full)
-        scored(source, out, roi="0:480,100:960")  # its whole tile lies across two blocks
+        scored(source, out, roi="0:480,100:960")  # its tiles lie across two blocks
     kept = json.loads((beside(out) / "scores/late.json").read_text())
-    assert kept["rows"]["reason"].count("") == 1
+    assert kept["rows"]["reason"] == [""]
     count = len(strips)
     scored(source, out, roi="0:480,100:960", resume=True).raise_if_failed()
     assert len(strips) == count
-    assert rows(out)["reason"].count("") == 1
+    assert rows(out)["reason"] == ["", ""]
     (out / "0/c/0/1").unlink()
     scored(source, out, roi="0:480,100:960", resume=True).raise_if_failed()
     assert len(strips) > count, "the block that it lies in was done again"
@@ -280,5 +314,5 @@ def test_a_page_is_known_for_ours() -> None:
 
     from bigrestore.report.folder import GENERATOR, REPORT_HEAD_BYTES
 
-    template = (files("bigrestore.report.page") / "template.html").read_text()
+    template = (files("bigrestore.report.page") / "templates/page.html").read_text()
     assert GENERATOR in template[:REPORT_HEAD_BYTES]

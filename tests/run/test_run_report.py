@@ -57,7 +57,7 @@ def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def wide(tissue: np.ndarray) -> np.ndarray:
-    """Real tissue, 1000 x 1030: four whole score tiles and five that are not."""
+    """Real tissue, 1000 x 1030: four score tiles on the lattice of 480 px and five anchored at the border."""
     return np.pad(tissue, [(0, 300), (0, 0)], mode="reflect")
 
 
@@ -80,13 +80,13 @@ def test_the_report_has_every_tile_and_is_the_same_for_any_cut_and_threads(
     summary = go(source, tmp_path / "b.zarr", Fir(), report=True, block_size=1440, tile_size=240, threads=3)
     found = tiles(tmp_path / "a.zarr")
     same(found, tiles(tmp_path / "b.zarr"))
-    assert found["reason"].count("") == 4
-    assert found["reason"].count("small") == 5
-    assert (found["y"][-1], found["height"][-1], found["width"][-1]) == (960, 40, 70)
+    assert found["reason"] == [""] * 9
+    assert list(zip(found["y"], found["x"], strict=True)) == [
+        (y, x) for y in (0, 480, 520) for x in (0, 480, 550)
+    ]
+    assert set(found["height"]) == set(found["width"]) == {480}
     for name in ("niqe", "niqe_before", "sharpness", "mean", "drift", "invented"):
-        values = np.array(found[name])
-        assert np.isfinite(values[np.array(found["reason"]) == ""]).all(), name
-        assert np.isnan(values[np.array(found["reason"]) != ""]).all(), name
+        assert np.isfinite(found[name]).all(), name
     assert ("report", summary.report.folder + "/report.html") in summary.rows()
     written = {path.name for path in Path(summary.report.folder).iterdir()}
     assert written == {"report.html", "summary.json", "tiles.parquet"}
@@ -97,7 +97,7 @@ def test_what_is_scored_is_what_is_stored(tmp_path: Path, source: Path) -> None:
 
     go(source, tmp_path / "out.zarr", Fir(), report=True)
     found = tiles(tmp_path / "out.zarr")
-    again = score(tmp_path / "out.zarr", before=source, progress="none").tiles.to_pydict()
+    again = score(tmp_path / "out.zarr", before=source, tile_size=480, progress="none").tiles.to_pydict()
     same(found, again)
 
 
@@ -107,7 +107,7 @@ def test_at_scale_two_the_input_is_scored_on_both_grids(tmp_path: Path, source: 
     go(source, tmp_path / "out.zarr", "rational", scale=2, report=True, block_size=1440)
     report = tmp_path / "out.zarr.bigrestore/report"
     native = json.loads((report / "summary.json").read_text())["facts"]["before_native"]
-    alone = score(source, progress="none").summary
+    alone = score(source, tile_size=480, progress="none").summary
     assert native["tiles"] == alone["tiles"]
     assert native["metrics"]["niqe"] == alone["metrics"]["niqe"]
     same(
@@ -120,7 +120,11 @@ def test_a_region_off_the_grid_has_the_rows_of_the_whole(tmp_path: Path, source:
     go(source, tmp_path / "whole.zarr", Fir(), report=True)
     go(source, tmp_path / "part.zarr", Fir(), report=True, roi="300:1000,0:970")
     whole, part = tiles(tmp_path / "whole.zarr"), tiles(tmp_path / "part.zarr")
-    valid = [i for i, reason in enumerate(part["reason"]) if not reason]
+    assert [part["y"][i] for i in range(0, 9, 3)] == [300, 480, 520]
+    assert part["x"][:3] == [0, 480, 490]
+    assert part["reason"] == [""] * 9
+    lattice = [not y % 480 and not x % 480 for y, x in zip(part["y"], part["x"], strict=True)]
+    valid = [i for i, whole in enumerate(lattice) if whole]
     assert [(part["row"][i], part["column"][i]) for i in valid] == [(1, 0), (1, 1)], "they lie across blocks"
     rows = [list(zip(whole["row"], whole["column"], strict=True)).index((1, c)) for c in (0, 1)]
     for name in ("niqe", "brisque_before", "noise", "invented", "blobs", "y", "x"):
@@ -133,7 +137,8 @@ def test_a_volume_has_z_in_its_rows(tmp_path: Path, tissue: np.ndarray) -> None:
     volume = np.stack([tissue[:500, :500], tissue[100:600, 200:700], tissue[200:700, :500]])
     go(save_zarr(tmp_path / "in.zarr", volume), tmp_path / "out.zarr", Fir(), report=True)
     found = tiles(tmp_path / "out.zarr")
-    assert [z for z, reason in zip(found["z"], found["reason"], strict=True) if not reason] == [0, 1, 2]
+    assert found["z"] == [0] * 4 + [1] * 4 + [2] * 4
+    assert found["reason"] == [""] * 12
     summary = json.loads((tmp_path / "out.zarr.bigrestore/report/summary.json").read_text())
     assert [section["z"] for section in summary["sections"]] == [0, 1, 2]
 
@@ -192,16 +197,16 @@ def test_blobs_that_the_input_does_not_show_are_counted_by_tile_and_block(
         out = tmp_path / f"{block}.zarr"
         summary = go(smooth, out, Planting(), report=True, block_size=block, **cut)
         found = tiles(out)
-        valid = np.array(found["reason"]) == ""
-        assert np.array(found["blobs"])[valid].tolist() == [16] * 4
-        assert np.array(found["blobs_unsupported"])[valid].tolist() == [16] * 4
-        assert np.isnan(np.array(found["blobs"])[~valid]).all()
+        assert found["blobs"] == found["blobs_unsupported"] == [16] * 9
         report = Path(summary.report.folder)
         facts = json.loads((report / "summary.json").read_text())["facts"]["blobs"]
-        assert (facts["found"], facts["unsupported"], facts["pixels"]) == (64, 64, 4 * 480**2)
-        assert list(facts["blocks"].values()) == ([[16, 16]] * 4 if block == 480 else [[64, 64]])
-        assert "Of 64 dark blobs of cell size, 64 (100.00 %" in (report / "report.html").read_text()
-        assert dict(summary.rows())["blobs"] == "64 of 64 without support in the input (100.00%)"
+        assert (facts["found"], facts["unsupported"], facts["pixels"]) == (72, 72, 1000 * 1030), (
+            "none counts twice"
+        )
+        own = [[16, 16], [18, 18], [17, 17], [20, 20]]
+        assert list(facts["blocks"].values()) == (own if block == 480 else [[72, 72]])
+        assert "Of 72 dark blobs of cell size, 72 (100.00 %" in (report / "report.html").read_text()
+        assert dict(summary.rows())["blobs"] == "72 of 72 without support in the input (100.00%)"
     same(tiles(tmp_path / "480.zarr"), tiles(tmp_path / "960.zarr"))
 
 
@@ -218,9 +223,13 @@ def test_seams_are_measured_where_tiles_disagree(tmp_path: Path, source: Path) -
     go(source, tmp_path / "moody.zarr", Moody(), report=True, overlap=32)
     go(source, tmp_path / "calm.zarr", Fir(), report=True, overlap=32)
     moody, calm = (np.array(tiles(tmp_path / name)["seam"]) for name in ("moody.zarr", "calm.zarr"))
-    assert np.sort(moody[np.isfinite(moody)])[1] > 0.01, "one tile may agree with its neighbours by chance"
+    lattice = moody.reshape(3, 3)[:2, :2]
+    assert np.sort(lattice, axis=None)[1] > 0.01, "one tile may agree with its neighbours by chance"
+    assert moody[2] == pytest.approx(lattice[0, 1], rel=0.01), (
+        "an anchored tile has the seams of all cells it touches"
+    )
     assert (calm[np.isfinite(calm)] < 1e-6).all()
-    assert np.isfinite(calm).sum() == 4
+    assert np.isfinite(calm).all()
     go(source, tmp_path / "none.zarr", Fir(), report=True)
     assert "seam" not in tiles(tmp_path / "none.zarr")
 

@@ -88,7 +88,7 @@ def keep_streams() -> None:
             io.BufferedWriter(LossyFile(handle, f"<{name}>")),
             encoding=getattr(former, "encoding", "utf-8"),
             errors="backslashreplace" if errors == "strict" else errors,
-            line_buffering=getattr(former, "line_buffering", handle == 2),
+            line_buffering=handle == 2 or getattr(former, "line_buffering", False),
         )
         setattr(sys, name, stream)
 

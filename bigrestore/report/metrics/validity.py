@@ -14,9 +14,7 @@ from typing import Literal
 import numpy as np
 
 from bigrestore.core.pixels import Floats
-
-TILE_PX = 480
-"""Side of a score tile on the output grid: a multiple of NIQE's blocks of 96 and PIQE's of 16."""
+from bigrestore.core.sizes import SCORE_TILE_PX
 
 SCORE_CELL_PX = 8
 
@@ -32,7 +30,7 @@ MOST_BLANK = 0.99
 Reason = Literal["", "blank", "small", "flat", "background"]
 
 
-def why_invalid(tile: Floats, tissue: float, tile_px: int = TILE_PX) -> Reason:
+def why_invalid(tile: Floats, tissue: float, tile_px: int = SCORE_TILE_PX) -> Reason:
     """Return why a tile cannot be scored.
 
     Parameters
@@ -47,7 +45,7 @@ def why_invalid(tile: Floats, tissue: float, tile_px: int = TILE_PX) -> Reason:
     Returns
     -------
     str
-        "" where the tile can be scored. "small": it does not lie wholly inside the image or the region.
+        "" where the tile can be scored. "small": the image or the region is smaller than a tile.
         "blank": it is constant, or 99 % of it lies at one end of the value range. "background": less than three
         quarters of it is tissue. "flat": a quarter of its 8 x 8 cells has no contrast in 8 bits, so that
         the local contrasts that the scores are made of are round-off there.

@@ -1,8 +1,10 @@
 """The grid of the score tiles, and the sample of them.
 
-The size of a tile is part of its score (NIQE of one image reads 8.8 at 96 px and 3.3 at 512), so the grid is fixed: 480
-pixels on the output grid from the section's first pixel on, whatever the blocks and tiles of the restoration and
-whatever region of it was asked for. A tile crossing the edge is listed, and not scored.
+The size of a tile is part of its score (NIQE of one image reads 8.8 at 96 px and 3.3 at 512), so one scoring has one
+size (`bigrestore.core.sizes.fitting_score_tile` where none is asked for). The grid begins at the section's first pixel,
+whatever the blocks and tiles of the restoration and whatever region of it was asked for. A tile crossing the border is
+moved inward to it, so it overlaps the tile before; `tile_worth` counts shared pixels once. Only where the region is
+smaller than a tile is a tile cut, and not scored.
 
 Of very large volumes a sample is scored. It is systematic: the tiles with tissue are put in an order, by section,
 then by the share of tissue in four steps, then along the rows, back and forth; every k-th of them is taken, from a
@@ -19,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
-from bigrestore.report.metrics.validity import SMALLEST_TISSUE, TILE_PX
+from bigrestore.core.pixels import Doubles
+from bigrestore.core.sizes import SCORE_TILE_PX
+from bigrestore.report.metrics.validity import SMALLEST_TISSUE
 
 STRIP_TILES = 8
 """Tiles side by side that are read and scored at once: as many as a default block of the output has."""
@@ -47,12 +51,15 @@ class TileGrid:
         Existing pixels; the grid begins at pixel (0, 0), inside or not.
     tile_px : int
         Side of a tile.
+    anchored : bool
+        Whether a tile crossing the border is moved inward to it; else it is cut.
     """
 
     z0: int
     z1: int
     region: Box
-    tile_px: int = TILE_PX
+    tile_px: int = SCORE_TILE_PX
+    anchored: bool = True
 
     @property
     def count(self) -> int:
@@ -70,18 +77,62 @@ class TileGrid:
                     yield place
 
     def place(self, z: int, row: int, column: int) -> ScoreTile:
-        """Return one tile, clipped to the region."""
-        side = self.tile_px
-        box = Box(row * side, (row + 1) * side, column * side, (column + 1) * side)
-        return ScoreTile(z, row, column, box.intersect(self.region))
+        """Return one tile, inside the region."""
+        region = self.region
+        y, x = self._span(row, region.y0, region.y1), self._span(column, region.x0, region.x1)
+        return ScoreTile(z, row, column, Box(*y, *x))
 
     def whole(self, place: ScoreTile) -> bool:
-        """Tell whether a tile lies wholly inside the region."""
+        """Tell whether a tile has its full size."""
         return (place.box.height, place.box.width) == (self.tile_px, self.tile_px)
 
     def _spans(self, box: Box) -> tuple[range, range]:
+        """Return the rows and columns of the tiles whose cells touch a box."""
+        region = self.region
+        y = self._indices((box.y0, box.y1), (region.y0, region.y1))
+        return y, self._indices((box.x0, box.x1), (region.x0, region.x1))
+
+    def _indices(self, touched: tuple[int, int], region: tuple[int, int]) -> range:
         side = self.tile_px
-        return range(box.y0 // side, -(-box.y1 // side)), range(box.x0 // side, -(-box.x1 // side))
+        if self.anchored and region[1] - region[0] == side:
+            # All tiles crossing its borders are moved to one place: the first of them stands for all.
+            touched = region[0], region[0] + 1
+        return range(touched[0] // side, -(-touched[1] // side))
+
+    def _span(self, index: int, low: int, high: int) -> tuple[int, int]:
+        """Return the first pixel of a tile along an axis, and the first beyond it."""
+        side = self.tile_px
+        start = index * side
+        if self.anchored and high - low >= side:
+            start = min(max(start, low), high - side)
+            return start, start + side
+        return max(start, low), min(start + side, high)
+
+
+def tile_worth(
+    z: NDArray[np.int64],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    height: NDArray[np.int64],
+    width: NDArray[np.int64],
+) -> Doubles:
+    """Return how much of each tile is its own, 0..1: pixels of several tiles are shared out among them.
+
+    Parameters
+    ----------
+    z, y, x, height, width : ndarray, (n,)
+        Section, first pixel and size of each tile; the tiles of a section lie on one lattice.
+    """
+    worth = np.ones(z.size)
+    for section in np.unique(z):
+        tiles = np.flatnonzero(z == section)
+        for first, size in ((y[tiles], height[tiles]), (x[tiles], width[tiles])):
+            starts, index, place = np.unique(first, return_index=True, return_inverse=True)
+            sizes = size[index]
+            shared = np.maximum(0, starts[:-1] + sizes[:-1] - starts[1:])
+            own = sizes - (np.append(shared, 0) + np.append(0, shared)) / 2
+            worth[tiles] *= (own / sizes)[place]
+    return worth
 
 
 def strips(places: Sequence[ScoreTile]) -> Iterator[list[ScoreTile]]:

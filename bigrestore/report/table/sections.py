@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.report.metrics.columns import BEFORE, Column
+from bigrestore.report.table.grid import tile_worth
 
 VISIBLE_JUMP = 0.04
 """A jump of ten grey levels in 256 is seen by anybody: it is marked however many there are."""
@@ -30,15 +31,18 @@ def by_section(table: Mapping[str, NDArray[Any]], columns: Sequence[Column]) -> 
     """Return counts, mean grey and the quartiles of every figure for each section, by ascending z."""
     order = np.argsort(table["z"], kind="stable")
     numbers, starts = np.unique(table["z"][order], return_index=True)
+    areas = table["tissue"] * tile_worth(*(table[name] for name in ("z", "y", "x", "height", "width")))
     entries = []
     for z, tiles in zip(numbers, np.split(order, starts[1:]), strict=True):
         part = {name: values[tiles] for name, values in table.items()}
-        entries.append(_section(int(z), part, columns))
+        entries.append(_section(int(z), part, columns, areas[tiles]))
     return entries
 
 
-def _section(z: int, part: Mapping[str, NDArray[Any]], columns: Sequence[Column]) -> dict[str, Any]:
-    """Summarise the tiles of one section."""
+def _section(
+    z: int, part: Mapping[str, NDArray[Any]], columns: Sequence[Column], areas: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Summarise the tiles of one section; `areas` are their shares of tissue, shared pixels counted once."""
     valid = part["reason"] == ""
     both = valid & (part["reason_before"] == "") if "reason_before" in part else valid
     entry: dict[str, Any] = {"z": z, "tiles": int(valid.size), "valid": int(valid.sum()), "metrics": {}}
@@ -46,9 +50,8 @@ def _section(z: int, part: Mapping[str, NDArray[Any]], columns: Sequence[Column]
         entry["valid_in_both"] = int(both.sum())
     for name, twin in (("mean", "grey"), ("mean" + BEFORE, "grey_before")):
         if name in part:
-            means, tissue = part[name][both], part["tissue"][both]
-            there = np.isfinite(means) & np.isfinite(tissue) & (tissue > 0)
-            entry[twin] = float(np.average(means[there], weights=tissue[there])) if there.any() else None
+            there = np.isfinite(part[name]) & np.isfinite(areas) & (areas > 0) & both
+            entry[twin] = float(np.average(part[name][there], weights=areas[there])) if there.any() else None
     for column in columns:
         values = part[column.name]
         figures = {"image": _quartiles(values[both])}

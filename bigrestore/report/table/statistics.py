@@ -2,7 +2,8 @@
 
 Changes are paired: a tile counts only if it is valid in both images and the figure exists in both, because tiles
 differ far more from each other than from themselves restored. Medians, not means, because the scores have long
-tails. The interval comes first (a block bootstrap, see `bootstrap`). The Wilcoxon signed-rank test, corrected by Holm
+tails. Tiles that overlap at a border all count in them, but only their own area counts for an interval and a p. The
+interval comes first (a block bootstrap, see `bootstrap`). The Wilcoxon signed-rank test, corrected by Holm
 over all columns, gives a p for those who need one, and takes neighbouring tiles for independent.
 
 Missing values are counted: invalid tiles by reason, and missing figures of valid tiles in their column.
@@ -18,14 +19,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bigrestore.core.pixels import Doubles
+from bigrestore.core.sizes import FEWEST_TILES
 from bigrestore.report.metrics.columns import BEFORE, Column, find_columns
 from bigrestore.report.table.bootstrap import (
     CONFIDENCE,
-    FEWEST_TILES,
     RESAMPLES,
     lattices,
     median_intervals,
 )
+from bigrestore.report.table.grid import tile_worth
 from bigrestore.report.table.sections import by_section, grey_jumps
 
 LARGEST_EXACT = 50
@@ -65,8 +67,10 @@ def summarise(
         JSON values alone, None for what cannot be said. `tiles`: counts and reasons. `pair`: whether there is a
         before. `metrics`: by name, with `image` and `before` (`count`, `missing`, quantiles) and, where there is a
         before, `change`: `count`, `median_before`, `median_after`, `median`, `low`, `high` (the interval of the median
-        change), `share_improved`, `share_worse`, `wilcoxon_p` and `wilcoxon_p_holm`. `bootstrap`: how the interval was
-        made. `sections`: for volumes the same figures by z. `grey_jumps`: for volumes, the jumps of the mean grey.
+        change), `verdict` (see `verdict_of`), `share_improved`, `share_worse`, `wilcoxon_p` and `wilcoxon_p_holm`. `blobs`:
+        those of all tiles, those without support in the input, and the area in megapixels. `bootstrap`: how the interval was
+        made, with `worth_tiles`: how many tiles the valid ones would be if they did not overlap. `sections`: for volumes
+        the same figures by z. `grey_jumps`: for volumes, the jumps of the mean grey.
     """
     table = as_columns(tiles)
     columns = find_columns(table, lower_better)
@@ -75,8 +79,14 @@ def summarise(
         column.name: paired_change(table, column.name) for column in columns if column.name + BEFORE in table
     }
     sections = lattices(table["z"][paired], table["row"][paired], table["column"][paired])
+    worth = float(worth_of(table)[paired].sum())
+    distinct = worth / paired.sum() if paired.any() else 1.0
     intervals = median_intervals(
-        {name: change[paired] for name, change in changes.items()}, sections, resamples=resamples, seed=seed
+        {name: change[paired] for name, change in changes.items()},
+        sections,
+        resamples=resamples,
+        seed=seed,
+        distinct=distinct,
     )
     metrics = {column.name: _metric(table, column, valid, changes, intervals) for column in columns}
     _holm(metrics)
@@ -92,8 +102,11 @@ def summarise(
             "seed": seed,
             "confidence": CONFIDENCE,
             "fewest_tiles": FEWEST_TILES,
+            "worth_tiles": round(worth, 3),
         },
     }
+    if "blobs_unsupported" in table:
+        summary["blobs"] = blob_counts(table)
     if np.unique(table["z"]).size > 1:
         summary["sections"] = by_section(table, columns)
         summary["grey_jumps"] = grey_jumps(summary["sections"])
@@ -126,6 +139,54 @@ def paired_tiles(table: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Mark the tiles valid in the image and, if there is one, in the image before."""
     valid = valid_tiles(table)
     return valid & (table["reason_before"] == "") if "reason_before" in table else valid
+
+
+def worth_of(table: Mapping[str, NDArray[Any]]) -> Doubles:
+    """Return how much of each tile is its own, 0..1; see `bigrestore.report.table.grid.tile_worth`."""
+    return tile_worth(*(table[name] for name in ("z", "y", "x", "height", "width")))
+
+
+def blob_counts(table: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Count the blobs of tiles valid in both images; what tiles share counts once."""
+    worth = np.where(paired_tiles(table), worth_of(table), 0.0)
+    found, unsupported = (
+        round(float(np.nansum(table[name] * worth))) for name in ("blobs", "blobs_unsupported")
+    )
+    area = float(np.sum(table["height"] * table["width"] * worth)) / 1e6
+    return {"found": found, "unsupported": unsupported, "megapixels": round(area, 6)}
+
+
+def goodness(table: Mapping[str, NDArray[Any]], column: Column) -> Doubles:
+    """Return how good each tile is: its gain, or its value turned to more is better; NaN if it does not count."""
+    if column.name + BEFORE in table:
+        return improvement(table, column)
+    return np.where(paired_tiles(table), [-column.badness(value) for value in table[column.name]], np.nan)
+
+
+def best_middle_worst(values: Doubles) -> list[int]:
+    """Return the places of the highest, the middle and the lowest value; of fewer than three the highest alone."""
+    there = np.flatnonzero(np.isfinite(values))
+    order = there[np.argsort(-values[there], kind="stable")]
+    picked = order[[0, order.size // 2, -1]] if order.size >= 3 else order[:1]
+    return [int(place) for place in picked]
+
+
+def verdict_of(change: Mapping[str, Any], column: Column) -> str:
+    """Return `better` or `worse` where the interval of a change lies on one side of zero, else why there is no verdict.
+
+    Returns
+    -------
+    str
+        `unclear`: the interval holds zero. `few`: there is none. `none`: the figure has no better direction.
+    """
+    if column.direction == "none":
+        return "none"
+    low, high = change["low"], change["high"]
+    if low is None or high is None:
+        return "few"
+    if low <= 0 <= high:
+        return "unclear"
+    return "better" if (low > 0) == (column.direction == "higher") else "worse"
 
 
 def paired_change(table: Mapping[str, NDArray[Any]], name: str) -> Doubles:
@@ -201,9 +262,10 @@ def _metric(
         "median": _median(change[there]),
         "low": low,
         "high": high,
+        "verdict": verdict_of({"low": low, "high": high}, column),
         "share_improved": float((gain > 0).mean()) if directed else None,
         "share_worse": float((gain < 0).mean()) if directed else None,
-        "wilcoxon_p": _wilcoxon(change[there]),
+        "wilcoxon_p": None if low is None else _wilcoxon(change[there]),
         "wilcoxon_p_holm": None,
     }
     return entry
@@ -229,10 +291,8 @@ def _median(values: Doubles) -> float | None:
     return middle if np.isfinite(middle) else None
 
 
-def _wilcoxon(change: Doubles) -> float | None:
-    """Return the two-sided p of the signed-rank test; 1 if nothing changed, None with too few tiles."""
-    if change.size < FEWEST_TILES:
-        return None
+def _wilcoxon(change: Doubles) -> float:
+    """Return the two-sided p of the signed-rank test; 1 if nothing changed."""
     if not change.any():
         return 1.0
     from scipy.stats import wilcoxon

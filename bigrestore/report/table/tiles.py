@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import Floats, to_grey
+from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.report.metrics.blobs import BlobScales, compare
 from bigrestore.report.metrics.columns import PLAIN, REFERENCE, plain_measures, reference_measures
 from bigrestore.report.metrics.detail import invented_share
@@ -115,7 +116,7 @@ class Strip:
     before: Pixels | None = None
     reference: Pixels | None = None
     scale: int = 1
-    tile_px: int = 480
+    tile_px: int = SCORE_TILE_PX
     background: float | None = None
     sigma: float = 0.0
     pixel_um: float | None = None

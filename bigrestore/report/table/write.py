@@ -13,12 +13,13 @@ import attrs
 import pyarrow as pa
 
 from bigrestore.core.host.names import printable
-from bigrestore.core.pixels import GreyBytes
-from bigrestore.report.page import build_page
+from bigrestore.report.images import Overview, Picture
+from bigrestore.report.page.build import build_page
 from bigrestore.report.table.statistics import summarise
 from bigrestore.report.table.tables import plain, write_atomically, write_summary, write_tiles
 
-Pictures = Callable[[int, int, int, int, int], "tuple[GreyBytes | None, GreyBytes, GreyBytes | None]"]
+Pictures = Callable[[int, int, int, int, int], "tuple[Picture | None, Picture, Picture | None]"]
+Overviews = Callable[[int, int], Overview]
 
 
 @attrs.frozen(eq=False)
@@ -33,22 +34,20 @@ class Report:
     facts : dict
         Provenance: `image`, `before`, `reference` (names), `engine` (its own description), `tile_px`, `value_range`,
         `scale`, `voxel_size_um`, `sampling`, `method`, `model`, `versions`. `read` has the profile of each section
-        (`bigrestore.run.profile.words.reading`). `lower_better` gives the direction of foreign metrics, `thumbnail_z`
-        the section of the thumbnails (the middle one if it is not there), `origin_px` the (y, x) output pixel of
-        their first pixel (0, 0 if it is not there).
-    thumbnails : dict of ndarray, (h, w), uint8
-        `image` and optionally `before` and `reference`: the whole section, longest side at most 1200.
-    thumbnail_px : float
-        Output pixels per pixel of a thumbnail.
+        (`bigrestore.run.profile.words.reading`). `lower_better` gives the direction of foreign metrics, `sections`
+        the first section and the one after the last, `thumbnail_z` the section shown first (the middle one if it is not
+        there), `origin_px` the (y, x) output pixel of the first pixel (0, 0 if it is not there). `opens` says what
+        viewers open: `path` from the report's folder or URL, and whether it is an `ome_zarr`.
     pictures : callable
-        Gives for (z, y, x, height, width) the tile at full size: (before or None, image, reference or None), uint8.
+        Gives for (z, y, x, height, width) a part at full size: (before or None, image, reference or None), uint8.
+    overviews : callable
+        Gives for (z, longest side) a small picture of a whole section.
     """
 
     tiles: pa.Table
     facts: dict[str, Any]
-    thumbnails: dict[str, GreyBytes]
-    thumbnail_px: float
     pictures: Pictures
+    overviews: Overviews
 
 
 def write_report(report: Report, folder: Path, *, csv: bool = False) -> dict[str, Any]:
@@ -77,8 +76,6 @@ def write_report(report: Report, folder: Path, *, csv: bool = False) -> dict[str
     document: dict[str, Any] = {**summary, "facts": plain(report.facts)}
     write_tiles(folder, report.tiles, report.facts, csv=csv)
     write_summary(folder / "summary.json", document)
-    page = build_page(
-        report.tiles, summary, document["facts"], report.thumbnails, report.thumbnail_px, report.pictures
-    )
+    page = build_page(report, summary, document["facts"])
     write_atomically(folder / "report.html", printable(page).encode())
     return document

@@ -412,7 +412,9 @@ def _is_our_store(store: Path) -> bool | None:
         attributes = (
             document.get("attributes", {}) if isinstance(document, dict) and name == "zarr.json" else document
         )
-        if isinstance(attributes, dict) and "bigrestore" in attributes:
+        if not isinstance(attributes, dict):  # damaged
+            continue
+        if "bigrestore" in attributes:
             return True
         seen = seen or bool(attributes)
     return False if seen else None
