@@ -47,7 +47,7 @@ layers: $(STAMP)  ## import-linter: no import runs back up
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
-bench: $(BENCH_STAMP)  ## measure every figure of the README and print figure, target, measured, met?
+bench: $(BENCH_STAMP)  ## measure every figure of docs/benchmarks.md and print figure, target, measured, met?
 	$(BIN)/python -m tests.bench
 
 wheel: $(STAMP)  ## build the wheel, install it into an empty environment, restore an image with it

@@ -211,6 +211,9 @@ def main() -> None:
     picture(FOLDER / "before_after.png", results)
     report(results)
     console.print(f"Picture: {FOLDER / 'before_after.png'} ({time.perf_counter() - started:.0f} s in all)")
+    console.print(
+        f"Report: {FOLDER / 'restored.ome.zarr.bigrestore' / 'report' / 'report.html'}, to open in a browser"
+    )
 
 
 if __name__ == "__main__":
