@@ -192,11 +192,12 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 def test_the_bench_writes_its_table_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "benchmarks.md"
     shutil.copy(bench.PAGE, page)
-    before, _, rest = page.read_text(encoding="utf-8").partition(bench.BEGIN)
+    before, mark, rest = page.read_text(encoding="utf-8").partition(bench.BEGIN)
+    assert mark
+    assert rest.count(bench.END) == 1
     monkeypatch.setattr(bench, "PAGE", page)
     bench.write_page([Figure("speed", "< 1", "0.5", True)], "a machine")
     written = page.read_text(encoding="utf-8")
-    assert bench.PAGE.parent == tmp_path
     assert written.startswith(before)
     assert written.endswith(rest.partition(bench.END)[2])
     assert written.count("| speed | < 1 | 0.5 | yes |") == written.count("\n| figure |") == 1
