@@ -19,7 +19,7 @@ JOBS ?= 2
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_after.png
+demo: $(STAMP)  ## restore tissue images, leave a report and demo/before_after.png
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)  ## run the test suite, in JOBS=2 processes
