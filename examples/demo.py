@@ -1,10 +1,11 @@
 """The demo: restore the sample; then spoil a real tissue image in a known way, restore it blind, and compare.
 
-The sample is `section.png` beside this script; its run leaves a report. The image is `skimage.data.immunohistochemistry()`, which
-comes inside the scikit-image wheel and which no shipped model has seen. It is degraded in two ways, with NumPy and SciPy
-only. Noisy: blurred, with noise, at the same size and at half the size. Soft, as BigBrain's sections are: scanned on a fine grid, averaged by 2 x 2, and registered
-by two interpolations along a smooth shift, until no noise is left. All is written as OME-Zarr 0.5, restored by the
-command that a user types, and compared with the clean image. Run it by `make demo`; everything lands in demo/.
+The sample is `section.png` beside this script; its run leaves a report. The image is
+`skimage.data.immunohistochemistry()`, which comes inside the scikit-image wheel and which no shipped model has seen. It
+is degraded in two ways, with NumPy and SciPy only. Noisy: blurred, with noise, at the same size and at half the size.
+Soft, as BigBrain's sections are: scanned on a fine grid, averaged by 2 x 2, and registered by two interpolations along
+a smooth shift, until no noise is left. All is written as OME-Zarr 0.5, restored by the command that a user types, and
+compared with the clean image. Run it by `make demo`; everything lands in demo/.
 """
 
 from __future__ import annotations
