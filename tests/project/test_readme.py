@@ -103,7 +103,11 @@ def test_options_in_the_text_exist(page: str) -> None:
 
 def test_make_targets_in_the_text_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)", text_of(page))}
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?:`|^)make ([a-z-]+)", text_of(page), flags=re.MULTILINE)
+    }
     assert {"demo", "test", "check", "bench", "wheel"} <= named <= targets
 
 
