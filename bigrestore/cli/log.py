@@ -103,10 +103,11 @@ def configure_logging(*, verbose: bool, quiet: bool, log_format: str | None = No
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler: logging.Handler
     if form == "text" and sys.stderr.isatty():
-        from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+        from bigrestore.core.host.terminal import error_console
+
+        handler = RichHandler(console=error_console(), show_path=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(
