@@ -28,6 +28,7 @@ from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
 from bigrestore.cli.table import code_if_lost, forget_outputs
 from bigrestore.cli.train import adapt_command, train_app
+from bigrestore.core.host.command import note_command
 from bigrestore.core.host.names import print_any_name
 from bigrestore.core.host.signals import StopRequested, ending_in_time, received, signal_name, stop_code
 from bigrestore.core.host.streams import keep_streams, lost_output
@@ -134,6 +135,7 @@ def main() -> None:
     """Run the command line and end with its exit code, soon after a signal at the latest."""
     keep_streams()
     print_any_name()
+    note_command(sys.argv)
     forget_outputs()
     with ending_in_time(_stopped, _say) as said:
         try:

@@ -64,7 +64,9 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     if asked.as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1))
     elif not asked.quiet:
-        print_rows(summary.rows())
+        from bigrestore.cli.opening import opening_rows
+
+        print_rows([*summary.rows(), *opening_rows(asked.input, summary)])
     summary.raise_if_failed()
 
 

@@ -50,10 +50,6 @@ from bigrestore.settings import ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
 
-SCORE_FIGURES = ("psnr", "ssim", "ms_ssim", "sharpness", "noise", "invented")
-"""Figures besides the engine's that the command line prints."""
-
-
 @attrs.frozen(eq=False)
 class ScoreSummary:
     """What a scoring came to.
@@ -80,7 +76,7 @@ class ScoreSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        rows = score_rows(self.summary, (*self.metrics, *SCORE_FIGURES))
+        rows = score_rows(self.summary)
         return rows + ([("report", str(self.folder / "report.html"))] if self.folder is not None else [])
 
     def raise_if_failed(self) -> None:

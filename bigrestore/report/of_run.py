@@ -167,7 +167,7 @@ class RunReport(RunScores):
         missing = {kind: self._settle(kind, columns[kind]) for kind in kinds}
         total = sum(map(len, missing.values()))
         if total:
-            log.info("%d score tiles are read back from the output.", total)
+            log.debug("%d score tiles are read back from the output.", total)
             progress.start("report", total)
             late = self.stored(LATE) or {kind: {name: [] for name in self.names(kind)} for kind in kinds}
             try:

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.geometry import Block
+from bigrestore.core.host.command import SAME_COMMAND
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.io.conventions.range_check import check_range_used
@@ -258,11 +259,13 @@ def describe_run(ready: Prepared) -> str:
     """Return a resolved run as one line."""
     plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe()
     prior = f" at realness {method['realness']:g}" if method.get("realness") else ""
+    depth, height, width = plan.grid.shape
+    size = f"{f'{depth} sections of ' if depth > 1 else ''}{height} x {width} px"
+    tiles, workers = work.tiles * work.sections, f"{plan.workers} workers, each " if plan.workers > 1 else ""
     return (
-        f"{ready.section.source}: {plan.grid.shape} (z, y, x) at x{plan.grid.scale}{prior}, {plan.grid.block_total} blocks, "
-        f"tiles of {plan.grid.y.tile_px} px with a halo of {ready.method.halo_px}, redundancy {work.redundancy:.2f}, "
-        f"{plan.workers} worker(s) of {plan.threads} tile(s) in flight ({plan.choice}), "
-        f"about {plan.memory_bytes / 2**30:.1f} GiB"
+        f"{ready.section.source}: {size} at x{plan.grid.scale}{prior}, {plan.grid.block_total} block(s) and {tiles} "
+        f"tile(s) of at most {plan.grid.y.tile_px} px, {workers}{plan.threads} at once ({plan.choice}), about "
+        f"{plan.memory_bytes / 2**30:.1f} GiB"
     )
 
 
@@ -355,7 +358,7 @@ def _blocks(
 
 def _going_on(ready: Prepared) -> str:
     """Return the remedy of a stopped run; a part of a job array is started as it was."""
-    return "start it again" if ready.settings.shard else BEGUN
+    return f"go on {SAME_COMMAND}" if ready.settings.shard else BEGUN
 
 
 def _own_names(ready: Prepared) -> Iterator[str]:

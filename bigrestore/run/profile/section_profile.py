@@ -214,11 +214,15 @@ def find_background(section: Section, z: int) -> tuple[float | None, float]:
 
 
 def describe(profile: Profile) -> str:
-    """Return a profile as one line."""
+    """Return all that a profile holds as one line."""
     facts = [f"{name} {value}" for name, value in profile.statistics.details.items() if name != "windows"]
     where = "none" if profile.background is None else f"{profile.background:.3f}"
-    facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
-    return ", ".join(facts)
+    return ", ".join([*facts, f"background {where}", tissue_words(profile), f"{profile.windows} windows"])
+
+
+def tissue_words(profile: Profile) -> str:
+    """Return the share of tissue in words."""
+    return f"tissue {profile.tissue_share:.0%}"
 
 
 def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 PROBE_PX = 256
 """Side of the small tile, in input pixels."""
 
-QUICK_SECONDS = 3.0
-"""Work that a method states to be done in this time is not worth a timed tile."""
+QUICK_SECONDS = 0.4
+"""Work that a method states to be done in this time is not worth a timed tile; slow machines take ten times as long."""
 
 UNSTATED_PX_PER_SECOND = 1e6
 """Assumed of a method that does not state its speed, to tell whether its work is quick."""

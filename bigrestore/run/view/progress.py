@@ -310,7 +310,7 @@ class BarProgress:
             return
         left = meter.seconds_left
         parts = [f"{meter.done}/{meter.total} {UNITS.get(meter.phase, 'steps')}"]
-        if left is not None:
+        if left:
             parts.append(f"{about_text(left)} left")
         if meter.pixels and len(head) + sum(map(len, parts)) + 16 < width:
             parts.insert(1, f"{rate_text(meter.mpx_per_second)}")
@@ -399,7 +399,7 @@ def clock_text(seconds: float | None) -> str:
 def spent_text(seconds: float) -> str:
     """Return a duration that was measured, to the second at most."""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "<0.1 s"
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"

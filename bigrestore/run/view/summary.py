@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import BigrestoreError, BlocksFailedError, CheckFailedError, InputError
+from bigrestore.run.view.progress import rate_text, spent_text
 
 
 @attrs.frozen
@@ -120,20 +121,21 @@ class RunSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        phases = ", ".join(f"{name} {spent_text(seconds)}" for name, seconds in self.seconds.items())
+        whole = self.blocks_restored == self.blocks_done + self.blocks_empty + self.blocks_failed
         rows = [("part", self.part)] if self.part else []
         rows += [
             ("output", str(self.output)),
             (
                 "blocks",
-                f"{self.blocks_done} done, {self.blocks_empty} background, {self.blocks_failed} failed, "
-                f"{self.blocks_restored} of them in this run",
+                f"{self.blocks_done} restored, {self.blocks_empty} background, {self.blocks_failed} failed"
+                + ("" if whole else f"; {self.blocks_restored} of them in this run"),
             ),
             ("time", phases),
-            *([("rate", f"{self.mpx_per_second:.2f} MPx/s of output")] if self.megapixels else []),
+            *([("rate", f"{rate_text(self.mpx_per_second)} of output")] if self.megapixels else []),
             (
                 "tiles",
-                f"{self.tile_px} px, {self.threads * self.workers} in flight, redundancy {self.redundancy:.2f}, "
+                f"{self.tile_px} px at most, {self.threads * self.workers} at once, redundancy {self.redundancy:.2f}, "
                 f"{self.device} {self.precision}",
             ),
         ]
