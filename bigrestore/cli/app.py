@@ -13,12 +13,11 @@ import threading
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from bigrestore._version import __version__
 from bigrestore.cli.degrade import degrade_command
 from bigrestore.cli.doctor import doctor
-from bigrestore.cli.from_settings import Command, add_command
+from bigrestore.cli.from_settings import Command, CommandGroup, add_command
 from bigrestore.cli.info import info
 from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 RANGE_FLAGS = ("--input-range", "--before-range", "--reference-range")
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(CommandGroup):
     """The commands; one of two words goes before the one of its first word."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -75,7 +74,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

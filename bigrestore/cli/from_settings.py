@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 import typer
 import typer.core
 
+from bigrestore.cli.completion import completion
 from bigrestore.cli.log import say_error
 
 if TYPE_CHECKING:
@@ -66,12 +67,20 @@ class Part(NamedTuple):
 
     def _parameter(self, field: attrs.Attribute[Any]) -> inspect.Parameter:
         """Return the parameter of one field; a required one has no default."""
-        from bigrestore.settings.option import default_shown, flags_of, is_required, option_of, words_type
+        from bigrestore.settings.option import (
+            default_shown,
+            flags_of,
+            is_required,
+            option_of,
+            words_offered,
+            words_type,
+        )
 
         stated, required = option_of(field), is_required(field) and field.name not in self.defaults
         words = words_type(field) if required else words_type(field) | None
+        offered = completion(field.name, words_offered(field))
         if stated.positional:
-            info = typer.Argument(metavar=stated.metavar, help=stated.help)
+            info = typer.Argument(metavar=stated.metavar, help=stated.help, autocompletion=offered)
         else:
             default = self.defaults.get(field.name, field.default)
             shown = self.shown.get(field.name) or default_shown(field, default)
@@ -82,6 +91,7 @@ class Part(NamedTuple):
                 metavar=stated.metavar,
                 rich_help_panel=stated.panel if self.panels else None,
                 show_default=False,
+                autocompletion=offered,
             )
         return inspect.Parameter(
             field.name,
@@ -177,7 +187,23 @@ def arguments_command(
     return decorate
 
 
-class LazyCommand(typer.core.TyperCommand):
+class _PlainFlags:
+    """Shows flags in the help without the type `<bool>`, which no flag takes."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, the help option included."""
+        listed: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in listed:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return listed
+
+
+class CommandGroup(_PlainFlags, typer.core.TyperGroup):
+    """A group of commands."""
+
+
+class LazyCommand(_PlainFlags, typer.core.TyperCommand):
     """A command of Typer, built when its parameters are first asked for."""
 
     source: Command[Any]

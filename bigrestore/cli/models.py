@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bigrestore.cli.from_settings import Command, add_command, arguments_command
+from bigrestore.cli.from_settings import Command, CommandGroup, add_command, arguments_command
 from bigrestore.cli.log import configure_logging
 
 if TYPE_CHECKING:
     from bigrestore.settings.looking import ModelArguments, ModelCardArguments, ModelListArguments
 
 models_app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True, help="List the shipped models and the methods, or show what is in a model."
 )
 

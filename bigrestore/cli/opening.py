@@ -24,11 +24,10 @@ def opening_rows(source: str, summary: RunSummary) -> list[tuple[str, str]]:
     if not (summary.blocks_done or summary.blocks_empty) or summary.part not in ("", "finalize"):
         return []
     output = str(summary.output)
-    view = shlex.join(["bigrestore", "view", output, "--before", source])
-    missing = "" if find_spec("neuroglancer") else "  (after pip install 'bigrestore[view]')"
-    commands = [view + missing]
+    install = "" if find_spec("neuroglancer") else "pip install 'bigrestore[view]' && "
+    commands = [install + shlex.join(["bigrestore", "view", output, "--before", source])]
     if output.lower().endswith(".zarr") or not Path(output).suffix:
-        commands.append(f"{shlex.join(['napari', output])}  (with napari-ome-zarr)")
+        commands.append(f"{shlex.join(['napari', output])}  # needs napari-ome-zarr")
     opener = "open" if sys.platform == "darwin" else "xdg-open"
     if summary.report.folder and shutil.which(opener):
         commands.append(shlex.join([opener, f"{summary.report.folder}/report.html"]))

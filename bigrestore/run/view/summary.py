@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import BigrestoreError, BlocksFailedError, CheckFailedError, InputError
-from bigrestore.run.view.progress import rate_text, spent_text
+from bigrestore.run.view.progress import spent_text
 
 
 @attrs.frozen
@@ -131,13 +131,7 @@ class RunSummary:
                 f"{self.blocks_done} restored, {self.blocks_empty} background, {self.blocks_failed} failed"
                 + ("" if whole else f"; {self.blocks_restored} of them in this run"),
             ),
-            ("time", phases),
-            *([("rate", f"{rate_text(self.mpx_per_second)} of output")] if self.megapixels else []),
-            (
-                "tiles",
-                f"{self.tile_px} px at most, {self.threads * self.workers} at once, redundancy {self.redundancy:.2f}, "
-                f"{self.device} {self.precision}",
-            ),
+            ("time", f"{spent_text(sum(self.seconds.values()))}: {phases}"),
         ]
         if self.maps:
             rows.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
