@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib.resources import files
-from typing import Any
 
 
 def completion(name: str, words: Iterable[str]) -> Callable[[str], list[str]] | None:
@@ -28,7 +27,9 @@ def completion(name: str, words: Iterable[str]) -> Callable[[str], list[str]] | 
     def complete(incomplete: str) -> list[str]:
         """Return the values that begin so; of a list with commas the last one is completed."""
         before, comma, last = incomplete.rpartition(",")
-        return [before + comma + word for word in (values or (names() if names else ())) if word.startswith(last)]
+        return [
+            before + comma + word for word in (values or (names() if names else ())) if word.startswith(last)
+        ]
 
     return complete
 

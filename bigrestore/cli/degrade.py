@@ -44,7 +44,11 @@ def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
         table = make_pairs(asked.input, asked.outdir, on_pair=advance, **keywords)
     note_output(table)
     made = (
-        "The whole section" if settings.whole else "1 pair" if settings.count == 1 else f"{settings.count} pairs"
+        "The whole section"
+        if settings.whole
+        else "1 pair"
+        if settings.count == 1
+        else f"{settings.count} pairs"
     )
     if not asked.quiet:
         typer.echo(f"{made} at x{settings.scale} in {asked.outdir}, described by {table.name}")

@@ -10,6 +10,7 @@ The fields are loaded only for the command in use: `bigrestore --help` shows twe
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
@@ -121,6 +122,11 @@ class Fields(Generic[Arguments]):
         return self.arguments(**{name: value for name, value in given.items() if name in own}), settings
 
 
+def _paragraphs(text: str) -> str:
+    """Return a docstring with each paragraph on one line: the terminal breaks lines at its own width."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
+
+
 class Command(Generic[Arguments]):
     """The function of a command as Typer takes it, with a signature made of fields.
 
@@ -141,7 +147,7 @@ class Command(Generic[Arguments]):
         help: str | None = None,
     ) -> None:
         self.load, self._body = load, body
-        self.__name__, self.__doc__ = body.__name__, help or body.__doc__
+        self.__name__, self.__doc__ = body.__name__, _paragraphs(help or body.__doc__ or "")
 
     @cached_property
     def __signature__(self) -> inspect.Signature:

@@ -18,7 +18,7 @@ _made: list[str] = []
 
 
 _SIGNS = "→−×⁻⁴“”–"
-_PLAIN = str.maketrans({"→": "->", "−": "-", "×": "x", "⁻": "^-", "⁴": "4", "“": '"', "”": '"', "–": "-"})  # noqa: RUF001
+_PLAIN = str.maketrans({"→": "->", "−": "-", "×": "x", "⁻": "^-", "⁴": "4", "“": '"', "”": '"', "–": "-"})
 
 
 def note_output(output: str | Path) -> None:
@@ -55,6 +55,11 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     for name, value in listed:
         table.add_row(Text(name), Text(value))
     console.print(table)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return a text, cut off with dots beyond a number of characters."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _encodable(text: str) -> str:

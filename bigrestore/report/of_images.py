@@ -50,6 +50,7 @@ from bigrestore.settings import ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
 
+
 @attrs.frozen(eq=False)
 class ScoreSummary:
     """What a scoring came to.

@@ -53,7 +53,9 @@ def score_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     data = SummaryData(summary, summary["facts"])
     said = [sentence for sentence in sentences(data) if sentence.topic not in ("read", "done")]
     rows = [("score tiles", _counted(summary["tiles"]))]
-    rows += [(name, words) for name, words in (("read", read_words(data)), ("done", done_words(data))) if words]
+    rows += [
+        (name, words) for name, words in (("read", read_words(data)), ("done", done_words(data))) if words
+    ]
     rows.append(("verdict", headline(data)))
     for column in data.group("score", "reference") + ([] if data.pair else _plain(data)):
         rows.append((column.label, score_words(data, column)))
@@ -66,7 +68,9 @@ def score_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _counted(tiles: Mapping[str, Any]) -> str:
     """Return how many tiles were scored, and why the others were not."""
     left_out = ", ".join(f"{count} {reason}" for reason, count in tiles["invalid"].items())
-    return f"{tiles['valid']} of {tiles['total']} tiles scored" + (f"; left out: {left_out}" if left_out else "")
+    return f"{tiles['valid']} of {tiles['total']} tiles scored" + (
+        f"; left out: {left_out}" if left_out else ""
+    )
 
 
 def _plain(data: SummaryData) -> list[Column]:

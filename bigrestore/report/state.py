@@ -21,6 +21,7 @@ from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
 
+
 def note_report(journal: Journal, sample: int | None, failures: list[str]) -> None:
     """Note the complete report: its files, the tiles asked for, and the failures.
 

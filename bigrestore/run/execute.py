@@ -38,8 +38,8 @@ from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import described, images
 from bigrestore.run.tile.speed import expected_seconds
 from bigrestore.run.view.progress import NoProgress, Progress, make_progress, phase_shown
-from bigrestore.run.view.tile_count import TileCount
 from bigrestore.run.view.summary import RunSummary
+from bigrestore.run.view.tile_count import TileCount
 from bigrestore.run.workers.shards import has_workers, own_blocks, start_workers
 from bigrestore.settings import RunSettings
 

@@ -297,7 +297,9 @@ class RunSettings(Settings):
         metadata=option("Only pyramid, metadata and report; when all shards are done.", panel=WORKERS),
     )
     seed: int = seed_field("Seed of the prior's noise.", METHOD)
-    threads: int | None = threads_field("Tiles in flight, of each worker.", HARDWARE, "its processors; 2 on a GPU")
+    threads: int | None = threads_field(
+        "Tiles in flight, of each worker.", HARDWARE, "its processors; 2 on a GPU"
+    )
     progress: str = attrs.field(
         default="auto",
         validator=one_of(PROGRESS),

@@ -94,14 +94,19 @@ class ScoreSettings(Settings):
         converter=to_plain,
         validator=check_score_tile,
         metadata=option(
-            "Side of a tile, a multiple of 96.", metavar="PX", panel=SCORES, default="480; less for small images"
+            "Side of a tile, a multiple of 96.",
+            metavar="PX",
+            panel=SCORES,
+            default="480; less for small images",
         ),
     )
     sample: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=whole_number(1, 10_000_000, "tiles"),
-        metadata=option("Score so many tiles, drawn over the tissue.", metavar="N", panel=SCORES, default="all"),
+        metadata=option(
+            "Score so many tiles, drawn over the tissue.", metavar="N", panel=SCORES, default="all"
+        ),
     )
     seed: int = seed_field("Seed of the sample.", SCORES)
     level: int = level_field("Pyramid level of IMAGE.", INPUT)

@@ -61,7 +61,9 @@ class StageOptions:
         validator=above_zero,
         metadata=option("Length of the training in minutes; give this or --steps."),
     )
-    device: str = attrs.field(default="cpu", metadata=option("auto, cpu, cuda, cuda:1 or mps.", words=DEVICES))
+    device: str = attrs.field(
+        default="cpu", metadata=option("auto, cpu, cuda, cuda:1 or mps.", words=DEVICES)
+    )
     precision: str = attrs.field(
         default="fp32",
         validator=one_of(("fp32", "bf16")),

@@ -83,8 +83,11 @@ class Profile:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the profile as names and values for people."""
-        rows = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
-        level = "none found" if self.background is None else f"{self.background:.4f}"
+        rows = [
+            (name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else f"{value}")
+            for name, value in self.statistics.details.items()
+        ]
+        level = "none found" if self.background is None else f"{self.background:.3f}"
         noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
         rows += [("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
         return rows + ([("clipped", f"{self.clipped_share:.1%}")] if self.clipped_share else [])

@@ -12,7 +12,7 @@ import numpy as np
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.prepared import Destination, Inputs, prepare
 from bigrestore.run.sinks import Sink
 from bigrestore.run.state.input_check import require_input_of
 from bigrestore.run.tile.maps import images
@@ -112,7 +112,10 @@ class RunEstimate:
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
             ("threads", f"{at_work}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
-            ("wall time", f"about {about_text(self.seconds)} at most; one tile took {spent_text(self.tile_seconds)}"),
+            (
+                "wall time",
+                f"about {about_text(self.seconds)} at most; one tile took {spent_text(self.tile_seconds)}",
+            ),
         ]
 
 

@@ -46,9 +46,7 @@ def has_workers(settings: RunSettings) -> bool:
     return (settings.workers or 1) > 1 or settings.scheduler is not None or settings.cluster is not None
 
 
-def start_workers(
-    ready: Prepared, claims: Claims, flag: StopFlag, done: Done, tiles_done: TilesDone
-) -> None:
+def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done, tiles_done: TilesDone) -> None:
     """Have the workers of a run do blocks; returns when all have a record, or when the flag was set.
 
     Parameters
