@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import BigrestoreError, BlocksFailedError, CheckFailedError, InputError
-from bigrestore.run.view.progress import spent_text
+from bigrestore.run.view.progress import rate_text, spent_text
 
 
 @attrs.frozen
@@ -132,6 +132,7 @@ class RunSummary:
                 + ("" if whole else f"; {self.blocks_restored} of them in this run"),
             ),
             ("time", f"{spent_text(sum(self.seconds.values()))}: {phases}"),
+            *([("rate", f"{rate_text(self.mpx_per_second)} of output")] if self.megapixels else []),
         ]
         if self.maps:
             rows.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
