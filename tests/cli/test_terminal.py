@@ -107,17 +107,23 @@ def test_the_cursor_is_never_left_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     assert killed_here.rfind("\x1b[?25h") > killed_here.rfind("\x1b[?25l")
 
 
+def stop_in(shown: BarProgress, phase: str, total: int) -> None:
+    """Press Ctrl-C in a phase, after one unit of a counted one."""
+    with phase_shown(shown, phase):
+        if total:
+            shown.start(phase, total)
+            shown.advance(1, 10)
+        raise KeyboardInterrupt
+
+
 def test_a_failed_phase_leaves_its_count_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     with terminal(80) as there:
         monkeypatch.setattr(sys, "stderr", there.stream)
         shown = BarProgress()
         for phase, total in (("start-up", 0), ("run", 4)):
-            with pytest.raises(KeyboardInterrupt), phase_shown(shown, phase):
-                if total:
-                    shown.start(phase, total)
-                    shown.advance(1, 10)
-                raise KeyboardInterrupt
+            with pytest.raises(KeyboardInterrupt):
+                stop_in(shown, phase, total)
         monkeypatch.undo()
         lines = there.screen()
     assert len(lines) == 1

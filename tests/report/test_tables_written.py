@@ -16,7 +16,6 @@ import pytest
 from report_material import make_report
 
 from bigrestore.errors import InputError, OutputError
-from bigrestore.report.rows import score_rows
 from bigrestore.report.table.tables import plain, read_tiles, write_atomically, write_tiles
 from bigrestore.report.table.write import Report, write_report
 

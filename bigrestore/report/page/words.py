@@ -181,7 +181,7 @@ def _changes(data: SummaryData) -> list[Sentence]:
         moved = "stayed" if same else "rose" if after > before else "fell"
         beside.append(f"{column.label.lower()} {moved} ({_moved(data, column)})")
     if beside:
-        said.append(Sentence("measured", f"Measured beside the scores: {', '.join(beside)}."))
+        said.append(Sentence("besides", f"Measured beside the scores: {', '.join(beside)}."))
     if medians.get("piqe", 0) > 0 > medians.get("noise", 0):
         text = (
             "PIQE rose while the noise fell. It takes the smooth edges of structured blocks for distortion, and "

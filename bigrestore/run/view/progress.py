@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 10.0
 
-UNITS = {"run": "tiles", "pairs": "pairs", "finalize": "shards", "scores": "tiles", "report": "tiles"}
+UNITS = {
+    "run": "tiles",
+    "pairs": "pairs",
+    "finalize": "shards",
+    "scores": "tiles",
+    "input": "tiles",
+    "report": "tiles",
+}
 """What each phase counts."""
 
 PHASE_COLUMNS = 10
