@@ -6,7 +6,6 @@ They are looked up without loading what they name: a key press waits for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib.resources import files
 
 
 def completion(name: str, words: Iterable[str]) -> Callable[[str], list[str]] | None:
@@ -51,6 +50,8 @@ def _methods() -> list[str]:
 
 
 def _files(package: str, folder: str, ending: str) -> list[str]:
+    from importlib.resources import files
+
     entries = (files(package) / folder).iterdir()
     return sorted(entry.name for entry in entries if entry.name.endswith(ending))
 

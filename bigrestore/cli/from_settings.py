@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 import typer
 import typer.core
 
-from bigrestore.cli.completion import completion
 from bigrestore.cli.log import say_error
 
 if TYPE_CHECKING:
@@ -68,6 +67,7 @@ class Part(NamedTuple):
 
     def _parameter(self, field: attrs.Attribute[Any]) -> inspect.Parameter:
         """Return the parameter of one field; a required one has no default."""
+        from bigrestore.cli.completion import completion
         from bigrestore.settings.option import (
             default_shown,
             flags_of,

@@ -36,6 +36,8 @@ NOISY = (
 """Libraries that log what our own errors say better, and Python's warnings, which are for developers; with `-v` they are
 heard."""
 
+MOST_WARNINGS = 1000
+"""Different warnings that are remembered, so that each is given once."""
 
 RESUMABLE = (OutputError.exit_code, BlocksFailedError.exit_code, StoppedError.exit_code, 130)
 """Exit codes after which a sentence that names `--resume` is about the command's own work."""
@@ -56,13 +58,21 @@ class JsonFormatter(logging.Formatter):
 
 
 class Discreet(logging.Filter):
-    """Takes passwords and signatures out of the URLs of a record."""
+    """Takes passwords and signatures out of the URLs of a record, and drops a warning that was given before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Take secrets out of the URLs of a record, and make its names printable."""
         text = printable(record.getMessage())
         record.msg, record.args = without_secrets(text), ()
-        return True
+        if record.levelno != logging.WARNING or len(self._warned) >= MOST_WARNINGS:
+            return True
+        new = record.msg not in self._warned
+        self._warned.add(record.msg)
+        return new
 
 
 def be_verbose(asked: bool) -> None:

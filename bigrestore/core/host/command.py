@@ -6,7 +6,6 @@ Only the command line notes it: in a script of the user there is no command to r
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,8 @@ def repeated(command: Mapping[str, Any], *flags: str) -> str:
     """
     if not command:
         return ""
+    import shlex  # loaded after a stop alone
+
     words = _without_once(command["words"]) if flags else list(command["words"])
     line = shlex.join([*words, *(flag for flag in flags if flag not in words)])
     if command["folder"] == os.getcwd():  # noqa: PTH109 - as above

@@ -183,7 +183,7 @@ class LiveLine:
         """Show the line."""
         self._last = time.monotonic()
         if self._live is not None:
-            self._live.update(Text(f"{self._name} {text}"))
+            self._live.update(Text(f"{self._name} {text}", no_wrap=True, overflow="ellipsis"))
         else:
             log.info("%s %s", self._name, text)
 
