@@ -31,7 +31,7 @@ def info(asked: InfoArguments) -> None:
 
     from bigrestore.cli.log import configure_logging
     from bigrestore.core.urls import parse_options
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
 
     configure_logging(verbose=asked.verbose, quiet=False)
     options = None if asked.storage_options is None else parse_options(asked.storage_options)

@@ -89,7 +89,7 @@ def degrade(
         If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
     from bigrestore.io.conventions.range_check import check_range_used
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")

@@ -34,10 +34,10 @@ from bigrestore.report.checks import (
 )
 from bigrestore.report.folder import settle_folder
 from bigrestore.report.images import Images, ImageToScore, open_maps, score_places, tissue_seen
+from bigrestore.report.metrics.same_tissue import require_same_tissue
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
-from bigrestore.report.same_tissue import require_same_tissue
 from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
@@ -258,8 +258,9 @@ class _Scoring:
         self, columns: Columns, facts: dict[str, Any], folder: Path | None
     ) -> tuple[dict[str, Any], pa.Table]:
         """Return summary and table, and write the report if wanted."""
+        from bigrestore.report.table.content import Report
         from bigrestore.report.table.statistics import summarise
-        from bigrestore.report.table.write import Report, write_report
+        from bigrestore.report.table.write import write_report
 
         table = to_table(columns)
         if folder is None:

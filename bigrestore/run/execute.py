@@ -26,7 +26,7 @@ from bigrestore.run.output.owned import remove_named
 from bigrestore.run.output.place import is_as_planned
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
-from bigrestore.run.sinks import BlockSink, Sink, factories, open_sinks
+from bigrestore.run.sinks import BlockSink, Sink, open_sinks, require_factories
 from bigrestore.run.start import begin, join, take
 from bigrestore.run.state.checks import faults_to_redo
 from bigrestore.run.state.claims import Claims
@@ -133,11 +133,11 @@ def execute(
                 ready, _own_names(ready), lambda: flag.raise_if_set(COMPARING)
             )
         if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
-            return _resumed(ready, finished, clock, shown, flag)
+            return _resumed(ready, sinks, finished, clock, shown, flag)
         job = _begun(ready, clock, shown, flag)
         if settings.init_only:
             return _summary(ready, [], clock)
-        takers = held.enter_context(open_sinks(ready.sinks, ready, job))
+        takers = held.enter_context(open_sinks(sinks, ready, job))
         written = (0.0, 0) if settings.finalize else _blocks(ready, job, takers, clock, shown, flag)
         if settings.shard:
             return _summary(ready, _records(ready), clock, *written)
@@ -152,7 +152,7 @@ def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence
         raise UsageError(
             "Workers make the method anew from its name; hand in no method, or ask for no workers."
         )
-    factories(sinks)
+    require_factories(sinks)
 
 
 def _begun(ready: Prepared, clock: Clock, progress: Progress, flag: StopFlag) -> Job:
@@ -293,7 +293,12 @@ def _intact(ready: Prepared, block: Block) -> BlockRecord | None:
 
 
 def _resumed(
-    ready: Prepared, summary: RunSummary, clock: Clock, progress: Progress, flag: StopFlag
+    ready: Prepared,
+    sinks: Sequence[Sink],
+    summary: RunSummary,
+    clock: Clock,
+    progress: Progress,
+    flag: StopFlag,
 ) -> RunSummary:
     """Return the summary of a finished run; a sink without its former result, such as a lost report, finishes again."""
     log.info("%s is finished already.", ready.output)
@@ -301,7 +306,7 @@ def _resumed(
         return summary
     ready.journal.drop_altered_profiles()
     missing = []
-    for sink in ready.sinks:
+    for sink in sinks:
         former = sink.resume(ready, summary)
         if former is None:
             missing.append(sink)

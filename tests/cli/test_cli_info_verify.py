@@ -11,7 +11,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from bigrestore.io import section as section_module
+from bigrestore.io import open_section as section_module
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec

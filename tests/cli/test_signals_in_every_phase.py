@@ -64,7 +64,7 @@ PHASES = {
         NOTHING,
     ),
     "time a tile": ("bigrestore.run.view.dry_run:time_tile", (*QUICK, "--dry-run"), "start it again"),
-    "info": ("bigrestore.io.section:open_section", ("info", "in.png"), "start it again"),
+    "info": ("bigrestore.io.open_section:open_section", ("info", "in.png"), "start it again"),
     "verify": ("bigrestore.io.verify.store:verify_store", ("verify", "in.zarr"), "start it again"),
     "profile alone": (
         "bigrestore.run.profile.section_profile:profile_windows",

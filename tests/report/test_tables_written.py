@@ -16,8 +16,9 @@ import pytest
 from report_material import make_report
 
 from bigrestore.errors import InputError, OutputError
+from bigrestore.report.table.content import Report
 from bigrestore.report.table.tables import plain, read_tiles, write_atomically, write_tiles
-from bigrestore.report.table.write import Report, write_report
+from bigrestore.report.table.write import write_report
 
 
 @pytest.fixture(scope="module")

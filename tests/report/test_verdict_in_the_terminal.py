@@ -16,8 +16,8 @@ from bigrestore.report.page.build import build_page
 from bigrestore.report.page.data import ReportData, SummaryData
 from bigrestore.report.page.words import LIMITS, sentences
 from bigrestore.report.rows import score_rows
+from bigrestore.report.table.content import Report
 from bigrestore.report.table.statistics import summarise
-from bigrestore.report.table.write import Report
 
 READ = [{"z": 0, "says": "blurred by 1.2 px, noise 4 of 255", "sharp": False, "sigma_input_px": 1.2}]
 

@@ -451,7 +451,7 @@ def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
 
 def test_a_scoring_process_that_dies_is_replaced(source: Path) -> None:
     from bigrestore.core.geometry import Box
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.report.images import Images, ImageToScore
     from bigrestore.report.pool import ScoringFailedError
     from bigrestore.report.table.grid import TileGrid

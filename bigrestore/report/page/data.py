@@ -18,7 +18,7 @@ from bigrestore.report.shown import number, signed
 from bigrestore.report.table.statistics import as_columns, paired_tiles
 
 if TYPE_CHECKING:
-    from bigrestore.report.table.write import Report
+    from bigrestore.report.table.content import Report
 
 
 def decimals_for(column: Column, values: Doubles) -> int:

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import Result, retry_transient, transient
+from bigrestore.core.retry import retry_transient, transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
+from bigrestore.errors import InputError, OutputError, OutputExistsError, Result, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.access.request_time import (

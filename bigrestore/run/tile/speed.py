@@ -46,11 +46,7 @@ def expected_seconds(ready: Prepared, job: Job, missing: int) -> float | None:
     pixels = share * work.makespan_px(plan.tiles_at_once)
     stated = method.px_per_second if isinstance(method, StatesCost) else UNSTATED_PX_PER_SECOND
     speed = stated if pixels < QUICK_SECONDS * stated else _probed_px_per_second(job)
-    if speed is None:
-        return None
-    return pixels / speed + missing / (work.tiles * work.sections) * sum(
-        sink.estimate(ready).seconds for sink in ready.sinks
-    )
+    return None if speed is None else pixels / speed
 
 
 def time_tile(ready: Prepared) -> float:

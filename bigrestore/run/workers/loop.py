@@ -17,7 +17,7 @@ import attrs
 from bigrestore.errors import OutputExistsError
 from bigrestore.run.pipeline import Pipeline, TilesDone
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
-from bigrestore.run.sinks import factories, make_sink, open_sinks
+from bigrestore.run.sinks import make_sink, open_sinks
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.fingerprint import digest
 from bigrestore.run.stop import StopFlag
@@ -75,7 +75,7 @@ class Order:
             digest(ready.identity),
             claims.to_json(),
             "" if ready.destination is None else ready.destination.url,
-            factories(ready.sinks),
+            list(ready.sink_factories),
         )
 
 

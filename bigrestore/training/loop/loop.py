@@ -42,9 +42,12 @@ class TrainingStage(Protocol):
     ----------
     name : str
         `estimator`, `fidelity`, ...
+    batch : int
+        Windows or pairs per step.
     """
 
     name: str
+    batch: int
 
     def modules(self) -> nn.Module:
         """Return the trained module; the loop averages and saves its parameters with a gradient."""
