@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -67,7 +67,6 @@ class Part(NamedTuple):
 
     def _parameter(self, field: attrs.Attribute[Any]) -> inspect.Parameter:
         """Return the parameter of one field; a required one has no default."""
-        from bigrestore.cli.completion import completion
         from bigrestore.settings.option import (
             default_shown,
             flags_of,
@@ -243,3 +242,61 @@ def add_command(app: typer.Typer, name: str, source: Command[Any]) -> None:
 
     kind = type("LazyCommand", (LazyCommand,), {"source": source})
     app.command(name, cls=kind, help=source.__doc__)(nothing)
+
+
+def completion(name: str, words: Iterable[str]) -> Callable[[str], list[str]] | None:
+    """Return what completes the value of an option; None: the shell offers files.
+
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    words : iterable of str
+        Its stated values.
+    """
+    values = tuple(words)
+    names = NAMES.get(name)
+    if not values and names is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        """Return the values that begin so; of a list with commas the last one is completed."""
+        before, comma, last = incomplete.rpartition(",")
+        return [
+            before + comma + word for word in (values or (names() if names else ())) if word.startswith(last)
+        ]
+
+    return complete
+
+
+def _model_names() -> list[str]:
+    return [name.removesuffix(".safetensors") for name in _names_in("bigrestore", "weights", ".safetensors")]
+
+
+def _recipe_names() -> list[str]:
+    return [name.removesuffix(".toml") for name in _names_in("bigrestore.degradation", "recipes", ".toml")]
+
+
+def _method_names() -> list[str]:
+    from importlib.metadata import entry_points
+
+    from bigrestore.model.registry import METHOD_GROUP, METHODS
+
+    return [*METHODS, *(entry.name for entry in entry_points(group=METHOD_GROUP))]
+
+
+def _names_in(package: str, folder: str, ending: str) -> list[str]:
+    from importlib.resources import files
+
+    entries = (files(package) / folder).iterdir()
+    return sorted(entry.name for entry in entries if entry.name.endswith(ending))
+
+
+NAMES: dict[str, Callable[[], list[str]]] = {
+    "model": _model_names,
+    "name": _model_names,
+    "start": _model_names,
+    "recipe": _recipe_names,
+    "method": _method_names,
+}
+"""Names for the fields of these names."""

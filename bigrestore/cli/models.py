@@ -17,7 +17,7 @@ from bigrestore.cli.table import print_rows, shorten
 if TYPE_CHECKING:
     from bigrestore.settings.looking import ModelArguments, ModelCardArguments, ModelListArguments
 
-LONGEST_TRAINING = 150
+LONGEST_TRAINING = 57
 """Characters of what is said of one stage of a training."""
 
 models_app = typer.Typer(
@@ -33,7 +33,9 @@ def list_models(asked: ModelListArguments) -> None:
     configure_logging(verbose=asked.verbose, quiet=False)
     from bigrestore.model.nets.checkpoint import read_checkpoint, shipped_models
 
-    facts = [{"model": name, **_facts(read_checkpoint(path)[0])} for name, path in shipped_models().items()]
+    facts = [
+        {"model": name, **_listed_facts(read_checkpoint(path)[0])} for name, path in shipped_models().items()
+    ]
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
@@ -107,7 +109,7 @@ def list_run_methods(asked: ModelListArguments) -> None:
         _print_table(tuple(options[0]), [list(each.values()) for each in options])
 
 
-def _facts(info: dict[str, Any]) -> dict[str, Any]:
+def _listed_facts(info: dict[str, Any]) -> dict[str, Any]:
     """Return what a list says of a model."""
     names = ("preset", "scale", "halo_px", "parameters")
     return {name: info[name] for name in names} | {

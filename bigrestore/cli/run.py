@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bigrestore.run.view.dry_run import RunEstimate
+    from bigrestore.run.view.summary import RunSummary
     from bigrestore.settings.run import RunArguments, RunSettings
 
 
@@ -64,8 +65,6 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     if asked.as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1))
     elif not asked.quiet:
-        from bigrestore.cli.opening import opening_rows
-
         print_rows([*summary.rows(), *opening_rows(asked.input, summary)])
     summary.raise_if_failed()
 
@@ -79,3 +78,32 @@ def _estimate(asked: RunArguments, settings: RunSettings, guarded: dict[str, Pat
     sinks = report_sinks(settings)
     place, destination = settle_output(asked.input, asked.output, settings)
     return estimate(asked.input, place, settings, guarded=guarded, destination=destination, sinks=sinks)
+
+
+def opening_rows(source: str, summary: RunSummary) -> list[tuple[str, str]]:
+    """Return at most three commands that open the output, its input or its report; none for a part of a run.
+
+    Parameters
+    ----------
+    source : str
+        The input as it was given.
+    summary : RunSummary
+        Of the run.
+    """
+    import shlex
+    import shutil
+    import sys
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    if not (summary.blocks_done or summary.blocks_empty) or summary.part not in ("", "finalize"):
+        return []
+    output = str(summary.output)
+    install = "" if find_spec("neuroglancer") else "pip install 'bigrestore[view]' && "
+    commands = [install + shlex.join(["bigrestore", "view", output, "--before", source])]
+    if output.lower().endswith(".zarr") or not Path(output).suffix:
+        commands.append(f"{shlex.join(['napari', output])}  # needs napari-ome-zarr")
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
+    if summary.report.folder and shutil.which(opener):
+        commands.append(shlex.join([opener, f"{summary.report.folder}/report.html"]))
+    return [("open it", command) for command in commands]

@@ -18,7 +18,9 @@ _made: list[str] = []
 
 
 _SIGNS = "→−×⁻⁴“”–"
-_PLAIN = str.maketrans({"→": "->", "−": "-", "×": "x", "⁻": "^-", "⁴": "4", "“": '"', "”": '"', "–": "-"})
+_PLAIN_SIGNS = str.maketrans(
+    {"→": "->", "−": "-", "×": "x", "⁻": "^-", "⁴": "4", "“": '"', "”": '"', "–": "-"}
+)
 
 
 def note_output(output: str | Path) -> None:
@@ -67,5 +69,5 @@ def _encodable(text: str) -> str:
     try:
         _SIGNS.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
-        return text.translate(_PLAIN)
+        return text.translate(_PLAIN_SIGNS)
     return text

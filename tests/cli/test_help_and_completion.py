@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from bigrestore.cli.app import app
-from bigrestore.cli.completion import NAMES, completion
+from bigrestore.cli.from_settings import NAMES, completion
 from bigrestore.settings.checks import OneOf
 from bigrestore.settings.option import OPTION_KEY, words_offered
 from bigrestore.settings.run import RunSettings
@@ -118,7 +118,7 @@ def test_the_last_name_of_a_list_is_completed() -> None:
 
 def test_the_names_of_models_are_looked_up_without_loading_one() -> None:
     script = (
-        "import sys\nfrom bigrestore.cli.completion import NAMES\n"
+        "import sys\nfrom bigrestore.cli.from_settings import NAMES\n"
         "print([NAMES[name]() != [] for name in NAMES], [name for name in ('torch', 'zarr') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bigrestore.cli.info import MOST_FACTS, _shown_facts
-from bigrestore.cli.opening import opening_rows
+from bigrestore.cli.run import opening_rows
 from bigrestore.run.view import doctor
 from bigrestore.run.view.summary import ReportResult, RunSummary
 
@@ -107,18 +107,18 @@ def summary(output: str, **more: object) -> RunSummary:
 def test_the_commands_open_the_format_that_was_written(
     output: str, programs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigrestore.cli.opening.find_spec", lambda _: object())
-    monkeypatch.setattr("bigrestore.cli.opening.shutil.which", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("shutil.which", lambda _: None)
     rows = opening_rows("my scan.tif", summary(output))
     assert [command.split()[0] for _, command in rows] == programs
     assert rows[0][1] == f"bigrestore view {output} --before 'my scan.tif'"
 
 
 def test_at_most_three_commands_and_none_for_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigrestore.cli.opening.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     made = summary("o.ome.zarr", report=ReportResult("o.ome.zarr.bigrestore/report"))
     assert len(opening_rows("in.png", made)) == 3
     assert opening_rows("in.png", summary("o.ome.zarr", part="shard 1/2")) == []
     assert opening_rows("in.png", summary("o.ome.zarr", blocks_done=0)) == []
-    monkeypatch.setattr("bigrestore.cli.opening.find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert opening_rows("in.png", made)[0][1].startswith("pip install 'bigrestore[view]' && bigrestore view ")

@@ -38,7 +38,7 @@ LIMITS = (
     "field before and after."
 )
 
-KINDS = {
+VERDICTS = {
     "better": "better",
     "worse": "worse",
     "unclear": "no clear change",
@@ -95,7 +95,7 @@ def verdict(data: ReportData) -> dict[str, Any]:
         "headline": headline(data),
         "unscored": [z for z in data.sections if z not in scored],
         "said_of": {each["z"]: each["says"] for each in data.facts.get("read", ())},
-        "kinds": KINDS,
+        "kinds": VERDICTS,
         "sentences": sentences(data),
         "limits": LIMITS,
     }
@@ -134,7 +134,7 @@ def score_words(data: SummaryData, column: Column) -> str:
     interval = ""
     if change["low"] is not None:
         interval = f" [{data.signed(column, change['low'])} to {data.signed(column, change['high'])}]"
-    said = f"{_moved(data, column)}, {KINDS.get(change['verdict'], 'changed')}: change "
+    said = f"{_before_and_after(data, column)}, {VERDICTS.get(change['verdict'], 'changed')}: change "
     said += f"{data.signed(column, change['median'])}{interval}"
     if change["share_improved"] is not None:
         said += f", improved on {percent(change['share_improved'])} of tiles"
@@ -150,7 +150,7 @@ def sentences(data: SummaryData) -> list[Sentence]:
         *([Sentence("done", f"What was done: {done}.")] if done else []),
         *_changes(data),
         *_of_the_restored(data),
-        *_jumps(data),
+        *_of_grey_jumps(data),
     ]
 
 
@@ -179,7 +179,7 @@ def _changes(data: SummaryData) -> list[Sentence]:
         before, after = (changes[column.name][name] for name in ("median_before", "median_after"))
         same = data.number(column, before) == data.number(column, after)
         moved = "stayed" if same else "rose" if after > before else "fell"
-        beside.append(f"{column.label.lower()} {moved} ({_moved(data, column)})")
+        beside.append(f"{column.label.lower()} {moved} ({_before_and_after(data, column)})")
     if beside:
         said.append(Sentence("besides", f"Measured beside the scores: {', '.join(beside)}."))
     if medians.get("piqe", 0) > 0 > medians.get("noise", 0):
@@ -195,7 +195,9 @@ def _changes(data: SummaryData) -> list[Sentence]:
         if kinds.get(name) == "worse" and _matters(name, changes[name]):
             column = COLUMNS[name]
             said.append(
-                Sentence(column.label.lower(), f"{column.label} rose: {_moved(data, column)}.", "worse")
+                Sentence(
+                    column.label.lower(), f"{column.label} rose: {_before_and_after(data, column)}.", "worse"
+                )
             )
     if abs(medians.get("mean", 0)) > MOVED:
         text = f"Mean grey changed by {signed(100 * medians['mean'], 1)} % of the range."
@@ -239,7 +241,7 @@ def _of_the_restored(data: SummaryData) -> list[Sentence]:
     return said
 
 
-def _jumps(data: SummaryData) -> list[Sentence]:
+def _of_grey_jumps(data: SummaryData) -> list[Sentence]:
     """Return the sentence about the brightness of a volume's sections."""
     jumps = data.summary.get("grey_jumps", {})
     if not jumps.get("image"):
@@ -257,7 +259,7 @@ def _jumps(data: SummaryData) -> list[Sentence]:
     return [Sentence("brightness", f"{text}.")]
 
 
-def _moved(data: SummaryData, column: Column) -> str:
+def _before_and_after(data: SummaryData, column: Column) -> str:
     """Return the medians of a figure before and after, with its unit."""
     change = data.entry(column)["change"]
     before, after = (data.number(column, change[name]) for name in ("median_before", "median_after"))

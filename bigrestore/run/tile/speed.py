@@ -21,7 +21,7 @@ from bigrestore.run.tile.mask import NoMask
 
 log = logging.getLogger(__name__)
 
-PROBE_PX = 256
+TIMED_PX = 256
 """Side of the small tile, in input pixels."""
 
 QUICK_SECONDS = 0.4
@@ -71,7 +71,7 @@ def time_tile(ready: Prepared) -> float:
 
 def _probed_px_per_second(job: Job) -> float | None:
     """Restore a small tile of noise; return input pixels per second of one tile, None where it fails."""
-    side, z = round_up(PROBE_PX, job.method.alignment_px), job.grid.region.z0
+    side, z = round_up(TIMED_PX, job.method.alignment_px), job.grid.region.z0
     pixels = np.random.default_rng(0).random((1, side, side), np.float32)
     realness = None if job.realness is None else np.ones_like(pixels)
     batch = TileBatch(pixels, None, np.zeros((1, 2), np.int64), z, realness, job.maps)
