@@ -48,7 +48,7 @@ def options(start: Path, **changes: Any) -> AdaptOptions:
     return AdaptOptions(str(start), training=attrs.evolve(TRAINING, **changes))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def adapted(sections: list[Path], start_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model adapted to a sharp section and a soft one, a softest one being left out."""
     output = tmp_path_factory.mktemp("adapted") / "mine.safetensors"
