@@ -11,14 +11,15 @@ import pytest
 from PIL import Image
 
 from bigrestore.training.data import pairs
-from bigrestore.training.stages import halo
+from bigrestore.training.stages import fidelity, halo
 
 
 @contextmanager
 def short_preparations() -> Iterator[None]:
-    """Fit a kernel basis to few kernels, and measure a halo at one place and no further than 32 px."""
+    """Fit a kernel basis to few kernels, hold few pairs out, and measure a halo at one place, up to 32 px."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "BASIS_KERNELS", 100)
+        patch.setattr(fidelity, "FIDELITY_HELD_OUT", 8)
         patch.setattr(halo, "FIRST_WINDOWS", (0,))
         patch.setattr(halo, "LIMIT_PX", 32)
         patch.setattr(halo, "PRIOR_LIMIT_PX", 48)
