@@ -111,9 +111,7 @@ def stopped(started: WarmProcess | subprocess.Popen[str], mark: Path, number: in
     ("phase", "how"),
     [*((phase, "python") for phase in PHASES), *((phase, "library") for phase in ("plan", "pack", "verify"))],
 )
-def test_a_signal_ends_every_phase(
-    tmp_path: Path, warm_python: WarmPython, phase: str, how: str
-) -> None:
+def test_a_signal_ends_every_phase(tmp_path: Path, warm_python: WarmPython, phase: str, how: str) -> None:
     if phase == "upload":
         pytest.importorskip("s3fs")
     place, words, remedy = PHASES[phase]
