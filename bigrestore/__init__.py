@@ -14,14 +14,14 @@ from bigrestore._version import __version__
 if TYPE_CHECKING:
     from bigrestore.api import restore
     from bigrestore.degradation.api import degrade
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.model.nets.checkpoint import load_model
     from bigrestore.report.of_images import score
 
 _HOME = {
     "degrade": "bigrestore.degradation.api",
     "load_model": "bigrestore.model.nets.checkpoint",
-    "open_section": "bigrestore.io.section",
+    "open_section": "bigrestore.io.open_section",
     "restore": "bigrestore.api",
     "score": "bigrestore.report.of_images",
 }

@@ -44,7 +44,8 @@ from bigrestore.errors import (
 )
 from bigrestore.io.lazy import ArrayView
 from bigrestore.io.levels import accepted_dtype, require_pixels
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.model.method import Method
 from bigrestore.results import AnyArray, Observer, Restored, RestoreSummary

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from bigrestore.core.pixels import GreyBytes, to_unit
 from bigrestore.errors import BigrestoreError
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.words import of_sections, reading

@@ -37,7 +37,7 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     configure_logging(verbose=asked.verbose, quiet=False)
     settings = RunSettings.resolve(given, None)
     from bigrestore.io.conventions.range_check import check_range_used
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.model.registry import create_method
     from bigrestore.run.profile.section_profile import profile_windows, sample_section, warn_of_clipping
     from bigrestore.run.profile.words import sentence

@@ -11,13 +11,11 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
 from bigrestore.core.urls import error_line
+from bigrestore.errors import Result
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 RETRY_SECONDS = (0.5, 2.0, 8.0)
 """Pauses before each further try. A server that fails over is back within some seconds. A dead sector costs ten

@@ -89,7 +89,7 @@ def degrade(
         If `outdir` cannot be written, or `overwrite` would replace files of others.
     """
     from bigrestore.io.conventions.range_check import check_range_used
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.run.output.place import check_place, source_paths
 
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
@@ -120,7 +120,7 @@ def degrade(
     except OSError as error:
         raise _output_refusal(place.table, error, whole=resolved.whole) from error
     place.finish()
-    logger.info("%d pair(s) at x%d in %s", len(pairs), resolved.scale, folder)
+    logger.debug("%d pair(s) at x%d in %s", len(pairs), resolved.scale, folder)
     return place.table
 
 

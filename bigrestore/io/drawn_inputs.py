@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from bigrestore.errors import InputError
 from bigrestore.io.formats.table import open_input
 from bigrestore.io.levels import Level
-from bigrestore.io.section import Section, open_section, section_of
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section, section_of
 
 DAMAGE = 2
 """The label of damaged pixels, excluded from all measurements."""
@@ -28,7 +29,7 @@ def open_mask(path_or_glob: str | Path) -> Section:
     Parameters
     ----------
     path_or_glob : str or Path
-        Whatever `bigrestore.io.section.open_section` takes, of bool or any integer type.
+        Whatever `bigrestore.io.open_section.open_section` takes, of bool or any integer type.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def open_realness(path_or_glob: str | Path) -> Section:
     Parameters
     ----------
     path_or_glob : str or Path
-        Whatever `bigrestore.io.section.open_section` takes, of one channel.
+        Whatever `bigrestore.io.open_section.open_section` takes, of one channel.
 
     Returns
     -------

@@ -137,7 +137,7 @@ def find_factory(name: str) -> MethodFactory:
     if len(named) > 1:
         packages = " and ".join(sorted(map(_package, named)))
         raise UsageError(f"The method {name!r} is brought by {packages}; uninstall all but one of them.")
-    return _load(named[0])
+    return _load_factory(named[0])
 
 
 @attrs.frozen
@@ -219,7 +219,7 @@ def settings_for(method: object, settings: RunSettings, asked: set[str]) -> RunS
     return attrs.evolve(settings, method=str(name), scale=int(scale))
 
 
-def _load(point: EntryPoint) -> MethodFactory:
+def _load_factory(point: EntryPoint) -> MethodFactory:
     """Import the factory of an entry point."""
     try:
         factory = point.load()

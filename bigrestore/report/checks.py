@@ -17,7 +17,8 @@ from bigrestore.core.pixels import to_grey
 from bigrestore.core.sizes import SCORE_STEP_PX, SCORE_TILE_PX, fitting_score_tile
 from bigrestore.errors import UsageError
 from bigrestore.io.conventions.range_check import check_range_used
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.settings import ScoreSettings
 from bigrestore.settings.values import SCALES

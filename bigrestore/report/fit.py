@@ -13,7 +13,7 @@ from bigrestore.core.geometry import Box
 from bigrestore.core.sizes import SCORE_TILE_PX
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.conventions.range_check import check_range_used
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.report.images import ImageToScore
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, load_niqe_model, save_niqe_model

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import Floats, to_grey, to_unit
 from bigrestore.core.sizes import SCORE_TILE_PX
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.report.metrics.blobs import pixel_um
 from bigrestore.report.metrics.enlarge import enlarged_box, source_box

@@ -34,10 +34,10 @@ from bigrestore.report.checks import (
 )
 from bigrestore.report.folder import settle_folder
 from bigrestore.report.images import Images, ImageToScore, open_maps, score_places, tissue_seen
+from bigrestore.report.metrics.same_tissue import require_same_tissue
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_table
-from bigrestore.report.same_tissue import require_same_tissue
 from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
@@ -45,13 +45,10 @@ from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
 from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
 from bigrestore.run.stop import listen
-from bigrestore.run.view.progress import Progress, make_progress
+from bigrestore.run.view.progress import Progress, make_progress, phase_shown
 from bigrestore.settings import ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
-
-SCORE_FIGURES = ("psnr", "ssim", "ms_ssim", "sharpness", "noise", "invented")
-"""Figures besides the engine's that the command line prints."""
 
 
 @attrs.frozen(eq=False)
@@ -80,7 +77,7 @@ class ScoreSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        rows = score_rows(self.summary, (*self.metrics, *SCORE_FIGURES))
+        rows = score_rows(self.summary)
         return rows + ([("report", str(self.folder / "report.html"))] if self.folder is not None else [])
 
     def raise_if_failed(self) -> None:
@@ -149,8 +146,11 @@ def execute_score(
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
     with listen("The scoring", "no report was written, start it again"):
-        images = _comparable_images(image, before, reference, settings)
-        folder = None if output is None else _settled_folder(Path(output), image, before, reference, settings)
+        with phase_shown(shown, "start-up"):
+            images = _comparable_images(image, before, reference, settings)
+            folder = (
+                None if output is None else _settled_folder(Path(output), image, before, reference, settings)
+            )
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
@@ -247,7 +247,8 @@ class _Scoring:
         facts = self._facts(grid)
         if self._images.scale > 1:
             facts["before_native"] = self._native()
-        summary, table = self._reported(columns, facts, folder)
+        with phase_shown(self._progress, "report"):
+            summary, table = self._reported(columns, facts, folder)
         check = ""
         if self._condition is not None:
             check = self._condition.failure(condition_values(summary)) or ""
@@ -257,8 +258,9 @@ class _Scoring:
         self, columns: Columns, facts: dict[str, Any], folder: Path | None
     ) -> tuple[dict[str, Any], pa.Table]:
         """Return summary and table, and write the report if wanted."""
+        from bigrestore.report.table.content import Report
         from bigrestore.report.table.statistics import summarise
-        from bigrestore.report.table.write import Report, write_report
+        from bigrestore.report.table.write import write_report
 
         table = to_table(columns)
         if folder is None:
@@ -268,7 +270,7 @@ class _Scoring:
         report = Report(table, facts, self._images.picture, self._images.overview)
         return write_report(report, folder, csv=self._settings.csv), table
 
-    def _scored(self, images: Images, grid: TileGrid, names: list[str]) -> Columns:
+    def _scored(self, images: Images, grid: TileGrid, names: list[str], phase: str = "scores") -> Columns:
         """Return the rows of all tiles of a grid, or of the sample."""
         columns: Columns = {name: [] for name in names}
         places = self._places(images, grid)
@@ -280,11 +282,9 @@ class _Scoring:
             done += len(group)
             self._progress.advance(done, sum(place.box.pixels for place in group))
 
-        self._progress.start("scores", len(places))
-        try:
+        with phase_shown(self._progress, phase):
+            self._progress.start(phase, len(places))
             score_places(images, places, self._background, self._pool, taken)
-        finally:
-            self._progress.close()
         return columns
 
     def _places(self, images: Images, grid: TileGrid) -> list[ScoreTile]:
@@ -313,7 +313,7 @@ class _Scoring:
         grid = TileGrid(0, source.section.depth, box, self._images.tile_px)
         images = Images(source, tile_px=self._images.tile_px)
         names = column_names(self._pool.engine.metrics, pair=False, reference=False)
-        return summarise(to_table(self._scored(images, grid, names)), resamples=1)
+        return summarise(to_table(self._scored(images, grid, names, "input")), resamples=1)
 
     def _require_valid(self, columns: Columns) -> None:
         """Refuse to report on nothing."""

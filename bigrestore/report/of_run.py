@@ -20,7 +20,7 @@ import numpy as np
 import bigrestore
 from bigrestore.core.geometry import Box
 from bigrestore.errors import BigrestoreError, OutputError, StoppedError, one_line
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
 from bigrestore.report.images import Images, ImageToScore, open_maps, score_places
 from bigrestore.report.pool import ScorePool
@@ -140,8 +140,9 @@ class RunReport(RunScores):
         StoppedError, KeyboardInterrupt
             Where a signal set the flag.
         """
+        from bigrestore.report.table.content import Report
         from bigrestore.report.table.statistics import summarise
-        from bigrestore.report.table.write import Report, write_report
+        from bigrestore.report.table.write import write_report
 
         rows, native = self._collect(progress, flag)
         columns = self._with_run_figures(rows)
@@ -167,14 +168,13 @@ class RunReport(RunScores):
         missing = {kind: self._settle(kind, columns[kind]) for kind in kinds}
         total = sum(map(len, missing.values()))
         if total:
-            log.info("%d score tiles are read back from the output.", total)
-            progress.start("scores", total)
+            log.debug("%d score tiles are read back from the output.", total)
+            progress.start("report", total)
             late = self.stored(LATE) or {kind: {name: [] for name in self.names(kind)} for kind in kinds}
             try:
                 for kind in kinds:
                     self._score_late(kind, missing[kind], (columns[kind], late[kind]), progress, flag)
             finally:
-                progress.close()
                 self.keep(LATE, late)
         return columns["rows"], columns.get("native")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -22,7 +22,6 @@ from bigrestore.io.section import Section
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.model.method import Method, StatesCost
-from bigrestore.run.sinks import Sink
 from bigrestore.settings import RunSettings
 
 SECONDS_PER_TILE = 5.0
@@ -45,6 +44,21 @@ ZIP_NAME = ".zarr.zip"
 
 BASE_BYTES = 400 << 20
 """What the interpreter and the libraries take."""
+
+
+class SinkNeeds(Protocol):
+    """What the plan of a run asks of those who follow it; see `bigrestore.run.sinks.Sink`."""
+
+    factory: str
+    bytes_per_tile: int
+
+    def tally_side(self, score_tile_px: int) -> int:
+        """Return the side of the tiles for sums."""
+        ...
+
+    def blocks_held(self, *, gpu: bool) -> int:
+        """Return the blocks kept in memory after they are written, at most."""
+        ...
 
 
 @attrs.frozen
@@ -125,7 +139,7 @@ def make_plan(
     settings: RunSettings,
     output: Path,
     stored: dict[str, Any] | None,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[SinkNeeds] = (),
 ) -> Plan:
     """Resolve a run.
 
@@ -137,7 +151,7 @@ def make_plan(
         Its name decides between store and TIFF.
     stored : dict, optional
         `Plan.facts` of the run to resume; stands in for settings left open.
-    sinks : sequence of Sink
+    sinks : sequence of SinkNeeds
         Followers of the run, for their memory.
 
     Raises
@@ -357,7 +371,7 @@ def _peak_bytes(
     tiles: int,
     blocks: int,
     settings: RunSettings,
-    sinks: Sequence[Sink],
+    sinks: Sequence[SinkNeeds],
 ) -> int:
     """Estimate the peak: tiles at work, blocks in flight with their input, the sinks, and the reader's own memory."""
     per_px = method.bytes_per_px if isinstance(method, StatesCost) else BYTES_PER_PX

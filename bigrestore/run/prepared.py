@@ -18,14 +18,14 @@ import attrs
 from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError
 from bigrestore.io.conventions.direction import require_same_direction
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
 from bigrestore.run.output.owned import TEMPORARY_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
-from bigrestore.run.plan import Plan, make_plan
+from bigrestore.run.plan import Plan, SinkNeeds, make_plan
 from bigrestore.run.profile.kept import Profiles
-from bigrestore.run.sinks import Sink
 from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same_run
 from bigrestore.run.state.input_files import input_file_facts, what_changed
 from bigrestore.run.state.journal import Journal, sidecar
@@ -86,8 +86,10 @@ class Prepared:
         The user's map of realness.
     destination : Destination or None
         Target of the finished output's copy; None: it stays.
-    sinks : tuple of Sink
-        Followers of the run.
+    tally_px : int
+        Side of the tiles for sums of residuals and seams, output pixels; 0: none.
+    sink_factories : tuple of str
+        What makes the followers of the run in a worker.
     """
 
     inputs: str | Path | list[str | Path]
@@ -104,11 +106,11 @@ class Prepared:
     files: dict[str, Any]
     realness: RealnessMap | None = None
     destination: Destination | None = None
-    sinks: tuple[Sink, ...] = ()
+    tally_px: int = 0
+    sink_factories: tuple[str, ...] = ()
 
     def job(self, folder: Path | None) -> Job:
         """Return the job of all blocks; profiles are kept in `folder`."""
-        tally_px = max((sink.tally_side(self.plan.score_tile_px) for sink in self.sinks), default=0)
         return Job(
             section=self.section,
             method=self.method,
@@ -117,7 +119,7 @@ class Prepared:
             profiles=Profiles(self.section, self.method, folder),
             batch_size=self.plan.batch_size,
             deterministic=self.settings.deterministic,
-            score_tile_px=tally_px if self.plan.grid.scale.denominator == 1 else 0,
+            score_tile_px=self.tally_px if self.plan.grid.scale.denominator == 1 else 0,
             maps=self.plan.maps,
             realness=self.realness,
         )
@@ -131,7 +133,7 @@ def prepare(
     method: Method | None = None,
     guarded: Mapping[str, Path] | None = None,
     destination: Destination | None = None,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[SinkNeeds] = (),
 ) -> Prepared:
     """Open input and method, resolve the plan and judge the output; nothing is written or removed.
 
@@ -182,7 +184,8 @@ def prepare(
         files=files,
         realness=realness,
         destination=destination,
-        sinks=tuple(sinks),
+        tally_px=max((sink.tally_side(plan.score_tile_px) for sink in sinks), default=0),
+        sink_factories=tuple(sink.factory for sink in sinks),
     )
 
 

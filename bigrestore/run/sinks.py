@@ -150,13 +150,13 @@ def open_sinks(sinks: Iterable[Sink], ready: Prepared, job: Job) -> Iterator[lis
         yield takers
 
 
-def factories(sinks: Sequence[Sink]) -> list[str]:
-    """Return the factories of sinks, for the order of a worker.
+def require_factories(sinks: Sequence[Sink]) -> None:
+    """Refuse sinks that workers cannot make.
 
     Raises
     ------
     UsageError
-        Where a sink has none.
+        Where a sink has no factory.
     """
     for sink in sinks:
         if not sink.factory:
@@ -164,7 +164,6 @@ def factories(sinks: Sequence[Sink]) -> list[str]:
                 f"The sink {type(sink).__name__} cannot be made in workers; set its `factory` to 'module:attribute', or "
                 "ask for no workers."
             )
-    return [sink.factory for sink in sinks]
 
 
 def make_sink(factory: str, settings: RunSettings) -> Sink:

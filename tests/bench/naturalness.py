@@ -96,7 +96,7 @@ def engine() -> ScoreEngine:
 
 def tissue_tiles(clean: Grey) -> list[Place]:
     """Return row and column of the whole tiles that are valid tissue in the clean image."""
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.run.profile.section_profile import find_background
 
     with tempfile.TemporaryDirectory() as folder:

@@ -53,7 +53,7 @@ def from_method(name: str, method: Method) -> Candidate:
 
 def from_run(name: str, method: Method) -> Candidate:
     """Return a candidate that writes the image to a file and goes the whole road of `bigrestore run`."""
-    from bigrestore.io.section import open_section
+    from bigrestore.io.open_section import open_section
     from bigrestore.run.execute import execute
     from bigrestore.run.profile.section_profile import profile_section
     from bigrestore.settings import RunSettings

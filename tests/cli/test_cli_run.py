@@ -70,7 +70,7 @@ def test_run_then_resume_then_refuse(
         ((), 4, "--resume"),
         (("--resume",), 0, "finished already"),
         (("--resume", "--seed", 3), 4, "--seed"),
-        (("--overwrite",), 0, "blocks"),
+        (("--overwrite",), 0, "tiles"),
     ):
         capsys.readouterr()
         assert call(*common, *extra) == code
@@ -244,7 +244,7 @@ def test_verbose_before_the_command_shows_the_traceback_of_any(
     call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from bigrestore.io import section
+    from bigrestore.io import open_section as section
 
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")

@@ -17,7 +17,7 @@ from bigrestore.cli.app import app
 from bigrestore.core.files import expand_home
 from bigrestore.core.urls import local_path, parse_options
 from bigrestore.errors import InputMissingError, UsageError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.model.nets.checkpoint import find_model
 from bigrestore.run.output.place import output_path
 from bigrestore.settings import RunSettings, ScoreSettings

@@ -16,7 +16,7 @@ from bigrestore.degradation.api import degrade
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.section import SectionDegrader
 from bigrestore.errors import BlocksFailedError, OutputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec

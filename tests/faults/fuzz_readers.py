@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bigrestore.errors import BigrestoreError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 EXAMPLES = 200
 

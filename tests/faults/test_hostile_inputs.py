@@ -12,7 +12,7 @@ from fuzz_readers import good_files, one_file
 
 import bigrestore
 from bigrestore.errors import BigrestoreError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 PACKAGE = Path(bigrestore.__file__).parent
 

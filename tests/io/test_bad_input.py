@@ -15,7 +15,7 @@ from PIL import Image
 
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.decoded import Decoded
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 
 def one_sentence(error: pytest.ExceptionInfo[Any]) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.errors import InputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 
 def values(*shape: int, dtype: Any = np.uint8) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import yaozarrs
 import zarr
 from numpy.typing import NDArray
 
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.collection import finish_collection
 from bigrestore.io.store.display import MAP_WHITE, map_window, section_name
 from bigrestore.io.store.ome_zarr import (

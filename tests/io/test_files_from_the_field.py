@@ -33,7 +33,8 @@ from PIL import Image
 from scipy.io import netcdf_file
 
 from bigrestore.errors import InputError
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.io.verify.store import verify_store
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import bigrestore
 from bigrestore.errors import UsageError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 RUN = ("--method", "catmull-rom", "--mask", "none", "--no-report", "--progress", "none")
 

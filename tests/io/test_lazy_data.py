@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import basic_indices
 from numpy.typing import NDArray
 
 from bigrestore.io.lazy import ArrayView
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 
 GREY = np.random.default_rng(0).integers(0, 255, (3, 13, 17), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 255, (3, 13, 17, 3), dtype=np.uint8)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bigrestore.errors import InputError
 from bigrestore.io.drawn_inputs import open_mask
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.run.tile.mask import UserMask
 
 DRAWN = np.zeros((40, 50), bool)

@@ -13,7 +13,7 @@ from PIL import Image
 from bigrestore.core.host import resources
 from bigrestore.core.host.resources import memory, memory_limit_bytes
 from bigrestore.errors import InputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.run.view.doctor import _memory
 
 MIB = 1 << 20

@@ -19,7 +19,7 @@ from bigrestore.core.files import read_sealed
 from bigrestore.core.urls import parse_options
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, InputMissingError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.verify.metadata import read_metadata
 from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.checkpoint import find_model, read_checkpoint

@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import InputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 SHAPE = (120, 100)
 

@@ -19,7 +19,8 @@ from PIL import Image, ImageOps
 
 from bigrestore.errors import InputError
 from bigrestore.io.drawn_inputs import open_mask
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 
 ORIENTATIONS = tuple(range(1, 9))
 

@@ -22,7 +22,7 @@ from PIL import Image
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.formats import image as image_reader
 from bigrestore.io.formats import stack as stack_reader
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 
 def values(shape: tuple[int, ...], dtype: Any = np.uint8, seed: int = 0) -> NDArray[Any]:

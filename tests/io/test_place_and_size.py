@@ -20,7 +20,8 @@ from PIL import Image
 import bigrestore
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.formats.resolution import micrometres_per, plausible_um
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 
 
 def values(*shape: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from skimage import data
 import bigrestore
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.conventions.range_check import check_range_used
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 RUN = ("--method", "catmull-rom", "--no-report", "--progress", "none", "--mask", "none")
 Pixels = np.ndarray[Any, Any]

@@ -18,7 +18,7 @@ from bigrestore.core.urls import parse_options
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.access import places
 from bigrestore.io.access.places import OPTIONS_VARIABLE
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 pytest.importorskip("aiohttp")
 

@@ -17,7 +17,7 @@ from loopback import Behaviour, serving
 from bigrestore.core.urls import shown_arguments, without_secrets
 from bigrestore.errors import InputError
 from bigrestore.io.access.web import WrongAnswerError, require_range, s3_range
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 pytest.importorskip("aiohttp")
 

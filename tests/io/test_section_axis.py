@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.io.conventions.section_axis import section_axis
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 
 def values(*shape: int) -> NDArray[Any]:

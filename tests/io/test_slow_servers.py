@@ -19,7 +19,7 @@ from bigrestore.errors import InputError
 from bigrestore.io.access import request_time
 from bigrestore.io.access.places import RemoteFile
 from bigrestore.io.access.request_time import TooSlowError, in_time
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 pytest.importorskip("aiohttp")
 

@@ -21,7 +21,8 @@ from skimage import data
 from bigrestore.errors import InputError
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.drawn_inputs import open_mask
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 
 RUN = ("--method", "catmull-rom", "--no-report", "--progress", "none")
 

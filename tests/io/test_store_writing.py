@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.errors import DiskFullError, InputError, OutputError, UsageError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.ome_zarr import (
     create_store,
     finish_store,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import DiskFullError, InputError, OutputError, StoppedError
 from bigrestore.io.formats.tiff.metadata import ome_voxel_size
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec

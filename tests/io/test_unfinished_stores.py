@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from bigrestore.errors import InputError, OutputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.ome_zarr import create_store, finish_store, mark_unfinished, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec

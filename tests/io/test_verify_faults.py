@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bigrestore.errors import CheckFailedError, InputError, InputMissingError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, shard_paths, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec

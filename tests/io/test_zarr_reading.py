@@ -13,7 +13,7 @@ import zarr
 
 from bigrestore.errors import InputError
 from bigrestore.io.access.tree_store import TreeStore
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 
 
 def ome_store(path: Path, pixels: Any, axes: list[Any], version: str, **multiscale: Any) -> None:

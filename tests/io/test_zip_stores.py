@@ -12,7 +12,7 @@ import pytest
 import zarr
 
 from bigrestore.errors import InputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.pack import pack_store
 from bigrestore.io.verify.store import verify_store
 

@@ -211,6 +211,15 @@ def test_gradients_reach_every_parameter(scale: int) -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+class PlainShuffle(nn.PixelShuffle):
+    """A shuffle without any coupling."""
+
+    bridge_bias = torch.zeros(1)
+
+    def forward(self, grey: Tensor, guided: bool) -> Tensor:
+        return super().forward(grey)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 4])
 @torch.inference_mode()
 def test_a_new_coupling_is_the_plain_shuffle_to_the_bit(scale: int) -> None:
@@ -220,7 +229,7 @@ def test_a_new_coupling_is_the_plain_shuffle_to_the_bit(scale: int) -> None:
     coupled = generator(w_field, features, 0, 0, ZERO)
     generator.coupling = PhaseCoupling(2)
     fresh = generator(w_field, features, 0, 0, ZERO)
-    generator.coupling = nn.PixelShuffle(2)  # type: ignore[assignment]
+    generator.coupling = PlainShuffle(2)  # type: ignore[assignment]
     plain = generator(w_field, features, 0, 0, ZERO)
     assert torch.equal(fresh, plain)
     assert (coupled - plain).abs().max() > 0.01
@@ -232,7 +241,7 @@ def test_the_coupling_reaches_one_node_and_one_pixel_further() -> None:
     assert coupling is not None
     node = torch.zeros(1, 4, 9, 9)
     node[0, :, 4, 4] = 1
-    rows = coupling(node)[0, 0].abs().sum(1).nonzero().flatten().tolist()
+    rows = coupling(node, guided=True)[0, 0].abs().sum(1).nonzero().flatten().tolist()
     assert (rows[0], rows[-1]) == (8 - 3, 9 + 3), "rows 8 and 9 are the node's own"
 
 
@@ -250,8 +259,21 @@ def test_the_coupling_can_take_a_checkerboard_away() -> None:
     coupling.pixels[0, 0, 1, 1] -= 1
     coupling.pixels.mul_(3)
     heads = nn.functional.pixel_unshuffle(texture, 2)
-    with_pattern = coupling(heads + checkerboard[:, None, None])
-    torch.testing.assert_close(with_pattern[..., 1:-1, 1:-1], coupling(heads)[..., 1:-1, 1:-1])
+    for guided in (False, True):
+        with_pattern = coupling(heads + checkerboard[:, None, None], guided)[..., 1:-1, 1:-1]
+        torch.testing.assert_close(with_pattern, coupling(heads, guided)[..., 1:-1, 1:-1])
+
+
+@torch.inference_mode()
+def test_what_the_bridge_changes_of_the_coupling_acts_on_guided_detail_alone() -> None:
+    generator = make()
+    assert generator.coupling is not None
+    w_field, features = draw_w(generator, 3, 3), draw_features(3, 3)
+    alone, guided = (generator(w_field, shown, 0, 0, ZERO) for shown in (None, features))
+    for change in (generator.coupling.bridge_nodes, generator.coupling.bridge_pixels):
+        change.add_(torch.randn_like(change))
+        assert torch.equal(generator(w_field, None, 0, 0, ZERO), alone)
+        assert not torch.equal(generator(w_field, features, 0, 0, ZERO), guided)
 
 
 def test_a_new_generator_learns_its_noise_and_its_bridges() -> None:

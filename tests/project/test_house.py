@@ -12,6 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import FrameType
 
@@ -45,6 +46,26 @@ def nodes() -> tuple[list[Documented], list[str]]:
             elif isinstance(node, Documented):
                 documented.append(node)
     return documented, assigned
+
+
+def imports(tree: ast.Module, files: dict[str, Path]) -> Iterator[Path]:
+    """Yield the files of the package that a module imports anywhere, also in functions and for types alone."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                if name in files:
+                    yield files[name]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    files = {
+        ".".join(("bigrestore", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in modules()
+    }
+    sorter = TopologicalSorter({path: set(imports(tree, files)) for path, tree in modules().items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(str(path.relative_to(PACKAGE)) for path in reversed(error.args[1])))
 
 
 def defined_names(tree: ast.Module) -> set[str]:

@@ -26,7 +26,7 @@ from bigrestore.errors import (
     OutputError,
     StoppedError,
 )
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.model.method import PSI_SIZE, SectionStatistics
 from bigrestore.run.sinks import Sink
 

@@ -15,7 +15,7 @@ import zarr
 from PIL import Image
 
 import bigrestore
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.results import FIELD_PX, Restored, RestoreSummary, ScoreChange, liveliest
 
 QUICK: dict[str, Any] = {"method": "rational", "progress": "none"}

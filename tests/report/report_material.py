@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bigrestore.report.images import Overview
-from bigrestore.report.table.write import Report
+from bigrestore.report.table.content import Report
 
 Floats = NDArray[np.float64]
 

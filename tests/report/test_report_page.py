@@ -32,9 +32,9 @@ from bigrestore.report.page.pictures import (
     views,
 )
 from bigrestore.report.shown import LOSSLESS, encode_webp, number, percent, signed
+from bigrestore.report.table.content import Report
 from bigrestore.report.table.statistics import summarise
 from bigrestore.report.table.tables import plain
-from bigrestore.report.table.write import Report
 
 PATCH = np.zeros((96, 96), np.uint8)
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028.tif'

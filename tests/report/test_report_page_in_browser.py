@@ -18,7 +18,8 @@ from chromium import Page, browser, find_chromium
 from PIL import Image
 from report_material import make_report
 
-from bigrestore.report.table.write import Report, write_report
+from bigrestore.report.table.content import Report
+from bigrestore.report.table.write import write_report
 
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt-get install chromium")

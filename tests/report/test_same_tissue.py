@@ -16,8 +16,9 @@ from skimage import data
 
 import bigrestore
 from bigrestore.errors import UsageError
-from bigrestore.io.section import Section, open_section
-from bigrestore.report.same_tissue import LEAST_LIKENESS, likeness
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
+from bigrestore.report.metrics.same_tissue import LEAST_CORRELATION, structure_correlation
 
 Pixels = np.ndarray
 
@@ -75,21 +76,21 @@ OTHER: dict[str, Callable[[Pixels], Pixels]] = {
 @pytest.mark.parametrize("how", list(DEGRADED))
 def test_the_same_tissue_is_known_again(tmp_path: Path, tissue: Pixels, how: str) -> None:
     other = DEGRADED[how](tissue)
-    correlation = likeness(
+    correlation = structure_correlation(
         saved(tmp_path / "a.tif", tissue), saved(tmp_path / "b.tif", other), 512 // other.shape[0]
     )
     assert correlation is not None
-    assert correlation > LEAST_LIKENESS + 0.2
+    assert correlation > LEAST_CORRELATION + 0.2
 
 
 @pytest.mark.parametrize("how", list(OTHER))
 def test_other_tissue_is_told_apart(tmp_path: Path, tissue: Pixels, how: str) -> None:
     other = OTHER[how](tissue)
-    correlation = likeness(
+    correlation = structure_correlation(
         saved(tmp_path / "a.tif", tissue), saved(tmp_path / "b.tif", other), 512 // other.shape[0]
     )
     assert correlation is not None
-    assert abs(correlation) < LEAST_LIKENESS - 0.2
+    assert abs(correlation) < LEAST_CORRELATION - 0.2
 
 
 def test_exchanged_black_and_white_is_named(tmp_path: Path, tissue: Pixels) -> None:
@@ -101,36 +102,38 @@ def test_exchanged_black_and_white_is_named(tmp_path: Path, tissue: Pixels) -> N
 
 def test_images_without_structure_are_not_judged(tmp_path: Path, tissue: Pixels) -> None:
     blank = saved(tmp_path / "b.tif", noisy(np.full_like(tissue, 0.9), 1))
-    assert likeness(saved(tmp_path / "a.tif", tissue), blank, 1) is None
+    assert structure_correlation(saved(tmp_path / "a.tif", tissue), blank, 1) is None
 
 
 def test_tissue_between_the_windows_of_a_large_slide_is_met(tmp_path: Path, tissue: Pixels) -> None:
     slide = np.full((2600, 2600), 0.95)
     slide[140:300, 140:300] = tissue[:160, :160]
     one = saved(tmp_path / "a.tif", slide)
-    same = likeness(one, saved(tmp_path / "b.tif", noisy(slide, 2)), 1)
+    same = structure_correlation(one, saved(tmp_path / "b.tif", noisy(slide, 2)), 1)
     slide[140:300, 140:300] = tissue[300:460, 300:460]
-    other = likeness(one, saved(tmp_path / "c.tif", slide), 1)
+    other = structure_correlation(one, saved(tmp_path / "c.tif", slide), 1)
     assert same is not None
     assert other is not None
     assert same > 0.9
-    assert other < LEAST_LIKENESS
+    assert other < LEAST_CORRELATION
 
 
 def test_a_volume_out_of_order_is_told_apart(tmp_path: Path, tissue: Pixels) -> None:
     volume = np.stack([np.roll(tissue, 97 * z, (0, 1)) for z in range(4)])
     one, same = (saved(tmp_path / f"{name}.tif", volume) for name in "ab")
     shuffled = saved(tmp_path / "c.tif", volume[[1, 2, 3, 0]])
-    assert likeness(one, same, 1) == pytest.approx(1, abs=1e-6)
-    correlation = likeness(one, shuffled, 1)
+    assert structure_correlation(one, same, 1) == pytest.approx(1, abs=1e-6)
+    correlation = structure_correlation(one, shuffled, 1)
     assert correlation is not None
-    assert correlation < LEAST_LIKENESS
+    assert correlation < LEAST_CORRELATION
 
 
 def test_colour_is_compared_by_its_luma(tmp_path: Path, tissue: Pixels) -> None:
     colour = np.asarray(data.immunohistochemistry())
     Image.fromarray(colour).save(tmp_path / "a.png")
-    correlation = likeness(open_section(tmp_path / "a.png"), saved(tmp_path / "b.tif", tissue), 1)
+    correlation = structure_correlation(
+        open_section(tmp_path / "a.png"), saved(tmp_path / "b.tif", tissue), 1
+    )
     assert correlation is not None
     assert correlation > 0.95
 
@@ -161,6 +164,6 @@ def test_neighbouring_sections_are_told_apart() -> None:
     sections = [open_section(path) for path in sorted(SHARED.glob(SERIES))[:8]]
     assert len(sections) == 8
     for one, other in itertools.pairwise(sections):
-        correlation = likeness(one, other, 1)
+        correlation = structure_correlation(one, other, 1)
         assert correlation is not None
-        assert correlation < LEAST_LIKENESS - 0.2
+        assert correlation < LEAST_CORRELATION - 0.2

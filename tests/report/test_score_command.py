@@ -23,7 +23,8 @@ from skimage import data
 
 import bigrestore
 from bigrestore.errors import CheckFailedError, InputError, UsageError
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.report.of_images import ScoreSummary
 
 

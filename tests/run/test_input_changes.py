@@ -18,7 +18,7 @@ from PIL import Image
 from bigrestore.errors import BigrestoreError, InputError, OutputExistsError
 from bigrestore.io import section as section_module
 from bigrestore.io.access.versions import Read, recording_reads
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.model.method import TileBatch
 from bigrestore.run.state import input_files
 from bigrestore.run.state.journal import Journal

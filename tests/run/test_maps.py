@@ -18,7 +18,7 @@ from engine_toys import Fir, level0, save_zarr
 from prior_toys import model_file, network
 
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError, UsageError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.ome_zarr import open_level
 from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.redegrade import redegrade

@@ -17,7 +17,7 @@ from PIL import Image
 from skimage import data
 
 from bigrestore.core.host.names import name_bytes, printable
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.model.nets.checkpoint import find_model
 from bigrestore.report.table.tables import read_tiles
 

@@ -19,7 +19,7 @@ from loopback import Behaviour, serving
 from bigrestore.errors import BigrestoreError, OutputExistsError
 from bigrestore.io.access import remote_requests
 from bigrestore.io.access.versions import recording_reads
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.model.method import TileBatch
 
 pytest.importorskip("aiohttp")

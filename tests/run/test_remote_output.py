@@ -13,7 +13,7 @@ from prior_toys import model_file
 
 from bigrestore.core import retry
 from bigrestore.errors import OutputError, OutputExistsError, StoppedError, UsageError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.run.output import remote as remote_output
 from bigrestore.run.output.remote import RemoteOutput
 from bigrestore.settings import RunSettings

@@ -10,7 +10,7 @@ import pytest
 from engine_toys import Fir, go, save_zarr
 
 from bigrestore.errors import OutputError
-from bigrestore.io.section import open_section
+from bigrestore.io.open_section import open_section
 from bigrestore.io.store.pack import pack_store
 from bigrestore.io.verify.store import verify_store
 

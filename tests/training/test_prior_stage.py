@@ -313,7 +313,8 @@ def test_a_checkerboard_of_the_generator_costs_and_is_told(
     assert float(losses["nyquist"]) > cost + 0.3
     assert float(losses["loss"].detach()) == pytest.approx(prior.PRIOR_NYQUIST * float(losses["nyquist"]))
     losses["loss"].backward()
-    for parameter in stage.modules().coupling.parameters():
+    coupling = stage.modules().coupling
+    for parameter in (coupling.nodes, coupling.pixels):
         assert float(parameter.grad.abs().max()) > 0
 
 

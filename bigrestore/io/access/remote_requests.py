@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bigrestore.core.retry import Result, retry_transient
+from bigrestore.core.retry import retry_transient
 from bigrestore.core.urls import error_line
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, Result
 from bigrestore.io.access.request_time import TooSlowError
 from bigrestore.io.access.web import WrongAnswerError
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
-from bigrestore.core.retry import Result
+from bigrestore.errors import Result
 
 REQUEST_SECONDS = 60.0
 """Time for a request, and for what comes slowly."""

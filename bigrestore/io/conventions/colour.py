@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 PURE_COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
-_NAMES = (r"\b(red|r)\b", r"\b(green|g)\b", r"\b(blue|b)\b")
+_CHANNEL_WORDS = (r"\b(red|r)\b", r"\b(green|g)\b", r"\b(blue|b)\b")
 _NUMBERED = re.compile(r"(channel|chan|ch|c)?[\s:_#-]*\d*([\s:_-]\d+)*")
 """Names that programs give where nobody has."""
 
@@ -69,7 +69,7 @@ def require_colour(channels: Sequence[Channel], source: str) -> None:
         )
     if named:
         if len(names) == 3 and all(
-            re.search(word, name.lower()) for word, name in zip(_NAMES, names, strict=True)
+            re.search(word, name.lower()) for word, name in zip(_CHANNEL_WORDS, names, strict=True)
         ):
             return
         raise InputError(f"{source} has the channels {shown}, not red, green and blue; {STORE_ONE}.")

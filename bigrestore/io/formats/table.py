@@ -164,7 +164,7 @@ def open_input(
     Parameters
     ----------
     path_or_glob : str, Path or sequence of them
-        As `bigrestore.io.section.open_section` takes it.
+        As `bigrestore.io.open_section.open_section` takes it.
     labels : bool
         Whether it is a mask, which may be of bool or any integer type.
     options : mapping, optional

@@ -40,7 +40,9 @@ OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
 """Its estimator read pixels and missed blur without noise; refused."""
 CHECKPOINT_METADATA_KEY = "bigrestore"
 LARGEST_BYTES = 4 << 30
-ZERO_WHERE_MISSING = ("prior.coupling.nodes", "prior.coupling.pixels")
+ZERO_WHERE_MISSING = tuple(
+    f"prior.coupling.{name}" for name in ("nodes", "pixels", "bridge_nodes", "bridge_pixels", "bridge_bias")
+)
 """Weights missing in older models: zeros change nothing."""
 
 

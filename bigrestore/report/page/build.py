@@ -33,7 +33,7 @@ from bigrestore.report.table.statistics import goodness
 from bigrestore.report.table.tiles import PLACE
 
 if TYPE_CHECKING:
-    from bigrestore.report.table.write import Report
+    from bigrestore.report.table.content import Report
 
 MOST_HELD, MOST_ROWS = 65_536, 100
 """Tiles in the page and in its table, at most: of more, every so-manyth, so every section has its part."""

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from bigrestore.core.retry import Result, retry_transient, transient
+from bigrestore.core.retry import retry_transient, transient
 from bigrestore.core.urls import error_line, is_remote, without_secrets
-from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
+from bigrestore.errors import InputError, OutputError, OutputExistsError, Result, UsageError
 from bigrestore.io.access.places import RemoteFile, input_path
 from bigrestore.io.access.remote_requests import request_errors
 from bigrestore.io.access.request_time import (
@@ -43,6 +43,7 @@ from bigrestore.run.prepared import Destination, Inputs
 from bigrestore.run.sinks import Sink
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
+from bigrestore.run.view.progress import NoProgress, Progress, phase_shown
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
 from bigrestore.settings.values import MAPS
@@ -64,6 +65,7 @@ def execute_to(
     settings: RunSettings,
     *,
     method: Method | None = None,
+    progress: Progress | None = None,
     guarded: Mapping[str, Path] | None = None,
     sinks: Sequence[Sink] = (),
 ) -> RunSummary:
@@ -82,6 +84,7 @@ def execute_to(
             place,
             settings,
             method=method,
+            progress=progress,
             guarded=guarded,
             destination=destination,
             sinks=sinks,
@@ -93,7 +96,8 @@ def execute_to(
             log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
             return summary
         flag.remedy = f"copy the rest to {target.url} by --resume"
-        sent, kept = target.send(flag)
+        with phase_shown(progress or NoProgress(), "copy"):
+            sent, kept = target.send(flag)
     log.info("%s: %d file(s) copied, %d were there.", target.url, sent, kept)
     return attrs.evolve(summary, copied_to=target.url)
 

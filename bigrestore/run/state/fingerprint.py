@@ -167,7 +167,7 @@ def _difference(name: str, then: Any, now: Any) -> str:
         return what.get(group, name)
     if group in ("mask", "realness"):
         return flags[group]
-    return f"{flags.get(group, name)} ({_short(then)} then, {_short(now)} now)"
+    return f"{flags.get(group, name)} ({_as_flag(then)} then, {_as_flag(now)} now)"
 
 
 def run_provenance(
@@ -194,7 +194,7 @@ def run_provenance(
     }
 
 
-def _short(value: Any) -> str:
+def _as_flag(value: Any) -> str:
     """Return a fact as a flag would give it."""
     if isinstance(value, list) and all(isinstance(item, list) for item in value if item is not None):
         text = ",".join(":".join(map(str, item)) for item in value if item is not None)

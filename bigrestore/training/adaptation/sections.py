@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from bigrestore.core.pixels import to_grey
 from bigrestore.errors import UsageError
-from bigrestore.io.section import Section, open_section
+from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.run.profile.section_profile import sample_section
 from bigrestore.training.adaptation.reading import Reading, noise_after, read_windows, sharpened

@@ -42,9 +42,12 @@ class TrainingStage(Protocol):
     ----------
     name : str
         `estimator`, `fidelity`, ...
+    batch : int
+        Windows or pairs per step.
     """
 
     name: str
+    batch: int
 
     def modules(self) -> nn.Module:
         """Return the trained module; the loop averages and saves its parameters with a gradient."""
@@ -263,8 +266,8 @@ class _Training:
             total = ""
         figures = f" | {format_values(self.figures)}" if self.figures else ""
         self.line.show(
-            f"step {self.step}{total} {format_values(means)} rate {self._rate:.2e} {speed:.2f} steps/s "
-            f"eta {duration(left_s)}{figures}"
+            f"step {self.step}{total} eta {duration(left_s)} {speed:.2f} steps/s rate {self._rate:.2e} "
+            f"{format_values(means)}{figures}"
         )
 
     def _checkpoint(self, *, validate: bool) -> None:

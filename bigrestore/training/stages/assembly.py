@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import attrs
 import torch
@@ -26,17 +26,10 @@ from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.data.tilt import FOR_READING, FOR_RESTORING, TiltSettings
 from bigrestore.training.loop.guard import GuardSettings
+from bigrestore.training.loop.loop import TrainingStage
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.card import sources_of
 from bigrestore.training.stages.table import STAGES
-
-if TYPE_CHECKING:
-    from bigrestore.training.stages.bridge import BridgeStage
-    from bigrestore.training.stages.estimator import EstimatorStage
-    from bigrestore.training.stages.fidelity import FidelityStage
-    from bigrestore.training.stages.prior import PriorStage
-
-    AnyStage: TypeAlias = EstimatorStage | FidelityStage | PriorStage | BridgeStage
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +56,7 @@ class StageBuilder:
     """The plan of a stage, and the function to build it; its arguments are those of `build_stage`."""
 
     plan: StagePlan
-    build: Callable[..., tuple[AnyStage, Source]]
+    build: Callable[..., tuple[TrainingStage, Source]]
 
 
 @attrs.frozen(eq=False)
@@ -113,7 +106,7 @@ def build_stage(
     info: dict[str, Any],
     options: StageOptions,
     settings: LoopSettings,
-) -> tuple[AnyStage, Source]:
+) -> tuple[TrainingStage, Source]:
     """Return a stage and the source of its data.
 
     Parameters

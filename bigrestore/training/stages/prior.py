@@ -118,9 +118,9 @@ class PriorStage:
         self._kept, self._measured = dict(kept or {}), measured
         self._progress, self._best = 0.0, Best(math.inf, {})
         self._gamma = r1_gamma(DETAIL_PATCH_PX, batch)
-        for level in self._prior.levels:
-            if level.bridge is not None:
-                level.bridge.requires_grad_(False)
+        for name, parameter in self._prior.named_parameters():
+            if "bridge" in name:
+                parameter.requires_grad_(False)
         windows = details.measured(indexed, held_out=False)
         self._index, self._real = WindowIndex(windows), windows[:PRIOR_SHOWN]
         tissue = reference_windows(details, measured)

@@ -13,7 +13,7 @@ import json
 import logging
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import torch
@@ -25,7 +25,7 @@ from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
-from bigrestore.training.loop.loop import train
+from bigrestore.training.loop.loop import TrainingStage, train
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.stages.assembly import (
     Material,
@@ -37,9 +37,6 @@ from bigrestore.training.stages.assembly import (
 )
 from bigrestore.training.stages.card import write_card
 from bigrestore.training.stages.table import STAGES
-
-if TYPE_CHECKING:
-    from bigrestore.training.stages.assembly import AnyStage
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +163,7 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
 
 
 def _record(
-    stage: AnyStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
+    stage: TrainingStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
 ) -> dict[str, Any]:
     """Return the training's record for the model card."""
     return {

@@ -109,6 +109,9 @@ class PhaseCoupling(nn.Module):
     After it a filter over the pixels, the same for all, can remove the rest at Nyquist. Both add to their input and
     start at zero: a model without them equals one with zero weights, to the bit.
 
+    Detail that the U-Net's features guide has other neighbours than the prior's own. So `bridge` trains changes of both
+    kernels, and of the pixels' biases, which act where features are given: the prior alone stays as it was.
+
     Parameters
     ----------
     unshuffle : int
@@ -121,12 +124,17 @@ class PhaseCoupling(nn.Module):
         self.unshuffle = unshuffle
         self.nodes = nn.Parameter(torch.zeros(phases, phases, COUPLING_TAPS, COUPLING_TAPS))
         self.pixels = nn.Parameter(torch.zeros(1, 1, COUPLING_TAPS, COUPLING_TAPS))
+        self.bridge_nodes = nn.Parameter(torch.zeros_like(self.nodes))
+        self.bridge_pixels = nn.Parameter(torch.zeros_like(self.pixels))
+        self.bridge_bias = nn.Parameter(torch.zeros(phases, 1, 1))
 
-    def forward(self, grey: Tensor) -> Tensor:
+    def forward(self, grey: Tensor, guided: bool) -> Tensor:
         """Map (N, unshuffle^2, H, W) to (N, 1, H * unshuffle, W * unshuffle), float32."""
+        nodes = self.nodes + self.bridge_nodes if guided else self.nodes
+        pixels = self.pixels + self.bridge_pixels if guided else self.pixels
         with torch.autocast(grey.device.type, enabled=False):
-            nodes = _added_convolution(grey.float(), self.nodes)
-            return _added_convolution(F.pixel_shuffle(nodes, self.unshuffle), self.pixels)
+            coupled = _added_convolution(grey.float(), nodes)
+            return _added_convolution(F.pixel_shuffle(coupled, self.unshuffle), pixels)
 
     def shares_of_mean(self) -> Tensor:
         """Return the part of each pixel of a node in the mean of the output, (unshuffle^2,), for constant pixels."""
@@ -238,11 +246,13 @@ class Generator(nn.Module):
             guide = features[index] if features is not None and index < len(features) else None
             code = codes[CODES_PER_LEVEL * index : CODES_PER_LEVEL * (index + 1)]
             x, fresh = level(to_grid(x, size), code, guide, noise)
+            several = self.coupling if fresh.shape[1] > 1 else None
             if features is not None:
                 finest = features[min(index, len(features) - 1)]
+                fresh = fresh if several is None else fresh + several.bridge_bias
                 fresh = fresh * torch.sigmoid(to_grid(self.shares[index](finest).float(), size))
             # Only the last level's head has several pixels per node: they are coupled and shuffled out.
-            own = self.coupling(fresh) if self.coupling is not None and fresh.shape[1] > 1 else fresh
+            own = fresh if several is None else several(fresh, guided=features is not None)
             grey = own if grey is None else own + to_grid(grey, (own.shape[2], own.shape[3]))
         assert grey is not None
         return grey * DETAIL_GAIN

@@ -22,10 +22,10 @@ from bigrestore.core.pixels import luma, to_unit
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.section import Section
 
-LEAST_LIKENESS = 0.6
+LEAST_CORRELATION = 0.6
 """Correlation below which two images show different tissue."""
 
-BAND_PX = (4.0, 16.0)
+BAND_SIGMAS_PX = (4.0, 16.0)
 """Sigmas of the two Gaussians between which the band lies, in pixels of the coarser image."""
 
 COMPARED_PX = 128
@@ -34,7 +34,11 @@ COMPARED_PX = 128
 LATTICES = (8, 16, 32)
 """Windows along each axis: more where fewer have met no structure."""
 
-IN_BAND = (1 / BAND_PX[0] ** 2 + 1 / BAND_PX[1] ** 2 - 4 / (BAND_PX[0] ** 2 + BAND_PX[1] ** 2)) / (4 * np.pi)
+IN_BAND = (
+    1 / BAND_SIGMAS_PX[0] ** 2
+    + 1 / BAND_SIGMAS_PX[1] ** 2
+    - 4 / (BAND_SIGMAS_PX[0] ** 2 + BAND_SIGMAS_PX[1] ** 2)
+) / (4 * np.pi)
 """Part of the variance of white noise in the band: the sum of the squared taps of a difference of Gaussians."""
 
 LEAST_SIGNAL = 0.3
@@ -61,22 +65,22 @@ def require_same_tissue(image: Section, other: Section, scale: int, what: str) -
     UsageError
         Naming both, and their correlation.
     """
-    correlation = likeness(image, other, scale)
-    if correlation is None or correlation >= LEAST_LIKENESS:
+    correlation = structure_correlation(image, other, scale)
+    if correlation is None or correlation >= LEAST_CORRELATION:
         return
     how = (
         "shows it with black and white exchanged, so that it has to be inverted"
-        if correlation <= -LEAST_LIKENESS
+        if correlation <= -LEAST_CORRELATION
         else "shows another place, a flipped, or a shifted one"
     )
     raise UsageError(
         f"{what} {other.source} does not show what {image.source} shows: the correlation of their structure is "
-        f"{correlation:.2f}, and of one place it is {LEAST_LIKENESS} or more; it {how}, so give the right one, or compare "
-        "all the same by --force."
+        f"{correlation:.2f}, and of one place it is {LEAST_CORRELATION} or more; it {how}, so give the right one, or "
+        "compare all the same by --force."
     )
 
 
-def likeness(image: Section, other: Section, scale: int) -> float | None:
+def structure_correlation(image: Section, other: Section, scale: int) -> float | None:
     """Return the correlation of two images in the band, -1..1; None where one has no structure.
 
     Parameters
@@ -88,10 +92,10 @@ def likeness(image: Section, other: Section, scale: int) -> float | None:
     """
     for count in LATTICES:
         products, noise, pixels = np.zeros(3), np.zeros(2), 0
-        for z, y, x in _places(other, count):
-            pair = _window(image, other, scale, z, y, x)
+        for z, y, x in _sampled_places(other, count):
+            pair = _sampled_window(image, other, scale, z, y, x)
             if pair is not None:
-                one, two = (_band(part) for part in pair)
+                one, two = (_band_passed(part) for part in pair)
                 products += [np.sum(one * two), np.sum(one * one), np.sum(two * two)]
                 noise += [_noise(part) ** 2 * one.size * IN_BAND for part in pair]
                 pixels += one.size
@@ -101,7 +105,7 @@ def likeness(image: Section, other: Section, scale: int) -> float | None:
     return None
 
 
-def _places(section: Section, count: int) -> Iterator[tuple[int, int, int]]:
+def _sampled_places(section: Section, count: int) -> Iterator[tuple[int, int, int]]:
     """Yield the corners of windows, spread evenly over some sections."""
     depths = dict.fromkeys(section.depth * part // 4 for part in (2, 1, 3))
     rows, columns = (
@@ -111,7 +115,7 @@ def _places(section: Section, count: int) -> Iterator[tuple[int, int, int]]:
     yield from itertools.product(depths, rows, columns)
 
 
-def _window(
+def _sampled_window(
     image: Section, other: Section, scale: int, z: int, y: int, x: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """Return a window of both images on the grid of the coarser one; None for an unreadable one."""
@@ -131,10 +135,10 @@ def _grey(section: Section, *window: int) -> NDArray[np.float32]:
     return luma(unit) if unit.ndim == 3 else unit
 
 
-def _band(window: NDArray[np.float32]) -> NDArray[np.float64]:
+def _band_passed(window: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return what of a window lies in the band."""
     values = window.astype(np.float64)
-    return np.asarray(gaussian_filter(values, BAND_PX[0]) - gaussian_filter(values, BAND_PX[1]))
+    return np.asarray(gaussian_filter(values, BAND_SIGMAS_PX[0]) - gaussian_filter(values, BAND_SIGMAS_PX[1]))
 
 
 def _noise(window: NDArray[np.float32]) -> float:
