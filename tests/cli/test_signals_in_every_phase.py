@@ -109,6 +109,7 @@ def stopped(started: WarmProcess | subprocess.Popen[str], mark: Path, number: in
         _, said = started.communicate(timeout=30)
     finally:
         started.kill()
+    assert started.returncode is not None
     return started.returncode, said, time.monotonic() - before
 
 

@@ -37,7 +37,7 @@ def test_two_stages_make_a_model_that_says_how_it_was_made(
 ) -> None:
     sides = []
 
-    def watched(model: Restorer, probed: Tensor, *conditions: Any, **limits: int) -> Any:
+    def watched(model: Restorer, probed: Tensor, *conditions: Any, **limits: Any) -> Any:
         sides.append(probed.shape[-1])
         return probe_halo(model, probed, *conditions, **limits)
 
