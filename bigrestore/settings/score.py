@@ -61,6 +61,8 @@ class ScoreSettings(Settings):
 
     before_range: ValueRange | None = range_field("Values of black and white before.", COMPARE)
     reference_range: ValueRange | None = range_field("Values of black and white of the reference.", COMPARE)
+    before_series: int | None = series_field(COMPARE, "a --before", "the one that IMAGE was made of")
+    reference_series: int | None = series_field(COMPARE, "a --reference")
     any_placement: bool = attrs.field(
         default=False,
         validator=yes_or_no,
@@ -104,7 +106,7 @@ class ScoreSettings(Settings):
     )
     seed: int = seed_field("Seed of the sample.", HOW)
     level: int = level_field("Pyramid level of IMAGE.", HOW)
-    series: int | None = series_field(HOW)
+    series: int | None = series_field(HOW, "an IMAGE")
     voxel_size: VoxelSize | None = voxel_size_field("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", HOW)
     input_range: ValueRange | None = range_field("Values of black and white of IMAGE.", HOW)
     storage_options: dict[str, Any] | None = storage_options_field(HOW)
@@ -166,6 +168,7 @@ class FitArguments:
         converter=expand_home, metadata=option("Model to write, .npz.", "-o", "--output")
     )
     input_range: ValueRange | None = range_field("Values of black and white of GOOD.", HOW)
+    series: int | None = series_field(HOW, "each GOOD")
     overwrite: bool = attrs.field(default=False, metadata=option("Replace what is there.", panel=SAYS))
     verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))
     quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))
