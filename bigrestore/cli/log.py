@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from bigrestore.core.host.names import printable
+from bigrestore.core.host.names import visible
 from bigrestore.core.urls import without_secrets
 
 _asked: dict[str, Any] = {"verbose": False, "log_format": None}
@@ -53,8 +53,8 @@ class Discreet(logging.Filter):
     """Takes passwords and signatures out of the URLs of a record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take secrets out of the URLs of a record, and make its names printable."""
-        text = printable(record.getMessage())
+        """Take secrets out of the URLs of a record, and make its names visible."""
+        text = visible(record.getMessage())
         record.msg, record.args = without_secrets(text), ()
         return True
 
@@ -84,7 +84,7 @@ def wanted_format(log_format: str | None) -> str:
 
 def say_error(sentence: str, code: int) -> None:
     """Write the sentence of an error to standard error, with its full stop, in the format of the log."""
-    sentence = printable(sentence)
+    sentence = visible(sentence)
     stop = "" if sentence.endswith((".", "!", "?")) else "."
     if wanted_format(None) == "json":
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -860,7 +860,11 @@ def _beside(folder: Path, other: np.ndarray[Any, Any]) -> Path:
 
 def _blobs() -> np.ndarray[Any, Any]:
     """Return structure of some pixels, as of cells."""
-    return gaussian_filter(np.random.default_rng(1).normal(128, 900, (192, 192)), 6).clip(0, 255).astype(np.uint8)
+    return (
+        gaussian_filter(np.random.default_rng(1).normal(128, 900, (192, 192)), 6)
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
 
 
 several(

@@ -32,7 +32,7 @@ COMPARED_PX = 128
 """Side of a compared window, in pixels of the coarser image."""
 
 LATTICES = (8, 16, 32)
-"""Windows along each axis: more where fewer have met no structure."""
+"""Windows along each axis at most: more where fewer have met no structure."""
 
 IN_BAND = (
     1 / BAND_SIGMAS_PX[0] ** 2
@@ -102,6 +102,8 @@ def structure_correlation(image: Section, other: Section, scale: int) -> float |
         if pixels and min(products[1:]) > FLATTEST**2 * pixels:
             signal = np.maximum(products[1:] - noise, LEAST_SIGNAL * products[1:])
             return float(np.clip(products[0] / np.sqrt(signal.prod()), -1, 1))
+        if count * COMPARED_PX >= max(other.height, other.width):
+            break  # every pixel was met
     return None
 
 
@@ -109,7 +111,11 @@ def _sampled_places(section: Section, count: int) -> Iterator[tuple[int, int, in
     """Yield the corners of windows, spread evenly over some sections."""
     depths = dict.fromkeys(section.depth * part // 4 for part in (2, 1, 3))
     rows, columns = (
-        dict.fromkeys(np.linspace(0, max(0, side - COMPARED_PX), count).astype(int).tolist())
+        dict.fromkeys(
+            np.linspace(0, max(0, side - COMPARED_PX), min(count, -(-side // COMPARED_PX)))
+            .astype(int)
+            .tolist()
+        )
         for side in (section.height, section.width)
     )
     yield from itertools.product(depths, rows, columns)
