@@ -29,7 +29,8 @@ def image_read(provenance: Mapping[str, Any]) -> tuple[int | None, int]:
     """Return which image of its file a run read, None for the largest, and from which level on."""
     settings = part_of(provenance, "settings")
     series, level = settings.get("series"), settings.get("level")
-    return (series if is_whole(series) else None), (level if is_whole(level) and level > 0 else 0)
+    number = series if isinstance(series, int) and is_whole(series) else None
+    return number, (level if isinstance(level, int) and is_whole(level) and level > 0 else 0)
 
 
 def annotated_provenance(ome_xml: str) -> dict[str, Any] | None:
