@@ -32,7 +32,7 @@ from bigrestore.core.host.names import print_any_name
 from bigrestore.core.host.signals import StopRequested, ending_in_time, received, signal_name, stop_code
 from bigrestore.core.host.streams import keep_streams, lost_output
 from bigrestore.core.urls import without_secrets
-from bigrestore.errors import BigrestoreError
+from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.settings.values import FULL
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,21 @@ class _Commands(CommandGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return name, command and remaining arguments."""
+        _require_words(args)
         args = _two_words(args)
         name = " ".join(args[:2])
         command = self.get_command(ctx, name) if len(args) > 1 else None
         return super().resolve_command(ctx, args) if command is None else (name, command, args[2:])
+
+
+def _require_words(args: list[str]) -> None:
+    """Refuse an empty argument: an empty path is the current folder."""
+    for at, word in enumerate(args):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise UsageError(
+                f"the argument after {args[at - 1] if at and not word else word or 'bigrestore'} is empty, as of a shell "
+                "variable that is not set; give it a value, or leave it out"
+            )
 
 
 def _two_words(args: list[str]) -> list[str]:

@@ -46,9 +46,13 @@ def info(asked: InfoArguments) -> None:
 
 def _shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the known facts as names and values for people: one screen of them."""
+    chosen_from = [
+        name for name in facts if name.endswith(" images")
+    ]  # --series takes its numbers from there
+    first = {name: facts[name] for name in ("source", "kind", *chosen_from)}
     rows = [
         (name.replace("_", " "), shorten(_fact_text(name, value), LONGEST_FACT))
-        for name, value in facts.items()
+        for name, value in (first | facts).items()
         if value not in (None, [], {}, "") and not (name == "translation_um" and not any(value))
     ]
     hidden = len(rows) - MOST_FACTS

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from bigrestore.core.host.command import RESUME, SAME_COMMAND, repeated, typed_command
-from bigrestore.core.host.names import printable
+from bigrestore.core.host.names import visible
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BlocksFailedError, OutputError, StoppedError
 
@@ -65,8 +65,8 @@ class Discreet(logging.Filter):
         self._warned: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take secrets out of the URLs of a record, and make its names printable."""
-        text = printable(record.getMessage())
+        """Take secrets out of the URLs of a record, and make its names visible."""
+        text = visible(record.getMessage())
         record.msg, record.args = without_secrets(text), ()
         if record.levelno != logging.WARNING or len(self._warned) >= MOST_WARNINGS:
             return True
@@ -100,7 +100,7 @@ def wanted_format(log_format: str | None) -> str:
 
 def say_error(sentence: str, code: int) -> None:
     """Write the sentence of an error to standard error, with its full stop, and the command that resumes, if any."""
-    sentence = printable(sentence)
+    sentence = visible(sentence)
     stop = "" if sentence.endswith((".", "!", "?")) else "."
     again = _command_again(sentence, code)
     if wanted_format(None) == "json":

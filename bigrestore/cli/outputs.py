@@ -13,6 +13,7 @@ import typer
 
 from bigrestore.cli.from_settings import arguments_command
 from bigrestore.cli.table import print_rows
+from bigrestore.core.host.names import visible
 
 if TYPE_CHECKING:
     from bigrestore.settings.looking import StatusArguments, VerifyArguments, ViewArguments
@@ -64,11 +65,13 @@ def verify(asked: VerifyArguments) -> None:
         typer.echo(json.dumps({"store": asked.store} | attrs.asdict(verified), indent=1))
     elif faults:
         for fault in faults:
-            typer.echo(f"{fault.id}  {fault.location}: expected {fault.expected}, found {fault.actual}")
+            typer.echo(
+                visible(f"{fault.id}  {fault.location}: expected {fault.expected}, found {fault.actual}")
+            )
     else:
-        typer.echo(f"{asked.store}: no faults")
+        typer.echo(f"{visible(asked.store)}: no faults")
     if verified.unchecked and not asked.as_json:
-        typer.echo(f"{asked.store}: {verified.unchecked}")
+        typer.echo(f"{visible(asked.store)}: {verified.unchecked}")
     if faults:
         raise CheckFailedError(
             f"{asked.store} has {len(faults)} fault(s), listed above; {remedy(place, faults)}."

@@ -79,7 +79,13 @@ def fit_niqe_command(asked: FitArguments, _: GivenFlags) -> None:
     configure_logging(verbose=asked.verbose, quiet=asked.quiet)
     from bigrestore.report.fit import fit_niqe_model
 
-    model = fit_niqe_model(asked.good, asked.output, input_range=asked.input_range, overwrite=asked.overwrite)
+    model = fit_niqe_model(
+        asked.good,
+        asked.output,
+        series=asked.series,
+        input_range=asked.input_range,
+        overwrite=asked.overwrite,
+    )
     note_output(asked.output)
     if not asked.quiet:
         facts = [(name.replace("_", " "), str(value)) for name, value in model.facts.items()]

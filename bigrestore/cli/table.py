@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from bigrestore.core.host.names import printable
+from bigrestore.core.host.names import visible
 from bigrestore.errors import OutputError
 
 _made: list[str] = []
@@ -44,7 +44,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    listed = [(name, _encodable(printable(value))) for name, value in rows]
+    listed = [(name, _encodable(visible(value))) for name, value in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         width = max((len(name) for name, _ in listed), default=0)

@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 
 from bigrestore.core.regular import open_regular
-from bigrestore.errors import InputError, output_error
+from bigrestore.errors import InputError, UsageError, output_error
 
 DEAD_SECONDS = 86_400.0
 """Age of a temporary file of another host whose writer is taken for dead."""
@@ -40,9 +40,17 @@ PARTIAL = r"\.\d+-(?:[0-9a-f]{4})?[0-9a-f]{8}\.partial"
 
 
 def expand_home(path: Any) -> Any:
-    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does."""
+    """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does.
+
+    Raises
+    ------
+    UsageError
+        For an empty path, which would be the current folder.
+    """
     if isinstance(path, list | tuple):
         return type(path)(expand_home(item) for item in path)
+    if path == "":
+        raise UsageError("a path is empty, as of a shell variable that is not set; name the file")
     if isinstance(path, str):
         return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~
     return Path(expand_home(str(path))) if isinstance(path, PurePath) else path

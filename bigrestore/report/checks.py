@@ -6,9 +6,10 @@ origin) must fit, and a misfit is named with its remedy.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from bigrestore.core.pixels import to_grey
 from bigrestore.core.sizes import SCORE_STEP_PX, SCORE_TILE_PX, fitting_score_tile
 from bigrestore.errors import UsageError
+from bigrestore.io.conventions.provenance import image_read, part_of, provenance_of
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
@@ -59,14 +61,14 @@ def open_images(
     )
     check_range_used(main, settings.input_range)
     others: list[Section | None] = []
-    for path, asked, flag in (
-        (before, settings.before_range, "--before-range"),
-        (reference, settings.reference_range, "--reference-range"),
+    for path, open_other, asked, flag in (
+        (before, _open_before, settings.before_range, "--before-range"),
+        (reference, _open_reference, settings.reference_range, "--reference-range"),
     ):
         if path is None:
             others.append(None)
             continue
-        other = open_section(path, input_range=asked, storage_options=settings.storage_options)
+        other = open_other(path, main, settings)
         if asked is None and other.dtype == main.dtype:
             other = attrs.evolve(other, value_range=main.value_range, range_place=None)
             check_range_used(other, settings.input_range, flag)
@@ -75,6 +77,32 @@ def open_images(
         _check_value_ranges(main, other, stated=asked is not None, flag=flag)
         others.append(other)
     return main, others[0], others[1]
+
+
+def _open_reference(path: ImagePaths, _: Section, settings: ScoreSettings) -> Section:
+    """Open the clean image."""
+    return open_section(
+        path,
+        series=settings.reference_series,
+        input_range=settings.reference_range,
+        storage_options=settings.storage_options,
+    )
+
+
+def _open_before(path: ImagePaths, image: Section, settings: ScoreSettings) -> Section:
+    """Open what an image was made of: the image of its file and the level that its run read, where they are there."""
+    stated = provenance_of(image.details)
+    series, level = image_read(stated)
+    asked = settings.before_series
+    opened = partial(
+        open_section, path, input_range=settings.before_range, storage_options=settings.storage_options
+    )
+    if (series, level) != (None, 0):
+        with contextlib.suppress(UsageError):  # of another file, which has no such image or level
+            other = opened(series=series if asked is None else asked, level=level)
+            if [*other.shape, other.channels] == part_of(stated, "input").get("shape"):
+                return other
+    return opened(series=asked)
 
 
 def find_scale(image: Section, before: Section) -> int:
@@ -153,23 +181,11 @@ def refuse_degraded_reference(image: Section, before: Section | None, reference:
                 f"the reference {reference.source} is {what} {other.source}, pixel by pixel; PSNR and SSIM against it "
                 "would reward doing nothing, so give a clean image or leave --reference out."
             )
-    if made_of(image).get("windows_blake2b") == seen:
+    if part_of(provenance_of(image.details), "input").get("windows_blake2b") == seen:
         raise UsageError(
             f"the reference {reference.source} is the degraded input that {image.source} says it was restored from; "
             "PSNR and SSIM against it would reward doing nothing, so give a clean image or leave --reference out."
         )
-
-
-def provenance_of(section: Section) -> dict[str, Any]:
-    """Return bigrestore's notes in a store of its own, empty without any."""
-    notes = section.details.get("bigrestore")
-    return dict(notes) if isinstance(notes, dict) else {}
-
-
-def made_of(section: Section) -> dict[str, Any]:
-    """Return a store's notes on its input, empty without any."""
-    notes = provenance_of(section).get("input")
-    return notes if isinstance(notes, dict) else {}
 
 
 def tile_side(image: Section, settings: ScoreSettings) -> int:

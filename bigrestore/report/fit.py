@@ -32,6 +32,7 @@ def fit_niqe_model(
     images: Sequence[str | Path],
     output: str | Path,
     *,
+    series: int | None = None,
     input_range: ValueRange | None = None,
     tile_px: int = SCORE_TILE_PX,
     overwrite: bool = False,
@@ -44,6 +45,8 @@ def fit_niqe_model(
         Sections or volumes whose tissue is as good as restored tissue should be.
     output : str or Path
         File to write, `.npz`.
+    series : int, optional
+        The image to read of files that hold several; None: the largest.
     input_range : tuple of float or "full", optional
         Values of black and white, where the images do not use the range of their type.
     tile_px : int
@@ -68,7 +71,7 @@ def fit_niqe_model(
     if path.suffix != ".npz":
         raise UsageError(f"the model {path} is not named .npz; give -o a name that ends in .npz.")
     _check_output(path, images, overwrite=overwrite)
-    model = fit_niqe(_tissue_tiles(images, input_range, tile_px), name=path.stem)
+    model = fit_niqe(_tissue_tiles(images, series, input_range, tile_px), name=path.stem)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,11 +100,11 @@ def _check_output(path: Path, images: Sequence[str | Path], *, overwrite: bool) 
 
 
 def _tissue_tiles(
-    images: Sequence[str | Path], input_range: ValueRange | None, tile_px: int
+    images: Sequence[str | Path], series: int | None, input_range: ValueRange | None, tile_px: int
 ) -> Iterator[NamedTile]:
     """Yield the tiles of tissue, each with its section; small sections come whole."""
     for name in images:
-        section = open_section(name, input_range=input_range)
+        section = open_section(name, series=series, input_range=input_range)
         check_range_used(section, input_range)
         source = ImageToScore(section)
         side = min(tile_px, section.height, section.width)

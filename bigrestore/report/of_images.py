@@ -21,6 +21,7 @@ from bigrestore.core.geometry import Box
 from bigrestore.core.host.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import CheckFailedError, InputError
+from bigrestore.io.conventions.provenance import provenance_of
 from bigrestore.io.section import Section
 from bigrestore.report.checks import (
     ImagePaths,
@@ -28,7 +29,6 @@ from bigrestore.report.checks import (
     check_reference,
     find_scale,
     open_images,
-    provenance_of,
     refuse_degraded_reference,
     tile_side,
 )
@@ -333,7 +333,7 @@ class _Scoring:
         from bigrestore.report.metrics.engine import lower_better
 
         images, settings, engine = self._images, self._settings, self._pool.engine
-        section, made = images.image.section, provenance_of(images.image.section)
+        section, made = images.image.section, provenance_of(images.image.section.details)
         method = made.get("method") or {}
         facts: dict[str, Any] = {
             "image": section.source,

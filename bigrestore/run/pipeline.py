@@ -11,6 +11,7 @@ for the resumed run. Transient errors, such as a file server's restart, are wait
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -45,6 +46,9 @@ RECORD_POLL_SECONDS = 0.1
 GRACE_SECONDS = 1.0
 """How long a stopped run waits for the tiles at work, whose block is abandoned anyway."""
 
+EXIT_SECONDS = 120.0
+"""How long the end of a program of its own waits for these tiles: a thread inside torch cannot be ended without an abort."""
+
 Done = Callable[[BlockRecord, Block], None]
 TilesDone = Callable[[Block, int], None]
 
@@ -53,6 +57,14 @@ TilesDone = Callable[[Block, int], None]
 class _TileJob:
     work: BlockWork
     tiles: list[Tile]
+
+
+def _wait_for(threads: Sequence[threading.Thread]) -> None:
+    """Wait for the end of stopped threads; the command line does not, and ends its process at once."""
+    log.info("The tiles at work are waited for.")
+    deadline = time.monotonic() + EXIT_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class Pipeline:
@@ -152,6 +164,8 @@ class Pipeline:
         deadline = time.monotonic() + GRACE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if inside := [thread for thread in threads if thread.is_alive()]:
+            atexit.register(_wait_for, inside)
         for name, files in list(self._open.items()):
             self._journal.abandon(name, files)
 

@@ -81,6 +81,8 @@ class ScoreKeywords(TypedDict, total=False):
 
     before_range: RangeInput | None
     reference_range: RangeInput | None
+    before_series: int | None
+    reference_series: int | None
     any_placement: bool
     force: bool
     engine: str

@@ -62,6 +62,8 @@ class ScoreSettings(Settings):
 
     before_range: ValueRange | None = range_field("Values of black and white before.", COMPARE)
     reference_range: ValueRange | None = range_field("Values of black and white of the reference.", COMPARE)
+    before_series: int | None = series_field(COMPARE, "a --before", "the one that IMAGE was made of")
+    reference_series: int | None = series_field(COMPARE, "a --reference")
     any_placement: bool = attrs.field(
         default=False,
         validator=yes_or_no,
@@ -110,7 +112,7 @@ class ScoreSettings(Settings):
     )
     seed: int = seed_field("Seed of the sample.", SCORES)
     level: int = level_field("Pyramid level of IMAGE.", INPUT)
-    series: int | None = series_field(INPUT)
+    series: int | None = series_field(INPUT, "an IMAGE")
     voxel_size: VoxelSize | None = voxel_size_field("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", INPUT)
     input_range: ValueRange | None = range_field("Values of black and white of IMAGE.", INPUT)
     storage_options: dict[str, Any] | None = storage_options_field(INPUT)
@@ -172,6 +174,7 @@ class FitArguments:
         converter=expand_home, metadata=option("Model to write, .npz.", "-o", "--output")
     )
     input_range: ValueRange | None = range_field("Values of black and white of GOOD.", INPUT)
+    series: int | None = series_field(INPUT, "each GOOD")
     overwrite: bool = attrs.field(default=False, metadata=option("Replace what is there.", panel=SAYS))
     verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))
     quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))

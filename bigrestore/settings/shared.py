@@ -34,17 +34,17 @@ def level_field(help: str, panel: str | None = None) -> Any:
     return attrs.field(default=0, converter=to_plain, validator=levels, metadata=option(help, panel=panel))
 
 
-def series_field(panel: str | None = None) -> Any:
-    """Return the field of `--series`, the image to read of a file that holds several."""
+def series_field(panel: str | None = None, file: str = "a file", default: str = "the largest") -> Any:
+    """Return the field of `--series` or one like it: the image to read of `file`, which holds several."""
     return attrs.field(
         default=None,
         converter=to_plain,
         validator=whole_number(0, 1_000_000, "images, from 0"),
         metadata=option(
-            "Image of a file that holds several, as `bigrestore info` numbers them.",
+            f"Image of {file} that holds several, as `bigrestore info` numbers them.",
             metavar="N",
             panel=panel,
-            default="the largest",
+            default=default,
         ),
     )
 

@@ -20,6 +20,7 @@ from bigrestore.settings.checks import (
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
 from bigrestore.settings.presets import PRESETS
+from bigrestore.settings.shared import series_field
 from bigrestore.settings.values import DEVICES, SCALES
 
 ADAPT_MINUTES = 15.0
@@ -136,6 +137,7 @@ class AdaptOptions:
         metadata=option("Model to start from: a file, or the name of a shipped model."),
     )
     level: int = attrs.field(default=0, metadata=option("Pyramid level of the sections."))
+    series: int | None = series_field(file="each section")
     input_range: tuple[float, float] | None = attrs.field(
         default=None,
         metadata=option("Values of black and white.", metavar="LO HI", reads=tuple[float, float]),

@@ -145,3 +145,39 @@ def test_a_run_goes_from_home_to_home(home: Path) -> None:
     assert (home / "scores" / "report.html").is_file()
     bigrestore.degrade("~/my/a.png", "~/pairs", count=1, patch_px=32, progress="none")
     assert (home / "pairs" / "pairs.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", ""),
+        ("run", "", "out.ome.zarr"),
+        ("run", "in.png", ""),
+        ("score", "in.png", "-o", ""),
+        ("score", "in.png", "--before=", "-o", "s"),
+        ("adapt", "in.png", "", "-o", "m.safetensors"),
+    ],
+    ids=str,
+)
+def test_an_empty_word_is_not_the_current_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((120, 120), np.uint8)).save("in.png")
+    assert call(*words) == 2
+    assert "is empty, as of a shell variable that is not set" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize("given", ["", ["", "a.png"], ("a.png", "")])
+def test_python_refuses_an_empty_path(given: Any) -> None:
+    with pytest.raises(UsageError, match="a path is empty"):
+        open_section(given)
+    with pytest.raises(UsageError, match="a path is empty"):
+        bigrestore.restore(given, "out.zarr", method="rational")
+    with pytest.raises(UsageError, match="a path is empty"):
+        bigrestore.score(given)

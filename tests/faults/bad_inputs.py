@@ -25,11 +25,15 @@ import numpy as np
 import tifffile
 import zarr
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
-INPUT, OUTPUT = "INPUT", "OUTPUT"
+INPUT, OUTPUT, BESIDE = "INPUT", "OUTPUT", "BESIDE"
+"""In a command: the bad input, a place that is free, and a second file that was made beside the input."""
+
 INFO = ("info", INPUT)
 VERIFY = ("verify", INPUT)
 VIEW = ("view", INPUT, "--no-browser")
+SCORE = ("score", INPUT, "--before", BESIDE, "--tile-size", "96", "-o", OUTPUT)
 RUN = ("run", INPUT, OUTPUT, "--method", "rational", "--no-report", "--progress", "none", "--threads", "1")
 REFUSED = frozenset({3})
 
@@ -834,6 +838,45 @@ def store_of_a_run_whose_level_0_is_not_listed(folder: Path) -> Path:
     image = {"axes": axes, "datasets": [{"path": "1", "coordinateTransformations": steps}]}
     group.attrs.update({"ome": {"version": "0.5", "multiscales": [image]}, "bigrestore": {"version": "0"}})
     return path
+
+
+@bad()
+def store_of_a_killed_run(folder: Path) -> Path:
+    """The mark of an unfinished store, and half of the root metadata."""
+    path = folder / "input.ome.zarr"
+    group = zarr.create_group(path)
+    group.create_array("0", data=tissue())
+    group.attrs["bigrestore"] = {"unfinished": True}
+    (path / "zarr.0123456789abcdef.partial").write_text("{")
+    return path
+
+
+def _beside(folder: Path, other: np.ndarray[Any, Any]) -> Path:
+    """Write tissue, and an image of its shape beside it."""
+    Image.fromarray(other).save(folder / BESIDE, "PNG")
+    Image.fromarray(_blobs()).save(folder / "input.png")
+    return folder / "input.png"
+
+
+def _blobs() -> np.ndarray[Any, Any]:
+    """Return structure of some pixels, as of cells."""
+    return (
+        gaussian_filter(np.random.default_rng(1).normal(128, 900, (192, 192)), 6)
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+
+
+several(
+    {
+        "score_before_another_section": lambda: np.roll(_blobs(), (90, 70), (0, 1)),
+        "score_before_the_mirrored_section": lambda: np.ascontiguousarray(_blobs()[:, ::-1]),
+        "score_before_the_inverted_section": lambda: 255 - _blobs(),
+    },
+    lambda folder, make: _beside(folder, make()),
+    SCORE,
+    frozenset({2}),
+)
 
 
 # ------------------------------------------------------------------------------------------------ URLs

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import attrs
-from bad_inputs import CORPUS, INPUT, OUTPUT, Bad
+from bad_inputs import BESIDE, CORPUS, INPUT, OUTPUT, Bad
 from fuzz_readers import fuzz
 
 MOST_BYTES = 1 << 30
@@ -99,7 +99,8 @@ def start(bad: Bad, anew: bool) -> Attempt:
     (folder / "out").mkdir()
     source = bad.make(folder / "in")
     before = {str(path) for path in (folder / "in").rglob("*")}
-    words = {INPUT: str(source), OUTPUT: str(folder / "out" / "out.ome.zarr")}
+    words = {INPUT: str(source), BESIDE: str(folder / "in" / BESIDE)}
+    words[OUTPUT] = str(folder / "out" / "out.ome.zarr")
     arguments = [words.get(word, word) for word in bad.command]
     started = time.monotonic()
     pid = os.fork()

@@ -18,6 +18,9 @@ from PIL import Image
 import bigrestore
 from bigrestore.errors import UsageError
 from bigrestore.io.open_section import open_section
+from bigrestore.report.fit import fit_niqe_model
+from bigrestore.settings.train import AdaptOptions
+from bigrestore.training.adaptation.sections import open_slices
 
 RUN = ("--method", "catmull-rom", "--mask", "none", "--no-report", "--progress", "none")
 
@@ -232,3 +235,61 @@ def test_other_formats_hold_a_single_image(tmp_path: Path) -> None:
     for name in ("a.png", "a.zarr"):
         with pytest.raises(UsageError, match="leave it out"):
             open_section(tmp_path / name, series=1)
+
+
+SCORES: Any = {"tile_size": 96, "threads": 1, "progress": "none"}
+
+
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif", "out.ome.zarr.zip"])
+def test_an_output_is_compared_with_the_image_that_it_was_made_of(tmp_path: Path, name: str) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(OVERVIEW, metadata=None)
+        writer.write(LABEL[..., 0], metadata=None)
+    asked: Any = {"method": "catmull-rom", "report": False, "progress": "none", "mask": "none"}
+    bigrestore.restore(tmp_path / "a.tif", tmp_path / name, series=1, **asked)
+    scored = bigrestore.score(tmp_path / name, before=tmp_path / "a.tif", **SCORES)
+    assert scored.tiles.num_rows == 4
+    with pytest.raises(UsageError, match="is the image itself"):
+        bigrestore.score(tmp_path / name, reference=tmp_path / "a.tif", reference_series=1, **SCORES)
+    with pytest.raises(UsageError, match=r"300 x 310.*which is not the same"):
+        bigrestore.score(tmp_path / name, before=tmp_path / "a.tif", before_series=0, **SCORES)
+    tifffile.imwrite(tmp_path / "other.tif", LABEL[..., 0])
+    bigrestore.score(tmp_path / name, before=tmp_path / "other.tif", **SCORES)
+
+
+def test_an_output_is_compared_with_the_level_that_it_was_made_of(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+        writer.write(OVERVIEW, subifds=1, metadata={"axes": "YX"})
+        writer.write(OVERVIEW[::2, ::2].copy(), subfiletype=1)
+    asked: Any = {"method": "catmull-rom", "report": False, "progress": "none", "mask": "none"}
+    bigrestore.restore(tmp_path / "a.ome.tif", tmp_path / "out.zarr", level=1, **asked)
+    bigrestore.score(tmp_path / "out.zarr", before=tmp_path / "a.ome.tif", **SCORES)
+
+
+def test_images_of_all_compared_files_are_chosen(
+    tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, noise in (("a.tif", 0), ("b.tif", 9)):
+        with tifffile.TiffWriter(tmp_path / name) as writer:
+            writer.write(OVERVIEW, metadata=None)
+            writer.write(LABEL[..., 0] // 2 + noise, metadata=None)
+    one, two, out = tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "s"
+    words = ("score", one, "--series", 1, "-o", out, "--tile-size", 96, "--overwrite", "-q")
+    assert call(*words, "--before", two, "--before-series", 1) == 0
+    assert call(*words, "--reference", two, "--reference-series", 1) == 0
+    for flag in ("--before", "--reference"):
+        capsys.readouterr()
+        assert call(*words, flag, two, f"{flag}-series", 7) == 2
+        assert "holds the image(s) 0, 1" in capsys.readouterr().err
+        assert call(*words, flag, two) == 2, "the largest is another image"
+
+
+def test_a_training_on_sections_reads_the_chosen_image(tmp_path: Path) -> None:
+    thumbnail_behind(tmp_path / "a.tif")
+    images = [open_slices([tmp_path / "a.tif"], series=number)[0].section for number in (0, 1)]
+    assert images[0].shape != images[1].shape
+    with pytest.raises(UsageError, match="holds the image"):
+        open_slices([tmp_path / "a.tif"], series=4)
+    assert AdaptOptions(series=3).series == 3
+    with pytest.raises(UsageError, match="holds the image"):
+        fit_niqe_model([tmp_path / "a.tif"], tmp_path / "m.npz", series=4)

@@ -16,7 +16,7 @@ import zarr
 from PIL import Image
 from skimage import data
 
-from bigrestore.core.host.names import name_bytes, printable
+from bigrestore.core.host.names import name_bytes, printable, visible
 from bigrestore.io.open_section import open_section
 from bigrestore.model.nets.checkpoint import find_model
 from bigrestore.report.table.tables import read_tiles
@@ -173,3 +173,26 @@ def test_names_are_printed_as_they_are_under_any_locale(
     if "PYTHONUTF8" in locale:
         shown = b"m\\xe4use"  # a letter that ASCII does not have
     assert shown in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a\nb", r"a\nb"), ("a\x1b[2Jb", r"a\x1b[2Jb"), ("a\rb", r"a\rb"), ("a\x9bb", r"a\x9bb")],
+)
+def test_what_moves_a_cursor_is_escaped_wherever_a_name_is_shown(
+    tmp_path: Path,
+    grey: np.ndarray,
+    call: Callable[..., int],
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    shown: str,
+) -> None:
+    path = png(tmp_path / f"{name}.png", grey)
+    assert visible(name) == shown
+    assert call("run", path, tmp_path / f"{name}.zarr", "--method", "rational", "--no-report") == 0
+    assert call("info", path) == 0
+    assert call("verify", tmp_path / f"{name}.zarr") == 0
+    assert call("info", tmp_path / f"{name}.tif") == 3
+    said = "".join(capfd.readouterr())
+    assert shown in said
+    assert name not in said

@@ -11,6 +11,7 @@ import io
 import re
 import sys
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNDECODED = re.compile("[\udc80-\udcff]+")
 
 
@@ -19,6 +20,11 @@ def printable(text: str) -> str:
     return _UNDECODED.sub(
         lambda part: part[0].encode("ascii", "surrogateescape").decode("utf-8", "backslashreplace"), text
     )
+
+
+def visible(text: str) -> str:
+    r"""Return a printable text on one line, with the control characters of names as \n or \x1b: they move a cursor."""
+    return _CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode("ascii"), printable(text))
 
 
 def name_bytes(text: str) -> bytes:

@@ -26,6 +26,7 @@ from bigrestore.io.access.tree_store import TreeStore, open_node
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree, ZipTree
 from bigrestore.io.conventions.colour import require_colour
 from bigrestore.io.conventions.direction import turned_round
+from bigrestore.io.conventions.provenance import PROVENANCE_KEY
 from bigrestore.io.conventions.stated_range import StatedRange, bit_limits, limits
 from bigrestore.io.formats.ome_metadata import (
     Multiscale,
@@ -387,7 +388,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
     stated = None if labels else omero_limits(attributes, dtype, str(path))
     if not labels:
         stated = _attribute_limits(dict(array.attrs), dtype, str(path)) or stated
-    ours = group.attrs.get("bigrestore")
+    ours = group.attrs.get(PROVENANCE_KEY)
     image = OpenedImage(
         kind="ome-zarr",
         levels=tuple(levels),
@@ -399,7 +400,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
         details=_array_details(array)
         | {"voxel_size_from": _size_origin(multiscale), "display_window": display_window(attributes)}
-        | ({} if ours is None else {"bigrestore": ours}),
+        | ({} if ours is None else {PROVENANCE_KEY: ours}),
         stated_range=stated,
     )
     return turned_round(image, [multiscale.backwards(item) for item in multiscale.datasets], str(path))

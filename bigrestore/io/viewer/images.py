@@ -7,28 +7,25 @@ scale and the region that the output states.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import attrs
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from bigrestore.core.files import expand_home
 from bigrestore.errors import InputError, UsageError
-from bigrestore.io.access.places import input_path, open_bytes
+from bigrestore.io.access.places import input_path
+from bigrestore.io.conventions.provenance import image_read, part_of, provenance_of
 from bigrestore.io.conventions.stated_range import range_of_type
 from bigrestore.io.formats.table import open_input
 from bigrestore.io.formats.zarr import open_image_in
 from bigrestore.io.levels import Level, OpenedImage, level_factor
 from bigrestore.io.store.reduce import area_thumbnail
 from bigrestore.io.store.store_spec import MAPS_GROUP
-from bigrestore.io.verify.faults import DECODE_ERRORS
 from bigrestore.settings.values import MAPS, is_whole
 
 BEFORE, AFTER = "before", "after"
@@ -121,14 +118,14 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
             f"{output} is neither an OME-Zarr image nor a TIFF, as a run writes them; give one, and name other images by "
             "--before."
         )
-    stated = _provenance(output, image)
+    stated = provenance_of(image.details)
     grid = _grid_of(image, stated)
     axes = "zyx" if image.is_volume else "yx"
     after = _shown(AFTER, image, grid, axes, _window(image))
     images = [after, *_shown_maps(output, stated, grid, axes)]
     if before is None:
         return images
-    source = _open_source(before, _section_image(stated, "settings"))
+    source = _open_source(before, stated)
     window = after.window if source.dtype == image.dtype else _window(source)
     placed = _source_grid(source, grid, _scale(stated, image, source))
     return [_shown(BEFORE, source, placed, axes, window), *images]
@@ -136,7 +133,7 @@ def shown_images(output: str, before: str | None = None) -> list[ShownImage]:
 
 def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) -> Iterator[ShownImage]:
     """Yield the maps that an output names."""
-    named = _section_image(stated, MAPS_GROUP)
+    named = part_of(stated, MAPS_GROUP)
     for name in MAPS:
         if name in named:
             place, path = input_path(output), f"{MAPS_GROUP}/{name}"
@@ -145,36 +142,16 @@ def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) 
             yield _shown(name, image, grid, axes, _window(image))
 
 
-def _open_source(before: str, settings: Mapping[str, Any]) -> OpenedImage:
-    """Open the input, from the level on that a run with these settings read."""
-    series, level = settings.get("series"), settings.get("level")
+def _open_source(before: str, stated: Mapping[str, Any]) -> OpenedImage:
+    """Open the input, from the level on that the run read."""
+    series, level = image_read(stated)
     try:
-        source = open_input(before, series=series if isinstance(series, int) else None)
+        source = open_input(before, series=series)
     except UsageError:  # another file, which has no image of this number
         source = open_input(before)
-    if isinstance(level, int) and 0 < level < len(source.levels):
+    if level < len(source.levels):
         source = attrs.evolve(source, levels=source.levels[level:])
     return source
-
-
-def _provenance(output: str, image: OpenedImage) -> Mapping[str, Any]:
-    """Return what an output says of the run that made it; empty for a foreign one."""
-    stated = image.details.get("bigrestore")
-    if image.kind == "tiff":
-        try:
-            with open_bytes(input_path(output)) as opened, tifffile.TiffFile(opened) as file:
-                root = ElementTree.fromstring(file.ome_metadata or "<OME/>")
-            texts = [entry.text for entry in root.iterfind(".//{*}M[@K='bigrestore']")]
-            stated = json.loads(texts[0] or "") if texts else None
-        except (*DECODE_ERRORS, ElementTree.ParseError):
-            stated = None
-    return stated if isinstance(stated, Mapping) else {}
-
-
-def _section_image(stated: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a part of the provenance; empty if it is missing."""
-    part = stated.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _window(image: OpenedImage) -> tuple[float, float]:
@@ -189,7 +166,7 @@ def _window(image: OpenedImage) -> tuple[float, float]:
 def _grid_of(image: OpenedImage, stated: Mapping[str, Any]) -> _Grid:
     """Return the grid of an output."""
     first = image.levels[0]
-    roi = _section_image(stated, "settings").get("roi")
+    roi = part_of(stated, "settings").get("roi")
     spans = roi if isinstance(roi, list) and len(roi) == 3 else [None] * 3
     corner = [span[0] if isinstance(span, list) and span and is_whole(span[0]) else 0 for span in spans]
     known, size, start = [], [], []
@@ -219,7 +196,7 @@ def _source_grid(source: OpenedImage, grid: _Grid, scale: tuple[float, float, fl
 def _scale(stated: Mapping[str, Any], image: OpenedImage, source: OpenedImage) -> tuple[float, float, float]:
     """Return the pixels of an output for one of its input: as stated, else by the sizes of the two."""
     try:
-        scale = float(Fraction(str(_section_image(stated, "method")["scale"])))
+        scale = float(Fraction(str(part_of(stated, "method")["scale"])))
     except (KeyError, ValueError, ZeroDivisionError, OverflowError):
         scale = 0.0
     if not scale > 0:

@@ -31,8 +31,11 @@ BAND_SIGMAS_PX = (4.0, 16.0)
 COMPARED_PX = 128
 """Side of a compared window, in pixels of the coarser image."""
 
+CLOSEST_PX = COMPARED_PX // 2
+"""Least distance of windows."""
+
 LATTICES = (8, 16, 32)
-"""Windows along each axis: more where fewer have met no structure."""
+"""Windows along each axis at most: more where fewer have met no structure."""
 
 IN_BAND = (
     1 / BAND_SIGMAS_PX[0] ** 2
@@ -91,17 +94,25 @@ def structure_correlation(image: Section, other: Section, scale: int) -> float |
         Pixels of `image` per pixel of `other`.
     """
     for count in LATTICES:
-        products, noise, pixels = np.zeros(3), np.zeros(2), 0
+        weighted, weights, energy, pixels = 0.0, 0.0, np.zeros(2), 0
         for z, y, x in _sampled_places(other, count):
             pair = _sampled_window(image, other, scale, z, y, x)
             if pair is not None:
                 one, two = (_band_passed(part) for part in pair)
-                products += [np.sum(one * two), np.sum(one * one), np.sum(two * two)]
-                noise += [_noise(part) ** 2 * one.size * IN_BAND for part in pair]
-                pixels += one.size
-        if pixels and min(products[1:]) > FLATTEST**2 * pixels:
-            signal = np.maximum(products[1:] - noise, LEAST_SIGNAL * products[1:])
-            return float(np.clip(products[0] / np.sqrt(signal.prod()), -1, 1))
+                squares = np.array([np.sum(one * one), np.sum(two * two)])
+                noise = np.array([_noise(part) ** 2 * one.size * IN_BAND for part in pair])
+                signal = np.maximum(squares - noise, LEAST_SIGNAL * squares)
+                energy, pixels = energy + squares, pixels + one.size
+                if signal.min() > 0:
+                    weight = (
+                        signal.min() ** 0.5
+                    )  # a fold or a bubble of one image counts as the tissue it hides
+                    weighted += weight * float(np.clip(np.sum(one * two) / np.sqrt(signal.prod()), -1, 1))
+                    weights += weight
+        if pixels and energy.min() > FLATTEST**2 * pixels:
+            return float(weighted / weights) if weights else None
+        if count * CLOSEST_PX >= max(other.height, other.width):
+            break  # every pixel was met
     return None
 
 
@@ -109,7 +120,11 @@ def _sampled_places(section: Section, count: int) -> Iterator[tuple[int, int, in
     """Yield the corners of windows, spread evenly over some sections."""
     depths = dict.fromkeys(section.depth * part // 4 for part in (2, 1, 3))
     rows, columns = (
-        dict.fromkeys(np.linspace(0, max(0, side - COMPARED_PX), count).astype(int).tolist())
+        dict.fromkeys(
+            np.linspace(0, max(0, side - COMPARED_PX), min(count, -(-side // CLOSEST_PX)))
+            .astype(int)
+            .tolist()
+        )
         for side in (section.height, section.width)
     )
     yield from itertools.product(depths, rows, columns)

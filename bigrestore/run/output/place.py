@@ -463,5 +463,5 @@ def require_writable(output: Path) -> None:
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
-            f"The output {output} cannot be written, as {folder} may not be; choose a place where you may."
+            f"The output {output} cannot be written: the folder {folder} is not writable; choose another place."
         )

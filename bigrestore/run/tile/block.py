@@ -23,7 +23,7 @@ from bigrestore.core.pixels import LUMA, Floats, from_unit, interpolate, luma, p
 from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
-from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch
+from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch, TileResult
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
 from bigrestore.run.tile.blend import Fader
@@ -293,7 +293,7 @@ class BlockWork:
         list of ndarray, (1 + maps, height, width)
             For each tile the pixels, then the maps in their order.
         """
-        scale, name = self.job.grid.scale, self.job.method.name
+        scale, name, fits = self.job.grid.scale, self.job.method.name, True
         try:
             batch = self._batch(tiles)
             result = self.job.method.restore(batch, self.profile.statistics)
@@ -301,9 +301,11 @@ class BlockWork:
             if not out_of_memory(error):
                 raise
             self._require_smaller(tiles, error)
-            result = None
-        if result is None:  # outside of the handler, which would keep the memory of the failed try alive
+            fits = False
+        if not fits:  # outside of the handler, which would keep the memory of the failed try alive
             return self._in_parts(tiles)
+        if not isinstance(result, TileResult):
+            raise TileFailedError(f"the method {name} gave {type(result).__name__} and no TileResult")
         planes = [result.pixels, *(result.maps[each] for each in self.job.maps)]
         values = []
         for index, tile in enumerate(tiles):

@@ -126,7 +126,9 @@ def adapt(sections: Sequence[str | Path], output: Path, options: AdaptOptions) -
     check_output(output, options)
     start = load_start(options.start, output)
     start.restorer.to(options.training.device)
-    slices = open_slices(sections, level=options.level, input_range=options.input_range)
+    slices = open_slices(
+        sections, level=options.level, series=options.series, input_range=options.input_range
+    )
     window_px = patch_size(fidelity.FIDELITY_PATCH_PX, start.scale)
     chosen = []
     for one in slices:

@@ -86,7 +86,11 @@ class Tissue:
 
 
 def open_slices(
-    paths: Sequence[str | Path], *, level: int = 0, input_range: tuple[float, float] | None = None
+    paths: Sequence[str | Path],
+    *,
+    level: int = 0,
+    series: int | None = None,
+    input_range: tuple[float, float] | None = None,
 ) -> list[Slice]:
     """Open inputs and list their sections, at most `MOST_SECTIONS`, evenly spread over files and volumes.
 
@@ -99,7 +103,7 @@ def open_slices(
     """
     if not paths:
         raise UsageError("no section is named; give at least one file, store, folder or pattern")
-    opened = [open_section(path, level=level, input_range=input_range) for path in paths]
+    opened = [open_section(path, level=level, series=series, input_range=input_range) for path in paths]
     chosen = spread(len(opened), MOST_SECTIONS)
     each = max(1, MOST_SECTIONS // len(chosen))
     slices = []

@@ -27,6 +27,7 @@ from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.versions import file_version
 from bigrestore.io.conventions.colour import require_colour
 from bigrestore.io.conventions.orientation import ORIENTATION_TAG, oriented
+from bigrestore.io.conventions.provenance import PROVENANCE_KEY, annotated_provenance
 from bigrestore.io.conventions.stated_range import StatedRange
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.formats.tiff.images import chosen_levels, require_whole_set, warn_of_other_set
@@ -156,10 +157,17 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
         files=planes[0].files,
         details=_storage_facts(file, page)
         | {"voxel_size_from": size_from}
-        | ({"images": images} if images else {}),
+        | ({"images": images} if images else {})
+        | _own_statement(file),
         stated_range=stated,
     )
     return oriented(image, _page_orientation(path, series), str(path))
+
+
+def _own_statement(file: tifffile.TiffFile) -> dict[str, Any]:
+    """Return what a file says of the run that made it, under its key in the details; empty for a file of others."""
+    stated = annotated_provenance(file.ome_metadata) if file.is_ome and file.ome_metadata else None
+    return {} if stated is None else {PROVENANCE_KEY: stated}
 
 
 def _storage_facts(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str, Any]:
