@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.model.method import Method, MethodFactory, require_method
-from bigrestore.model.options import read_options
+from bigrestore.model.options import MethodOption, read_options
 from bigrestore.settings import RunSettings
 from bigrestore.settings.values import SCALES
+
+if TYPE_CHECKING:
+    from bigrestore.model.knowledge import Knowledge
 
 METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
@@ -57,16 +60,53 @@ def _network(settings: RunSettings) -> Method:
 
 
 def _rational(settings: RunSettings) -> Method:
-    from bigrestore.model.interpolate import InterpolateMethod
+    from bigrestore.model.methods.interpolate import InterpolateMethod
 
     return InterpolateMethod("rational", settings.scale)
 
 
 def _catmull_rom(settings: RunSettings) -> Method:
-    from bigrestore.model.interpolate import InterpolateMethod
+    from bigrestore.model.methods.interpolate import InterpolateMethod
 
     return InterpolateMethod("catmull-rom", settings.scale)
 
+
+def _wiener(settings: RunSettings, boldness: float) -> Method:
+    from bigrestore.model.methods.linear import WienerMethod
+
+    return WienerMethod(settings.scale, _knowledge(settings), boldness=boldness, lock=settings.lock)
+
+
+def _median(settings: RunSettings, side: int) -> Method:
+    from bigrestore.model.methods.linear import MedianMethod
+
+    return MedianMethod(side)
+
+
+def _knowledge(settings: RunSettings) -> Knowledge:
+    """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
+    from bigrestore.model.knowledge import Knowledge, stated_kernel
+    from bigrestore.model.nets.checkpoint import load_model
+
+    kernel = stated_kernel(Path(settings.kernel) if settings.kernel else None, settings.blur, settings.scale)
+    estimator = load_model(DEFAULT_MODEL, settings.scale).restorer.estimator
+    return Knowledge(
+        estimator, settings.scale, kernel, None if settings.noise is None else settings.noise / 255
+    )
+
+
+TOLD_FLAGS = ("kernel", "blur", "noise", "maps")
+"""Settings that every method heeds that is told blur and noise."""
+
+BOLDNESS = MethodOption(
+    "boldness",
+    float,
+    1.0,
+    "Factor on the noise: 0.1 sharpens most, 10 least.",
+    "0.1, 1 or 10",
+    lambda value: value in (0.1, 1.0, 10.0),
+)
+SIDE = MethodOption("side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5))
 
 METHODS: dict[str, MethodFactory] = {
     "network": MethodFactory(
@@ -77,6 +117,16 @@ METHODS: dict[str, MethodFactory] = {
     ),
     "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail."),
     "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail."),
+    "wiener": MethodFactory(
+        _wiener,
+        "Undoes a known blur by the linear filter of least mean square error.",
+        options=(BOLDNESS,),
+        flags=TOLD_FLAGS,
+        maps=("residual",),
+    ),
+    "median": MethodFactory(
+        _median, "Takes single bright or dark pixels away.", options=(SIDE,), scales=(1,)
+    ),
 }
 
 

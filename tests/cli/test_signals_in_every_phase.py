@@ -48,7 +48,11 @@ PHASES = {
     "look": ("bigrestore.run.execute:check_range_used", QUICK, NOTHING),
     "profile": ("bigrestore.run.profile.kept:profile_section", QUICK, NOTHING),
     "begin": ("bigrestore.run.start:prepare_store", QUICK, GO_ON),
-    "blocks": ("bigrestore.model.interpolate:InterpolateMethod.restore", QUICK, "0 block(s) were finished"),
+    "blocks": (
+        "bigrestore.model.methods.interpolate:InterpolateMethod.restore",
+        QUICK,
+        "0 block(s) were finished",
+    ),
     "compare": ("bigrestore.run.execute:require_steady_input", QUICK, FINISH),
     "pyramid": ("bigrestore.run.finalize:build_pyramid", QUICK, FINISH),
     "pack": ("bigrestore.io.store.pack:pack_store", ZIP, FINISH),

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import bigrestore
 from bigrestore.cli.app import app
 from bigrestore.errors import OutputExistsError, UsageError
-from bigrestore.model.interpolate import InterpolateMethod
+from bigrestore.model.methods.interpolate import InterpolateMethod
 from bigrestore.model.options import MethodOption, read_options
 from bigrestore.model.registry import METHODS, create_method, find_factory, list_methods
 from bigrestore.settings import RunSettings
@@ -32,7 +32,7 @@ OPTIONS = (
 )
 
 MODULE = """
-from bigrestore.model.interpolate import InterpolateMethod
+from bigrestore.model.methods.interpolate import InterpolateMethod
 from bigrestore.model.method import MethodFactory
 from bigrestore.model.options import MethodOption
 
