@@ -214,6 +214,8 @@ def test_gradients_reach_every_parameter(scale: int) -> None:
 class PlainShuffle(nn.PixelShuffle):
     """A shuffle without any coupling."""
 
+    bridge_bias = torch.zeros(1)
+
     def forward(self, grey: Tensor, guided: bool) -> Tensor:
         return super().forward(grey)
 

@@ -80,7 +80,7 @@ def test_the_bridge_leaves_unet_and_estimator_alone_and_trains_the_rest(
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.split(".")[0] for name in moved} == {"latent_head", "prior"}
     assert any(".bridge." in name for name in moved)
-    assert {"prior.coupling.bridge_nodes", "prior.coupling.bridge_pixels"} <= moved
+    assert {f"prior.coupling.bridge_{name}" for name in ("nodes", "pixels", "bias")} <= moved
     assert "prior.levels.0.first.weight" in moved, "after seven tenths of the schedule the prior learns too"
     info = load_model(bridged).info
     assert set(info["training"]) == {"estimator", "fidelity", "prior", "bridge"}
@@ -162,6 +162,28 @@ def test_the_critic_sees_every_phase_of_the_grid_and_both_sides_at_one_place(
     corners = np.concatenate([corners for _, corners in seen])
     assert {(y, x) for y, x in (corners % 2).tolist()} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert np.abs(corners - bridge.RIM_PX).max() <= 1
+
+
+def test_a_constant_pattern_of_the_pixels_of_a_node_is_taken_out_at_the_end(
+    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patterns = []
+
+    def watched(self: BridgeStage) -> None:
+        coupling = self.model.prior.coupling  # type: ignore[union-attr]
+        with torch.no_grad():
+            coupling.bridge_bias.copy_(torch.tensor([0.2, -0.1, -0.3, 0.1])[:, None, None])  # type: ignore[union-attr]
+        patterns.append(self._pattern().abs().max())
+        settle(self)
+        patterns.append(self._pattern().abs().max())
+
+    settle = BridgeStage.settle_pattern
+    monkeypatch.setattr(BridgeStage, "settle_pattern", watched)
+    options = attrs.evolve(OPTIONS, steps=3, start=prior_model)
+    train_stage("bridge", tissue, tmp_path / "b.safetensors", options)
+    before, after = patterns
+    assert before > 1e-4
+    assert after < 1e-3 * before
 
 
 def test_all_losses_count_by_their_weights(

@@ -41,7 +41,7 @@ OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
 CHECKPOINT_METADATA_KEY = "bigrestore"
 LARGEST_BYTES = 4 << 30
 ZERO_WHERE_MISSING = tuple(
-    f"prior.coupling.{name}" for name in ("nodes", "pixels", "bridge_nodes", "bridge_pixels")
+    f"prior.coupling.{name}" for name in ("nodes", "pixels", "bridge_nodes", "bridge_pixels", "bridge_bias")
 )
 """Weights missing in older models: zeros change nothing."""
 

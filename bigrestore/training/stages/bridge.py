@@ -94,6 +94,8 @@ CHARBONNIER, ADVERSARIAL, FEATURES, ARTIFACT, DISCREPANCY, NYQUIST = 0.5, 0.05, 
 """Weights of the losses. The gradient of lines at Nyquist standing out by 20 dB is several times that of the
 features, and falls with them; with 0.02 they cost 1.7 times as much after 150 to 300 steps."""
 BRIDGE_SHOWN = 8
+PATTERN_STEP = 0.01
+"""Change of a bias by which its effect is measured."""
 
 
 def is_bridge(name: str) -> bool:
@@ -271,8 +273,41 @@ class BridgeStage:
         self._averaged.load_state_dict(state["averaged"])
         self.model.load_state_dict(state["model"], strict=False)
 
+    @torch.no_grad()
+    def settle_pattern(self) -> None:
+        """Take the constant pattern in step with the pixels of a node out of the detail, by their biases.
+
+        It has some hundredths of a grey level, too little for any loss, but is the same all over a section and stands
+        out at Nyquist. The change of every pixel's mean by every bias is measured, and the biases solved for.
+        """
+        if self._prior.coupling is None:
+            return
+        bias = self._prior.coupling.bridge_bias
+        start = bias.detach().clone()
+        pattern = self._pattern()
+        changes = []
+        for index in range(start.numel()):
+            bias.flatten()[index] += PATTERN_STEP
+            changes.append((self._pattern() - pattern) / PATTERN_STEP)
+            bias.copy_(start)
+        solved = torch.linalg.lstsq(
+            torch.stack(changes, dim=1), -pattern[:, None], rcond=1e-3, driver="gelsd"
+        ).solution
+        bias.add_(solved.to(bias).reshape_as(bias))
+
+    def _pattern(self) -> Tensor:
+        """Return what the mean detail of each pixel of a node has beyond that of all, (unshuffle^2,), float64."""
+        unshuffle = self.model.preset.unshuffle
+        sums = torch.zeros(unshuffle**2, dtype=torch.float64)
+        for start in range(0, len(self.pairs.held_out().target), BRIDGE_SHOWN):
+            out = self._held_out(start)
+            phases = nn.functional.pixel_unshuffle(self._interior(out.y1 - out.y0), unshuffle)
+            sums += phases.double().mean((2, 3)).sum(0).cpu()
+        return sums - sums.mean()
+
     def export(self, path: Path) -> None:
-        """Measure the halo with the prior at work and write the model."""
+        """Settle the pattern, measure the halo with the prior at work, and write the model."""
+        self.settle_pattern()
         least = int(self._kept.get("halo_px", 0))
         halo_px, errors = measure_halo(
             self.model, self.pairs.held_out().degraded, realness=1.0, from_px=least

@@ -110,7 +110,7 @@ class PhaseCoupling(nn.Module):
     start at zero: a model without them equals one with zero weights, to the bit.
 
     Detail that the U-Net's features guide has other neighbours than the prior's own. So `bridge` trains changes of both
-    kernels, which act where features are given: the prior alone stays as it was.
+    kernels, and of the pixels' biases, which act where features are given: the prior alone stays as it was.
 
     Parameters
     ----------
@@ -126,6 +126,7 @@ class PhaseCoupling(nn.Module):
         self.pixels = nn.Parameter(torch.zeros(1, 1, COUPLING_TAPS, COUPLING_TAPS))
         self.bridge_nodes = nn.Parameter(torch.zeros_like(self.nodes))
         self.bridge_pixels = nn.Parameter(torch.zeros_like(self.pixels))
+        self.bridge_bias = nn.Parameter(torch.zeros(phases, 1, 1))
 
     def forward(self, grey: Tensor, guided: bool) -> Tensor:
         """Map (N, unshuffle^2, H, W) to (N, 1, H * unshuffle, W * unshuffle), float32."""
@@ -245,13 +246,13 @@ class Generator(nn.Module):
             guide = features[index] if features is not None and index < len(features) else None
             code = codes[CODES_PER_LEVEL * index : CODES_PER_LEVEL * (index + 1)]
             x, fresh = level(to_grid(x, size), code, guide, noise)
+            several = self.coupling if fresh.shape[1] > 1 else None
             if features is not None:
                 finest = features[min(index, len(features) - 1)]
+                fresh = fresh if several is None else fresh + several.bridge_bias
                 fresh = fresh * torch.sigmoid(to_grid(self.shares[index](finest).float(), size))
             # Only the last level's head has several pixels per node: they are coupled and shuffled out.
-            own = fresh
-            if self.coupling is not None and fresh.shape[1] > 1:
-                own = self.coupling(fresh, guided=features is not None)
+            own = fresh if several is None else several(fresh, guided=features is not None)
             grey = own if grey is None else own + to_grid(grey, (own.shape[2], own.shape[3]))
         assert grey is not None
         return grey * DETAIL_GAIN
