@@ -83,6 +83,16 @@ def _median(settings: RunSettings, side: int) -> Method:
     return MedianMethod(side)
 
 
+def _drunet(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.drunet import DRUNetMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("denoiser", 1, settings.model)
+    device = choose_device(settings.device)
+    return DRUNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
+
+
 def _knowledge(settings: RunSettings) -> Knowledge:
     """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
     from bigrestore.model.knowledge import Knowledge, stated_kernel
@@ -122,6 +132,13 @@ METHODS: dict[str, MethodFactory] = {
         "Undoes a known blur by the linear filter of least mean square error.",
         options=(BOLDNESS,),
         flags=TOLD_FLAGS,
+        maps=("residual",),
+    ),
+    "drunet": MethodFactory(
+        _drunet,
+        "Takes noise away by a denoiser told its strength; leaves the blur.",
+        scales=(1,),
+        flags=("model", "noise", "maps", "device"),
         maps=("residual",),
     ),
     "median": MethodFactory(

@@ -23,7 +23,7 @@ from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.wiener import BOLDNESS, deconvolve, tissue_sigma, wiener_filters
 
-WIENER_HALO_PX = 80
+WIENER_HALO_PX = 96
 """Measured: the filter reaches 12 px, and the guards behind it."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 import torch
+from torch import nn
 
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError
@@ -49,6 +50,8 @@ class StagePlan:
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
     start_share: float = 0.0
+    sizes: dict[str, Any] = attrs.field(factory=dict)
+    """Of a new part."""
 
 
 @attrs.frozen
@@ -102,7 +105,7 @@ def read_material(data: Path, recipe: str) -> Material:
 def build_stage(
     name: str,
     material: Material,
-    model: Restorer,
+    model: nn.Module,
     info: dict[str, Any],
     options: StageOptions,
     settings: LoopSettings,
@@ -115,8 +118,8 @@ def build_stage(
         Of the stage.
     material : Material
         The data.
-    model : Restorer
-        The model to train, on its device.
+    model : nn.Module
+        The restorer or the part to train, on its device.
     info : dict
         Metadata of the starting model.
     options : StageOptions

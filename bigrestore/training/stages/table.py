@@ -37,6 +37,10 @@ class StageRow:
         Whether it may start from a model of a smaller scale, by `--start`.
     undoes : tuple of str
         Stages to be trained again after this one.
+    part : str, optional
+        Kind of the part it trains (`bigrestore.model.nets.parts.part`); None: the restorer.
+    recipe : str
+        Its degradations by default.
     """
 
     name: str
@@ -49,11 +53,13 @@ class StageRow:
     takes_prior: bool = False
     grows: bool = False
     undoes: tuple[str, ...] = ()
+    part: str | None = None
+    recipe: str = "default"
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Options of a training without meaning for it."""
-        takes = {"recipe": self.takes_recipe, "prior": self.takes_prior}
+        takes = {"recipe": self.takes_recipe, "prior": self.takes_prior, "preset": self.part is None}
         return tuple(name for name, taken in takes.items() if not taken)
 
 
@@ -104,6 +110,15 @@ STAGE_ROWS = (
         builder="bridge:BRIDGE",
         rate=1e-4,
         generator="trained",
+    ),
+    StageRow(
+        "denoiser",
+        "A part for --method drunet: learn to take known noise out of tissue.",
+        needs=None,
+        builder="denoiser:DENOISER",
+        rate=1e-3,
+        part="denoiser",
+        recipe="noise",
     ),
 )
 
