@@ -1,150 +1,26 @@
-"""The methods by name: one literal table, and the entry points of other packages.
+"""The methods by name: those of the table, and the entry points of other packages.
 
-Adding a method is its module and one row here; outside of this package it is a module with a `MethodFactory` and an
-entry point of the group `bigrestore.methods`. A factory imports its method when it is called: asking for an
-interpolation loads no network. An entry point is loaded only when its name is asked for, or all are listed.
+Outside of this package a method is a module with a `MethodFactory` and an entry point of the group `bigrestore.methods`,
+loaded only when its name is asked for, or all are listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.model.method import Method, MethodFactory, require_method
-from bigrestore.model.options import MethodOption, read_options
+from bigrestore.model.methods.table import METHOD_FLAGS, METHODS
+from bigrestore.model.options import read_options
 from bigrestore.settings import RunSettings
 from bigrestore.settings.values import SCALES
 
-if TYPE_CHECKING:
-    from bigrestore.model.knowledge import Knowledge
-
 METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
-
-DEFAULT_MODEL = "tiny"
-"""Shipped model that `--method network` takes where no `--model` is given; its scale is the run's."""
-
-METHOD_FLAGS = (
-    *("model", "kernel", "blur", "noise", "realness_map", "maps"),
-    *("realness", "device", "precision"),
-)
-"""Settings that a method states in `MethodFactory.flags`, or refuses."""
-
-
-def _network(settings: RunSettings) -> Method:
-    from bigrestore.model.nets.checkpoint import shipped_models
-    from bigrestore.model.network import load_network
-
-    if settings.model is None and f"{DEFAULT_MODEL}-x{settings.scale}" not in shipped_models():
-        raise UsageError(
-            f"--scale is {settings.scale}, and no network for it is shipped; give --model FILE, or --method rational or "
-            "catmull-rom."
-        )
-    return load_network(
-        settings.model or DEFAULT_MODEL,
-        scale=settings.scale,
-        realness=settings.realness,
-        device=settings.device,
-        precision=settings.precision,
-        seed=settings.seed,
-        lock=settings.lock,
-        kernel=Path(settings.kernel) if settings.kernel else None,
-        blur=settings.blur,
-        noise=settings.noise,
-    )
-
-
-def _rational(settings: RunSettings) -> Method:
-    from bigrestore.model.methods.interpolate import InterpolateMethod
-
-    return InterpolateMethod("rational", settings.scale)
-
-
-def _catmull_rom(settings: RunSettings) -> Method:
-    from bigrestore.model.methods.interpolate import InterpolateMethod
-
-    return InterpolateMethod("catmull-rom", settings.scale)
-
-
-def _wiener(settings: RunSettings, boldness: float) -> Method:
-    from bigrestore.model.methods.linear import WienerMethod
-
-    return WienerMethod(settings.scale, _knowledge(settings), boldness=boldness, lock=settings.lock)
-
-
-def _median(settings: RunSettings, side: int) -> Method:
-    from bigrestore.model.methods.linear import MedianMethod
-
-    return MedianMethod(side)
-
-
-def _drunet(settings: RunSettings) -> Method:
-    from bigrestore.model.methods.drunet import DRUNetMethod
-    from bigrestore.model.nets.parts.part import load_part
-    from bigrestore.model.network import choose_device
-
-    part = load_part("denoiser", 1, settings.model)
-    device = choose_device(settings.device)
-    return DRUNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
-
-
-def _knowledge(settings: RunSettings) -> Knowledge:
-    """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
-    from bigrestore.model.knowledge import Knowledge, stated_kernel
-    from bigrestore.model.nets.checkpoint import load_model
-
-    kernel = stated_kernel(Path(settings.kernel) if settings.kernel else None, settings.blur, settings.scale)
-    estimator = load_model(DEFAULT_MODEL, settings.scale).restorer.estimator
-    return Knowledge(
-        estimator, settings.scale, kernel, None if settings.noise is None else settings.noise / 255
-    )
-
-
-TOLD_FLAGS = ("kernel", "blur", "noise", "maps")
-"""Settings that every method heeds that is told blur and noise."""
-
-BOLDNESS = MethodOption(
-    "boldness",
-    float,
-    1.0,
-    "Factor on the noise: 0.1 sharpens most, 10 least.",
-    "0.1, 1 or 10",
-    lambda value: value in (0.1, 1.0, 10.0),
-)
-SIDE = MethodOption("side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5))
-
-METHODS: dict[str, MethodFactory] = {
-    "network": MethodFactory(
-        _network,
-        "Restores by a trained network.",
-        flags=METHOD_FLAGS,
-        maps=("residual", "invented", "uncertainty"),
-    ),
-    "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail."),
-    "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail."),
-    "wiener": MethodFactory(
-        _wiener,
-        "Undoes a known blur by the linear filter of least mean square error.",
-        options=(BOLDNESS,),
-        flags=TOLD_FLAGS,
-        maps=("residual",),
-    ),
-    "drunet": MethodFactory(
-        _drunet,
-        "Takes noise away by a denoiser told its strength; leaves the blur.",
-        scales=(1,),
-        flags=("model", "noise", "maps", "device"),
-        maps=("residual",),
-    ),
-    "median": MethodFactory(
-        _median, "Takes single bright or dark pixels away.", options=(SIDE,), scales=(1,)
-    ),
-}
 
 
 def create_method(settings: RunSettings) -> Method:

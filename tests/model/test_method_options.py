@@ -18,8 +18,9 @@ import bigrestore
 from bigrestore.cli.app import app
 from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.model.methods.interpolate import InterpolateMethod
+from bigrestore.model.methods.table import METHODS
 from bigrestore.model.options import MethodOption, read_options
-from bigrestore.model.registry import METHODS, create_method, find_factory, list_methods
+from bigrestore.model.registry import create_method, find_factory, list_methods
 from bigrestore.settings import RunSettings
 
 OPTIONS = (

@@ -114,4 +114,5 @@ class ToldMethod(ABC):
         x = fill_damage(x, valid)
         base = x if self.scale == 1 else catmull_rom(x, self.scale).clamp(0, 1)
         kernel = torch.from_numpy(statistics.kernel).to(self.device)
-        return Seen(x, valid, base, kernel, statistics.noise_gain, statistics.read_noise, self.scale)
+        noise = statistics.noise_gain, statistics.read_noise
+        return Seen(x, valid, base, kernel, *noise, self.scale, statistics.details)

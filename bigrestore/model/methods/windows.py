@@ -12,11 +12,17 @@ touches a core lies in the box that is read. Beyond the far edge of a section th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from bigrestore.core.interpolation import catmull_rom
+from bigrestore.model.knowledge import Knowledge
+from bigrestore.model.methods.told import ToldMethod
+from bigrestore.model.nets.guards import Seen, guarded
 
 
 @attrs.frozen
@@ -56,6 +62,50 @@ class Lattice:
         if start + self.step_px < length:
             weights[-overlap:] = 1 - rise
         return weights
+
+
+class WindowedMethod(ToldMethod):
+    """A method that restores one window at a time, its guards included.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        The windows.
+    name, scale, knowledge, lock, device, options
+        As in `ToldMethod`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scale: int,
+        knowledge: Knowledge,
+        lattice: Lattice,
+        *,
+        lock: bool,
+        device: torch.device | None,
+        options: dict[str, Any],
+    ) -> None:
+        step = lattice.step_px
+        options = {"window_px": lattice.side_px, **options}
+        super().__init__(
+            name, scale, knowledge, halo_px=step, alignment_px=step, lock=lock, device=device, options=options
+        )
+        self.lattice = lattice
+
+    def restored(self, seen: Seen) -> Tensor:
+        """Return the restored tiles, window by window."""
+
+        def restore(images: Tensor, y: int, x: int) -> Tensor:
+            pixels, valid = images[:, :1], images[:, 1:]
+            base = pixels if self.scale == 1 else catmull_rom(pixels, self.scale).clamp(0, 1)
+            window = attrs.evolve(seen, x=pixels, valid=valid, base=base)
+            return guarded(self.solve(window), lambda: base, window, lock=self.lock)
+
+        both = torch.cat([seen.x, seen.valid], dim=1)
+        # One by one: the last digits of a convolution depend on the size of the batch.
+        tiles = [both[index : index + 1] for index in range(len(both))]
+        return torch.cat([by_windows(tile, self.lattice, self.scale, restore) for tile in tiles])
 
 
 def by_windows(

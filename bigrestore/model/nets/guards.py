@@ -16,7 +16,8 @@ levels: from the output with the prior to the one without, then to the interpola
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 import torch
@@ -61,6 +62,8 @@ class Seen:
         Noise of the input.
     scale : int
         Output pixels per input pixel.
+    details : mapping
+        What else is known of the section (`bigrestore.model.method.SectionStatistics`).
     """
 
     x: Tensor
@@ -70,6 +73,7 @@ class Seen:
     noise_gain: float
     read_noise: float
     scale: int
+    details: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 def guarded(y: Tensor, fallback: Callable[[], Tensor], seen: Seen, *, lock: bool) -> Tensor:
