@@ -69,6 +69,26 @@ def _wiener(settings: RunSettings, boldness: float) -> Method:
     return WienerMethod(settings.scale, _knowledge(settings), boldness=boldness, lock=settings.lock)
 
 
+def _usrnet(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.unrolled import USRNetMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("unrolled", settings.scale, settings.model)
+    device = choose_device(settings.device)
+    return USRNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
+
+
+def _dpir(settings: RunSettings, rounds: int) -> Method:
+    from bigrestore.model.methods.unrolled import DPIRMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("denoiser", 1, settings.model)
+    device = choose_device(settings.device)
+    return DPIRMethod(part, _knowledge(settings), rounds=rounds, lock=settings.lock, device=device)
+
+
 def _gddec(settings: RunSettings, **options: Any) -> Method:
     from bigrestore.model.methods.gddec import GDDecMethod, descent_of
     from bigrestore.model.network import choose_device
@@ -171,6 +191,14 @@ def _two_positive(text: str) -> bool:
         return False
 
 
+ROUNDS = MethodOption(
+    "rounds",
+    int,
+    8,
+    "Rounds of data step and denoiser.",
+    "a whole number from 1 to 50",
+    lambda value: 1 <= value <= 50,
+)
 SIDE = MethodOption("side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5))
 
 METHODS: dict[str, MethodFactory] = {
@@ -194,6 +222,19 @@ METHODS: dict[str, MethodFactory] = {
         "Takes noise away by a denoiser told its strength; leaves the blur.",
         scales=(1,),
         flags=("model", "noise", "maps", "device"),
+        maps=("residual",),
+    ),
+    "usrnet": MethodFactory(
+        _usrnet,
+        "Undoes a known blur by rounds of data step and denoiser, trained together.",
+        flags=("model", *TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "dpir": MethodFactory(
+        _dpir,
+        "Undoes a known blur by rounds of data step and a denoiser trained on noise alone.",
+        options=(ROUNDS,),
+        flags=("model", *TOLD_FLAGS, "device"),
         maps=("residual",),
     ),
     "gddec": MethodFactory(

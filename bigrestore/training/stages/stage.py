@@ -153,7 +153,8 @@ def _starting_part(name: str, output: Path, options: StageOptions) -> tuple[nn.M
         part = load_part(row.part, options.scale, start)
         return part.network.requires_grad_(True).train(), part.info
     torch.manual_seed(options.seed)
-    sizes = stage_plan(name).sizes
+    scale = {"scale": options.scale} if len(row.scales) > 1 else {}
+    sizes = stage_plan(name).sizes | scale
     return make_network(row.part, sizes), {"sizes": sizes}
 
 

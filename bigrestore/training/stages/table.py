@@ -39,6 +39,8 @@ class StageRow:
         Stages to be trained again after this one.
     part : str, optional
         Kind of the part it trains (`bigrestore.model.nets.parts.part`); None: the restorer.
+    scales : tuple of int
+        Its scales.
     recipe : str
         Its degradations by default.
     """
@@ -54,12 +56,18 @@ class StageRow:
     grows: bool = False
     undoes: tuple[str, ...] = ()
     part: str | None = None
+    scales: tuple[int, ...] = (1, 2, 4)
     recipe: str = "default"
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Options of a training without meaning for it."""
-        takes = {"recipe": self.takes_recipe, "prior": self.takes_prior, "preset": self.part is None}
+        takes = {
+            "recipe": self.takes_recipe,
+            "prior": self.takes_prior,
+            "preset": self.part is None,
+            "scale": len(self.scales) > 1,
+        }
         return tuple(name for name, taken in takes.items() if not taken)
 
 
@@ -118,7 +126,16 @@ STAGE_ROWS = (
         builder="denoiser:DENOISER",
         rate=1e-3,
         part="denoiser",
+        scales=(1,),
         recipe="noise",
+    ),
+    StageRow(
+        "unrolled",
+        "A part for --method usrnet: learn to undo a told blur by rounds of data step and denoiser.",
+        needs=None,
+        builder="unrolled:UNROLLED",
+        rate=1e-3,
+        part="unrolled",
     ),
 )
 

@@ -21,6 +21,7 @@ PART_FORMAT = "bigrestore-part/1"
 
 KINDS = {
     "denoiser": "drunet:DRUNet",
+    "unrolled": "unrolled:Unrolled",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 
