@@ -74,6 +74,8 @@ def unroll(
         The interpolation for K = 0.
     """
     z = x if scale == 1 else catmull_rom(x, scale)
+    if not alphas.numel():
+        return z
     inverses = inverse_filters(kernel, alphas, scale)
     for index in range(alphas.shape[1]):
         with torch.autocast(x.device.type, enabled=False):
