@@ -127,15 +127,8 @@ class GDDecMethod(WindowedMethod):
         if steps is None:
             steps = int(seen.details["steps"])
         y, _ = descend(seen.x, seen.valid, seen.kernel, self.scale, self.descent, steps)
-        return self._smoothed(y, seen)
-
-    def _smoothed(self, y: Tensor, seen: Seen) -> Tensor:
-        smoothing = self.descent.smoothing
-        if smoothing == "auto":
-            numbers = torch.tensor([seen.noise_gain, seen.read_noise])[:, None]
-            noise = float(tissue_sigma(*numbers))
-            smoothing = (FILTER_PX, FILTER_SIGMAS * noise) if noise >= FILTERED_FROM else None
-        return y if smoothing is None else recursive_filter(y, *smoothing)
+        numbers = torch.tensor([seen.noise_gain, seen.read_noise])[:, None]
+        return smoothed(y, self.descent, float(tissue_sigma(*numbers)))
 
     def _steps_for(self, window: NDArray[np.float32], statistics: SectionStatistics) -> int:
         """Return the first step at which the residual in a window has reached the noise."""
@@ -197,6 +190,14 @@ def descend(
             optimiser.param_groups[0]["lr"] = descent.rate_at(step)
             optimiser.step()
         return y.detach(), steps
+
+
+def smoothed(y: Tensor, descent: Descent, noise: float) -> Tensor:
+    """Smooth an image within its edges as a descent says, given the noise, 0..1."""
+    smoothing = descent.smoothing
+    if smoothing == "auto":
+        smoothing = (FILTER_PX, FILTER_SIGMAS * noise) if noise >= FILTERED_FROM else None
+    return y if smoothing is None else recursive_filter(y, *smoothing)
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -100,6 +100,34 @@ def _gddec(settings: RunSettings, **options: Any) -> Method:
     return GDDecMethod(settings.scale, _knowledge(settings), descent, lock=settings.lock, device=device)
 
 
+def _srrunet(settings: RunSettings, factor: float) -> Method:
+    from bigrestore.model.methods.srrunet import SRRUNetMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("resolver", 1, settings.model)
+    device = choose_device(settings.device)
+    return SRRUNetMethod(part, _knowledge(settings), factor=factor, lock=settings.lock, device=device)
+
+
+def _nonblind(settings: RunSettings, **options: Any) -> Method:
+    from bigrestore.model.methods.gddec import read_smoothing
+    from bigrestore.model.methods.nonblind import NonBlindMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    return NonBlindMethod(
+        settings.scale,
+        _knowledge(settings),
+        denoiser=load_part("denoiser", 1, options["denoiser"] or None) if options["denoise"] else None,
+        resolver=load_part("resolver", 1, options["resolver"] or None) if options["resolve"] else None,
+        deconvolve=options["deconvolve"],
+        smoothing=read_smoothing(options["filter"]),
+        lock=settings.lock,
+        device=choose_device(settings.device),
+    )
+
+
 def _median(settings: RunSettings, side: int) -> Method:
     from bigrestore.model.methods.linear import MedianMethod
 
@@ -199,6 +227,29 @@ ROUNDS = MethodOption(
     "a whole number from 1 to 50",
     lambda value: 1 <= value <= 50,
 )
+FACTOR = MethodOption(
+    "factor",
+    float,
+    2.0,
+    "By how much the section was enlarged.",
+    "a number from 1 to 4",
+    lambda value: 1 <= value <= 4,
+)
+NONBLIND_OPTIONS = (
+    MethodOption("denoise", bool, True, "Whether noise is taken away first.", "true or false"),
+    MethodOption("deconvolve", bool, True, "Whether the blur is undone.", "true or false"),
+    MethodOption(
+        "filter",
+        str,
+        "auto",
+        "Smoothing within edges: width in pixels, and the change of grey (of 1) that is an edge.",
+        "S,R with numbers above 0, auto or none",
+        lambda value: value in ("auto", "none") or _two_positive(value),
+    ),
+    MethodOption("resolve", bool, False, "Whether a resolver comes last.", "true or false"),
+    MethodOption("denoiser", str, "", "File of the denoiser; empty: the shipped one.", "a file"),
+    MethodOption("resolver", str, "", "File of the resolver; empty: the shipped one.", "a file"),
+)
 SIDE = MethodOption("side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5))
 
 METHODS: dict[str, MethodFactory] = {
@@ -241,6 +292,21 @@ METHODS: dict[str, MethodFactory] = {
         _gddec,
         "Undoes a known blur by gradient descent on the image itself.",
         options=GDDEC_OPTIONS,
+        flags=(*TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "srrunet": MethodFactory(
+        _srrunet,
+        "Raises the resolution of a section that was enlarged before; its size stays.",
+        options=(FACTOR,),
+        scales=(1,),
+        flags=("model", "maps", "device"),
+        maps=("residual",),
+    ),
+    "nonblind": MethodFactory(
+        _nonblind,
+        "A chain: denoiser, gradient descent, smoothing within edges, and a resolver if asked for.",
+        options=NONBLIND_OPTIONS,
         flags=(*TOLD_FLAGS, "device"),
         maps=("residual",),
     ),

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import torch
@@ -34,9 +34,23 @@ from bigrestore.training.stages.table import STAGES
 
 log = logging.getLogger(__name__)
 
-Source = PairSource | DetailSource
 HALO_FACTS = ("halo_px", "halo_errors")
 """Metadata kept by the stages of the prior: they leave the network at realness 0 as it was."""
+
+
+class Source(Protocol):
+    """Where the data of a stage come from.
+
+    Attributes
+    ----------
+    train : PatchSource
+        Clean windows of the images trained on.
+    device : torch.device
+        Where data are made and wanted.
+    """
+
+    train: PatchSource
+    device: torch.device
 
 
 @attrs.frozen
@@ -173,7 +187,7 @@ def pair_source(
     side = patch_size(input_px, scale)
     return PairSource(
         PatchSource(material.training, side, **material.draws),
-        _held_out_source(material, side),
+        held_out_source(material, side),
         material.recipe,
         scale,
         seed=options.seed,
@@ -189,14 +203,14 @@ def detail_source(material: Material, model: Restorer, options: StageOptions) ->
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
         PatchSource(material.training, side, **material.draws),
-        _held_out_source(material, side, augment=True),
+        held_out_source(material, side, augment=True),
         scale,
         seed=options.seed,
         device=torch.device(options.device),
     )
 
 
-def _held_out_source(material: Material, side: int, *, augment: bool = False) -> PatchSource:
+def held_out_source(material: Material, side: int, *, augment: bool = False) -> PatchSource:
     """Return the source of the held-out windows; without any, of images trained on."""
     try:
         return PatchSource(material.held_out, side, augment=augment, **material.draws)

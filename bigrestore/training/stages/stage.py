@@ -12,6 +12,8 @@ import hashlib
 import json
 import logging
 import platform
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +84,14 @@ def train_stage(
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    starting = _starting_model if STAGES[name].part is None else _starting_part
-    model, info = starting(name, output, options)
+    plan = plan or stage_plan(name)
+    start: Callable[..., tuple[nn.Module, dict[str, Any]]] = _starting_model
+    if STAGES[name].part is not None:
+        start = partial(_starting_part, plan.sizes)
+    model, info = start(name, output, options)
     model.to(device)
     material = data if isinstance(data, Material) else read_material(data, options.recipe)
-    settings = _loop_settings(name, material, output, options, plan or stage_plan(name))
+    settings = _loop_settings(name, material, output, options, plan)
     stage, source = build_stage(name, material, model, info, options, settings)
     try:
         result = train(stage, settings, output)
@@ -144,17 +149,24 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
     return model.train(), loaded.info
 
 
-def _starting_part(name: str, output: Path, options: StageOptions) -> tuple[nn.Module, dict[str, Any]]:
-    """Load the starting part of a stage, or make a new one of the stage's sizes."""
+def _starting_part(
+    sizes: dict[str, Any], name: str, output: Path, options: StageOptions
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load the starting part of a stage, or make a new one of these sizes."""
     row = STAGES[name]
     assert row.part is not None
     start = options.start or (output if output.is_file() else None)
+    if start is None and row.needs is not None:
+        raise UsageError(
+            f"{name} starts from a trained {row.needs}; name one by --start, as `bigrestore train {row.needs}` writes it."
+        )
     if start is not None:
-        part = load_part(row.part, options.scale, start)
+        kinds = [kind for kind in (row.part, row.needs) if kind is not None]
+        part = load_part(kinds, options.scale, start)
         return part.network.requires_grad_(True).train(), part.info
     torch.manual_seed(options.seed)
     scale = {"scale": options.scale} if len(row.scales) > 1 else {}
-    sizes = stage_plan(name).sizes | scale
+    sizes = sizes | scale
     return make_network(row.part, sizes), {"sizes": sizes}
 
 

@@ -66,6 +66,7 @@ class StageRow:
             "recipe": self.takes_recipe,
             "prior": self.takes_prior,
             "preset": self.part is None,
+            "features": self.name == "resolver",
             "scale": len(self.scales) > 1,
         }
         return tuple(name for name, taken in takes.items() if not taken)
@@ -136,6 +137,16 @@ STAGE_ROWS = (
         builder="unrolled:UNROLLED",
         rate=1e-3,
         part="unrolled",
+    ),
+    StageRow(
+        "resolver",
+        "A part for --method srrunet: learn to undo enlargements; starts from a denoiser.",
+        needs="denoiser",
+        builder="resolver:RESOLVER",
+        rate=2e-4,
+        takes_recipe=False,
+        part="resolver",
+        scales=(1,),
     ),
 )
 

@@ -22,6 +22,7 @@ MEAN_PX = 5
 """Side of the square whose mean stands for the grey level of a pixel in the law of the noise."""
 SIGMA_GAIN = 8.0
 """Noise is a few hundredths of the range; the network sees its map enlarged."""
+FACTOR_RANGE = 16
 RIM_PX = 8
 """Pixels repeated around an image, so that convolutions meet no black at its border."""
 
@@ -106,6 +107,14 @@ def noise_map(x: Tensor, noise_gain: Tensor | float, read_noise: Tensor | float)
     side = MEAN_PX // 2
     framed = F.pad(x, (side, side, side, side), mode="replicate")
     return torch.sqrt(noise_gain * F.avg_pool2d(framed, MEAN_PX, 1).clamp_min(0) + read_noise**2)
+
+
+def factor_map(x: Tensor, factor: float | Tensor) -> Tensor:
+    """Return what a resolver is told in place of the noise: (factor - 1) / 16 at every pixel, (N, 1, H, W).
+
+    A factor, or one per image, (N, 1, 1, 1), is by how much an image was enlarged before.
+    """
+    return torch.zeros_like(x) + (factor - 1) / FACTOR_RANGE
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ The package ships one part of each kind and scale, and a method takes it where n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ PART_FORMAT = "bigrestore-part/1"
 KINDS = {
     "denoiser": "drunet:DRUNet",
     "unrolled": "unrolled:Unrolled",
+    "resolver": "drunet:DRUNet",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 
@@ -83,13 +85,13 @@ def save_part(path: Path, network: nn.Module, kind: str, scale: int, info: dict[
     write_weights(path, tensors, {**facts, **info, "sha256": hash_tensors(tensors)})
 
 
-def load_part(kind: str, scale: int, name_or_path: str | Path | None = None) -> Part:
+def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None) -> Part:
     """Load a part.
 
     Parameters
     ----------
-    kind : str
-        Of `KINDS`.
+    kinds : str or sequence of str
+        Of `KINDS`; of several the first is wanted, and the others will do.
     scale : int
         Output pixels per input pixel.
     name_or_path : str or Path, optional
@@ -106,9 +108,10 @@ def load_part(kind: str, scale: int, name_or_path: str | Path | None = None) -> 
     ModelScaleError
         It is made for another scale.
     """
-    path = find_part(kind, scale, name_or_path)
+    allowed = [kinds] if isinstance(kinds, str) else kinds
+    kind, path = allowed[0], find_part(allowed[0], scale, name_or_path)
     info, tensors = read_weights(path)
-    if info.get("format") != PART_FORMAT or info.get("kind") != kind:
+    if info.get("format") != PART_FORMAT or info.get("kind") not in allowed:
         what = info.get("kind", "restorer" if "preset" in info else "file of another program")
         raise UsageError(f"The model {path} is a {what}, and a {kind} is asked for; choose another --model.")
     if info["scale"] != scale:
@@ -116,7 +119,7 @@ def load_part(kind: str, scale: int, name_or_path: str | Path | None = None) -> 
             f"The model {path} is made for scale {info['scale']}, not for {scale}; give --scale {info['scale']} or choose "
             "another model."
         )
-    network = make_network(kind, info["sizes"])
+    network = make_network(info["kind"], info["sizes"])
     try:
         network.load_state_dict(
             {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
