@@ -19,7 +19,7 @@ JOBS ?= 2
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: $(STAMP)  ## degrade a real tissue image, restore it, leave demo/before_after.png
+demo: $(STAMP)  ## restore tissue images, leave a report and demo/before_after.png
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)  ## run the test suite, in JOBS=2 processes
@@ -47,7 +47,7 @@ layers: $(STAMP)  ## import-linter: no import runs back up
 types: $(STAMP)  ## mypy --strict
 	$(BIN)/mypy
 
-bench: $(BENCH_STAMP)  ## measure every figure of the README and print figure, target, measured, met?
+bench: $(BENCH_STAMP)  ## measure every figure of docs/benchmarks.md and print figure, target, measured, met?
 	$(BIN)/python -m tests.bench
 
 wheel: $(STAMP)  ## build the wheel, install it into an empty environment, restore an image with it

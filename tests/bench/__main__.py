@@ -20,7 +20,7 @@ import attrs
 
 from tests.bench.metrics import Figure, figure_table, write_json
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 MODULES = ("startup", "quality", "twin", "precision", "tiling", "speed", "scores", "realness")
 NEED_IMAGES = ("quality", "twin", "precision", "realness")
@@ -111,14 +111,14 @@ MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description="Measure what the README states."
+        prog="python -m tests.bench", description="Measure what docs/benchmarks.md states."
     )
     parser.add_argument("--only", default=",".join(MODULES), help="which modules, of " + ", ".join(MODULES))
     parser.add_argument("--quick", action="store_true", help="small images: a look, no figures to quote")
     parser.add_argument("--model-x1", default=None, help="model at the same size (default: the shipped one)")
     parser.add_argument("--model-x2", default=None, help="model that enlarges by two")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md as well")
+    parser.add_argument("--readme", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     options.chosen = [name.strip() for name in options.only.split(",")]
     unknown = set(options.chosen) - set(MODULES)
@@ -128,14 +128,14 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def write_readme(figures: Sequence[Figure], machine: str) -> None:
-    """Replace what stands between the two marks of README.md by the table."""
+def write_page(figures: Sequence[Figure], machine: str) -> None:
+    """Replace what stands between the two marks of docs/benchmarks.md by the table."""
     rows = ["| figure | target | measured | met? |", "|---|---|---|---|"]
     rows += [f"| {f.name.strip()} | {f.target} | {f.measured} | {f.verdict} |" for f in figures]
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     body = "\n".join([BEGIN, f"Measured on {machine}:", "", *rows, END])
-    README.write_text(before + body + after, encoding="utf-8")
+    PAGE.write_text(before + body + after, encoding="utf-8")
 
 
 def machine() -> str:
@@ -167,7 +167,7 @@ def main() -> None:
     content = {"figures": rows, "machine": machine(), "quick": options.quick}
     print(f"written: {write_json('bench', content)}")
     if options.readme:
-        write_readme(figures, machine())
+        write_page(figures, machine())
 
 
 if __name__ == "__main__":

@@ -1,34 +1,50 @@
-"""README.md is read by people in a hurry: its commands, flags and code must exist and run."""
+"""README.md and docs/ are read by people in a hurry: commands, options, code and links exist and work."""
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
 import typer
 from PIL import Image
 
 from bigrestore.cli.app import app
+from tests.bench import __main__ as bench
+from tests.bench.metrics import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in (README, *sorted((ROOT / "docs").glob("*.md")))}
 BLOCK = re.compile(r"(<!-- tested -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+OTHER_PROGRAMS = {"--readme", "--index-url"}
+MOST_CHARACTERS = 9_000
+MOST_PICTURE_BYTES = 300_000
 
 
-def blocks(language: str, *, tested: bool = False) -> list[str]:
-    return [text for mark, name, text in BLOCK.findall(README) if name == language and (mark or not tested)]
+def text_of(page: str) -> str:
+    return PAGES[page].read_text(encoding="utf-8")
 
 
-def commands() -> list[list[str]]:
-    lines = [line for text in blocks("bash") for line in text.splitlines() if line.startswith("bigrestore ")]
+def blocks(page: str, language: str, *, tested: bool = False) -> list[str]:
+    parts = BLOCK.findall(text_of(page))
+    return [text for mark, name, text in parts if name == language and (mark or not tested)]
+
+
+def prose(page: str) -> str:
+    return BLOCK.sub("", text_of(page))
+
+
+def commands(page: str, *, tested: bool = False) -> list[list[str]]:
+    texts = blocks(page, "bash", tested=tested)
+    lines = [line for text in texts for line in text.splitlines() if line.startswith("bigrestore ")]
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
@@ -43,89 +59,149 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     return command, rest
 
 
-def options_of(command: click.Command) -> set[str]:
-    return {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
-
-
-def every_flag() -> set[str]:
+def every_option() -> set[str]:
     def walk(command: click.Command) -> Iterator[str]:
-        yield from options_of(command)
+        for param in command.params:
+            yield from (*param.opts, *param.secondary_opts)
         for child in getattr(command, "commands", {}).values():
             yield from walk(child)
 
     return set(walk(typer.main.get_command(app))) | {"--help"}
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_two_commands_come_first() -> None:
-    assert [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()] == [
-        "make demo",
-        "make test",
-    ]
+    first = blocks("README.md", "bash")[0].splitlines()
+    assert [line.split("#")[0].strip() for line in first] == ["make demo", "make test"]
 
 
-def test_there_are_commands_to_check() -> None:
-    assert {words[0] for words in commands()} >= {
-        "run",
-        "score",
-        "info",
-        "verify",
-        "profile",
-        "degrade",
-        "train",
-        "models",
-    }
+def test_the_readme_is_short() -> None:
+    assert len(text_of("README.md")) <= MOST_CHARACTERS
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_is_shown_somewhere() -> None:
+    shown = {" ".join(words[:count]) for page in PAGES for words in commands(page) for count in (1, 2)}
+    assert set(typer.main.get_command(app).commands) <= shown  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("words", [words for page in PAGES for words in commands(page)], ids=" ".join)
 def test_command_is_understood(words: list[str]) -> None:
     command, rest = resolve(words)
     command.make_context("bigrestore", rest, resilient_parsing=False)
 
 
-def test_flags_in_the_text_exist() -> None:
-    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)) - {"--readme", "--index-url"}
-    assert named <= every_flag()
+@pytest.mark.parametrize("page", PAGES)
+def test_options_in_the_text_exist(page: str) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose(page)))
+    assert named - OTHER_PROGRAMS <= every_option()
 
 
 def test_make_targets_in_the_text_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", README, flags=re.MULTILINE))
-    assert {"demo", "test", "bench", "wheel"} <= named <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?:`|^)make ([a-z-]+)", text_of(page), flags=re.MULTILINE)
+    }
+    assert {"demo", "test", "check", "bench", "wheel"} <= named <= targets
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "bigrestore/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for link in LINK.findall(BLOCK.sub("", path.read_text(encoding="utf-8"))):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.is_relative_to(ROOT), f"{link} leads out of the repository"
+        assert target.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{link} names a heading that is not there"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall(text_of("README.md"))}
+    assert set(PAGES) - {"README.md"} <= linked
+
+
+def test_pictures_are_small() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text_of("README.md"))
+    assert len(pictures) == 2
+    for name in [*pictures, "examples/section.png"]:
+        assert (ROOT / name).stat().st_size < MOST_PICTURE_BYTES, name
+
+
+def test_nothing_is_said_twice() -> None:
+    sentences = Counter(
+        " ".join(sentence.split())
+        for page in PAGES
+        for paragraph in prose(page).split("\n\n")
+        for sentence in re.split(r"(?<=[.:;])\s", paragraph)
+        if len(sentence.split()) >= 9
+    )
+    assert not [sentence for sentence, count in sentences.items() if count > 1]
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Path:
-    y, x = np.mgrid[:192, :160]
-    Image.fromarray((128 + 100 * np.sin(y / 9) * np.cos(x / 7)).astype(np.uint8)).save(
-        tmp_path / "section.png"
-    )
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the current folder, with the sample where the README has it, and a small grey part of it as `section.png`."""
+    (tmp_path / "examples").mkdir()
+    sample = Path(shutil.copy(ROOT / "examples" / "section.png", tmp_path / "examples"))
+    Image.open(sample).convert("L").crop((120, 150, 336, 366)).save(tmp_path / "section.png")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_shell_block_runs(workplace: Path) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path}
-    (script,) = blocks("bash", tested=True)
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=workplace, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_shell_block_of_the_readme_restores_the_sample(workplace: Path, call: Callable[..., int]) -> None:
+    for words in commands("README.md", tested=True):
+        assert call(*words) == 0, words
+    report = workplace / "restored.ome.zarr.bigrestore" / "report"
+    assert (report / "report.html").is_file()
+    metrics = json.loads((report / "summary.json").read_text())["metrics"]
+    for name in ("niqe", "brisque", "piqe"):
+        assert metrics[name]["change"]["verdict"] == "better", name
+
+
+def test_the_shell_blocks_of_the_pages_run(workplace: Path, call: Callable[..., int]) -> None:
+    lines = [words for page in PAGES if page != "README.md" for words in commands(page, tested=True)]
+    assert lines
+    for words in lines:
+        assert call(*words) == 0, words
     assert (workplace / "enlarged.ome.zarr" / "zarr.json").is_file()
     assert (workplace / "region.ome.tif").is_file()
 
 
-def test_python_block_runs(workplace: Path) -> None:
-    script = "\n".join(blocks("python", tested=True))
-    done = subprocess.run([sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (workplace / "from_python.ome.zarr" / "zarr.json").is_file()
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python_blocks_run(page: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scripts = blocks(page, "python", tested=True)
+    assert scripts == blocks(page, "python")
+    exec("\n".join(scripts), {"__name__": page})
+    assert "nan" not in capsys.readouterr().out
 
 
 def test_exit_codes_are_those_of_the_errors() -> None:
     from bigrestore import errors
 
-    table = README.split("## Exit codes")[1].split("##")[0]
+    table = text_of("docs/run.md").split("## Exit codes")[1].split("##")[0]
     stated = {int(code) for code in re.findall(r"^\| (\d+) \|", table, flags=re.MULTILINE)}
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     assert stated == {kind.exit_code for kind in kinds if issubclass(kind, errors.BigrestoreError)} | {0, 130}
+
+
+def test_the_bench_writes_its_table_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "benchmarks.md"
+    shutil.copy(bench.PAGE, page)
+    before, mark, rest = page.read_text(encoding="utf-8").partition(bench.BEGIN)
+    assert mark
+    assert rest.count(bench.END) == 1
+    monkeypatch.setattr(bench, "PAGE", page)
+    bench.write_page([Figure("speed", "< 1", "0.5", True)], "a machine")
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith(before)
+    assert written.endswith(rest.partition(bench.END)[2])
+    assert written.count("| speed | < 1 | 0.5 | yes |") == written.count("\n| figure |") == 1

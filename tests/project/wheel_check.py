@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
-MUST_HOLD = ("py.typed", "degrade/recipes/default.toml", "degrade/recipes/bigbrain.toml")
+MUST_HOLD = ("py.typed", "degradation/recipes/default.toml", "degradation/recipes/bigbrain.toml")
 MAKE_IMAGE = (
     "import numpy as np; from PIL import Image; y, x = np.mgrid[:320, :256]; "
     "values = 150 + 80 * np.sin(y / 5) * np.cos(x / 6); "
