@@ -14,6 +14,7 @@ from bigrestore.model.nets.parts.part import make_network, save_part
 
 SMALL = {
     "denoiser": {"channels": [8, 8], "blocks": 1},
+    "resolver": {"channels": [8, 8], "blocks": 1},
     "unrolled": {"channels": [8, 8], "blocks": 1, "rounds": 2},
 }
 PART_HALO_PX = 160

@@ -11,7 +11,7 @@ from torch import Tensor
 from bigrestore.errors import UsageError
 from bigrestore.model.method import TileBatch
 from bigrestore.model.methods.linear import MedianMethod
-from bigrestore.model.methods.windows import Lattice, by_windows
+from bigrestore.model.methods.windows import WindowLattice, by_windows
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 
@@ -64,9 +64,9 @@ def test_the_median_does_not_enlarge(scale: int) -> None:
         create_method(RunSettings(method="median", scale=scale))
 
 
-@pytest.mark.parametrize("lattice", [Lattice(64, 48), Lattice(64, 64), Lattice(32, 24)])
+@pytest.mark.parametrize("lattice", [WindowLattice(64, 48), WindowLattice(64, 64), WindowLattice(32, 24)])
 @pytest.mark.parametrize("scale", [1, 2])
-def test_windows_of_what_they_are_given_make_the_image_again(lattice: Lattice, scale: int) -> None:
+def test_windows_of_what_they_are_given_make_the_image_again(lattice: WindowLattice, scale: int) -> None:
     image = torch.rand(2, 1, 4 * lattice.step_px, 2 * lattice.step_px)
 
     def enlarged(window: Tensor, y: int, x: int) -> Tensor:
@@ -83,7 +83,7 @@ def test_a_window_fades_into_the_next_without_a_step() -> None:
     numbers = iter([0.0, 1.0])
     made = by_windows(
         torch.zeros(1, 1, 48, 96),
-        Lattice(64, 48),
+        WindowLattice(64, 48),
         1,
         lambda window, y, x: torch.full_like(window, next(numbers)),
     )

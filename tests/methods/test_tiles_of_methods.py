@@ -23,6 +23,8 @@ CASES: dict[str, tuple[int, dict[str, Any], str | None]] = {
     "gddec x2": (2, {**TOLD, "options": {"steps": "1"}}, None),
     "drunet": (1, {"noise": 3.0}, "denoiser"),
     "dpir": (1, {**TOLD, "options": {"rounds": 1}}, "denoiser"),
+    "srrunet": (1, {}, "resolver"),
+    "nonblind": (1, TOLD, "denoiser"),
     "usrnet": (1, TOLD, "unrolled"),
     "usrnet x2": (2, TOLD, "unrolled"),
 }
@@ -36,6 +38,8 @@ CUTS: tuple[dict[str, Any], ...] = (
 def of_case(name: str, part: Callable[[str, int], Path]) -> dict[str, Any]:
     scale, settings, kind = CASES[name]
     model = {} if kind is None else {"model": part(kind, 1 if kind == "denoiser" else scale)}
+    if name == "nonblind":
+        model = {"options": {"denoiser": str(model["model"])}}
     return {"method": name.split()[0], "scale": scale, **settings, **model}
 
 
@@ -43,6 +47,13 @@ def restored(source: Path, output: Path, **settings: Any) -> np.ndarray:
     bigrestore.restore(source, output, mask="none", report=False, progress="none", **settings)
     pixels: np.ndarray = zarr.open_array(output, path="0", mode="r")[:]
     return pixels.reshape(pixels.shape[-2:]).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the descents of the chain end after two steps."""
+    monkeypatch.setattr("bigrestore.model.methods.nonblind.AUTO_STEPS", 2)
+    monkeypatch.setattr("bigrestore.model.methods.nonblind.CHAIN_WINDOWS", 2)
 
 
 @pytest.fixture(scope="module")

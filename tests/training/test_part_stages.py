@@ -19,8 +19,9 @@ from bigrestore.model.nets.parts.part import load_part
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from bigrestore.settings.train import StageOptions
-from bigrestore.training.stages import denoiser, halo, resolver, unrolled
-from bigrestore.training.stages.resolver import VGGFeatures
+from bigrestore.training.stages import halo
+from bigrestore.training.stages.parts import denoiser, resolver, unrolled
+from bigrestore.training.stages.parts.resolver import VGGFeatures
 from bigrestore.training.stages.stage import train_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
@@ -42,7 +43,7 @@ def _few_figures() -> Iterator[None]:
     patch.setattr(halo.probe_halo, "__kwdefaults__", {"limit_px": 16, "from_px": 0})
     patch.setattr(halo, "FIRST_WINDOWS", (0,))
     for stage in ("DENOISER", "UNROLLED", "RESOLVER"):
-        patch.setattr(f"bigrestore.training.stages.{stage.lower()}.{stage}_HELD_OUT", 4)
+        patch.setattr(f"bigrestore.training.stages.parts.{stage.lower()}.{stage}_HELD_OUT", 4)
     yield
     patch.undo()
 

@@ -14,7 +14,7 @@ from bigrestore.model.method import SectionStatistics
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import noise_map
-from bigrestore.model.nets.parts.part import Part
+from bigrestore.model.nets.parts.part import TrainedPart
 
 
 class DRUNetMethod(ToldMethod):
@@ -22,7 +22,7 @@ class DRUNetMethod(ToldMethod):
 
     Parameters
     ----------
-    part : Part
+    part : TrainedPart
         The denoiser.
     knowledge : Knowledge
         Of the noise.
@@ -36,7 +36,12 @@ class DRUNetMethod(ToldMethod):
     px_per_second = 0.4e6
 
     def __init__(
-        self, part: Part, knowledge: Knowledge, *, lock: bool = True, device: torch.device | None = None
+        self,
+        part: TrainedPart,
+        knowledge: Knowledge,
+        *,
+        lock: bool = True,
+        device: torch.device | None = None,
     ) -> None:
         sizes = {"halo_px": int(part.info["halo_px"]), "alignment_px": int(part.info["alignment_px"])}
         super().__init__("drunet", 1, knowledge, lock=lock, device=device, options=part.identity, **sizes)

@@ -24,12 +24,12 @@ from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import SectionStatistics
 from bigrestore.model.methods.recursive import recursive_filter
-from bigrestore.model.methods.windows import Lattice, WindowedMethod
+from bigrestore.model.methods.windows import WindowedMethod, WindowLattice
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.wiener import tissue_sigma
 
-GDDEC_LATTICE = Lattice(256, 192)
+GDDEC_LATTICE = WindowLattice(256, 192)
 AUTO_STEPS = 60
 """Length of the schedule where the residual decides on the last step."""
 AUTO_WINDOWS = 16

@@ -21,7 +21,7 @@ from bigrestore.model.methods.gddec import AUTO_STEPS, GDDEC_LATTICE, Descent, d
 from bigrestore.model.methods.windows import WindowedMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import factor_map, noise_map
-from bigrestore.model.nets.parts.part import Part
+from bigrestore.model.nets.parts.part import TrainedPart
 from bigrestore.model.nets.wiener import tissue_sigma
 
 CHAIN_WINDOWS = 16
@@ -37,7 +37,7 @@ class NonBlindMethod(WindowedMethod):
         Output pixels per input pixel.
     knowledge : Knowledge
         What it is told.
-    denoiser, resolver : Part, optional
+    denoiser, resolver : TrainedPart, optional
         The networks of the first and the last step; None leaves the step out.
     deconvolve : bool
         Whether the descent is made.
@@ -57,8 +57,8 @@ class NonBlindMethod(WindowedMethod):
         scale: int,
         knowledge: Knowledge,
         *,
-        denoiser: Part | None,
-        resolver: Part | None = None,
+        denoiser: TrainedPart | None,
+        resolver: TrainedPart | None = None,
         deconvolve: bool = True,
         smoothing: tuple[float, float] | Literal["auto"] | None = "auto",
         lock: bool = True,

@@ -37,12 +37,14 @@ def recursive_filter(image: Tensor, sigma_px: float, sigma_grey: float) -> Tenso
     for index in range(ITERATIONS):
         part = math.sqrt(3) * 2 ** (ITERATIONS - index - 1) / math.sqrt(4**ITERATIONS - 1)
         feedback = math.exp(-math.sqrt(2) / (sigma_px * part))
-        image = _along_rows(image, feedback**across)
-        image = _along_rows(image.transpose(2, 3).contiguous(), feedback**down).transpose(2, 3).contiguous()
+        image = _filtered_rows(image, feedback**across)
+        image = (
+            _filtered_rows(image.transpose(2, 3).contiguous(), feedback**down).transpose(2, 3).contiguous()
+        )
     return image
 
 
-def _along_rows(image: Tensor, share: Tensor) -> Tensor:
+def _filtered_rows(image: Tensor, share: Tensor) -> Tensor:
     """Filter every row forth and back; `share`, (N, 1, H, W - 1), is what a pixel takes of its neighbour's result."""
     columns, shares = list(image.unbind(3)), share.unbind(3)
     for x in range(1, len(columns)):

@@ -14,7 +14,7 @@ from bigrestore.model.method import SectionStatistics
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import factor_map
-from bigrestore.model.nets.parts.part import Part
+from bigrestore.model.nets.parts.part import TrainedPart
 
 
 class SRRUNetMethod(ToldMethod):
@@ -22,7 +22,7 @@ class SRRUNetMethod(ToldMethod):
 
     Parameters
     ----------
-    part : Part
+    part : TrainedPart
         The resolver.
     knowledge : Knowledge
         Of the section; it is only written down.
@@ -39,7 +39,7 @@ class SRRUNetMethod(ToldMethod):
 
     def __init__(
         self,
-        part: Part,
+        part: TrainedPart,
         knowledge: Knowledge,
         *,
         factor: float,

@@ -128,7 +128,7 @@ def _nonblind(settings: RunSettings, **options: Any) -> Method:
     )
 
 
-def _median(settings: RunSettings, side: int) -> Method:
+def _median_filter(settings: RunSettings, side: int) -> Method:
     from bigrestore.model.methods.linear import MedianMethod
 
     return MedianMethod(side)
@@ -159,7 +159,7 @@ def _knowledge(settings: RunSettings) -> Knowledge:
 TOLD_FLAGS = ("kernel", "blur", "noise", "maps")
 """Settings that every method heeds that is told blur and noise."""
 
-BOLDNESS = MethodOption(
+BOLDNESS_OPTION = MethodOption(
     "boldness",
     float,
     1.0,
@@ -219,7 +219,7 @@ def _two_positive(text: str) -> bool:
         return False
 
 
-ROUNDS = MethodOption(
+ROUNDS_OPTION = MethodOption(
     "rounds",
     int,
     8,
@@ -227,7 +227,7 @@ ROUNDS = MethodOption(
     "a whole number from 1 to 50",
     lambda value: 1 <= value <= 50,
 )
-FACTOR = MethodOption(
+FACTOR_OPTION = MethodOption(
     "factor",
     float,
     2.0,
@@ -250,7 +250,9 @@ NONBLIND_OPTIONS = (
     MethodOption("denoiser", str, "", "File of the denoiser; empty: the shipped one.", "a file"),
     MethodOption("resolver", str, "", "File of the resolver; empty: the shipped one.", "a file"),
 )
-SIDE = MethodOption("side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5))
+SIDE_OPTION = MethodOption(
+    "side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5)
+)
 
 METHODS: dict[str, MethodFactory] = {
     "network": MethodFactory(
@@ -264,7 +266,7 @@ METHODS: dict[str, MethodFactory] = {
     "wiener": MethodFactory(
         _wiener,
         "Undoes a known blur by the linear filter of least mean square error.",
-        options=(BOLDNESS,),
+        options=(BOLDNESS_OPTION,),
         flags=TOLD_FLAGS,
         maps=("residual",),
     ),
@@ -284,7 +286,7 @@ METHODS: dict[str, MethodFactory] = {
     "dpir": MethodFactory(
         _dpir,
         "Undoes a known blur by rounds of data step and a denoiser trained on noise alone.",
-        options=(ROUNDS,),
+        options=(ROUNDS_OPTION,),
         flags=("model", *TOLD_FLAGS, "device"),
         maps=("residual",),
     ),
@@ -298,7 +300,7 @@ METHODS: dict[str, MethodFactory] = {
     "srrunet": MethodFactory(
         _srrunet,
         "Raises the resolution of a section that was enlarged before; its size stays.",
-        options=(FACTOR,),
+        options=(FACTOR_OPTION,),
         scales=(1,),
         flags=("model", "maps", "device"),
         maps=("residual",),
@@ -311,6 +313,6 @@ METHODS: dict[str, MethodFactory] = {
         maps=("residual",),
     ),
     "median": MethodFactory(
-        _median, "Takes single bright or dark pixels away.", options=(SIDE,), scales=(1,)
+        _median_filter, "Takes single bright or dark pixels away.", options=(SIDE_OPTION,), scales=(1,)
     ),
 }

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.told import ToldMethod
-from bigrestore.model.methods.windows import Lattice, WindowedMethod
+from bigrestore.model.methods.windows import WindowedMethod, WindowLattice
 from bigrestore.model.nets.guards import Seen
-from bigrestore.model.nets.parts.part import Part
+from bigrestore.model.nets.parts.part import TrainedPart
 from bigrestore.model.nets.parts.unrolled import balance, falling_sigmas, unroll
 from bigrestore.model.nets.wiener import tissue_sigma
 
-DPIR_LATTICE = Lattice(256, 192)
+DPIR_LATTICE = WindowLattice(256, 192)
 DPIR_ROUNDS = 8
 
 
@@ -28,7 +28,7 @@ class USRNetMethod(ToldMethod):
 
     Parameters
     ----------
-    part : Part
+    part : TrainedPart
         The network.
     knowledge : Knowledge
         What it is told; its scale is the part's.
@@ -42,7 +42,12 @@ class USRNetMethod(ToldMethod):
     px_per_second = 1e5
 
     def __init__(
-        self, part: Part, knowledge: Knowledge, *, lock: bool = True, device: torch.device | None = None
+        self,
+        part: TrainedPart,
+        knowledge: Knowledge,
+        *,
+        lock: bool = True,
+        device: torch.device | None = None,
     ) -> None:
         sizes = {"halo_px": int(part.info["halo_px"]), "alignment_px": int(part.info["alignment_px"])}
         super().__init__(
@@ -64,7 +69,7 @@ class DPIRMethod(WindowedMethod):
 
     Parameters
     ----------
-    part : Part
+    part : TrainedPart
         The denoiser.
     knowledge : Knowledge
         What it is told.
@@ -81,7 +86,7 @@ class DPIRMethod(WindowedMethod):
 
     def __init__(
         self,
-        part: Part,
+        part: TrainedPart,
         knowledge: Knowledge,
         *,
         rounds: int = DPIR_ROUNDS,

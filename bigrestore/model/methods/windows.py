@@ -26,7 +26,7 @@ from bigrestore.model.nets.guards import Seen, guarded
 
 
 @attrs.frozen
-class Lattice:
+class WindowLattice:
     """Windows of one side on one step, input pixels; the step is at least half the side.
 
     Attributes
@@ -69,7 +69,7 @@ class WindowedMethod(ToldMethod):
 
     Parameters
     ----------
-    lattice : Lattice
+    lattice : WindowLattice
         The windows.
     name, scale, knowledge, lock, device, options
         As in `ToldMethod`.
@@ -80,7 +80,7 @@ class WindowedMethod(ToldMethod):
         name: str,
         scale: int,
         knowledge: Knowledge,
-        lattice: Lattice,
+        lattice: WindowLattice,
         *,
         lock: bool,
         device: torch.device | None,
@@ -109,7 +109,7 @@ class WindowedMethod(ToldMethod):
 
 
 def by_windows(
-    images: Tensor, lattice: Lattice, scale: int, restore: Callable[[Tensor, int, int], Tensor]
+    images: Tensor, lattice: WindowLattice, scale: int, restore: Callable[[Tensor, int, int], Tensor]
 ) -> Tensor:
     """Restore tiles window by window.
 
@@ -117,7 +117,7 @@ def by_windows(
     ----------
     images : Tensor, (N, C, H, W)
         Tiles that begin on the lattice; H and W are multiples of its step.
-    lattice : Lattice
+    lattice : WindowLattice
         The windows.
     scale : int
         Output pixels per input pixel.

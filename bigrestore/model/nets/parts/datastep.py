@@ -16,7 +16,7 @@ from torch import Tensor
 from bigrestore.model.nets.redegrade import redegrade
 
 TORUS_PX = 128
-REACH_PX = 32
+INVERSE_REACH_PX = 32
 """Reach of the inverse to each side, input pixels: 99 % of it for a disk of 2.2 px and alpha 0.01 lies within 22."""
 LEAST_ALPHA = 3e-3
 """Below it the inverse reaches further than its taps."""
@@ -45,7 +45,7 @@ def inverse_filters(kernel: Tensor, alpha: Tensor, scale: int) -> Tensor:
     product = torch.fft.ifft2(transfer.abs().square()).real[:, ::scale, ::scale]
     spectrum = torch.fft.fft2(product).real
     inverse = torch.fft.ifft2(1 / (spectrum[:, None].clamp_min(0) + alpha.double()[..., None, None])).real
-    taps = torch.arange(-REACH_PX, REACH_PX + 1, device=kernel.device) % TORUS_PX
+    taps = torch.arange(-INVERSE_REACH_PX, INVERSE_REACH_PX + 1, device=kernel.device) % TORUS_PX
     filters: Tensor = inverse[..., taps[:, None], taps[None]].float()
     return filters
 

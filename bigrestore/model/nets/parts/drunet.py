@@ -23,11 +23,11 @@ MEAN_PX = 5
 SIGMA_GAIN = 8.0
 """Noise is a few hundredths of the range; the network sees its map enlarged."""
 FACTOR_RANGE = 16
-RIM_PX = 8
+REPEATED_PX = 8
 """Pixels repeated around an image, so that convolutions meet no black at its border."""
 
 
-class Block(nn.Module):
+class DenoisingBlock(nn.Module):
     """x + conv(relu(conv(x)))."""
 
     def __init__(self, channels: int) -> None:
@@ -57,10 +57,10 @@ class DRUNet(nn.Module):
         self.alignment_px = 2 ** (len(channels) - 1)
         pairs = list(itertools.pairwise(channels))
         self.head = nn.Conv2d(2, channels[0], 3, padding=1, bias=False)
-        self.encoder = nn.ModuleList(_blocks(c, blocks) for c in channels)
+        self.encoder = nn.ModuleList(_level(c, blocks) for c in channels)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2, bias=False) for a, b in pairs)
-        self.decoder = nn.ModuleList(_blocks(c, blocks) for c in channels[:-1])
+        self.decoder = nn.ModuleList(_level(c, blocks) for c in channels[:-1])
         self.tail = zero_init(nn.Conv2d(channels[0], 1, 3, padding=1, bias=False))
 
     def features(self, x: Tensor, sigma: Tensor) -> list[Tensor]:
@@ -85,7 +85,7 @@ class DRUNet(nn.Module):
         -------
         Tensor, (N, 1, H, W)
         """
-        rim = RIM_PX
+        rim = REPEATED_PX
         framed, noise = (F.pad(image, (rim, rim, rim, rim), mode="replicate") for image in (x, sigma))
         *skips, h = self.features(framed.contiguous(memory_format=torch.channels_last), noise)
         for index in reversed(range(len(skips))):
@@ -117,5 +117,5 @@ def factor_map(x: Tensor, factor: float | Tensor) -> Tensor:
     return torch.zeros_like(x) + (factor - 1) / FACTOR_RANGE
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(channels) for _ in range(count)))
+def _level(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(DenoisingBlock(channels) for _ in range(count)))

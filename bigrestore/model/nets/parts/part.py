@@ -20,7 +20,7 @@ from bigrestore.model.nets.checkpoint import hash_tensors, read_weights, write_w
 
 PART_FORMAT = "bigrestore-part/1"
 
-KINDS = {
+PART_KINDS = {
     "denoiser": "drunet:DRUNet",
     "unrolled": "unrolled:Unrolled",
     "resolver": "drunet:DRUNet",
@@ -29,7 +29,7 @@ KINDS = {
 
 
 @attrs.frozen(eq=False)
-class Part:
+class TrainedPart:
     """A network and its metadata.
 
     Attributes
@@ -60,7 +60,7 @@ def make_network(kind: str, sizes: dict[str, Any]) -> nn.Module:
     ModelError
         The kind or one of its sizes is unknown.
     """
-    module, _, name = KINDS.get(kind, "").partition(":")
+    module, _, name = PART_KINDS.get(kind, "").partition(":")
     if not module:
         raise ModelError(f"This version knows no part of the kind {kind!r}; update bigrestore.")
     try:
@@ -85,13 +85,13 @@ def save_part(path: Path, network: nn.Module, kind: str, scale: int, info: dict[
     write_weights(path, tensors, {**facts, **info, "sha256": hash_tensors(tensors)})
 
 
-def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None) -> Part:
+def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None) -> TrainedPart:
     """Load a part.
 
     Parameters
     ----------
     kinds : str or sequence of str
-        Of `KINDS`; of several the first is wanted, and the others will do.
+        Of `PART_KINDS`; of several the first is wanted, and the others will do.
     scale : int
         Output pixels per input pixel.
     name_or_path : str or Path, optional
@@ -128,7 +128,7 @@ def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path |
         raise ModelError(
             f"The model {path} does not hold the weights of its sizes; fetch it again."
         ) from error
-    return Part(network.eval().requires_grad_(False), path.stem, info)
+    return TrainedPart(network.eval().requires_grad_(False), path.stem, info)
 
 
 def find_part(kind: str, scale: int, name_or_path: str | Path | None) -> Path:

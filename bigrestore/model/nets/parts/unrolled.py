@@ -26,7 +26,7 @@ FIRST_SIGMA = 49 / 255
 """Noise that the denoiser is told in the first round (DPIR)."""
 ALPHA_SHARE = 0.23
 """Weight of the data in the schedule (DPIR): alpha = 0.23 sigma^2 / sigma_i^2."""
-HIDDEN = 32
+SCHEDULE_WIDTH = 32
 LEAST_SIGMA = 0.3 / 255
 """Rounding to 8 bits alone is noise of as much."""
 
@@ -108,7 +108,7 @@ class Unrolled(nn.Module):
         self.denoiser = DRUNet(channels, blocks)
         self.alignment_px = max(8, self.denoiser.alignment_px)
         self.schedule = nn.Sequential(
-            nn.Linear(1, HIDDEN), nn.ReLU(), zero_init(nn.Linear(HIDDEN, 2 * rounds))
+            nn.Linear(1, SCHEDULE_WIDTH), nn.ReLU(), zero_init(nn.Linear(SCHEDULE_WIDTH, 2 * rounds))
         )
 
     def forward(self, x: Tensor, valid: Tensor, kernel: Tensor, sigma: Tensor) -> Tensor:

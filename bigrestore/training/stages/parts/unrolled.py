@@ -19,7 +19,7 @@ from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.unrolled import USRNetMethod
 from bigrestore.model.nets.code import Degradations
 from bigrestore.model.nets.guards import low_frequency_lock
-from bigrestore.model.nets.parts.part import Part, save_part
+from bigrestore.model.nets.parts.part import TrainedPart, save_part
 from bigrestore.model.nets.parts.unrolled import Unrolled
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.model.nets.wiener import tissue_sigma
@@ -122,7 +122,7 @@ class UnrolledStage:
         """Measure the halo and write the part."""
         net, scale = copy.deepcopy(self.net).cpu().eval(), self.net.scale
         alignment = {"alignment_px": net.alignment_px}
-        part = Part(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
+        part = TrainedPart(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
         method = USRNetMethod(part, Knowledge(DegradationEstimator(), scale))
         halo_px = measure_method_halo(method, self.pairs.held_out().degraded)
         save_part(path, self.net, self.name, scale, {"sizes": self.sizes, "halo_px": halo_px, **alignment})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.drunet import DRUNetMethod
 from bigrestore.model.nets.parts.drunet import DRUNet, noise_map
-from bigrestore.model.nets.parts.part import Part, save_part
+from bigrestore.model.nets.parts.part import TrainedPart, save_part
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import Pairs, PairSource
@@ -113,7 +113,7 @@ class DenoiserStage:
         """Measure the halo and write the part."""
         alignment = {"alignment_px": self.net.alignment_px}
         net = copy.deepcopy(self.net).cpu().eval()
-        part = Part(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
+        part = TrainedPart(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
         method = DRUNetMethod(part, Knowledge(DegradationEstimator(), 1))
         halo_px = measure_method_halo(method, self.pairs.held_out().degraded)
         facts = {"sizes": self.sizes, "halo_px": halo_px, **alignment}

@@ -23,7 +23,7 @@ from bigrestore.errors import ModelError
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.srrunet import SRRUNetMethod
 from bigrestore.model.nets.parts.drunet import DRUNet, factor_map
-from bigrestore.model.nets.parts.part import Part, save_part
+from bigrestore.model.nets.parts.part import TrainedPart, save_part
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.patches import PatchSource, step_rng
@@ -220,7 +220,7 @@ class ResolverStage:
     def export(self, path: Path) -> None:
         """Measure the halo and write the part."""
         net, alignment = copy.deepcopy(self.net).cpu().eval(), {"alignment_px": self.net.alignment_px}
-        part = Part(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
+        part = TrainedPart(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
         method = SRRUNetMethod(part, Knowledge(DegradationEstimator(), 1), factor=2.0)
         halo_px = measure_method_halo(method, self.source.held_out()[0])
         save_part(path, self.net, self.name, 1, {"sizes": self.sizes, "halo_px": halo_px, **alignment})
