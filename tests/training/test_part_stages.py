@@ -39,8 +39,7 @@ METHOD_OF = {"denoiser": "drunet", "unrolled": "usrnet", "resolver": "srrunet"}
 def _few_figures() -> Iterator[None]:
     """Take the figures of few windows, and measure halos in small."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("bigrestore.model.nets.halo.LIMIT_PX", 16)
-    patch.setattr(halo.probe_halo, "__kwdefaults__", {"limit_px": 16, "from_px": 0})
+    patch.setattr(halo, "LIMIT_PX", 16)
     patch.setattr(halo, "FIRST_WINDOWS", (0,))
     for stage in ("DENOISER", "UNROLLED", "RESOLVER"):
         patch.setattr(f"bigrestore.training.stages.parts.{stage.lower()}.{stage}_HELD_OUT", 4)

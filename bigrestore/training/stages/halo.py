@@ -86,7 +86,7 @@ def measure_method_halo(method: ToldMethod, windows: Tensor) -> int:
         tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
         for kernel, read_noise in _probed_degradations(scale):
             restore = partial(_restored_by, method, kernel, read_noise)
-            halo_px, _ = probe_halo(restore, tissue, method.alignment_px, scale)
+            halo_px, _ = probe_halo(restore, tissue, method.alignment_px, scale, limit_px=LIMIT_PX)
             log.info("halo probe: %d px", halo_px)
             largest = max(largest, halo_px)
     return largest
