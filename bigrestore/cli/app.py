@@ -13,12 +13,11 @@ import threading
 from typing import Annotated, Any
 
 import typer
-import typer.core
 
 from bigrestore._version import __version__
 from bigrestore.cli.degrade import degrade_command
 from bigrestore.cli.doctor import doctor
-from bigrestore.cli.from_settings import Command, add_command
+from bigrestore.cli.from_settings import Command, CommandGroup, add_command
 from bigrestore.cli.info import info
 from bigrestore.cli.log import be_verbose, say_error, use_format
 from bigrestore.cli.models import models_app
@@ -28,6 +27,7 @@ from bigrestore.cli.run import run
 from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
 from bigrestore.cli.table import code_if_lost, forget_outputs
 from bigrestore.cli.train import adapt_command, train_app
+from bigrestore.core.host.command import note_command
 from bigrestore.core.host.names import print_any_name
 from bigrestore.core.host.signals import StopRequested, ending_in_time, received, signal_name, stop_code
 from bigrestore.core.host.streams import keep_streams, lost_output
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 RANGE_FLAGS = ("--input-range", "--before-range", "--reference-range")
 
 
-class _Commands(typer.core.TyperGroup):
+class _Commands(CommandGroup):
     """The commands; one of two words goes before the one of its first word."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -74,7 +74,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Restore large brain-histology sections and volumes, blindly and tile by tile, without a seam.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -134,6 +133,7 @@ def main() -> None:
     """Run the command line and end with its exit code, soon after a signal at the latest."""
     keep_streams()
     print_any_name()
+    note_command(sys.argv)
     forget_outputs()
     with ending_in_time(_stopped, _say) as said:
         try:

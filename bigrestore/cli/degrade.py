@@ -22,32 +22,33 @@ def _degrade_fields() -> Fields[DegradeArguments]:
 @command(_degrade_fields)
 def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
     """Make pairs of degraded and clean images, with a table of everything that was drawn."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from bigrestore.cli.log import configure_logging
-    from bigrestore.degradation.api import degrade as make_pairs
     from bigrestore.run.stop import listen
+    from bigrestore.run.view.progress import NoProgress, make_progress, phase_shown
     from bigrestore.settings.degrade import DegradeSettings
 
     configure_logging(verbose=asked.verbose, quiet=asked.quiet)
     settings = DegradeSettings.resolve(given, None)
     keywords: GivenFlags = {"progress": settings.progress, **given}
-    console = Console(stderr=True)
-    shown = settings.progress == "bar" or (settings.progress == "auto" and console.is_terminal)
+    shown = NoProgress() if settings.whole else make_progress(settings.progress)
     remedy = "go on with the same command and --resume" if settings.whole else "start again with --overwrite"
-    with (
-        listen(f"The degradation of {asked.input}", remedy),
-        Progress(console=console, transient=True, disable=settings.whole or not shown) as bar,
-    ):
-        task = bar.add_task("pairs", total=settings.count)
-        table = make_pairs(
-            asked.input,
-            asked.outdir,
-            on_pair=lambda done, total: bar.update(task, completed=done, total=total),
-            **keywords,
-        )
+
+    def advance(done: int, total: int) -> None:
+        if done == 1:
+            shown.start("pairs", total)
+        shown.advance(done, 0)
+
+    with listen(f"The degradation of {asked.input}", remedy), phase_shown(shown, "start-up"):
+        from bigrestore.degradation.api import degrade as make_pairs
+
+        table = make_pairs(asked.input, asked.outdir, on_pair=advance, **keywords)
     note_output(table)
-    made = "The whole section" if settings.whole else f"{settings.count} pair(s)"
+    made = (
+        "The whole section"
+        if settings.whole
+        else "1 pair"
+        if settings.count == 1
+        else f"{settings.count} pairs"
+    )
     if not asked.quiet:
         typer.echo(f"{made} at x{settings.scale} in {asked.outdir}, described by {table.name}")

@@ -10,7 +10,8 @@ The fields are loaded only for the command in use: `bigrestore --help` shows twe
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -66,12 +67,20 @@ class Part(NamedTuple):
 
     def _parameter(self, field: attrs.Attribute[Any]) -> inspect.Parameter:
         """Return the parameter of one field; a required one has no default."""
-        from bigrestore.settings.option import default_shown, flags_of, is_required, option_of, words_type
+        from bigrestore.settings.option import (
+            default_shown,
+            flags_of,
+            is_required,
+            option_of,
+            words_offered,
+            words_type,
+        )
 
         stated, required = option_of(field), is_required(field) and field.name not in self.defaults
         words = words_type(field) if required else words_type(field) | None
+        offered = completion(field.name, words_offered(field))
         if stated.positional:
-            info = typer.Argument(metavar=stated.metavar, help=stated.help)
+            info = typer.Argument(metavar=stated.metavar, help=stated.help, autocompletion=offered)
         else:
             default = self.defaults.get(field.name, field.default)
             shown = self.shown.get(field.name) or default_shown(field, default)
@@ -82,6 +91,7 @@ class Part(NamedTuple):
                 metavar=stated.metavar,
                 rich_help_panel=stated.panel if self.panels else None,
                 show_default=False,
+                autocompletion=offered,
             )
         return inspect.Parameter(
             field.name,
@@ -111,6 +121,11 @@ class Fields(Generic[Arguments]):
         return self.arguments(**{name: value for name, value in given.items() if name in own}), settings
 
 
+def _paragraphs(text: str) -> str:
+    """Return a docstring with each paragraph on one line: the terminal breaks lines at its own width."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
+
+
 class Command(Generic[Arguments]):
     """The function of a command as Typer takes it, with a signature made of fields.
 
@@ -131,7 +146,7 @@ class Command(Generic[Arguments]):
         help: str | None = None,
     ) -> None:
         self.load, self._body = load, body
-        self.__name__, self.__doc__ = body.__name__, help or body.__doc__
+        self.__name__, self.__doc__ = body.__name__, _paragraphs(help or body.__doc__ or "")
 
     @cached_property
     def __signature__(self) -> inspect.Signature:
@@ -177,7 +192,23 @@ def arguments_command(
     return decorate
 
 
-class LazyCommand(typer.core.TyperCommand):
+class _PlainFlags:
+    """Shows flags in the help without the type `<bool>`, which no flag takes."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, the help option included."""
+        listed: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in listed:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return listed
+
+
+class CommandGroup(_PlainFlags, typer.core.TyperGroup):
+    """A group of commands."""
+
+
+class LazyCommand(_PlainFlags, typer.core.TyperCommand):
     """A command of Typer, built when its parameters are first asked for."""
 
     source: Command[Any]
@@ -211,3 +242,61 @@ def add_command(app: typer.Typer, name: str, source: Command[Any]) -> None:
 
     kind = type("LazyCommand", (LazyCommand,), {"source": source})
     app.command(name, cls=kind, help=source.__doc__)(nothing)
+
+
+def completion(name: str, words: Iterable[str]) -> Callable[[str], list[str]] | None:
+    """Return what completes the value of an option; None: the shell offers files.
+
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    words : iterable of str
+        Its stated values.
+    """
+    values = tuple(words)
+    names = NAMES.get(name)
+    if not values and names is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        """Return the values that begin so; of a list with commas the last one is completed."""
+        before, comma, last = incomplete.rpartition(",")
+        return [
+            before + comma + word for word in (values or (names() if names else ())) if word.startswith(last)
+        ]
+
+    return complete
+
+
+def _model_names() -> list[str]:
+    return [name.removesuffix(".safetensors") for name in _names_in("bigrestore", "weights", ".safetensors")]
+
+
+def _recipe_names() -> list[str]:
+    return [name.removesuffix(".toml") for name in _names_in("bigrestore.degradation", "recipes", ".toml")]
+
+
+def _method_names() -> list[str]:
+    from importlib.metadata import entry_points
+
+    from bigrestore.model.registry import METHOD_GROUP, METHODS
+
+    return [*METHODS, *(entry.name for entry in entry_points(group=METHOD_GROUP))]
+
+
+def _names_in(package: str, folder: str, ending: str) -> list[str]:
+    from importlib.resources import files
+
+    entries = (files(package) / folder).iterdir()
+    return sorted(entry.name for entry in entries if entry.name.endswith(ending))
+
+
+NAMES: dict[str, Callable[[], list[str]]] = {
+    "model": _model_names,
+    "name": _model_names,
+    "start": _model_names,
+    "recipe": _recipe_names,
+    "method": _method_names,
+}
+"""Names for the fields of these names."""

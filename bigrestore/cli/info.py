@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bigrestore.cli.from_settings import arguments_command
-from bigrestore.cli.table import print_rows
+from bigrestore.cli.table import print_rows, shorten
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
     from bigrestore.settings.looking import InfoArguments
+
+
+MOST_FACTS = 20
+"""Facts on one screen."""
+
+LONGEST_FACT = 150
+"""Characters of a fact."""
+
+MOST_IMAGES = 6
+"""Images of a file that are listed."""
 
 
 @arguments_command("InfoArguments")
@@ -31,7 +41,18 @@ def info(asked: InfoArguments) -> None:
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    print_rows((name.replace("_", " "), _fact_text(name, value)) for name, value in facts.items())
+    print_rows(_shown_facts(facts))
+
+
+def _shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the known facts as names and values for people: one screen of them."""
+    rows = [
+        (name.replace("_", " "), shorten(_fact_text(name, value), LONGEST_FACT))
+        for name, value in facts.items()
+        if value not in (None, [], {}, "") and not (name == "translation_um" and not any(value))
+    ]
+    hidden = len(rows) - MOST_FACTS
+    return rows if hidden <= 1 else [*rows[:MOST_FACTS], ("more", f"{hidden} further facts by --json")]
 
 
 def _section_facts(section: Section) -> dict[str, Any]:
@@ -69,14 +90,28 @@ def _fact_text(name: str, value: Any) -> str:
         )
         return text + ("" if all(size is None for size in value) else " um")
     if name in ("bytes", "resident_bytes"):
-        return f"{value / 2**20:.1f} MiB"
+        return f"{value / 2**20:.1f} MiB" if value < 2**30 else f"{value / 2**30:.1f} GiB"
     if name in ("shape_zyx", "value_range"):
         return (" x " if name == "shape_zyx" else " to ").join(f"{number:g}" for number in value)
     if name.endswith(" images"):
-        return "; ".join(map(_image_text, value))
+        more = [f"and {len(value) - MOST_IMAGES} more"] if len(value) > MOST_IMAGES else []
+        return "; ".join([*map(_image_text, value[:MOST_IMAGES]), *more])
+    if name == "bigrestore":
+        return _maker_text(value)
     if name == "levels":
         return "; ".join(" x ".join(map(str, shape)) for shape in value)
-    return "-" if value is None else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _maker_text(said: dict[str, Any]) -> str:
+    """Return what made a store: version, method and scale; all else is in --json."""
+    method, version = said.get("method") or {}, said.get("version")
+    parts = [f"version {version}"] if version else []
+    if isinstance(method, dict) and method.get("name"):
+        parts.append(f"method {' '.join(str(method[key]) for key in ('name', 'model') if method.get(key))}")
+        parts += [f"x{method['scale']}"] if method.get("scale") else []
+        parts += [f"realness {method['realness']:g}"] if "realness" in method else []
+    return ", ".join(parts) or str(said)
 
 
 def _image_text(facts: dict[str, Any]) -> str:

@@ -13,8 +13,10 @@ import sys
 import time
 from typing import Any
 
+from bigrestore.core.host.command import RESUME, SAME_COMMAND, repeated, typed_command
 from bigrestore.core.host.names import printable
 from bigrestore.core.urls import without_secrets
+from bigrestore.errors import BlocksFailedError, OutputError, StoppedError
 
 _asked: dict[str, Any] = {"verbose": False, "log_format": None}
 """What was asked for before the command, where it counts for every command."""
@@ -34,6 +36,12 @@ NOISY = (
 """Libraries that log what our own errors say better, and Python's warnings, which are for developers; with `-v` they are
 heard."""
 
+MOST_WARNINGS = 1000
+"""Different warnings that are remembered, so that each is given once."""
+
+RESUMABLE = (OutputError.exit_code, BlocksFailedError.exit_code, StoppedError.exit_code, 130)
+"""Exit codes after which a sentence that names `--resume` is about the command's own work."""
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per line."""
@@ -50,13 +58,21 @@ class JsonFormatter(logging.Formatter):
 
 
 class Discreet(logging.Filter):
-    """Takes passwords and signatures out of the URLs of a record."""
+    """Takes passwords and signatures out of the URLs of a record, and drops a warning that was given before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Take secrets out of the URLs of a record, and make its names printable."""
         text = printable(record.getMessage())
         record.msg, record.args = without_secrets(text), ()
-        return True
+        if record.levelno != logging.WARNING or len(self._warned) >= MOST_WARNINGS:
+            return True
+        new = record.msg not in self._warned
+        self._warned.add(record.msg)
+        return new
 
 
 def be_verbose(asked: bool) -> None:
@@ -83,15 +99,26 @@ def wanted_format(log_format: str | None) -> str:
 
 
 def say_error(sentence: str, code: int) -> None:
-    """Write the sentence of an error to standard error, with its full stop, in the format of the log."""
+    """Write the sentence of an error to standard error, with its full stop, and the command that resumes, if any."""
     sentence = printable(sentence)
     stop = "" if sentence.endswith((".", "!", "?")) else "."
+    again = _command_again(sentence, code)
     if wanted_format(None) == "json":
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        text = json.dumps({"time": now, "level": "error", "message": sentence + stop, "exit_code": code})
+        facts = {"time": now, "level": "error", "message": sentence + stop, "exit_code": code}
+        text = json.dumps(facts | ({"resume": again} if again else {}))
     else:
-        text = f"bigrestore: {sentence}{stop}"
+        text = f"bigrestore: {sentence}{stop}" + (f"\nbigrestore: To resume: {again}" if again else "")
     sys.stderr.write(text + "\n")
+
+
+def _command_again(sentence: str, code: int) -> str:
+    """Return the command by which the work of a stopped or failed one is resumed; empty without one."""
+    if code not in RESUMABLE:
+        return ""
+    if SAME_COMMAND in sentence:
+        return repeated(typed_command())
+    return repeated(typed_command(), RESUME) if RESUME in sentence and "--overwrite" not in sentence else ""
 
 
 def configure_logging(*, verbose: bool, quiet: bool, log_format: str | None = None) -> None:
@@ -103,10 +130,11 @@ def configure_logging(*, verbose: bool, quiet: bool, log_format: str | None = No
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler: logging.Handler
     if form == "text" and sys.stderr.isatty():
-        from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%H:%M:%S")
+        from bigrestore.core.host.terminal import error_console
+
+        handler = RichHandler(console=error_console(), show_path=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(

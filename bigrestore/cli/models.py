@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bigrestore.cli.from_settings import Command, add_command, arguments_command
+from bigrestore.cli.from_settings import Command, CommandGroup, add_command, arguments_command
 from bigrestore.cli.log import configure_logging
+from bigrestore.cli.table import print_rows, shorten
 
 if TYPE_CHECKING:
     from bigrestore.settings.looking import ModelArguments, ModelCardArguments, ModelListArguments
 
+LONGEST_TRAINING = 57
+"""Characters of what is said of one stage of a training."""
+
 models_app = typer.Typer(
-    no_args_is_help=True, help="List the shipped models and the methods, or show what is in a model."
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="List the shipped models and the methods, or show what is in a model.",
 )
 
 
@@ -21,20 +31,30 @@ models_app = typer.Typer(
 def list_models(asked: ModelListArguments) -> None:
     """List the shipped models: name, preset, scale, halo, prior and realness by default, parameters."""
     configure_logging(verbose=asked.verbose, quiet=False)
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from bigrestore.model.nets.checkpoint import read_checkpoint, shipped_models
 
-    table = Table("model", "preset", "scale", "halo px", "prior", "realness", "parameters")
-    for name, path in shipped_models().items():
-        info, _ = read_checkpoint(path)
-        prior = "yes" if info.get("prior") else "no"
-        sizes = f"x{info['scale']}", info["halo_px"], prior, f"{info.get('realness', 0):g}"
-        row = (name, info["preset"], *sizes, f"{info['parameters']:,}")
-        table.add_row(*(Text(str(cell)) for cell in row))  # a name in square brackets is no markup
-    Console().print(table)
+    facts = [
+        {"model": name, **_listed_facts(read_checkpoint(path)[0])} for name, path in shipped_models().items()
+    ]
+    if asked.as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    headings = ("model", "preset", "scale", "halo px", "prior", "realness", "parameters")
+    _print_table(
+        headings,
+        [
+            (
+                each["model"],
+                each["preset"],
+                f"x{each['scale']}",
+                each["halo_px"],
+                "yes" if each["prior"] else "no",
+                f"{each['realness']:g}",
+                f"{each['parameters']:,}",
+            )
+            for each in facts
+        ],
+    )
 
 
 @arguments_command("ModelListArguments")
@@ -43,30 +63,78 @@ def list_run_methods(asked: ModelListArguments) -> None:
     configure_logging(verbose=asked.verbose, quiet=False)
     import logging
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from bigrestore.model.registry import list_methods
 
-    table = Table("method", "package", "scales", "network", "maps", "what it does")
-    options = Table("method", "option", "default", "takes", "help")
+    methods: list[dict[str, Any]] = []
+    options: list[dict[str, str]] = []
     for listed in list_methods():
         factory = listed.factory
         if factory is None:
             logging.getLogger(__name__).warning("%s", listed.problem)
-            table.add_row(Text(listed.name), Text(listed.package), "", "", "", "cannot be used")
+            methods.append({"method": listed.name, "package": listed.package, "problem": listed.problem})
             continue
-        scales, maps = ", ".join(map(str, factory.scales)), ", ".join(factory.maps)
-        network = "yes" if factory.needs_network else "no"
-        row = (listed.name, listed.package, scales, network, maps, factory.summary)
-        table.add_row(*map(Text, row))  # square brackets are no markup
+        methods.append(
+            {
+                "method": listed.name,
+                "package": listed.package,
+                "scales": list(factory.scales),
+                "network": factory.needs_network,
+                "maps": list(factory.maps),
+                "what it does": factory.summary,
+            }
+        )
         for option in factory.options:
             default = str(option.default).lower() if option.type is bool else str(option.default)
-            options.add_row(*map(Text, (listed.name, option.name, default, option.takes, option.help)))
+            options.append(
+                {
+                    "method": listed.name,
+                    "option": option.name,
+                    "default": default,
+                    "takes": option.takes,
+                    "help": option.help,
+                }
+            )
+    if asked.as_json:
+        typer.echo(json.dumps({"methods": methods, "options": options}, indent=1))
+        return
+    headings = ("method", "package", "scales", "network", "maps", "what it does")
+    _print_table(
+        headings,
+        [
+            [_cell(each.get(name, "cannot be used" * (name == headings[-1]))) for name in headings]
+            for each in methods
+        ],
+    )
+    if options:
+        _print_table(tuple(options[0]), [list(each.values()) for each in options])
+
+
+def _listed_facts(info: dict[str, Any]) -> dict[str, Any]:
+    """Return what a list says of a model."""
+    names = ("preset", "scale", "halo_px", "parameters")
+    return {name: info[name] for name in names} | {
+        "prior": bool(info.get("prior")),
+        "realness": info.get("realness", 0),
+    }
+
+
+def _cell(value: Any) -> str:
+    """Return a fact as one cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))  # a name in square brackets is no markup
     Console().print(table)
-    if options.row_count:
-        Console().print(options)
 
 
 @arguments_command("ModelArguments")
@@ -82,23 +150,50 @@ def model_path(asked: ModelArguments) -> None:
 def show_model(asked: ModelCardArguments) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
     configure_logging(verbose=asked.verbose, quiet=False)
-    import json
-    import sys
-
-    from rich.console import Console
-    from rich.markdown import Markdown
-
+    from bigrestore.errors import InputMissingError
     from bigrestore.model.nets.checkpoint import find_model, read_checkpoint
 
     file = find_model(asked.name, None)
     info, _ = read_checkpoint(file)
     card = file.with_suffix(".md")
-    if asked.as_json or not card.is_file():
+    if asked.as_json:
         typer.echo(json.dumps(info, indent=2, sort_keys=True))
+    elif not asked.card:
+        print_rows(_model_rows(file, info, card if card.is_file() else None))
+    elif not card.is_file():
+        raise InputMissingError(f"There is no model card {card}; see the metadata by --json.")
     elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
         Console().print(Markdown(card.read_text(encoding="utf-8")))
     else:  # for a file or another program, as it is written
         typer.echo(card.read_text(encoding="utf-8"), nl=False)
+
+
+def _model_rows(file: Path, info: dict[str, Any], card: Path | None) -> list[tuple[str, str]]:
+    """Return a model as names and values for people."""
+    prior = f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
+    rows = [
+        ("model", file.stem),
+        ("file", str(file)),
+        ("scale", f"x{info['scale']}"),
+        ("size", f"{info['preset']}, {info['parameters']:,} parameters"),
+        ("halo", f"{info['halo_px']} px of the input"),
+        ("prior", prior),
+        ("sha256", info["sha256"]),
+    ]
+    for stage, said in (info.get("training") or {}).items():
+        rows.append((f"trained, {stage}", shorten(_training_text(said), LONGEST_TRAINING)))
+    return [*rows, ("more", f"{f'{card}, by --card; ' if card else ''}all metadata by --json")]
+
+
+def _training_text(said: dict[str, Any]) -> str:
+    """Return one stage of a training: its length and its data."""
+    minutes = sum(each.get("seconds", 0) for each in (said, *said.get("earlier", ()))) / 60
+    groups = ", ".join(said.get("groups", ()))
+    data = f" on {said['files']} files of {groups}" if said.get("files") and groups else ""
+    return f"{minutes:.0f} minutes{data}"
 
 
 @arguments_command("ModelArguments")

@@ -13,6 +13,8 @@ from bigrestore.cli.table import note_output, print_rows
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bigrestore.run.view.dry_run import RunEstimate
+    from bigrestore.run.view.summary import RunSummary
     from bigrestore.settings.run import RunArguments, RunSettings
 
 
@@ -36,31 +38,72 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     settings = RunSettings.resolve(before | given, asked.config)
     configure_logging(verbose=asked.verbose, quiet=asked.quiet, log_format=settings.log_format)
     guarded = {} if asked.config is None else {"configuration": asked.config}
-    if asked.dry_run:
-        _estimate(asked, settings, guarded)
-        return
-    from bigrestore.api import report_sinks  # slow to import: a wrong setting is refused before
-    from bigrestore.run.output.remote import execute_to
+    from bigrestore.run.view.progress import make_progress, phase_shown
 
-    summary = execute_to(asked.input, asked.output, settings, guarded=guarded, sinks=report_sinks(settings))
+    shown = make_progress(settings.progress, settings.log_format)
+    if asked.dry_run:
+        with phase_shown(shown, "dry run"):
+            estimated = _estimate(asked, settings, guarded)
+        if asked.as_json:
+            typer.echo(json.dumps(estimated.to_json(), indent=1))
+        else:
+            print_rows(estimated.rows())
+        return
+    with phase_shown(shown, "start-up"):  # imports take seconds; what ends the phase is inside
+        from bigrestore.api import report_sinks
+        from bigrestore.run.output.remote import execute_to
+
+        summary = execute_to(
+            asked.input,
+            asked.output,
+            settings,
+            progress=shown,
+            guarded=guarded,
+            sinks=report_sinks(settings),
+        )
     note_output(asked.output)
     if asked.as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1))
     elif not asked.quiet:
-        print_rows(summary.rows())
+        print_rows([*summary.rows(), *opening_rows(asked.input, summary)])
     summary.raise_if_failed()
 
 
-def _estimate(asked: RunArguments, settings: RunSettings, guarded: dict[str, Path]) -> None:
-    """Print the dry run as a table or as JSON."""
+def _estimate(asked: RunArguments, settings: RunSettings, guarded: dict[str, Path]) -> RunEstimate:
+    """Return the dry run."""
     from bigrestore.api import report_sinks
     from bigrestore.run.output.remote import settle_output
     from bigrestore.run.view.dry_run import estimate
 
     sinks = report_sinks(settings)
     place, destination = settle_output(asked.input, asked.output, settings)
-    estimated = estimate(asked.input, place, settings, guarded=guarded, destination=destination, sinks=sinks)
-    if asked.as_json:
-        typer.echo(json.dumps(estimated.to_json(), indent=1))
-        return
-    print_rows(estimated.rows())
+    return estimate(asked.input, place, settings, guarded=guarded, destination=destination, sinks=sinks)
+
+
+def opening_rows(source: str, summary: RunSummary) -> list[tuple[str, str]]:
+    """Return at most three commands that open the output, its input or its report; none for a part of a run.
+
+    Parameters
+    ----------
+    source : str
+        The input as it was given.
+    summary : RunSummary
+        Of the run.
+    """
+    import shlex
+    import shutil
+    import sys
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    if not (summary.blocks_done or summary.blocks_empty) or summary.part not in ("", "finalize"):
+        return []
+    output = str(summary.output)
+    install = "" if find_spec("neuroglancer") else "pip install 'bigrestore[view]' && "
+    commands = [install + shlex.join(["bigrestore", "view", output, "--before", source])]
+    if output.lower().endswith(".zarr") or not Path(output).suffix:
+        commands.append(f"{shlex.join(['napari', output])}  # needs napari-ome-zarr")
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
+    if summary.report.folder and shutil.which(opener):
+        commands.append(shlex.join([opener, f"{summary.report.folder}/report.html"]))
+    return [("open it", command) for command in commands]

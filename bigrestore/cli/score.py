@@ -37,11 +37,21 @@ def score_command(asked: ScoreArguments, given: GivenFlags) -> None:
 
     settings = ScoreSettings.resolve({"log_format": asked_format()} | given, None)
     configure_logging(verbose=asked.verbose, quiet=asked.quiet, log_format=settings.log_format)
-    from bigrestore.report.of_images import execute_score
+    from bigrestore.run.view.progress import make_progress, phase_shown
 
-    summary = execute_score(
-        asked.image, asked.output, settings, before=asked.before, reference=asked.reference
-    )
+    kind = "none" if asked.quiet else settings.progress
+    shown = make_progress(kind, settings.log_format)
+    with phase_shown(shown, "start-up"):  # imports take seconds
+        from bigrestore.report.of_images import execute_score
+
+        summary = execute_score(
+            asked.image,
+            asked.output,
+            settings,
+            before=asked.before,
+            reference=asked.reference,
+            progress=shown,
+        )
     if asked.output is not None:
         note_output(asked.output)
     if asked.as_json:

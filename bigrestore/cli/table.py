@@ -6,6 +6,7 @@ Nothing is markup: a path may hold square brackets.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from bigrestore.errors import OutputError
 
 _made: list[str] = []
 """Outputs of the present command."""
+
+
+_SIGNS = "→−×⁻⁴“”–"
+_PLAIN_SIGNS = str.maketrans(
+    {"→": "->", "−": "-", "×": "x", "⁻": "^-", "⁴": "4", "“": '"', "”": '"', "–": "-"}
+)
 
 
 def note_output(output: str | Path) -> None:
@@ -37,7 +44,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    listed = [(name, printable(value)) for name, value in rows]
+    listed = [(name, _encodable(printable(value))) for name, value in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         width = max((len(name) for name, _ in listed), default=0)
@@ -50,3 +57,17 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     for name, value in listed:
         table.add_row(Text(name), Text(value))
     console.print(table)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return a text, cut off with dots beyond a number of characters."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _encodable(text: str) -> str:
+    """Return a text whose signs standard output can show: plain ones where it cannot."""
+    try:
+        _SIGNS.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN_SIGNS)
+    return text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bigrestore.cli.from_settings import Command, Fields, GivenFlags, Part, add_command, command
+from bigrestore.cli.from_settings import Command, CommandGroup, Fields, GivenFlags, Part, add_command, command
 from bigrestore.cli.log import configure_logging
 from bigrestore.cli.table import note_output
 from bigrestore.training.stages.table import STAGES, StageRow
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 AUTO = {"device": "auto", "precision": "auto"}
 
-train_app = typer.Typer(no_args_is_help=True, help=f"Train the network: {', '.join(STAGES)}, in this order.")
+train_app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help=f"Train the network: {', '.join(STAGES)}, in this order.",
+)
 
 
 def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:

@@ -293,6 +293,10 @@ class Grid:
             for column in self.x.touching(box.x0, box.x1)
         ]
 
+    def tile_count(self, box: Box) -> int:
+        """Return the number of tiles of the global grid over an output box."""
+        return len(self.y.touching(box.y0, box.y1)) * len(self.x.touching(box.x0, box.x1))
+
     def tile(self, row: int, column: int, keep: Box) -> Tile:
         """Return the tile of the output box `keep`."""
         y0, y1 = self.y.read_for(keep.y0, keep.y1)

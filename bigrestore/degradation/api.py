@@ -120,7 +120,7 @@ def degrade(
     except OSError as error:
         raise _output_refusal(place.table, error, whole=resolved.whole) from error
     place.finish()
-    logger.info("%d pair(s) at x%d in %s", len(pairs), resolved.scale, folder)
+    logger.debug("%d pair(s) at x%d in %s", len(pairs), resolved.scale, folder)
     return place.table
 
 

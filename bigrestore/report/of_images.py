@@ -45,13 +45,10 @@ from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
 from bigrestore.run.output.place import check_place
 from bigrestore.run.profile.section_profile import find_background
 from bigrestore.run.stop import listen
-from bigrestore.run.view.progress import Progress, make_progress
+from bigrestore.run.view.progress import Progress, make_progress, phase_shown
 from bigrestore.settings import ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
-
-SCORE_FIGURES = ("psnr", "ssim", "ms_ssim", "sharpness", "noise", "invented")
-"""Figures besides the engine's that the command line prints."""
 
 
 @attrs.frozen(eq=False)
@@ -80,7 +77,7 @@ class ScoreSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        rows = score_rows(self.summary, (*self.metrics, *SCORE_FIGURES))
+        rows = score_rows(self.summary)
         return rows + ([("report", str(self.folder / "report.html"))] if self.folder is not None else [])
 
     def raise_if_failed(self) -> None:
@@ -149,8 +146,11 @@ def execute_score(
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
     with listen("The scoring", "no report was written, start it again"):
-        images = _comparable_images(image, before, reference, settings)
-        folder = None if output is None else _settled_folder(Path(output), image, before, reference, settings)
+        with phase_shown(shown, "start-up"):
+            images = _comparable_images(image, before, reference, settings)
+            folder = (
+                None if output is None else _settled_folder(Path(output), image, before, reference, settings)
+            )
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
@@ -247,7 +247,8 @@ class _Scoring:
         facts = self._facts(grid)
         if self._images.scale > 1:
             facts["before_native"] = self._native()
-        summary, table = self._reported(columns, facts, folder)
+        with phase_shown(self._progress, "report"):
+            summary, table = self._reported(columns, facts, folder)
         check = ""
         if self._condition is not None:
             check = self._condition.failure(condition_values(summary)) or ""
@@ -269,7 +270,7 @@ class _Scoring:
         report = Report(table, facts, self._images.picture, self._images.overview)
         return write_report(report, folder, csv=self._settings.csv), table
 
-    def _scored(self, images: Images, grid: TileGrid, names: list[str]) -> Columns:
+    def _scored(self, images: Images, grid: TileGrid, names: list[str], phase: str = "scores") -> Columns:
         """Return the rows of all tiles of a grid, or of the sample."""
         columns: Columns = {name: [] for name in names}
         places = self._places(images, grid)
@@ -281,11 +282,9 @@ class _Scoring:
             done += len(group)
             self._progress.advance(done, sum(place.box.pixels for place in group))
 
-        self._progress.start("scores", len(places))
-        try:
+        with phase_shown(self._progress, phase):
+            self._progress.start(phase, len(places))
             score_places(images, places, self._background, self._pool, taken)
-        finally:
-            self._progress.close()
         return columns
 
     def _places(self, images: Images, grid: TileGrid) -> list[ScoreTile]:
@@ -314,7 +313,7 @@ class _Scoring:
         grid = TileGrid(0, source.section.depth, box, self._images.tile_px)
         images = Images(source, tile_px=self._images.tile_px)
         names = column_names(self._pool.engine.metrics, pair=False, reference=False)
-        return summarise(to_table(self._scored(images, grid, names)), resamples=1)
+        return summarise(to_table(self._scored(images, grid, names, "input")), resamples=1)
 
     def _require_valid(self, columns: Columns) -> None:
         """Refuse to report on nothing."""

@@ -168,14 +168,13 @@ class RunReport(RunScores):
         missing = {kind: self._settle(kind, columns[kind]) for kind in kinds}
         total = sum(map(len, missing.values()))
         if total:
-            log.info("%d score tiles are read back from the output.", total)
-            progress.start("scores", total)
+            log.debug("%d score tiles are read back from the output.", total)
+            progress.start("report", total)
             late = self.stored(LATE) or {kind: {name: [] for name in self.names(kind)} for kind in kinds}
             try:
                 for kind in kinds:
                     self._score_late(kind, missing[kind], (columns[kind], late[kind]), progress, flag)
             finally:
-                progress.close()
                 self.keep(LATE, late)
         return columns["rows"], columns.get("native")
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bigrestore.report.metrics.columns import Column
+from bigrestore.report.page.data import SummaryData
+from bigrestore.report.page.words import LIMITS, done_words, headline, read_words, score_words, sentences
 from bigrestore.report.table.tiles import PLACE, TileRow
-from bigrestore.run.profile.words import of_sections
 
 Columns = dict[str, list[Any]]
 
@@ -46,60 +48,31 @@ def to_table(columns: Columns) -> pa.Table:
     return pa.table(arrays)
 
 
-def score_rows(summary: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return a summary as names and values for people: the tiles, and a line for each named figure."""
-    tiles = summary["tiles"]
-    reasons = {**tiles["invalid"]}
-    left_out = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    counted = f"{tiles['valid']} of {tiles['total']} tiles scored" + (
+def score_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a summary as names and values for people: tiles, what was read and done, scores, and what they mean."""
+    data = SummaryData(summary, summary["facts"])
+    said = [sentence for sentence in sentences(data) if sentence.topic not in ("read", "done")]
+    rows = [("score tiles", _counted(summary["tiles"]))]
+    rows += [
+        (name, words) for name, words in (("read", read_words(data)), ("done", done_words(data))) if words
+    ]
+    rows.append(("verdict", headline(data)))
+    for column in data.group("score", "reference") + ([] if data.pair else _plain(data)):
+        rows.append((column.label, score_words(data, column)))
+        rows += [(column.label, sentence.text) for sentence in said if sentence.topic == column.label]
+    labels = {column.label for column in data.columns}
+    rows += [(each.mark or each.topic, each.text) for each in said if each.topic not in labels]
+    return rows + ([("scores", LIMITS)] if data.group("score") else [])
+
+
+def _counted(tiles: Mapping[str, Any]) -> str:
+    """Return how many tiles were scored, and why the others were not."""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in tiles["invalid"].items())
+    return f"{tiles['valid']} of {tiles['total']} tiles scored" + (
         f"; left out: {left_out}" if left_out else ""
     )
-    rows = [("score tiles", counted)]
-    for name in names:
-        entry = summary["metrics"].get(name)
-        if entry is not None:
-            rows.append((entry["label"], _figure_text(entry)))
-    return rows
 
 
-def blob_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the blobs of a run as a line for people; nothing without any."""
-    blobs = facts.get("blobs")
-    if not blobs or not blobs["found"]:
-        return []
-    unsupported_share = blobs["unsupported"] / blobs["found"]
-    return [
-        (
-            "blobs",
-            f"{blobs['unsupported']:,} of {blobs['found']:,} without support in the input ({unsupported_share:.2%})",
-        )
-    ]
-
-
-def reading_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the readings of a run's sections as a line for people; nothing without any."""
-    said = of_sections(facts.get("read", ()))
-    return [("read", said)] if said else []
-
-
-def _figure_text(entry: Mapping[str, Any]) -> str:
-    """Return one figure: its median, or the medians before and after, and the median change with its interval."""
-    image = entry["image"]
-    missing = f"; missing in {image['missing']}" if image["missing"] else ""
-    change = entry.get("change")
-    if change is None or change["median"] is None:
-        return f"median {_number_text(image['median'])}{missing}"
-    text = (
-        f"median {_number_text(change['median_before'])} before, {_number_text(change['median_after'])} after"
-    )
-    interval = "too few tiles for an interval"
-    if change["low"] is not None:
-        interval = f"{_number_text(change['low'])} to {_number_text(change['high'])}"
-    text += f"; median change {_number_text(change['median'])} ({interval})"
-    if change["share_improved"] is not None:
-        text += f"; better in {change['share_improved']:.0%} of tiles"
-    return text + missing
-
-
-def _number_text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _plain(data: SummaryData) -> list[Column]:
+    """Return the plain figures that are shown of an image without another."""
+    return [column for column in data.columns if column.name in ("sharpness", "noise")]

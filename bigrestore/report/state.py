@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bigrestore.core.regular import read_text
-from bigrestore.report.rows import blob_rows, reading_rows, score_rows
+from bigrestore.report.rows import score_rows
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.run.output.owned import REPORT, REPORT_FILES, REPORT_NOTE
 from bigrestore.run.state.checksums import FileState, file_state, is_unchanged
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
-
-RUN_FIGURES = ("niqe", "brisque", "piqe", "sharpness", "noise", "residual", "invented")
-"""Figures of the summary that the command line prints."""
 
 
 def note_report(journal: Journal, sample: int | None, failures: list[str]) -> None:
@@ -65,9 +62,7 @@ def report_result(
     folder: Path, summary: dict[str, Any], failures: list[str], settings: RunSettings
 ) -> ReportResult:
     """Return the result of a report: the figures for people, the failures, and the check of `--fail-if`."""
-    facts = summary["facts"]
-    rows = reading_rows(facts) + score_rows(summary, RUN_FIGURES) + blob_rows(facts)
-    return ReportResult(str(folder), rows, failures, failed_check(summary, settings))
+    return ReportResult(str(folder), score_rows(summary), failures, failed_check(summary, settings))
 
 
 def failed_check(summary: dict[str, object], settings: RunSettings) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.geometry import Block
+from bigrestore.core.host.command import SAME_COMMAND
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
 from bigrestore.io.conventions.range_check import check_range_used
@@ -35,8 +36,10 @@ from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag, listen
 from bigrestore.run.tile.block import Job
 from bigrestore.run.tile.maps import described, images
-from bigrestore.run.view.progress import Progress, make_progress
+from bigrestore.run.tile.speed import expected_seconds
+from bigrestore.run.view.progress import NoProgress, Progress, make_progress, phase_shown
 from bigrestore.run.view.summary import RunSummary
+from bigrestore.run.view.tile_count import TileCount
 from bigrestore.run.workers.shards import has_workers, own_blocks, start_workers
 from bigrestore.settings import RunSettings
 
@@ -114,7 +117,7 @@ def execute(
     shown = progress or make_progress(settings.progress, settings.log_format)
     with contextlib.ExitStack() as held:
         flag = held.enter_context(listen(remedy=COMPARING if settings.goes_on else NOT_BEGUN))
-        with clock.phase("start-up"):
+        with clock.phase("start-up"), phase_shown(shown, "start-up"):
             ready = prepare(
                 inputs,
                 output,
@@ -131,7 +134,7 @@ def execute(
             )
         if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
             return _resumed(ready, sinks, finished, clock, shown, flag)
-        job = _begun(ready, clock, flag)
+        job = _begun(ready, clock, shown, flag)
         if settings.init_only:
             return _summary(ready, [], clock)
         takers = held.enter_context(open_sinks(sinks, ready, job))
@@ -152,11 +155,11 @@ def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence
     require_factories(sinks)
 
 
-def _begun(ready: Prepared, clock: Clock, flag: StopFlag) -> Job:
+def _begun(ready: Prepared, clock: Clock, progress: Progress, flag: StopFlag) -> Job:
     """Profile the first section, begin or join the run, and log and return it."""
     folder = ready.journal.root / "profiles"
     job = ready.job(folder if ready.resuming else None)
-    with clock.phase("profile"):
+    with clock.phase("profile"), phase_shown(progress, "profile"):
         before = one_thread_per_tile()  # as for every other section: sums do not depend on the processors
         try:
             job.profiles.of(ready.plan.grid.region.z0)
@@ -187,7 +190,7 @@ def _finalized(
     any_restored = any(record.status != "failed" for record in records)
     flag.remedy = UNFINISHED
     if any_restored:
-        with clock.phase("finalize"):
+        with clock.phase("finalize"), phase_shown(shown, "finalize"):
             require_steady_input(ready, _own_names(ready), lambda: flag.raise_if_set(UNFINISHED))
             said = run_provenance(ready.plan, ready.section, ready.method, ready.settings, ready.identity)
             said |= {"maps": described(ready.plan)} if ready.plan.maps else {}
@@ -234,7 +237,7 @@ def _finish(
         return summary
     flag.remedy = "the output is written, finish the rest by --resume"
     records = _records(ready)
-    with clock.phase("report"):
+    with clock.phase("report"), phase_shown(progress, "report"):
         for taker in takers:
             summary = taker.finish(summary, records, progress, flag)
     summary = attrs.evolve(summary, seconds=summary.seconds | clock.rounded())
@@ -256,11 +259,13 @@ def describe_run(ready: Prepared) -> str:
     """Return a resolved run as one line."""
     plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe()
     prior = f" at realness {method['realness']:g}" if method.get("realness") else ""
+    depth, height, width = plan.grid.shape
+    size = f"{f'{depth} sections of ' if depth > 1 else ''}{height} x {width} px"
+    tiles, workers = work.tiles * work.sections, f"{plan.workers} workers, each " if plan.workers > 1 else ""
     return (
-        f"{ready.section.source}: {plan.grid.shape} (z, y, x) at x{plan.grid.scale}{prior}, {plan.grid.block_total} blocks, "
-        f"tiles of {plan.grid.y.tile_px} px with a halo of {ready.method.halo_px}, redundancy {work.redundancy:.2f}, "
-        f"{plan.workers} worker(s) of {plan.threads} tile(s) in flight ({plan.choice}), "
-        f"about {plan.memory_bytes / 2**30:.1f} GiB"
+        f"{ready.section.source}: {size} at x{plan.grid.scale}{prior}, {plan.grid.block_total} block(s) and {tiles} "
+        f"tile(s) of at most {plan.grid.y.tile_px} px, {workers}{plan.threads} at once ({plan.choice}), about "
+        f"{plan.memory_bytes / 2**30:.1f} GiB"
     )
 
 
@@ -326,23 +331,27 @@ def _blocks(
         wanted = [index for index in mine if _intact(ready, grid.block_at(index)) is None]
         before = len(mine) - len(wanted)
         state = {"done": before, "pixels": 0}
-        progress.start("run", len(mine), before)
+        missing = sum(grid.tile_count(grid.block_at(index).box) for index in wanted)
+        tiles = TileCount(grid, progress, sum(grid.tile_count(grid.block_at(index).box) for index in mine))
+        if wanted:
+            expected = None if isinstance(progress, NoProgress) else expected_seconds(ready, job, missing)
+            tiles.start(missing, expected)
 
         def done(record: BlockRecord, block: Block) -> None:
             state["done"] += 1
             state["pixels"] += 0 if record.status == "failed" else block.box.pixels
             if record.status == "failed":
                 log.error("Block %s failed: %s.", block.name, record.reason)
-            progress.advance(state["done"], block.box.pixels)
+            tiles.end_block(block)
 
         try:
             claims = Claims(ready.journal, grid, wanted, processes=ready.plan.workers)
             if wanted and has_workers(ready.settings):
-                start_workers(ready, claims, flag, done)
+                start_workers(ready, claims, flag, done, tiles.add)
             else:
                 pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
                 with flag.polled():
-                    pipeline.run(claims, flag, done)
+                    pipeline.run(claims, flag, done, tiles.add)
         finally:
             progress.close()
         for taker in takers if shard else ():  # a whole run waits in `finish`
@@ -354,7 +363,7 @@ def _blocks(
 
 def _going_on(ready: Prepared) -> str:
     """Return the remedy of a stopped run; a part of a job array is started as it was."""
-    return "start it again" if ready.settings.shard else BEGUN
+    return f"go on {SAME_COMMAND}" if ready.settings.shard else BEGUN
 
 
 def _own_names(ready: Prepared) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bigrestore.run.plan import Plan
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.stop import StopFlag
 from bigrestore.run.tile.maps import described, images
-from bigrestore.run.view.progress import Progress
+from bigrestore.run.view.progress import Progress, phase_shown
 
 RESTORED = "restored"
 """Name of the channel of a restored grey image."""
@@ -61,19 +62,17 @@ def finalize(
     StoppedError, KeyboardInterrupt
         Where a signal set the flag; the resumed run does it again.
     """
-
-    def advance(done: int, total: int) -> None:
-        if done == 1:
-            progress.start("finalize", total)
-        progress.advance(done, 0)
-        flag.raise_if_set(UNFINISHED)
-        if done == total:
-            progress.close()
-
     name = section_name(section.source)
     *maps, restored = images(store, plan)
-    for image in (*maps, restored):
-        build_pyramid(image.path, image.spec, workers=plan.tiles_at_once, progress=advance)
+
+    def advance(former: int, done: int, total: int) -> None:
+        if former == 0 and done == 1:
+            progress.start("finalize", total * (len(maps) + 1))
+        progress.advance(former * total + done, 0)
+        flag.raise_if_set(UNFINISHED)
+
+    for former, image in enumerate((*maps, restored)):
+        build_pyramid(image.path, image.spec, workers=plan.tiles_at_once, progress=partial(advance, former))
         flag.raise_if_set(UNFINISHED)
         if image is not restored:
             said = {"map": image.name} | described(plan)[image.name]
@@ -85,20 +84,22 @@ def finalize(
     if plan.tiff:
         from bigrestore.io.store.tiff import write_pyramidal_tiff
 
-        write_pyramidal_tiff(
-            store,
-            output,
-            plan.spec,
-            provenance,
-            name=name,
-            channel=RESTORED,
-            workers=plan.tiles_at_once,
-            check=lambda: flag.raise_if_set(UNFINISHED),
-        )
+        with phase_shown(progress, "TIFF"):
+            write_pyramidal_tiff(
+                store,
+                output,
+                plan.spec,
+                provenance,
+                name=name,
+                channel=RESTORED,
+                workers=plan.tiles_at_once,
+                check=lambda: flag.raise_if_set(UNFINISHED),
+            )
     elif plan.zipped:
         from bigrestore.io.store.pack import pack_store
 
-        pack_store(store, output, check=lambda: flag.raise_if_set(UNFINISHED))
+        with phase_shown(progress, "zip file"):
+            pack_store(store, output, check=lambda: flag.raise_if_set(UNFINISHED))
 
 
 def note_run(journal: Journal, facts: dict[str, Any], *, finished: bool, scored: bool) -> None:

@@ -46,6 +46,7 @@ GRACE_SECONDS = 1.0
 """How long a stopped run waits for the tiles at work, whose block is abandoned anyway."""
 
 Done = Callable[[BlockRecord, Block], None]
+TilesDone = Callable[[Block, int], None]
 
 
 @attrs.frozen
@@ -82,6 +83,7 @@ class Pipeline:
         self._tiles: queue.Queue[_TileJob | None] = queue.Queue()
         self._finished: queue.Queue[BlockWork | None] = queue.Queue()
         self._records: queue.Queue[tuple[BlockRecord, Block]] = queue.Queue()
+        self._restored: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
         self._open: dict[str, list[Path]] = {}
         self._begun = 0
         self._all_begun = threading.Event()
@@ -89,7 +91,7 @@ class Pipeline:
         self._flag = StopFlag()
         self._crash: list[BaseException] = []
 
-    def run(self, claims: Claims, flag: StopFlag, done: Done) -> None:
+    def run(self, claims: Claims, flag: StopFlag, done: Done, tiles_done: TilesDone) -> None:
         """Carry out blocks; returns when all have a record, or when the flag was set.
 
         Parameters
@@ -100,6 +102,8 @@ class Pipeline:
             Looked at all the time; once set, blocks in flight are abandoned.
         done : callable
             Called in this thread with the record of each block.
+        tiles_done : callable
+            Called in this thread with a block at work and how many more of its tiles are restored.
         """
         self._flag = flag
         threads_before = one_thread_per_tile()
@@ -113,6 +117,8 @@ class Pipeline:
         taken = 0
         try:
             while not flag and not self._crash and not (self._all_begun.is_set() and taken == self._begun):
+                while not self._restored.empty():
+                    tiles_done(*self._restored.get())
                 try:
                     record, block = self._records.get(timeout=RECORD_POLL_SECONDS)
                 except queue.Empty:
@@ -195,6 +201,7 @@ class Pipeline:
                     except Exception as error:
                         log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
                         work.fail(one_line(error))
+                self._restored.put((work.block, len(job.tiles)))
                 if work.close_batch():
                     self._finished.put(work)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bigrestore.core.host.command import typed_command
 from bigrestore.errors import OutputError, OutputExistsError, output_error
 from bigrestore.run.output.owned import PLAN, remove_report
 from bigrestore.run.output.place import is_as_planned, prepare_store, remove_former, settle_existing
@@ -95,6 +96,7 @@ def begin(ready: Prepared) -> None:
         facts |= {"writes": outline_of(ready.plan).to_json()}
         if ready.destination is not None:
             facts |= {"run": secrets.token_hex(16), "replaces": ready.destination.replaces}
+        facts |= {"command": typed_command()}
         journal.write(PLAN, facts | {"in_parts": ready.settings.init_only})
     prepare_store(ready.store, ready.plan, resuming=ready.resuming)
 

@@ -45,14 +45,21 @@ def refuse(attribute: attrs.Attribute[Any], value: object, remedy: str) -> None:
     raise UsageError(f"{flag(attribute)} is {shown(value)}; {remedy}.")
 
 
-def one_of(choices: tuple[Any, ...]) -> FieldCheck:
+@attrs.frozen
+class OneOf:
+    """A check for a choice."""
+
+    choices: tuple[Any, ...]
+
+    def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        """Refuse all but the choices."""
+        if type(value) is not type(self.choices[0]) or value not in self.choices:
+            refuse(attribute, value, f"choose one of {', '.join(map(str, self.choices))}")
+
+
+def one_of(choices: tuple[Any, ...]) -> OneOf:
     """Return a check for a choice."""
-
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if type(value) is not type(choices[0]) or value not in choices:
-            refuse(attribute, value, f"choose one of {', '.join(map(str, choices))}")
-
-    return check
+    return OneOf(choices)
 
 
 def whole_number(smallest: int, largest: int, unit: str = "", *, optional: bool = True) -> FieldCheck:

@@ -114,6 +114,7 @@ class DoctorArguments:
 class ModelListArguments:
     """What `bigrestore models list` and `methods` take."""
 
+    as_json: bool = attrs.field(default=False, metadata=option("Print as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
 
 
@@ -134,5 +135,6 @@ class ModelCardArguments:
     name: str = attrs.field(
         converter=expand_home, metadata=argument("Name of a shipped model, or a .safetensors file.")
     )
+    card: bool = attrs.field(default=False, metadata=option("Print the model card: data, training, figures."))
     as_json: bool = attrs.field(default=False, metadata=option("Print the metadata as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())

@@ -13,8 +13,10 @@ import attrs
 
 OPTION_KEY = "option"
 
-HOW, WHAT, WHERE = "How", "What is restored", "Existing output"
-WHO, SAYS, COMPARE = "By whom", "What is said", "What it is compared with"
+METHOD, HARDWARE = "Restoration", "Tiles and hardware"
+INPUT, OUTPUT = "Input", "Output"
+WORKERS, SAYS = "Workers and job arrays", "Report, progress and log"
+SCORES, COMPARE = "Scores and tiles", "Images to compare with"
 
 WORD_TYPES = {"bool": bool, "int": int, "float": float, "Path": Path, "list[str]": list[str]}
 """Types of words on the command line; every other field takes a text and converts it itself."""
@@ -40,6 +42,8 @@ class Option:
         Type of the words; None: by the field's own type.
     positional : bool
         Whether it is an argument instead of an option.
+    words : tuple of str
+        Values that a shell offers; those of a choice are known from its check.
     """
 
     help: str
@@ -49,6 +53,7 @@ class Option:
     default: str | None = None
     reads: Any = None
     positional: bool = False
+    words: tuple[str, ...] = ()
 
 
 def option(
@@ -58,9 +63,10 @@ def option(
     metavar: str | None = None,
     default: str | None = None,
     reads: Any = None,
+    words: tuple[str, ...] = (),
 ) -> dict[str, Option]:
     """Return the metadata of an option; see `Option`."""
-    return {OPTION_KEY: Option(help, flags, panel, metavar, default, reads)}
+    return {OPTION_KEY: Option(help, flags, panel, metavar, default, reads, words=words)}
 
 
 def argument(help: str, metavar: str | None = None) -> dict[str, Option]:
@@ -94,6 +100,12 @@ def flags_of(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
 def flag(attribute: attrs.Attribute[Any]) -> str:
     """Return the flag of a field as an error names it: the long one of two, the first of a pair."""
     return flags_of(attribute)[-1].partition("/")[0]
+
+
+def words_offered(attribute: attrs.Attribute[Any]) -> tuple[str, ...]:
+    """Return the values of a field that a shell offers: stated ones, or those of a choice."""
+    choices = getattr(attribute.validator, "choices", ())
+    return option_of(attribute).words or tuple(map(str, choices))
 
 
 def is_required(attribute: attrs.Attribute[Any]) -> bool:

@@ -35,11 +35,12 @@ from bigrestore.settings.checks import (
     yes_or_no,
 )
 from bigrestore.settings.option import (
-    HOW,
+    HARDWARE,
+    INPUT,
+    METHOD,
+    OUTPUT,
     SAYS,
-    WHAT,
-    WHERE,
-    WHO,
+    WORKERS,
     argument,
     option,
     quiet_option,
@@ -58,7 +59,10 @@ from bigrestore.settings.shared import (
     voxel_size_field,
 )
 from bigrestore.settings.values import (
+    CLUSTERS,
+    DEVICES,
     FORMATS,
+    MAPS,
     MOST_WORKERS,
     PRECISIONS,
     PROGRESS,
@@ -91,26 +95,26 @@ class RunSettings(Settings):
         default=None,
         converter=to_path_text,
         validator=text("a file or the name of a shipped model", optional=True),
-        metadata=option("Checkpoint, or name of a shipped model.", panel=HOW, default="tiny"),
+        metadata=option("Checkpoint, or name of a shipped model.", panel=METHOD, default="tiny"),
     )
     method: str = attrs.field(
         default="network",
         validator=text("the name of a method"),
-        metadata=option("One of `bigrestore models methods`.", panel=HOW),
+        metadata=option("One of `bigrestore models methods`.", panel=METHOD),
     )
     options: dict[str, Any] | None = attrs.field(
         default=None,
         converter=to_method_options,
         validator=check_method_options,
         metadata=option(
-            "Option of the method; repeatable.", "--set", metavar="NAME=VALUE", panel=HOW, reads=list[str]
+            "Option of the method; repeatable.", "--set", metavar="NAME=VALUE", panel=METHOD, reads=list[str]
         ),
     )
     scale: int = attrs.field(
         default=1,
         converter=to_plain,
         validator=one_of(SCALES),
-        metadata=option("Output pixels per input pixel: 1, 2 or 4.", panel=HOW),
+        metadata=option("Output pixels per input pixel: 1, 2 or 4.", panel=METHOD),
     )
     realness_map: str | None = attrs.field(
         default=None,
@@ -119,7 +123,7 @@ class RunSettings(Settings):
         metadata=option(
             "Image of INPUT's shape, uint8 or float32 0 to 1, multiplied with --realness.",
             metavar="FILE",
-            panel=HOW,
+            panel=METHOD,
         ),
     )
     realness: float | None = attrs.field(
@@ -127,7 +131,7 @@ class RunSettings(Settings):
         validator=check_realness,
         metadata=option(
             "How much the prior may add, 0 to 1.",
-            panel=HOW,
+            panel=METHOD,
             default="the model's own; 1 with --realness-map",
         ),
     )
@@ -135,7 +139,7 @@ class RunSettings(Settings):
         default=None,
         converter=to_path_text,
         validator=text("a file", optional=True),
-        metadata=option("Known blur kernel (.npy or text); else estimated.", panel=HOW, reads=Path),
+        metadata=option("Known blur kernel (.npy or text); else estimated.", panel=METHOD, reads=Path),
     )
     blur: StatedBlur | None = attrs.field(
         default=None,
@@ -144,7 +148,7 @@ class RunSettings(Settings):
         metadata=option(
             "Known blur, input pixels (degrees), the averaging of a pixel included; 0: real softness; else estimated.",
             metavar="SIGMA[,SIGMA_Y,ANGLE]",
-            panel=HOW,
+            panel=METHOD,
         ),
     )
     noise: float | None = attrs.field(
@@ -152,7 +156,7 @@ class RunSettings(Settings):
         converter=to_plain,
         validator=check_noise,
         metadata=option(
-            "Known noise, standard deviation of 255; else estimated.", metavar="LEVELS", panel=HOW
+            "Known noise, standard deviation of 255; else estimated.", metavar="LEVELS", panel=METHOD
         ),
     )
     mask: str = attrs.field(
@@ -162,62 +166,63 @@ class RunSettings(Settings):
         metadata=option(
             "auto: interpolate flat background; none: restore all; or a file: 0 passes through, 2 damage.",
             metavar="auto|none|FILE",
-            panel=WHAT,
+            panel=INPUT,
+            words=("auto", "none"),
         ),
     )
     tile_size: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=whole_number(32, 32 * CHUNK_PX, "output pixels"),
-        metadata=option("Largest core of a tile, output pixels.", panel=HOW, default="chosen"),
+        metadata=option("Largest core of a tile, output pixels.", panel=HARDWARE, default="chosen"),
     )
     overlap: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=check_overlap,
-        metadata=option("Cross-fade of neighbouring tiles, output pixels.", panel=HOW, default="0"),
+        metadata=option("Cross-fade of neighbouring tiles, output pixels.", panel=HARDWARE, default="0"),
     )
     block_size: int = attrs.field(
         default=BLOCK_PX,
         converter=to_plain,
         validator=check_block,
-        metadata=option(f"Unit of work, output pixels, multiple of {CHUNK_PX}.", panel=HOW),
+        metadata=option(f"Unit of work, output pixels, multiple of {CHUNK_PX}.", panel=HARDWARE),
     )
     batch_size: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=whole_number(1, 1024, "tiles"),
-        metadata=option("Tiles handed to the method at once.", panel=HOW, default="1"),
+        metadata=option("Tiles handed to the method at once.", panel=HARDWARE, default="1"),
     )
     device: str = attrs.field(
         default="auto",
         validator=check_device,
-        metadata=option("auto, cpu, cuda, cuda:N or mps.", panel=HOW),
+        metadata=option("auto, cpu, cuda, cuda:N or mps.", panel=HARDWARE, words=DEVICES),
     )
     precision: str = attrs.field(
         default="auto",
         validator=one_of(PRECISIONS),
-        metadata=option("auto, fp32, bf16 or fp16.", panel=HOW),
+        metadata=option("auto, fp32, bf16 or fp16.", panel=HARDWARE),
     )
     voxel_size: VoxelSize | None = voxel_size_field(
-        "Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", WHAT
+        "Micrometres: SIZE, Y,X or Z,Y,X; overrides the file.", INPUT
     )
     input_range: ValueRange | None = range_field(
-        "Values of black and white, or full: those of the type.", WHAT
+        "Values of black and white, or full: those of the type.", INPUT
     )
     roi: Roi | None = attrs.field(
         default=None,
         converter=to_roi,
         validator=check_roi,
-        metadata=option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=WHAT),
+        metadata=option("Output pixels [z0:z1,]y0:y1,x0:x1 of the whole run.", panel=INPUT),
     )
-    level: int = level_field("Pyramid level of the input.", WHAT)
-    series: int | None = series_field(WHAT)
-    storage_options: dict[str, Any] | None = storage_options_field(WHAT)
+    level: int = level_field("Pyramid level of the input.", INPUT)
+    series: int | None = series_field(INPUT)
+    storage_options: dict[str, Any] | None = storage_options_field(INPUT)
     format: str = attrs.field(
         default="auto",
         validator=one_of(FORMATS),
-        metadata=option("auto, 0.5, 0.4 or ome-tiff.", panel=WHERE, default="auto: by name and input"),
+        metadata=option("auto, 0.5, 0.4 or ome-tiff.", panel=OUTPUT, default="auto: by name and input"),
     )
     maps: tuple[str, ...] = attrs.field(
         default=(),
@@ -226,8 +231,9 @@ class RunSettings(Settings):
         metadata=option(
             "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty.",
             metavar="NAME[,NAME...]",
-            panel=WHERE,
+            panel=OUTPUT,
             default="none",
+            words=MAPS,
         ),
     )
     stage: str | None = attrs.field(
@@ -235,63 +241,65 @@ class RunSettings(Settings):
         converter=to_path_text,
         validator=text("a folder", optional=True),
         metadata=option(
-            "Folder in which an OUTPUT behind a URL is made first.", metavar="DIR", panel=WHERE, default="."
+            "Folder in which an OUTPUT behind a URL is made first.", metavar="DIR", panel=OUTPUT, default="."
         ),
     )
     lock: bool = attrs.field(
         default=True,
         validator=yes_or_no,
-        metadata=option("Keep regional grey levels.", "--lock/--no-lock", panel=HOW),
+        metadata=option("Keep regional grey levels.", "--lock/--no-lock", panel=METHOD),
     )
     resume: bool = attrs.field(
         default=False,
         validator=yes_or_no,
-        metadata=option("Go on after the last finished block.", "--resume/--no-resume", panel=WHERE),
+        metadata=option("Go on after the last finished block.", "--resume/--no-resume", panel=OUTPUT),
     )
     overwrite: bool = attrs.field(
-        default=False, validator=yes_or_no, metadata=option("Replace an existing output.", panel=WHERE)
+        default=False, validator=yes_or_no, metadata=option("Replace an existing output.", panel=OUTPUT)
     )
     check_all: bool = attrs.field(
         default=False,
         validator=yes_or_no,
-        metadata=option("With --resume: read all blocks back, redo those of another input.", panel=WHERE),
+        metadata=option("With --resume: read all blocks back, redo those of another input.", panel=OUTPUT),
     )
     deterministic: bool = attrs.field(
-        default=False, validator=yes_or_no, metadata=option("Refuse what would change bytes.", panel=HOW)
+        default=False, validator=yes_or_no, metadata=option("Refuse what would change bytes.", panel=HARDWARE)
     )
     workers: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=whole_number(1, MOST_WORKERS, "workers"),
-        metadata=option("Processes, or jobs of --cluster.", panel=WHO, default="1"),
+        metadata=option("Processes, or jobs of --cluster.", panel=WORKERS, default="1"),
     )
     scheduler: str | None = attrs.field(
         default=None,
         validator=check_scheduler,
-        metadata=option("Address of a dask scheduler.", metavar="tcp://HOST:PORT", panel=WHO),
+        metadata=option("Address of a dask scheduler.", metavar="tcp://HOST:PORT", panel=WORKERS),
     )
     cluster: str | None = attrs.field(
         default=None,
         validator=check_cluster,
-        metadata=option("Start workers as jobs: slurm, pbs or lsf.", panel=WHO),
+        metadata=option("Start workers as jobs: slurm, pbs or lsf.", panel=WORKERS, words=CLUSTERS),
     )
     init_only: bool = attrs.field(
         default=False,
         validator=yes_or_no,
-        metadata=option("Store the plan, make the empty output, no more.", panel=WHO),
+        metadata=option("Store the plan, make the empty output, no more.", panel=WORKERS),
     )
     shard: str | None = attrs.field(
         default=None,
         validator=check_shard,
-        metadata=option("Only part I of N of the blocks; after --init-only.", metavar="I/N", panel=WHO),
+        metadata=option("Only part I of N of the blocks; after --init-only.", metavar="I/N", panel=WORKERS),
     )
     finalize: bool = attrs.field(
         default=False,
         validator=yes_or_no,
-        metadata=option("Only pyramid, metadata and report; when all shards are done.", panel=WHO),
+        metadata=option("Only pyramid, metadata and report; when all shards are done.", panel=WORKERS),
     )
-    seed: int = seed_field("Seed of the prior's noise.", HOW)
-    threads: int | None = threads_field("Tiles in flight, of each worker.", HOW, "its processors; 2 on a GPU")
+    seed: int = seed_field("Seed of the prior's noise.", METHOD)
+    threads: int | None = threads_field(
+        "Tiles in flight, of each worker.", HARDWARE, "its processors; 2 on a GPU"
+    )
     progress: str = attrs.field(
         default="auto",
         validator=one_of(PROGRESS),
@@ -407,7 +415,7 @@ class RunArguments:
     config: Path | None = attrs.field(
         default=None,
         converter=expand_home,
-        metadata=option("TOML file of what is restored, how and where; flags override it.", panel=HOW),
+        metadata=option("TOML file of what is restored, how and where; flags override it.", panel=METHOD),
     )
     dry_run: bool = attrs.field(
         default=False, metadata=option("Say what would be done, write nothing.", panel=SAYS)

@@ -18,8 +18,9 @@ from bigrestore.settings.checks import (
 )
 from bigrestore.settings.option import (
     COMPARE,
-    HOW,
+    INPUT,
     SAYS,
+    SCORES,
     argument,
     option,
     quiet_option,
@@ -74,41 +75,46 @@ class ScoreSettings(Settings):
     engine: str = attrs.field(
         default="native",
         validator=one_of(("native", "pyiqa")),
-        metadata=option("native or pyiqa.", panel=HOW),
+        metadata=option("native or pyiqa.", panel=SCORES),
     )
     metrics: tuple[str, ...] | None = attrs.field(
         default=None,
         converter=to_names,
         validator=check_names,
-        metadata=option("Names with commas.", metavar="NAME,...", panel=HOW, default="brisque,niqe,piqe"),
+        metadata=option("Names with commas.", metavar="NAME,...", panel=SCORES, default="brisque,niqe,piqe"),
     )
     niqe_model: str | None = attrs.field(
         default=None,
         converter=to_path_text,
         validator=text("a file", optional=True),
-        metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=HOW),
+        metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=SCORES),
     )
     tile_size: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=check_score_tile,
         metadata=option(
-            "Side of a tile, a multiple of 96.", metavar="PX", panel=HOW, default="480; less for small images"
+            "Side of a tile, a multiple of 96.",
+            metavar="PX",
+            panel=SCORES,
+            default="480; less for small images",
         ),
     )
     sample: int | None = attrs.field(
         default=None,
         converter=to_plain,
         validator=whole_number(1, 10_000_000, "tiles"),
-        metadata=option("Score so many tiles, drawn over the tissue.", metavar="N", panel=HOW, default="all"),
+        metadata=option(
+            "Score so many tiles, drawn over the tissue.", metavar="N", panel=SCORES, default="all"
+        ),
     )
-    seed: int = seed_field("Seed of the sample.", HOW)
-    level: int = level_field("Pyramid level of IMAGE.", HOW)
-    series: int | None = series_field(HOW)
-    voxel_size: VoxelSize | None = voxel_size_field("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", HOW)
-    input_range: ValueRange | None = range_field("Values of black and white of IMAGE.", HOW)
-    storage_options: dict[str, Any] | None = storage_options_field(HOW)
-    threads: int | None = threads_field("Tiles at work.", HOW, "processors at hand")
+    seed: int = seed_field("Seed of the sample.", SCORES)
+    level: int = level_field("Pyramid level of IMAGE.", INPUT)
+    series: int | None = series_field(INPUT)
+    voxel_size: VoxelSize | None = voxel_size_field("Micrometres of IMAGE: SIZE, Y,X or Z,Y,X.", INPUT)
+    input_range: ValueRange | None = range_field("Values of black and white of IMAGE.", INPUT)
+    storage_options: dict[str, Any] | None = storage_options_field(INPUT)
+    threads: int | None = threads_field("Tiles at work.", SCORES, "processors at hand")
     fail_if: str | None = fail_if_field()
     csv: bool = attrs.field(
         default=False, validator=yes_or_no, metadata=option("Write tiles.csv, too.", panel=SAYS)
@@ -165,7 +171,7 @@ class FitArguments:
     output: Path = attrs.field(
         converter=expand_home, metadata=option("Model to write, .npz.", "-o", "--output")
     )
-    input_range: ValueRange | None = range_field("Values of black and white of GOOD.", HOW)
+    input_range: ValueRange | None = range_field("Values of black and white of GOOD.", INPUT)
     overwrite: bool = attrs.field(default=False, metadata=option("Replace what is there.", panel=SAYS))
     verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))
     quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))

@@ -20,7 +20,7 @@ from bigrestore.settings.checks import (
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
 from bigrestore.settings.presets import PRESETS
-from bigrestore.settings.values import SCALES
+from bigrestore.settings.values import DEVICES, SCALES
 
 ADAPT_MINUTES = 15.0
 """Length of an adaptation without --minutes and --steps."""
@@ -61,11 +61,15 @@ class StageOptions:
         validator=above_zero,
         metadata=option("Length of the training in minutes; give this or --steps."),
     )
-    device: str = attrs.field(default="cpu", metadata=option("auto, cpu, cuda, cuda:1 or mps."))
+    device: str = attrs.field(
+        default="cpu", metadata=option("auto, cpu, cuda, cuda:1 or mps.", words=DEVICES)
+    )
     precision: str = attrs.field(
         default="fp32",
         validator=one_of(("fp32", "bf16")),
-        metadata=option("fp32 or bf16; auto takes bf16 where the hardware computes in it."),
+        metadata=option(
+            "fp32 or bf16; auto takes bf16 where the hardware computes in it.", words=("auto", "fp32", "bf16")
+        ),
     )
     recipe: str = attrs.field(
         default="default",

@@ -27,6 +27,9 @@ FULL = "full"
 """In place of two values: the range of the type."""
 
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""The devices without those of a number."""
+
 CLUSTERS = ("slurm", "pbs", "lsf")
 MOST_WORKERS = 4096
 """Workers or shards of one run, at most."""

@@ -101,7 +101,7 @@ def test_a_piped_table_has_one_line_a_value_and_no_trailing_blanks(
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() for line in lines)
     assert sum("zarr format" in line or str(store) in line for line in lines) == 2
-    assert any("{'version': '[red]'}" in line for line in lines)
+    assert any("version [red]" in line for line in lines)
 
 
 def test_info_of_a_pattern_that_names_one_store_says_what_made_it(

@@ -70,7 +70,7 @@ def test_run_then_resume_then_refuse(
         ((), 4, "--resume"),
         (("--resume",), 0, "finished already"),
         (("--resume", "--seed", 3), 4, "--seed"),
-        (("--overwrite",), 0, "blocks"),
+        (("--overwrite",), 0, "tiles"),
     ):
         capsys.readouterr()
         assert call(*common, *extra) == code

@@ -60,7 +60,7 @@ def test_status_of_a_run(tmp_path: Path, call: Call, capsys: pytest.CaptureFixtu
         0,
     )
     assert call("status", output) == 0
-    assert "4 of 4 (100.0%)" in capsys.readouterr().out
+    assert "4 of 4 (100%)" in capsys.readouterr().out
 
     beside = tmp_path / "o.ome.zarr.bigrestore"
     record = sorted((beside / "journal").glob("*.json"))[0]

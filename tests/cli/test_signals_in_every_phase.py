@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ PHASES = {
     "blocks": (
         "bigrestore.model.methods.interpolate:InterpolateMethod.restore",
         QUICK,
-        "0 block(s) were finished",
+        "go on with it by --resume; 0 block(s) were finished",
     ),
     "compare": ("bigrestore.run.execute:require_steady_input", QUICK, FINISH),
     "pyramid": ("bigrestore.run.finalize:build_pyramid", QUICK, FINISH),
@@ -62,7 +63,7 @@ PHASES = {
         tuple("s3://a/out.ome.zarr" if word == "out.ome.zarr" else word for word in QUICK),
         NOTHING,
     ),
-    "time a tile": ("bigrestore.run.view.dry_run:_time_tile", (*QUICK, "--dry-run"), "start it again"),
+    "time a tile": ("bigrestore.run.view.dry_run:time_tile", (*QUICK, "--dry-run"), "start it again"),
     "info": ("bigrestore.io.open_section:open_section", ("info", "in.png"), "start it again"),
     "verify": ("bigrestore.io.verify.store:verify_store", ("verify", "in.zarr"), "start it again"),
     "profile alone": (
@@ -130,8 +131,10 @@ def test_a_signal_ends_every_phase(tmp_path: Path, phase: str, how: str) -> None
     assert code == SIGNALS[signal.Signals(number)], said
     assert seconds < 6, "it must end within two seconds, on a machine with nothing else to do"
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    sentence = said.strip().splitlines()[-1]
+    (sentence,) = (line for line in said.splitlines() if "was stopped by" in line)
     assert sentence.startswith("bigrestore: ")
+    resumes = f"bigrestore: To resume: bigrestore {shlex.join(words)} --resume"
+    assert said.strip().splitlines()[-1] == (resumes if "--resume" in remedy else sentence)
     assert f"was stopped by {name}; " in sentence
     assert remedy in sentence
     assert "Traceback" not in said

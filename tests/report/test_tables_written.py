@@ -16,7 +16,6 @@ import pytest
 from report_material import make_report
 
 from bigrestore.errors import InputError, OutputError
-from bigrestore.report.rows import score_rows
 from bigrestore.report.table.content import Report
 from bigrestore.report.table.tables import plain, read_tiles, write_atomically, write_tiles
 from bigrestore.report.table.write import write_report
@@ -118,24 +117,3 @@ def test_plain_makes_json_of_what_people_put_into_facts(tmp_path: Path) -> None:
 
 def attrs_with(report: Report, **facts: Any) -> Report:
     return attrs.evolve(report, facts=report.facts | facts)
-
-
-def test_the_lines_for_people_say_what_the_numbers_are_and_keep_a_change_of_few_tiles() -> None:
-    change = {"median_before": 9.0, "median_after": 8.0, "median": -1.25, "low": -2.0, "high": -0.5}
-    entry = {
-        "label": "NIQE",
-        "image": {"median": 8.0, "missing": 0},
-        "change": change | {"share_improved": 0.75},
-    }
-    few = entry | {"change": entry["change"] | {"low": None, "high": None}}
-    alone = {"label": "Noise", "image": {"median": 0.5, "missing": 2}}
-    tiles = {"valid": 4, "total": 5, "invalid": {"small": 1}}
-
-    def lines(entry: dict[str, Any]) -> str:
-        return score_rows({"tiles": tiles, "metrics": {"it": entry}}, ("it",))[-1][1]
-
-    assert (
-        lines(entry) == "median 9 before, 8 after; median change -1.25 (-2 to -0.5); better in 75% of tiles"
-    )
-    assert "; median change -1.25 (too few tiles for an interval); better" in lines(few)
-    assert lines(alone) == "median 0.5; missing in 2"

@@ -16,7 +16,7 @@ from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.run.view.progress import LinesProgress, clock_text, make_progress
 
 LINE = re.compile(
-    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run \d+/\d+ blocks \d+\.\d% \d+\.\d MPx/s eta (\d\d:\d\d:\d\d|--:--:--) "
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run \d+/\d+ tiles \d+\.\d% \d+\.\d MPx/s eta (\d\d:\d\d:\d\d|--:--:--) "
     r"rss \d+\.\dG$"
 )
 
@@ -30,7 +30,7 @@ def test_a_line_has_its_form() -> None:
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
     assert all(LINE.match(line) for line in lines), lines
-    assert " run 1240/29616 blocks 4.2% " in lines[0]
+    assert " run 1240/29616 tiles 4.2% " in lines[0]
 
 
 def test_lines_come_once_per_interval() -> None:

@@ -30,7 +30,49 @@ def decimals_for(column: Column, values: Doubles) -> int:
     return max(0, min(7, -column.digits - 1 - math.floor(math.log10(magnitude)))) if magnitude > 0 else 2
 
 
-class ReportData:
+class SummaryData:
+    """A report as its summary says it: figures in reading order, and how people read their numbers.
+
+    `columns` are the figures, `twins` those that the image before has as well.
+    """
+
+    def __init__(self, summary: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        self.summary, self.facts = summary, facts
+        self.pair = bool(summary["pair"])
+        self.columns = find_columns(summary["metrics"], facts.get("lower_better"))
+        self.twins = [column for column in self.columns if "change" in self.entry(column)]
+
+    @cached_property
+    def decimals(self) -> dict[str, int]:
+        """Figures after the point of each column."""
+        large = {
+            column: [self.entry(column)["image"].get("q95") or 0.0, *self._medians(column)]
+            for column in self.columns
+        }
+        return {column.name: decimals_for(column, np.array(values)) for column, values in large.items()}
+
+    def _medians(self, column: Column) -> list[float]:
+        change = self.entry(column).get("change") or {}
+        return [change[name] for name in ("median_before", "median_after") if change.get(name) is not None]
+
+    def group(self, *names: str) -> list[Column]:
+        """Return the columns of some groups."""
+        return [column for column in self.columns if column.group in names]
+
+    def entry(self, column: Column) -> Mapping[str, Any]:
+        """Return the summary of one column."""
+        return dict(self.summary["metrics"][column.name])
+
+    def number(self, column: Column, value: float | None) -> str:
+        """Return a value of a column as people read it."""
+        return number(None if value is None else value * column.factor, self.decimals[column.name])
+
+    def signed(self, column: Column, value: float | None) -> str:
+        """Return a change of a column as people read it."""
+        return signed(None if value is None else value * column.factor, self.decimals[column.name])
+
+
+class ReportData(SummaryData):
     """A report taken apart: its tables, its summary and facts as in `summary.json`, and its pictures.
 
     `columns` are the figures in reading order, `twins` those that the image before has as well, `paired` marks the tiles
@@ -38,13 +80,14 @@ class ReportData:
     """
 
     def __init__(self, report: Report, summary: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        self.report, self.summary, self.facts = report, summary, facts
-        self.table = as_columns(report.tiles)
-        self.columns = find_columns(self.table, facts.get("lower_better"))
-        self.twins = [column for column in self.columns if column.name + BEFORE in self.table]
-        self.pair = "reason_before" in self.table
+        super().__init__(summary, facts)
+        self.report, self.table = report, as_columns(report.tiles)
         self.paired = paired_tiles(self.table)
-        self.decimals = {each.name: decimals_for(each, self.table[each.name]) for each in self.columns}
+
+    @cached_property
+    def decimals(self) -> dict[str, int]:
+        """Figures after the point of each column, by its values in the table."""
+        return {each.name: decimals_for(each, self.table[each.name]) for each in self.columns}
 
     @cached_property
     def sections(self) -> list[int]:
@@ -57,22 +100,6 @@ class ReportData:
         wanted = int(self.facts.get("thumbnail_z", self.sections[len(self.sections) // 2]))
         scored: list[int] = self.table["z"][self.paired].tolist() or self.sections
         return min(sorted(scored), key=lambda z: abs(z - wanted))
-
-    def group(self, *names: str) -> list[Column]:
-        """Return the columns of some groups."""
-        return [column for column in self.columns if column.group in names]
-
-    def entry(self, column: Column) -> Mapping[str, Any]:
-        """Return the summary of one column."""
-        return dict(self.summary["metrics"][column.name])
-
-    def number(self, column: Column, value: float | None) -> str:
-        """Return a value of a column as the page writes it."""
-        return number(None if value is None else value * column.factor, self.decimals[column.name])
-
-    def signed(self, column: Column, value: float | None) -> str:
-        """Return a change of a column as the page writes it."""
-        return signed(None if value is None else value * column.factor, self.decimals[column.name])
 
     def same(self, column: Column, values: Doubles) -> str:
         """Return the one number of all values, as the page writes it; empty if they differ or none exists."""

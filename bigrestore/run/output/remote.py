@@ -43,6 +43,7 @@ from bigrestore.run.prepared import Destination, Inputs
 from bigrestore.run.sinks import Sink
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.stop import StopFlag, listen
+from bigrestore.run.view.progress import NoProgress, Progress, phase_shown
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
 from bigrestore.settings.values import MAPS
@@ -64,6 +65,7 @@ def execute_to(
     settings: RunSettings,
     *,
     method: Method | None = None,
+    progress: Progress | None = None,
     guarded: Mapping[str, Path] | None = None,
     sinks: Sequence[Sink] = (),
 ) -> RunSummary:
@@ -82,6 +84,7 @@ def execute_to(
             place,
             settings,
             method=method,
+            progress=progress,
             guarded=guarded,
             destination=destination,
             sinks=sinks,
@@ -93,7 +96,8 @@ def execute_to(
             log.info("%s is not whole yet, and %s is not written.", target.stage, target.url)
             return summary
         flag.remedy = f"copy the rest to {target.url} by --resume"
-        sent, kept = target.send(flag)
+        with phase_shown(progress or NoProgress(), "copy"):
+            sent, kept = target.send(flag)
     log.info("%s: %d file(s) copied, %d were there.", target.url, sent, kept)
     return attrs.evolve(summary, copied_to=target.url)
 

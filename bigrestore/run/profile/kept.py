@@ -17,6 +17,7 @@ from bigrestore.run.profile.section_profile import (
     describe,
     profile_section,
     sample_section,
+    tissue_words,
     warn_of_clipping,
 )
 from bigrestore.run.profile.words import sentence
@@ -87,7 +88,8 @@ class Profiles:
         made_of = {VERSION: version, PIXELS: joined(read.pixels for read in reads)}
         self.seconds += time.perf_counter() - started
         said = sentence(profile.statistics, int(self._method.scale))
-        log.info("Section %d: %s", z, f"{said}. {describe(profile)}" if said else describe(profile))
+        log.info("Section %d: %s", z, said or tissue_words(profile))
+        log.debug("Section %d: %s", z, describe(profile))
         warn_of_clipping(profile, self._section, z)
         self._made_of[z] = made_of
         if path is not None:

@@ -83,8 +83,11 @@ class Profile:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the profile as names and values for people."""
-        rows = [(name.replace("_", " "), f"{value}") for name, value in self.statistics.details.items()]
-        level = "none found" if self.background is None else f"{self.background:.4f}"
+        rows = [
+            (name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else f"{value}")
+            for name, value in self.statistics.details.items()
+        ]
+        level = "none found" if self.background is None else f"{self.background:.3f}"
         noise = f", noise {self.background_sigma:.4f}" if self.background is not None else ""
         rows += [("background", level + noise), ("tissue", f"{self.tissue_share:.1%}")]
         return rows + ([("clipped", f"{self.clipped_share:.1%}")] if self.clipped_share else [])
@@ -214,11 +217,15 @@ def find_background(section: Section, z: int) -> tuple[float | None, float]:
 
 
 def describe(profile: Profile) -> str:
-    """Return a profile as one line."""
+    """Return all that a profile holds as one line."""
     facts = [f"{name} {value}" for name, value in profile.statistics.details.items() if name != "windows"]
     where = "none" if profile.background is None else f"{profile.background:.3f}"
-    facts += [f"background {where}", f"tissue {profile.tissue_share:.0%}", f"{profile.windows} windows"]
-    return ", ".join(facts)
+    return ", ".join([*facts, f"background {where}", tissue_words(profile), f"{profile.windows} windows"])
+
+
+def tissue_words(profile: Profile) -> str:
+    """Return the share of tissue in words."""
+    return f"tissue {profile.tissue_share:.0%}"
 
 
 def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:

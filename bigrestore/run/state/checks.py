@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.files import read_sealed
+from bigrestore.core.host.command import RESUME
 from bigrestore.core.urls import error_line
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.io.verify.faults import Fault
@@ -25,8 +26,7 @@ from bigrestore.run.state.fingerprint import other_software
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import writer
 
-RESUME = "--resume"
-RESUME_ALL = "--resume --check-all"
+RESUME_ALL = f"{RESUME} --check-all"
 ANEW = "--overwrite"
 
 MENDED_BY = {Change.SEEN: RESUME, Change.HIDDEN: RESUME_ALL}

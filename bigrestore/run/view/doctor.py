@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 import bigrestore
 from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
@@ -203,7 +205,6 @@ def _locks(folder: Path) -> Finding:
 
 def _one_tile() -> Finding:
     """Restore one tile by the shipped model, as in a run, and verify the output."""
-    import numpy as np
     from PIL import Image
 
     from bigrestore.io.verify.store import verify_store
@@ -213,8 +214,7 @@ def _one_tile() -> Finding:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bigrestore-doctor-") as name:
         place = Path(name)
-        waves = np.sin(np.arange(PROBE_PX) / 5.0)
-        Image.fromarray((128 + 60 * np.outer(waves, waves)).astype(np.uint8)).save(place / "tile.png")
+        Image.fromarray(_sharp_texture()).save(place / "tile.png")
         settings = RunSettings(progress="none", report=False, mask="none", block_size=480)
         summary = execute(place / "tile.png", place / "tile.ome.zarr", settings)
         faults = verify_store(place / "tile.ome.zarr")
@@ -223,3 +223,14 @@ def _one_tile() -> Finding:
         reason = next(iter(summary.failed.values()), None) or f"{faults[0].id} at {faults[0].location}"
         return Finding("one tile", "fault", reason, "install again: pip install --force-reinstall bigrestore")
     return Finding("one tile", "ok", f"restored and verified in {seconds:.1f} s on {sys.platform}")
+
+
+def _sharp_texture() -> NDArray[np.uint8]:
+    """Return a tile with the spectrum of sharp tissue, 1/f, so that a run has nothing to warn of."""
+    steps = np.fft.fftfreq(PROBE_PX)
+    frequency = np.hypot(steps[:, None], steps)
+    frequency[0, 0] = 1.0
+    noise = np.random.default_rng(0).normal(size=(PROBE_PX, PROBE_PX))
+    texture = np.fft.ifft2(np.fft.fft2(noise) / frequency).real
+    levels: NDArray[np.uint8] = np.clip(128 + 30 * texture / texture.std(), 0, 255).astype(np.uint8)
+    return levels

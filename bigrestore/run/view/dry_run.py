@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,15 @@ from typing import Any
 import attrs
 import numpy as np
 
-from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.io.conventions.range_check import check_range_used
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
-from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
+from bigrestore.run.prepared import Destination, Inputs, prepare
 from bigrestore.run.sinks import Sink
 from bigrestore.run.state.input_check import require_input_of
-from bigrestore.run.tile.block import BlockWork
 from bigrestore.run.tile.maps import images
-from bigrestore.run.tile.mask import NoMask
-from bigrestore.run.view.progress import clock_text
+from bigrestore.run.tile.speed import time_tile
+from bigrestore.run.view.progress import about_text, spent_text
 from bigrestore.settings import RunSettings
 
 
@@ -108,14 +105,17 @@ class RunEstimate:
             ("method", f"{self.method['name']}{f' {model}' if model else ''}"),
             ("blocks", f"{self.blocks}"),
             ("tiles", f"{self.tiles} of {self.tile_px} px, halo {self.halo_px}, overlap {self.overlap_px}"),
-            ("redundancy", f"{self.redundancy:.3f}"),
+            ("redundancy", f"{self.redundancy:.2f}"),
             ("read", f"{self.bytes_in / 1e6:.1f} MB"),
             ("written", f"{self.bytes_out / 1e6:.1f} MB before compression, in {self.files} files"),
             *([("maps", ", ".join(self.maps))] if self.maps else []),
             ("peak memory", f"{self.memory_bytes / 2**30:.2f} GiB"),
             ("threads", f"{at_work}: {self.choice}"),
             ("report", f"{self.score_tiles} tiles scored before and after" if self.score_tiles else "none"),
-            ("wall time", f"{clock_text(self.seconds)} at most, from one tile in {self.tile_seconds:.2f} s"),
+            (
+                "wall time",
+                f"about {about_text(self.seconds)} at most; one tile took {spent_text(self.tile_seconds)}",
+            ),
         ]
 
 
@@ -140,7 +140,7 @@ def estimate(
     if ready.resuming:
         require_input_of(ready, (block.name for block in ready.plan.grid.blocks()), lambda: None)
     plan, section, work = ready.plan, ready.section, ready.plan.grid.work
-    seconds = _time_tile(ready)
+    seconds = time_tile(ready)
     total_tiles = work.tiles * work.sections
     levels = pyramid_shapes(plan.spec)
     item = section.dtype.itemsize * section.channels
@@ -175,26 +175,6 @@ def estimate(
         score_tiles=sum(each.tiles for each in added),
         maps=plan.maps,
     )
-
-
-def _time_tile(ready: Prepared) -> float:
-    """Restore the largest tile of the middle block as in a run; return its seconds."""
-    grid = ready.plan.grid
-    z, rows, columns = grid.block_counts
-    block = grid.block(grid.region.z0 + z // 2, rows // 2, columns // 2)
-    job = attrs.evolve(ready.job(None), masker=NoMask())
-    work = BlockWork(job, block)
-    batch = max(work.batches, key=lambda tiles: tiles[0].padded_height * tiles[0].padded_width)
-    before = one_thread_per_tile()
-    try:
-        work.restore(batch[:1])  # the first call also pays for what libraries set up once
-        started = time.perf_counter()
-        work.restore(batch[:1])
-        seconds = time.perf_counter() - started
-    finally:
-        give_threads_back(before)
-    part_of_largest = batch[0].padded_height * batch[0].padded_width / grid.work.largest_tile_px
-    return max(1e-6, seconds / part_of_largest)
 
 
 def _files(spec: StoreSpec, shape: tuple[int, int, int]) -> int:

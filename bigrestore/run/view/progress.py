@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines in a log file, tqdm in a notebook, or nothing.
+"""How far a run is: a line for each phase on a terminal, plain lines in a log file, tqdm in a notebook, or nothing.
 
 A scheduler's log is read by people and by grep, so without a terminal there are no bars and no escape codes, but one
 line per interval with fields in fixed places, or one JSON object.
@@ -8,48 +8,98 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from bigrestore.core.host.resources import rss_bytes
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
+
 LINE_SECONDS = 10.0
 
-UNITS = {"run": "blocks", "finalize": "shards", "scores": "tiles"}
+UNITS = {
+    "run": "tiles",
+    "pairs": "pairs",
+    "finalize": "shards",
+    "scores": "tiles",
+    "input": "tiles",
+    "report": "tiles",
+}
 """What each phase counts."""
+
+PHASE_COLUMNS = 10
+"""Columns of a phase's name on a terminal."""
+
+SHORTEST_BAR, LONGEST_BAR = 6, 30
+"""Columns of a bar."""
+
+PRIOR_SHARE = 0.02
+"""Share of a phase's units that its expected duration weighs as much as, against the units that are done."""
+
+OVERDUE_SHARE = 0.1
+"""Time left, as a share of the time waited, where a unit takes longer than expected."""
 
 
 class Progress(Protocol):
     """Takes the state of a phase."""
 
-    def start(self, phase: str, total: int, done: int = 0) -> None:
-        """Begin a phase of `total` units, `done` of them already."""
+    def start(self, phase: str, total: int = 0, done: int = 0, seconds: float | None = None) -> None:
+        """Begin a phase of `total` units, `done` of them already; the running phase gets another count.
+
+        Parameters
+        ----------
+        phase : str
+            Its name.
+        total, done : int
+            Units; 0: not counted.
+        seconds : float, optional
+            Expected duration of the units left.
+        """
         ...
 
     def advance(self, done: int, pixels: int) -> None:
         """Report the units done so far, and the output pixels of the last one."""
         ...
 
-    def close(self) -> None:
-        """End the phase."""
+    def close(self, *, failed: bool = False) -> None:
+        """End the phase; nothing happens where none runs."""
         ...
+
+
+@contextmanager
+def phase_shown(progress: Progress, phase: str) -> Iterator[None]:
+    """Show a phase while the context lasts."""
+    progress.start(phase)
+    try:
+        yield
+    except BaseException:
+        progress.close(failed=True)
+        raise
+    progress.close()
 
 
 class Meter:
     """Counts units and pixels of a phase and estimates the rest."""
 
     def __init__(self) -> None:
-        self.phase, self.total, self.done, self.pixels = "", 0, 0, 0
-        self._first, self._started = 0, time.monotonic()
+        self.start("", 0, 0)
 
-    def start(self, phase: str, total: int, done: int) -> None:
+    def start(self, phase: str, total: int, done: int, seconds: float | None = None) -> None:
         """Begin anew."""
         self.phase, self.total, self.done, self.pixels = phase, total, done, 0
-        self._first, self._started = done, time.monotonic()
+        self._first, self._started, self._marked = done, time.monotonic(), 0.0
+        self._expected = None if seconds is None or total <= done else seconds / (total - done)
+
+    def advance(self, done: int, pixels: int) -> None:
+        """Count the units done so far, and the output pixels of the last one."""
+        self.done, self.pixels, self._marked = done, self.pixels + pixels, self.elapsed
 
     @property
     def elapsed(self) -> float:
@@ -63,9 +113,16 @@ class Meter:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the time left at the rate so far; None before the first unit is done."""
-        fresh = self.done - self._first
-        return None if fresh == 0 else self.elapsed / fresh * (self.total - self.done)
+        """Estimate of the time left, by the expected duration and the units done; None without either."""
+        fresh, left = self.done - self._first, self.total - self.done
+        if self.total == 0 or (fresh == 0 and self._expected is None):
+            return None
+        if left <= 0:
+            return 0.0
+        weight = 0.0 if self._expected is None else max(1.0, PRIOR_SHARE * (self.total - self._first))
+        each = (self._marked + weight * (self._expected or 0.0)) / (fresh + weight)
+        waited = self.elapsed - self._marked
+        return max(each * left - waited, OVERDUE_SHARE * waited)
 
     def facts(self) -> dict[str, Any]:
         """Return the state as JSON-able facts."""
@@ -75,6 +132,7 @@ class Meter:
             "phase": self.phase,
             "done": self.done,
             "total": self.total,
+            "unit": UNITS.get(self.phase, "steps"),
             "mpx_per_s": round(self.mpx_per_second, 2),
             "eta_s": None if left is None else round(left),
             "rss_bytes": rss_bytes(),
@@ -83,31 +141,33 @@ class Meter:
 
     def line(self) -> str:
         """Return the state as one plain line."""
-        percent = 100 * self.done / self.total if self.total else 100.0
-        unit = UNITS.get(self.phase, "steps")
         held = device_bytes()
         device = "" if held is None else f" gpu {held / 2**30:.1f}G"
+        memory = f"rss {rss_bytes() / 2**30:.1f}G{device}"
+        if not self.total:
+            return f"{_now()} {self.phase} for {spent_text(self.elapsed)} {memory}"
         return (
-            f"{_now()} {self.phase} {self.done}/{self.total} {unit} {percent:.1f}% "
-            f"{self.mpx_per_second:.1f} MPx/s eta {clock_text(self.seconds_left)} rss {rss_bytes() / 2**30:.1f}G{device}"
+            f"{_now()} {self.phase} {self.done}/{self.total} {UNITS.get(self.phase, 'steps')} "
+            f"{100 * self.done / self.total:.1f}% {self.mpx_per_second:.1f} MPx/s eta {clock_text(self.seconds_left)} "
+            f"{memory}"
         )
 
 
 class NoProgress:
     """Says nothing."""
 
-    def start(self, phase: str, total: int, done: int = 0) -> None:
+    def start(self, phase: str, total: int = 0, done: int = 0, seconds: float | None = None) -> None:
         """Do nothing."""
 
     def advance(self, done: int, pixels: int) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Do nothing."""
 
 
 class LinesProgress:
-    """Writes one line per interval and one at the end of a phase.
+    """Writes one line per interval and one at the end of a counted phase.
 
     A thread writes it, so a line comes also during a long block, and silence means a dead run.
 
@@ -129,10 +189,12 @@ class LinesProgress:
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._beat: threading.Thread | None = None
 
-    def start(self, phase: str, total: int, done: int = 0) -> None:
+    def start(self, phase: str, total: int = 0, done: int = 0, seconds: float | None = None) -> None:
         """Begin a phase."""
+        if phase == self._meter.phase and not total:
+            return
         self._end_beat()
-        self._meter.start(phase, total, done)
+        self._meter.start(phase, total, done, seconds)
         self._last = time.monotonic()
         if self._interval > 0:
             self._ended = threading.Event()
@@ -141,15 +203,16 @@ class LinesProgress:
 
     def advance(self, done: int, pixels: int) -> None:
         """Write a line once the interval is over."""
-        self._meter.done, self._meter.pixels = done, self._meter.pixels + pixels
+        self._meter.advance(done, pixels)
         if time.monotonic() - self._last >= self._interval:
             self._write()
 
-    def close(self) -> None:
-        """Write the last line."""
+    def close(self, *, failed: bool = False) -> None:
+        """Write the last line of a counted phase."""
         self._end_beat()
         if self._meter.total:
             self._write()
+        self._meter.start("", 0, 0)
 
     def _keep_on(self, ended: threading.Event) -> None:
         """Write a line whenever nobody else has for an interval."""
@@ -184,20 +247,20 @@ class LossyProgress:
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
 
-    def start(self, phase: str, total: int, done: int = 0) -> None:
+    def start(self, phase: str, total: int = 0, done: int = 0, seconds: float | None = None) -> None:
         """Begin a phase."""
         with self._kept_quiet():
-            self._shown.start(phase, total, done)
+            self._shown.start(phase, total, done, seconds)
 
     def advance(self, done: int, pixels: int) -> None:
         """Report the units done so far."""
         with self._kept_quiet():
             self._shown.advance(done, pixels)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """End the phase."""
         with self._kept_quiet():
-            self._shown.close()
+            self._shown.close(failed=failed)
 
     @contextmanager
     def _kept_quiet(self) -> Iterator[None]:
@@ -211,57 +274,104 @@ class LossyProgress:
 
 
 class BarProgress:
-    """A live bar on a terminal."""
+    """One line for each phase on a terminal: redrawn while it runs, and left there once at its end."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
         self._meter = Meter()
-        self._bar = Progress(
-            TextColumn("{task.description:9}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} {task.percentage:5.1f}%"),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-        )
-        self._task: Any = None
+        self._line: Any = None
 
-    def start(self, phase: str, total: int, done: int = 0) -> None:
-        """Begin a phase with a bar of its own."""
-        self._meter.start(phase, total, done)
-        self._task = self._bar.add_task(phase, total=total, completed=done, state="")
-        self._bar.start()
+    def start(self, phase: str, total: int = 0, done: int = 0, seconds: float | None = None) -> None:
+        """Begin a phase with a line of its own."""
+        from bigrestore.core.host.terminal import RedrawnLine
+
+        if self._line is not None and self._meter.phase == phase:
+            if total:
+                self._meter.start(phase, total, done, seconds)
+            return
+        self.close()
+        self._meter.start(phase, total, done, seconds)
+        self._line = RedrawnLine(self)
+        self._line.start()
 
     def advance(self, done: int, pixels: int) -> None:
         """Move the bar."""
-        self._meter.done, self._meter.pixels = done, self._meter.pixels + pixels
-        state = f"{self._meter.mpx_per_second:.1f} MPx/s eta {clock_text(self._meter.seconds_left)}"
-        self._bar.update(self._task, completed=done, state=state)
+        self._meter.advance(done, pixels)
 
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.stop()
+    def close(self, *, failed: bool = False) -> None:
+        """Leave what the phase came to; of a failed one only its count."""
+        line, self._line = self._line, None
+        if line is None:
+            return
+        line.transient = failed and not self._meter.total
+        line.update(self._result())
+        line.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Draw the line: what does not fit into the terminal is left out, the bar first."""
+        from rich.text import Text
+
+        meter, width = self._meter, options.max_width - 1  # terminals wrap at the last column
+        head = f"{meter.phase:<{PHASE_COLUMNS}}"
+        if not meter.total:
+            yield Text(f"{head}{spent_text(meter.elapsed)}"[:width])
+            return
+        left = meter.seconds_left
+        parts = [f"{meter.done}/{meter.total} {UNITS.get(meter.phase, 'steps')}"]
+        if left:
+            parts.append(f"{about_text(left)} left")
+        if meter.pixels and len(head) + sum(map(len, parts)) + 16 < width:
+            parts.insert(1, f"{rate_text(meter.mpx_per_second)}")
+        said = "  ".join(parts)
+        room = min(LONGEST_BAR, width - len(head) - len(said) - 2)
+        if room < SHORTEST_BAR:
+            yield Text((head + said)[:width])
+            return
+        full = round(room * meter.done / meter.total)
+        mark, rest = ("#", "-") if options.ascii_only else ("\N{BOX DRAWINGS HEAVY HORIZONTAL}",) * 2
+        bar = Text(mark * full, "green") + Text(rest * (room - full), "dim")
+        yield Text(head) + bar + Text(f"  {said}")
+
+    def _result(self) -> Text:
+        """Return the last state of the phase."""
+        from rich.text import Text
+
+        meter = self._meter
+        head = f"{meter.phase:<{PHASE_COLUMNS}}"
+        if not meter.total:
+            return Text(f"{head}{spent_text(meter.elapsed)}", overflow="ellipsis", no_wrap=True)
+        count = f"{meter.done} of " if meter.done < meter.total else ""
+        rate = f", {rate_text(meter.mpx_per_second)}" if meter.pixels else ""
+        unit = UNITS.get(meter.phase, "steps")
+        if meter.total == 1:
+            unit = unit.removesuffix("s")
+        said = f"{count}{meter.total} {unit} in {spent_text(meter.elapsed)}{rate}"
+        return Text(head + said, overflow="ellipsis", no_wrap=True)
 
 
 class TqdmProgress:
-    """A tqdm bar, shown by a notebook as a widget."""
+    """A tqdm bar for each counted phase, shown by a notebook as a widget."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def start(self, phase: str, total: int, done: int = 0) -> None:
+    def start(self, phase: str, total: int = 0, done: int = 0, seconds: float | None = None) -> None:
         """Begin a phase with a bar of its own."""
+        if not total:
+            return
         from tqdm.auto import tqdm
 
+        self.close()
         self._bar = tqdm(total=total, initial=done, desc=phase, unit=UNITS.get(phase, "steps")[:-1])
 
     def advance(self, done: int, pixels: int) -> None:
         """Move the bar."""
         self._bar.update(done - self._bar.n)
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """End the bar."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 def make_progress(kind: str, log_format: str = "text") -> Progress:
@@ -270,7 +380,9 @@ def make_progress(kind: str, log_format: str = "text") -> Progress:
         return NoProgress()
     if kind == "tqdm":
         return LossyProgress(TqdmProgress())
-    if kind == "bar" or (kind == "auto" and sys.stderr.isatty() and log_format == "text"):
+    from bigrestore.core.host.terminal import can_redraw
+
+    if kind == "bar" or (kind == "auto" and can_redraw() and log_format == "text"):
         return LossyProgress(BarProgress())
     return LossyProgress(LinesProgress(as_json=log_format == "json"))
 
@@ -289,6 +401,32 @@ def clock_text(seconds: float | None) -> str:
         return "--:--:--"
     whole = round(seconds)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def spent_text(seconds: float) -> str:
+    """Return a duration that was measured, to the second at most."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "<0.1 s"
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else about_text(seconds)
+
+
+def about_text(seconds: float) -> str:
+    """Return an estimated duration, to two figures or so."""
+    if seconds < 59.5:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02d} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def rate_text(mpx_per_second: float) -> str:
+    """Return megapixels per second with two figures."""
+    return f"{mpx_per_second:.{1 if mpx_per_second >= 1 else 2}f} MPx/s"
 
 
 def _now() -> str:

@@ -12,15 +12,18 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.host.command import RESUME, repeated
 from bigrestore.errors import InputError, InputMissingError
 from bigrestore.run.output.owned import PLAN
 from bigrestore.run.output.place import output_path
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import writer
-from bigrestore.run.view.progress import clock_text
+from bigrestore.run.view.progress import about_text
 
 RECENT = 100
 """Records from whose times the rate is taken."""
+
+FINALIZE = "--finalize"
 
 MOST_LISTED = 20
 """Failed blocks that are listed by name."""
@@ -55,6 +58,8 @@ class RunStatus:
         Why blocks failed, by their names; the first of them.
     way_out : str
         The next step; empty without one.
+    command : str
+        The command that takes it; empty if there is none, or none is known.
     """
 
     output: str
@@ -71,6 +76,7 @@ class RunStatus:
     maps: list[str]
     reasons: dict[str, str]
     way_out: str
+    command: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as a JSON document."""
@@ -80,24 +86,31 @@ class RunStatus:
         """Return the state as names and values for people."""
         known = self.done + self.empty
         total = "?" if self.total is None else str(self.total)
-        percent = f" ({100 * known / self.total:.1f}%)" if self.total else ""
+        percent = f" ({_percent(known, self.total)})" if self.total else ""
         rows = [
             ("output", self.output),
             ("state", f"{self.state}{f', by {self.holder}' if self.holder else ''}"),
             ("blocks", f"{known} of {total}{percent}: {self.done} restored, {self.empty} background"),
             ("failed", str(self.failed)),
-            ("in hand", str(self.in_hand)),
+            *([("at work", str(self.in_hand))] if self.state == "running" else []),
         ]
         if self.maps:
             rows.append(("maps", ", ".join(self.maps)))
         if self.blocks_per_hour is not None:
-            rows.append(("rate", f"{self.blocks_per_hour:.1f} blocks per hour"))
+            rows.append(("rate", f"{self.blocks_per_hour:.3g} blocks per hour"))
         if self.state == "running":
-            rows.append(("time left", clock_text(self.seconds_left)))
+            left = "not known yet" if self.seconds_left is None else f"about {about_text(self.seconds_left)}"
+            rows.append(("time left", left))
         if self.last_record_s is not None:
-            rows.append(("last block", f"{clock_text(self.last_record_s)} ago"))
+            rows.append(("last block", f"{about_text(self.last_record_s)} ago"))
         rows += [(f"  {name}", reason) for name, reason in self.reasons.items()]
-        return rows + ([("way out", self.way_out)] if self.way_out else [])
+        rows += [("next step", self.way_out)] if self.way_out else []
+        return rows + ([("command", self.command)] if self.command else [])
+
+
+def _percent(done: int, total: int) -> str:
+    """Return a share in whole percents, 100 only for all."""
+    return f"{100 * done // total}%"
 
 
 def run_status(output: str | Path) -> RunStatus:
@@ -154,7 +167,10 @@ def _look(place: Path, journal: Journal) -> RunStatus:
         state = "failed"
     else:
         state = "waiting" if plan.get("in_parts") else "stopped"
+    all_done = total == by_status["done"] + by_status["empty"]
     lacks_report = bool(run.get("scored")) and not (journal.root / "report.json").exists()
+    remedy = _remedy(state, all_done, lacks_report)
+    flag = FINALIZE if FINALIZE in remedy else RESUME
     return RunStatus(
         output=str(place),
         state=state,
@@ -167,7 +183,8 @@ def _look(place: Path, journal: Journal) -> RunStatus:
         last_record_s=since,
         maps=list(plan.get("fingerprint", {}).get("settings.maps") or []),
         reasons={record.name: record.reason for record in failed[:MOST_LISTED]},
-        way_out=_remedy(state, total == by_status["done"] + by_status["empty"], lacks_report),
+        way_out=remedy,
+        command=repeated(plan.get("command") or {}, flag) if remedy else "",
     )
 
 
@@ -175,7 +192,7 @@ def _remedy(state: str, all_done: bool, lacks_report: bool) -> str:
     """Return the next step for a run nobody works on."""
     if state == "waiting":
         parts = "do its blocks by --shard I/N of the same command, or all that are left by --resume"
-        return "finish it by --finalize" if all_done else parts
+        return f"finish it by {FINALIZE}" if all_done else parts
     if state == "finished":
         return "its report is not made; make it by --resume" if lacks_report else ""
     return {"stopped": "go on with it by --resume", "failed": "mend them by --resume"}.get(state, "")

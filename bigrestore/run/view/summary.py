@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import BigrestoreError, BlocksFailedError, CheckFailedError, InputError
+from bigrestore.run.view.progress import rate_text, spent_text
 
 
 @attrs.frozen
@@ -120,22 +121,18 @@ class RunSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        phases = ", ".join(f"{name} {spent_text(seconds)}" for name, seconds in self.seconds.items())
+        whole = self.blocks_restored == self.blocks_done + self.blocks_empty + self.blocks_failed
         rows = [("part", self.part)] if self.part else []
         rows += [
             ("output", str(self.output)),
             (
                 "blocks",
-                f"{self.blocks_done} done, {self.blocks_empty} background, {self.blocks_failed} failed, "
-                f"{self.blocks_restored} of them in this run",
+                f"{self.blocks_done} restored, {self.blocks_empty} background, {self.blocks_failed} failed"
+                + ("" if whole else f"; {self.blocks_restored} of them in this run"),
             ),
-            ("time", phases),
-            *([("rate", f"{self.mpx_per_second:.2f} MPx/s of output")] if self.megapixels else []),
-            (
-                "tiles",
-                f"{self.tile_px} px, {self.threads * self.workers} in flight, redundancy {self.redundancy:.2f}, "
-                f"{self.device} {self.precision}",
-            ),
+            ("time", f"{spent_text(sum(self.seconds.values()))}: {phases}"),
+            *([("rate", f"{rate_text(self.mpx_per_second)} of output")] if self.megapixels else []),
         ]
         if self.maps:
             rows.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))

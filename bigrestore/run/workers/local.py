@@ -23,7 +23,7 @@ from bigrestore import errors
 from bigrestore.core.host.resources import affinity, out_of_memory_kills, share_of
 from bigrestore.errors import BigrestoreError, WorkersLostError
 from bigrestore.run.children import python_command, python_environment
-from bigrestore.run.pipeline import GRACE_SECONDS, Done, block_files
+from bigrestore.run.pipeline import GRACE_SECONDS, Done, TilesDone, block_files
 from bigrestore.run.plan import on_gpu
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.claims import MOST_DEATHS, Claims
@@ -59,14 +59,14 @@ class LocalWorkers:
         self._processes: list[WorkerProcess] = []
         self._died_unready = 0
 
-    def run(self, flag: StopFlag, done: Done) -> None:
+    def run(self, flag: StopFlag, done: Done, tiles_done: TilesDone) -> None:
         """Run the workers; see `start_workers`."""
         window, looked = 64 + 4 * self._plan.workers * self._plan.blocks_in_flight, 0.0
         try:
             for index in range(min(self._plan.workers, self._claims.open)):
                 self._start(index)
             while not flag and (self._processes or self._claims.open):
-                self._listen()
+                self._listen(tiles_done)
                 ended = [process for process in self._processes if process.has_ended()]
                 if ended or time.monotonic() - looked >= JOURNAL_SECONDS:
                     looked = time.monotonic()
@@ -98,7 +98,7 @@ class LocalWorkers:
             visible = [str(number) for number in range(torch.cuda.device_count())]
         return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if visible else {}
 
-    def _listen(self) -> None:
+    def _listen(self, tiles_done: TilesDone) -> None:
         """Take a message of a worker, or wait for one a moment."""
         try:
             process, message = self._messages.get(timeout=MESSAGE_SECONDS)
@@ -107,6 +107,9 @@ class LocalWorkers:
         if "log" in message:
             level, name, text = message["log"]
             logging.getLogger(name).log(level, "worker %d: %s", process.index + 1, text)
+        elif "tiles" in message:
+            z, row, column, tiles = message["tiles"]
+            tiles_done(self._plan.grid.block(z, row, column), tiles)
         elif "ready" in message:
             process.ready, self._died_unready = True, 0
             log.debug("Worker %d is ready, process %d.", process.index + 1, process.pid)

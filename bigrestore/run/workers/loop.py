@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from bigrestore.errors import OutputExistsError
-from bigrestore.run.pipeline import Pipeline
+from bigrestore.run.pipeline import Pipeline, TilesDone
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.sinks import make_sink, open_sinks
 from bigrestore.run.state.claims import Claims
@@ -79,7 +79,12 @@ class Order:
         )
 
 
-def work(order: Order, flag: StopFlag, opened: Callable[[], None] = lambda: None) -> None:
+def work(
+    order: Order,
+    flag: StopFlag,
+    opened: Callable[[], None] = lambda: None,
+    tiles_done: TilesDone = lambda *_: None,
+) -> None:
     """Open a run and do blocks of it; returns when all have a record, or when the flag was set.
 
     Parameters
@@ -90,6 +95,8 @@ def work(order: Order, flag: StopFlag, opened: Callable[[], None] = lambda: None
         Looked at all the time; once set, blocks in progress are abandoned.
     opened : callable
         Called when the run is open.
+    tiles_done : callable
+        Called with a block at work and how many more of its tiles are restored.
 
     Raises
     ------
@@ -112,7 +119,7 @@ def work(order: Order, flag: StopFlag, opened: Callable[[], None] = lambda: None
     with open_sinks(sinks, ready, job) as takers:
         pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
         opened()
-        pipeline.run(claims, flag, lambda *_: None)
+        pipeline.run(claims, flag, lambda *_: None, tiles_done)
         for taker in takers:
             taker.wait(lambda: bool(flag))
 

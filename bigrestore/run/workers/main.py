@@ -1,8 +1,8 @@
 """A worker process: `python -m bigrestore.run.workers.main`, with its order as a line of JSON on standard input.
 
 It is started as a module: `multiprocessing` would run the caller's script again. It answers by lines of JSON: ready,
-log lines, a fatal error. Its blocks are seen in the journal. It pins itself to its processors before any library counts
-them.
+tiles restored, log lines, a fatal error. Its blocks are seen in the journal. It pins itself to its processors before any
+library counts them.
 
 When its input ends its parent is dead. The process ends at once, to keep out of the way of a resumed run.
 """
@@ -73,7 +73,12 @@ def run_worker() -> None:
 
     try:
         with handled(WARNINGS, stop):
-            work(Order(**first["order"]), flag, lambda: parent.send(ready=os.getpid()))
+            work(
+                Order(**first["order"]),
+                flag,
+                lambda: parent.send(ready=os.getpid()),
+                lambda block, tiles: parent.send(tiles=[block.z, block.row, block.column, tiles]),
+            )
         code = ORPHANED if flag else 0
     except BrokenPipeError:
         code = ORPHANED

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bigrestore.core.geometry import Grid
-from bigrestore.run.pipeline import Done
+from bigrestore.run.pipeline import Done, TilesDone
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.stop import StopFlag
@@ -46,7 +46,7 @@ def has_workers(settings: RunSettings) -> bool:
     return (settings.workers or 1) > 1 or settings.scheduler is not None or settings.cluster is not None
 
 
-def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done) -> None:
+def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done, tiles_done: TilesDone) -> None:
     """Have the workers of a run do blocks; returns when all have a record, or when the flag was set.
 
     Parameters
@@ -59,6 +59,8 @@ def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done) -
         Looked at all the time; once set, workers abandon the blocks in progress.
     done : callable
         Called in this thread with the record of each block.
+    tiles_done : callable
+        Called in this thread with a block at work and how many more of its tiles are restored; not by a cluster.
 
     Raises
     ------
@@ -77,4 +79,4 @@ def start_workers(ready: Prepared, claims: Claims, flag: StopFlag, done: Done) -
         from bigrestore.run.workers.local import LocalWorkers
 
         with flag.polled():
-            LocalWorkers(ready, claims).run(flag, done)
+            LocalWorkers(ready, claims).run(flag, done, tiles_done)

@@ -17,12 +17,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.live import Live
-from rich.logging import RichHandler
 from rich.text import Text
 
 from bigrestore.core.files import whole_file
 from bigrestore.core.host.names import printable
+from bigrestore.core.host.terminal import RedrawnLine, can_redraw
 from bigrestore.errors import output_error
 
 log = logging.getLogger(__name__)
@@ -152,7 +151,7 @@ class LiveLine:
     name : str
         Of the training, first on the line.
     console : rich.console.Console, optional
-        Defaults to the console of the log, so its lines come above this one.
+        Defaults to the console on standard error, so lines of the log come above this one.
     interval_s : float
         Seconds between lines without a terminal.
     """
@@ -161,13 +160,8 @@ class LiveLine:
         self._name = name
         self._interval_s = interval_s
         self._last = -math.inf
-        if console is None:
-            handlers = logging.getLogger("bigrestore").handlers
-            consoles = [handler.console for handler in handlers if isinstance(handler, RichHandler)]
-            console = consoles[0] if consoles else Console(stderr=True)
-        self._live = (
-            Live(Text(""), console=console, refresh_per_second=1 / REDRAW_S) if console.is_terminal else None
-        )
+        drawn = can_redraw() if console is None else console.is_terminal
+        self._live = RedrawnLine(Text(""), console) if drawn else None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -189,7 +183,7 @@ class LiveLine:
         """Show the line."""
         self._last = time.monotonic()
         if self._live is not None:
-            self._live.update(Text(f"{self._name} {text}"))
+            self._live.update(Text(f"{self._name} {text}", no_wrap=True, overflow="ellipsis"))
         else:
             log.info("%s %s", self._name, text)
 

@@ -266,8 +266,8 @@ class _Training:
             total = ""
         figures = f" | {format_values(self.figures)}" if self.figures else ""
         self.line.show(
-            f"step {self.step}{total} {format_values(means)} rate {self._rate:.2e} {speed:.2f} steps/s "
-            f"eta {duration(left_s)}{figures}"
+            f"step {self.step}{total} eta {duration(left_s)} {speed:.2f} steps/s rate {self._rate:.2e} "
+            f"{format_values(means)}{figures}"
         )
 
     def _checkpoint(self, *, validate: bool) -> None:

@@ -1,0 +1,89 @@
+"""How fast a method is here: the time of a tile, before the first block.
+
+The dry run times a tile of the run. A run times a small one, which costs it less than a second, and none where it is
+over in seconds by the method's own statement.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import attrs
+import numpy as np
+
+from bigrestore.core.geometry import round_up
+from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
+from bigrestore.model.method import StatesCost, TileBatch
+from bigrestore.run.prepared import Prepared
+from bigrestore.run.tile.block import BlockWork, Job
+from bigrestore.run.tile.mask import NoMask
+
+log = logging.getLogger(__name__)
+
+TIMED_PX = 256
+"""Side of the small tile, in input pixels."""
+
+QUICK_SECONDS = 0.4
+"""Work that a method states to be done in this time is not worth a timed tile; slow machines take ten times as long."""
+
+UNSTATED_PX_PER_SECOND = 1e6
+"""Assumed of a method that does not state its speed, to tell whether its work is quick."""
+
+
+def expected_seconds(ready: Prepared, job: Job, missing: int) -> float | None:
+    """Estimate the duration of a run's `missing` tiles; None if it is not known.
+
+    Workers of a cluster may compute on other hardware, so nothing is said of them.
+    """
+    plan, method, settings = ready.plan, ready.method, ready.settings
+    if settings.scheduler or settings.cluster:
+        return None
+    work = plan.grid.work
+    share = missing / (work.tiles * work.sections)
+    if settings.mask == "auto":
+        share *= job.profiles.of(plan.grid.region.z0).tissue_share
+    pixels = share * work.makespan_px(plan.tiles_at_once)
+    stated = method.px_per_second if isinstance(method, StatesCost) else UNSTATED_PX_PER_SECOND
+    speed = stated if pixels < QUICK_SECONDS * stated else _probed_px_per_second(job)
+    return None if speed is None else pixels / speed
+
+
+def time_tile(ready: Prepared) -> float:
+    """Restore the largest tile of the middle block as in a run; return its seconds."""
+    grid = ready.plan.grid
+    z, rows, columns = grid.block_counts
+    block = grid.block(grid.region.z0 + z // 2, rows // 2, columns // 2)
+    job = attrs.evolve(ready.job(None), masker=NoMask())
+    work = BlockWork(job, block)
+    batch = max(work.batches, key=lambda tiles: tiles[0].padded_height * tiles[0].padded_width)
+    before = one_thread_per_tile()
+    try:
+        work.restore(batch[:1])  # the first call also pays for what libraries set up once
+        started = time.perf_counter()
+        work.restore(batch[:1])
+        seconds = time.perf_counter() - started
+    finally:
+        give_threads_back(before)
+    part_of_largest = batch[0].padded_height * batch[0].padded_width / grid.work.largest_tile_px
+    return max(1e-6, seconds / part_of_largest)
+
+
+def _probed_px_per_second(job: Job) -> float | None:
+    """Restore a small tile of noise; return input pixels per second of one tile, None where it fails."""
+    side, z = round_up(TIMED_PX, job.method.alignment_px), job.grid.region.z0
+    pixels = np.random.default_rng(0).random((1, side, side), np.float32)
+    realness = None if job.realness is None else np.ones_like(pixels)
+    batch = TileBatch(pixels, None, np.zeros((1, 2), np.int64), z, realness, job.maps)
+    statistics = job.profiles.of(z).statistics
+    before = one_thread_per_tile()
+    try:
+        job.method.restore(batch, statistics)  # the first call also pays for what libraries set up once
+        started = time.perf_counter()
+        job.method.restore(batch, statistics)
+        return side * side / max(1e-6, time.perf_counter() - started)
+    except Exception:  # of the method, which says so at the first block
+        log.debug("The time of a tile is not known.", exc_info=True)
+        return None
+    finally:
+        give_threads_back(before)
