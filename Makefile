@@ -78,8 +78,10 @@ $(BENCH_STAMP): $(STAMP)
 	$(PIP) install --quiet --editable '.[dev,bench]' --constraint constraints.txt
 	@touch $@
 
-$(IQA_STAMP): pyproject.toml constraints.txt requirements-iqa.txt
+# Its packages come before those of .venv, which it sees too.
+$(IQA_STAMP): $(STAMP) requirements-iqa.txt
 	$(call empty_environment,$(IQA_VENV))
-	$(IQA_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[dev]' --constraint constraints.txt
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(IQA_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bigrestore-dev.pth"
 	$(IQA_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --requirement requirements-iqa.txt
 	@touch $@

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bigrestore.cli import app as app_module
+from tests.warm_python import WarmPython
 
 SLOW_FILES = frozenset(
     """
@@ -54,6 +55,14 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return code if isinstance(code, int) else 0
 
     return run
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """Give what starts Python at little cost."""
+    server = WarmPython()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

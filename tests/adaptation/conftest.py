@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from bigrestore.model.nets.checkpoint import load_model, save_model
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import get_preset
+from tests.training.conftest import short_preparations
 
 Pixels = NDArray[Any]
 
@@ -32,6 +34,12 @@ def blurred(image: NDArray[np.float64], sigma: float, noise: float = 0.0, seed: 
     """Blur by a Gaussian, add white noise of a standard deviation of 255, and round."""
     noisy = gaussian_filter(image, sigma) + noise * np.random.default_rng(seed).standard_normal(image.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_preparations() -> Iterator[None]:
+    with short_preparations():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ import pytest
 import zarr
 from PIL import Image
 
+from tests.warm_python import WarmProcess, WarmPython
+
 STUCK = """
 import ctypes, importlib, pathlib, sys, time
 place, how, *words = sys.argv[1:]
@@ -38,6 +40,7 @@ from bigrestore.__main__ import main
 main()
 """
 
+MAIN = "import sys; sys.argv[0] = 'bigrestore'; from bigrestore.__main__ import main; main()"
 RUN = ("run", "in.png", "out.ome.zarr", "--method", "rational", "--threads", "1", "--progress", "none")
 QUICK = (*RUN, "--no-report")
 ZIP = tuple("out.ome.zarr.zip" if word == "out.ome.zarr" else word for word in QUICK)
@@ -86,22 +89,13 @@ PHASES = {
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
 
 
-def process(folder: Path, code: str, *words: str, path: str = "") -> subprocess.Popen[str]:
-    """Start Python in a folder that holds an input."""
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)).save(folder / "in.png")
-    zarr.save_array(folder / "in.zarr", np.zeros((9, 9), np.uint8))
-    home = str(Path(__file__).parents[2])
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (path, home)))},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(autouse=True)
+def an_input(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)).save(tmp_path / "in.png")
+    zarr.save_array(tmp_path / "in.zarr", np.zeros((9, 9), np.uint8))
 
 
-def stopped(started: subprocess.Popen[str], mark: Path, number: int) -> tuple[int, str, float]:
+def stopped(started: WarmProcess | subprocess.Popen[str], mark: Path, number: int) -> tuple[int, str, float]:
     """Send a signal once the mark is there; return exit code, what was said, and how long the end took."""
     for _ in range(1200):
         if mark.exists() or started.poll() is not None:
@@ -115,6 +109,7 @@ def stopped(started: subprocess.Popen[str], mark: Path, number: int) -> tuple[in
         _, said = started.communicate(timeout=30)
     finally:
         started.kill()
+    assert started.returncode is not None
     return started.returncode, said, time.monotonic() - before
 
 
@@ -122,12 +117,13 @@ def stopped(started: subprocess.Popen[str], mark: Path, number: int) -> tuple[in
     ("phase", "how"),
     [*((phase, "python") for phase in PHASES), *((phase, "library") for phase in ("plan", "pack", "verify"))],
 )
-def test_a_signal_ends_every_phase(tmp_path: Path, phase: str, how: str) -> None:
+def test_a_signal_ends_every_phase(tmp_path: Path, warm_python: WarmPython, phase: str, how: str) -> None:
     if phase == "upload":
         pytest.importorskip("s3fs")
     place, words, remedy = PHASES[phase]
     number = list(SIGNALS)[(list(PHASES).index(phase) + len(how)) % len(SIGNALS)]
-    code, said, seconds = stopped(process(tmp_path, STUCK, place, how, *words), tmp_path / "stuck", number)
+    started = warm_python.start(STUCK, place, how, *words, cwd=tmp_path, env={})
+    code, said, seconds = stopped(started, tmp_path / "stuck", number)
     assert code == SIGNALS[signal.Signals(number)], said
     assert seconds < 6, "it must end within two seconds, on a machine with nothing else to do"
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -145,29 +141,38 @@ def test_a_signal_ends_the_import_of_a_library(tmp_path: Path) -> None:
     (tmp_path / "slow/torch.py").write_text(
         "import pathlib, time\npathlib.Path('stuck').touch()\ntime.sleep(60)"
     )
-    main = (
-        "import sys; sys.argv = ['bigrestore', *sys.argv[1:]]; from bigrestore.__main__ import main; main()"
+    path = os.pathsep.join((str(tmp_path / "slow"), str(Path(__file__).parents[2])))
+    started = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *QUICK],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    started = process(tmp_path, main, *QUICK, path=str(tmp_path / "slow"))
     code, said, seconds = stopped(started, tmp_path / "stuck", signal.SIGTERM)
     assert code == 75
     assert said.endswith("was stopped by SIGTERM; nothing was written yet, start it again.\n"), said
     assert seconds < 6
 
 
-def test_an_ended_process_can_be_gone_on_with_at_once(tmp_path: Path) -> None:
-    started = process(tmp_path, STUCK, "bigrestore.run.finalize:build_pyramid", "library", *QUICK)
+def test_an_ended_process_can_be_gone_on_with_at_once(tmp_path: Path, warm_python: WarmPython) -> None:
+    place = "bigrestore.run.finalize:build_pyramid"
+    started = warm_python.start(STUCK, place, "library", *QUICK, cwd=tmp_path, env={})
     assert stopped(started, tmp_path / "stuck", signal.SIGTERM)[0] == 75
-    command = [sys.executable, "-m", "bigrestore", *QUICK, "--resume"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    resumed = warm_python.start(MAIN, *QUICK, "--resume", cwd=tmp_path, env={})
+    assert not resumed.communicate()[1].count("Traceback")
+    assert resumed.returncode == 0
     assert not (tmp_path / "out.ome.zarr.bigrestore/lock").exists()
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait(tmp_path: Path, warm_python: WarmPython) -> None:
     place, words, _ = PHASES["plan"]
-    started = process(tmp_path, STUCK.replace("time.sleep(60)", "hold()").replace(
-        "def stuck", "def hold():\n    try:\n        time.sleep(60)\n    finally:\n        time.sleep(60)\n\ndef stuck"
-    ), place, "python", *words)  # fmt: skip
+    code = STUCK.replace("time.sleep(60)", "hold()").replace(
+        "def stuck",
+        "def hold():\n    try:\n        time.sleep(60)\n    finally:\n        time.sleep(60)\n\ndef stuck",
+    )
+    started = warm_python.start(code, place, "python", *words, cwd=tmp_path, env={})
     for _ in range(1200):
         if (tmp_path / "stuck").exists():
             break

@@ -265,6 +265,26 @@ def test_the_coupling_can_take_a_checkerboard_away() -> None:
 
 
 @torch.inference_mode()
+def test_a_checkerboard_is_silenced_where_features_guide_and_the_mean_and_stripes_stay() -> None:
+    torch.manual_seed(0)
+    coupling = PhaseCoupling(2)
+    coupling.pixels.normal_()
+    coupling.bridge_pixels.normal_()
+    board = torch.tensor([1.0, -1.0, -1.0, 1.0]).view(1, 4, 1, 1).expand(-1, -1, 12, 12)
+    columns = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 4, 1, 1).expand(-1, -1, 12, 12)
+    shown = (board, columns, torch.ones_like(board))
+    guided, alone = ([coupling(heads, guide)[..., 2:-2, 2:-2] for heads in shown] for guide in (True, False))
+    coupling.silence_checkerboard()
+    silenced, still = (
+        [coupling(heads, guide)[..., 2:-2, 2:-2] for heads in shown] for guide in (True, False)
+    )
+    assert float(guided[0].abs().max()) > 0.1
+    assert float(silenced[0].abs().max()) < 1e-5
+    for before, after in zip(guided[1:] + alone, silenced[1:] + still, strict=True):
+        torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
 def test_what_the_bridge_changes_of_the_coupling_acts_on_guided_detail_alone() -> None:
     generator = make()
     assert generator.coupling is not None

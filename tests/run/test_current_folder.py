@@ -18,13 +18,13 @@ PLANTED = ("bigrestore.py", "json.py", "numpy.py", "torch/__init__.py")
 TRAP = "import os\nopen({mark!r}, 'a').write('run by ' + str(os.getpid()))\nos._exit(3)\n"
 
 
-@pytest.fixture(params=PLANTED)
-def mark(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder with a module that leaves this file when it is run."""
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with modules that leave this file when one of them is run."""
     data, mark = tmp_path / "data", tmp_path / "EXECUTED"
-    planted = data / request.param
-    planted.parent.mkdir(parents=True)
-    planted.write_text(TRAP.format(mark=str(mark)))
+    for name in PLANTED:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text(TRAP.format(mark=str(mark)))
     monkeypatch.chdir(data)
     return mark
 

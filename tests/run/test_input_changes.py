@@ -26,6 +26,8 @@ from bigrestore.run.state.journal import Journal
 Pixels = np.ndarray[Any, Any]
 PLACE = 30, 330
 """A pixel in the first block that no sampled window shows."""
+CHUNK = 240, 50
+"""As wide as fits between two sampled windows."""
 
 
 @pytest.fixture
@@ -47,17 +49,18 @@ def changed(pixels: Pixels) -> Pixels:
 
 
 def chunks(path: Path, pixels: Pixels) -> None:
-    array = zarr.open_array(path, mode="a", shape=pixels.shape, chunks=(50, 50), dtype=pixels.dtype)
-    for y in range(0, pixels.shape[0], 50):
-        for x in range(0, pixels.shape[1], 50):
-            part = pixels[y : y + 50, x : x + 50]
-            if not (np.asarray(array[y : y + 50, x : x + 50]) == part).all():
-                array[y : y + 50, x : x + 50] = part
+    """Write the chunks whose pixels changed."""
+    array = zarr.open_array(path, mode="a", shape=pixels.shape, chunks=CHUNK, dtype=pixels.dtype)
+    for y in range(0, pixels.shape[0], CHUNK[0]):
+        for x in range(0, pixels.shape[1], CHUNK[1]):
+            part = pixels[y : y + CHUNK[0], x : x + CHUNK[1]]
+            if not (np.asarray(array[y : y + CHUNK[0], x : x + CHUNK[1]]) == part).all():
+                array[y : y + CHUNK[0], x : x + CHUNK[1]] = part
 
 
 def shards(path: Path, pixels: Pixels) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    zarr.create_array(path, data=pixels, chunks=(50, 50), shards=(350, 350))
+    zarr.create_array(path, data=pixels, chunks=(175, 50), shards=(350, 350))
 
 
 def tiled(path: Path, pixels: Pixels) -> None:
@@ -185,7 +188,7 @@ def test_a_change_between_two_steps_is_seen_among_any_number_of_files(
     chunks(path, pixels)
     go(path, out, Fir(), init_only=True)
     go(path, out, Fir(), shard="1/2")
-    chunk = path / f"c/{PLACE[0] // 50}/{PLACE[1] // 50}"
+    chunk = path / f"c/{PLACE[0] // CHUNK[0]}/{PLACE[1] // CHUNK[1]}"
     kept, time = chunk.read_bytes(), chunk.stat().st_mtime_ns
     if edit == "pixels":
         chunks(path, changed(pixels))
@@ -222,7 +225,7 @@ def test_the_other_part_of_an_array_job_does_not_mind_what_it_has_not_read(
 def test_a_repair_of_one_chunk_is_no_leave_to_change_another(tmp_path: Path, pixels: Pixels) -> None:
     path, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
     chunks(path, pixels)
-    broken = path / "c/2/18"
+    broken = path / "c/0/18"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:20])
     assert len(go(path, out, Fir()).failed) == 1
@@ -253,7 +256,7 @@ def test_a_section_whose_profile_would_be_another_is_another(tmp_path: Path, pix
     go(path, out, Bright(), init_only=True)
     go(path, out, Bright(), shard="1/2")
     other = pixels.copy()
-    other[0:480, 680:702] = 255 - other[0:480, 680:702]
+    other[0:240, 680:702] = 255 - other[0:240, 680:702]
     chunks(path, other)
     with pytest.raises(OutputExistsError, match="section 0 would have another profile"):
         go(path, out, Bright(), resume=True)
@@ -378,8 +381,8 @@ def test_only_the_files_under_a_window_count(tmp_path: Path, pixels: Pixels) -> 
         write(tmp_path / name, pixels)
         section = open_section(tmp_path / name)
         near, far = section.version(0, 0, 100, 300, 350), section.version(0, 400, 480, 800, 960)
-        step = 50 if name == "a.zarr" else 350
-        os.utime(tmp_path / name / f"c/{PLACE[0] // step}/{PLACE[1] // step}", (1, 1))
+        height, width = CHUNK if name == "a.zarr" else (350, 350)
+        os.utime(tmp_path / name / f"c/{PLACE[0] // height}/{PLACE[1] // width}", (1, 1))
         assert section.version(0, 0, 100, 300, 350) != near
         assert section.version(0, 400, 480, 800, 960) == far
 

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from bigrestore.training.data import pairs
+from bigrestore.training.stages import estimator, fidelity, halo
+
+
+@contextmanager
+def short_preparations() -> Iterator[None]:
+    """Fit a kernel basis to few kernels, hold few pairs out, and measure a halo at one place, up to 32 px."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "BASIS_KERNELS", 100)
+        patch.setattr(estimator, "ESTIMATOR_HELD_OUT", 4 * estimator.TOGETHER)
+        patch.setattr(fidelity, "FIDELITY_HELD_OUT", 8)
+        patch.setattr(halo, "FIRST_WINDOWS", (0,))
+        patch.setattr(halo, "LIMIT_PX", 32)
+        patch.setattr(halo, "PRIOR_LIMIT_PX", 48)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_preparations() -> Iterator[None]:
+    with short_preparations():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -14,12 +38,14 @@ def tissue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four sharp images of dark discs on light ground."""
     folder = tmp_path_factory.mktemp("tissue")
     rng = np.random.default_rng(0)
-    yy, xx = np.mgrid[:360, :360]
     for index in range(4):
         image = np.full((360, 360), 225.0)
         for _ in range(500):
             y, x, r = rng.uniform(0, 360), rng.uniform(0, 360), rng.uniform(2, 8)
-            image[(yy - y) ** 2 + (xx - x) ** 2 < r * r] = rng.uniform(60, 160)
+            top, left = max(0, int(y) - 8), max(0, int(x) - 8)
+            part = image[top : top + 18, left : left + 18]
+            yy, xx = np.ogrid[top : top + part.shape[0], left : left + part.shape[1]]
+            part[(yy - y) ** 2 + (xx - x) ** 2 < r * r] = rng.uniform(60, 160)
         Image.fromarray(image.astype(np.uint8)).save(folder / f"section{index}.png")
     return folder
 
@@ -32,6 +58,7 @@ def fidelity_model(tissue: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
     output = tmp_path_factory.mktemp("model") / "nano.safetensors"
     options = StageOptions(preset="nano", scale=1, steps=2, batch=2, threads=1)
-    for stage in ("estimator", "fidelity"):
-        train_stage(stage, tissue, output, options)
+    with short_preparations():
+        for stage in ("estimator", "fidelity"):
+            train_stage(stage, tissue, output, options)
     return output

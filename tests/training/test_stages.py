@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from typer.testing import CliRunner
 
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.model.nets.checkpoint import load_model
+from bigrestore.model.nets.halo import CORE_PX, LIMIT_PX, probe_halo
+from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.images import load_images, split_by_section
 from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
+from bigrestore.training.stages import halo
 from bigrestore.training.stages.estimator import EstimatorStage
 from bigrestore.training.stages.stage import train_stage
 
@@ -27,7 +32,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(preset="nano", scale=1, steps=6, batch=2, threads=1)
 
 
-def test_two_stages_make_a_model_that_says_how_it_was_made(tissue: Path, tmp_path: Path) -> None:
+def test_two_stages_make_a_model_that_says_how_it_was_made(
+    tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = []
+
+    def watched(model: Restorer, probed: Tensor, *conditions: Any, **limits: Any) -> Any:
+        sides.append(probed.shape[-1])
+        return probe_halo(model, probed, *conditions, **limits)
+
+    monkeypatch.setattr(halo, "probe_halo", watched)
     output = tmp_path / "model.safetensors"
     assert train_stage("estimator", tissue, output, OPTIONS).status == "done"
     result = train_stage("fidelity", tissue, output, attrs.evolve(OPTIONS, steps=8))
@@ -38,6 +52,7 @@ def test_two_stages_make_a_model_that_says_how_it_was_made(tissue: Path, tmp_pat
     assert model.info["training"]["fidelity"]["recipe"] == "default"
     assert model.halo_px % model.restorer.alignment_px == 0
     assert model.halo_px > 0
+    assert min(sides) >= 2 * LIMIT_PX + CORE_PX, "held-out tissue shows the largest halo"
     assert bool(model.restorer.basis.components.any())
     sheets = list((tmp_path / "model.safetensors.train" / "fidelity" / "sheets").glob("*.png"))
     card = output.with_suffix(".md").read_text()

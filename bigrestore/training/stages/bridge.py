@@ -275,13 +275,15 @@ class BridgeStage:
 
     @torch.no_grad()
     def settle_pattern(self) -> None:
-        """Take the constant pattern in step with the pixels of a node out of the detail, by their biases.
+        """Take patterns in step with the pixels of a node out of the detail.
 
-        It has some hundredths of a grey level, too little for any loss, but is the same all over a section and stands
-        out at Nyquist. The change of every pixel's mean by every bias is measured, and the biases solved for.
+        Any checkerboard goes by the coupling's filter, and the constant pattern by the pixels' biases. It has some
+        hundredths of a grey level, too little for any loss, but is the same all over a section and stands out at
+        Nyquist. The change of every pixel's mean by every bias is measured, and the biases solved for.
         """
         if self._prior.coupling is None:
             return
+        self._prior.coupling.silence_checkerboard()
         bias = self._prior.coupling.bridge_bias
         start = bias.detach().clone()
         pattern = self._pattern()

@@ -136,6 +136,19 @@ class PhaseCoupling(nn.Module):
             coupled = _added_convolution(grey.float(), nodes)
             return _added_convolution(F.pixel_shuffle(coupled, self.unshuffle), pixels)
 
+    @torch.no_grad()
+    def silence_checkerboard(self) -> None:
+        """Let no checkerboard, the pattern of period 2 px along both axes, through where features guide.
+
+        What a filter [-1, 2, -1] / 4 along both axes lets through is taken from the filter over the pixels, by its gain
+        there: other patterns of that period, along one axis, and the mean stay as they were.
+        """
+        wave = torch.tensor([-1.0, 2.0, -1.0], device=self.pixels.device) / 4
+        signs = torch.tensor([-1.0, 1.0, -1.0], device=self.pixels.device)
+        weight = (self.pixels + self.bridge_pixels)[0, 0] * _gain(self.pixels)
+        gain = 1 + (weight * torch.outer(signs, signs)).sum()
+        self.bridge_pixels[0, 0] -= gain * torch.outer(wave, wave) / _gain(self.pixels)
+
     def shares_of_mean(self) -> Tensor:
         """Return the part of each pixel of a node in the mean of the output, (unshuffle^2,), for constant pixels."""
         nodes, pixels = (weight * _gain(weight) for weight in (self.nodes, self.pixels))

@@ -1,0 +1,157 @@
+"""Python processes that are forked off one with the large libraries imported: a start costs 0.1 s of CPU, not 2.
+
+The server imports no module of bigrestore, so what a test replaces in one is replaced before others import it. A process
+ends like any other: its code runs at the end of the server's own script, and the interpreter shuts down after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "torch", "zarr", "dask.array", "scipy.ndimage", "scipy.fft", "tifffile", "imagecodecs", "PIL.Image",
+    "psutil", "rich.console", "rich.progress", "typer",
+)  # fmt: skip
+
+
+class WarmPython:
+    """The server; `start` gives a process."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="warm")
+        self._address = f"{self._folder.name}/server"
+        self._server = subprocess.Popen(
+            [sys.executable, __file__, self._address], cwd=self._folder.name, env=_environment({})
+        )
+
+    def start(self, code: str, *words: str, cwd: Path, env: Mapping[str, str]) -> WarmProcess:
+        """Run code as `python -c CODE WORDS` does, in a folder, with further variables of the environment."""
+        connection = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                connection.connect(self._address)
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                assert self._server.poll() is None, "the server ended"
+                time.sleep(0.02)
+        outputs = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        request = {"code": code, "argv": ["-c", *words], "cwd": str(cwd), "env": _environment(env)}
+        socket.send_fds(
+            connection, [json.dumps(request).encode() + b"\n"], [output.fileno() for output in outputs]
+        )
+        return WarmProcess(connection, outputs)
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.terminate()
+        self._server.wait()
+        self._folder.cleanup()
+
+
+class WarmProcess:
+    """As much of `subprocess.Popen` as tests need."""
+
+    def __init__(self, connection: socket.socket, outputs: tuple[Any, Any]) -> None:
+        self._answers, self._connection, self._outputs = connection.makefile("rb"), connection, outputs
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while it runs."""
+        if self.returncode is None:
+            try:
+                self.wait(0.0)
+            except subprocess.TimeoutExpired:
+                return None
+        return self.returncode
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Wait for its end; subprocess.TimeoutExpired after some seconds."""
+        if self.returncode is None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._connection, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    raise subprocess.TimeoutExpired("python", timeout)
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._connection.close()
+        return self.returncode
+
+    def communicate(self, timeout: float = 60.0) -> tuple[str, str]:
+        """Wait for its end, and return what it wrote to stdout and stderr."""
+        self.wait(timeout)
+        texts = []
+        for output in self._outputs:
+            output.seek(0)
+            texts.append(output.read())
+            output.close()
+        return texts[0], texts[1]
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it where it still runs."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **changes}
+
+
+def serve(address: str) -> dict[str, Any]:
+    """Fork a process for each request, and report its end; return the request in the new process."""
+    for name in LIBRARIES:
+        __import__(name)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{address}.new")
+    listening.listen()
+    Path(f"{address}.new").rename(address)
+    selector = selectors.DefaultSelector()
+    selector.register(listening, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is not listening:
+                pid, connection = key.data
+                selector.unregister(key.fileobj)
+                os.close(key.fd)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                connection.sendall(b"%d\n" % code)
+                connection.close()
+                continue
+            connection, _ = listening.accept()
+            raw, files, *_ = socket.recv_fds(connection, 1 << 20, 2)
+            while not raw.endswith(b"\n"):
+                raw += connection.recv(1 << 20)
+            if (pid := os.fork()) == 0:
+                os.dup2(files[0], 1)
+                os.dup2(files[1], 2)
+                os.closerange(3, 256)
+                return dict(json.loads(raw))
+            for file in files:
+                os.close(file)
+            connection.sendall(b"%d\n" % pid)
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
+
+
+if __name__ == "__main__":
+    request = serve(sys.argv[1])
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.argv = request["argv"]
+    sys.path[:1] = ["", *request["env"]["PYTHONPATH"].split(os.pathsep)]
+    exec(request["code"], {"__name__": "__main__"})
