@@ -280,7 +280,8 @@ def _recipe_names() -> list[str]:
 def _method_names() -> list[str]:
     from importlib.metadata import entry_points
 
-    from bigrestore.model.registry import METHOD_GROUP, METHODS
+    from bigrestore.model.methods.table import METHODS
+    from bigrestore.model.registry import METHOD_GROUP
 
     return [*METHODS, *(entry.name for entry in entry_points(group=METHOD_GROUP))]
 

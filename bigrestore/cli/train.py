@@ -35,7 +35,7 @@ def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
     def load() -> Fields[TrainArguments]:
         from bigrestore.settings.train import StageOptions, TrainArguments
 
-        defaults = AUTO | {"rate": row.rate}
+        defaults = AUTO | {"rate": row.rate, "recipe": row.recipe}
         return Fields(TrainArguments, Part(StageOptions, left_out=row.left_out, defaults=defaults))
 
     def train(asked: TrainArguments, given: GivenFlags) -> None:
@@ -47,7 +47,7 @@ def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
 
         configure_logging(verbose=asked.verbose, quiet=asked.quiet)
         on_device = resolve_device(given)
-        Recipe.load(given.get("recipe", "default"))  # before the images, which take minutes
+        Recipe.load(given.get("recipe", row.recipe))  # before the images, which take minutes
         options = StageOptions(**on_device)
         check_model_place(stage, asked.output, resume=options.resume)
         with stopping_at_once(f"The training of {asked.output}"):

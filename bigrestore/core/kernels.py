@@ -321,6 +321,12 @@ def fold_downsampling(kernel: NDArray[np.floating], name: str, scale: int) -> Ke
     return normalised_kernel(within_counterparts(folded, scale))
 
 
+def sharpest(scale: int) -> Kernel:
+    """Return the kernel of no blur on the output grid: at x2 and x4 the mean of the pixels of an input pixel."""
+    kernel = delta(kernel_size(scale))
+    return kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
+
+
 def within_counterparts(kernel: NDArray[np.floating], scale: int) -> _Doubles:
     """Return a kernel of odd side without the taps that have no counterpart across the centre; none at odd scales."""
     inside = np.array(kernel, np.float64)

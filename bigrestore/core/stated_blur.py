@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,8 @@ from bigrestore.core.kernels import (
     matched_gaussian,
     normalised_kernel,
 )
-from bigrestore.errors import UsageError
+from bigrestore.core.regular import is_regular
+from bigrestore.errors import InputError, InputMissingError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -152,3 +155,29 @@ def _in_square(kernel: Kernel, size: int) -> Kernel:
     if cropped.sum() < 0.99:
         raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
     return np.ascontiguousarray(cropped / cropped.sum(), np.float32)
+
+
+def read_kernel(path: Path) -> NDArray[np.float32]:
+    """Read a blur kernel from a .npy file or from rows of numbers in a text file."""
+    if not is_regular(path):
+        raise InputMissingError(
+            f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
+        )
+    try:
+        with warnings.catch_warnings():
+            # numpy only warns of a file without a number in it
+            warnings.simplefilter("error", UserWarning)
+            array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
+        kernel = np.asarray(array, np.float32)
+    except (ValueError, OSError, EOFError, UserWarning) as error:
+        raise InputError(
+            f"the kernel {path} cannot be read ({error}); give a .npy file or rows of numbers"
+        ) from error
+    size = kernel.shape[0] if kernel.ndim else 0
+    if kernel.ndim != 2 or kernel.shape[1] != size or size % 2 == 0:
+        raise InputError(f"the kernel {path} has shape {kernel.shape}; it must be square with an odd side")
+    if not np.isfinite(kernel).all() or (kernel < 0).any() or kernel.sum() <= 0:
+        raise InputError(
+            f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
+        )
+    return np.asarray(kernel / kernel.sum(dtype=np.float64), np.float32)

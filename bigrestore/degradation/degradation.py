@@ -19,10 +19,9 @@ from torch import Tensor
 from bigrestore.core.kernels import (
     Kernel,
     compose,
-    delta,
     equivalent_sigma,
-    kernel_size,
     normalised_kernel,
+    sharpest,
     within_counterparts,
 )
 from bigrestore.degradation.interpolators import mean_kernel
@@ -304,12 +303,8 @@ def _noise_kept(kernel: Kernel) -> float:
 
 def nothing(scale: int = 1) -> Degradation:
     """Return the degradation without any change at x1 and with the mean of s x s pixels at x2 and x4."""
-    from bigrestore.core.kernels import fold_downsampling
-
-    kernel, filter_name = delta(kernel_size(scale)), "none"
-    if scale > 1:
-        kernel, filter_name = fold_downsampling(kernel, "area", scale), "area"
-    return Degradation(scale=scale, kernel=kernel, downsampling=filter_name, identity=True)
+    filter_name = "none" if scale == 1 else "area"
+    return Degradation(scale=scale, kernel=sharpest(scale), downsampling=filter_name, identity=True)
 
 
 def psi_targets(degradations: Sequence[Degradation]) -> dict[str, Tensor]:

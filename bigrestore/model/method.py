@@ -192,7 +192,7 @@ class MethodFactory:
     scales : tuple of int
         Its scales, of 1, 2 and 4.
     flags : tuple of str
-        Settings of `run` heeded by it, of `bigrestore.model.registry.METHOD_FLAGS`; others are refused.
+        Settings of `run` heeded by it, of `bigrestore.model.methods.table.METHOD_FLAGS`; others are refused.
     maps : tuple of str
         Maps given by it (`GivesMaps`).
     """

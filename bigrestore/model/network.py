@@ -6,29 +6,23 @@ buffers, so that the copies of one tile overlap the computation of another.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
-import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.core.kernels import equivalent_sigma, narrowed
-from bigrestore.core.regular import is_regular
-from bigrestore.core.stated_blur import blur_kernel, placed_kernel
-from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.model.method import RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
+from bigrestore.errors import UsageError
+from bigrestore.model.knowledge import Knowledge, SectionReading, stated_kernel
+from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
-from bigrestore.model.nets.code import Degradations, compose_psi
-from bigrestore.model.nets.reading.estimator import cautious, degradations_of, estimate_section, see_section
+from bigrestore.model.nets.code import compose_psi
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
 from bigrestore.settings.values import StatedBlur
@@ -105,9 +99,8 @@ class NetworkMethod:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.realness, self.seed, self.lock = realness, seed, lock
-        self.kernel = None if kernel is None else placed_kernel(kernel, self.scale, KERNEL_PX[self.scale])
-        self.read_noise = read_noise
         self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.knowledge = Knowledge(self._net.estimator, self.scale, kernel, read_noise)
         self._local = threading.local()
 
     @property
@@ -136,7 +129,6 @@ class NetworkMethod:
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the method in plans, fingerprints and provenance."""
-        noise = {} if self.read_noise is None else {"noise": f"given, {255 * self.read_noise:g} of 255"}
         return {
             "name": self.name,
             "model": self.model.name,
@@ -150,8 +142,7 @@ class NetworkMethod:
             "seed": self.seed,
             "device": self.device.type,
             "precision": self.precision,
-            "kernel": "estimated" if self.kernel is None else f"given, sha256 {_digest(self.kernel)}",
-        } | noise
+        } | self.knowledge.describe()
 
     @torch.inference_mode()
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
@@ -163,68 +154,41 @@ class NetworkMethod:
         wider than those of the training is narrowed to them, because beyond them the network overshoots: such a section
         is sharpened less than it could be. `sigma_px` is that of the whole blur as read or given, before it is narrowed.
         """
-        basis = self._net.basis
-        size = KERNEL_PX[self.scale]
+        basis, knowledge = self._net.basis, self.knowledge
         if len(windows) == 0:
-            kernel = basis.mean.unflatten(0, (size, size))
-            psi, gain, read = torch.zeros(24), 0.0, self.read_noise or 0.0
-            if self.kernel is not None:
-                kernel = torch.from_numpy(self.kernel)
-            unread = {"windows": 0, "likeness": 0.0} | self._given()
-            return SectionStatistics(kernel.cpu().numpy(), psi.numpy(), gain, read, unread)
-        estimate = estimate_section(self._net.estimator, see_section(windows, self.device))
-        known = self._told(degradations_of(cautious(estimate), self.scale))
-        stated = estimate.kernel(self.scale)[0].cpu().numpy() if self.kernel is None else self.kernel
-        sigma, widest = float(equivalent_sigma(stated)), prior_gate.SEEN_SIGMA_PX[self.scale]
-        kernel_array = narrowed(known.kernel[0].cpu().numpy(), widest)
-        known = attrs.evolve(known, kernel=torch.from_numpy(kernel_array)[None].to(self.device))
-        psi = compose_psi(basis, known, self.scale)[0]
-        alike = round(prior_gate.likeness(sigma, self.scale), 4)
-        if alike < CLEARLY_UNLIKE:
-            lowered = (
-                f", and its realness is lowered from {self.realness:g} to {self.realness * alike:.2g}"
-                if self.realness > 0
-                else ""
-            )
-            log.warning(
-                "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so it is "
-                "sharpened as if it were by that%s.",
-                sigma,
-                widest,
-                lowered,
-            )
-        details: dict[str, Any] = {
-            "windows": len(windows),
-            "sigma_px": round(sigma, 4),
-            "likeness": alike,
-            "noise_gain": float(known.noise_gain[0]),
-            "read_noise": float(known.read_noise[0]),
-            "jpeg_quality": round(float(known.jpeg_quality[0]), 1),
-            "banding": round(float(known.banding[0]), 4),
-        } | self._given()
-        if self.kernel is None:
-            # A change of the blur changes the whole kernel's width by its share of it.
-            share = self.scale * float(estimate.sigma[0]) / max(sigma, 1e-3)
-            error = self.scale * min(share, 1.0) * float(estimate.sigma_error[0])
-            details["sigma_error_px"] = round(error, 4)
+            size = KERNEL_PX[self.scale]
+            kernel = basis.mean.unflatten(0, (size, size)).cpu().numpy()
+            if knowledge.kernel is not None:
+                kernel = knowledge.kernel
+            psi, read_noise = np.zeros(PSI_SIZE, np.float32), knowledge.read_noise or 0.0
+            unread = {"windows": 0, "likeness": 0.0} | knowledge.given
+            return SectionStatistics(kernel, psi, 0.0, read_noise, unread)
+        reading = knowledge.read(windows)
+        if reading.likeness < CLEARLY_UNLIKE:
+            self._warn_of(reading)
+        known, details = reading.known, reading.details
         return SectionStatistics(
-            kernel_array, psi.cpu().numpy(), details["noise_gain"], details["read_noise"], details
+            known.kernel[0].cpu().numpy(),
+            compose_psi(basis, known, self.scale)[0].cpu().numpy(),
+            details["noise_gain"],
+            details["read_noise"],
+            details,
         )
 
-    def _told(self, read: Degradations) -> Degradations:
-        """Return what was read of one section with the given kernel and noise in place of the estimated ones."""
-        if self.kernel is not None:
-            read = attrs.evolve(read, kernel=torch.from_numpy(self.kernel)[None].to(self.device))
-        if self.read_noise is not None:
-            given = torch.full_like(read.read_noise, self.read_noise)
-            read = attrs.evolve(read, noise_gain=torch.zeros_like(read.noise_gain), read_noise=given)
-        return read
-
-    def _given(self) -> dict[str, str]:
-        """Return the detail `given`, the names of the stated blur and noise; empty without any."""
-        names = {"blur": self.kernel, "noise": self.read_noise}
-        given = ", ".join(name for name, value in names.items() if value is not None)
-        return {"given": given} if given else {}
+    def _warn_of(self, reading: SectionReading) -> None:
+        """Say that a section is sharpened less than it could be, and that less of the prior enters it."""
+        lowered = (
+            f", and its realness is lowered from {self.realness:g} to {self.realness * reading.likeness:.2g}"
+            if self.realness > 0
+            else ""
+        )
+        log.warning(
+            "A section is blurred by sigma %.1f output pixels, more than what models are trained on (%.1f), so it is "
+            "sharpened as if it were by that%s.",
+            reading.sigma_px,
+            prior_gate.SEEN_SIGMA_PX[self.scale],
+            lowered,
+        )
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Restore tiles of one section; sizes and origins are multiples of the alignment."""
@@ -306,11 +270,6 @@ class NetworkMethod:
         return staged.numpy().copy()
 
 
-def _digest(kernel: NDArray[np.float32]) -> str:
-    """Return the first twelve hexadecimals of a kernel's sha256: a run must not go on with another one."""
-    return hashlib.sha256(np.ascontiguousarray(kernel, np.float32).tobytes()).hexdigest()[:12]
-
-
 def load_network(
     model: str | Path,
     *,
@@ -335,10 +294,6 @@ def load_network(
         Where an option is refused; a blur, for instance, that is wider than those of the training.
     """
     loaded = load_model(model, scale)
-    told = None if kernel is None else read_kernel(kernel)
-    if blur is not None:
-        reason = f"models for x{loaded.scale} are trained on at most"
-        told = blur_kernel(blur, loaded.scale, prior_gate.SEEN_SIGMA_PX[loaded.scale], reason)
     return NetworkMethod(
         loaded,
         realness=realness,
@@ -346,7 +301,7 @@ def load_network(
         precision=precision,
         seed=seed,
         lock=lock,
-        kernel=told,
+        kernel=stated_kernel(kernel, blur, loaded.scale),
         read_noise=None if noise is None else noise / 255,
     )
 
@@ -391,29 +346,3 @@ def cpu_computes_bf16() -> bool:
     except OSError:
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def read_kernel(path: Path) -> NDArray[np.float32]:
-    """Read a blur kernel from a .npy file or from rows of numbers in a text file."""
-    if not is_regular(path):
-        raise InputMissingError(
-            f"there is no kernel file {path}; give a .npy file or a text file with rows of numbers"
-        )
-    try:
-        with warnings.catch_warnings():
-            # numpy only warns of a file without a number in it
-            warnings.simplefilter("error", UserWarning)
-            array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=2)
-        kernel = np.asarray(array, np.float32)
-    except (ValueError, OSError, EOFError, UserWarning) as error:
-        raise InputError(
-            f"the kernel {path} cannot be read ({error}); give a .npy file or rows of numbers"
-        ) from error
-    size = kernel.shape[0] if kernel.ndim else 0
-    if kernel.ndim != 2 or kernel.shape[1] != size or size % 2 == 0:
-        raise InputError(f"the kernel {path} has shape {kernel.shape}; it must be square with an odd side")
-    if not np.isfinite(kernel).all() or (kernel < 0).any() or kernel.sum() <= 0:
-        raise InputError(
-            f"the kernel {path} has negative, infinite or no weights; a blur kernel is non-negative"
-        )
-    return np.asarray(kernel / kernel.sum(dtype=np.float64), np.float32)

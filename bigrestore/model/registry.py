@@ -1,83 +1,26 @@
-"""The methods by name: one literal table, and the entry points of other packages.
+"""The methods by name: those of the table, and the entry points of other packages.
 
-Adding a method is its module and one row here; outside of this package it is a module with a `MethodFactory` and an
-entry point of the group `bigrestore.methods`. A factory imports its method when it is called: asking for an
-interpolation loads no network. An entry point is loaded only when its name is asked for, or all are listed.
+Outside of this package a method is a module with a `MethodFactory` and an entry point of the group `bigrestore.methods`,
+loaded only when its name is asked for, or all are listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.model.method import Method, MethodFactory, require_method
+from bigrestore.model.methods.table import METHOD_FLAGS, METHODS
 from bigrestore.model.options import read_options
 from bigrestore.settings import RunSettings
 from bigrestore.settings.values import SCALES
 
 METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
-
-DEFAULT_MODEL = "tiny"
-"""Shipped model that `--method network` takes where no `--model` is given; its scale is the run's."""
-
-METHOD_FLAGS = (
-    *("model", "kernel", "blur", "noise", "realness_map", "maps"),
-    *("realness", "device", "precision"),
-)
-"""Settings that a method states in `MethodFactory.flags`, or refuses."""
-
-
-def _network(settings: RunSettings) -> Method:
-    from bigrestore.model.nets.checkpoint import shipped_models
-    from bigrestore.model.network import load_network
-
-    if settings.model is None and f"{DEFAULT_MODEL}-x{settings.scale}" not in shipped_models():
-        raise UsageError(
-            f"--scale is {settings.scale}, and no network for it is shipped; give --model FILE, or --method rational or "
-            "catmull-rom."
-        )
-    return load_network(
-        settings.model or DEFAULT_MODEL,
-        scale=settings.scale,
-        realness=settings.realness,
-        device=settings.device,
-        precision=settings.precision,
-        seed=settings.seed,
-        lock=settings.lock,
-        kernel=Path(settings.kernel) if settings.kernel else None,
-        blur=settings.blur,
-        noise=settings.noise,
-    )
-
-
-def _rational(settings: RunSettings) -> Method:
-    from bigrestore.model.interpolate import InterpolateMethod
-
-    return InterpolateMethod("rational", settings.scale)
-
-
-def _catmull_rom(settings: RunSettings) -> Method:
-    from bigrestore.model.interpolate import InterpolateMethod
-
-    return InterpolateMethod("catmull-rom", settings.scale)
-
-
-METHODS: dict[str, MethodFactory] = {
-    "network": MethodFactory(
-        _network,
-        "Restores by a trained network.",
-        flags=METHOD_FLAGS,
-        maps=("residual", "invented", "uncertainty"),
-    ),
-    "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail."),
-    "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail."),
-}
 
 
 def create_method(settings: RunSettings) -> Method:

@@ -85,6 +85,13 @@ class StageOptions:
         converter=expand_home,
         metadata=option("Model whose prior to begin with, of the same or a smaller scale."),
     )
+    features: Path | None = attrs.field(
+        default=None,
+        converter=expand_home,
+        metadata=option(
+            "State dict of torchvision's VGG19, to compare windows by; without it, the denoiser's own."
+        ),
+    )
     seed: int = attrs.field(
         default=0, validator=seed_check, metadata=option("Seed of everything that is drawn.")
     )

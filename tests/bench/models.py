@@ -58,8 +58,8 @@ def load_method(
 
 def default_model(scale: int = 1) -> str:
     """Return the shipped model of the scale, or fresh weights of its preset where none ships."""
+    from bigrestore.model.methods.table import DEFAULT_MODEL
     from bigrestore.model.nets.checkpoint import shipped_models
-    from bigrestore.model.registry import DEFAULT_MODEL
 
     return DEFAULT_MODEL if f"{DEFAULT_MODEL}-x{scale}" in shipped_models() else f"{UNTRAINED}{DEFAULT_MODEL}"
 

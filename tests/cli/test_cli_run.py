@@ -155,7 +155,7 @@ def test_failed_blocks_end_with_five_and_a_bug_with_one(
     call: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from bigrestore.model.interpolate import InterpolateMethod
+    from bigrestore.model.methods.interpolate import InterpolateMethod
     from bigrestore.run import pipeline
 
     source = tmp_path / "in.zarr"

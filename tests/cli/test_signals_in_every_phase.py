@@ -53,7 +53,7 @@ PHASES = {
     "profile": ("bigrestore.run.profile.kept:profile_section", QUICK, NOTHING),
     "begin": ("bigrestore.run.start:prepare_store", QUICK, GO_ON),
     "blocks": (
-        "bigrestore.model.interpolate:InterpolateMethod.restore",
+        "bigrestore.model.methods.interpolate:InterpolateMethod.restore",
         QUICK,
         "go on with it by --resume; 0 block(s) were finished",
     ),

@@ -16,6 +16,7 @@ import zarr
 from PIL import Image
 
 from bigrestore.core.files import read_sealed
+from bigrestore.core.stated_blur import read_kernel
 from bigrestore.core.urls import parse_options
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, InputMissingError
@@ -23,7 +24,6 @@ from bigrestore.io.open_section import open_section
 from bigrestore.io.verify.metadata import read_metadata
 from bigrestore.io.verify.store import verify_store
 from bigrestore.model.nets.checkpoint import find_model, read_checkpoint
-from bigrestore.model.network import read_kernel
 from bigrestore.report.metrics.nss.niqe_model import load_niqe_model
 from bigrestore.run.state.checksums import is_unchanged
 from bigrestore.settings.reading import load_config

@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter, shift
 
 from bigrestore.core.kernels import equivalent_sigma, fold_downsampling, gaussian
-from bigrestore.core.stated_blur import placed_kernel
+from bigrestore.core.stated_blur import placed_kernel, read_kernel
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model import network
 from bigrestore.model.method import TileBatch
@@ -19,7 +19,7 @@ from bigrestore.model.nets.checkpoint import Model
 from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.model.network import NetworkMethod, choose_device, choose_precision, read_kernel
+from bigrestore.model.network import NetworkMethod, choose_device, choose_precision
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from bigrestore.settings.presets import get_preset
@@ -89,7 +89,7 @@ def test_a_kernel_beside_its_place_moves_no_output(scale: int, caplog: pytest.Lo
     assert "off its place by +0.40 rows and -0.70 columns" in caplog.text
     found = [restored(method, 3) for method in (made, moved)]
     unmoved = make(scale, kernel=kernel)
-    unmoved.kernel = (beside / beside.sum())[2:-2, 2:-2]
+    unmoved.knowledge.kernel = (beside / beside.sum())[2:-2, 2:-2]
     assert np.abs(found[0] - found[1]).max() < 5e-4
     assert np.abs(found[0] - restored(unmoved, 3)).max() > 5e-3, "what was moved is seen"
 

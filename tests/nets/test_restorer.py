@@ -215,7 +215,12 @@ def test_bf16_stays_within_a_grey_level() -> None:
 def test_the_halo_probe_finds_the_reach_it_needs() -> None:
     model = trained_like(1)
     tissue = torch.cat([scene(416, 416, 1), scene(416, 416, 2)])
-    halo, errors = probe_halo(model, tissue, conditions(1))
+    halo, errors = probe_halo(
+        lambda image: model(image, torch.ones_like(image), conditions(1), ORIGIN),
+        tissue,
+        model.alignment_px,
+        1,
+    )
     assert halo % model.alignment_px == 0
     assert errors[halo] < TOLERANCE < errors[halo - model.alignment_px]
     assert errors[0] > 100 * TOLERANCE

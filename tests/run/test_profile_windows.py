@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bigrestore.io.open_section import open_section
-from bigrestore.model.interpolate import InterpolateMethod
 from bigrestore.model.method import WINDOW_PX, SectionStatistics
+from bigrestore.model.methods.interpolate import InterpolateMethod
 from bigrestore.run.profile.section_profile import profile_section
 
 

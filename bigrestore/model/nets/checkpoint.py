@@ -128,7 +128,7 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
         **info,
         "sha256": hash_tensors(tensors),
     }
-    _write_checkpoint(path, tensors, metadata)
+    write_weights(path, tensors, metadata)
 
 
 def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
@@ -176,7 +176,22 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read metadata and tensors of a checkpoint and check its hash; ModelError for a foreign or damaged file."""
+    """Read metadata and tensors of a restorer's checkpoint; ModelError for a foreign or damaged file."""
+    info, tensors = read_weights(path)
+    if info.get("format") == OLD_CHECKPOINT_FORMAT:
+        raise ModelError(
+            f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
+            "shipped model, or train it again"
+        )
+    if "kind" in info:
+        raise ModelError(f"the model {path} is a {info['kind']} and no restorer; choose one that is")
+    if info.get("format") != CHECKPOINT_FORMAT:
+        raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
+    return info, tensors
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read metadata and tensors of any model file of ours, and check its hash; ModelError for another file."""
     try:
         if regular_stat(path).st_size > LARGEST_BYTES:
             raise ModelError(
@@ -196,12 +211,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if isinstance(error, InputError):
             raise
         raise ModelError(f"the model {path} cannot be read ({error})") from error
-    if isinstance(info, dict) and info.get("format") == OLD_CHECKPOINT_FORMAT:
-        raise ModelError(
-            f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
-            "shipped model, or train it again"
-        )
-    if not isinstance(info, dict) or info.get("format") != CHECKPOINT_FORMAT:
+    if not isinstance(info, dict):
         raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
     if hash_tensors(tensors) != info.get("sha256"):
         raise ModelError(
@@ -218,9 +228,9 @@ def _metadata_of(content: bytes) -> dict[str, str]:
 
 
 def update_info(path: Path, changes: dict[str, Any]) -> None:
-    """Change entries of a checkpoint's metadata; the tensors stay as they are."""
-    info, tensors = read_checkpoint(path)
-    _write_checkpoint(path, tensors, {**info, **changes})
+    """Change entries of a model file's metadata; the tensors stay as they are."""
+    info, tensors = read_weights(path)
+    write_weights(path, tensors, {**info, **changes})
 
 
 def shipped_models() -> dict[str, Path]:
@@ -249,7 +259,8 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     )
 
 
-def _write_checkpoint(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and metadata; the file appears under its name only when it is whole."""
     with whole_file(path, follow=True) as partial:
         try:
             save_file(

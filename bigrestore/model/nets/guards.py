@@ -16,8 +16,10 @@ levels: from the output with the prior to the one without, then to the interpola
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,6 +44,61 @@ SATURATED = 1 - 1 / 512
 """At or above this of 0..1 a pixel of 8 bits is full white."""
 SATURATED_REACH = 2
 """A pixel is background when all within this many pixels are saturated."""
+
+
+@attrs.frozen(eq=False)
+class Seen:
+    """The input of a restoration, and the facts about it that the guards compare with.
+
+    Attributes
+    ----------
+    x, valid : Tensor, (N, 1, H, W)
+        Input, 0..1, and its validity; H and W are multiples of 8.
+    base : Tensor, (N, 1, scale * H, scale * W), 0..1
+        The interpolated input.
+    kernel : Tensor, (k, k)
+        Blur kernel on the output grid.
+    noise_gain, read_noise : float
+        Noise of the input.
+    scale : int
+        Output pixels per input pixel.
+    details : mapping
+        What else is known of the section (`bigrestore.model.method.SectionStatistics`).
+    """
+
+    x: Tensor
+    valid: Tensor
+    base: Tensor
+    kernel: Tensor
+    noise_gain: float
+    read_noise: float
+    scale: int
+    details: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+def guarded(y: Tensor, fallback: Callable[[], Tensor], seen: Seen, *, lock: bool) -> Tensor:
+    """Clip an image, hold it to the data or let it give way to a fallback, and put saturated background back.
+
+    Parameters
+    ----------
+    y : Tensor, (N, 1, scale * H, scale * W)
+        Restored image, of any method.
+    fallback : callable
+        As in `fall_back`.
+    seen : Seen
+        The input.
+    lock : bool
+        Whether the guards that compare with the input act.
+    """
+    x, valid, kernel, scale = seen.x, seen.valid, seen.kernel, seen.scale
+    if not lock:
+        return keep_saturated(y.clamp(0, 1), seen.base, x, scale)
+    if scale > 1:
+        sigma = pixel_noise_sigma(x, seen.noise_gain, seen.read_noise)
+        y = back_project(y, x, valid, kernel, sigma, scale)
+    y = lock_and_clip(y, x, valid, kernel, scale)
+    y = keep_saturated(y, seen.base, x, scale)
+    return fall_back(y, fallback, x, valid, kernel, scale)
 
 
 def back_project(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:

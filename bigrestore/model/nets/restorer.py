@@ -11,7 +11,6 @@ and the generator run in the chosen precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import attrs
@@ -203,11 +202,14 @@ class Restorer(nn.Module):
         base = base.clamp(0, 1)
         added = self._added(x, valid, out, conditions, origins, dtype, share)
 
+        noise = conditions.noise_gain, conditions.read_noise
+        seen = guards.Seen(x, valid, base, conditions.kernel, *noise, self.scale)
+
         @cache
         def at_zero() -> Tensor:
-            return self._guarded(y0, lambda: base, base, x, valid, conditions)
+            return guards.guarded(y0, lambda: base, seen, lock=conditions.lock)
 
-        y = at_zero() if added is None else self._guarded(y0 + added, at_zero, base, x, valid, conditions)
+        y = at_zero() if added is None else guards.guarded(y0 + added, at_zero, seen, lock=conditions.lock)
         lone = at_zero() if both else y
         return Restored(y, lone, out.log_scale)
 
@@ -231,26 +233,6 @@ class Restorer(nn.Module):
         if not bool(factor.any()):
             return None
         return factor * self.detail(out, conditions, origins, dtype)
-
-    def _guarded(
-        self,
-        y: Tensor,
-        fallback: Callable[[], Tensor],
-        base: Tensor,
-        x: Tensor,
-        valid: Tensor,
-        conditions: Conditions,
-    ) -> Tensor:
-        """Clip an image, hold it to the data or let it give way to the one fallback, and put saturated background back."""
-        kernel = conditions.kernel
-        if not conditions.lock:
-            return guards.keep_saturated(y.clamp(0, 1), base, x, self.scale)
-        if self.scale > 1:
-            sigma = guards.pixel_noise_sigma(x, conditions.noise_gain, conditions.read_noise)
-            y = guards.back_project(y, x, valid, kernel, sigma, self.scale)
-        y = guards.lock_and_clip(y, x, valid, kernel, self.scale)
-        y = guards.keep_saturated(y, base, x, self.scale)
-        return guards.fall_back(y, fallback, x, valid, kernel, self.scale)
 
     def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the generator's part beyond y0 at realness 1, (N, 1, H * scale, W * scale), float32."""

@@ -166,7 +166,7 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
     """
     taps = filters.shape[-1]
     half = taps // 2
-    padded = F.pad(_fill_damage(x, valid), (half, half, half, half), mode="replicate")
+    padded = F.pad(fill_damage(x, valid), (half, half, half, half), mode="replicate")
     shape = padded.shape[-2:]
     # Correlation: the conjugate of the filter's transform; the result stands at the filter's first tap.
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(filters, s=shape).conj()
@@ -174,7 +174,7 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
     return images if scale == 1 else F.pixel_shuffle(images, scale)
 
 
-def _fill_damage(x: Tensor, valid: Tensor) -> Tensor:
+def fill_damage(x: Tensor, valid: Tensor) -> Tensor:
     """Replace damaged pixels by the mean of the valid ones around them."""
     if bool((valid == 1).all()):
         return x

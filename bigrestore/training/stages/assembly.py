@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import torch
+from torch import nn
 
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError
@@ -33,9 +34,23 @@ from bigrestore.training.stages.table import STAGES
 
 log = logging.getLogger(__name__)
 
-Source = PairSource | DetailSource
 HALO_FACTS = ("halo_px", "halo_errors")
 """Metadata kept by the stages of the prior: they leave the network at realness 0 as it was."""
+
+
+class Source(Protocol):
+    """Where the data of a stage come from.
+
+    Attributes
+    ----------
+    train : PatchSource
+        Clean windows of the images trained on.
+    device : torch.device
+        Where data are made and wanted.
+    """
+
+    train: PatchSource
+    device: torch.device
 
 
 @attrs.frozen
@@ -49,6 +64,8 @@ class StagePlan:
     guard: GuardSettings = attrs.field(factory=GuardSettings)
     rate_factors: Mapping[str, float] = attrs.field(factory=dict)
     start_share: float = 0.0
+    sizes: dict[str, Any] = attrs.field(factory=dict)
+    """Of a new part."""
 
 
 @attrs.frozen
@@ -102,7 +119,7 @@ def read_material(data: Path, recipe: str) -> Material:
 def build_stage(
     name: str,
     material: Material,
-    model: Restorer,
+    model: nn.Module,
     info: dict[str, Any],
     options: StageOptions,
     settings: LoopSettings,
@@ -115,8 +132,8 @@ def build_stage(
         Of the stage.
     material : Material
         The data.
-    model : Restorer
-        The model to train, on its device.
+    model : nn.Module
+        The restorer or the part to train, on its device.
     info : dict
         Metadata of the starting model.
     options : StageOptions
@@ -170,7 +187,7 @@ def pair_source(
     side = patch_size(input_px, scale)
     return PairSource(
         PatchSource(material.training, side, **material.draws),
-        _held_out_source(material, side),
+        held_out_source(material, side),
         material.recipe,
         scale,
         seed=options.seed,
@@ -186,14 +203,14 @@ def detail_source(material: Material, model: Restorer, options: StageOptions) ->
     side, scale = detail.window_px(model.scale), model.scale
     return DetailSource(
         PatchSource(material.training, side, **material.draws),
-        _held_out_source(material, side, augment=True),
+        held_out_source(material, side, augment=True),
         scale,
         seed=options.seed,
         device=torch.device(options.device),
     )
 
 
-def _held_out_source(material: Material, side: int, *, augment: bool = False) -> PatchSource:
+def held_out_source(material: Material, side: int, *, augment: bool = False) -> PatchSource:
     """Return the source of the held-out windows; without any, of images trained on."""
     try:
         return PatchSource(material.held_out, side, augment=augment, **material.draws)

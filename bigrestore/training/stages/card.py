@@ -47,21 +47,36 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     realness = (
         f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
     )
-    lines = [
-        f"# {name}",
-        "",
-        f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
-        f"{info['halo_px']} px{with_prior}, alignment {info['alignment_px']} px, "
-        f"{'with' if info['prior'] else 'without'} a generative prior{realness}.",
-        "",
-        f"sha256 of the tensors: `{info['sha256']}`",
-    ]
+    lines = (
+        [f"# {name}", "", *_part_lines(info)]
+        if "kind" in info
+        else [
+            f"# {name}",
+            "",
+            f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
+            f"{info['halo_px']} px{with_prior}, alignment {info['alignment_px']} px, "
+            f"{'with' if info['prior'] else 'without'} a generative prior{realness}.",
+            "",
+            f"sha256 of the tensors: `{info['sha256']}`",
+        ]
+    )
     lines += _adaptation_lines(info["adapted"]) if "adapted" in info else []
     training = info.get("training", {})
     for stage, record in sorted(training.items(), key=lambda item: list(STAGES).index(item[0])):
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)
+
+
+def _part_lines(info: dict[str, Any]) -> list[str]:
+    """Return the kind and the sizes of a part."""
+    sizes = ", ".join(f"{name} {value}" for name, value in info["sizes"].items())
+    return [
+        f"A {info['kind']} for scale x{info['scale']}: {info['parameters']:,} parameters ({sizes}), halo "
+        f"{info['halo_px']} px, alignment {info['alignment_px']} px.",
+        "",
+        f"sha256 of the tensors: `{info['sha256']}`",
+    ]
 
 
 def _adaptation_lines(record: dict[str, Any]) -> list[str]:

@@ -35,6 +35,7 @@ from bigrestore.training.stages.assembly import Material, StageBuilder, StagePla
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import (
     charbonnier,
+    closeness,
     fft_amplitude_l1,
     nyquist_penalty,
     psnr_of_each,
@@ -46,10 +47,6 @@ FIDELITY_BATCH = 8
 FIDELITY_HELD_OUT = 32
 FIDELITY_STREAM = 2
 MISREAD_SEED = 11
-SQUARED_FROM = 0.65
-SQUARED_EPSILON = 0.05
-"""From this share of the training on, errors up to this grey value count by their square. PSNR asks for means; the
-medians of an L1 lose rare detail, such as the crown of an edge in noise."""
 FIDELITY_NYQUIST = 0.01
 """Weight of the penalty on lines at Nyquist: the head shuffles several pixels out of a node, and they must fit together."""
 LARGEST_ERROR = 0.06
@@ -163,10 +160,7 @@ class FidelityStage:
         log_scale = log_scale.clamp(*LOG_SCALE_RANGE)
         distance = (restored - target).abs().detach() + 1e-3
         parts = {
-            # First all but an L1, at last all but a square, of like gradients.
-            "charbonnier": charbonnier(restored, target)
-            if progress < SQUARED_FROM
-            else 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON),
+            "charbonnier": closeness(restored, target, progress),
             "unlocked": charbonnier(y, target),
             "pyramid": pyramid_l1(restored, target),
             "fft": fft_amplitude_l1(restored, target),
@@ -198,13 +192,6 @@ def with_bounded_errors(y: Tensor, target: Tensor) -> Tensor:
     apart = y - target
     size = apart.detach().abs().mean((1, 2, 3), keepdim=True)
     return target + apart * (LARGEST_ERROR / size.clamp_min(LARGEST_ERROR))
-
-
-def _closeness(restored: Tensor, target: Tensor, progress: float) -> Tensor:
-    """Return the Charbonnier loss: first all but an L1, at last all but a square, of like gradients."""
-    if progress < SQUARED_FROM:
-        return charbonnier(restored, target)
-    return 2 * charbonnier(restored, target, epsilon=SQUARED_EPSILON)
 
 
 def build_fidelity(

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import copy
 import logging
+from functools import partial
 
 import attrs
 import torch
 from torch import Tensor
 
+from bigrestore.core.interpolation import catmull_rom
 from bigrestore.core.kernels import defocus, fold_downsampling, gaussian
 from bigrestore.model.method import PSI_SIZE
+from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.code import Degradations, compose_psi
+from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.halo import LIMIT_PX, probe_halo
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Conditions, Restorer
@@ -60,12 +64,43 @@ def measure_halo(
         tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
         for conditions in _probe_conditions(model):
             conditions = attrs.evolve(conditions, realness=realness)
-            halo_px, errors = probe_halo(model, tissue, conditions, limit_px=limit_px, from_px=from_px)
+            halo_px, errors = probe_halo(
+                partial(_restored, model, conditions),
+                tissue,
+                model.alignment_px,
+                model.scale,
+                limit_px=limit_px,
+                from_px=from_px,
+            )
             log.info("halo probe: %d px", halo_px)
             largest = max(largest, halo_px)
             for px, error in errors.items():
                 worst[px] = max(error, worst.get(px, 0.0))
     return max(largest, from_px), {str(px): float(worst[px]) for px in sorted(worst)}
+
+
+def measure_method_halo(method: ToldMethod, windows: Tensor) -> int:
+    """Measure the halo of a method told blur and noise, on the CPU, guards included, on degraded windows of tissue."""
+    windows, largest, scale = windows.cpu(), 0, method.scale
+    for first in FIRST_WINDOWS:
+        tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
+        for kernel, read_noise in _probed_degradations(scale):
+            restore = partial(_restored_by, method, kernel, read_noise)
+            halo_px, _ = probe_halo(restore, tissue, method.alignment_px, scale, limit_px=LIMIT_PX)
+            log.info("halo probe: %d px", halo_px)
+            largest = max(largest, halo_px)
+    return largest
+
+
+def _restored_by(method: ToldMethod, kernel: Tensor, read_noise: float, image: Tensor) -> Tensor:
+    scale = method.scale
+    base = image if scale == 1 else catmull_rom(image, scale).clamp(0, 1)
+    return method.restored(Seen(image, torch.ones_like(image), base, kernel, 0.0, read_noise, scale))
+
+
+def _restored(model: Restorer, conditions: Conditions, image: Tensor) -> Tensor:
+    restored: Tensor = model(image, torch.ones_like(image), conditions, torch.zeros(1, 2, dtype=torch.int64))
+    return restored
 
 
 def mosaic(windows: Tensor, first: int) -> Tensor:
@@ -77,18 +112,22 @@ def mosaic(windows: Tensor, first: int) -> Tensor:
     return torch.cat(rows, dim=1)
 
 
+def _probed_degradations(scale: int) -> list[tuple[Tensor, float]]:
+    """Return kernels on the output grid, (k, k), and read noises of far reach."""
+    size = KERNEL_PX[scale]
+    blurs = ((gaussian(size, 1.3), 2 / 255), (gaussian(size, 2.2), 1 / 255), (defocus(size, 3.0), 1 / 255))
+    return [
+        (torch.from_numpy(kernel if scale == 1 else fold_downsampling(kernel, "area", scale)), read_noise)
+        for kernel, read_noise in blurs
+    ]
+
+
 def _probe_conditions(model: Restorer) -> list[Conditions]:
-    size, scale = KERNEL_PX[model.scale], model.scale
     conditions = []
-    for kernel, read in (
-        (gaussian(size, 1.3), 2 / 255),
-        (gaussian(size, 2.2), 1 / 255),
-        (defocus(size, 3.0), 1 / 255),
-    ):
-        folded = kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
+    for kernel, read in _probed_degradations(model.scale):
         one = torch.zeros(1)
-        known = Degradations(torch.from_numpy(folded)[None], one, one + read, one, one, one, one, one, one)
-        psi = compose_psi(model.basis, known, scale)[0]
+        known = Degradations(kernel[None], one, one + read, one, one, one, one, one, one)
+        psi = compose_psi(model.basis, known, model.scale)[0]
         conditions.append(Conditions(known.kernel[0], psi, 0.0, read))
     conditions.append(Conditions(conditions[0].kernel, torch.zeros(PSI_SIZE), 0.0, 0.0))
     return conditions

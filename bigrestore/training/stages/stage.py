@@ -12,15 +12,19 @@ import hashlib
 import json
 import logging
 import platform
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
+from torch import nn
 
 from bigrestore.errors import UsageError, out_of_memory
-from bigrestore.model.nets.checkpoint import load_model, read_checkpoint, update_info
+from bigrestore.model.nets.checkpoint import load_model, read_weights, update_info
 from bigrestore.model.nets.grow import grow_restorer, take_over
+from bigrestore.model.nets.parts.part import load_part, make_network
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import get_preset
 from bigrestore.settings.train import StageOptions
@@ -80,10 +84,14 @@ def train_stage(
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    model, info = _starting_model(name, output, options)
+    plan = plan or stage_plan(name)
+    start: Callable[..., tuple[nn.Module, dict[str, Any]]] = _starting_model
+    if STAGES[name].part is not None:
+        start = partial(_starting_part, plan.sizes)
+    model, info = start(name, output, options)
     model.to(device)
     material = data if isinstance(data, Material) else read_material(data, options.recipe)
-    settings = _loop_settings(name, material, output, options, plan or stage_plan(name))
+    settings = _loop_settings(name, material, output, options, plan)
     stage, source = build_stage(name, material, model, info, options, settings)
     try:
         result = train(stage, settings, output)
@@ -100,7 +108,7 @@ def train_stage(
         record = _record(stage, source, material.recipe_name, options, result)
         record["earlier"] = _lineage(before.get(name), record, resumed=options.resume)
         update_info(output, {"training": {**before, name: record}})
-        card = write_card(output, read_checkpoint(output)[0], material.sources)
+        card = write_card(output, read_weights(output)[0], material.sources)
         log.info("wrote %s and its card %s", output, card)
     return result
 
@@ -139,6 +147,27 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
         )
     model = loaded.restorer if row.generator == "none" else _with_prior(name, loaded.restorer, options)
     return model.train(), loaded.info
+
+
+def _starting_part(
+    sizes: dict[str, Any], name: str, output: Path, options: StageOptions
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load the starting part of a stage, or make a new one of these sizes."""
+    row = STAGES[name]
+    assert row.part is not None
+    start = options.start or (output if output.is_file() else None)
+    if start is None and row.needs is not None:
+        raise UsageError(
+            f"{name} starts from a trained {row.needs}; name one by --start, as `bigrestore train {row.needs}` writes it."
+        )
+    if start is not None:
+        kinds = [kind for kind in (row.part, row.needs) if kind is not None]
+        part = load_part(kinds, options.scale, start)
+        return part.network.requires_grad_(True).train(), part.info
+    torch.manual_seed(options.seed)
+    scale = {"scale": options.scale} if len(row.scales) > 1 else {}
+    sizes = sizes | scale
+    return make_network(row.part, sizes), {"sizes": sizes}
 
 
 def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
@@ -207,7 +236,7 @@ def _loop_settings(
         steps=options.steps,
         minutes=options.minutes,
         rate=options.rate,
-        **attrs.asdict(plan, recurse=False),
+        **attrs.asdict(plan, recurse=False, filter=lambda field, _: field.name != "sizes"),
         seed=options.seed,
         resume=options.resume,
         facts={

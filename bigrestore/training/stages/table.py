@@ -37,6 +37,12 @@ class StageRow:
         Whether it may start from a model of a smaller scale, by `--start`.
     undoes : tuple of str
         Stages to be trained again after this one.
+    part : str, optional
+        Kind of the part it trains (`bigrestore.model.nets.parts.part`); None: the restorer.
+    scales : tuple of int
+        Its scales.
+    recipe : str
+        Its degradations by default.
     """
 
     name: str
@@ -49,11 +55,20 @@ class StageRow:
     takes_prior: bool = False
     grows: bool = False
     undoes: tuple[str, ...] = ()
+    part: str | None = None
+    scales: tuple[int, ...] = (1, 2, 4)
+    recipe: str = "default"
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Options of a training without meaning for it."""
-        takes = {"recipe": self.takes_recipe, "prior": self.takes_prior}
+        takes = {
+            "recipe": self.takes_recipe,
+            "prior": self.takes_prior,
+            "preset": self.part is None,
+            "features": self.name == "resolver",
+            "scale": len(self.scales) > 1,
+        }
         return tuple(name for name, taken in takes.items() if not taken)
 
 
@@ -104,6 +119,34 @@ STAGE_ROWS = (
         builder="bridge:BRIDGE",
         rate=1e-4,
         generator="trained",
+    ),
+    StageRow(
+        "denoiser",
+        "A part for --method drunet: learn to take known noise out of tissue.",
+        needs=None,
+        builder="parts.denoiser:DENOISER",
+        rate=1e-3,
+        part="denoiser",
+        scales=(1,),
+        recipe="noise",
+    ),
+    StageRow(
+        "unrolled",
+        "A part for --method usrnet: learn to undo a told blur by rounds of data step and denoiser.",
+        needs=None,
+        builder="parts.unrolled:UNROLLED",
+        rate=1e-3,
+        part="unrolled",
+    ),
+    StageRow(
+        "resolver",
+        "A part for --method srrunet: learn to undo enlargements; starts from a denoiser.",
+        needs="denoiser",
+        builder="parts.resolver:RESOLVER",
+        rate=2e-4,
+        takes_recipe=False,
+        part="resolver",
+        scales=(1,),
     ),
 )
 

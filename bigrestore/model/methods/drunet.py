@@ -1,0 +1,57 @@
+"""The denoiser as a method: it takes the noise of a section away and leaves its blur."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bigrestore.core.kernels import sharpest
+from bigrestore.model.knowledge import Knowledge
+from bigrestore.model.method import SectionStatistics
+from bigrestore.model.methods.told import ToldMethod
+from bigrestore.model.nets.guards import Seen
+from bigrestore.model.nets.parts.drunet import noise_map
+from bigrestore.model.nets.parts.part import TrainedPart
+
+
+class DRUNetMethod(ToldMethod):
+    """A denoiser told the noise at every pixel, at scale 1.
+
+    Parameters
+    ----------
+    part : TrainedPart
+        The denoiser.
+    knowledge : Knowledge
+        Of the noise.
+    lock : bool
+        Whether the guards that compare with the input act.
+    device : torch.device, optional
+        Where it computes; None: the CPU.
+    """
+
+    bytes_per_px = 700
+    px_per_second = 0.4e6
+
+    def __init__(
+        self,
+        part: TrainedPart,
+        knowledge: Knowledge,
+        *,
+        lock: bool = True,
+        device: torch.device | None = None,
+    ) -> None:
+        sizes = {"halo_px": int(part.info["halo_px"]), "alignment_px": int(part.info["alignment_px"])}
+        super().__init__("drunet", 1, knowledge, lock=lock, device=device, options=part.identity, **sizes)
+        self._net = part.network.to(self.device)
+
+    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
+        """Read the noise of a section; its blur is left alone."""
+        return attrs.evolve(super().analyse(windows), kernel=sharpest(1))
+
+    def solve(self, seen: Seen) -> Tensor:
+        """Take the noise out of tiles."""
+        denoised: Tensor = self._net(seen.x, noise_map(seen.x, seen.noise_gain, seen.read_noise))
+        return denoised

@@ -1,0 +1,318 @@
+"""The table of methods: each is its module in this folder and one row here.
+
+Outside of this package a method is a module with a `MethodFactory` and an entry point of the group `bigrestore.methods`
+(see `bigrestore.model.registry`). A factory imports its method when it is called: asking for an interpolation loads no
+network, and listing the methods loads none of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigrestore.errors import UsageError
+from bigrestore.model.method import Method, MethodFactory
+from bigrestore.model.options import MethodOption
+from bigrestore.settings import RunSettings
+
+if TYPE_CHECKING:
+    from bigrestore.model.knowledge import Knowledge
+
+DEFAULT_MODEL = "tiny"
+"""Shipped model that `--method network` takes where no `--model` is given; its scale is the run's."""
+
+METHOD_FLAGS = (
+    *("model", "kernel", "blur", "noise", "realness_map", "maps"),
+    *("realness", "device", "precision"),
+)
+"""Settings that a method states in `MethodFactory.flags`, or refuses."""
+
+
+def _network(settings: RunSettings) -> Method:
+    from bigrestore.model.nets.checkpoint import shipped_models
+    from bigrestore.model.network import load_network
+
+    if settings.model is None and f"{DEFAULT_MODEL}-x{settings.scale}" not in shipped_models():
+        raise UsageError(
+            f"--scale is {settings.scale}, and no network for it is shipped; give --model FILE, or --method rational or "
+            "catmull-rom."
+        )
+    return load_network(
+        settings.model or DEFAULT_MODEL,
+        scale=settings.scale,
+        realness=settings.realness,
+        device=settings.device,
+        precision=settings.precision,
+        seed=settings.seed,
+        lock=settings.lock,
+        kernel=Path(settings.kernel) if settings.kernel else None,
+        blur=settings.blur,
+        noise=settings.noise,
+    )
+
+
+def _rational(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.interpolate import InterpolateMethod
+
+    return InterpolateMethod("rational", settings.scale)
+
+
+def _catmull_rom(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.interpolate import InterpolateMethod
+
+    return InterpolateMethod("catmull-rom", settings.scale)
+
+
+def _wiener(settings: RunSettings, boldness: float) -> Method:
+    from bigrestore.model.methods.linear import WienerMethod
+
+    return WienerMethod(settings.scale, _knowledge(settings), boldness=boldness, lock=settings.lock)
+
+
+def _usrnet(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.unrolled import USRNetMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("unrolled", settings.scale, settings.model)
+    device = choose_device(settings.device)
+    return USRNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
+
+
+def _dpir(settings: RunSettings, rounds: int) -> Method:
+    from bigrestore.model.methods.unrolled import DPIRMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("denoiser", 1, settings.model)
+    device = choose_device(settings.device)
+    return DPIRMethod(part, _knowledge(settings), rounds=rounds, lock=settings.lock, device=device)
+
+
+def _gddec(settings: RunSettings, **options: Any) -> Method:
+    from bigrestore.model.methods.gddec import GDDecMethod, descent_of
+    from bigrestore.model.network import choose_device
+
+    descent = descent_of(
+        options["preset"], options["loss"], options["rate"], options["steps"], options["filter"]
+    )
+    device = choose_device(settings.device)
+    return GDDecMethod(settings.scale, _knowledge(settings), descent, lock=settings.lock, device=device)
+
+
+def _srrunet(settings: RunSettings, factor: float) -> Method:
+    from bigrestore.model.methods.srrunet import SRRUNetMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("resolver", 1, settings.model)
+    device = choose_device(settings.device)
+    return SRRUNetMethod(part, _knowledge(settings), factor=factor, lock=settings.lock, device=device)
+
+
+def _nonblind(settings: RunSettings, **options: Any) -> Method:
+    from bigrestore.model.methods.gddec import read_smoothing
+    from bigrestore.model.methods.nonblind import NonBlindMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    return NonBlindMethod(
+        settings.scale,
+        _knowledge(settings),
+        denoiser=load_part("denoiser", 1, options["denoiser"] or None) if options["denoise"] else None,
+        resolver=load_part("resolver", 1, options["resolver"] or None) if options["resolve"] else None,
+        deconvolve=options["deconvolve"],
+        smoothing=read_smoothing(options["filter"]),
+        lock=settings.lock,
+        device=choose_device(settings.device),
+    )
+
+
+def _median_filter(settings: RunSettings, side: int) -> Method:
+    from bigrestore.model.methods.linear import MedianMethod
+
+    return MedianMethod(side)
+
+
+def _drunet(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.drunet import DRUNetMethod
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import choose_device
+
+    part = load_part("denoiser", 1, settings.model)
+    device = choose_device(settings.device)
+    return DRUNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
+
+
+def _knowledge(settings: RunSettings) -> Knowledge:
+    """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
+    from bigrestore.model.knowledge import Knowledge, stated_kernel
+    from bigrestore.model.nets.checkpoint import load_model
+
+    kernel = stated_kernel(Path(settings.kernel) if settings.kernel else None, settings.blur, settings.scale)
+    estimator = load_model(DEFAULT_MODEL, settings.scale).restorer.estimator
+    return Knowledge(
+        estimator, settings.scale, kernel, None if settings.noise is None else settings.noise / 255
+    )
+
+
+TOLD_FLAGS = ("kernel", "blur", "noise", "maps")
+"""Settings that every method heeds that is told blur and noise."""
+
+BOLDNESS_OPTION = MethodOption(
+    "boldness",
+    float,
+    1.0,
+    "Factor on the noise: 0.1 sharpens most, 10 least.",
+    "0.1, 1 or 10",
+    lambda value: value in (0.1, 1.0, 10.0),
+)
+GDDEC_OPTIONS = (
+    MethodOption(
+        "preset",
+        str,
+        "tissue",
+        "tissue stops at the noise; thesis is the published setting, for images without noise.",
+        "tissue or thesis",
+        lambda value: value in ("tissue", "thesis"),
+    ),
+    MethodOption(
+        "loss",
+        str,
+        "preset",
+        "Distance of the degraded image to the input.",
+        "l1, l2, ssim or preset",
+        lambda value: value in ("l1", "l2", "ssim", "preset"),
+    ),
+    MethodOption(
+        "rate",
+        float,
+        0.0,
+        "Largest change of a pixel in a step, of 1; 0: the preset's.",
+        "a number from 0 to 1",
+        lambda value: 0 <= value <= 1,
+    ),
+    MethodOption(
+        "steps",
+        str,
+        "preset",
+        "Number of steps; auto: until the residual has reached the noise.",
+        "a whole number from 1 to 5000, auto or preset",
+        lambda value: value in ("auto", "preset") or (value.isdecimal() and 1 <= int(value) <= 5000),
+    ),
+    MethodOption(
+        "filter",
+        str,
+        "preset",
+        "Smoothing within edges afterwards: width in pixels, and the change of grey (of 1) that is an edge.",
+        "S,R with numbers above 0, auto, none or preset",
+        lambda value: value in ("auto", "none", "preset") or _two_positive(value),
+    ),
+)
+
+
+def _two_positive(text: str) -> bool:
+    parts = text.split(",")
+    try:
+        return len(parts) == 2 and all(0 < float(part) < 1e4 for part in parts)
+    except ValueError:
+        return False
+
+
+ROUNDS_OPTION = MethodOption(
+    "rounds",
+    int,
+    8,
+    "Rounds of data step and denoiser.",
+    "a whole number from 1 to 50",
+    lambda value: 1 <= value <= 50,
+)
+FACTOR_OPTION = MethodOption(
+    "factor",
+    float,
+    2.0,
+    "By how much the section was enlarged.",
+    "a number from 1 to 4",
+    lambda value: 1 <= value <= 4,
+)
+NONBLIND_OPTIONS = (
+    MethodOption("denoise", bool, True, "Whether noise is taken away first.", "true or false"),
+    MethodOption("deconvolve", bool, True, "Whether the blur is undone.", "true or false"),
+    MethodOption(
+        "filter",
+        str,
+        "auto",
+        "Smoothing within edges: width in pixels, and the change of grey (of 1) that is an edge.",
+        "S,R with numbers above 0, auto or none",
+        lambda value: value in ("auto", "none") or _two_positive(value),
+    ),
+    MethodOption("resolve", bool, False, "Whether a resolver comes last.", "true or false"),
+    MethodOption("denoiser", str, "", "File of the denoiser; empty: the shipped one.", "a file"),
+    MethodOption("resolver", str, "", "File of the resolver; empty: the shipped one.", "a file"),
+)
+SIDE_OPTION = MethodOption(
+    "side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5)
+)
+
+METHODS: dict[str, MethodFactory] = {
+    "network": MethodFactory(
+        _network,
+        "Restores by a trained network.",
+        flags=METHOD_FLAGS,
+        maps=("residual", "invented", "uncertainty"),
+    ),
+    "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail."),
+    "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail."),
+    "wiener": MethodFactory(
+        _wiener,
+        "Undoes a known blur by the linear filter of least mean square error.",
+        options=(BOLDNESS_OPTION,),
+        flags=TOLD_FLAGS,
+        maps=("residual",),
+    ),
+    "drunet": MethodFactory(
+        _drunet,
+        "Takes noise away by a denoiser told its strength; leaves the blur.",
+        scales=(1,),
+        flags=("model", "noise", "maps", "device"),
+        maps=("residual",),
+    ),
+    "usrnet": MethodFactory(
+        _usrnet,
+        "Undoes a known blur by rounds of data step and denoiser, trained together.",
+        flags=("model", *TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "dpir": MethodFactory(
+        _dpir,
+        "Undoes a known blur by rounds of data step and a denoiser trained on noise alone.",
+        options=(ROUNDS_OPTION,),
+        flags=("model", *TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "gddec": MethodFactory(
+        _gddec,
+        "Undoes a known blur by gradient descent on the image itself.",
+        options=GDDEC_OPTIONS,
+        flags=(*TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "srrunet": MethodFactory(
+        _srrunet,
+        "Raises the resolution of a section that was enlarged before; its size stays.",
+        options=(FACTOR_OPTION,),
+        scales=(1,),
+        flags=("model", "maps", "device"),
+        maps=("residual",),
+    ),
+    "nonblind": MethodFactory(
+        _nonblind,
+        "A chain: denoiser, gradient descent, smoothing within edges, and a resolver if asked for.",
+        options=NONBLIND_OPTIONS,
+        flags=(*TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "median": MethodFactory(
+        _median_filter, "Takes single bright or dark pixels away.", options=(SIDE_OPTION,), scales=(1,)
+    ),
+}

@@ -1,0 +1,1 @@
+"""Networks that are no restorers by themselves, and the files they lie in."""

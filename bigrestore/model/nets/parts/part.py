@@ -1,0 +1,155 @@
+"""Parts: trained networks that are no restorers, each in a file like a restorer's, with its kind, sizes and scale.
+
+The package ships one part of each kind and scale, and a method takes it where no `--model` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import nn
+
+from bigrestore.core.files import expand_home
+from bigrestore.core.regular import is_regular
+from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, UsageError
+from bigrestore.model.nets.checkpoint import hash_tensors, read_weights, write_weights
+
+PART_FORMAT = "bigrestore-part/1"
+
+PART_KINDS = {
+    "denoiser": "drunet:DRUNet",
+    "unrolled": "unrolled:Unrolled",
+    "resolver": "drunet:DRUNet",
+}
+"""`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
+
+
+@attrs.frozen(eq=False)
+class TrainedPart:
+    """A network and its metadata.
+
+    Attributes
+    ----------
+    network : nn.Module
+        In evaluation mode, float32.
+    name : str
+        Stem of the file.
+    info : dict
+        The metadata: format, kind, sizes, scale, halo_px, alignment_px, parameters, sha256, training.
+    """
+
+    network: nn.Module
+    name: str
+    info: dict[str, Any]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What identifies it in plans, fingerprints and provenance."""
+        return {"model": self.name, "sha256": str(self.info["sha256"])}
+
+
+def make_network(kind: str, sizes: dict[str, Any]) -> nn.Module:
+    """Return a new network of a kind.
+
+    Raises
+    ------
+    ModelError
+        The kind or one of its sizes is unknown.
+    """
+    module, _, name = PART_KINDS.get(kind, "").partition(":")
+    if not module:
+        raise ModelError(f"This version knows no part of the kind {kind!r}; update bigrestore.")
+    try:
+        network: nn.Module = getattr(import_module(f"bigrestore.model.nets.parts.{module}"), name)(**sizes)
+    except TypeError as error:
+        raise ModelError(f"This version knows no {kind} of the sizes {sizes}; update bigrestore.") from error
+    return network
+
+
+def save_part(path: Path, network: nn.Module, kind: str, scale: int, info: dict[str, Any]) -> None:
+    """Write a part, its weights as float16; `info` has its sizes, its halo, and whatever its card needs."""
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in network.state_dict().items()
+    }
+    facts = {
+        "format": PART_FORMAT,
+        "kind": kind,
+        "scale": scale,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+    }
+    write_weights(path, tensors, {**facts, **info, "sha256": hash_tensors(tensors)})
+
+
+def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None) -> TrainedPart:
+    """Load a part.
+
+    Parameters
+    ----------
+    kinds : str or sequence of str
+        Of `PART_KINDS`; of several the first is wanted, and the others will do.
+    scale : int
+        Output pixels per input pixel.
+    name_or_path : str or Path, optional
+        A file, or the name of a shipped part; None: the shipped one of this kind and scale.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such file.
+    UsageError
+        None of this kind is shipped for the scale, or the file is a part of another kind.
+    ModelError
+        The file is damaged or foreign.
+    ModelScaleError
+        It is made for another scale.
+    """
+    allowed = [kinds] if isinstance(kinds, str) else kinds
+    kind, path = allowed[0], find_part(allowed[0], scale, name_or_path)
+    info, tensors = read_weights(path)
+    if info.get("format") != PART_FORMAT or info.get("kind") not in allowed:
+        what = info.get("kind", "restorer" if "preset" in info else "file of another program")
+        raise UsageError(f"The model {path} is a {what}, and a {kind} is asked for; choose another --model.")
+    if info["scale"] != scale:
+        raise ModelScaleError(
+            f"The model {path} is made for scale {info['scale']}, not for {scale}; give --scale {info['scale']} or choose "
+            "another model."
+        )
+    network = make_network(info["kind"], info["sizes"])
+    try:
+        network.load_state_dict(
+            {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+        )
+    except RuntimeError as error:
+        raise ModelError(
+            f"The model {path} does not hold the weights of its sizes; fetch it again."
+        ) from error
+    return TrainedPart(network.eval().requires_grad_(False), path.stem, info)
+
+
+def find_part(kind: str, scale: int, name_or_path: str | Path | None) -> Path:
+    """Return the file of a part; see `load_part`."""
+    shipped = shipped_parts()
+    if name_or_path is None:
+        if f"{kind}-x{scale}" not in shipped:
+            raise UsageError(
+                f"No {kind} for scale {scale} is shipped; give --model FILE, or another --scale."
+            )
+        return shipped[f"{kind}-x{scale}"]
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(expand_home(name_or_path))
+    if not is_regular(path):
+        names = ", ".join(shipped) or "none"
+        raise InputMissingError(f"There is no model file {path}; the shipped parts are {names}.")
+    return path
+
+
+def shipped_parts() -> dict[str, Path]:
+    """Return the parts shipped with the package, by name."""
+    folder = Path(str(resources.files("bigrestore") / "weights" / "parts"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}

@@ -1,0 +1,1 @@
+"""The stages that train parts, one module each."""

@@ -1,0 +1,98 @@
+"""Every method restores a section alike, however it is cut into tiles, and keeps the grey of its regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+import bigrestore
+from bigrestore.model.methods.table import METHODS
+
+TOLD = {"blur": (0.8, 0.8, 0.0), "noise": 2.0}
+CASES: dict[str, tuple[int, dict[str, Any], str | None]] = {
+    "wiener": (1, TOLD, None),
+    "wiener x2": (2, TOLD, None),
+    "median": (1, {}, None),
+    "gddec": (1, {**TOLD, "options": {"steps": "1"}}, None),
+    "gddec x2": (2, {**TOLD, "options": {"steps": "1"}}, None),
+    "drunet": (1, {"noise": 3.0}, "denoiser"),
+    "dpir": (1, {**TOLD, "options": {"rounds": 1}}, "denoiser"),
+    "srrunet": (1, {}, "resolver"),
+    "nonblind": (1, TOLD, "denoiser"),
+    "usrnet": (1, TOLD, "unrolled"),
+    "usrnet x2": (2, TOLD, "unrolled"),
+}
+CUTS: tuple[dict[str, Any], ...] = (
+    {"tile_size": 256, "threads": 2},
+    {"tile_size": 384},
+    {"roi": "96:230,200:310"},
+)
+
+
+def of_case(name: str, part: Callable[[str, int], Path]) -> dict[str, Any]:
+    scale, settings, kind = CASES[name]
+    model = {} if kind is None else {"model": part(kind, 1 if kind == "denoiser" else scale)}
+    if name == "nonblind":
+        model = {"options": {"denoiser": str(model["model"])}}
+    return {"method": name.split()[0], "scale": scale, **settings, **model}
+
+
+def restored(source: Path, output: Path, **settings: Any) -> np.ndarray:
+    bigrestore.restore(source, output, mask="none", report=False, progress="none", **settings)
+    pixels: np.ndarray = zarr.open_array(output, path="0", mode="r")[:]
+    return pixels.reshape(pixels.shape[-2:]).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the descents of the chain end after two steps."""
+    monkeypatch.setattr("bigrestore.model.methods.nonblind.AUTO_STEPS", 2)
+    monkeypatch.setattr("bigrestore.model.methods.nonblind.CHAIN_WINDOWS", 2)
+
+
+@pytest.fixture(scope="module")
+def source(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("section") / "section.tif"
+    tifffile.imwrite(path, np.rint(tissue[:300, :330] * 65535).astype(np.uint16), photometric="minisblack")
+    return path
+
+
+def test_every_method_is_tried() -> None:
+    tried = {name.split()[0] for name in CASES}
+    assert tried == set(METHODS) - {"network", "rational", "catmull-rom"}, "those are tried elsewhere"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_cut_is_seen(tmp_path: Path, source: Path, part: Callable[[str, int], Path], name: str) -> None:
+    settings = of_case(name, part)
+    scale = settings["scale"]
+    whole = restored(source, tmp_path / "whole.zarr", tile_size=960, **settings)
+    given = tifffile.imread(source).astype(int)
+    assert whole.shape == (300 * scale, 330 * scale)
+    assert np.abs(whole - np.kron(given, np.ones((scale, scale), int))).mean() > 10, "something is done"
+    for index, cut in enumerate(CUTS):
+        pixels = restored(source, tmp_path / f"{index}.zarr", **cut, **settings)
+        wanted = whole[96:230, 200:310] if "roi" in cut else whole
+        assert np.abs(pixels - wanted).max() <= 1, "a step of 16 bits"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_regional_grey_stays(
+    tmp_path: Path, source: Path, part: Callable[[str, int], Path], name: str
+) -> None:
+    settings = of_case(name, part)
+    scale = settings["scale"]
+    made = restored(source, tmp_path / "out.zarr", **settings)[: 288 * scale, : 320 * scale]
+    given = tifffile.imread(source)[:288, :320].astype(float)
+    side = 32
+    means = [
+        image.reshape(image.shape[0] // size, size, -1, size).mean((1, 3))
+        for image, size in ((given, side), (made, side * scale))
+    ]
+    assert np.abs(means[0] - means[1]).max() < 65535 * 2 / 255
