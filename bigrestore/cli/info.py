@@ -46,10 +46,9 @@ def info(asked: InfoArguments) -> None:
 
 def _shown_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the known facts as names and values for people: one screen of them."""
-    chosen_from = [
-        name for name in facts if name.endswith(" images")
-    ]  # --series takes its numbers from there
-    first = {name: facts[name] for name in ("source", "kind", *chosen_from)}
+    # --series takes its numbers from the list of images
+    chosen_from = [name for name in facts if name.endswith(" images")]
+    first = {name: facts[name] for name in ("source", "kind", *chosen_from) if name in facts}
     rows = [
         (name.replace("_", " "), shorten(_fact_text(name, value), LONGEST_FACT))
         for name, value in (first | facts).items()

@@ -49,7 +49,7 @@ def expand_home(path: Any) -> Any:
     """
     if isinstance(path, list | tuple):
         return type(path)(expand_home(item) for item in path)
-    if path == "":
+    if isinstance(path, str) and not path:
         raise UsageError("a path is empty, as of a shell variable that is not set; name the file")
     if isinstance(path, str):
         return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser refuses a name that only begins with ~

@@ -256,8 +256,12 @@ def blur_of(value: object) -> StatedBlur | None:
 
 
 def to_path_text(value: PathInput | None) -> object:
-    """Turn a path into text, with `~` replaced by the home folder."""
-    return expand_home(str(value) if isinstance(value, PurePath) else value)
+    """Turn a path into text, with `~` replaced by the home folder; an empty one is left to the check of its setting."""
+    return (
+        value
+        if isinstance(value, str) and not value
+        else expand_home(str(value) if isinstance(value, PurePath) else value)
+    )
 
 
 def to_maps(value: NamesInput | None) -> object:

@@ -22,7 +22,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_the_shipped_recipes_load_and_draw_at_every_scale() -> None:
-    assert {"default", "bigbrain", "optics"} == set(shipped_recipes())
+    assert {"default", "bigbrain", "noise", "optics"} == set(shipped_recipes())
     for name in shipped_recipes():
         recipe = Recipe.load(name)
         assert recipe.name == name
@@ -179,7 +179,7 @@ def test_a_recipe_without_a_name_takes_that_of_its_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_broken_file_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="neither a file nor one of bigbrain, default, optics"):
+    with pytest.raises(InputMissingError, match="neither a file nor one of bigbrain, default, noise, optics"):
         Recipe.load("nonesuch")
     broken = tmp_path / "broken.toml"
     broken.write_text("[blur\n")

@@ -22,7 +22,7 @@ from skimage import data
 
 from bigrestore.api import report_sinks
 from bigrestore.errors import BigrestoreError
-from bigrestore.model import interpolate  # noqa: F401  it imports torch, before any fork
+from bigrestore.model.methods import interpolate  # noqa: F401  it imports torch, before any fork
 from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
 

@@ -14,7 +14,7 @@ import zarr
 PROGRAM = """
 import torch
 import bigrestore
-from bigrestore.model.interpolate import InterpolateMethod
+from bigrestore.model.methods.interpolate import InterpolateMethod
 from bigrestore.run import pipeline
 
 def restore(self, *_, **__):

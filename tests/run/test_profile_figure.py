@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     assert "there is no folder" in capsys.readouterr().err
     monkeypatch.setattr("os.access", lambda *_: False)
     assert call("profile", source, "--model", model, "-o", tmp_path / "p.png") == 4
-    assert "may not be" in capsys.readouterr().err
+    assert "is not writable" in capsys.readouterr().err
 
 
 def test_a_picture_never_takes_the_place_of_the_kernel(
