@@ -13,7 +13,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -21,7 +21,7 @@ import attrs
 from tests.bench.metrics import Figure, figure_table, write_json
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+BEGIN, END, HEADING = "<!-- bench:begin -->", "<!-- bench:end -->", "### "
 MODULES = ("startup", "quality", "twin", "precision", "tiling", "speed", "scores", "realness")
 NEED_IMAGES = ("quality", "twin", "precision", "realness")
 
@@ -128,14 +128,17 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def write_page(figures: Sequence[Figure], machine: str) -> None:
-    """Replace what stands between the two marks of docs/benchmarks.md by the table."""
-    rows = ["| figure | target | measured | met? |", "|---|---|---|---|"]
-    rows += [f"| {f.name.strip()} | {f.target} | {f.measured} | {f.verdict} |" for f in figures]
+def write_page(measured: Mapping[str, Sequence[Figure]], machine: str) -> None:
+    """Replace the tables of the measured modules between the two marks of docs/benchmarks.md; the others stay."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    body = "\n".join([BEGIN, f"Measured on {machine}:", "", *rows, END])
-    PAGE.write_text(before + body + after, encoding="utf-8")
+    body, _, after = rest.partition(END)
+    parts = dict(part.split("\n", 1) for part in body.split(HEADING)[1:])
+    for name, figures in measured.items():
+        rows = [f"| figure | target | on {machine} | met? |", "|---|---|---|---|"]
+        rows += [f"| {f.name.strip()} | {f.target} | {f.measured} | {f.verdict} |" for f in figures]
+        parts[name] = "\n".join(["", *rows, "", ""])
+    tables = "".join(f"{HEADING}{name}\n{parts[name]}" for name in MODULES if name in parts)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{tables}{END}{after}", encoding="utf-8")
 
 
 def machine() -> str:
@@ -149,15 +152,16 @@ def machine() -> str:
 def main() -> None:
     """Measure, print one table, write JSON."""
     options = arguments()
-    figures: list[Figure] = []
+    measured: dict[str, list[Figure]] = {}
     for name in options.chosen:
         if name in NEED_IMAGES and not os.environ.get("BIGRESTORE_DATA"):
-            figures.append(Figure(name, "", "left out: BIGRESTORE_DATA is not set", None))
+            print(f"# {name} is left out: BIGRESTORE_DATA is not set", flush=True)
             continue
         started = time.perf_counter()
         print(f"# {name}", flush=True)
-        figures += MEASURES[name](options)
+        measured[name] = MEASURES[name](options)
         print(f"# {name} took {time.perf_counter() - started:.0f} s\n", flush=True)
+    figures = [figure for part in measured.values() for figure in part]
     print(figure_table(figures))
     missed = sum(figure.met is False for figure in figures)
     print(
@@ -167,7 +171,7 @@ def main() -> None:
     content = {"figures": rows, "machine": machine(), "quick": options.quick}
     print(f"written: {write_json('bench', content)}")
     if options.readme:
-        write_page(figures, machine())
+        write_page(measured, machine())
 
 
 if __name__ == "__main__":
