@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 AUTO = {"device": "auto", "precision": "auto"}
 
+OF_RESTORERS, OF_PARTS = (
+    ", ".join(name for name, row in STAGES.items() if (row.part is not None) == parts)
+    for parts in (False, True)
+)
+
 train_app = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    help=f"Train the network: {', '.join(STAGES)}, in this order.",
+    help=f"Train the network: {OF_RESTORERS}, in this order; or a part of another method: {OF_PARTS}.",
 )
 
 

@@ -21,8 +21,10 @@ from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen
-from bigrestore.model.nets.wiener import BOLDNESS, deconvolve, tissue_sigma, wiener_filters
+from bigrestore.model.nets.wiener import BOLDNESS, deconvolve, fill_damage, tissue_sigma, wiener_filters
 
+FILLED_FROM_PX = 8
+"""Reach of the mean that stands for damage."""
 WIENER_HALO_PX = 96
 """Measured: the filter reaches 12 px, and the guards behind it."""
 
@@ -76,8 +78,8 @@ class MedianMethod:
 
     @property
     def halo_px(self) -> int:
-        """Half of the side."""
-        return self.side // 2
+        """Half of the side, and what damage is filled from."""
+        return self.side // 2 + FILLED_FROM_PX
 
     def describe(self) -> dict[str, Any]:
         """Return the identity of the method in plans, fingerprints and provenance."""
@@ -90,5 +92,9 @@ class MedianMethod:
         )
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
-        """Filter tiles; beyond a border the last pixel repeats."""
-        return TileResult(median_filter(batch.pixels, size=(1, self.side, self.side), mode="nearest"))
+        """Filter tiles; beyond a border the last pixel repeats, and damage is filled from around it."""
+        pixels = batch.pixels
+        if batch.valid is not None:
+            valid = torch.from_numpy(batch.valid.astype(np.float32))[:, None]
+            pixels = fill_damage(torch.from_numpy(pixels)[:, None], valid)[:, 0].numpy()
+        return TileResult(median_filter(pixels, size=(1, self.side, self.side), mode="nearest"))

@@ -24,6 +24,8 @@ from bigrestore.model.nets.parts.drunet import factor_map, noise_map
 from bigrestore.model.nets.parts.part import TrainedPart
 from bigrestore.model.nets.wiener import tissue_sigma
 
+LARGEST_FACTOR = 4.0
+"""Of the training of resolvers."""
 CHAIN_WINDOWS = 16
 """Windows of a section on which the last step of the descent is found."""
 
@@ -39,6 +41,8 @@ class NonBlindMethod(WindowedMethod):
         What it is told.
     denoiser, resolver : TrainedPart, optional
         The networks of the first and the last step; None leaves the step out.
+    factor : float
+        By how much the section was enlarged before, for the resolver.
     deconvolve : bool
         Whether the descent is made.
     smoothing : (float, float), "auto" or None
@@ -59,6 +63,7 @@ class NonBlindMethod(WindowedMethod):
         *,
         denoiser: TrainedPart | None,
         resolver: TrainedPart | None = None,
+        factor: float = 2.0,
         deconvolve: bool = True,
         smoothing: tuple[float, float] | Literal["auto"] | None = "auto",
         lock: bool = True,
@@ -67,13 +72,14 @@ class NonBlindMethod(WindowedMethod):
         parts = {"denoise": denoiser, "resolve": resolver}
         options = {
             **{name: None if part is None else part.identity for name, part in parts.items()},
+            "factor": factor,
             "deconvolve": deconvolve,
             "filter": smoothing,
         }
         super().__init__(
             "nonblind", scale, knowledge, GDDEC_LATTICE, lock=lock, device=device, options=options
         )
-        self._descent, self._deconvolve = Descent(smoothing=smoothing), deconvolve
+        self._descent, self._deconvolve, self._factor = Descent(smoothing=smoothing), deconvolve, factor
         self._denoiser, self._resolver = (
             None if part is None else part.network.to(self.device) for part in parts.values()
         )
@@ -105,7 +111,7 @@ class NonBlindMethod(WindowedMethod):
             y = x if self.scale == 1 else catmull_rom(x, self.scale)
         y = smoothed(y, self._descent, float(seen.details["noise_left"]))
         if self._resolver is not None:
-            y = self._resolver(y, factor_map(y, float(self.scale)))
+            y = self._resolver(y, factor_map(y, min(self._factor * self.scale, LARGEST_FACTOR)))
         return y
 
     def _denoised(self, x: Tensor, noise_gain: float, read_noise: float) -> Tensor:

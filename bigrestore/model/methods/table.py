@@ -17,6 +17,7 @@ from bigrestore.settings import RunSettings
 
 if TYPE_CHECKING:
     from bigrestore.model.knowledge import Knowledge
+    from bigrestore.model.nets.parts.part import TrainedPart
 
 DEFAULT_MODEL = "tiny"
 """Shipped model that `--method network` takes where no `--model` is given; its scale is the run's."""
@@ -113,19 +114,25 @@ def _srrunet(settings: RunSettings, factor: float) -> Method:
 def _nonblind(settings: RunSettings, **options: Any) -> Method:
     from bigrestore.model.methods.gddec import read_smoothing
     from bigrestore.model.methods.nonblind import NonBlindMethod
-    from bigrestore.model.nets.parts.part import load_part
     from bigrestore.model.network import choose_device
 
     return NonBlindMethod(
         settings.scale,
         _knowledge(settings),
-        denoiser=load_part("denoiser", 1, options["denoiser"] or None) if options["denoise"] else None,
-        resolver=load_part("resolver", 1, options["resolver"] or None) if options["resolve"] else None,
+        denoiser=_chain_part("denoiser", options) if options["denoise"] else None,
+        resolver=_chain_part("resolver", options) if options["resolve"] else None,
+        factor=options["factor"],
         deconvolve=options["deconvolve"],
         smoothing=read_smoothing(options["filter"]),
         lock=settings.lock,
         device=choose_device(settings.device),
     )
+
+
+def _chain_part(kind: str, options: dict[str, Any]) -> TrainedPart:
+    from bigrestore.model.nets.parts.part import load_part
+
+    return load_part(kind, 1, options[kind] or None, option=f"--set {kind}=FILE")
 
 
 def _median_filter(settings: RunSettings, side: int) -> Method:
@@ -247,6 +254,14 @@ NONBLIND_OPTIONS = (
         lambda value: value in ("auto", "none") or _two_positive(value),
     ),
     MethodOption("resolve", bool, False, "Whether a resolver comes last.", "true or false"),
+    MethodOption(
+        "factor",
+        float,
+        2.0,
+        "By how much the section was enlarged before, for the resolver; the scale of the run comes on top.",
+        "a number from 1 to 4",
+        lambda value: 1 <= value <= 4,
+    ),
     MethodOption("denoiser", str, "", "File of the denoiser; empty: the shipped one.", "a file"),
     MethodOption("resolver", str, "", "File of the resolver; empty: the shipped one.", "a file"),
 )

@@ -151,4 +151,4 @@ STAGE_ROWS = (
 )
 
 STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}
-"""In the order in which they are trained."""
+"""Those of restorers in the order in which they are trained, then those of parts."""

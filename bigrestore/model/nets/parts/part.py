@@ -85,7 +85,9 @@ def save_part(path: Path, network: nn.Module, kind: str, scale: int, info: dict[
     write_weights(path, tensors, {**facts, **info, "sha256": hash_tensors(tensors)})
 
 
-def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None) -> TrainedPart:
+def load_part(
+    kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None, option: str = "--model"
+) -> TrainedPart:
     """Load a part.
 
     Parameters
@@ -96,6 +98,8 @@ def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path |
         Output pixels per input pixel.
     name_or_path : str or Path, optional
         A file, or the name of a shipped part; None: the shipped one of this kind and scale.
+    option : str
+        What the user names a file by, for the sentence.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path |
         It is made for another scale.
     """
     allowed = [kinds] if isinstance(kinds, str) else kinds
-    kind, path = allowed[0], find_part(allowed[0], scale, name_or_path)
+    kind, path = allowed[0], find_part(allowed[0], scale, name_or_path, option)
     info, tensors = read_weights(path)
     if info.get("format") != PART_FORMAT or info.get("kind") not in allowed:
         what = info.get("kind", "restorer" if "preset" in info else "file of another program")
@@ -131,13 +135,14 @@ def load_part(kinds: str | Sequence[str], scale: int, name_or_path: str | Path |
     return TrainedPart(network.eval().requires_grad_(False), path.stem, info)
 
 
-def find_part(kind: str, scale: int, name_or_path: str | Path | None) -> Path:
+def find_part(kind: str, scale: int, name_or_path: str | Path | None, option: str) -> Path:
     """Return the file of a part; see `load_part`."""
     shipped = shipped_parts()
     if name_or_path is None:
         if f"{kind}-x{scale}" not in shipped:
             raise UsageError(
-                f"No {kind} for scale {scale} is shipped; give --model FILE, or another --scale."
+                f"A trained {kind} for scale {scale} is needed, and none is shipped; name a file of "
+                f"`bigrestore train {kind}` by {option}."
             )
         return shipped[f"{kind}-x{scale}"]
     if str(name_or_path) in shipped:

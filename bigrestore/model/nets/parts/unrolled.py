@@ -25,7 +25,7 @@ FIRST_SIGMA, FIRST_SHARE = 3 / 255, 1.5
 """Noise that the denoiser is told in the first round: the larger of 3 grey levels and 1.5 times that of the section. The
 published 49 levels are for photographs; tissue has a fraction of their contrast and loses 4 to 40 dB with them."""
 ALPHA_SHARE = 0.3
-"""Weight of the data in the schedule: alpha = 0.3 sigma^2 / sigma_i^2. DPIR has 0.23, worse without noise."""
+"""In the weight of the guess: alpha = 0.3 sigma^2 / sigma_i^2. DPIR has 0.23, worse without noise."""
 SCHEDULE_WIDTH = 32
 LEAST_SIGMA = 0.3 / 255
 """Rounding to 8 bits alone is noise of as much."""

@@ -37,7 +37,7 @@ RESOLVER_BATCH = 8
 RESOLVER_HELD_OUT = 32
 RESOLVER_STREAM = 14
 RESOLVER_HELD_OUT_SEED = 3_141_592
-LARGEST_FACTOR = 4.0
+LARGEST_ENLARGEMENT = 4.0
 """At 16, as published, a cell of 10 um is gone."""
 REPEATED_SHARE = 0.5
 """Share of the windows enlarged by repeating pixels."""
@@ -77,13 +77,15 @@ class ResolverSource:
     def _made(self, source: PatchSource, seed: int, step: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = step_rng(seed, step, RESOLVER_STREAM)
         clean = source.draw(count, rng, self.device)
-        factors = rng.uniform(1, LARGEST_FACTOR, count)
+        factors = rng.uniform(1, LARGEST_ENLARGEMENT, count)
         enlarged = []
-        for window, factor in zip(clean, factors, strict=True):
-            side = round(window.shape[-1] / factor)
-            small = F.interpolate(window[None], (side, side), mode="bicubic", antialias=True)
-            mode = "nearest" if rng.random() < REPEATED_SHARE else "bicubic"
-            enlarged.append(F.interpolate(small, window.shape[-2:], mode=mode))
+        for index, window in enumerate(clean):
+            side = round(window.shape[-1] / factors[index])
+            factors[index] = window.shape[-1] / side
+            small = F.interpolate(window[None], (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+            # Pixels stay centred: plain "nearest" shifts an image at factors that are no whole numbers.
+            mode = "nearest-exact" if rng.random() < REPEATED_SHARE else "bicubic"
+            enlarged.append(F.interpolate(small, window.shape[-2:], mode=mode).clamp(0, 1))
         told = torch.from_numpy(factors.astype(np.float32)).to(self.device)[:, None, None, None]
         return torch.cat(enlarged), clean, told
 
