@@ -53,7 +53,7 @@ def restored(source: Path, output: Path, **settings: Any) -> np.ndarray:
 def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the descents of the chain end after two steps."""
     monkeypatch.setattr("bigrestore.model.methods.nonblind.AUTO_STEPS", 2)
-    monkeypatch.setattr("bigrestore.model.methods.nonblind.CHAIN_WINDOWS", 2)
+    monkeypatch.setattr("bigrestore.model.methods.nonblind.AUTO_WINDOWS", 2)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from torch import Tensor
 from bigrestore.core.kernels import sharpest
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import SectionStatistics
-from bigrestore.model.methods.told import ToldMethod
+from bigrestore.model.methods.told import PartMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import noise_map
 from bigrestore.model.nets.parts.part import TrainedPart
 
 
-class DRUNetMethod(ToldMethod):
+class DRUNetMethod(PartMethod):
     """A denoiser told the noise at every pixel, at scale 1.
 
     Parameters
@@ -43,9 +43,7 @@ class DRUNetMethod(ToldMethod):
         lock: bool = True,
         device: torch.device | None = None,
     ) -> None:
-        sizes = {"halo_px": int(part.info["halo_px"]), "alignment_px": int(part.info["alignment_px"])}
-        super().__init__("drunet", 1, knowledge, lock=lock, device=device, options=part.identity, **sizes)
-        self._net = part.network.to(self.device)
+        super().__init__("drunet", part, knowledge, lock=lock, device=device)
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Read the noise of a section; its blur is left alone."""

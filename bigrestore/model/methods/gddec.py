@@ -27,7 +27,7 @@ from bigrestore.model.methods.recursive import recursive_filter
 from bigrestore.model.methods.windows import WindowedMethod, WindowLattice
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.redegrade import redegrade
-from bigrestore.model.nets.wiener import tissue_sigma
+from bigrestore.model.nets.wiener import section_sigma
 
 GDDEC_LATTICE = WindowLattice(256, 192)
 AUTO_STEPS = 60
@@ -117,8 +117,8 @@ class GDDecMethod(WindowedMethod):
         statistics = super().analyse(windows)
         if self.descent.steps is not None:
             return statistics
-        found = [self._steps_for(window, statistics) for window in windows[:AUTO_WINDOWS]]
-        steps = int(np.median(found)) if found else 0
+        taken = [self._steps_for(window, statistics) for window in windows[:AUTO_WINDOWS]]
+        steps = int(np.median(taken)) if taken else 0
         return attrs.evolve(statistics, details={**statistics.details, "steps": steps})
 
     def solve(self, seen: Seen) -> Tensor:
@@ -127,15 +127,13 @@ class GDDecMethod(WindowedMethod):
         if steps is None:
             steps = int(seen.details["steps"])
         y, _ = descend(seen.x, seen.valid, seen.kernel, self.scale, self.descent, steps)
-        numbers = torch.tensor([seen.noise_gain, seen.read_noise])[:, None]
-        return smoothed(y, self.descent, float(tissue_sigma(*numbers)))
+        return smoothed(y, self.descent, float(section_sigma(seen)))
 
     def _steps_for(self, window: NDArray[np.float32], statistics: SectionStatistics) -> int:
         """Return the first step at which the residual in a window has reached the noise."""
         x = torch.from_numpy(window)[None, None].to(self.device)
         kernel = torch.from_numpy(statistics.kernel).to(self.device)
-        numbers = torch.tensor([statistics.noise_gain, statistics.read_noise])[:, None]
-        noise = float(tissue_sigma(*numbers))
+        noise = float(section_sigma(statistics))
         return descend(x, torch.ones_like(x), kernel, self.scale, self.descent, AUTO_STEPS, noise)[1]
 
 

@@ -21,7 +21,7 @@ from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen
-from bigrestore.model.nets.wiener import BOLDNESS, deconvolve, fill_damage, tissue_sigma, wiener_filters
+from bigrestore.model.nets.wiener import BOLDNESS, deconvolve, fill_damage, section_sigma, wiener_filters
 
 FILLED_FROM_PX = 8
 """Reach of the mean that stands for damage."""
@@ -51,9 +51,8 @@ class WienerMethod(ToldMethod):
 
     def solve(self, seen: Seen) -> Tensor:
         """Filter tiles."""
-        numbers = torch.tensor([seen.noise_gain, seen.read_noise])[:, None]
         phases = self.scale**2
-        filters = wiener_filters(seen.kernel[None], tissue_sigma(*numbers), self.scale)
+        filters = wiener_filters(seen.kernel[None], section_sigma(seen), self.scale)
         chosen = filters[:, self._number * phases : (self._number + 1) * phases]
         return deconvolve(seen.x, seen.valid, chosen, self.scale)
 

@@ -17,17 +17,15 @@ from torch import Tensor
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import SectionStatistics
-from bigrestore.model.methods.gddec import AUTO_STEPS, GDDEC_LATTICE, Descent, descend, smoothed
+from bigrestore.model.methods.gddec import AUTO_STEPS, AUTO_WINDOWS, GDDEC_LATTICE, Descent, descend, smoothed
 from bigrestore.model.methods.windows import WindowedMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import factor_map, noise_map
 from bigrestore.model.nets.parts.part import TrainedPart
-from bigrestore.model.nets.wiener import tissue_sigma
+from bigrestore.model.nets.wiener import section_sigma, tissue_sigma
 
 LARGEST_FACTOR = 4.0
 """Of the training of resolvers."""
-CHAIN_WINDOWS = 16
-"""Windows of a section on which the last step of the descent is found."""
 
 
 class NonBlindMethod(WindowedMethod):
@@ -95,7 +93,7 @@ class NonBlindMethod(WindowedMethod):
         left = self._noise_left(cleaned[:, 0].cpu().numpy(), statistics)
         details = {**statistics.details, "noise_left": left}
         steps = []
-        for window in cleaned[:CHAIN_WINDOWS] if self._deconvolve else ():
+        for window in cleaned[:AUTO_WINDOWS] if self._deconvolve else ():
             kernel, x = torch.from_numpy(statistics.kernel).to(self.device), window[None]
             taken = descend(x, torch.ones_like(x), kernel, self.scale, self._descent, AUTO_STEPS, left)[1]
             steps.append(taken)
@@ -122,8 +120,7 @@ class NonBlindMethod(WindowedMethod):
 
     def _noise_left(self, cleaned: NDArray[np.float32], statistics: SectionStatistics) -> float:
         """Return the noise in tissue that is left of a section's, as the estimator reads it."""
-        told = torch.tensor([statistics.noise_gain, statistics.read_noise])[:, None]
-        before = float(tissue_sigma(*told))
+        before = float(section_sigma(statistics))
         if self._denoiser is None:
             return before
         known = Knowledge(self.knowledge.estimator, self.scale).read(cleaned.clip(0, 1)).known

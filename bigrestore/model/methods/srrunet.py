@@ -11,13 +11,13 @@ from torch import Tensor
 from bigrestore.core.kernels import sharpest
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import SectionStatistics
-from bigrestore.model.methods.told import ToldMethod
+from bigrestore.model.methods.told import PartMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import factor_map
 from bigrestore.model.nets.parts.part import TrainedPart
 
 
-class SRRUNetMethod(ToldMethod):
+class SRRUNetMethod(PartMethod):
     """A resolver, at scale 1.
 
     Parameters
@@ -46,10 +46,8 @@ class SRRUNetMethod(ToldMethod):
         lock: bool = True,
         device: torch.device | None = None,
     ) -> None:
-        sizes = {"halo_px": int(part.info["halo_px"]), "alignment_px": int(part.info["alignment_px"])}
-        options = {"factor": factor} | part.identity
-        super().__init__("srrunet", 1, knowledge, lock=lock, device=device, options=options, **sizes)
-        self._net, self._factor = part.network.to(self.device), factor
+        super().__init__("srrunet", part, knowledge, lock=lock, device=device, options={"factor": factor})
+        self._factor = factor
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Read a section; what it is compared with is the input itself."""

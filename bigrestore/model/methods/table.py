@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from bigrestore.errors import UsageError
 from bigrestore.model.method import Method, MethodFactory
 from bigrestore.model.options import MethodOption
@@ -254,13 +256,9 @@ NONBLIND_OPTIONS = (
         lambda value: value in ("auto", "none") or _two_positive(value),
     ),
     MethodOption("resolve", bool, False, "Whether a resolver comes last.", "true or false"),
-    MethodOption(
-        "factor",
-        float,
-        2.0,
-        "By how much the section was enlarged before, for the resolver; the scale of the run comes on top.",
-        "a number from 1 to 4",
-        lambda value: 1 <= value <= 4,
+    attrs.evolve(
+        FACTOR_OPTION,
+        help="By how much the section was enlarged before, for the resolver; the scale of the run comes on top.",
     ),
     MethodOption("denoiser", str, "", "File of the denoiser; empty: the shipped one.", "a file"),
     MethodOption("resolver", str, "", "File of the resolver; empty: the shipped one.", "a file"),

@@ -19,6 +19,7 @@ from bigrestore.core.kernels import sharpest
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets.guards import Seen, guarded
+from bigrestore.model.nets.parts.part import TrainedPart
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.wiener import fill_damage
 
@@ -116,3 +117,41 @@ class ToldMethod(ABC):
         kernel = torch.from_numpy(statistics.kernel).to(self.device)
         noise = statistics.noise_gain, statistics.read_noise
         return Seen(x, valid, base, kernel, *noise, self.scale, statistics.details)
+
+
+class PartMethod(ToldMethod):
+    """A trained part as a method, with the halo and alignment that its file states.
+
+    Parameters
+    ----------
+    name : str
+        In the registry.
+    part : TrainedPart
+        The network.
+    knowledge : Knowledge
+        What it is told; its scale is the part's.
+    lock, device, options
+        As in `ToldMethod`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        part: TrainedPart,
+        knowledge: Knowledge,
+        *,
+        lock: bool = True,
+        device: torch.device | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            knowledge.scale,
+            knowledge,
+            halo_px=int(part.info["halo_px"]),
+            alignment_px=int(part.info["alignment_px"]),
+            lock=lock,
+            device=device,
+            options=(options or {}) | part.identity,
+        )
+        self._net = part.network.to(self.device)

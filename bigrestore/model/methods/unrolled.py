@@ -6,24 +6,17 @@ import torch
 from torch import Tensor
 
 from bigrestore.model.knowledge import Knowledge
-from bigrestore.model.methods.told import ToldMethod
+from bigrestore.model.methods.told import PartMethod
 from bigrestore.model.methods.windows import WindowedMethod, WindowLattice
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.part import TrainedPart
 from bigrestore.model.nets.parts.unrolled import balance, falling_sigmas, unroll
-from bigrestore.model.nets.wiener import tissue_sigma
+from bigrestore.model.nets.wiener import section_sigma
 
 DPIR_LATTICE = WindowLattice(256, 192)
-DPIR_ROUNDS = 8
 
 
-def sigma_of(seen: Seen) -> Tensor:
-    """Return the noise in tissue of what is seen, (1,)."""
-    numbers = torch.tensor([seen.noise_gain, seen.read_noise], device=seen.x.device)
-    return tissue_sigma(*numbers[:, None])
-
-
-class USRNetMethod(ToldMethod):
+class USRNetMethod(PartMethod):
     """A trained network of rounds, told blur and noise.
 
     Parameters
@@ -49,17 +42,16 @@ class USRNetMethod(ToldMethod):
         lock: bool = True,
         device: torch.device | None = None,
     ) -> None:
-        sizes = {"halo_px": int(part.info["halo_px"]), "alignment_px": int(part.info["alignment_px"])}
-        super().__init__(
-            "usrnet", knowledge.scale, knowledge, lock=lock, device=device, options=part.identity, **sizes
-        )
-        self._net = part.network.to(self.device)
+        super().__init__("usrnet", part, knowledge, lock=lock, device=device)
 
     def solve(self, seen: Seen) -> Tensor:
         """Restore tiles."""
         count = len(seen.x)
         restored: Tensor = self._net(
-            seen.x, seen.valid, seen.kernel.expand(count, -1, -1), sigma_of(seen).expand(count)
+            seen.x,
+            seen.valid,
+            seen.kernel.expand(count, -1, -1),
+            section_sigma(seen).to(seen.x.device).expand(count),
         )
         return restored
 
@@ -89,7 +81,7 @@ class DPIRMethod(WindowedMethod):
         part: TrainedPart,
         knowledge: Knowledge,
         *,
-        rounds: int = DPIR_ROUNDS,
+        rounds: int,
         lock: bool = True,
         device: torch.device | None = None,
     ) -> None:
@@ -101,7 +93,7 @@ class DPIRMethod(WindowedMethod):
 
     def solve(self, seen: Seen) -> Tensor:
         """Restore one window."""
-        sigma = sigma_of(seen)
+        sigma = section_sigma(seen).to(seen.x.device)
         sigmas = falling_sigmas(sigma, self._rounds)
         return unroll(
             self._denoiser,

@@ -14,6 +14,7 @@ At x2 and x4 the samples of the blurred image are fewer than the pixels wanted: 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,20 @@ TISSUE_GREY = 0.7
 """Grey level, 0..1, for signal-dependent noise."""
 SIGMA_FLOOR = 0.4 / 255
 """Rounding to 8 bits alone is noise of 0.29 levels."""
+
+
+class StatesNoise(Protocol):
+    """What states the noise of a section: variance noise_gain * x + read_noise^2."""
+
+    @property
+    def noise_gain(self) -> float:
+        """Variance per unit of grey."""
+        ...
+
+    @property
+    def read_noise(self) -> float:
+        """Standard deviation at black."""
+        ...
 
 
 def wiener_filters(kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
@@ -146,6 +161,11 @@ def _solved(covariance: Tensor, noise: Tensor, wanted: Tensor) -> Tensor:
 def tissue_sigma(noise_gain: Tensor, read_noise: Tensor) -> Tensor:
     """Return the noise standard deviation in tissue, sqrt(noise_gain * 0.7 + read_noise**2)."""
     return torch.sqrt(TISSUE_GREY * noise_gain + read_noise.square())
+
+
+def section_sigma(known: StatesNoise) -> Tensor:
+    """Return the noise standard deviation in tissue of what states it for a section, (1,), on the CPU."""
+    return tissue_sigma(*torch.tensor([known.noise_gain, known.read_noise])[:, None])
 
 
 def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
