@@ -29,27 +29,34 @@ models_app = typer.Typer(
 
 @arguments_command("ModelListArguments")
 def list_models(asked: ModelListArguments) -> None:
-    """List the shipped models: name, preset, scale, halo, prior and realness by default, parameters."""
+    """List the shipped models and the parts of other methods: kind, preset, scale, halo, prior, realness, parameters."""
     configure_logging(verbose=asked.verbose, quiet=False)
-    from bigrestore.model.nets.checkpoint import read_checkpoint, shipped_models
+    from bigrestore.model.nets import checkpoint
+    from bigrestore.model.nets.parts.part import shipped_parts
 
     facts = [
-        {"model": name, **_listed_facts(read_checkpoint(path)[0])} for name, path in shipped_models().items()
+        {"model": name, **_listed_facts(checkpoint.read_checkpoint(path)[0])}
+        for name, path in checkpoint.shipped_models().items()
+    ]
+    facts += [
+        {"model": name, **_listed_facts(checkpoint.read_weights(path)[0])}
+        for name, path in shipped_parts().items()
     ]
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    headings = ("model", "preset", "scale", "halo px", "prior", "realness", "parameters")
+    headings = ("model", "kind", "preset", "scale", "halo px", "prior", "realness", "parameters")
     _print_table(
         headings,
         [
             (
                 each["model"],
-                each["preset"],
+                each["kind"],
+                each["preset"] or "",
                 f"x{each['scale']}",
                 each["halo_px"],
                 "yes" if each["prior"] else "no",
-                f"{each['realness']:g}",
+                "" if each["realness"] is None else f"{each['realness']:g}",
                 f"{each['parameters']:,}",
             )
             for each in facts
@@ -110,11 +117,13 @@ def list_run_methods(asked: ModelListArguments) -> None:
 
 
 def _listed_facts(info: dict[str, Any]) -> dict[str, Any]:
-    """Return what a list says of a model."""
-    names = ("preset", "scale", "halo_px", "parameters")
-    return {name: info[name] for name in names} | {
+    """Return what a list says of a model or a part; a part has neither preset nor realness."""
+    part = "kind" in info
+    names = ("scale", "halo_px", "parameters")
+    return {"kind": info.get("kind", "restorer"), "preset": info.get("preset")} | {
+        **{name: info[name] for name in names},
         "prior": bool(info.get("prior")),
-        "realness": info.get("realness", 0),
+        "realness": None if part else info.get("realness", 0),
     }
 
 
@@ -141,9 +150,9 @@ def _print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None
 def model_path(asked: ModelArguments) -> None:
     """Print the file that a model lies in."""
     configure_logging(verbose=asked.verbose, quiet=False)
-    from bigrestore.model.nets.checkpoint import find_model
+    from bigrestore.model.nets.parts.part import find_weights
 
-    typer.echo(find_model(asked.name, None))
+    typer.echo(find_weights(asked.name))
 
 
 @arguments_command("ModelCardArguments")
@@ -151,10 +160,13 @@ def show_model(asked: ModelCardArguments) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
     configure_logging(verbose=asked.verbose, quiet=False)
     from bigrestore.errors import InputMissingError
-    from bigrestore.model.nets.checkpoint import find_model, read_checkpoint
+    from bigrestore.model.nets.checkpoint import read_checkpoint, read_weights
+    from bigrestore.model.nets.parts.part import PART_FORMAT, find_weights
 
-    file = find_model(asked.name, None)
-    info, _ = read_checkpoint(file)
+    file = find_weights(asked.name)
+    info, _ = read_weights(file)
+    if info.get("format") != PART_FORMAT:
+        info, _ = read_checkpoint(file)
     card = file.with_suffix(".md")
     if asked.as_json:
         typer.echo(json.dumps(info, indent=2, sort_keys=True))
@@ -173,16 +185,15 @@ def show_model(asked: ModelCardArguments) -> None:
 
 def _model_rows(file: Path, info: dict[str, Any], card: Path | None) -> list[tuple[str, str]]:
     """Return a model as names and values for people."""
-    prior = f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
-    rows = [
-        ("model", file.stem),
-        ("file", str(file)),
-        ("scale", f"x{info['scale']}"),
-        ("size", f"{info['preset']}, {info['parameters']:,} parameters"),
-        ("halo", f"{info['halo_px']} px of the input"),
-        ("prior", prior),
-        ("sha256", info["sha256"]),
-    ]
+    rows = [("model", file.stem), ("file", str(file)), ("scale", f"x{info['scale']}")]
+    parameters = f"{info['parameters']:,} parameters"
+    if "kind" in info:
+        sizes = ", ".join(f"{name} {_cell(value)}" for name, value in info["sizes"].items() if name != "scale")
+        rows += [("kind", f"{info['kind']}, a part of other methods"), ("size", f"{sizes}; {parameters}")]
+    else:
+        prior = f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
+        rows += [("size", f"{info['preset']}, {parameters}"), ("prior", prior)]
+    rows += [("halo", f"{info['halo_px']} px of the input"), ("sha256", info["sha256"])]
     for stage, said in (info.get("training") or {}).items():
         rows.append((f"trained, {stage}", shorten(_training_text(said), LONGEST_TRAINING)))
     return [*rows, ("more", f"{f'{card}, by --card; ' if card else ''}all metadata by --json")]
@@ -198,12 +209,18 @@ def _training_text(said: dict[str, Any]) -> str:
 
 @arguments_command("ModelArguments")
 def verify_model(asked: ModelArguments) -> None:
-    """Check a model's hash and that its weights fit its preset."""
+    """Check a model's hash and that its weights fit its preset, or those of a part its sizes."""
     configure_logging(verbose=asked.verbose, quiet=False)
-    from bigrestore.model.nets.checkpoint import load_model
+    from bigrestore.model.nets.checkpoint import load_model, read_weights
+    from bigrestore.model.nets.parts.part import PART_FORMAT, find_weights, load_part
 
-    model = load_model(asked.name)
-    typer.echo(f"{model.name}: sha256 {model.sha256} is right")
+    file = find_weights(asked.name)
+    info, _ = read_weights(file)
+    if info.get("format") == PART_FORMAT:
+        load_part(info["kind"], info["scale"], file)
+    else:
+        load_model(file)
+    typer.echo(f"{file.stem}: sha256 {info['sha256']} is right")
 
 
 MODEL_COMMANDS: dict[str, Command[Any]] = {

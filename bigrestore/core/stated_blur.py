@@ -47,7 +47,14 @@ def averaging_sigma_px(scale: int) -> float:
     return math.sqrt((scale**2 - 1) / 12) / scale
 
 
-def blur_kernel(blur: tuple[float, float, float], scale: int, widest_px: float, reason: str) -> Kernel:
+def blur_kernel(
+    blur: tuple[float, float, float],
+    scale: int,
+    widest_px: float,
+    reason: str,
+    *,
+    size_px: int | None = None,
+) -> Kernel:
     """Return the kernel of a stated blur on the output grid, the averaging of a pixel included.
 
     Parameters
@@ -61,6 +68,8 @@ def blur_kernel(blur: tuple[float, float, float], scale: int, widest_px: float, 
         Largest allowed sigma, in output pixels.
     reason : str
         The reason for the limit, in words; the message continues with the limit.
+    size_px : int, optional
+        Side of the kernel, odd; None: `kernel_size` of the scale.
 
     Returns
     -------
@@ -82,7 +91,7 @@ def blur_kernel(blur: tuple[float, float, float], scale: int, widest_px: float, 
             f"{least:.4g}; give {math.ceil(100 * least) / 100:g} or more, or 0 for nothing but the averaging."
         )
     along, across = (scale * math.sqrt(max(0.0, sigma**2 - least**2)) for sigma in blur[:2])
-    kernel = matched_gaussian(kernel_size(scale), along, across, math.radians(blur[2]))
+    kernel = matched_gaussian(size_px or kernel_size(scale), along, across, math.radians(blur[2]))
     return kernel if scale == 1 else fold_downsampling(kernel, "area", scale)
 
 
@@ -153,7 +162,10 @@ def _in_square(kernel: Kernel, size: int) -> Kernel:
     cut = (have - size) // 2
     cropped = kernel[cut : have - cut, cut : have - cut]
     if cropped.sum() < 0.99:
-        raise UsageError(f"the kernel is {have} x {have} pixels and does not fit into {size} x {size}")
+        raise UsageError(
+            f"--kernel is {have} x {have} pixels and does not fit into {size} x {size}: more than 1 % of it lies outside; "
+            "give a narrower one."
+        )
     return np.ascontiguousarray(cropped / cropped.sum(), np.float32)
 
 

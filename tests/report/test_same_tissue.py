@@ -1,4 +1,7 @@
-"""Images of other tissue are not compared: whatever was done to an image it is known again, and another one is refused."""
+"""Images of other tissue are not compared: whatever was done to an image it is known again, and another one is refused.
+
+The same tissue at another place is refused as well, and its shift named.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,20 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, shift
 from skimage import data
 
 import bigrestore
 from bigrestore.errors import UsageError
 from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
-from bigrestore.report.metrics.same_tissue import LEAST_CORRELATION, structure_correlation
+from bigrestore.report.metrics.same_tissue import LEAST_CORRELATION, compare_structure, require_same_tissue
 
 Pixels = np.ndarray
 
@@ -73,6 +77,11 @@ OTHER: dict[str, Callable[[Pixels], Pixels]] = {
 }
 
 
+def structure_correlation(image: Section, other: Section, scale: int) -> float | None:
+    compared = compare_structure(image, other, scale)
+    return None if compared is None else compared.correlation
+
+
 @pytest.mark.parametrize("how", list(DEGRADED))
 def test_the_same_tissue_is_known_again(tmp_path: Path, tissue: Pixels, how: str) -> None:
     other = DEGRADED[how](tissue)
@@ -91,6 +100,61 @@ def test_other_tissue_is_told_apart(tmp_path: Path, tissue: Pixels, how: str) ->
     )
     assert correlation is not None
     assert abs(correlation) < LEAST_CORRELATION - 0.1
+
+
+@pytest.mark.parametrize("how", list(DEGRADED))
+def test_what_stayed_in_its_place_is_not_taken_for_shifted(tmp_path: Path, tissue: Pixels, how: str) -> None:
+    other = DEGRADED[how](tissue)
+    part = 256 * len(other) // 512
+    compared = compare_structure(
+        saved(tmp_path / "a.tif", tissue[:256, :256]),
+        saved(tmp_path / "b.tif", other[:part, :part]),
+        256 // part,
+    )
+    assert compared is not None
+    assert not compared.shifted
+    wanted = (1, -1) if how == "moved by a pixel" else (0, 0)
+    np.testing.assert_allclose(compared.shift_px, wanted, atol=0.35)
+
+
+@pytest.mark.parametrize(
+    ("move", "scale", "said"),
+    [
+        ((2, 0), 1, "2 px down"),
+        ((6, 0), 1, "6 px down"),
+        ((0, -3), 1, "3 px left"),
+        ((-5, 7), 1, "5 px up and 7 px right"),
+        ((20, -14), 1, "20 px down and 14 px left"),
+        ((8, 0), 2, "4 px down"),
+    ],
+)
+@pytest.mark.parametrize(("blur", "noise"), [(0.0, 0.0), (2.5, 10.0)])
+def test_a_shift_is_refused_and_named(
+    tmp_path: Path,
+    tissue: Pixels,
+    move: tuple[int, int],
+    scale: int,
+    said: str,
+    blur: float,
+    noise: float,
+) -> None:
+    tissue = tissue[:256, :256]
+    moved = noisy(gaussian_filter(shift(tissue, move, order=1, mode="nearest"), blur), noise)
+    image, other = saved(tmp_path / "a.tif", tissue), saved(tmp_path / "b.tif", smaller(moved, scale))
+    with pytest.raises(UsageError, match=rf"--before .*b\.tif is shifted by {said} against .*a\.tif"):
+        require_same_tissue(image, other, scale, "--before")
+
+
+@pytest.mark.parametrize("flag", ["before", "reference"])
+def test_a_score_of_shifted_images_is_refused_unless_it_is_forced(
+    tmp_path: Path, tissue: Pixels, flag: str
+) -> None:
+    saved(tmp_path / "a.tif", tissue)
+    saved(tmp_path / "b.tif", shift(tissue, (0, 6), order=1, mode="nearest"))
+    files: dict[str, Any] = {flag: tmp_path / "b.tif"}
+    with pytest.raises(UsageError, match=r"6 px right against .*register the two images first"):
+        bigrestore.score(tmp_path / "a.tif", progress="none", **files)
+    assert bigrestore.score(tmp_path / "a.tif", progress="none", force=True, **files).folder is None
 
 
 def test_exchanged_black_and_white_is_named(tmp_path: Path, tissue: Pixels) -> None:

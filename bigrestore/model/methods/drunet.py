@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.core.kernels import sharpest
 from bigrestore.model.knowledge import Knowledge
-from bigrestore.model.method import SectionStatistics
 from bigrestore.model.methods.told import PartMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import noise_map
@@ -32,6 +27,7 @@ class DRUNetMethod(PartMethod):
         Where it computes; None: the CPU.
     """
 
+    readings = ("noise",)
     bytes_per_px = 700
     px_per_second = 0.4e6
 
@@ -44,10 +40,6 @@ class DRUNetMethod(PartMethod):
         device: torch.device | None = None,
     ) -> None:
         super().__init__("drunet", part, knowledge, lock=lock, device=device)
-
-    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
-        """Read the noise of a section; its blur is left alone."""
-        return attrs.evolve(super().analyse(windows), kernel=sharpest(1))
 
     def solve(self, seen: Seen) -> Tensor:
         """Take the noise out of tiles."""

@@ -25,8 +25,8 @@ from bigrestore.model.nets.wiener import BOLDNESS, deconvolve, fill_damage, sect
 
 FILLED_FROM_PX = 8
 """Reach of the mean that stands for damage."""
-WIENER_HALO_PX = 96
-"""Measured: the filter reaches 12 px, and the guards behind it."""
+WIENER_HALO_PX = 144
+"""Measured with kernels up to the widest and noise from none on: the filter reaches 12 px, and the guards behind it."""
 
 
 class WienerMethod(ToldMethod):
@@ -86,9 +86,7 @@ class MedianMethod:
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Return that nothing is known: the median asks for nothing."""
-        return SectionStatistics(
-            sharpest(1), np.zeros(PSI_SIZE, np.float32), 0.0, 0.0, {"windows": len(windows)}
-        )
+        return SectionStatistics(sharpest(1), np.zeros(PSI_SIZE, np.float32), 0.0, 0.0)
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Filter tiles; beyond a border the last pixel repeats, and damage is filled from around it."""

@@ -6,7 +6,7 @@ the section. All of it works in windows, guards around the whole.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -81,6 +81,12 @@ class NonBlindMethod(WindowedMethod):
         self._denoiser, self._resolver = (
             None if part is None else part.network.to(self.device) for part in parts.values()
         )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the chain; the estimator reads the noise that the denoiser leaves."""
+        facts = super().describe()
+        asked = self._denoiser is not None or None
+        return facts | self.knowledge.describe(self.readings, estimator=asked)
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Read blur and noise of a section, the noise that the denoiser leaves, and the number of steps for it."""

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.core.kernels import sharpest
 from bigrestore.model.knowledge import Knowledge
-from bigrestore.model.method import SectionStatistics
 from bigrestore.model.methods.told import PartMethod
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.drunet import factor_map
@@ -25,7 +20,7 @@ class SRRUNetMethod(PartMethod):
     part : TrainedPart
         The resolver.
     knowledge : Knowledge
-        Of the section; it is only written down.
+        Of the noise, which is only written down: the report compares residuals with it.
     factor : float
         By how much the section was enlarged, 1 to 4.
     lock : bool
@@ -34,6 +29,7 @@ class SRRUNetMethod(PartMethod):
         Where it computes; None: the CPU.
     """
 
+    readings = ("noise",)
     bytes_per_px = 700
     px_per_second = 0.4e6
 
@@ -48,10 +44,6 @@ class SRRUNetMethod(PartMethod):
     ) -> None:
         super().__init__("srrunet", part, knowledge, lock=lock, device=device, options={"factor": factor})
         self._factor = factor
-
-    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
-        """Read a section; what it is compared with is the input itself."""
-        return attrs.evolve(super().analyse(windows), kernel=sharpest(1))
 
     def solve(self, seen: Seen) -> Tensor:
         """Raise the resolution of tiles."""

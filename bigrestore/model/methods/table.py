@@ -155,15 +155,17 @@ def _drunet(settings: RunSettings) -> Method:
 
 def _knowledge(settings: RunSettings) -> Knowledge:
     """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
-    from bigrestore.model.knowledge import Knowledge, stated_kernel
-    from bigrestore.model.nets.checkpoint import load_model
+    from bigrestore.model.knowledge import Knowledge, StoredEstimator, stated_kernel, trained_limit, wide_limit
 
-    kernel = stated_kernel(Path(settings.kernel) if settings.kernel else None, settings.blur, settings.scale)
-    estimator = load_model(DEFAULT_MODEL, settings.scale).restorer.estimator
-    return Knowledge(
-        estimator, settings.scale, kernel, None if settings.noise is None else settings.noise / 255
-    )
+    method, scale = settings.method, settings.scale
+    limit = trained_limit(scale) if method in TRAINED_ON_KERNELS else wide_limit(method, scale)
+    kernel = stated_kernel(Path(settings.kernel) if settings.kernel else None, settings.blur, scale, limit)
+    noise = None if settings.noise is None else settings.noise / 255
+    return Knowledge(StoredEstimator(DEFAULT_MODEL, scale), scale, kernel, noise, limit)
 
+
+TRAINED_ON_KERNELS = frozenset({"usrnet"})
+"""Methods told a blur whose network has seen kernels: theirs are the widest."""
 
 TOLD_FLAGS = ("kernel", "blur", "noise", "maps")
 """Settings that every method heeds that is told blur and noise."""

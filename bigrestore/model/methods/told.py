@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.core.kernels import sharpest
-from bigrestore.model.knowledge import Knowledge
+from bigrestore.model.knowledge import READINGS, Knowledge
 from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets.guards import Seen, guarded
 from bigrestore.model.nets.parts.part import TrainedPart
@@ -47,6 +47,8 @@ class ToldMethod(ABC):
 
     exact = True
     map_names = ("residual",)
+    readings: tuple[str, ...] = READINGS
+    """What it asks of a section."""
     bytes_per_px = 256
     px_per_second = 1e6
 
@@ -73,19 +75,22 @@ class ToldMethod(ABC):
     def describe(self) -> dict[str, Any]:
         """Return what identifies the method in plans, fingerprints and provenance."""
         facts = {"scale": self.scale, "halo_px": self.halo_px, "alignment_px": self.alignment_px}
-        told = {"lock": self.lock, "device": self.device.type} | self.knowledge.describe()
+        told = {"lock": self.lock, "device": self.device.type} | self.knowledge.describe(self.readings)
         return {"name": self.name} | facts | told | self.options
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Read blur and noise of a section from its windows; without any it is taken for sharp and free of noise."""
         psi = np.zeros(PSI_SIZE, np.float32)
+        heeds_blur = "blur" in self.readings
         if len(windows) == 0:
-            kernel = sharpest(self.scale) if self.knowledge.kernel is None else self.knowledge.kernel
+            told = self.knowledge.kernel if heeds_blur else None
+            kernel = sharpest(self.scale) if told is None else told
             unread = {"windows": 0} | self.knowledge.given
             return SectionStatistics(kernel, psi, 0.0, self.knowledge.read_noise or 0.0, unread)
-        reading = self.knowledge.read(windows)
-        details = {name: fact for name, fact in reading.details.items() if name != "likeness"}
-        kernel = reading.known.kernel[0].cpu().numpy()
+        reading = self.knowledge.read(windows, self.readings)
+        unheeded = {"likeness"} if heeds_blur else {"likeness", "sigma_px", "sigma_error_px"}
+        details = {name: fact for name, fact in reading.details.items() if name not in unheeded}
+        kernel = reading.known.kernel[0].cpu().numpy() if heeds_blur else sharpest(self.scale)
         return SectionStatistics(kernel, psi, details["noise_gain"], details["read_noise"], details)
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from bigrestore.errors import (
     UsageError,
 )
 from bigrestore.model.nets.halo import TOLERANCE
+from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import PRESETS, get_preset
 
@@ -175,6 +177,25 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
     return Model(restorer.eval(), path.stem, info)
 
 
+def load_estimator(name_or_path: str | Path, scale: int | None = None) -> DegradationEstimator:
+    """Load nothing but the estimator of a checkpoint; errors are those of `load_model`."""
+    path = find_model(name_or_path, scale)
+    _, tensors = read_checkpoint(path)
+    prefix, estimator = "estimator.", DegradationEstimator()
+    weights = {
+        name.removeprefix(prefix): t.float() if t.is_floating_point() else t
+        for name, t in tensors.items()
+        if name.startswith(prefix)
+    }
+    try:
+        estimator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the model {path} does not hold the weights of an estimator; fetch it again ({error})"
+        ) from error
+    return estimator.eval().requires_grad_(False)
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read metadata and tensors of a restorer's checkpoint; ModelError for a foreign or damaged file."""
     info, tensors = read_weights(path)
@@ -239,8 +260,18 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def find_model(name_or_path: str | Path, scale: int | None) -> Path:
-    """Return the file of a model, given by name or path."""
+def find_model(name_or_path: str | Path, scale: int | None, *, others: Sequence[str] = ()) -> Path:
+    """Return the file of a model, given by name or path.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        As in `load_model`.
+    scale : int, optional
+        The wanted scale; None: any.
+    others : sequence of str
+        Further names for the sentence.
+    """
     shipped = shipped_models()
     text = str(name_or_path)
     for name in (text, f"{text}-x{scale or 1}"):
@@ -249,14 +280,11 @@ def find_model(name_or_path: str | Path, scale: int | None) -> Path:
     path = Path(expand_home(name_or_path))
     if is_regular(path):
         return path
+    names = ", ".join([*shipped, *others]) or "none"
     if path.suffix or path.parent != Path():
-        raise InputMissingError(
-            f"there is no model file {path}; the shipped models are {', '.join(shipped) or 'none'}"
-        )
-    raise UsageError(
-        f"there is no model {text!r} for scale {scale or 1}; give a .safetensors file or one of "
-        f"{', '.join(shipped) or 'none'}"
-    )
+        raise InputMissingError(f"there is no model file {path}; the shipped models are {names}")
+    wanted = f" for scale {scale}" if scale else ""
+    raise UsageError(f"there is no model {text!r}{wanted}; give a .safetensors file or one of {names}")
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -47,9 +47,11 @@ def sentence(statistics: SectionStatistics, scale: int) -> str:
     noise = _noise_words(statistics)
     if "sigma_px" not in details:
         return f"{noise}: the method reads no blur and takes none out"
-    quality = details.get("jpeg_quality", 0)
-    jpeg = f"JPEG of quality {quality:.0f}" if quality else "no JPEG"
-    return f"{_blur_words(details, scale)}, {noise}, {jpeg}: {_outcome(statistics, scale)}"
+    parts = [_blur_words(details, scale), noise]
+    if "jpeg_quality" in details:
+        quality = details["jpeg_quality"]
+        parts.append(f"JPEG of quality {quality:.0f}" if quality else "no JPEG")
+    return f"{', '.join(parts)}: {_outcome(statistics, scale)}"
 
 
 def reading(statistics: SectionStatistics, z: int, scale: int) -> dict[str, Any]:

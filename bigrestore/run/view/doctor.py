@@ -152,12 +152,13 @@ def _device() -> Finding:
 
 
 def _models() -> Finding:
-    """Check the hashes of the shipped models."""
-    from bigrestore.model.nets.checkpoint import read_checkpoint, shipped_models
+    """Check the hashes of the shipped models and parts."""
+    from bigrestore.model.nets.checkpoint import read_weights, shipped_models
+    from bigrestore.model.nets.parts.part import shipped_parts
 
     names = []
-    for name, path in shipped_models().items():
-        read_checkpoint(path)
+    for name, path in (shipped_models() | shipped_parts()).items():
+        read_weights(path)
         names.append(name)
     return Finding("models", "ok" if names else "fault", f"{', '.join(names) or 'none'}, hashes checked")
 

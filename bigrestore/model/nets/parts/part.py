@@ -16,7 +16,13 @@ from torch import nn
 from bigrestore.core.files import expand_home
 from bigrestore.core.regular import is_regular
 from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, UsageError
-from bigrestore.model.nets.checkpoint import hash_tensors, read_weights, write_weights
+from bigrestore.model.nets.checkpoint import (
+    find_model,
+    hash_tensors,
+    read_weights,
+    shipped_models,
+    write_weights,
+)
 
 PART_FORMAT = "bigrestore-part/1"
 
@@ -117,7 +123,12 @@ def load_part(
     info, tensors = read_weights(path)
     if info.get("format") != PART_FORMAT or info.get("kind") not in allowed:
         what = info.get("kind", "restorer" if "preset" in info else "file of another program")
-        raise UsageError(f"The model {path} is a {what}, and a {kind} is asked for; choose another --model.")
+        own = f"{kind}-x{scale}"
+        raise UsageError(
+            f"{option.partition('=')[0]} is {name_or_path}, {_with_article(what)}, and {_with_article(kind)} is asked for; "
+            + (f"leave it out for {own}, which ships" if own in shipped_parts() else "choose another file")
+            + f", or name a file of `bigrestore train {kind}`."
+        )
     if info["scale"] != scale:
         raise ModelScaleError(
             f"The model {path} is made for scale {info['scale']}, not for {scale}; give --scale {info['scale']} or choose "
@@ -145,13 +156,34 @@ def find_part(kind: str, scale: int, name_or_path: str | Path | None, option: st
                 f"`bigrestore train {kind}` by {option}."
             )
         return shipped[f"{kind}-x{scale}"]
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
+    everything = shipped_models() | shipped
+    if str(name_or_path) in everything:
+        return everything[str(name_or_path)]
     path = Path(expand_home(name_or_path))
     if not is_regular(path):
         names = ", ".join(shipped) or "none"
         raise InputMissingError(f"There is no model file {path}; the shipped parts are {names}.")
     return path
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """Return the file of a model or a part, given by the name of a shipped one or by its path.
+
+    Raises
+    ------
+    InputMissingError
+        There is no such file.
+    UsageError
+        Nothing of this name is shipped.
+    """
+    parts = shipped_parts()
+    if str(name_or_path) in parts:
+        return parts[str(name_or_path)]
+    return find_model(name_or_path, None, others=tuple(parts))
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
 def shipped_parts() -> dict[str, Path]:
