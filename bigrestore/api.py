@@ -178,6 +178,12 @@ def _check_call(
             raise UsageError(
                 f"The input is {len(inputs)} arrays; restore one after the other, or all as a volume by numpy.stack."
             )
+        if isinstance(inputs, list | tuple) and any(
+            isinstance(item, list | tuple | int | float) for item in inputs
+        ):
+            raise UsageError(
+                "The input is a list of numbers; make it an array by numpy.asarray, or give paths of files."
+            )
         if not isinstance(inputs, str | os.PathLike | Sequence):
             raise UsageError(
                 f"The input is of the type {type(inputs).__name__}; give a path, or an array of NumPy, dask or xarray."

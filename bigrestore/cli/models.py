@@ -87,6 +87,7 @@ def list_run_methods(asked: ModelListArguments) -> None:
                 "scales": list(factory.scales),
                 "network": factory.needs_network,
                 "maps": list(factory.maps),
+                "MPx/s a core": factory.speed,
                 "what it does": factory.summary,
             }
         )
@@ -104,7 +105,7 @@ def list_run_methods(asked: ModelListArguments) -> None:
     if asked.as_json:
         typer.echo(json.dumps({"methods": methods, "options": options}, indent=1))
         return
-    headings = ("method", "package", "scales", "network", "maps", "what it does")
+    headings = ("method", "package", "scales", "network", "maps", "MPx/s a core", "what it does")
     _print_table(
         headings,
         [
@@ -188,10 +189,14 @@ def _model_rows(file: Path, info: dict[str, Any], card: Path | None) -> list[tup
     rows = [("model", file.stem), ("file", str(file)), ("scale", f"x{info['scale']}")]
     parameters = f"{info['parameters']:,} parameters"
     if "kind" in info:
-        sizes = ", ".join(f"{name} {_cell(value)}" for name, value in info["sizes"].items() if name != "scale")
+        sizes = ", ".join(
+            f"{name} {_cell(value)}" for name, value in info["sizes"].items() if name != "scale"
+        )
         rows += [("kind", f"{info['kind']}, a part of other methods"), ("size", f"{sizes}; {parameters}")]
     else:
-        prior = f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
+        prior = (
+            f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
+        )
         rows += [("size", f"{info['preset']}, {parameters}"), ("prior", prior)]
     rows += [("halo", f"{info['halo_px']} px of the input"), ("sha256", info["sha256"])]
     for stage, said in (info.get("training") or {}).items():

@@ -35,6 +35,8 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     from bigrestore.settings.run import RunSettings
 
     configure_logging(verbose=asked.verbose, quiet=False)
+    if asked.output is not None:
+        _require_known_ending(asked.output)
     settings = RunSettings.resolve(given, None)
     from bigrestore.io.conventions.range_check import check_range_used
     from bigrestore.io.open_section import open_section
@@ -67,7 +69,20 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     if asked.as_json:
         typer.echo(document)
         return
-    print_rows([("in words", said), *seen.rows()])
+    print_rows([*([("in words", said)] if said else []), *seen.rows()])
+
+
+def _require_known_ending(output: Path) -> None:
+    """Refuse a file name that tells neither a picture nor JSON."""
+    from bigrestore.core.words import either
+    from bigrestore.errors import UsageError
+    from bigrestore.run.profile.figure import PICTURES
+
+    if output.suffix.lower() not in ("", ".json", *PICTURES):
+        raise UsageError(
+            f"-o is {output}, and a profile is no {output.suffix} file; name it {either(PICTURES)} to have it drawn, or "
+            ".json."
+        )
 
 
 def _write_profile(

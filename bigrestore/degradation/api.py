@@ -90,7 +90,7 @@ def degrade(
     """
     from bigrestore.io.conventions.range_check import check_range_used
     from bigrestore.io.open_section import open_section
-    from bigrestore.run.output.place import check_place, source_paths
+    from bigrestore.run.output.place import check_place, require_folder_name, source_paths
 
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
     given = Given(blur=resolved.blur, noise=resolved.noise)
@@ -105,6 +105,7 @@ def degrade(
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
     input, folder = expand_home(input), Path(expand_home(outdir))
+    require_folder_name(folder, "OUTDIR", "pairs")
     check_place(folder, source_paths(input, section))
     request = _request(section, recipe, given, resolved)
     place = PairsFolder(folder, request)

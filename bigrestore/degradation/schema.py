@@ -20,6 +20,7 @@ import attrs
 
 from bigrestore.core.kernels import DOWNSAMPLING_FILTERS
 from bigrestore.core.regular import is_regular, read_text
+from bigrestore.core.words import either, shown
 from bigrestore.degradation.interpolators import ORDERS
 from bigrestore.degradation.tables import (
     BLUR_KINDS,
@@ -139,7 +140,7 @@ def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
             raise UsageError(f"The recipe {path} is not a text file in UTF-8; give a TOML file.") from error
     else:
         raise InputMissingError(
-            f"The recipe {name!r} is neither a file nor one of {', '.join(sorted(shipped))}."
+            f"The recipe {name!r} is no file, and no shipped one: {either(sorted(shipped))}."
         )
     identity = where if chosen in shipped else str(path.resolve())
     if identity in above:
@@ -164,7 +165,9 @@ def _mix_parts(
         )
     weights = values["mix"]
     if not isinstance(weights, dict) or not weights:
-        raise UsageError(f"In {where}: mix, a table of recipes and weights is expected, not {weights!r}.")
+        raise UsageError(
+            f"In {where}: mix, a table of recipes and weights is expected, not {shown(weights)}."
+        )
     parts = []
     for name, weight in weights.items():
         near = folder / name
@@ -175,7 +178,7 @@ def _mix_parts(
 def _build(cls: Any, values: Any, where: str) -> Any:
     """Build one table from a dictionary, checking every key and every value."""
     if not isinstance(values, dict):
-        raise UsageError(f"In {where}, a table of keys is expected, not {values!r}.")
+        raise UsageError(f"In {where}, a table of keys is expected, not {shown(values)}.")
     fields = {field.name: field for field in attrs.fields(cls)}
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(fields))
@@ -207,26 +210,26 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
         return _build(hint, value, where)
     if hint is str:
         if not isinstance(value, str):
-            raise UsageError(f"In {where}, a text is expected, not {value!r}.")
+            raise UsageError(f"In {where}, a text is expected, not {shown(value)}.")
         return value
     if hint is float:
         return _finite(value, where)
     if typing.get_origin(hint) is tuple and typing.get_args(hint)[1] is Ellipsis:
         if not isinstance(value, list | tuple):
-            raise UsageError(f"In {where}, a list of recipes is expected, not {value!r}.")
+            raise UsageError(f"In {where}, a list of recipes is expected, not {shown(value)}.")
         return tuple(_build(typing.get_args(hint)[0], part, where) for part in value)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple) or len(value) != 2:
-            raise UsageError(f"In {where}, two numbers are expected, not {value!r}.")
+            raise UsageError(f"In {where}, two numbers are expected, not {shown(value)}.")
         return (_finite(value[0], where), _finite(value[1], where))
     if not isinstance(value, dict) or not value:
-        raise UsageError(f"In {where}, a table of weights is expected, not {value!r}.")
+        raise UsageError(f"In {where}, a table of weights is expected, not {shown(value)}.")
     return {key: _finite(weight, f"{where}: {key}") for key, weight in value.items()}
 
 
 def _finite(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"In {where}, a finite number is expected, not {value!r}.")
+        raise UsageError(f"In {where}, a finite number is expected, not {shown(value)}.")
     return float(value)
 
 

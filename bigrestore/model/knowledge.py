@@ -154,7 +154,9 @@ class Knowledge:
         """The estimator, loaded at the first use."""
         return self._estimator.network if isinstance(self._estimator, StoredEstimator) else self._estimator
 
-    def describe(self, readings: Collection[str] = READINGS, *, estimator: bool | None = None) -> dict[str, Any]:
+    def describe(
+        self, readings: Collection[str] = READINGS, *, estimator: bool | None = None
+    ) -> dict[str, Any]:
         """Return what was stated, and what reads the rest, for plans, fingerprints and provenance.
 
         Parameters

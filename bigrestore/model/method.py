@@ -195,6 +195,8 @@ class MethodFactory:
         Settings of `run` heeded by it, of `bigrestore.model.methods.table.METHOD_FLAGS`; others are refused.
     maps : tuple of str
         Maps given by it (`GivesMaps`).
+    speed : str
+        Input megapixels per second on one core of a CPU, for people who choose; empty: unknown.
     """
 
     create: Callable[..., Method]
@@ -203,6 +205,7 @@ class MethodFactory:
     scales: tuple[int, ...] = (1, 2, 4)
     flags: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
+    speed: str = ""
 
     @property
     def needs_network(self) -> bool:

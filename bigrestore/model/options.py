@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.words import either, shown
 from bigrestore.errors import UsageError
 
 OptionValue = bool | int | float | str
@@ -117,13 +118,12 @@ def read_options(
     known = {option.name: option for option in options}
     for name in given:
         if name not in known:
-            names = f"its options are {', '.join(known)}" if known else "it takes no options; leave --set out"
+            names = f"choose {either(known)}" if known else "it takes no options; leave --set out"
             raise UsageError(f"--method {method} has no option {name!r}; {names}.")
     values = {}
     for name, option in known.items():
         value = option.read(given.get(name, option.default))
         if value is None:
-            shown = " ".join(repr(given[name]).split())[:80]
-            raise UsageError(f"--set {name} is {shown}; --method {method} takes {option.takes}.")
+            raise UsageError(f"--set {name} is {shown(given[name])}; --method {method} takes {option.takes}.")
         values[name] = value
     return values

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.words import either
 from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.model.method import Method, MethodFactory, require_method
 from bigrestore.model.methods.table import METHOD_FLAGS, METHODS
@@ -37,7 +38,7 @@ def create_method(settings: RunSettings) -> Method:
     _refuse_unheeded(settings, factory)
     options = read_options(factory.options, settings.options, name)
     if settings.scale not in factory.scales:
-        scales = " or ".join(map(str, factory.scales))
+        scales = either(factory.scales)
         raise UsageError(
             f"--scale is {settings.scale}, and --method {name} restores at {scales}; change one."
         )
@@ -76,7 +77,7 @@ def find_factory(name: str) -> MethodFactory:
         return METHODS[name]
     if not named:
         known = dict.fromkeys([*METHODS, *sorted(point.name for point in points)])
-        raise UsageError(f"--method is {name!r}; choose one of {', '.join(known)}.")
+        raise UsageError(f"--method is {name!r}; choose {either(known)}.")
     if len(named) > 1:
         packages = " and ".join(sorted(map(_package, named)))
         raise UsageError(f"The method {name!r} is brought by {packages}; uninstall all but one of them.")

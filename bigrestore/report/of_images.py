@@ -42,7 +42,7 @@ from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
 from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
-from bigrestore.run.output.place import check_place
+from bigrestore.run.output.place import check_place, require_folder_name
 from bigrestore.run.profile.section_profile import find_background
 from bigrestore.run.stop import listen
 from bigrestore.run.view.progress import Progress, make_progress, phase_shown
@@ -207,6 +207,7 @@ def _settled_folder(
     settings: ScoreSettings,
 ) -> Path:
     """Refuse a folder inside an input or a store, an unwritable one, and one with files not to be replaced."""
+    require_folder_name(folder, "-o", "the files of a report")
     check_place(folder, [])
     for given in (image, before, reference):
         if given is not None:

@@ -297,9 +297,8 @@ def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
     if isinstance(inputs, Sequence) and inputs and all(isinstance(item, str | Path) for item in inputs):
         paths: list[str | Path] = expand_home(list(inputs))
         return paths
-    raise UsageError(
-        f"The input is of the type {type(inputs).__name__}; give a path, a pattern, or a list of paths."
-    )
+    what = f"of the type {type(inputs).__name__}" if inputs or isinstance(inputs, bytes) else "empty"
+    raise UsageError(f"The input is {what}; give a path, a pattern, or a list of paths.")
 
 
 def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from bigrestore.core.sizes import BLOCK_PX, CHUNK_PX, SCORE_STEP_PX, SCORE_TILE_PX
+from bigrestore.core.words import either, shown
 from bigrestore.errors import UsageError
 from bigrestore.settings.option import flag
 from bigrestore.settings.values import (
@@ -24,7 +25,6 @@ from bigrestore.settings.values import (
     is_pair,
     is_whole,
     parse_shard,
-    shown,
 )
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
@@ -54,7 +54,7 @@ class OneOf:
     def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
         """Refuse all but the choices."""
         if type(value) is not type(self.choices[0]) or value not in self.choices:
-            refuse(attribute, value, f"choose one of {', '.join(map(str, self.choices))}")
+            refuse(attribute, value, f"choose {either(self.choices)}")
 
 
 def one_of(choices: tuple[Any, ...]) -> OneOf:
@@ -117,7 +117,7 @@ def check_realness(_: object, attribute: attrs.Attribute[Any], value: Any) -> No
 def check_maps(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take names of maps."""
     if not isinstance(value, tuple) or not all(name in MAPS for name in value):
-        refuse(attribute, value, f"it takes one or more of {', '.join(MAPS)}, with commas between them")
+        refuse(attribute, value, f"choose {either(MAPS)}, or several with commas between them")
 
 
 def check_blur(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -201,7 +201,7 @@ def is_pixel_range(value: Any) -> bool:
 def check_cluster(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Take the name of a batch system, or None."""
     if value is not None and value not in CLUSTERS:
-        refuse(attribute, value, f"choose one of {', '.join(CLUSTERS)}")
+        refuse(attribute, value, f"choose {either(CLUSTERS)}")
 
 
 def check_scheduler(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

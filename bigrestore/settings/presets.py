@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from bigrestore.core.words import either
 from bigrestore.errors import UsageError
 
 
@@ -46,5 +47,5 @@ PRESETS = {
 def get_preset(name: str) -> Preset:
     """Return a preset by name; UsageError names the ones there are."""
     if name not in PRESETS:
-        raise UsageError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+        raise UsageError(f"there is no preset {name!r}; choose {either(PRESETS)}")
     return PRESETS[name]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from bigrestore.core.files import expand_home
 from bigrestore.core.urls import parse_options
+from bigrestore.core.words import shown
 from bigrestore.errors import UsageError
 
 SCALES = (1, 2, 4)
@@ -33,9 +34,6 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 CLUSTERS = ("slurm", "pbs", "lsf")
 MOST_WORKERS = 4096
 """Workers or shards of one run, at most."""
-
-LONGEST_SHOWN = 80
-"""Characters of a refused value that a message repeats."""
 
 VoxelSize = tuple[float | None, float | None, float | None]
 PixelRange = tuple[int, int]
@@ -67,19 +65,6 @@ OptionsInput = str | dict[str, Any]
 """A table, or JSON of one, or `@FILE` with JSON."""
 MethodOptionsInput = Mapping[str, bool | int | float | str] | Sequence[str]
 """A table of option and value, or texts NAME=VALUE."""
-
-
-def shown(value: object) -> str:
-    """Return a refused value on one line, shortened; of an object without a short text its type."""
-    if not isinstance(value, str | int | float | bool | list | tuple | dict | None):
-        return f"of the type {type(value).__name__}"
-    if isinstance(value, tuple) and value and all(map(is_pair, value)):
-        text = ",".join(f"{start}:{stop}" for start, stop in value)
-    elif isinstance(value, tuple) and value and all(isinstance(item, int | float) for item in value):
-        text = ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
-    else:
-        text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
 
 
 def is_whole(value: object) -> bool:

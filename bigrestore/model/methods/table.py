@@ -155,7 +155,13 @@ def _drunet(settings: RunSettings) -> Method:
 
 def _knowledge(settings: RunSettings) -> Knowledge:
     """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
-    from bigrestore.model.knowledge import Knowledge, StoredEstimator, stated_kernel, trained_limit, wide_limit
+    from bigrestore.model.knowledge import (
+        Knowledge,
+        StoredEstimator,
+        stated_kernel,
+        trained_limit,
+        wide_limit,
+    )
 
     method, scale = settings.method, settings.scale
     limit = trained_limit(scale) if method in TRAINED_ON_KERNELS else wide_limit(method, scale)
@@ -275,15 +281,17 @@ METHODS: dict[str, MethodFactory] = {
         "Restores by a trained network.",
         flags=METHOD_FLAGS,
         maps=("residual", "invented", "uncertainty"),
+        speed="0.7",
     ),
-    "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail."),
-    "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail."),
+    "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail.", speed="4"),
+    "catmull-rom": MethodFactory(_catmull_rom, "Enlarges by cubic interpolation; adds no detail.", speed="4"),
     "wiener": MethodFactory(
         _wiener,
         "Undoes a known blur by the linear filter of least mean square error.",
         options=(BOLDNESS_OPTION,),
         flags=TOLD_FLAGS,
         maps=("residual",),
+        speed="3",
     ),
     "drunet": MethodFactory(
         _drunet,
@@ -291,12 +299,14 @@ METHODS: dict[str, MethodFactory] = {
         scales=(1,),
         flags=("model", "noise", "maps", "device"),
         maps=("residual",),
+        speed="0.3",
     ),
     "usrnet": MethodFactory(
         _usrnet,
         "Undoes a known blur by rounds of data step and denoiser, trained together.",
         flags=("model", *TOLD_FLAGS, "device"),
         maps=("residual",),
+        speed="0.1",
     ),
     "dpir": MethodFactory(
         _dpir,
@@ -304,6 +314,7 @@ METHODS: dict[str, MethodFactory] = {
         options=(ROUNDS_OPTION,),
         flags=("model", *TOLD_FLAGS, "device"),
         maps=("residual",),
+        speed="0.025",
     ),
     "gddec": MethodFactory(
         _gddec,
@@ -311,6 +322,7 @@ METHODS: dict[str, MethodFactory] = {
         options=GDDEC_OPTIONS,
         flags=(*TOLD_FLAGS, "device"),
         maps=("residual",),
+        speed="0.02 to 0.3",
     ),
     "srrunet": MethodFactory(
         _srrunet,
@@ -319,6 +331,7 @@ METHODS: dict[str, MethodFactory] = {
         scales=(1,),
         flags=("model", "maps", "device"),
         maps=("residual",),
+        speed="0.3",
     ),
     "nonblind": MethodFactory(
         _nonblind,
@@ -326,8 +339,13 @@ METHODS: dict[str, MethodFactory] = {
         options=NONBLIND_OPTIONS,
         flags=(*TOLD_FLAGS, "device"),
         maps=("residual",),
+        speed="0.02 to 0.1",
     ),
     "median": MethodFactory(
-        _median_filter, "Takes single bright or dark pixels away.", options=(SIDE_OPTION,), scales=(1,)
+        _median_filter,
+        "Takes single bright or dark pixels away.",
+        options=(SIDE_OPTION,),
+        scales=(1,),
+        speed="10",
     ),
 }

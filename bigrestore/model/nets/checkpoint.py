@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bigrestore.core.files import expand_home, whole_file
 from bigrestore.core.regular import is_regular, regular_stat
+from bigrestore.core.words import either
 from bigrestore.errors import (
     InputError,
     InputMissingError,
@@ -280,11 +281,13 @@ def find_model(name_or_path: str | Path, scale: int | None, *, others: Sequence[
     path = Path(expand_home(name_or_path))
     if is_regular(path):
         return path
-    names = ", ".join([*shipped, *others]) or "none"
+    names = either([*shipped, *others]) or "none"
     if path.suffix or path.parent != Path():
-        raise InputMissingError(f"there is no model file {path}; the shipped models are {names}")
+        raise InputMissingError(f"there is no model file {path}; give a file, or a shipped one: {names}")
     wanted = f" for scale {scale}" if scale else ""
-    raise UsageError(f"there is no model {text!r}{wanted}; give a .safetensors file or one of {names}")
+    raise UsageError(
+        f"there is no model {text!r}{wanted}; give a .safetensors file, or a shipped one: {names}"
+    )
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -58,6 +58,8 @@ class Column:
     measure : callable, optional
         `score`: of `TileFields` and the `NiqeModel`; `reference`: of the tile and the reference, float64; `plain`: of
         `Greys`; None: measured by the run itself.
+    lacking : str
+        Why a valid tile may have no value; empty: no known reason.
     parameters : callable, optional
         Name and hashes of a score's parameters, given the `NiqeModel`; None: it has none.
     """
@@ -72,6 +74,7 @@ class Column:
     unit: str = ""
     measure: Callable[..., float] | None = None
     parameters: Callable[..., dict[str, Any]] | None = None
+    lacking: str = ""
 
     def badness(self, value: float) -> float:
         """Return the value turned to less is better; unchanged without a direction."""
@@ -105,6 +108,7 @@ _ROWS = (
         "Distance from the statistics of good photographs.",
         measure=niqe,
         parameters=niqe_parameters,
+        lacking="it needs tiles of 192 px, with structure",
     ),
     Column(
         "brisque",
@@ -146,6 +150,7 @@ _ROWS = (
         4,
         "Structural similarity at five scales.",
         measure=ms_ssim,
+        lacking="it needs tiles of 161 px",
     ),
     Column(
         "sharpness",
@@ -232,6 +237,7 @@ _ROWS = (
         2,
         "How far the tile, degraded again, is from the input; about 1 is the noise of the input alone.",
         unit="× noise",
+        lacking="no noise was read or stated to compare with",
     ),
     Column("drift", "Grey drift", "restored", "zero", 2, "Change of the mean grey level.", 100, _PERCENT),
     Column(
@@ -243,6 +249,7 @@ _ROWS = (
         "Share of the fine detail whose like is not in the input.",
         100,
         "%",
+        lacking="they have no fine detail",
     ),
     Column(
         "blobs",
@@ -271,6 +278,7 @@ _ROWS = (
         "Difference between restorations where they overlap.",
         100,
         _PERCENT,
+        lacking="no two restorations overlap in them",
     ),
 )
 

@@ -173,7 +173,9 @@ def _cross_correlation(one: NDArray[np.float64], two: NDArray[np.float64]) -> ND
 
     It is 0 for shifts that leave less than half of a narrow window.
     """
-    rows, columns = (slice(MIRRORED_PX, -MIRRORED_PX) if side >= COMPARED_PX else slice(None) for side in one.shape)
+    rows, columns = (
+        slice(MIRRORED_PX, -MIRRORED_PX) if side >= COMPARED_PX else slice(None) for side in one.shape
+    )
     one, two = (part[rows, columns][::SEARCH_STEP_PX, ::SEARCH_STEP_PX] for part in (one, two))
     ones = np.ones_like(one)
     surfaces = (two, one), (two * two, ones), (ones, one * one)

@@ -137,11 +137,18 @@ def score_words(data: SummaryData, column: Column) -> str:
     interval = ""
     if change["low"] is not None:
         interval = f" [{data.signed(column, change['low'])} to {data.signed(column, change['high'])}]"
-    said = f"{_before_and_after(data, column)}, {VERDICTS.get(change['verdict'], 'changed')}: change "
+    said = (
+        f"{_before_and_after(data, column)}, {VERDICTS.get(change['verdict'], 'changed')}: change per tile "
+    )
     said += f"{data.signed(column, change['median'])}{interval}"
     if change["share_improved"] is not None:
         said += f", improved on {percent(change['share_improved'])} of tiles"
-    return said + (f"; {plural(change['missing'], 'tile')} without a value" if change["missing"] else "")
+    return said + (f"; {lacking_words(column, change['missing'])}" if change["missing"] else "")
+
+
+def lacking_words(column: Column, count: int) -> str:
+    """Return how many tiles have no value of a figure, and why."""
+    return f"{plural(count, 'tile')} without a value{f' ({column.lacking})' if column.lacking else ''}"
 
 
 def sentences(data: SummaryData) -> list[Sentence]:
@@ -177,8 +184,11 @@ def _changes(data: SummaryData) -> list[Sentence]:
     changes = {column.name: data.entry(column)["change"] for column in data.twins}
     kinds = {name: change["verdict"] for name, change in changes.items()}
     medians = {name: change["median"] or 0.0 for name, change in changes.items()}
+    worse = [name for name in MATTERS if kinds.get(name) == "worse" and _matters(name, changes[name])]
     said, beside = [], []
     for column in (COLUMNS[name] for name in ("noise", "sharpness") if changes.get(name, {}).get("count")):
+        if column.name in worse:
+            continue  # it has a sentence of its own
         before, after = (changes[column.name][name] for name in ("median_before", "median_after"))
         same = data.number(column, before) == data.number(column, after)
         moved = "stayed" if same else "rose" if after > before else "fell"
@@ -194,14 +204,9 @@ def _changes(data: SummaryData) -> list[Sentence]:
     if kinds.get("noise") == "better" and kinds.get("sharpness") == "worse":
         text = "Noise and sharpness both fell: the image was smoothed, which the scores can reward."
         said.append(Sentence("smoothed", text, "smoothed"))
-    for name in MATTERS:
-        if kinds.get(name) == "worse" and _matters(name, changes[name]):
-            column = COLUMNS[name]
-            said.append(
-                Sentence(
-                    column.label.lower(), f"{column.label} rose: {_before_and_after(data, column)}.", "worse"
-                )
-            )
+    for column in (COLUMNS[name] for name in worse):
+        text = f"{column.label} rose: {_before_and_after(data, column)}."
+        said.append(Sentence(column.label.lower(), text, "worse"))
     if abs(medians.get("mean", 0)) > MOVED:
         text = f"Mean grey changed by {signed(100 * medians['mean'], 1)} % of the range."
         said.append(Sentence("grey", text, "moved"))

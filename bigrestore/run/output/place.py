@@ -75,6 +75,24 @@ def output_path(output: str | os.PathLike[str]) -> Path:
     return place
 
 
+FILE_ENDINGS = frozenset(
+    """
+    .html .htm .json .csv .parquet .xlsx .txt .pdf .svg .png .jpg .jpeg .bmp .gif .webp .tif .tiff .zarr .zip .npy .npz
+    .nii .mnc .toml .safetensors
+    """.split()
+)
+"""Endings of files and stores: what is named so is not meant as a folder."""
+
+
+def require_folder_name(folder: Path, flag: str, holds: str) -> None:
+    """Refuse the name of a file for a folder that is to be made; `flag` and what it `holds` are for the sentence."""
+    if folder.suffix.lower() in FILE_ENDINGS and not folder.is_dir():
+        raise UsageError(
+            f"{flag} is {folder}, the name of a file, and {holds} are written into a folder; name one, such as "
+            f"{folder.with_suffix('')}."
+        )
+
+
 def _leads_nowhere(path: Path) -> OutputError:
     return OutputError(f"The output {path} is a link that leads nowhere; remove it or name another.")
 

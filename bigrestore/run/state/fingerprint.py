@@ -45,6 +45,26 @@ _PLAN_FLAGS = {
 }
 
 
+_METHOD_FLAGS = {
+    "model": "--model",
+    "realness": "--realness",
+    "options": "--set",
+    "kernel": "--kernel",
+    "noise": "--noise",
+    "lock": "--lock",
+    "seed": "--seed",
+    "scale": "--scale",
+    "device": "--device",
+    "precision": "--precision",
+}
+
+FOLLOWING = ("method.halo_px", "method.alignment_px", "method.estimator")
+"""Facts of a method that follow from others."""
+
+OF_OPTIONS = ("descent", "denoise", "resolve")
+"""Facts of a method that follow from its options, beside those named alike."""
+
+
 def fingerprint(
     plan: Plan,
     section: Section,
@@ -133,16 +153,33 @@ def require_same_run(stored: dict[str, Any], now: dict[str, Any], output: Path) 
     names = differing(stored, now)
     if not names:
         return
-    flags = {name.removeprefix("settings.") for name in names if name.startswith("settings.")}
-    flags |= {"kernel"} if "blur" in flags else set()
-    flags |= set(now.get("method.options", ())) if "method.options" in names else set()
-    names = [name for name in names if not (name.startswith("method.") and name.split(".")[1] in flags)]
-    parts = list(dict.fromkeys(_difference(name, stored.get(name), now.get(name)) for name in names))
+    parts = [_difference(name, stored.get(name), now.get(name)) for name in _causes(names, now)]
+    parts = list(dict.fromkeys(parts))
     more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
     raise OutputExistsError(
         f"The output {output} was begun otherwise: {', '.join(parts[:4])}{more}; resume it with what it was begun "
         "with, or start anew with --overwrite."
     )
+
+
+def _causes(names: list[str], now: Mapping[str, Any]) -> list[str]:
+    """Return the differences that a user makes by an option, without those that follow from them; all where none is one.
+
+    The model decides on hash, halo and realness, and a setting on the fact of the method that is named alike.
+    """
+    if "settings.method" in names:
+        follow = {name for name in names if name.startswith(("method.", "plan."))}
+    else:
+        follow = set(FOLLOWING)
+        follow |= {"method.model"} if "settings.scale" in names else set()
+        if not {"method.model", "method.sha256"}.isdisjoint(names):
+            follow |= {"method.realness", "method.preset"}
+        follow |= {"method.sha256"} if "method.model" in names else set()
+        follow |= {name.replace("settings.", "method.") for name in names if name.startswith("settings.")}
+        follow |= {"method.kernel"} if "settings.blur" in names else set()
+        if "method.options" in names:
+            follow |= {f"method.{name}" for name in (*now.get("method.options", ()), *OF_OPTIONS)}
+    return [name for name in names if name not in follow] or names
 
 
 def _difference(name: str, then: Any, now: Any) -> str:
@@ -153,8 +190,7 @@ def _difference(name: str, then: Any, now: Any) -> str:
     flags = {
         "settings": f"--{fact.replace('_', '-')}",
         "plan": _PLAN_FLAGS.get(fact, fact.replace("_", " ")),
-        "method": {"realness": "--realness", "options": "--set"}.get(fact)
-        or f"the method's {fact.replace('_', ' ')}",
+        "method": _METHOD_FLAGS.get(fact, f"the method's {fact.replace('_', ' ')}"),
         "input": f"the input's {fact.replace('_', ' ')}",
         "mask": "the mask",
         "realness": "the realness map",
@@ -167,6 +203,9 @@ def _difference(name: str, then: Any, now: Any) -> str:
         return what.get(group, name)
     if group in ("mask", "realness"):
         return flags[group]
+    if name == "method.kernel":  # "estimated", or "given" with the beginning of a checksum
+        then, now = (str(value).partition(",")[0] for value in (then, now))
+        return f"--kernel ({then} then, {'another' if then == now else now} now)"
     return f"{flags.get(group, name)} ({_as_flag(then)} then, {_as_flag(now)} now)"
 
 

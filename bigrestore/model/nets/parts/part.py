@@ -15,6 +15,7 @@ from torch import nn
 
 from bigrestore.core.files import expand_home
 from bigrestore.core.regular import is_regular
+from bigrestore.core.words import either
 from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, UsageError
 from bigrestore.model.nets.checkpoint import (
     find_model,
@@ -161,8 +162,9 @@ def find_part(kind: str, scale: int, name_or_path: str | Path | None, option: st
         return everything[str(name_or_path)]
     path = Path(expand_home(name_or_path))
     if not is_regular(path):
-        names = ", ".join(shipped) or "none"
-        raise InputMissingError(f"There is no model file {path}; the shipped parts are {names}.")
+        raise InputMissingError(
+            f"There is no model file {path}; give a file, or a shipped one: {either(shipped) or 'none'}."
+        )
     return path
 
 
