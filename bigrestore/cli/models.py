@@ -29,7 +29,7 @@ models_app = typer.Typer(
 
 @arguments_command("ModelListArguments")
 def list_models(asked: ModelListArguments) -> None:
-    """List the shipped models and the parts of other methods: kind, preset, scale, halo, prior, realness, parameters."""
+    """List the shipped models and the parts of other methods: kind, scale, halo, prior and realness by default, size."""
     configure_logging(verbose=asked.verbose, quiet=False)
     from bigrestore.model.nets import checkpoint
     from bigrestore.model.nets.parts.part import shipped_parts
@@ -45,14 +45,13 @@ def list_models(asked: ModelListArguments) -> None:
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
-    headings = ("model", "kind", "preset", "scale", "halo px", "prior", "realness", "parameters")
+    headings = ("model", "kind", "scale", "halo px", "prior", "realness", "parameters")
     _print_table(
         headings,
         [
             (
                 each["model"],
                 each["kind"],
-                each["preset"] or "",
                 f"x{each['scale']}",
                 each["halo_px"],
                 "yes" if each["prior"] else "no",

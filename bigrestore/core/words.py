@@ -40,7 +40,7 @@ def _in_words(value: object) -> str:
 def _of_items(items: list[object] | tuple[object, ...]) -> str:
     """Return the items of a list: numbers with commas, pairs of numbers as ranges, words in quotation marks."""
     if all(_is_range(item) for item in items):
-        return ",".join(f"{start}:{stop}" for start, stop in items)  # type: ignore[misc]
+        return ",".join(":".join(map(str, item)) for item in items if isinstance(item, tuple))
     numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
     return ("," if numbers else ", ").join(map(_in_words, items))
 

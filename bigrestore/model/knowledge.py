@@ -33,7 +33,6 @@ from bigrestore.model.nets.reading.estimator import (
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.settings.values import StatedBlur
 
-
 READINGS = ("blur", "noise")
 """What a method may ask of a section."""
 

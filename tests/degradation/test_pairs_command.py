@@ -148,7 +148,7 @@ def test_a_full_folder_is_not_touched_unless_asked(section: Path, tmp_path: Path
         ({}, "Give either"),
         ({"count": 2, "whole": True}, "Give either"),
         ({"count": 0}, "--count is 0; it takes a whole number of patches from 1"),
-        ({"count": 1, "scale": 3}, "--scale is 3; choose one of 1, 2, 4"),
+        ({"count": 1, "scale": 3}, "--scale is 3; choose 1, 2 or 4"),
         ({"count": 1, "patch_px": 4}, "--patch-size is 4; it takes a whole number of pixels from 8"),
         ({"count": 1, "patch_px": 400}, "needs 436 px"),
         ({"count": 1, "seed": -1}, "--seed is -1; it takes a whole number from 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,20 @@ CASES: dict[str, tuple[int, dict[str, Any], str | None]] = {
     "nonblind": (1, TOLD, "denoiser"),
     "usrnet": (1, TOLD, "unrolled"),
     "usrnet x2": (2, TOLD, "unrolled"),
+    "wiener, no noise, sharpest": (1, {"blur": 2.5, "noise": 0.0, "options": {"boldness": 0.1}}, None),
+    "wiener, wide": (1, {"blur": 4.0, "noise": 0.0, "options": {"boldness": 0.1}}, None),
+    "wiener, wide x2": (2, {"blur": 3.0, "noise": 8.0}, None),
+    "dpir, wide": (1, {"blur": 4.0, "noise": 1.0, "options": {"rounds": 1}}, "denoiser"),
+    "gddec, wide": (1, {"blur": 4.0, "noise": 8.0, "options": {"steps": "1"}}, None),
+    "drunet, no noise": (1, {"noise": 0.0}, None),
+    "drunet, much noise": (1, {"noise": 8.0}, None),
+    "drunet, most noise": (1, {"noise": 64.0}, None),
+    "usrnet, no noise": (1, {"blur": 2.5, "noise": 0.0}, "unrolled"),
+    "usrnet, much noise": (1, {"blur": 2.5, "noise": 8.0}, "unrolled"),
+    "srrunet, factor 4": (1, {"options": {"factor": 4.0}}, "resolver"),
 }
+"""A case without a kind of part takes the shipped one, where its method needs any."""
+
 CUTS: tuple[dict[str, Any], ...] = (
     {"tile_size": 256, "threads": 2},
     {"tile_size": 384},
@@ -40,7 +54,7 @@ def of_case(name: str, part: Callable[[str, int], Path]) -> dict[str, Any]:
     model = {} if kind is None else {"model": part(kind, 1 if kind == "denoiser" else scale)}
     if name == "nonblind":
         model = {"options": {"denoiser": str(model["model"])}}
-    return {"method": name.split()[0], "scale": scale, **settings, **model}
+    return {"method": re.split("[ ,]", name)[0], "scale": scale, **settings, **model}
 
 
 def restored(source: Path, output: Path, **settings: Any) -> np.ndarray:
@@ -64,7 +78,7 @@ def source(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_every_method_is_tried() -> None:
-    tried = {name.split()[0] for name in CASES}
+    tried = {re.split("[ ,]", name)[0] for name in CASES}
     assert tried == set(METHODS) - {"network", "rational", "catmull-rom"}, "those are tried elsewhere"
 
 

@@ -139,12 +139,20 @@ def test_a_part_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_another_file_is_a_sentence(tmp_path: Path, part: Callable[[str, int], Path]) -> None:
-    with pytest.raises(UsageError, match="is a denoiser, and a unrolled is asked for"):
+    with pytest.raises(UsageError, match="a denoiser, and an unrolled is asked for"):
         load_part("unrolled", 1, part("denoiser", 1))
     with pytest.raises(ModelScaleError, match="is made for scale 2, not for 1"):
         load_part("unrolled", 1, part("unrolled", 2))
     with pytest.raises(InputMissingError, match="no model file"):
         load_part("denoiser", 1, tmp_path / "absent.safetensors")
+    with pytest.raises(
+        UsageError, match=r"--model is tiny-x1, a restorer, and a denoiser .* `bigrestore train"
+    ):
+        load_part("denoiser", 1, "tiny-x1")
+    with pytest.raises(
+        UsageError, match=r"--set resolver is denoiser-x1, a denoiser, and a resolver is asked for"
+    ):
+        load_part("resolver", 1, "denoiser-x1", option="--set resolver=FILE")
     with pytest.raises(ModelError, match="is a denoiser and no restorer"):
         load_model(part("denoiser", 1))
     damaged = tmp_path / "damaged.safetensors"
@@ -156,7 +164,9 @@ def test_another_file_is_a_sentence(tmp_path: Path, part: Callable[[str, int], P
 
 
 def test_a_restorer_is_no_part() -> None:
-    with pytest.raises(UsageError, match="is a restorer, and a denoiser is asked for"):
+    with pytest.raises(
+        UsageError, match="a restorer, and a denoiser is asked for; leave it out for denoiser-x1"
+    ):
         load_part("denoiser", 1, find_model("tiny-x1", 1))
 
 

@@ -257,5 +257,5 @@ def test_flags_that_mean_nothing_to_an_interpolation_are_refused(change: dict[st
 def test_resume_and_overwrite_exclude_each_other() -> None:
     with pytest.raises(UsageError, match="exclude"):
         RunSettings(resume=True, overwrite=True)
-    with pytest.raises(UsageError, match="choose one of network, rational, catmull-rom"):
+    with pytest.raises(UsageError, match="choose network, rational, catmull-rom"):
         create_method(RunSettings(method="magic"))

@@ -57,9 +57,9 @@ def invoke(*arguments: object) -> Any:
         ({"threads": -3}, "--threads is -3"),
         ({"seed": -1}, "--seed is -1"),
         ({"seed": 10**20}, "--seed is 1000"),
-        ({"scale": 3}, "--scale is 3; choose one of 1, 2, 4"),
-        ({"preset": "giant"}, "--preset is 'giant'; choose one of nano"),
-        ({"precision": "fp16"}, "--precision is 'fp16'; choose one of fp32, bf16"),
+        ({"scale": 3}, "--scale is 3; choose 1, 2 or 4"),
+        ({"preset": "giant"}, "--preset is 'giant'; choose nano"),
+        ({"precision": "fp16"}, "--precision is 'fp16'; choose fp32 or bf16"),
     ],
 )
 def test_an_absurd_option_is_refused_before_anything_is_read(wrong: dict[str, Any], sentence: str) -> None:

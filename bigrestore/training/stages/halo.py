@@ -24,6 +24,7 @@ from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.halo import LIMIT_PX, probe_halo
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Conditions, Restorer
+from bigrestore.settings.checks import LARGEST_NOISE
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ MOSAIC = 5
 FIRST_WINDOWS = (0, 11, 22)
 """First windows of the mosaics; the mosaic around a scene begins 7 later."""
 PRIOR_LIMIT_PX = 256
+PROBED_NOISES = (0, 8, LARGEST_NOISE)
+"""Standard deviations of the noise, of 255, that are stated to a method told noise."""
 
 
 def measure_halo(
@@ -80,13 +83,21 @@ def measure_halo(
 
 
 def measure_method_halo(method: ToldMethod, windows: Tensor) -> int:
-    """Measure the halo of a method told blur and noise, on the CPU, guards included, on degraded windows of tissue."""
+    """Measure the halo of a method told blur and noise, on the CPU, guards included, on degraded windows of tissue.
+
+    What a user may state is probed to its ends: a denoiser told much noise looks further than one told little.
+    """
     windows, largest, scale = windows.cpu(), 0, method.scale
+    kernels = [kernel for kernel, _ in _probed_degradations(scale)]
+    stated = [(kernel, noise / 255) for noise in PROBED_NOISES for kernel in kernels]
     for first in FIRST_WINDOWS:
         tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
-        for kernel, read_noise in _probed_degradations(scale):
+        for kernel, read_noise in [*_probed_degradations(scale), *stated]:
             restore = partial(_restored_by, method, kernel, read_noise)
-            halo_px, _ = probe_halo(restore, tissue, method.alignment_px, scale, limit_px=LIMIT_PX)
+            # A smaller halo than the largest so far is of no interest.
+            halo_px, _ = probe_halo(
+                restore, tissue, method.alignment_px, scale, limit_px=LIMIT_PX, from_px=largest
+            )
             log.info("halo probe: %d px", halo_px)
             largest = max(largest, halo_px)
     return largest

@@ -39,6 +39,8 @@ RESOLVER_STREAM = 14
 RESOLVER_HELD_OUT_SEED = 3_141_592
 LARGEST_ENLARGEMENT = 4.0
 """At 16, as published, a cell of 10 um is gone."""
+PROBED_FACTORS = (1.0, 2.0, LARGEST_ENLARGEMENT)
+"""Factors that the halo is measured under."""
 REPEATED_SHARE = 0.5
 """Share of the windows enlarged by repeating pixels."""
 PIXELS, FIRST_FEATURES, SECOND_FEATURES = 0.01, 0.5, 0.5
@@ -223,8 +225,9 @@ class ResolverStage:
         """Measure the halo and write the part."""
         net, alignment = copy.deepcopy(self.net).cpu().eval(), {"alignment_px": self.net.alignment_px}
         part = TrainedPart(net, path.stem, {"halo_px": 0, "sha256": "", **alignment})
-        method = SRRUNetMethod(part, Knowledge(DegradationEstimator(), 1), factor=2.0)
-        halo_px = measure_method_halo(method, self.source.held_out()[0])
+        knowledge, windows = Knowledge(DegradationEstimator(), 1), self.source.held_out()[0]
+        methods = (SRRUNetMethod(part, knowledge, factor=factor) for factor in PROBED_FACTORS)
+        halo_px = max(measure_method_halo(method, windows) for method in methods)
         save_part(path, self.net, self.name, 1, {"sizes": self.sizes, "halo_px": halo_px, **alignment})
 
     def _resolved(self, enlarged: Tensor, factor: Tensor) -> Tensor:
