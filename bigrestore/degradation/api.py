@@ -98,6 +98,7 @@ def degrade(
     recipe = Recipe.load(resolved.recipe) if isinstance(resolved.recipe, str) else resolved.recipe
     if not isinstance(recipe, Recipe):
         refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
+    require_folder_name(Path(expand_home(outdir)), "OUTDIR", "pairs")
     section = open_section(
         input, level=resolved.level, series=resolved.series, input_range=resolved.input_range
     )
@@ -105,7 +106,6 @@ def degrade(
     if not resolved.whole:
         _check_size(section, resolved.scale, resolved.patch_px)
     input, folder = expand_home(input), Path(expand_home(outdir))
-    require_folder_name(folder, "OUTDIR", "pairs")
     check_place(folder, source_paths(input, section))
     request = _request(section, recipe, given, resolved)
     place = PairsFolder(folder, request)

@@ -183,17 +183,17 @@ class Knowledge:
         return {"given": given} if given else {}
 
     @torch.inference_mode()
-    def read(self, windows: NDArray[np.float32], readings: Collection[str] = READINGS) -> SectionReading:
+    def read(self, windows: NDArray[np.float32], readings: Collection[str] | None = None) -> SectionReading:
         """Read a section from its sampled windows.
 
         Parameters
         ----------
         windows : ndarray, (n, 128, 128), 0..1
             At least one.
-        readings : collection of str
-            What the method asks for; nothing is estimated where all of it was stated.
+        readings : collection of str, optional
+            What the method asks for, and nothing is estimated where all of it was stated; None: all that can be read.
         """
-        if not self._unstated(readings):
+        if readings is not None and not self._unstated(readings):
             return self._stated_reading(len(windows))
         device = next(self.estimator.parameters()).device
         estimate = estimate_section(self.estimator, see_section(windows, device))

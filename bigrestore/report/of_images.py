@@ -143,6 +143,8 @@ def execute_score(
 ) -> ScoreSummary:
     """Score an image by settings; see `score`, which also raises for a true condition."""
     image, output, before, reference = map(expand_home, (image, output, before, reference))
+    if output is not None:
+        require_folder_name(Path(output), "-o", "the files of a report")
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)
     with listen("The scoring", "no report was written, start it again"):
@@ -207,7 +209,6 @@ def _settled_folder(
     settings: ScoreSettings,
 ) -> Path:
     """Refuse a folder inside an input or a store, an unwritable one, and one with files not to be replaced."""
-    require_folder_name(folder, "-o", "the files of a report")
     check_place(folder, [])
     for given in (image, before, reference):
         if given is not None:

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from bigrestore.cli.models import models_app
 from bigrestore.cli.profile import profile
-from bigrestore.errors import DiskFullError, OutputError, OutputExistsError
+from bigrestore.errors import DiskFullError, OutputError, OutputExistsError, UsageError
+from bigrestore.model.nets.parts.part import PART_KINDS, shipped_parts
 
 app = typer.Typer()
 app.command()(profile)
@@ -108,3 +109,37 @@ def test_a_model_whose_name_has_brackets_is_listed_by_it(
     monkeypatch.setattr(checkpoint, "read_checkpoint", lambda _: (info, {}))
     result = CliRunner().invoke(models_app, ["list"])
     assert "[bold]odd[/x]" in result.output
+
+
+@pytest.mark.parametrize("name", ["p.bmp", "p.jpg", "p.csv", "p.ome.zarr"])
+def test_an_ending_that_is_none_of_a_profile_is_refused_before_any_work(section: Path, name: str) -> None:
+    error = invoke(section.with_name("none.png"), "-o", section.with_name(name)).exception
+    assert isinstance(error, UsageError)
+    assert (
+        f"-o is {section.with_name(name)}, and a profile is no .{name.split('.')[-1]} file; name it"
+        in str(error)
+    )
+    assert not section.with_name(name).exists()
+
+
+@pytest.mark.parametrize("name", list(shipped_parts()))
+def test_parts_are_listed_and_shown(name: str) -> None:
+    listed = json.loads(CliRunner().invoke(models_app, ["list", "--json"]).output)
+    (facts,) = (each for each in listed if each["model"] == name)
+    assert facts["kind"] in PART_KINDS
+    shown = CliRunner().invoke(models_app, ["show", name])
+    assert "a part of other methods" in shown.output
+    assert f"{facts['parameters']:,} parameters" in shown.output
+    assert name in CliRunner().invoke(models_app, ["show", name, "--card"]).output
+    assert CliRunner().invoke(models_app, ["path", name]).output.strip().endswith(f"{name}.safetensors")
+    assert "is right" in CliRunner().invoke(models_app, ["verify", name]).output
+
+
+@pytest.mark.parametrize("command", ["show", "path", "verify"])
+def test_an_unknown_model_is_a_sentence_without_a_scale(command: str) -> None:
+    error = CliRunner().invoke(models_app, [command, "nothere"]).exception
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(
+        "there is no model 'nothere'; give a .safetensors file, or a shipped one: tiny-x1, "
+    )
+    assert "denoiser-x1" in str(error)

@@ -118,6 +118,33 @@ def test_an_image_alone_has_values_and_no_change() -> None:
 @pytest.mark.parametrize("size", [(2, 2), (2, 3)])
 def test_few_tiles_keep_their_change_without_an_interval(size: tuple[int, int]) -> None:
     lines = dict(said(make_report(rows=size[0], columns=size[1])))
-    assert "too few tiles to say: change " in lines["BRISQUE"]
+    assert "too few tiles to say: change per tile " in lines["BRISQUE"]
     assert "[" not in lines["BRISQUE"]
     assert lines["verdict"] == "Too few tiles for a verdict"
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("noise", "Noise"), ("shading", "Shading"), ("clipped", "Clipped")]
+)
+def test_a_rise_is_said_once(report: Report, name: str, label: str) -> None:
+    table = report.tiles.to_pydict()
+    before = table.get(f"{name}_before") or [0.01] * report.tiles.num_rows
+    moved = {f"{name}_before": before, name: [value + 0.05 for value in before]}
+    rows = said(with_columns(report, **moved))
+    rises = [text for _, text in rows if re.search(rf"{label} rose|{label.lower()} rose", text)]
+    assert len(rises) == 1
+    assert rises[0].startswith(f"{label} rose: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("residual", "no noise was read or stated to compare with"),
+        ("invented", "they have no fine detail"),
+        ("seam", "no two restorations overlap in them"),
+    ],
+)
+def test_the_page_says_why_tiles_have_no_value(report: Report, name: str, why: str) -> None:
+    lacking = with_columns(report, **{name: [np.nan] * 3 + [1.0] * (report.tiles.num_rows - 3)})
+    page = html.unescape(build_page(lacking, summary_of(lacking), lacking.facts))
+    assert f"3 valid tiles without a value: {why}." in page
