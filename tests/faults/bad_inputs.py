@@ -872,6 +872,7 @@ several(
         "score_before_another_section": lambda: np.roll(_blobs(), (90, 70), (0, 1)),
         "score_before_the_mirrored_section": lambda: np.ascontiguousarray(_blobs()[:, ::-1]),
         "score_before_the_inverted_section": lambda: 255 - _blobs(),
+        "score_before_the_shifted_section": lambda: np.roll(_blobs(), 6, 0),
     },
     lambda folder, make: _beside(folder, make()),
     SCORE,
