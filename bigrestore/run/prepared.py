@@ -173,7 +173,7 @@ def prepare(
     plan = make_plan(section, method, settings, path, former, sinks)
     tones = _tones(section, plan, settings, stored if resumable else None)
     masker = _masker(section, method, settings)
-    filler = _filler(section, plan, settings, masker, stored if resumable else None)
+    filler = _filler(section, settings, masker, stored if resumable else None)
     known = _maps_read(settings, masker, realness, path)
     require_same_direction(section, known)
     prints = {what: image.fingerprint() for what, image in known.items()}
@@ -224,7 +224,7 @@ def _tones(section: Section, plan: Plan, settings: RunSettings, stored: dict[str
 
 
 def _filler(
-    section: Section, plan: Plan, settings: RunSettings, masker: Masker, stored: dict[str, Any] | None
+    section: Section, settings: RunSettings, masker: Masker, stored: dict[str, Any] | None
 ) -> Filler | None:
     """Return what fills damage from neighbours; None without --neighbours."""
     if not settings.neighbours or not isinstance(masker, UserMask):
@@ -235,8 +235,7 @@ def _filler(
         )
     sigma_px = (stored or {}).get("fingerprint", {}).get(DETAIL)
     if sigma_px is None:
-        region = plan.grid.region
-        sigma_px = detail_sigma(section, (region.z0 + region.z1) // 2)
+        sigma_px = detail_sigma(section, section.depth // 2)
     return Filler(section, masker, settings.neighbours, sigma_px)
 
 

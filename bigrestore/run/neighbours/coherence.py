@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import gaussian_filter, minimum_filter, shift
 from scipy.signal import correlate
 
 from bigrestore.core.pixels import Floats, to_grey
@@ -31,8 +31,17 @@ COHERENCE_PX = 256
 MOST_SHIFT_PX = 16
 """Largest shift between neighbouring sections that is looked for, input pixels."""
 
+AROUND_PX = 20
+"""Pixels on each side of a window that are read of a neighbour: a little more, so that the best shift has both its sides."""
+
 SMOOTH_PX = 4.0
-"""Standard deviation of the Gaussian under which sections are registered."""
+"""Standard deviation of the Gaussian under which sections are registered, input pixels."""
+
+COARSE_PX = 32.0
+"""Standard deviation of the Gaussian whose result is left out of it: grey trends resemble each other everywhere."""
+
+BORDER_PX = 8
+"""Pixels along damage and the window's border that are not registered: their smoothing lacks what lies beyond."""
 
 RINGS = 48
 """Rings of frequency up to 0.5 cycles/px."""
@@ -64,7 +73,7 @@ class Shift:
     y, x : float
         What is seen at (r, c) is at (r + y, c + x) there, input pixels.
     correlation : float
-        Normalised correlation of both after the shift, -1..1, smoothed and over valid pixels.
+        Normalised correlation of the structures of both after the shift, -1..1, over valid pixels.
     """
 
     y: float
@@ -115,7 +124,7 @@ class Coherence:
             ("in common", reach),
             ("coherence", ", ".join(marks)),
             ("shift", f"{self.shift_px:.1f} px in the median of {self.windows} windows"),
-            ("correlation", f"{self.correlation:.2f} of pixels smoothed by {SMOOTH_PX:.0f} px"),
+            ("correlation", f"{self.correlation:.2f} of structures of {SMOOTH_PX:.0f} to {COARSE_PX:.0f} px"),
         ]
 
 
@@ -126,16 +135,17 @@ def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = Non
     ----------
     own : ndarray, (h, w)
         Grey values.
-    other : ndarray, (h + 32, w + 32)
-        Those of the neighbour: 16 px more on each side.
+    other : ndarray, (h + 40, w + 40)
+        Those of the neighbour: 20 px more on each side.
     valid : ndarray, (h, w), bool, optional
         False for pixels of `own` that are damaged.
     """
-    weight = np.ones(own.shape) if valid is None else valid.astype(np.float64)
-    share = np.maximum(gaussian_filter(weight, SMOOTH_PX), 1e-6)
-    mean = float((own * weight).sum() / max(weight.sum(), 1))
-    smooth = gaussian_filter((own - mean) * weight, SMOOTH_PX) / share * weight
-    there = gaussian_filter(other.astype(np.float64) - float(other.mean()), SMOOTH_PX)
+    sound = np.ones(own.shape, bool) if valid is None else valid
+    weight = minimum_filter(halved(sound.astype(np.float64)) == 1, BORDER_PX + 1, mode="constant").astype(
+        np.float64
+    )
+    smooth = structure(own, sound) * weight
+    there = structure(other)
     pixels = weight.sum()
     if pixels < 1:
         return Shift(0.0, 0.0, 0.0)
@@ -152,7 +162,39 @@ def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = Non
         _between(line, at)
         for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
     )
-    return Shift(y - MOST_SHIFT_PX, x - MOST_SHIFT_PX, float(correlation[row, column]))
+    return Shift(2 * y - AROUND_PX, 2 * x - AROUND_PX, float(correlation[row, column]))
+
+
+def structure(image: Floats, valid: NDArray[np.bool_] | None = None) -> Array:
+    """Return the structures of an image between 4 and 32 px, by which sections are registered, on every second pixel.
+
+    Parameters
+    ----------
+    image : ndarray, (h, w)
+        Grey values.
+    valid : ndarray, (h, w), bool, optional
+        False where they are damaged.
+
+    Returns
+    -------
+    ndarray, (h // 2, w // 2)
+    """
+    sound = np.ones(image.shape) if valid is None else valid.astype(np.float64)
+    share, grey = halved(sound), halved(image * sound)
+
+    def smoothed(sigma_px: float) -> Array:
+        return np.asarray(
+            gaussian_filter(grey, sigma_px / 2) / np.maximum(gaussian_filter(share, sigma_px / 2), 1e-6)
+        )
+
+    return smoothed(SMOOTH_PX) - smoothed(COARSE_PX)
+
+
+def halved(image: NDArray[Any]) -> Array:
+    """Return the means over 2 x 2 pixels; an odd last row or column is left out."""
+    height, width = (size // 2 for size in image.shape)
+    cells = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
+    return np.asarray(cells.mean(axis=(1, 3)), np.float64)
 
 
 def _between(line: Array, at: int) -> float:
@@ -165,20 +207,20 @@ def _between(line: Array, at: int) -> float:
 
 
 def moved(other: Floats, by: Shift) -> Floats:
-    """Return the neighbour as seen from the window, (h, w) of (h + 32, w + 32): linear between pixels."""
+    """Return the neighbour as seen from the window, (h, w) of (h + 40, w + 40): linear between pixels."""
     there = shift(other.astype(np.float32), (-by.y, -by.x), order=1, mode="nearest")
-    return np.asarray(there[MOST_SHIFT_PX:-MOST_SHIFT_PX, MOST_SHIFT_PX:-MOST_SHIFT_PX], np.float32)
+    return np.asarray(there[AROUND_PX:-AROUND_PX, AROUND_PX:-AROUND_PX], np.float32)
 
 
 def read_around(section: Section, z: int, box: Sequence[int]) -> NDArray[Any]:
-    """Read a window (y0, y1, x0, x1) with 16 px on each side, the section's border replicated."""
+    """Read a window (y0, y1, x0, x1) with 20 px on each side, the section's border replicated."""
     y0, y1, x0, x1 = box
-    top, bottom = max(0, y0 - MOST_SHIFT_PX), min(section.height, y1 + MOST_SHIFT_PX)
-    left, right = max(0, x0 - MOST_SHIFT_PX), min(section.width, x1 + MOST_SHIFT_PX)
+    top, bottom = max(0, y0 - AROUND_PX), min(section.height, y1 + AROUND_PX)
+    left, right = max(0, x0 - AROUND_PX), min(section.width, x1 + AROUND_PX)
     pixels = section.read(z, top, bottom, left, right)
     sides = [
-        (MOST_SHIFT_PX - (y0 - top), MOST_SHIFT_PX - (bottom - y1)),
-        (MOST_SHIFT_PX - (x0 - left), MOST_SHIFT_PX - (right - x1)),
+        (AROUND_PX - (y0 - top), AROUND_PX - (bottom - y1)),
+        (AROUND_PX - (x0 - left), AROUND_PX - (right - x1)),
         (0, 0),
     ]
     return np.pad(pixels, sides[: pixels.ndim], mode="edge")

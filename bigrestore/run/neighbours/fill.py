@@ -2,8 +2,8 @@
 
 The next section holds other cells (`coherence`), so only its low frequencies are taken: layers, borders, the course of
 vessels. Each window of an absolute lattice is registered in the nearest section first; factor and offset are fitted on
-the valid pixels around the damage. A neighbour whose smoothed pixels correlate by less than 0.6 there is refused. Where
-none is taken damage passes through, as without neighbours.
+the valid pixels around the damage. A neighbour whose structures correlate by less than 0.6, in the window or around the
+damage, is refused. Where none is taken damage passes through, as without neighbours.
 
 Windows overlap by half and are blended, so that the fill depends on no cut into blocks.
 """
@@ -26,7 +26,15 @@ from bigrestore.errors import InputError
 from bigrestore.io.access.versions import recording_reads
 from bigrestore.io.drawn_inputs import DAMAGE
 from bigrestore.io.section import Section
-from bigrestore.run.neighbours.coherence import MOST_SHIFT_PX, find_shift, moved, read_around
+from bigrestore.run.neighbours.coherence import (
+    AROUND_PX,
+    MOST_SHIFT_PX,
+    find_shift,
+    halved,
+    moved,
+    read_around,
+    structure,
+)
 from bigrestore.run.tile.mask import UserMask
 
 log = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ LEAST_RING = 1024
 """Fewer of them say nothing."""
 
 LEAST_CORRELATION = 0.6
-"""Correlation on that ring below which a neighbour is refused."""
+"""Correlation of structures, in the window and on that ring, below which a neighbour is refused."""
 
 FACTORS = (0.8, 1.25)
 """Smallest and largest factor on a neighbour's grey values."""
@@ -162,10 +170,10 @@ class Filler:
 
     def _sound(self, z: int, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
         """Return which pixels of a window have no damage within the largest shift, in a neighbour."""
-        side = 2 * MOST_SHIFT_PX + 1
+        side = 2 * AROUND_PX + 1
         with recording_reads():  # the mask's files as a whole are held against those that the run began with
             sound = read_around(self.mask.section, z, box) != DAMAGE
-        near = minimum_filter(sound, side)[MOST_SHIFT_PX:-MOST_SHIFT_PX, MOST_SHIFT_PX:-MOST_SHIFT_PX]
+        near = minimum_filter(sound, side)[AROUND_PX:-AROUND_PX, AROUND_PX:-AROUND_PX]
         return np.asarray(near, bool)
 
     def _neighbours(self, z: int) -> list[int]:
@@ -185,8 +193,12 @@ class Filler:
     ) -> Floats | None:
         """Return a neighbour's low frequencies in the grey values of the section; None where it is refused."""
         grey = [luma(image) if image.ndim == 3 else image for image in (own, around)]
-        by = find_shift(grey[0], grey[1], ring)
-        if by.correlation < LEAST_CORRELATION or max(abs(by.y), abs(by.x)) >= MOST_SHIFT_PX:
+        by = find_shift(grey[0], grey[1], valid)
+        if max(abs(by.y), abs(by.x)) > MOST_SHIFT_PX:
+            return None
+        alike = structure(grey[0], valid), structure(moved(grey[1], by))
+        near = halved(ring.astype(np.float64)) == 1
+        if min(by.correlation, np.corrcoef(*(image[near] for image in alike))[0, 1]) < LEAST_CORRELATION:
             return None
         planes = []
         for channel in range(self.section.channels):

@@ -97,8 +97,16 @@ def brightness(section: Section, z: int) -> Brightness | None:
     if tissue.size < LEAST_TISSUE * small.grey.size:
         return None
     white = 1.0 if small.background is None else small.background
-    low, middle, high = (float(value) for value in np.percentile(white - tissue, (25, 50, 75)))
+    low, middle, high = _quartiles(white - tissue)
     return Brightness(white, middle, high - low) if min(middle, high - low) > LEAST_DISTANCE else None
+
+
+def _quartiles(values: Floats) -> tuple[float, float, float]:
+    """Return the quartiles, between grey levels: a level stands for the share of values at and about it."""
+    levels, counts = np.unique(values, return_counts=True)
+    shares = (np.cumsum(counts) - counts / 2) / values.size
+    low, middle, high = (float(np.interp(share, shares, levels)) for share in (0.25, 0.5, 0.75))
+    return low, middle, high
 
 
 def find_tones(section: Section, wanted: Iterable[int]) -> dict[int, Tone]:
