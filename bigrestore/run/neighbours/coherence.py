@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, minimum_filter, shift
 from scipy.signal import correlate
 
-from bigrestore.core.pixels import Floats, to_grey
+from bigrestore.core.pixels import Doubles, Floats, to_grey
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section
-from bigrestore.run.profile.section_profile import look_at
+from bigrestore.run.profile.section_profile import thumbnail_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ AROUND_PX = 20
 SMOOTH_PX = 4.0
 """Standard deviation of the Gaussian under which sections are registered, input pixels."""
 
-COARSE_PX = 32.0
+TREND_PX = 32.0
 """Standard deviation of the Gaussian whose result is left out of it: grey trends resemble each other everywhere."""
 
 BORDER_PX = 8
@@ -58,14 +58,12 @@ HALF_AMPLITUDE = math.sqrt(math.log(2) / 2) / math.pi
 LEAST_COHERENCE = 0.2
 """Coherence below which two sections count as different."""
 
-MOST_WINDOWS = 16
+COHERENCE_WINDOWS = 16
 """Windows of a pair of sections that are looked at."""
-
-Array = NDArray[np.float64]
 
 
 @attrs.frozen
-class Shift:
+class Displacement:
     """Where a window lies in the neighbouring section.
 
     Attributes
@@ -100,7 +98,7 @@ class Coherence:
         Median of their correlations.
     """
 
-    values: Array
+    values: Doubles
     length_px: float
     windows: int
     shift_px: float
@@ -124,11 +122,11 @@ class Coherence:
             ("in common", reach),
             ("coherence", ", ".join(marks)),
             ("shift", f"{self.shift_px:.1f} px in the median of {self.windows} windows"),
-            ("correlation", f"{self.correlation:.2f} of structures of {SMOOTH_PX:.0f} to {COARSE_PX:.0f} px"),
+            ("correlation", f"{self.correlation:.2f} of structures of {SMOOTH_PX:.0f} to {TREND_PX:.0f} px"),
         ]
 
 
-def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = None) -> Shift:
+def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = None) -> Displacement:
     """Register a window in the neighbouring section.
 
     Parameters
@@ -148,7 +146,7 @@ def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = Non
     there = structure(other)
     pixels = weight.sum()
     if pixels < 1:
-        return Shift(0.0, 0.0, 0.0)
+        return Displacement(0.0, 0.0, 0.0)
     first = smooth.sum()
     second, squares, product = (
         correlate(a, b, mode="valid") for a, b in ((there, weight), (there**2, weight), (there, smooth))
@@ -159,13 +157,12 @@ def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = Non
     correlation = (product - first * second / pixels) / np.sqrt(deviations)
     row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)
     y, x = (
-        _between(line, at)
-        for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
+        _peak(line, at) for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
     )
-    return Shift(2 * y - AROUND_PX, 2 * x - AROUND_PX, float(correlation[row, column]))
+    return Displacement(2 * y - AROUND_PX, 2 * x - AROUND_PX, float(correlation[row, column]))
 
 
-def structure(image: Floats, valid: NDArray[np.bool_] | None = None) -> Array:
+def structure(image: Floats, valid: NDArray[np.bool_] | None = None) -> Doubles:
     """Return the structures of an image between 4 and 32 px, by which sections are registered, on every second pixel.
 
     Parameters
@@ -182,22 +179,22 @@ def structure(image: Floats, valid: NDArray[np.bool_] | None = None) -> Array:
     sound = np.ones(image.shape) if valid is None else valid.astype(np.float64)
     share, grey = halved(sound), halved(image * sound)
 
-    def smoothed(sigma_px: float) -> Array:
+    def smoothed(sigma_px: float) -> Doubles:
         return np.asarray(
             gaussian_filter(grey, sigma_px / 2) / np.maximum(gaussian_filter(share, sigma_px / 2), 1e-6)
         )
 
-    return smoothed(SMOOTH_PX) - smoothed(COARSE_PX)
+    return smoothed(SMOOTH_PX) - smoothed(TREND_PX)
 
 
-def halved(image: NDArray[Any]) -> Array:
+def halved(image: NDArray[Any]) -> Doubles:
     """Return the means over 2 x 2 pixels; an odd last row or column is left out."""
     height, width = (size // 2 for size in image.shape)
     cells = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
     return np.asarray(cells.mean(axis=(1, 3)), np.float64)
 
 
-def _between(line: Array, at: int) -> float:
+def _peak(line: Doubles, at: int) -> float:
     """Return the place of a maximum between samples, by the parabola through three."""
     if not 0 < at < len(line) - 1:
         return float(at)
@@ -206,7 +203,7 @@ def _between(line: Array, at: int) -> float:
     return at + (0.5 * (before - behind) / curvature if curvature < 0 else 0.0)
 
 
-def moved(other: Floats, by: Shift) -> Floats:
+def displaced(other: Floats, by: Displacement) -> Floats:
     """Return the neighbour as seen from the window, (h, w) of (h + 40, w + 40): linear between pixels."""
     there = shift(other.astype(np.float32), (-by.y, -by.x), order=1, mode="nearest")
     return np.asarray(there[AROUND_PX:-AROUND_PX, AROUND_PX:-AROUND_PX], np.float32)
@@ -238,12 +235,14 @@ def coherence(section: Section, z: int, other: int) -> Coherence:
     ring = _rings()
     both, one, two = (np.zeros(RINGS, complex) for _ in range(3))
     shifts = []
-    for y, x in _tissue_windows(section, z):
+    for y, x in _coherence_windows(section, z):
         box = (y, y + COHERENCE_PX, x, x + COHERENCE_PX)
         own = to_grey(section.read(z, *box), section.value_range)
         around = to_grey(read_around(section, other, box), section.value_range)
         shifts.append(find_shift(own, around))
-        spectra = [np.fft.fft2((image - image.mean()) * taper) for image in (own, moved(around, shifts[-1]))]
+        spectra = [
+            np.fft.fft2((image - image.mean()) * taper) for image in (own, displaced(around, shifts[-1]))
+        ]
         for total, product in (
             (both, spectra[0] * spectra[1].conj()),
             (one, np.abs(spectra[0]) ** 2),
@@ -266,11 +265,11 @@ def coherence(section: Section, z: int, other: int) -> Coherence:
     )
 
 
-def _tissue_windows(section: Section, z: int) -> list[tuple[int, int]]:
+def _coherence_windows(section: Section, z: int) -> list[tuple[int, int]]:
     """Return the places of at most 16 windows with at least half tissue, evenly spread."""
     if min(section.height, section.width) < COHERENCE_PX:
         return []
-    small = look_at(section, z)
+    small = thumbnail_of(section, z)
     places = [
         (y, x)
         for y in range(0, section.height - COHERENCE_PX + 1, COHERENCE_PX)
@@ -286,7 +285,7 @@ def _tissue_windows(section: Section, z: int) -> list[tuple[int, int]]:
         ].mean()
         >= 0.5
     ]
-    count = min(len(chosen), MOST_WINDOWS)
+    count = min(len(chosen), COHERENCE_WINDOWS)
     return [chosen[(2 * i + 1) * len(chosen) // (2 * count)] for i in range(count)]
 
 
@@ -304,7 +303,7 @@ def _per_ring(values: NDArray[Any], ring: NDArray[np.int64]) -> NDArray[np.compl
     return np.asarray(real + 1j * imaginary)
 
 
-def _length(values: Array) -> float:
+def _length(values: Doubles) -> float:
     """Return the period, in pixels, from which on the coherence is low."""
     low = np.flatnonzero(values[1:] < LEAST_COHERENCE)
     if not len(low):

@@ -29,9 +29,9 @@ from bigrestore.io.section import Section
 from bigrestore.run.neighbours.coherence import (
     AROUND_PX,
     MOST_SHIFT_PX,
+    displaced,
     find_shift,
     halved,
-    moved,
     read_around,
     structure,
 )
@@ -39,7 +39,7 @@ from bigrestore.run.tile.mask import UserMask
 
 log = logging.getLogger(__name__)
 
-WINDOW_PX = 512
+FILL_WINDOW_PX = 512
 """Side of the windows that are registered, input pixels."""
 
 RING_PX = 64
@@ -48,10 +48,10 @@ RING_PX = 64
 LEAST_RING = 1024
 """Fewer of them say nothing."""
 
-LEAST_CORRELATION = 0.6
+LEAST_ALIKE = 0.6
 """Correlation of structures, in the window and on that ring, below which a neighbour is refused."""
 
-FACTORS = (0.8, 1.25)
+FACTOR_RANGE = (0.8, 1.25)
 """Smallest and largest factor on a neighbour's grey values."""
 
 FEATHER_PX = 8
@@ -128,14 +128,14 @@ class Filler:
 
     def _windows(self, read: Box, valid: NDArray[np.bool_]) -> Iterator[Box]:
         """Yield the windows of the lattice with damage in a block."""
-        step = WINDOW_PX // 2
+        step = FILL_WINDOW_PX // 2
         for y in range((read.y0 // step - 1) * step, read.y1, step):
             for x in range((read.x0 // step - 1) * step, read.x1, step):
                 window = Box(
                     max(0, y),
-                    min(self.section.height, y + WINDOW_PX),
+                    min(self.section.height, y + FILL_WINDOW_PX),
                     max(0, x),
-                    min(self.section.width, x + WINDOW_PX),
+                    min(self.section.width, x + FILL_WINDOW_PX),
                 )
                 both = Box(
                     max(window.y0, read.y0),
@@ -196,14 +196,14 @@ class Filler:
         by = find_shift(grey[0], grey[1], valid)
         if max(abs(by.y), abs(by.x)) > MOST_SHIFT_PX:
             return None
-        alike = structure(grey[0], valid), structure(moved(grey[1], by))
+        alike = structure(grey[0], valid), structure(displaced(grey[1], by))
         near = halved(ring.astype(np.float64)) == 1
-        if min(by.correlation, np.corrcoef(*(image[near] for image in alike))[0, 1]) < LEAST_CORRELATION:
+        if min(by.correlation, np.corrcoef(*(image[near] for image in alike))[0, 1]) < LEAST_ALIKE:
             return None
         planes = []
         for channel in range(self.section.channels):
             mine, theirs = (image[..., channel] if image.ndim == 3 else image for image in (own, around))
-            smooth = gaussian_filter(moved(theirs, by), self.sigma_px)
+            smooth = gaussian_filter(displaced(theirs, by), self.sigma_px)
             share = np.maximum(gaussian_filter(valid.astype(np.float32), self.sigma_px), 1e-3)
             seen = gaussian_filter(np.where(valid, mine, 0).astype(np.float32), self.sigma_px) / share
             factor, offset = _fit(smooth[ring], seen[ring])
@@ -218,7 +218,7 @@ def _fit(theirs: NDArray[np.floating], mine: NDArray[np.floating]) -> tuple[floa
     """Return factor, within its bounds, and offset of the least squares of mine = factor * theirs + offset."""
     spread = float(theirs.var())
     factor = float(((theirs - theirs.mean()) * (mine - mine.mean())).mean()) / spread if spread > 0 else 1.0
-    factor = min(max(factor, FACTORS[0]), FACTORS[1])
+    factor = min(max(factor, FACTOR_RANGE[0]), FACTOR_RANGE[1])
     return factor, float(mine.mean()) - factor * float(theirs.mean())
 
 
@@ -228,4 +228,4 @@ def _blend(window: Box) -> Floats:
         np.minimum(np.arange(size) + 1, size - np.arange(size)).astype(np.float32)
         for size in (window.height, window.width)
     )
-    return np.outer(rows, columns) / np.float32(WINDOW_PX**2)
+    return np.outer(rows, columns) / np.float32(FILL_WINDOW_PX**2)

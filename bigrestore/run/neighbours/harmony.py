@@ -21,7 +21,7 @@ import numpy as np
 from bigrestore.core.pixels import Floats
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section
-from bigrestore.run.profile.section_profile import look_at
+from bigrestore.run.profile.section_profile import thumbnail_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ MOST_CHANGE = 0.1
 LEAST_CHANGE = 0.5 / 255
 """Change of the median below which a section keeps its tone."""
 
-LEAST_TISSUE = 0.01
+LEAST_TISSUE_SHARE = 0.01
 """Share of tissue of a section below which nothing is said of its brightness."""
 
 LEAST_DISTANCE = 4 / 255
@@ -89,19 +89,19 @@ Tones = Mapping[int, Tone]
 def brightness(section: Section, z: int) -> Brightness | None:
     """Return where the tissue of a section lies; None without tissue, or where it cannot be read."""
     try:
-        small = look_at(section, z)
+        small = thumbnail_of(section, z)
     except InputError as error:
         log.warning("Section %d is left out of --harmonise: %s", z, error)
         return None
     tissue = small.grey[small.tissue]
-    if tissue.size < LEAST_TISSUE * small.grey.size:
+    if tissue.size < LEAST_TISSUE_SHARE * small.grey.size:
         return None
     white = 1.0 if small.background is None else small.background
-    low, middle, high = _quartiles(white - tissue)
+    low, middle, high = _level_quartiles(white - tissue)
     return Brightness(white, middle, high - low) if min(middle, high - low) > LEAST_DISTANCE else None
 
 
-def _quartiles(values: Floats) -> tuple[float, float, float]:
+def _level_quartiles(values: Floats) -> tuple[float, float, float]:
     """Return the quartiles, between grey levels: a level stands for the share of values at and about it."""
     levels, counts = np.unique(values, return_counts=True)
     shares = (np.cumsum(counts) - counts / 2) / values.size

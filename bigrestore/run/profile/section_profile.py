@@ -192,7 +192,7 @@ def sample_section(section: Section, z: int) -> Sample:
     InputError
         Where floating-point values leave the stated range, or the section cannot be read.
     """
-    small = look_at(section, z)
+    small = thumbnail_of(section, z)
     chosen = _tissue_windows(small.tissue, small.factor, section.height, section.width)
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
@@ -219,7 +219,7 @@ class Thumbnail:
     factor: float
 
 
-def look_at(section: Section, z: int) -> Thumbnail:
+def thumbnail_of(section: Section, z: int) -> Thumbnail:
     """Return the thumbnail of a section.
 
     Raises
