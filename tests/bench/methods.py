@@ -5,7 +5,7 @@
 The cases are those of the quality figures (`material`), damage by code that is not the package's, and the twins of
 BigBrain (`twin`). Told means the true kernel and noise of a case, and for a twin, whose kernel is unknown, the Gaussian
 that is best for the image. PSNR is the gain over the input, at x2 over Catmull-Rom; scores are changes against the same.
-Blobs are invented where the clean image has nothing. Speed is of one thread, output megapixels a second, the reading of
+Blobs are invented where the clean image has nothing. Speed is output megapixels a second of one processor, the reading of
 the section left out. Results are kept by method, case and what was told; a later call adds to them, and --page writes
 all of them into docs/methods_compared.md.
 """
@@ -116,9 +116,9 @@ def restored(method: Method, scene: Scene) -> tuple[Grey, float, float]:
     """Return the restored image, the seconds it took, and the root mean square of x - D(y), of 255."""
     given = unit(scene.given)
     known = method.analyse(windows_of(given))
-    started = time.perf_counter()
+    started = time.process_time()
     made = to_bytes(restore_whole(method, given, known))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     import torch
 
     from bigrestore.model.nets.redegrade import redegrade
