@@ -25,6 +25,9 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+COMMAND_LINE = "import runpy; runpy.run_module('bigrestore', run_name='__main__', alter_sys=True)"
+
+
 class WarmPython:
     """The server; `start` gives a process."""
 
@@ -35,8 +38,19 @@ class WarmPython:
             [sys.executable, __file__, self._address], cwd=self._folder.name, env=_environment({})
         )
 
-    def start(self, code: str, *words: str, cwd: Path, env: Mapping[str, str]) -> WarmProcess:
-        """Run code as `python -c CODE WORDS` does, in a folder, with further variables of the environment."""
+    def start(
+        self,
+        code: str,
+        *words: str,
+        cwd: Path,
+        env: Mapping[str, str],
+        streams: tuple[int, int, int] | None = None,
+    ) -> WarmProcess:
+        """Run code as `python -c CODE WORDS` does, in a folder, with further variables of the environment.
+
+        `streams` are file descriptors for stdin, stdout and stderr, in a session of its own; without them `communicate`
+        returns what is written.
+        """
         connection = socket.socket(socket.AF_UNIX)
         while True:
             try:
@@ -45,12 +59,24 @@ class WarmPython:
             except (FileNotFoundError, ConnectionRefusedError):
                 assert self._server.poll() is None, "the server ended"
                 time.sleep(0.02)
-        outputs = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        outputs = () if streams else (tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+"))
         request = {"code": code, "argv": ["-c", *words], "cwd": str(cwd), "env": _environment(env)}
         socket.send_fds(
-            connection, [json.dumps(request).encode() + b"\n"], [output.fileno() for output in outputs]
+            connection,
+            [json.dumps(request).encode() + b"\n"],
+            streams or [output.fileno() for output in outputs],
         )
         return WarmProcess(connection, outputs)
+
+    def bigrestore(
+        self,
+        *words: object,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        streams: tuple[int, int, int] | None = None,
+    ) -> WarmProcess:
+        """Run the command line as `python -m bigrestore WORDS` does."""
+        return self.start(COMMAND_LINE, *map(str, words), cwd=cwd, env=env or {}, streams=streams)
 
     def close(self) -> None:
         """End the server."""
@@ -133,12 +159,14 @@ def serve(address: str) -> dict[str, Any]:
                 connection.close()
                 continue
             connection, _ = listening.accept()
-            raw, files, *_ = socket.recv_fds(connection, 1 << 20, 2)
+            raw, files, *_ = socket.recv_fds(connection, 1 << 20, 3)
             while not raw.endswith(b"\n"):
                 raw += connection.recv(1 << 20)
             if (pid := os.fork()) == 0:
-                os.dup2(files[0], 1)
-                os.dup2(files[1], 2)
+                for number, file in enumerate(files, 3 - len(files)):
+                    os.dup2(file, number)
+                if len(files) == 3:
+                    os.setsid()
                 os.closerange(3, 256)
                 return dict(json.loads(raw))
             for file in files:

@@ -17,9 +17,9 @@ from PIL import Image
 from skimage import data
 
 from bigrestore.cli import app as app_module
+from tests.warm_python import WarmPython
 
 HEAVY = ("torch", "zarr", "dask", "numpy", "jinja2", "matplotlib")
-PROCESS = (sys.executable, "-c", "from bigrestore.cli.app import main; main()")
 
 
 @pytest.fixture(scope="session")
@@ -27,15 +27,6 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "tissue.png"
     Image.fromarray(data.immunohistochemistry()).convert("L").crop((0, 0, 300, 200)).save(path)
     return path
-
-
-def run_process(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROCESS, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -57,13 +48,18 @@ def test_help_of_every_command_answers(call: Callable[..., int], capsys: pytest.
 
 
 def test_run_then_resume_then_refuse(
-    picture: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    picture: Path,
+    tmp_path: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    warm_python: WarmPython,
 ) -> None:
     out = tmp_path / "out.ome.zarr"
     common = ("run", picture, out, "--method", "rational", "--scale", 2)
-    done = run_process(*common)
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stderr + done.stdout
+    done = warm_python.bigrestore(*common, cwd=tmp_path)
+    said = "".join(done.communicate())
+    assert done.returncode == 0, said
+    assert "\x1b" not in said
     assert zarr.open_array(out / "0").shape == (400, 600)
     assert call("verify", out) == 0
     for extra, code, word in (
@@ -185,15 +181,13 @@ def test_failed_blocks_end_with_five_and_a_bug_with_one(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_ends_with_its_code_and_a_way_out(tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_ends_with_its_code_and_a_way_out(
+    tmp_path: Path, warm_python: WarmPython, number: int, code: int
+) -> None:
     source, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
     zarr.save_array(source, np.random.default_rng(0).integers(0, 255, (3000, 3000), np.uint8))
     options = "--method rational --scale 4 --block-size 480 --threads 1"
-    process = subprocess.Popen(
-        [*PROCESS, "run", str(source), str(out), *options.split()],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = warm_python.bigrestore("run", source, out, *options.split(), cwd=tmp_path)
     records = Path(f"{out}.bigrestore/journal")
     for _ in range(600):
         if records.exists() and any(records.glob("*.json")):
@@ -310,11 +304,15 @@ def test_everything_but_what_the_readme_excepts_may_stand_in_the_configuration()
     assert names - excepted == {field.name for field in attrs.fields(RunSettings)}
 
 
-def test_what_a_library_warns_of_is_no_line_of_ours_unless_asked_for(tmp_path: Path) -> None:
+def test_what_a_library_warns_of_is_no_line_of_ours_unless_asked_for(
+    tmp_path: Path, warm_python: WarmPython
+) -> None:
     array = zarr.create_array(tmp_path / "a.zarr", shape=(64, 64), chunks=(32, 32), dtype="u1", zarr_format=2)
     array[:] = 7
     facts = tmp_path / "a.zarr/.zarray"
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"filters": []}))  # zarr 3 warns of it
-    assert run_process("info", tmp_path / "a.zarr").stderr == ""
-    asked = run_process("-v", "--log-format", "json", "info", tmp_path / "a.zarr").stderr.splitlines()
+    cold = (sys.executable, "-m", "bigrestore", "info", tmp_path / "a.zarr")  # its imports may warn, too
+    assert subprocess.run(cold, capture_output=True, text=True, timeout=120).stderr == ""
+    words = ("-v", "--log-format", "json", "info", "a.zarr")
+    asked = warm_python.bigrestore(*words, cwd=tmp_path).communicate()[1].splitlines()
     assert any("empty list of filters" in json.loads(line)["message"] for line in asked)

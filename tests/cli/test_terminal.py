@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,10 @@ from bigrestore.run.view.progress import (
     phase_shown,
     spent_text,
 )
+from tests.warm_python import WarmProcess, WarmPython
 
+Started = Callable[..., WarmProcess]
 PHASES = ("start-up", "profile", "run", "finalize", "report")
-ROOT = Path(__file__).parents[2]
 RUN = ("run", "in.png", "out.ome.zarr", "--method", "rational", "--threads", "1", "--block-size", "480")
 
 
@@ -195,31 +195,32 @@ def test_durations_have_the_figures_that_they_mean(seconds: float, about: str, s
     assert spent_text(seconds) == spent
 
 
-def in_terminal(
-    there: Terminal, folder: Path, *words: str, output: Any = None, shape: tuple[int, int] = (700, 1000)
-) -> subprocess.Popen[bytes]:
-    """Start the command line on a terminal; standard output goes there, too, or into a file."""
-    if not (folder / "in.png").exists():
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, np.uint8)).save(folder / "in.png")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "bigrestore", *words],
-        cwd=folder,
-        env={name: value for name, value in environment.items() if name not in ("COLUMNS", "NO_COLOR")},
-        stdin=there.slave,
-        stdout=there.slave if output is None else output,
-        stderr=there.slave,
-        start_new_session=True,
-    )
+@pytest.fixture
+def in_terminal(tmp_path: Path, warm_python: WarmPython) -> Started:
+    """Give a function that starts the command line on a terminal; standard output goes there, too, or into a file."""
+
+    def start(
+        there: Terminal, *words: str, output: Any = None, shape: tuple[int, int] = (700, 1000)
+    ) -> WarmProcess:
+        if not (tmp_path / "in.png").exists():
+            pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "in.png")
+        streams = there.slave, there.slave if output is None else output.fileno(), there.slave
+        variables = {"TERM": "xterm", "COLUMNS": "", "NO_COLOR": ""}
+        return warm_python.bigrestore(*words, cwd=tmp_path, env=variables, streams=streams)
+
+    return start
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [("--json",), ("--json", "--workers", "2")])
-def test_results_in_a_file_and_bars_on_the_terminal(tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_results_in_a_file_and_bars_on_the_terminal(
+    tmp_path: Path, in_terminal: Started, more: tuple[str, ...]
+) -> None:
     with terminal(80) as there:
         with (tmp_path / "out.json").open("wb") as output:
             words = (*RUN, "--no-report", *more)
-            assert in_terminal(there, tmp_path, *words, output=output).wait(120) == 0
+            assert in_terminal(there, *words, output=output).wait(120) == 0
         lines = there.screen()
     assert json.loads((tmp_path / "out.json").read_text())["blocks_done"] == 6
     starts = [line.split()[0] for line in lines]
@@ -230,9 +231,9 @@ def test_results_in_a_file_and_bars_on_the_terminal(tmp_path: Path, more: tuple[
 
 
 @pytest.mark.slow
-def test_the_end_of_a_run_opens_its_result_and_a_stop_says_how_to_resume(tmp_path: Path) -> None:
+def test_the_end_of_a_run_opens_its_result_and_a_stop_says_how_to_resume(in_terminal: Started) -> None:
     with terminal(100) as there:
-        assert in_terminal(there, tmp_path, *RUN).wait(120) == 0
+        assert in_terminal(there, *RUN).wait(120) == 0
         lines = there.screen()
     text = "\n".join(lines)
     assert lines[0].startswith(("start-up", f"{time.strftime('%H')}:")), text
@@ -241,9 +242,9 @@ def test_the_end_of_a_run_opens_its_result_and_a_stop_says_how_to_resume(tmp_pat
     assert re.search(r"^open it .*bigrestore view out\.ome\.zarr --before in\.png$", text, re.M), text
     with terminal(100) as there:
         slow = (*RUN, "--overwrite", "--init-only")
-        assert in_terminal(there, tmp_path, *slow).wait(120) == 0
+        assert in_terminal(there, *slow).wait(120) == 0
     with terminal(200) as there:
-        started = in_terminal(there, tmp_path, "status", "out.ome.zarr")
+        started = in_terminal(there, "status", "out.ome.zarr")
         assert started.wait(120) == 0
         text = "\n".join(there.screen())
     assert "python -m bigrestore run in.png out.ome.zarr" in text
@@ -251,9 +252,9 @@ def test_the_end_of_a_run_opens_its_result_and_a_stop_says_how_to_resume(tmp_pat
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_line_and_prints_the_command(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_line_and_prints_the_command(in_terminal: Started) -> None:
     with terminal(200) as there:
-        started = in_terminal(there, tmp_path, *RUN, "--no-report", shape=(4000, 6000))
+        started = in_terminal(there, *RUN, "--no-report", shape=(4000, 6000))
         for _ in range(1200):
             if re.search(r"[1-9]\d*/117 tiles", there.written) or started.poll() is not None:
                 break

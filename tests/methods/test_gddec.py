@@ -46,7 +46,7 @@ def test_the_published_setting_restores_a_photograph_of_motion() -> None:
     clean = (np.asarray(data.camera(), np.float32) / 255)[100:292, 150:342]
     kernel = motion(21, 11, 0.5)
     given = blurred(clean, kernel)
-    method = GDDecMethod(1, KNOWLEDGE, attrs.evolve(PUBLISHED, steps=120, smoothing=None), lock=False)
+    method = GDDecMethod(1, KNOWLEDGE, attrs.evolve(PUBLISHED, steps=40, smoothing=None), lock=False)
     peer = restoration.richardson_lucy(given, kernel[::-1, ::-1], num_iter=50)
     made = psnr(restored(method, given, kernel, 0.0), clean)
     assert made > psnr(peer, clean) + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -56,6 +57,22 @@ def image(tissue: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def source(tmp_path: Path, image: np.ndarray) -> Path:
     return save_zarr(tmp_path / "in.zarr", image)
+
+
+@pytest.fixture(scope="module")
+def finished(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an input and its output with maps, for tests that damage a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    pixels = np.ascontiguousarray(tissue[:200, :500])
+    go(save_zarr(folder / "in.zarr", pixels), folder / "out.zarr", network(realness=0.5))
+    return folder
+
+
+@pytest.fixture
+def copied(tmp_path: Path, finished: Path) -> tuple[Path, Path]:
+    """A copy of the input and of the output."""
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy/in.zarr", tmp_path / "copy/out.zarr"
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -196,11 +213,8 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path, source: Path) -
 
 @pytest.mark.parametrize("place", ["0/c/0/1", "1/c/0/0", "zarr.json", "0/zarr.json", "../zarr.json", ""])
 @pytest.mark.parametrize("harm", ["flipped", "deleted"])
-def test_a_damaged_map_is_found_and_mended(tmp_path: Path, source: Path, place: str, harm: str) -> None:
-    import shutil
-
-    out = tmp_path / "out.zarr"
-    go(source, out, network(realness=0.5))
+def test_a_damaged_map_is_found_and_mended(copied: tuple[Path, Path], place: str, harm: str) -> None:
+    source, out = copied
     wanted = every_byte(out)
     target = out / "maps/residual" / place
     if target.is_dir():
@@ -218,9 +232,8 @@ def test_a_damaged_map_is_found_and_mended(tmp_path: Path, source: Path, place: 
     assert verify_output(out).faults == []
 
 
-def test_metadata_of_a_map_are_the_runs_as_those_of_the_image_are(tmp_path: Path, source: Path) -> None:
-    out = tmp_path / "out.zarr"
-    go(source, out, network(realness=0.5))
+def test_metadata_of_a_map_are_the_runs_as_those_of_the_image_are(copied: tuple[Path, Path]) -> None:
+    source, out = copied
     wanted = every_byte(out)
     for name, old, new, kind in (
         ("maps/invented/zarr.json", '"scale": [', '"scale": [7.0, 7.0], "was": [', "multiscales.altered"),
@@ -238,9 +251,8 @@ def test_metadata_of_a_map_are_the_runs_as_those_of_the_image_are(tmp_path: Path
         assert every_byte(out) == wanted
 
 
-def test_a_wrong_level_of_a_map_is_found(tmp_path: Path, source: Path) -> None:
-    out = tmp_path / "out.zarr"
-    go(source, out, network(realness=0.5))
+def test_a_wrong_level_of_a_map_is_found(copied: tuple[Path, Path]) -> None:
+    _, out = copied
     level = open_level(out / "maps/uncertainty", 1)
     level[3, 4] = float(np.asarray(level[3, 4])) + 0.1
     assert [fault.id for fault in verify_store(out)] == ["level.disagrees"]

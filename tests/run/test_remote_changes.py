@@ -26,6 +26,8 @@ pytest.importorskip("aiohttp")
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries behind s3 warn of themselves
 Pixels = np.ndarray[Any, Any]
 PLACE = 30, 330
+CHUNK_PX = 120
+CHUNK = f"c/{PLACE[0] // CHUNK_PX}/{PLACE[1] // CHUNK_PX}"
 
 
 @pytest.fixture
@@ -54,12 +56,12 @@ def write_tiff(path: Path, pixels: Pixels) -> None:
 
 def write_store(path: Path, pixels: Pixels) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    zarr.create_array(path, data=pixels, chunks=(60, 60), compressors=None)
+    zarr.create_array(path, data=pixels, chunks=(CHUNK_PX, CHUNK_PX), compressors=None)
 
 
 def write_shards(path: Path, pixels: Pixels) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    zarr.create_array(path, data=pixels, chunks=(60, 60), shards=(240, 240), compressors=None)
+    zarr.create_array(path, data=pixels, chunks=(CHUNK_PX, CHUNK_PX), shards=(240, 240), compressors=None)
 
 
 WRITERS = {"a.tif": write_tiff, "a.zarr": write_store, "b.zarr": write_shards}
@@ -87,11 +89,8 @@ def test_a_file_that_is_replaced_while_a_run_reads_it_gives_no_output(
     def act() -> None:
         write(path, changed(pixels))
         if not tags:
-            for file in (
-                [path] if path.is_file() else [path / f"c/{PLACE[0] // 60}/{PLACE[1] // 60}", path / "c/0/1"]
-            ):
-                if file.exists():
-                    file.write_bytes(file.read_bytes() + b" ")
+            file = {"a.tif": path, "a.zarr": path / CHUNK, "b.zarr": path / "c/0/1"}[name]
+            file.write_bytes(file.read_bytes() + b" ")
 
     with pytest.raises(BigrestoreError) as info:
         go(f"{url}/{name}", out, once(9, act), threads=1).raise_if_failed()
@@ -145,13 +144,13 @@ def test_an_object_that_is_replaced_while_a_run_reads_it(
     for path in (tmp_path / "a.zarr").rglob("*"):
         if path.is_file():
             put(bucket, f"in/{path.relative_to(tmp_path).as_posix()}", path.read_bytes())
-    chunk = f"in/a.zarr/c/{PLACE[0] // 60}/{PLACE[1] // 60}"
+    chunk = f"in/a.zarr/{CHUNK}"
     assert chunk in names(bucket)
     whole, settings = content(bucket, chunk), {"init_only": True}
     out = tmp_path / "out.ome.zarr"
     run_in("s3://brain/in/a.zarr", out, bucket, **settings)
     run_in("s3://brain/in/a.zarr", out, bucket, shard="1/2")
-    at = PLACE[0] % 60 * 60 + PLACE[1] % 60
+    at = PLACE[0] % CHUNK_PX * CHUNK_PX + PLACE[1] % CHUNK_PX
     put(bucket, chunk, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     for step in ({"resume": True}, {"finalize": True}):
         with pytest.raises(OutputExistsError, match="was changed since"):

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from bigrestore.training.data import pairs
-from bigrestore.training.stages import estimator, fidelity, halo
+from bigrestore.training.stages import bridge, estimator, fidelity, halo
+from bigrestore.training.stages.parts import denoiser, resolver, unrolled
 
 
 @contextmanager
@@ -31,6 +32,21 @@ def short_preparations() -> Iterator[None]:
 def _short_preparations() -> Iterator[None]:
     with short_preparations():
         yield
+
+
+@pytest.fixture
+def measured_halo() -> None:
+    """Ask for a measured halo; elsewhere a stated one saves most of the time of so short a training."""
+
+
+@pytest.fixture(autouse=True)
+def _stated_halo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State a halo; models that a module shares were trained before, with a measured one."""
+    if "measured_halo" not in request.fixturenames:
+        for stage in (fidelity, bridge):
+            monkeypatch.setattr(stage, "measure_halo", lambda *_, **__: (64, {"64": 0.0}))
+        for part in (denoiser, unrolled, resolver):
+            monkeypatch.setattr(part, "measure_method_halo", lambda *_: 64)
 
 
 @pytest.fixture(scope="session")

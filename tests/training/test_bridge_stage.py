@@ -153,9 +153,10 @@ def test_the_critic_sees_every_phase_of_the_grid_and_both_sides_at_one_place(
         return cut_patches(images, corners, side)
 
     monkeypatch.setattr(bridge, "cut_patches", watched)
-    train_stage("bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, start=prior_model))
-    assert len(seen) == 3 * 10, "made, real and what is interpolated, of ten steps"
-    for step in range(10):
+    options = attrs.evolve(OPTIONS, steps=6, start=prior_model)
+    train_stage("bridge", tissue, tmp_path / "b.safetensors", options)
+    assert len(seen) == 3 * 6, "made, real and what is interpolated, of six steps"
+    for step in range(6):
         assert len({corners.tobytes() for _, corners in seen[3 * step : 3 * step + 3]}) == 1
     corners = np.concatenate([corners for _, corners in seen])
     assert {(y, x) for y, x in (corners % 2).tolist()} == {(0, 0), (0, 1), (1, 0), (1, 1)}
@@ -225,7 +226,12 @@ def test_a_prior_frozen_to_the_end_keeps_its_bits(
 
 
 def test_a_resumed_bridge_ends_in_the_same_bits(
-    tissue: Path, prior_model: Path, bridged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tissue: Path,
+    prior_model: Path,
+    bridged: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measured_halo: None,
 ) -> None:
     step, output = BridgeStage.step, tmp_path / "bridge.safetensors"
 

@@ -33,7 +33,7 @@ OPTIONS = StageOptions(preset="nano", scale=1, steps=6, batch=2, threads=1)
 
 
 def test_two_stages_make_a_model_that_says_how_it_was_made(
-    tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_halo: None
 ) -> None:
     sides = []
 

@@ -74,22 +74,35 @@ def _wiener(settings: RunSettings, boldness: float) -> Method:
 
 def _usrnet(settings: RunSettings) -> Method:
     from bigrestore.model.methods.unrolled import USRNetMethod
-    from bigrestore.model.nets.parts.part import load_part
-    from bigrestore.model.network import choose_device
 
-    part = load_part("unrolled", settings.scale, settings.model)
-    device = choose_device(settings.device)
-    return USRNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
+    return USRNetMethod(**_with_part("unrolled", settings.scale, settings))
 
 
 def _dpir(settings: RunSettings, rounds: int) -> Method:
     from bigrestore.model.methods.unrolled import DPIRMethod
+
+    return DPIRMethod(**_with_part("denoiser", 1, settings), rounds=rounds)
+
+
+def _drunet(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.drunet import DRUNetMethod
+
+    return DRUNetMethod(**_with_part("denoiser", 1, settings))
+
+
+def _srrunet(settings: RunSettings, factor: float) -> Method:
+    from bigrestore.model.methods.srrunet import SRRUNetMethod
+
+    return SRRUNetMethod(**_with_part("resolver", 1, settings), factor=factor)
+
+
+def _with_part(kind: str, scale: int, settings: RunSettings) -> dict[str, Any]:
+    """Return what every method with a trained part takes: the part for a scale, what it is told, lock and device."""
     from bigrestore.model.nets.parts.part import load_part
     from bigrestore.model.network import choose_device
 
-    part = load_part("denoiser", 1, settings.model)
-    device = choose_device(settings.device)
-    return DPIRMethod(part, _knowledge(settings), rounds=rounds, lock=settings.lock, device=device)
+    part, device = load_part(kind, scale, settings.model), choose_device(settings.device)
+    return {"part": part, "knowledge": _knowledge(settings), "lock": settings.lock, "device": device}
 
 
 def _gddec(settings: RunSettings, **options: Any) -> Method:
@@ -101,16 +114,6 @@ def _gddec(settings: RunSettings, **options: Any) -> Method:
     )
     device = choose_device(settings.device)
     return GDDecMethod(settings.scale, _knowledge(settings), descent, lock=settings.lock, device=device)
-
-
-def _srrunet(settings: RunSettings, factor: float) -> Method:
-    from bigrestore.model.methods.srrunet import SRRUNetMethod
-    from bigrestore.model.nets.parts.part import load_part
-    from bigrestore.model.network import choose_device
-
-    part = load_part("resolver", 1, settings.model)
-    device = choose_device(settings.device)
-    return SRRUNetMethod(part, _knowledge(settings), factor=factor, lock=settings.lock, device=device)
 
 
 def _nonblind(settings: RunSettings, **options: Any) -> Method:
@@ -141,16 +144,6 @@ def _median_filter(settings: RunSettings, side: int) -> Method:
     from bigrestore.model.methods.linear import MedianMethod
 
     return MedianMethod(side)
-
-
-def _drunet(settings: RunSettings) -> Method:
-    from bigrestore.model.methods.drunet import DRUNetMethod
-    from bigrestore.model.nets.parts.part import load_part
-    from bigrestore.model.network import choose_device
-
-    part = load_part("denoiser", 1, settings.model)
-    device = choose_device(settings.device)
-    return DRUNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
 
 
 def _knowledge(settings: RunSettings) -> Knowledge:

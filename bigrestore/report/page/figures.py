@@ -8,6 +8,7 @@ numbers. matplotlib is loaded with this module, which only a report loads.
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 import re
@@ -18,7 +19,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
+from matplotlib.transforms import Bbox
 
 from bigrestore.core.pixels import Doubles
 from bigrestore.report.metrics.columns import Column
@@ -33,6 +35,9 @@ STYLE |= {"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "gri
 STYLE |= {"axes.xmargin": 0.03, "font.size": 11, "lines.linewidth": 1.8, "lines.markersize": 3}
 STYLE |= {"ytick.major.size": 0, "svg.fonttype": "none", "svg.hashsalt": "bigrestore"}
 SMALL, WIDE = (320, 172), (760, 250)
+
+AxesOf = Callable[[tuple[int, int]], Any]
+"""Gives the axes of a size, which each figure of it is drawn into in turn."""
 
 
 class Plot(NamedTuple):
@@ -51,12 +56,13 @@ def plots(data: ReportData) -> tuple[dict[str, Plot], list[Plot]]:
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the user's matplotlibrc says
         mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
-        spread = {column.name: histogram(data, column) for column in data.columns}
-        over_z = [_over_z(data, column, sections) for column in data.columns if sections]
-        return spread, [_brightness(data, sections), *over_z] if sections else []
+        axes_of = functools.cache(_new_axes)  # making axes takes as long as drawing into them
+        spread = {column.name: _histogram(data, column, axes_of) for column in data.columns}
+        over_z = [_over_z(data, column, sections, axes_of) for column in data.columns if sections]
+        return spread, [_brightness(data, sections, axes_of), *over_z] if sections else []
 
 
-def histogram(data: ReportData, column: Column) -> Plot:
+def _histogram(data: ReportData, column: Column, axes_of: AxesOf) -> Plot:
     """Return how the tiles of a column are spread."""
     parts = data.counted(column)
     edges, same = edges_of(list(parts.values())), data.same(column, np.concatenate(list(parts.values())))
@@ -83,7 +89,7 @@ def histogram(data: ReportData, column: Column) -> Plot:
         f"Histogram of {column.label}: {', '.join(said.values())}",
         f"h-{data.columns.index(column)}",
     )
-    return Plot(column.label, column.note, below, column.name, _svg(draw, label, prefix))
+    return Plot(column.label, column.note, below, column.name, _svg(axes_of(SMALL), draw, label, prefix))
 
 
 def edges_of(parts: Sequence[Doubles]) -> Doubles | None:
@@ -107,7 +113,7 @@ def shares(values: Doubles, edges: Doubles) -> Doubles:
     return np.histogram(there, edges)[0] / max(1, there.size)
 
 
-def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot:
+def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]], axes_of: AxesOf) -> Plot:
     """Return the wide figure of the mean grey with the marked jumps."""
     title, jumps = "Brightness from section to section", data.summary["grey_jumps"].get("image")
     if jumps is None:
@@ -132,11 +138,12 @@ def _brightness(data: ReportData, sections: Sequence[Mapping[str, Any]]) -> Plot
     below = [(name, name if data.pair else "mean grey") for name in grey]
     below += [("jump", f"jump, marked above {100 * jumps['threshold']:.1f} %")]
     below += [("", f"z {jump['from_z']} → {jump['z']}: {signed(100 * jump['jump'], 1)} %") for jump in named]
-    svg = _svg(draw, f"Mean grey of each section, {plural(len(marked), 'jump')} marked", "grey", WIDE)
+    label = f"Mean grey of each section, {plural(len(marked), 'jump')} marked"
+    svg = _svg(axes_of(WIDE), draw, label, "grey")
     return Plot(title, "mean grey of the tissue, % of the range", below, "brightness", svg)
 
 
-def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, Any]]) -> Plot:
+def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, Any]], axes_of: AxesOf) -> Plot:
     """Return the median and quartiles of one column over z."""
     group = -(-len(sections) // MOST_POINTS)
     z = _grouped(np.array([entry["z"] for entry in sections], np.float64), group)
@@ -161,7 +168,7 @@ def _over_z(data: ReportData, column: Column, sections: Sequence[Mapping[str, An
             spread(z, low, high, color=COLOURS[name], alpha=0.3)
             axes.plot(z, middle, line, color=COLOURS[name])
 
-    svg = _svg(draw, f"{column.label} over z", f"z-{data.columns.index(column)}")
+    svg = _svg(axes_of(SMALL), draw, f"{column.label} over z", f"z-{data.columns.index(column)}")
     return Plot(column.label, column.note, [(name, name) for name in bands], f"{column.name}-over-z", svg)
 
 
@@ -172,12 +179,30 @@ def _grouped(values: Doubles, group: int) -> Doubles:
     return np.array([np.median(part) if part.size else np.nan for part in known])
 
 
-def _svg(draw: Callable[[Any], None], label: str, prefix: str, size: tuple[int, int] = SMALL) -> str:
-    """Return what `draw` draws as an SVG element: no date, and no identifier that another figure has."""
+def _new_axes(size: tuple[int, int]) -> Any:
+    """Return empty axes that fill a figure of some width and height in points."""
     width, height = size
     figure = Figure(figsize=(width / 72, height / 72), frameon=False)
     FigureCanvasSVG(figure)
-    axes = figure.add_axes((46 / width, 24 / height, 1 - 60 / width, 1 - 46 / height), facecolor="none")
+    return figure.add_axes((46 / width, 24 / height, 1 - 60 / width, 1 - 46 / height), facecolor="none")
+
+
+def _emptied(axes: Any) -> None:
+    """Remove what was drawn into axes, and their limits."""
+    for artist in (*axes.lines, *axes.patches, *axes.collections, *axes.texts):
+        artist.remove()
+    axes.dataLim.set_points(Bbox.null().get_points())
+    axes.ignore_existing_data_limits = True
+    axes.autoscale()
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def _svg(axes: Any, draw: Callable[[Any], None], label: str, prefix: str) -> str:
+    """Return what `draw` draws as an SVG element: no date, and no identifier that another figure has."""
+    _emptied(axes)
+    figure = axes.figure
+    width = round(72 * figure.get_figwidth())
     axes.xaxis.set_major_locator(MaxNLocator(width // 80, integer=not prefix.startswith("h")))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     draw(axes)

@@ -6,10 +6,11 @@ and differences are named. The same facts, without those of the machine, are the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ METHOD_FACTS = ("options", "package")
 
 LIBRARIES = ("numpy", "torch", "zarr")
 """Libraries whose versions may show in the bytes of an output."""
+
+version = functools.cache(metadata.version)
+"""Version of an installed package, read from its metadata once."""
 
 _PLAN_FLAGS = {
     "tile_px": "--tile-size",
