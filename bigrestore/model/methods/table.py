@@ -153,6 +153,21 @@ def _drunet(settings: RunSettings) -> Method:
     return DRUNetMethod(part, _knowledge(settings), lock=settings.lock, device=device)
 
 
+def _external(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.external import ExternalMethod
+    from bigrestore.model.nets.foreign.load import SUFFIXES, load_foreign
+    from bigrestore.model.network import choose_device
+
+    if settings.model is None:
+        *most, last = SUFFIXES
+        raise UsageError(
+            f"--method external runs a network of another project; name its file by --model ({', '.join(most)} or {last})."
+        )
+    device = choose_device(settings.device)
+    network = load_foreign(settings.model, settings.scale, device, settings.precision)
+    return ExternalMethod(network, _knowledge(settings), lock=settings.lock, device=device)
+
+
 def _knowledge(settings: RunSettings) -> Knowledge:
     """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
     from bigrestore.model.knowledge import Knowledge, stated_kernel
@@ -323,6 +338,12 @@ METHODS: dict[str, MethodFactory] = {
         "A chain: denoiser, gradient descent, smoothing within edges, and a resolver if asked for.",
         options=NONBLIND_OPTIONS,
         flags=(*TOLD_FLAGS, "device"),
+        maps=("residual",),
+    ),
+    "external": MethodFactory(
+        _external,
+        "Runs a network of another project, from its file of weights or ONNX.",
+        flags=("model", *TOLD_FLAGS, "device", "precision"),
         maps=("residual",),
     ),
     "median": MethodFactory(
