@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,9 @@ def _unpickled(path: Path, content: bytes) -> Any:
         if sum(entry.file_size for entry in entries) > LARGEST_BYTES:
             raise ModelError(f"{path} unpacks to more than 4 GiB; choose a file of weights alone.")
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about protocols of pickles
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         if REFUSED_NAME.search(str(error)):
             raise _program(path, "a pickle that holds more than weights") from error
