@@ -22,6 +22,9 @@ import attrs
 from bigrestore.core.sizes import BLOCK_PX as BLOCK_PX
 from bigrestore.core.sizes import CHUNK_PX as CHUNK_PX
 
+SPARING = 1.3
+"""Pixels computed for each one of the least possible, at most, by tiles that take too long in any size."""
+
 
 def round_up(value: int, multiple: int) -> int:
     """Return the smallest multiple of `multiple` not below `value`."""
@@ -430,5 +433,7 @@ def choose_tile_px(
     thrifty = [s for s in allowed if trials[s].redundancy <= redundancy_limit]
     allowed = thrifty or [s for s in allowed if trials[s].computed_px == least]
     in_time = [s for s in allowed if trials[s].largest_tile_px <= time_px]
-    allowed = in_time or allowed[:1]
+    # Where all take longer, the smallest would spend most of the time on halos.
+    bound = SPARING * min(trials[s].computed_px for s in allowed)
+    allowed = in_time or [s for s in allowed if trials[s].computed_px <= bound][:1]
     return min(allowed, key=lambda side: (trials[side].makespan_px(threads), -side))
