@@ -439,25 +439,6 @@ def test_no_cut_is_seen(tmp_path: Path, source: Path, architecture: str) -> None
         np.testing.assert_array_equal(pixels, whole[ROI] if "roi" in cut else whole)
 
 
-def test_no_cut_is_seen_at_damage(tmp_path: Path, source: Path) -> None:
-    """Damage is filled alike in every window, also where it lies on the border of a tile."""
-    mask = np.full(SIZE, 255, np.uint8)
-    mask[88:100, 20:160:40] = mask[20:140:40, 90:100] = 0
-    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
-    path = save_wrapped(tmp_path, "plain", weights_of("HAT"))
-    settings = {
-        "model": path,
-        "scale": 2,
-        "blur": (0.8, 0.8, 0.0),
-        "noise": 2.0,
-        "mask": str(tmp_path / "mask.tif"),
-    }
-    whole, cut = (
-        restored(source, tmp_path / f"{size}.zarr", tile_size=size, **settings) for size in (960, 192)
-    )
-    np.testing.assert_array_equal(whole, cut)
-
-
 @pytest.mark.parametrize("architecture", ["ESRGAN", "SwinIR"])
 def test_constant_grey_stays_grey(
     tmp_path: Path, architecture: str, caplog: pytest.LogCaptureFixture

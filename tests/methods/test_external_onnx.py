@@ -238,6 +238,22 @@ def test_no_cut_is_seen_of_a_network_that_pools_over_all_it_sees(
     np.testing.assert_array_equal(region, whole[60:170, 100:190])
 
 
+def test_no_cut_is_seen_at_damage(tmp_path: Path, tissue: np.ndarray) -> None:
+    """It lies where a tile begins to be read, so that what is around it is not seen by all tiles."""
+    source, mask = tmp_path / "section.tif", np.ones((150, 170), np.uint8)
+    tifffile.imwrite(source, np.rint(tissue[:150, :170] * 65535).astype(np.uint16), photometric="minisblack")
+    mask[50:54] = mask[:, 50:54] = 2
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    path = pooled(tmp_path / "net.onnx", (1, 1, 64, 64))
+    whole, cut = (
+        restored(
+            source, tmp_path / f"{size}.zarr", model=path, tile_size=size, mask=str(tmp_path / "mask.tif")
+        )
+        for size in (960, 96)
+    )
+    np.testing.assert_array_equal(whole, cut)
+
+
 @pytest.mark.slow
 def test_two_workers_give_the_same(tmp_path: Path, tissue: np.ndarray) -> None:
     source = tmp_path / "section.tif"
@@ -252,7 +268,8 @@ def test_two_workers_give_the_same(tmp_path: Path, tissue: np.ndarray) -> None:
 
 
 def restored(source: Path, output: Path, **settings: Any) -> np.ndarray:
-    told = {"blur": (0.8, 0.8, 0.0), "noise": 2.0, "mask": "none", "report": False, "progress": "none"}
+    told = {"blur": (0.8, 0.8, 0.0), "noise": 2.0, "report": False, "progress": "none"}
+    settings = {"mask": "none", **settings}
     bigrestore.restore(source, output, method="external", **told, **settings)
     pixels: np.ndarray = zarr.open_array(output, path="0", mode="r")[:]
     return pixels.reshape(pixels.shape[-2:]).astype(int)
