@@ -20,7 +20,10 @@ SCALES = (1, 2, 4)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 LOG_FORMATS = ("text", "json")
-MAPS = ("residual", "invented", "uncertainty")
+FILLED = "filled"
+"""Map of damage filled from neighbouring sections; the others are the method's."""
+
+MAPS = ("residual", "invented", "uncertainty", FILLED)
 """Maps beside the image, in the order of writing."""
 
 FULL = "full"
@@ -33,6 +36,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 CLUSTERS = ("slurm", "pbs", "lsf")
 MOST_WORKERS = 4096
 """Workers or shards of one run, at most."""
+
+MOST_NEIGHBOURS = 5
+"""Sections before and after one that may fill its damage, at most."""
 
 LONGEST_SHOWN = 80
 """Characters of a refused value that a message repeats."""

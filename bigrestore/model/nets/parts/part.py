@@ -86,7 +86,10 @@ def save_part(path: Path, network: nn.Module, kind: str, scale: int, info: dict[
 
 
 def load_part(
-    kinds: str | Sequence[str], scale: int, name_or_path: str | Path | None = None, option: str = "--model"
+    kinds: str | Sequence[str],
+    scale: int | None,
+    name_or_path: str | Path | None = None,
+    option: str = "--model",
 ) -> TrainedPart:
     """Load a part.
 
@@ -94,8 +97,8 @@ def load_part(
     ----------
     kinds : str or sequence of str
         Of `PART_KINDS`; of several the first is wanted, and the others will do.
-    scale : int
-        Output pixels per input pixel.
+    scale : int, optional
+        Output pixels per input pixel; None: any, of a file that is named.
     name_or_path : str or Path, optional
         A file, or the name of a shipped part; None: the shipped one of this kind and scale.
     option : str
@@ -118,7 +121,7 @@ def load_part(
     if info.get("format") != PART_FORMAT or info.get("kind") not in allowed:
         what = info.get("kind", "restorer" if "preset" in info else "file of another program")
         raise UsageError(f"The model {path} is a {what}, and a {kind} is asked for; choose another --model.")
-    if info["scale"] != scale:
+    if scale is not None and info["scale"] != scale:
         raise ModelScaleError(
             f"The model {path} is made for scale {info['scale']}, not for {scale}; give --scale {info['scale']} or choose "
             "another model."
@@ -135,7 +138,7 @@ def load_part(
     return TrainedPart(network.eval().requires_grad_(False), path.stem, info)
 
 
-def find_part(kind: str, scale: int, name_or_path: str | Path | None, option: str) -> Path:
+def find_part(kind: str, scale: int | None, name_or_path: str | Path | None, option: str) -> Path:
     """Return the file of a part; see `load_part`."""
     shipped = shipped_parts()
     if name_or_path is None:
