@@ -13,7 +13,7 @@ because a strided network answers differently off its own phase.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 
@@ -21,6 +21,9 @@ import attrs
 
 from bigrestore.core.sizes import BLOCK_PX as BLOCK_PX
 from bigrestore.core.sizes import CHUNK_PX as CHUNK_PX
+
+SPARING = 1.3
+"""Pixels computed for each one of the least possible, at most, by tiles that take too long in any size."""
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -386,6 +389,13 @@ def _halved_range(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
     return [(start, middle), (middle, stop)] if start < middle < stop else [(start, stop)]
 
 
+WASTE_LIMIT = 2.0
+"""Pixels computed, in the least possible, that may be spent to keep all threads at work."""
+
+WORTH_WASTE = 0.2
+"""Share of the time that this must save."""
+
+
 def choose_tile_px(
     grid: Grid,
     *,
@@ -414,7 +424,8 @@ def choose_tile_px(
     int
         The side that finishes first within the limits. If limits exclude each other, memory comes first, then
         redundancy, then time. A small region keeps less than any tile computes: no side is within the limit of
-        redundancy, and the side with the least computation is chosen.
+        redundancy, and the side with the least computation is chosen. The limit of redundancy gives way where threads
+        would idle: to a side with up to twice the least computation that finishes in less than four fifths of the time.
     """
     unit, block = grid.y.unit_px, grid.y.block_px
     sides = sorted({max(unit, round_up(-(-block // n), unit)) for n in range(1, block // unit + 1)})
@@ -428,7 +439,17 @@ def choose_tile_px(
     allowed = [s for s in trials if trials[s].largest_tile_px <= memory_px] or [min(trials)]
     least = min(trials[s].computed_px for s in allowed)
     thrifty = [s for s in allowed if trials[s].redundancy <= redundancy_limit]
-    allowed = thrifty or [s for s in allowed if trials[s].computed_px == least]
-    in_time = [s for s in allowed if trials[s].largest_tile_px <= time_px]
-    allowed = in_time or allowed[:1]
-    return min(allowed, key=lambda side: (trials[side].makespan_px(threads), -side))
+    thrifty = thrifty or [s for s in allowed if trials[s].computed_px == least]
+    quick = [s for s in allowed if trials[s].computed_px <= WASTE_LIMIT * least]
+    best = [_quickest(trials, sides, threads, time_px) for sides in (thrifty, quick)]
+    saved = 1 - trials[best[1]].makespan_px(threads) / trials[best[0]].makespan_px(threads)
+    return best[saved > WORTH_WASTE]
+
+
+def _quickest(trials: Mapping[int, Work], sides: Sequence[int], threads: int, time_px: int) -> int:
+    """Return the side that finishes first, of those whose tiles are done in time."""
+    in_time = [side for side in sides if trials[side].largest_tile_px <= time_px]
+    # Where all take longer, the smallest would spend most of the time on halos.
+    bound = SPARING * min(trials[side].computed_px for side in sides)
+    in_time = in_time or [side for side in sides if trials[side].computed_px <= bound][:1]
+    return min(in_time, key=lambda side: (trials[side].makespan_px(threads), -side))

@@ -97,7 +97,7 @@ class RunSettings(Settings):
         default=None,
         converter=to_path_text,
         validator=text("a file or the name of a shipped model", optional=True),
-        metadata=option("Checkpoint, or name of a shipped model.", panel=METHOD, default="tiny"),
+        metadata=option("File of a network, or name of a shipped model.", panel=METHOD, default="tiny"),
     )
     method: str = attrs.field(
         default="network",

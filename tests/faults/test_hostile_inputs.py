@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_inputs import CORPUS, INFO, Bad
+from bad_inputs import BESIDE, CORPUS, INFO, MODEL, Bad
 from fuzz_readers import good_files, one_file
 
 import bigrestore
@@ -42,6 +42,24 @@ def test_a_bad_input_is_refused_in_a_sentence(bad: Bad, tmp_path: Path) -> None:
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
     assert {str(path) for path in tmp_path.rglob("*")} == before, "opening it left something behind"
+
+
+@pytest.mark.parametrize("bad", [bad for bad in CORPUS if bad.command == MODEL], ids=lambda bad: bad.name)
+def test_a_bad_model_is_refused_in_a_sentence(
+    bad: Bad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    import torch
+
+    from bigrestore.model.nets.foreign.load import load_foreign
+
+    monkeypatch.chdir(tmp_path)
+    model = Path(bad.make(tmp_path))
+    with pytest.raises(BigrestoreError) as error:
+        load_foreign(model, 1, torch.device("cpu"), "auto")
+    assert error.value.exit_code == 3
+    assert re.fullmatch(r"[^\n]+\.", str(error.value))
+    assert {path.name for path in tmp_path.iterdir()} == {BESIDE, model.name}, "nothing was run"
 
 
 def test_there_are_enough_of_them() -> None:

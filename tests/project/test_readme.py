@@ -18,6 +18,7 @@ from PIL import Image
 from bigrestore.cli.app import app
 from tests.bench import __main__ as bench
 from tests.bench.metrics import Figure
+from tests.methods.onnx_networks import FREE, pooled
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -153,6 +154,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "examples").mkdir()
     sample = Path(shutil.copy(ROOT / "examples" / "section.png", tmp_path / "examples"))
     Image.open(sample).convert("L").crop((120, 150, 336, 366)).save(tmp_path / "section.png")
+    pooled(tmp_path / "network.onnx", FREE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

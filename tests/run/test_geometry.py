@@ -127,6 +127,8 @@ def test_work_counts_what_the_blocks_compute(grid: Grid) -> None:
         (15360, 2, 1 << 24, 1100**2, 1.3, 1920),  # redundancy goes before time
         (15360, 2, 1100**2, 1 << 24, 1.3, 768),  # memory goes before redundancy
         (3840, 8, 1 << 24, 1 << 24, 2.0, 960),  # small sections are cut so that all threads work
+        (2048, 2, 1 << 24, 1 << 24, 1.1, 1920),  # also where that computes more than the limit
+        (2048, 1, 1 << 24, 1 << 24, 1.1, 3840),
     ],
 )
 def test_tile_size_obeys_memory_then_redundancy_then_time(
@@ -139,6 +141,20 @@ def test_tile_size_obeys_memory_then_redundancy_then_time(
         grid, threads=threads, memory_px=memory_px, time_px=time_px, redundancy_limit=limit
     )
     assert chosen == expected
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("threads", [1, 2, 16])
+def test_a_slow_method_of_a_wide_halo_does_not_compute_halos_alone(scale: int, threads: int) -> None:
+    """Windows of 256 px on steps of 192, of a network that takes longer than any tile may."""
+    grid = Grid.build(
+        (1, 4000, 4000), scale=Fraction(scale), alignment_px=192, halo_px=192, block_px=3840, tile_px=3840
+    )
+    side = choose_tile_px(
+        grid, threads=threads, memory_px=1 << 24, time_px=4000, redundancy_limit=float("inf")
+    )
+    chosen = attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=side), x=attrs.evolve(grid.x, tile_px=side))
+    assert chosen.work.redundancy < 1.3 * grid.work.redundancy < 3.5
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])

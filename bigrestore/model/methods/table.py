@@ -146,6 +146,21 @@ def _median_filter(settings: RunSettings, side: int) -> Method:
     return MedianMethod(side)
 
 
+def _external(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.external import ExternalMethod
+    from bigrestore.model.nets.foreign.load import SUFFIXES, load_foreign
+    from bigrestore.model.network import choose_device
+
+    if settings.model is None:
+        *most, last = SUFFIXES
+        raise UsageError(
+            f"--method external runs a network of another project; name its file by --model ({', '.join(most)} or {last})."
+        )
+    device = choose_device(settings.device)
+    network = load_foreign(settings.model, settings.scale, device, settings.precision)
+    return ExternalMethod(network, _knowledge(settings), lock=settings.lock, device=device)
+
+
 def _knowledge(settings: RunSettings) -> Knowledge:
     """Return what a method is told of each section: the user's kernel and noise, else those that the estimator reads."""
     from bigrestore.model.knowledge import (
@@ -333,6 +348,12 @@ METHODS: dict[str, MethodFactory] = {
         flags=(*TOLD_FLAGS, "device"),
         maps=("residual",),
         speed="0.02 to 0.1",
+    ),
+    "external": MethodFactory(
+        _external,
+        "Runs a network of another project, from its file of weights or ONNX.",
+        flags=("model", *TOLD_FLAGS, "device", "precision"),
+        maps=("residual",),
     ),
     "median": MethodFactory(
         _median_filter,

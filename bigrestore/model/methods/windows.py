@@ -23,6 +23,7 @@ from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen, guarded
+from bigrestore.model.nets.wiener import fill_damage
 
 
 @attrs.frozen
@@ -97,7 +98,9 @@ class WindowedMethod(ToldMethod):
         """Return the restored tiles, window by window."""
 
         def restore(images: Tensor, y: int, x: int) -> Tensor:
-            pixels, valid = images[:, :1], images[:, 1:]
+            valid = images[:, 1:]
+            # Filled anew, from this window alone: beyond the tile there may be pixels that the tile did not see.
+            pixels = fill_damage(images[:, :1], valid)
             base = pixels if self.scale == 1 else catmull_rom(pixels, self.scale).clamp(0, 1)
             window = attrs.evolve(seen, x=pixels, valid=valid, base=base)
             return guarded(self.solve(window), lambda: base, window, lock=self.lock)

@@ -221,7 +221,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             )
         content = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
         tensors = load(content)
-        text = _metadata_of(content).get(CHECKPOINT_METADATA_KEY)
+        text = metadata_of(content).get(CHECKPOINT_METADATA_KEY)
         if text is None:
             raise ModelError(f"{path} is a safetensors file, but not a bigrestore model; choose one that is")
         info = json.loads(text)
@@ -242,7 +242,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return info, tensors
 
 
-def _metadata_of(content: bytes) -> dict[str, str]:
+def metadata_of(content: bytes) -> dict[str, str]:
     """Return the metadata of a valid safetensors file: a JSON header after its length in eight bytes."""
     length = int.from_bytes(content[:8], "little")
     metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}

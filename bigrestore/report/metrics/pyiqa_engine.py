@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigrestore.core.regular import is_regular
+from bigrestore.core.torchvision import import_torchvision
 from bigrestore.errors import InputMissingError, ModelError, UsageError
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
@@ -43,7 +44,6 @@ _OF_SETS = ("fid", "sfid", "fid_dinov2", "inception_score")
 _TRIAL_PX = 480
 
 log = logging.getLogger(__name__)
-_kept_libraries: list[Any] = []
 _import_lock = threading.Lock()
 
 
@@ -170,7 +170,7 @@ def _import_pyiqa() -> Mapping[str, Mapping[str, Any]]:
     """Import pyiqa and return its list of metrics."""
     with _import_lock, contextlib.redirect_stdout(io.StringIO()):
         try:
-            _import_torchvision()
+            import_torchvision()
             with no_downloads():
                 module = importlib.import_module("pyiqa.default_model_configs")
         except ModuleNotFoundError as error:
@@ -182,23 +182,6 @@ def _import_pyiqa() -> Mapping[str, Mapping[str, Any]]:
     logging.getLogger("pyiqa").setLevel(logging.WARNING)
     configurations: Mapping[str, Mapping[str, Any]] = module.DEFAULT_CONFIGS
     return configurations
-
-
-def _import_torchvision() -> None:
-    """Import torchvision even if its compiled part was built for another torch; no score needs it."""
-    import torch
-
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        make_library: Any = torch.library.Library
-        library = make_library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept_libraries.append(library)
-        importlib.import_module("torchvision")
 
 
 def _check_known(metric: str, configurations: Mapping[str, Any]) -> None:
