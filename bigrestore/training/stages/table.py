@@ -148,6 +148,14 @@ STAGE_ROWS = (
         part="resolver",
         scales=(1,),
     ),
+    StageRow(
+        "likelihood",
+        "A judge for --metrics likelihood and --maps unlikely: learn how likely an input is, given its restoration.",
+        needs=None,
+        builder="parts.likelihood:LIKELIHOOD",
+        rate=2e-3,
+        part="likelihood",
+    ),
 )
 
 STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}
