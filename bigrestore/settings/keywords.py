@@ -54,6 +54,8 @@ class ArrayKeywords(TypedDict, total=False):
     report: bool
     report_sample: int | None
     score_tile_size: int | None
+    judges: NamesInput
+    likelihood_model: PathInput | None
 
 
 class RunKeywords(ArrayKeywords, total=False):
@@ -88,6 +90,7 @@ class ScoreKeywords(TypedDict, total=False):
     engine: str
     metrics: NamesInput | None
     niqe_model: PathInput | None
+    likelihood_model: PathInput | None
     tile_size: int | None
     sample: int | None
     seed: int

@@ -30,6 +30,7 @@ from bigrestore.settings.reading import Settings
 from bigrestore.settings.shared import (
     fail_if_field,
     level_field,
+    likelihood_model_field,
     log_format_field,
     range_field,
     seed_field,
@@ -91,6 +92,7 @@ class ScoreSettings(Settings):
         validator=text("a file", optional=True),
         metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=SCORES),
     )
+    likelihood_model: str | None = likelihood_model_field(SCORES)
     tile_size: int | None = attrs.field(
         default=None,
         converter=to_plain,

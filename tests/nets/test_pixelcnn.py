@@ -72,14 +72,14 @@ def test_the_reach_is_that_of_its_convolutions() -> None:
 def test_the_levels_of_a_pixel_have_probabilities_that_sum_to_one() -> None:
     net, (levels, restored) = network(), pair(3)
     mass = net(levels, restored).probabilities()
-    assert mass.shape == (1, LEVELS, SIDE, SIDE)
-    assert torch.allclose(mass.sum(dim=1), torch.ones(1, SIDE, SIDE), atol=1e-6)
+    assert mass.shape == (1, SIDE, SIDE, LEVELS)
+    assert torch.allclose(mass.sum(dim=-1), torch.ones(1, SIDE, SIDE), atol=1e-6)
 
 
 @pytest.mark.parametrize(("mean", "level"), [(-1.4, 0), (1.4, 255)])
 def test_the_end_levels_are_open(mean: float, level: int) -> None:
     narrow = Mixture(torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), mean), torch.full((1, 1, 1, 1), -5.0))
-    assert float(narrow.probabilities()[0, level]) > 0.999
+    assert float(narrow.probabilities()[0, 0, 0, level]) > 0.999
     assert float(narrow.bits(torch.full((1, 1, 1, 1), float(level)))) < 1e-3
 
 
@@ -104,7 +104,7 @@ def test_bits_are_those_of_a_plain_loop() -> None:
                 upper = 1.0 if level == 255 else below(level + 0.5)
                 lower = 0.0 if level == 0 else below(level - 0.5)
                 mass += math.exp(weight) * (upper - lower)
-            assert float(spoken[0, int(level), y, x]) == pytest.approx(mass, abs=1e-6)
+            assert float(spoken[0, y, x, int(level)]) == pytest.approx(mass, abs=1e-6)
             if mass > 1e-3:
                 assert float(bits[0, 0, y, x]) == pytest.approx(-math.log2(mass), rel=1e-3)
 
@@ -122,7 +122,7 @@ def test_expected_bits_are_those_of_pixels_drawn_from_the_mixture() -> None:
     parts = (torch.log(torch.tensor([0.3, 0.7])), torch.tensor([-0.1, 0.3]), torch.tensor([-3.5, -4.5]))
     mixture = Mixture(*(part[None, :, None, None] for part in parts))
     mean, variance = mixture.expected_bits()
-    mass = mixture.probabilities()[0, :, 0, 0].double().numpy()
+    mass = mixture.probabilities()[0, 0, 0].double().numpy()
     drawn = np.random.default_rng(0).choice(LEVELS, 20_000, p=mass / mass.sum())
     many = Mixture(*(part[None, :, None, None].expand(1, 2, 1, drawn.size) for part in parts))
     bits = many.bits(torch.from_numpy(drawn).float()[None, None, None])

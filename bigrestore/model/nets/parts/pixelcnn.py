@@ -40,6 +40,10 @@ DIFFERENCE_GAIN = 10.0
 """On the network's means and on the difference of input and restoration: grey levels are 1/127."""
 
 
+PIXELS_AT_ONCE = 2048
+"""Pixels whose 256 levels lie in the processor's cache together."""
+
+
 @attrs.frozen(eq=False)
 class Mixture:
     """Logistics at every pixel of n images, on grey values of -1 to 1.
@@ -68,23 +72,40 @@ class Mixture:
         return -torch.logsumexp(log_mass + self.log_weight, dim=1, keepdim=True) / math.log(2)
 
     def probabilities(self) -> Tensor:
-        """Return the probability of every grey level, (N, 256, H, W); the sum is one."""
-        edges = (torch.arange(1, LEVELS, device=self.mean.device) - 0.5) / 127.5 - 1
-        below = torch.zeros_like(self.mean[:, :1]).expand(-1, LEVELS - 1, -1, -1)
-        inverse, weight = torch.exp(-self.log_scale), self.log_weight.exp()
-        for index in range(self.mean.shape[1]):
-            part = slice(index, index + 1)
-            away = (edges[None, :, None, None] - self.mean[:, part]) * inverse[:, part]
-            below = below + weight[:, part] * torch.sigmoid(away)
-        first, last = below[:, :1], 1 - below[:, -1:]
-        return torch.cat([first, below.diff(dim=1), last], dim=1).clamp_min(0)
+        """Return the probability of every grey level, (N, H, W, 256); the sum is one."""
+        weight, mean, log_scale = (
+            part.movedim(1, -1) for part in (self.log_weight.exp(), self.mean, self.log_scale)
+        )
+        return _masses(weight, mean, log_scale)
 
     def expected_bits(self) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the bits of a pixel that is drawn from the mixture, (N, 1, H, W) each."""
-        mass = self.probabilities()
-        bits = -mass.clamp_min(1e-9).log2()
-        mean = (mass * bits).sum(dim=1, keepdim=True)
-        return mean, (mass * bits**2).sum(dim=1, keepdim=True) - mean**2
+        parts = [
+            part.movedim(1, -1).flatten(0, -2) for part in (self.log_weight.exp(), self.mean, self.log_scale)
+        ]
+        moments = []
+        for start in range(0, len(parts[0]), PIXELS_AT_ONCE):
+            weight, mean, log_scale = (part[start : start + PIXELS_AT_ONCE] for part in parts)
+            mass = _masses(weight, mean, log_scale)
+            bits = mass.clamp_min(1e-9).log2()
+            weighted = mass * bits
+            moments.append(torch.stack([-weighted.sum(-1), (weighted * bits).sum(-1)]))
+        expected, square = torch.cat(moments, dim=1).view(2, -1, 1, *self.mean.shape[-2:])
+        return expected, (square - expected**2).clamp_min(0)
+
+
+def _masses(weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the probability of every grey level, (..., 256), of mixtures of logistics, (..., K) each."""
+    edges = (torch.arange(1, LEVELS, device=mean.device) - 0.5) / 127.5 - 1
+    inverse = torch.exp(-log_scale)
+    mass = mean.new_zeros((*mean.shape[:-1], LEVELS + 1))
+    mass[..., -1] = 1
+    below = mass[..., 1:-1]
+    for k in range(mean.shape[-1]):
+        part = slice(k, k + 1)
+        away = torch.addcmul(-mean[..., part] * inverse[..., part], edges, inverse[..., part])
+        below += away.sigmoid_().mul_(weight[..., part])
+    return mass.diff(dim=-1).clamp_min_(0)
 
 
 class GatedBlock(nn.Module):

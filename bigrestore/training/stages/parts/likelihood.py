@@ -58,7 +58,8 @@ class LikelihoodStage:
         batch: int = LIKELIHOOD_BATCH,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.net, self.sizes, self.pairs = net.to(memory_format=torch.channels_last), sizes, pairs  # type: ignore[call-overload]
+        self.net, self.sizes, self.pairs = net, sizes, pairs
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch, self.dtype = batch, dtype
 
     def modules(self) -> nn.Module:
@@ -67,7 +68,6 @@ class LikelihoodStage:
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the mean bits of an undamaged pixel."""
-        self.net.train()
         pairs = self.pairs.at(step, self.batch)
         return {"loss": _mean(self._bits(pairs, pairs.target), pairs.valid)}
 
@@ -75,11 +75,11 @@ class LikelihoodStage:
     def validate(self) -> dict[str, float]:
         """Return the bits of a pixel on the held-out pairs: paired, unpaired, and those of the noise alone."""
         pairs, known = self.pairs.held_out(), self.pairs.held_out().known
-        law = (part[:, None, None, None] for part in (known.noise_gain, known.read_noise))
+        gain, read = (part[:, None, None, None] for part in (known.noise_gain, known.read_noise))
         figures = {
-            "paired": self._held_out_bits(pairs, pairs.target),
-            "unpaired": self._held_out_bits(pairs, pairs.target.roll(1, dims=0)),
-            "floor": noise_bits(*law, pairs.degraded),
+            "paired": self._bits(pairs, pairs.target),
+            "unpaired": self._bits(pairs, pairs.target.roll(1, dims=0)),
+            "floor": noise_bits(gain, read, pairs.degraded),
         }
         return {name: float(_mean(bits, pairs.valid)) for name, bits in figures.items()}
 
@@ -88,7 +88,7 @@ class LikelihoodStage:
         """Return held-out pairs, one a column: degraded, its bits, clean (reduced to one size)."""
         pairs = self.pairs.held_out()
         clean = nn.functional.avg_pool2d(pairs.target, self.net.scale)
-        rows = (pairs.degraded, self._held_out_bits(pairs, pairs.target) / SHOWN_BITS, clean)
+        rows = (pairs.degraded, self._bits(pairs, pairs.target) / SHOWN_BITS, clean)
         picture = torch.cat([torch.cat([*row[:LIKELIHOOD_SHOWN, 0]], dim=1) for row in rows]).clamp(0, 1)
         return (picture.cpu().numpy() * 255).round().astype(np.uint8)
 
@@ -103,10 +103,6 @@ class LikelihoodStage:
         """Write the part."""
         facts = {"sizes": self.sizes, "halo_px": self.net.reach_px, "alignment_px": 1}
         save_part(path, self.net, self.name, self.net.scale, facts)
-
-    def _held_out_bits(self, pairs: Pairs, restored: Tensor) -> Tensor:
-        self.net.eval()
-        return self._bits(pairs, restored)
 
     def _bits(self, pairs: Pairs, restored: Tensor) -> Tensor:
         levels = to_levels(pairs.degraded)
