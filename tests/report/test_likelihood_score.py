@@ -47,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def scored(folder: Path, name: str, before: str = "before", scale: int = 1, **settings: Any) -> dict[str, Any]:
+def scored(
+    folder: Path, name: str, before: str = "before", scale: int = 1, **settings: Any
+) -> dict[str, Any]:
     asked = {"metrics": "likelihood", "likelihood_model": folder / f"likelihood-x{scale}-0.safetensors"}
     asked |= {"progress": "none", "threads": 1} | settings
     summary = bigrestore.score(folder / f"{name}.png", before=folder / f"{before}.png", **asked)
@@ -112,14 +114,18 @@ def test_a_run_reports_it_when_asked(folder: Path, tmp_path: Path) -> None:
     own = scored(folder, "clean")["metrics"]["likelihood_excess"]["image"]["count"]
     assert said["metrics"]["likelihood_excess"]["image"]["count"] == own
     bigrestore.restore(folder / "before.png", tmp_path / "plain.zarr", method="wiener", progress="none")
-    bigrestore.restore(folder / "before.png", tmp_path / "plain.zarr", resume=True, **(asked | {"mask": "auto"}))
+    bigrestore.restore(
+        folder / "before.png", tmp_path / "plain.zarr", resume=True, **(asked | {"mask": "auto"})
+    )
     later = json.loads((tmp_path / "plain.zarr.bigrestore/report/summary.json").read_text())
     assert "likelihood" in later["metrics"], "a finished run gets the judge that it was made without"
 
 
 def test_what_is_missing_is_one_sentence(folder: Path, tmp_path: Path, call: Callable[..., int]) -> None:
     image, before = folder / "clean.png", folder / "before.png"
-    with pytest.raises(UsageError, match="metrics likelihood compares with what the image was made of; give --before"):
+    with pytest.raises(
+        UsageError, match="metrics likelihood compares with what the image was made of; give --before"
+    ):
         bigrestore.score(image, metrics="likelihood", progress="none")
     with pytest.raises(UsageError, match="made for scale 2"):
         scored(folder, "clean", likelihood_model=folder / "likelihood-x2-0.safetensors")

@@ -44,7 +44,9 @@ def unlikely(output: Path) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, tissue: np.ndarray) -> Path:
-    return save_zarr(tmp_path_factory.mktemp("unlikely") / "in.zarr", np.ascontiguousarray(tissue[:192, :400]))
+    return save_zarr(
+        tmp_path_factory.mktemp("unlikely") / "in.zarr", np.ascontiguousarray(tissue[:192, :400])
+    )
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -60,7 +62,9 @@ def test_an_invented_cell_is_marked_and_named(tmp_path: Path, source: Path, scal
     assert abs(x - scale * CELL[1]) <= 12 * scale
     assert z.max() > 5
     assert (z > 5).mean() < 0.02
-    facts = json.loads((tmp_path / "out.zarr.bigrestore/report/summary.json").read_text())["facts"]["unlikely"]
+    facts = json.loads((tmp_path / "out.zarr.bigrestore/report/summary.json").read_text())["facts"][
+        "unlikely"
+    ]
     assert facts["pixels"] == z.size
     assert facts["above"] == np.count_nonzero(z > 5)
     assert facts["places"][0] == {"unlikely": pytest.approx(float(z.max()), abs=1e-3), "z": 0, "y": y, "x": x}
@@ -71,10 +75,16 @@ def test_an_invented_cell_is_marked_and_named(tmp_path: Path, source: Path, scal
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_the_map_does_not_depend_on_tiles_blocks_and_batches(tmp_path: Path, source: Path, scale: int) -> None:
+def test_the_map_does_not_depend_on_tiles_blocks_and_batches(
+    tmp_path: Path, source: Path, scale: int
+) -> None:
     model = likelihood_file(tmp_path, scale)
     asked: dict[str, Any] = {"maps": "unlikely", "likelihood_model": model, "scale": scale}
-    cuts = [{"tile_size": 960, "block_size": 960}, {"tile_size": 64}, {"tile_size": 96, "batch_size": 3, "threads": 1}]
+    cuts = [
+        {"tile_size": 960, "block_size": 960},
+        {"tile_size": 64},
+        {"tile_size": 96, "batch_size": 3, "threads": 1},
+    ]
     maps, images = [], []
     for index, cut in enumerate(cuts):
         go(source, tmp_path / f"{index}.zarr", Inventing(scale), **asked, **cut)
@@ -93,9 +103,16 @@ def test_the_image_is_that_of_a_run_without_the_map(tmp_path: Path, source: Path
     assert not (unlikely(tmp_path / "with.zarr") > 5).any(), "the input itself is likely"
 
 
-def test_a_resumed_run_names_the_same_places_and_another_model_is_another_run(tmp_path: Path, source: Path) -> None:
+def test_a_resumed_run_names_the_same_places_and_another_model_is_another_run(
+    tmp_path: Path, source: Path
+) -> None:
     out, model = tmp_path / "out.zarr", likelihood_file(tmp_path)
-    asked: dict[str, Any] = {"maps": "unlikely", "likelihood_model": model, "report": True, "score_tile_size": 192}
+    asked: dict[str, Any] = {
+        "maps": "unlikely",
+        "likelihood_model": model,
+        "report": True,
+        "score_tile_size": 192,
+    }
     go(source, out, Inventing(), **asked)
     report = tmp_path / "out.zarr.bigrestore/report"
     before = (report / "summary.json").read_bytes()
@@ -137,7 +154,9 @@ def test_a_method_keeps_its_own_facts_and_maps(tmp_path: Path) -> None:
     assert method.halo_px >= Fir.halo_px + method.likelihood.reach_px
     assert method.halo_px % method.alignment_px == 0
     statistics = method.analyse(np.zeros((0, 128, 128), np.float32))
-    batch = TileBatch(np.zeros((2, 40, 40), np.float32), None, np.zeros((2, 2), np.int64), 0, None, method.map_names)
+    batch = TileBatch(
+        np.zeros((2, 40, 40), np.float32), None, np.zeros((2, 2), np.int64), 0, None, method.map_names
+    )
     assert {name: each.shape for name, each in method.restore(batch, statistics).maps.items()} == {
         "residual": (2, 40, 40),
         "unlikely": (2, 40, 40),
@@ -147,7 +166,10 @@ def test_a_method_keeps_its_own_facts_and_maps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"likelihood_model": "l.safetensors"}, "nothing asks for it; give --judges likelihood or --maps unlikely"),
+        (
+            {"likelihood_model": "l.safetensors"},
+            "nothing asks for it; give --judges likelihood or --maps unlikely",
+        ),
         ({"judges": "likelihood", "report": False}, "--judges likelihood are scores of the report"),
         ({"judges": "lpips"}, "--judges is .*lpips needs a clean image"),
         ({"judges": "niqe"}, "--judges is .*it takes likelihood"),
@@ -159,16 +181,27 @@ def test_settings_of_judges_that_mean_nothing_are_refused(settings: dict[str, An
         RunSettings(**settings)
 
 
-def test_a_file_that_is_no_likelihood_is_refused_before_anything_is_written(tmp_path: Path, source: Path) -> None:
+def test_a_file_that_is_no_likelihood_is_refused_before_anything_is_written(
+    tmp_path: Path, source: Path
+) -> None:
     out = tmp_path / "out.zarr"
     with pytest.raises(InputMissingError, match=r"no model file .*nowhere\.safetensors"):
         go(source, out, Fir(), maps="unlikely", likelihood_model=tmp_path / "nowhere.safetensors")
-    with pytest.raises(UsageError, match=r"denoiser-x1\.safetensors is a denoiser, and a likelihood is asked for"):
+    with pytest.raises(
+        UsageError, match=r"denoiser-x1\.safetensors is a denoiser, and a likelihood is asked for"
+    ):
         go(source, out, Fir(), maps="unlikely", likelihood_model="denoiser-x1")
     with pytest.raises(UsageError, match="made for scale 2"):
         go(source, out, Fir(), maps="unlikely", likelihood_model=likelihood_file(tmp_path, 2))
     with pytest.raises(UsageError, match="made for scale 2"):
-        go(source, out, Fir(), judges="likelihood", report=True, likelihood_model=likelihood_file(tmp_path, 2))
+        go(
+            source,
+            out,
+            Fir(),
+            judges="likelihood",
+            report=True,
+            likelihood_model=likelihood_file(tmp_path, 2),
+        )
     assert not list(tmp_path.glob("out*"))
 
 
@@ -181,6 +214,9 @@ def test_places_are_the_largest_and_lie_apart() -> None:
     total = total_unlikely([said, other])
     assert (total["pixels"], total["above"]) == (10, 5)
     assert [place["unlikely"] for place in total["places"]] == [9, 7, 6.0], "8.5 lies beside 9"
-    many = np.full((PLACE_PX * 12, PLACE_PX), 6, np.float32) + np.arange(PLACE_PX * 12, dtype=np.float32)[:, None]
+    many = (
+        np.full((PLACE_PX * 12, PLACE_PX), 6, np.float32)
+        + np.arange(PLACE_PX * 12, dtype=np.float32)[:, None]
+    )
     assert len(block_unlikely(many, None, Box(0, *many.shape[:1], 0, many.shape[1]), 0)["places"]) == 10
     assert total_unlikely([])["places"] == []
