@@ -156,6 +156,16 @@ STAGE_ROWS = (
         rate=2e-3,
         part="likelihood",
     ),
+    StageRow(
+        "ranking",
+        "A judge for --metrics rankiqa: learn to order distortions of tissue.",
+        needs=None,
+        builder="parts.ranking:RANKING",
+        rate=1e-3,
+        takes_recipe=False,
+        part="ranking",
+        scales=(1,),
+    ),
 )
 
 STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}

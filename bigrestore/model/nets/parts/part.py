@@ -25,6 +25,7 @@ PART_KINDS = {
     "unrolled": "unrolled:Unrolled",
     "resolver": "drunet:DRUNet",
     "likelihood": "pixelcnn:PixelCNN",
+    "ranking": "ranking:RankingNet",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 
