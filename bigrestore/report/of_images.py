@@ -155,7 +155,11 @@ def execute_score(
                 None if output is None else _settled_folder(Path(output), image, before, reference, settings)
             )
         judging = JudgeSettings(
-            images.scale, before is not None, reference is not None, settings.likelihood_model
+            images.scale,
+            before is not None,
+            reference is not None,
+            settings.likelihood_model,
+            settings.ranking_model,
         )
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model, judging)
         pool = ScorePool(spec, settings.threads or available_cpus())

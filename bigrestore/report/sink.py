@@ -75,7 +75,12 @@ class ReportSink(Sink):
         self._settings = settings
         self._spec = EngineSpec()
         if settings.judges:
-            judging = JudgeSettings(settings.scale, before=True, likelihood_model=settings.likelihood_model)
+            judging = JudgeSettings(
+                settings.scale,
+                before=True,
+                likelihood_model=settings.likelihood_model,
+                ranking_model=settings.ranking_model,
+            )
             self._spec = EngineSpec(metrics=(*NATIVE_METRICS, *settings.judges), judging=judging)
             self._spec.create()  # what is missing is said before the input is read
             self.bytes_per_tile = SCORE_BYTES + JUDGE_BYTES

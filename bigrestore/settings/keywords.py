@@ -56,6 +56,7 @@ class ArrayKeywords(TypedDict, total=False):
     score_tile_size: int | None
     judges: NamesInput
     likelihood_model: PathInput | None
+    ranking_model: PathInput | None
 
 
 class RunKeywords(ArrayKeywords, total=False):
@@ -91,6 +92,7 @@ class ScoreKeywords(TypedDict, total=False):
     metrics: NamesInput | None
     niqe_model: PathInput | None
     likelihood_model: PathInput | None
+    ranking_model: PathInput | None
     tile_size: int | None
     sample: int | None
     seed: int

@@ -54,6 +54,7 @@ from bigrestore.settings.shared import (
     likelihood_model_field,
     log_format_field,
     range_field,
+    ranking_model_field,
     seed_field,
     series_field,
     storage_options_field,
@@ -343,13 +344,14 @@ class RunSettings(Settings):
         converter=to_run_judges,
         validator=check_run_judges,
         metadata=option(
-            "Scores by a trained network, beside the others: likelihood.",
+            "Scores by a trained network, beside the others: likelihood, rankiqa.",
             metavar="NAME[,NAME...]",
             panel=SAYS,
             default="none",
             words=RUN_JUDGES,
         ),
     )
+    ranking_model: str | None = ranking_model_field(SAYS)
     fail_if: str | None = fail_if_field()
 
     @realness.default
@@ -380,6 +382,11 @@ class RunSettings(Settings):
             raise UsageError(
                 f"--likelihood-model is {self.likelihood_model}, and nothing asks for it; give --judges likelihood or "
                 "--maps unlikely, too."
+            )
+
+        if self.ranking_model is not None and "rankiqa" not in self.judges:
+            raise UsageError(
+                f"--ranking-model is {self.ranking_model}, and nothing asks for it; give --judges rankiqa, too."
             )
 
     def _check_steps(self) -> None:
@@ -417,7 +424,7 @@ class RunSettings(Settings):
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "score_tile_size", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
-        left_out |= {"judges", "likelihood_model"}  # the method names the model of its map
+        left_out |= {"judges", "likelihood_model", "ranking_model"}  # the method names the model of its map
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
         left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)

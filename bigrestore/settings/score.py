@@ -33,6 +33,7 @@ from bigrestore.settings.shared import (
     likelihood_model_field,
     log_format_field,
     range_field,
+    ranking_model_field,
     seed_field,
     series_field,
     storage_options_field,
@@ -93,6 +94,7 @@ class ScoreSettings(Settings):
         metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=SCORES),
     )
     likelihood_model: str | None = likelihood_model_field(SCORES)
+    ranking_model: str | None = ranking_model_field(SCORES)
     tile_size: int | None = attrs.field(
         default=None,
         converter=to_plain,

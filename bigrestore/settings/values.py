@@ -29,7 +29,7 @@ FULL = "full"
 UNLIKELY_MAP = "unlikely"
 """The map that is not made by the method but by a trained likelihood, so of any method."""
 
-RUN_JUDGES = ("likelihood",)
+RUN_JUDGES = ("likelihood", "rankiqa")
 """Scores by a trained network that a run may take beside the others, in the order of the columns."""
 
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")

@@ -126,6 +126,25 @@ _ROWS = (
         measure=lambda fields, _: piqe(fields),
     ),
     Column(
+        "rankiqa",
+        "RankIQA",
+        "score",
+        "lower",
+        1,
+        "Orders distortions of tissue; not LIVE's scale.",
+    ),
+    Column(
+        "rankiqa_median",
+        "RankIQA, median",
+        "score",
+        "lower",
+        1,
+        "The same, median of nine crops in place of the mean.",
+    ),
+    Column(
+        "rankiqa_256", "RankIQA at 256 px", "score", "lower", 1, "The same of the tile resized to 256 px."
+    ),
+    Column(
         "psnr",
         "PSNR",
         "reference",

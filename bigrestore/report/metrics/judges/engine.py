@@ -35,12 +35,15 @@ class JudgeSettings:
         Whether there is an image before, and a clean reference.
     likelihood_model : str, optional
         File of a trained likelihood.
+    ranking_model : str, optional
+        File of a trained ranking.
     """
 
     scale: int = 1
     before: bool = False
     reference: bool = False
     likelihood_model: str | None = None
+    ranking_model: str | None = None
 
 
 @attrs.frozen(eq=False)
@@ -102,6 +105,7 @@ JUDGES = {
         "before",
         "metrics likelihood compares with what the image was made of; give --before",
     ),
+    "rankiqa": JudgeRow("rankiqa:RankingJudge.create", "image"),
 }
 """The judges, in the order of their columns."""
 
