@@ -1,20 +1,24 @@
 """What the judges know, on val/: does the likelihood see what an input contradicts, and is sharpness none of its business?
 
-python -m tests.bench.judges [--likelihood FILE] [--crop 192]
+python -m tests.bench.judges [--likelihood FILE] [--ranking FILE] [--crop 192]
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from itertools import pairwise
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from bigrestore.core.pixels import Floats
 from bigrestore.model.likelihood import Likelihood, law_bits
-from tests.bench.material import CASES, ValidationImage, validation_images
+from bigrestore.model.nets.parts.part import load_part, shipped_parts
+from bigrestore.training.data.ladders import DISTORTIONS
+from tests.bench.material import CASES, ValidationImage, through_jpeg, validation_images
 from tests.bench.metrics import Figure, figure_table, write_json
 
 CROP_PX = 192
@@ -77,6 +81,34 @@ def likelihood_figures(judge: Likelihood, images: list[ValidationImage]) -> dict
     }
 
 
+def ladders_of(image: Floats, rng: np.random.Generator) -> dict[str, Floats]:
+    """Return ladders, (6, h, w), of every distortion, and two by other programs: files of Pillow, and blur of SciPy."""
+    clean = torch.from_numpy(image)
+    made = {name: kind.ladder(clean, rng).numpy() for name, kind in DISTORTIONS.items()}
+    pixels = np.rint(image * 255).astype(np.uint8)
+    files = [through_jpeg(pixels, quality) for quality in (85, 65, 45, 30, 18)]
+    made["jpeg by Pillow"] = np.stack([pixels, *files]).astype(np.float32) / 255
+    made["blur by SciPy"] = np.stack(
+        [gaussian_filter(image, sigma) for sigma in (0, 0.6, 1.0, 1.5, 2.1, 2.8)]
+    )
+    return made
+
+
+def ranking_figures(
+    network: torch.nn.Module, images: list[ValidationImage]
+) -> dict[str, tuple[float, float]]:
+    """Return for every distortion the share of neighbouring levels in order, and of levels two apart."""
+    rng, numbers = np.random.default_rng(0), defaultdict(list)
+    for image in images:
+        for name, ladder in ladders_of(np.float32(1 / 255) * image.pixels, rng).items():
+            with torch.no_grad():
+                numbers[name].append(network(torch.from_numpy(ladder)[:, None]).numpy())
+    return {
+        name: tuple(float(np.mean([each[n:] > each[:-n] for each in of_kind])) for n in (1, 2))  # type: ignore[misc]
+        for name, of_kind in numbers.items()
+    }
+
+
 def of_one_size(images: list[ValidationImage]) -> list[ValidationImage]:
     """Return the images that are as large as the largest, each with another one after it."""
     largest = max(image.pixels.shape for image in images)
@@ -85,10 +117,35 @@ def of_one_size(images: list[ValidationImage]) -> list[ValidationImage]:
     return chosen
 
 
-def measure(likelihood: str | None = None, crop_px: int = CROP_PX) -> list[Figure]:
-    """Return the figures of this module."""
-    said = likelihood_figures(Likelihood.load(1, likelihood), of_one_size(validation_images(crop_px)))
-    write_json("judges", {"likelihood": likelihood, "crop_px": crop_px, "figures": said})
+def measure(
+    likelihood: str | None = None, ranking: str | None = None, crop_px: int = CROP_PX
+) -> list[Figure]:
+    """Return the figures of this module; of the judges that ship where no file is named."""
+    images, shipped, figures = of_one_size(validation_images(crop_px)), shipped_parts(), []
+    if likelihood or "likelihood-x1" in shipped:
+        figures += of_likelihood(likelihood, images)
+    if ranking or "ranking-x1" in shipped:
+        order = ranking_figures(load_part("ranking", 1, ranking).network, images)
+        write_json("ranking", {"ranking": ranking, "crop_px": crop_px, "figures": order})
+        for at, (what, least) in enumerate((("neighbouring levels", 0.9), ("levels two apart", 0.97))):
+            name = min(order, key=lambda each: order[each][at])
+            share = order[name][at]
+            text = f"{100 * share:.1f} % ({name})"
+            figures.append(
+                Figure(
+                    f"ranking: {what} in order, worst distortion",
+                    f">= {100 * least:g} %",
+                    text,
+                    share >= least,
+                )
+            )
+    return figures
+
+
+def of_likelihood(likelihood: str | None, images: list[ValidationImage]) -> list[Figure]:
+    """Return the figures of the likelihood."""
+    said = likelihood_figures(Likelihood.load(1, likelihood), images)
+    write_json("judges", {"likelihood": likelihood, "figures": said})
     above, apart = said["paired"] - said["floor"], said["unpaired"] - said["paired"]
     soft, same = said["soft"] - said["paired"], said["unrestored"] - said["paired"]
     return [
@@ -129,9 +186,10 @@ def main() -> None:
     parser.add_argument(
         "--likelihood", default=None, help="file of train likelihood (default: the shipped one)"
     )
+    parser.add_argument("--ranking", default=None, help="file of train ranking (default: the shipped one)")
     parser.add_argument("--crop", type=int, default=CROP_PX, help="middle of each image, px")
     options = parser.parse_args()
-    print(figure_table(measure(options.likelihood, options.crop)))
+    print(figure_table(measure(options.likelihood, options.ranking, options.crop)))
 
 
 if __name__ == "__main__":
