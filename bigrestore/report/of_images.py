@@ -160,6 +160,7 @@ def execute_score(
             reference is not None,
             settings.likelihood_model,
             settings.ranking_model,
+            settings.lpips_backbone,
         )
         spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model, judging)
         pool = ScorePool(spec, settings.threads or available_cpus())

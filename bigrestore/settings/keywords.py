@@ -93,6 +93,7 @@ class ScoreKeywords(TypedDict, total=False):
     niqe_model: PathInput | None
     likelihood_model: PathInput | None
     ranking_model: PathInput | None
+    lpips_backbone: PathInput | None
     tile_size: int | None
     sample: int | None
     seed: int

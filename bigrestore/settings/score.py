@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import expand_home
+from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
     check_names,
     check_score_tile,
@@ -49,6 +50,9 @@ from bigrestore.settings.values import (
     to_plain,
 )
 
+FILE_OF_JUDGE = {"likelihood": "likelihood_model", "rankiqa": "ranking_model", "lpips": "lpips_backbone"}
+"""Setting with the file of a score by a trained network."""
+
 
 @attrs.frozen(kw_only=True)
 class ScoreSettings(Settings):
@@ -85,7 +89,12 @@ class ScoreSettings(Settings):
         default=None,
         converter=to_names,
         validator=check_names,
-        metadata=option("Names with commas.", metavar="NAME,...", panel=SCORES, default="brisque,niqe,piqe"),
+        metadata=option(
+            "Names with commas; also likelihood, rankiqa, lpips.",
+            metavar="NAME,...",
+            panel=SCORES,
+            default="brisque,niqe,piqe",
+        ),
     )
     niqe_model: str | None = attrs.field(
         default=None,
@@ -95,6 +104,16 @@ class ScoreSettings(Settings):
     )
     likelihood_model: str | None = likelihood_model_field(SCORES)
     ranking_model: str | None = ranking_model_field(SCORES)
+    lpips_backbone: str | None = attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a file", optional=True),
+        metadata=option(
+            "torchvision's state dict of AlexNet, VGG16 or SqueezeNet 1.1, for lpips.",
+            metavar="FILE",
+            panel=SCORES,
+        ),
+    )
     tile_size: int | None = attrs.field(
         default=None,
         converter=to_plain,
@@ -134,6 +153,15 @@ class ScoreSettings(Settings):
         metadata=option("auto, bar, lines or none.", panel=SAYS),
     )
     log_format: str = log_format_field()
+
+    def __attrs_post_init__(self) -> None:
+        asked = self.metrics or ()
+        for name, field in FILE_OF_JUDGE.items():
+            file = getattr(self, field)
+            if file is not None and name not in asked:
+                raise UsageError(
+                    f"--{field.replace('_', '-')} is {file}, and nothing asks for it; add {name} to --metrics."
+                )
 
 
 @attrs.frozen(kw_only=True)

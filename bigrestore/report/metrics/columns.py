@@ -167,6 +167,14 @@ _ROWS = (
         measure=ms_ssim,
     ),
     Column(
+        "lpips",
+        "LPIPS",
+        "reference",
+        "lower",
+        4,
+        "Distance from the reference in the features of a network for photographs.",
+    ),
+    Column(
         "sharpness",
         "Sharpness",
         "plain",

@@ -37,6 +37,8 @@ class JudgeSettings:
         File of a trained likelihood.
     ranking_model : str, optional
         File of a trained ranking.
+    lpips_backbone : str, optional
+        File of a network for LPIPS.
     """
 
     scale: int = 1
@@ -44,6 +46,7 @@ class JudgeSettings:
     reference: bool = False
     likelihood_model: str | None = None
     ranking_model: str | None = None
+    lpips_backbone: str | None = None
 
 
 @attrs.frozen(eq=False)
@@ -106,6 +109,11 @@ JUDGES = {
         "metrics likelihood compares with what the image was made of; give --before",
     ),
     "rankiqa": JudgeRow("rankiqa:RankingJudge.create", "image"),
+    "lpips": JudgeRow(
+        "lpips:LpipsJudge.create",
+        "reference",
+        "lpips needs --reference and --lpips-backbone FILE (torchvision's alexnet-owt-7be5be79.pth)",
+    ),
 }
 """The judges, in the order of their columns."""
 
