@@ -50,6 +50,9 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
         raise UsageError(
             f"--z is {asked.z}, but {asked.input} has {section.depth} section(s); choose one below that."
         )
+    if asked.neighbours or asked.harmonise:
+        _print_volume(asked, section)
+        return
     if asked.output is not None:
         others = {"model": settings.model, "kernel": settings.kernel}
         _require_place(asked.output, asked.input, section, others)
@@ -68,6 +71,38 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
         typer.echo(document)
         return
     print_rows([("in words", said), *seen.rows()])
+
+
+def _print_volume(asked: ProfileArguments, section: Section) -> None:
+    """Print the coherence of a section and the next one, or the tones of all sections."""
+    import json
+
+    from bigrestore.errors import UsageError
+
+    if section.depth == 1:
+        flag = "--neighbours" if asked.neighbours else "--harmonise"
+        raise UsageError(
+            f"{flag} compares the sections of a volume, and {asked.input} has one section; leave it out."
+        )
+    if asked.neighbours:
+        from bigrestore.run.neighbours.coherence import coherence
+
+        other = asked.z + 1 if asked.z + 1 < section.depth else asked.z - 1
+        seen = coherence(section, asked.z, other)
+        document, rows = seen.to_json() | {"sections": [asked.z, other]}, seen.rows(section.voxel_size_um)
+    else:
+        from bigrestore.run.neighbours.harmony import find_tones, tones_to_json
+
+        tones = find_tones(section, range(section.depth))
+        document = {"tones": tones_to_json(tones)}
+        rows = [
+            (f"section {z}", f"white {tone.white:.3f}, distance from it times {tone.factor:.3f}")
+            for z, tone in tones.items()
+        ]
+    if asked.as_json:
+        typer.echo(json.dumps(document, indent=1))
+        return
+    print_rows(rows)
 
 
 def _write_profile(

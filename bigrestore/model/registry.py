@@ -17,7 +17,7 @@ from bigrestore.model.method import Method, MethodFactory, require_method
 from bigrestore.model.methods.table import METHOD_FLAGS, METHODS
 from bigrestore.model.options import read_options
 from bigrestore.settings import RunSettings
-from bigrestore.settings.values import SCALES, UNLIKELY_MAP
+from bigrestore.settings.values import FILLED, SCALES, UNLIKELY_MAP
 
 METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
@@ -201,7 +201,8 @@ def _refuse_unheeded(settings: RunSettings, factory: MethodFactory) -> None:
     for name in ("model", "kernel", "blur", "noise"):
         if given.get(name) is not None:
             raise UsageError(f"--{name} means nothing to --method {method}; leave it out.")
-    given["maps"] = tuple(name for name in given.get("maps", ()) if name != UNLIKELY_MAP)  # of any method
+    if given.get("maps"):
+        given["maps"] = tuple(name for name in settings.maps if name not in (FILLED, UNLIKELY_MAP))
     for name in ("realness_map", "maps"):
         if given.get(name):
             raise UsageError(

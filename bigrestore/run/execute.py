@@ -404,5 +404,7 @@ def _summary(
         device=str(said.get("device", "cpu")),
         precision=str(said.get("precision", "fp32")),
         maps=ready.plan.maps,
+        damaged_px=sum(record.stats.get("damaged_px", 0) for record in records),
+        filled_px=sum(record.stats.get("filled_px", 0) for record in records),
         input_failed=bool(failed) and all(record.input_fault for record in failed),
     )

@@ -22,6 +22,9 @@ from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
+from bigrestore.run.neighbours.coherence import DETAIL, detail_sigma
+from bigrestore.run.neighbours.fill import Filler
+from bigrestore.run.neighbours.harmony import HARMONY, Tones, find_tones, tones_from_json, tones_to_json
 from bigrestore.run.output.owned import TEMPORARY_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
 from bigrestore.run.plan import Plan, SinkNeeds, make_plan
@@ -91,6 +94,10 @@ class Prepared:
         Side of the tiles for sums of residuals and seams, output pixels; 0: none.
     sink_factories : tuple of str
         What makes the followers of the run in a worker.
+    tones : mapping of int to Tone
+        Tones that sections are brought to.
+    filler : Filler or None
+        Fills damage from neighbouring sections.
     """
 
     inputs: str | Path | list[str | Path]
@@ -109,6 +116,8 @@ class Prepared:
     destination: Destination | None = None
     tally_px: int = 0
     sink_factories: tuple[str, ...] = ()
+    tones: Tones = attrs.field(factory=dict)
+    filler: Filler | None = None
 
     def job(self, folder: Path | None) -> Job:
         """Return the job of all blocks; profiles are kept in `folder`."""
@@ -123,6 +132,8 @@ class Prepared:
             score_tile_px=self.tally_px if self.plan.grid.scale.denominator == 1 else 0,
             maps=self.plan.maps,
             realness=self.realness,
+            tones=self.tones,
+            filler=self.filler,
         )
 
 
@@ -161,12 +172,18 @@ def prepare(
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
     former = stored["plan"] if stored and resumable else None
     plan = make_plan(section, method, settings, path, former, sinks)
+    tones = _tones(section, plan, settings, stored if resumable else None)
     masker = _masker(section, method, settings)
+    filler = _filler(section, settings, masker, stored if resumable else None)
     known = _maps_read(settings, masker, realness, path)
     require_same_direction(section, known)
     prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
+    if tones:
+        identity[HARMONY] = tones_to_json(tones)
+    if filler is not None:
+        identity[DETAIL] = filler.sigma_px
     if destination is not None:
         identity[DESTINATION] = destination.url
     files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
@@ -187,7 +204,40 @@ def prepare(
         destination=destination,
         tally_px=max((sink.tally_side(plan.score_tile_px) for sink in sinks), default=0),
         sink_factories=tuple(sink.factory for sink in sinks),
+        tones=tones,
+        filler=filler,
     )
+
+
+def _tones(section: Section, plan: Plan, settings: RunSettings, stored: dict[str, Any] | None) -> Tones:
+    """Return the tones of the run's sections: those stored with its plan, else found now; none without --harmonise."""
+    if not settings.harmonise:
+        return {}
+    if section.depth == 1:
+        raise UsageError(
+            f"--harmonise evens out the sections of a volume, and {section.source} is one section; leave it out."
+        )
+    known = (stored or {}).get("fingerprint", {}).get(HARMONY)
+    if known:
+        return tones_from_json(known)
+    region = plan.grid.region
+    return find_tones(section, range(region.z0, region.z1))
+
+
+def _filler(
+    section: Section, settings: RunSettings, masker: Masker, stored: dict[str, Any] | None
+) -> Filler | None:
+    """Return what fills damage from neighbours; None without --neighbours."""
+    if not settings.neighbours or not isinstance(masker, UserMask):
+        return None
+    if section.depth == 1:
+        raise UsageError(
+            f"--neighbours is {settings.neighbours}, and {section.source} is one section; leave it out, or give a volume."
+        )
+    sigma_px = (stored or {}).get("fingerprint", {}).get(DETAIL)
+    if sigma_px is None:
+        sigma_px = detail_sigma(section, section.depth // 2)
+    return Filler(section, masker, settings.neighbours, sigma_px)
 
 
 def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) -> Section:

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.files import expand_home
+from bigrestore.errors import UsageError
 from bigrestore.settings.checks import whole_number
 from bigrestore.settings.option import argument, option, verbose_option
 from bigrestore.settings.shared import series_field
@@ -51,8 +52,23 @@ class ProfileArguments:
     overwrite: bool = attrs.field(
         default=False, metadata=option("Replace the file of -o though it is no profile, or a picture.")
     )
+    neighbours: bool = attrs.field(
+        default=False,
+        metadata=option("Print instead what the section and the next one of a volume have in common."),
+    )
+    harmonise: bool = attrs.field(
+        default=False, metadata=option("Print instead the tones that `run --harmonise` brings sections to.")
+    )
     as_json: bool = attrs.field(default=False, metadata=option("Print the profile as JSON.", "--json"))
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
+
+    def __attrs_post_init__(self) -> None:
+        if self.neighbours and self.harmonise:
+            raise UsageError("--neighbours and --harmonise print one thing each; give one of them.")
+        if self.output is not None and (self.neighbours or self.harmonise):
+            raise UsageError(
+                f"-o {self.output} takes the profile of a section; leave it out, and keep what is printed by --json > FILE."
+            )
 
 
 @attrs.frozen(kw_only=True)

@@ -64,8 +64,10 @@ from bigrestore.settings.shared import (
 from bigrestore.settings.values import (
     CLUSTERS,
     DEVICES,
+    FILLED,
     FORMATS,
     MAPS,
+    MOST_NEIGHBOURS,
     MOST_WORKERS,
     PRECISIONS,
     PROGRESS,
@@ -234,7 +236,7 @@ class RunSettings(Settings):
         converter=to_maps,
         validator=check_maps,
         metadata=option(
-            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty, unlikely.",
+            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty, unlikely, filled.",
             metavar="NAME[,NAME...]",
             panel=OUTPUT,
             default="none",
@@ -254,6 +256,21 @@ class RunSettings(Settings):
         default=True,
         validator=yes_or_no,
         metadata=option("Keep regional grey levels.", "--lock/--no-lock", panel=METHOD),
+    )
+    harmonise: bool = attrs.field(
+        default=False,
+        validator=yes_or_no,
+        metadata=option("Take jumps of brightness between the sections of a volume out.", panel=METHOD),
+    )
+    neighbours: int = attrs.field(
+        default=0,
+        converter=to_plain,
+        validator=whole_number(0, MOST_NEIGHBOURS, "sections", optional=False),
+        metadata=option(
+            "Fill damage of --mask FILE, without detail, from up to N sections before and after.",
+            metavar="N",
+            panel=METHOD,
+        ),
     )
     resume: bool = attrs.field(
         default=False,
@@ -363,6 +380,15 @@ class RunSettings(Settings):
             raise UsageError(
                 "--realness is 0, which --realness-map is multiplied with; leave the one or the other out."
             )
+        if self.neighbours and self.mask in ("auto", "none"):
+            raise UsageError(
+                f"--neighbours is {self.neighbours}, but --mask is {self.mask} and names no damage; give --mask FILE with "
+                "2 where the section is damaged."
+            )
+        if FILLED in self.maps and not self.neighbours:
+            raise UsageError(
+                "the map `filled` shows what --neighbours filled; give --neighbours N, or leave it out."
+            )
         if self.kernel is not None and self.blur is not None:
             raise UsageError("--blur and --kernel both say what the blur is; give one of them.")
         if self.resume and self.overwrite:
@@ -427,6 +453,7 @@ class RunSettings(Settings):
         left_out |= {"judges", "likelihood_model", "ranking_model"}  # the method names the model of its map
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
         left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
+        left_out |= {name for name in ("harmonise", "neighbours") if not getattr(self, name)}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
         facts["realness_map"] = None if self.realness_map is None else "file"

@@ -20,14 +20,17 @@ SCALES = (1, 2, 4)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 LOG_FORMATS = ("text", "json")
-MAPS = ("residual", "invented", "uncertainty", "unlikely")
+UNLIKELY_MAP = "unlikely"
+"""The map that is not made by the method but by a trained likelihood, so of any method."""
+
+FILLED = "filled"
+"""Map of damage filled from neighbouring sections; others but `unlikely` are the method's."""
+
+MAPS = ("residual", "invented", "uncertainty", UNLIKELY_MAP, FILLED)
 """Maps beside the image, in the order of writing."""
 
 FULL = "full"
 """In place of two values: the range of the type."""
-
-UNLIKELY_MAP = "unlikely"
-"""The map that is not made by the method but by a trained likelihood, so of any method."""
 
 RUN_JUDGES = ("likelihood", "rankiqa")
 """Scores by a trained network that a run may take beside the others, in the order of the columns."""
@@ -39,6 +42,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 CLUSTERS = ("slurm", "pbs", "lsf")
 MOST_WORKERS = 4096
 """Workers or shards of one run, at most."""
+
+MOST_NEIGHBOURS = 5
+"""Sections before and after one that may fill its damage, at most."""
 
 LONGEST_SHOWN = 80
 """Characters of a refused value that a message repeats."""

@@ -197,16 +197,47 @@ def sample_section(section: Section, z: int) -> Sample:
     InputError
         Where floating-point values leave the stated range, or the section cannot be read.
     """
+    small = thumbnail_of(section, z)
+    chosen = _tissue_windows(small.tissue, small.factor, section.height, section.width)
+    seen = (_window_or_none(section, z, y, x) for y, x in chosen)
+    windows = [window for window in seen if window is not None]
+    stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
+    return Sample(stack, small.background, small.background_sigma, small.tissue, small.factor)
+
+
+@attrs.frozen(eq=False)
+class Thumbnail:
+    """A section of at most 1024 px, and where its tissue is.
+
+    Attributes
+    ----------
+    grey : ndarray, (h, w), 0..1
+        Area means.
+    background, background_sigma, tissue, factor
+        As in `Sample`.
+    """
+
+    grey: Floats
+    background: float | None
+    background_sigma: float
+    tissue: NDArray[np.bool_]
+    factor: float
+
+
+def thumbnail_of(section: Section, z: int) -> Thumbnail:
+    """Return the thumbnail of a section.
+
+    Raises
+    ------
+    InputError
+        Where floating-point values leave the stated range, or the section cannot be read.
+    """
     grey, factor = _thumbnail(section, z)
     level, sigma = _background(section, z, _lattice_means(grey, factor, section.height, section.width))
     tissue = np.ones(grey.shape, bool)
     if level is not None:
         tissue = np.abs(grey - level) > max(4 / 255, 2 * sigma)
-    chosen = _tissue_windows(tissue, factor, section.height, section.width)
-    seen = (_window_or_none(section, z, y, x) for y, x in chosen)
-    windows = [window for window in seen if window is not None]
-    stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
-    return Sample(stack, level, sigma, tissue, factor)
+    return Thumbnail(grey, level, sigma, tissue, factor)
 
 
 def find_background(section: Section, z: int) -> tuple[float | None, float]:

@@ -18,6 +18,8 @@ from bigrestore.errors import OutputExistsError
 from bigrestore.io.access.versions import UNREADABLE
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
+from bigrestore.run.neighbours.coherence import DETAIL
+from bigrestore.run.neighbours.harmony import HARMONY
 from bigrestore.run.plan import Plan
 from bigrestore.settings import RunSettings
 
@@ -147,6 +149,10 @@ def require_same_run(stored: dict[str, Any], now: dict[str, Any], output: Path) 
 
 def _difference(name: str, then: Any, now: Any) -> str:
     """Return one difference in words: flags as they are given, and no checksums."""
+    if name == DETAIL:
+        return "how much neighbouring sections have in common"
+    if name == HARMONY:
+        return "the brightness of the sections"
     if name == DESTINATION:
         return f"the destination ({then or 'its own place'} then, {now or 'its own place'} now)"
     group, _, fact = name.partition(".")

@@ -18,6 +18,7 @@ from bigrestore.io.access.versions import Read, checksum_of
 from bigrestore.io.section import Section
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.profile.kept import profile_differs
+from bigrestore.run.tile.block import NEIGHBOURS
 from bigrestore.run.tile.mask import UserMask
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def _differs(section: Section, read: Read) -> bool:
 
 def _sections_read(ready: Prepared) -> dict[str, Section]:
     """Return input, mask and realness map by their names in messages."""
-    sections = {"input": ready.section}
+    sections = {"input": ready.section, NEIGHBOURS: ready.section}
     if isinstance(ready.masker, UserMask):
         sections["mask"] = ready.masker.section
     if ready.realness is not None:

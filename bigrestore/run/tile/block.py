@@ -24,6 +24,8 @@ from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch, TileResult
+from bigrestore.run.neighbours.fill import Filler
+from bigrestore.run.neighbours.harmony import Tones
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
 from bigrestore.run.tile.blend import Fader
@@ -32,9 +34,12 @@ from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
 from bigrestore.run.tile.unlikely import block_unlikely
-from bigrestore.settings.values import UNLIKELY_MAP
+from bigrestore.settings.values import FILLED, UNLIKELY_MAP
 
 log = logging.getLogger(__name__)
+
+NEIGHBOURS = "neighbouring sections"
+"""What a block's record calls the reads of sections beside its own."""
 
 INTERPOLATION_PX = 8
 """Input pixels around what is interpolated, beyond which interpolation does not reach."""
@@ -64,6 +69,10 @@ class Job:
         Maps kept beside the pixels.
     realness : RealnessMap, optional
         What the method's realness is multiplied with.
+    tones : mapping of int to Tone
+        Tones that sections are brought to; empty: none is changed.
+    filler : Filler, optional
+        Fills damage from neighbouring sections; None: damage passes through.
     """
 
     section: Section
@@ -76,6 +85,8 @@ class Job:
     score_tile_px: int = 0
     maps: tuple[str, ...] = ()
     realness: RealnessMap | None = None
+    tones: Tones = attrs.field(factory=dict)
+    filler: Filler | None = None
 
 
 @attrs.define
@@ -131,13 +142,20 @@ class BlockWork:
             self.weights: Weights = job.masker.weights(
                 block.z, block.box, self.read, self.pixels, self.profile
             )
+        self.filled: NDArray[np.bool_] | None = None
+        if job.filler is not None and self.weights.valid is not None:
+            with self._noting(NEIGHBOURS):
+                self.pixels, self.filled = job.filler.fill(
+                    block.z, self.read, self.pixels, self.weights.valid
+                )
         shape = (block.box.height, block.box.width, 3)[: 2 + (section.channels == 3)]
         self.output: NDArray[Any] = np.empty(shape, section.dtype)
         with self._noting("realness map"):
             self.realness = None if job.realness is None else job.realness.read(block.z, self.read)
         fades = not job.method.exact or grid.y.overlap_px > 0
         self.fader = Fader(grid, block.box) if fades else None
-        self.map_faders = [Fader(grid, block.box) for _ in job.maps] if fades else []
+        self.method_maps = tuple(name for name in job.maps if name != FILLED)
+        self.map_faders = [Fader(grid, block.box) for _ in self.method_maps] if fades else []
         self.maps: dict[str, Floats] = {name: np.zeros(shape[:2], np.float32) for name in job.maps}
         side = job.score_tile_px
         self.residuals = TileSums(side) if side else None
@@ -207,8 +225,19 @@ class BlockWork:
         if self.fader is not None:
             box = self.block.box
             self.output[...] = self._stored(box, None if self.empty else self.fader.values)
-            for name, fader in zip(self.job.maps, self.map_faders, strict=True):
+            for name, fader in zip(self.method_maps, self.map_faders, strict=True):
                 self._keep_map(name, box, fader.values)
+        if FILLED in self.maps and self.filled is not None:
+            self.maps[FILLED] = self._of_output(self.filled).astype(np.float32)
+
+    def _of_output(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return flags of the input pixels of the read at the output pixels of the block."""
+        box, scale = self.block.box, self.job.grid.scale
+        y, x = (
+            np.arange(*span) * scale.denominator // scale.numerator - first
+            for span, first in (((box.y0, box.y1), self.read.y0), ((box.x0, box.x1), self.read.x0))
+        )
+        return np.asarray(flags[np.ix_(y, x)])
 
     def stats(self) -> dict[str, Any]:
         """Return the figures for the journal: the sums over tiles, and the mean grey before and after."""
@@ -219,6 +248,10 @@ class BlockWork:
             "mean_after": self._mean(self.output),
         }
         stats = self.tally.stats() | means
+        if self.filled is not None and self.weights.valid is not None:
+            part = core.slices(self.read)
+            stats["damaged_px"] = int((~self.weights.valid[part]).sum())
+            stats["filled_px"] = int(self.filled[part].sum())
         for name, sums in (("residuals", self.residuals), ("seams", self.seams and self.seams.sums)):
             totals = sums.totals() if sums else {}
             if totals:  # by score tile, `row,column`
@@ -252,7 +285,7 @@ class BlockWork:
         part = None if values is None else values[wanted.slices(tile.keep)]
         self.output[wanted.slices(self.block.box)] = self._stored(wanted, part)
         if planes is not None:
-            for name, plane in zip(self.job.maps, planes[1:], strict=True):
+            for name, plane in zip(self.method_maps, planes[1:], strict=True):
                 self._keep_map(name, wanted, plane[wanted.slices(tile.keep)])
 
     def _keep_map(self, name: str, box: Box, values: Floats) -> None:
@@ -262,7 +295,7 @@ class BlockWork:
         self.maps[name][box.slices(self.block.box)] = rounded(kept)
 
     def _stored(self, box: Box, restored: Floats | None) -> NDArray[Any]:
-        """Mix restored grey with passed-through pixels, carry colour, and convert to storage values."""
+        """Mix restored grey with passed-through pixels, carry colour, change the tone, convert to storage values."""
         weights = self.weights.of(box)
         if restored is not None and weights is None and self.pixels.ndim == 2:
             values = restored
@@ -273,6 +306,9 @@ class BlockWork:
             if weights is not None:
                 change *= weights
             values = base + (change[..., None] if base.ndim == 3 else change)
+        tone = self.job.tones.get(self.block.z)
+        if tone is not None:
+            values = tone.of(values)
         return from_unit(values, self.job.section.value_range, self.output.dtype)
 
     def _passed_through(self, box: Box) -> Floats:
@@ -312,7 +348,7 @@ class BlockWork:
             return self._in_parts(tiles)
         if not isinstance(result, TileResult):
             raise TileFailedError(f"the method {name} gave {type(result).__name__} and no TileResult")
-        planes = [result.pixels, *(result.maps[each] for each in self.job.maps)]
+        planes = [result.pixels, *(result.maps[each] for each in self.method_maps)]
         values = []
         for index, tile in enumerate(tiles):
             y0 = tile.keep.y0 - int(tile.read.y0 * scale)
@@ -357,7 +393,7 @@ class BlockWork:
         with self._lock:
             self.tally.cut += 1
         keep = tiles[0].keep
-        whole = np.empty((1 + len(self.job.maps), keep.height, keep.width), np.float32)
+        whole = np.empty((1 + len(self.method_maps), keep.height, keep.width), np.float32)
         for part in self.job.grid.quarter(tiles[0]):
             whole[:, *part.keep.slices(keep)] = self._values([part])[0]
         return [whole]
@@ -378,7 +414,7 @@ class BlockWork:
         if self.realness is not None:
             parts = (pad_far(self.realness[tile.read.slices(self.read)], height, width) for tile in tiles)
             realness = np.stack(list(parts))
-        return TileBatch(pixels, valid, origins, self.block.z, realness, self.job.maps)
+        return TileBatch(pixels, valid, origins, self.block.z, realness, self.method_maps)
 
     def _count(self, tile: Tile, residual: Floats, pixels: Floats) -> None:
         """Add the residual in a tile's core to the block's sums, and to those of the score tiles."""

@@ -19,6 +19,7 @@ from bigrestore.model.method import GivesMaps, Method
 from bigrestore.run.output.owned import Outline
 from bigrestore.run.plan import Plan
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import FILLED
 
 SHOWS = {
     "residual": "|x - D(y)|: how far the restored image, degraded again, is from the input; nearest input pixel",
@@ -26,6 +27,7 @@ SHOWS = {
     "uncertainty": "scale of the Laplace distribution of the error that the network expects of itself",
     "unlikely": "z: by how many standard deviations the input around a pixel is less likely, given the restored image, than "
     "a trained likelihood expects; above 5 the input contradicts it",
+    FILLED: "1 where damage was filled from neighbouring sections, without detail",
 }
 """What each map shows, for the store's provenance."""
 
@@ -79,7 +81,7 @@ def require_maps(settings: RunSettings, method: Method) -> None:
     who = f"the model {model}" if model else f"the method {method.name}"
     if settings.realness_map is not None and "invented" not in given:
         raise UsageError(f"{who} has no prior, so --realness-map means nothing to it; leave it out.")
-    missing = [name for name in settings.maps if name not in given]
+    missing = [name for name in settings.maps if name not in given and name != FILLED]
     if not missing:
         return
     if missing == ["invented"]:

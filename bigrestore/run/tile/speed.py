@@ -18,6 +18,7 @@ from bigrestore.model.method import StatesCost, TileBatch
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.tile.block import BlockWork, Job
 from bigrestore.run.tile.mask import NoMask
+from bigrestore.settings.values import FILLED
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,14 @@ def _probed_px_per_second(job: Job) -> float | None:
     side, z = round_up(TIMED_PX, job.method.alignment_px), job.grid.region.z0
     pixels = np.random.default_rng(0).random((1, side, side), np.float32)
     realness = None if job.realness is None else np.ones_like(pixels)
-    batch = TileBatch(pixels, None, np.zeros((1, 2), np.int64), z, realness, job.maps)
+    batch = TileBatch(
+        pixels,
+        None,
+        np.zeros((1, 2), np.int64),
+        z,
+        realness,
+        tuple(name for name in job.maps if name != FILLED),
+    )
     statistics = job.profiles.of(z).statistics
     before = one_thread_per_tile()
     try:

@@ -81,6 +81,8 @@ class RunSummary:
         The scores.
     copied_to : str
         URL of the output's copy; "" without one.
+    damaged_px, filled_px : int
+        Damaged input pixels under --neighbours, and how many of them were filled.
     """
 
     output: Path
@@ -101,6 +103,8 @@ class RunSummary:
     part: str = ""
     report: ReportResult = attrs.field(factory=ReportResult)
     copied_to: str = ""
+    damaged_px: int = 0
+    filled_px: int = 0
 
     @property
     def blocks_failed(self) -> int:
@@ -136,6 +140,9 @@ class RunSummary:
         ]
         if self.maps:
             rows.append(("maps", f"{', '.join(self.maps)} in {self.output}/maps"))
+        if self.damaged_px:
+            share = self.filled_px / self.damaged_px
+            rows.append(("damage", f"{share:.0%} of {self.damaged_px} px filled from neighbouring sections"))
         rows += [("copied to", self.copied_to)] if self.copied_to else []
         rows += self.report.lines()
         return rows + [("failed", f"{name}: {reason}") for name, reason in self.failed.items()]
