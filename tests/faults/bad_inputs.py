@@ -888,9 +888,7 @@ def _judge(folder: Path, content: bytes) -> Path:
 
 
 JUDGED = ("score", BESIDE, "--tile-size", "96", "-o", OUTPUT, "--metrics")
-for _name, _flag in {
-    "likelihood": "--likelihood-model", "rankiqa": "--ranking-model", "lpips": "--lpips-backbone"
-}.items():  # fmt: skip
+for _name, _flag in {"likelihood": "--likelihood-model", "rankiqa": "--ranking-model"}.items():
     several(
         {
             f"{_name}_of_a_pickle_that_runs_code": b"cos\nsystem\n(S'true'\ntR.",
@@ -898,7 +896,7 @@ for _name, _flag in {
             f"{_name}_of_a_header_without_end": struct.pack("<Q", 2**40) + b"{",
         },
         _judge,
-        (*JUDGED, _name, _flag, INPUT, "--reference" if _name == "lpips" else "--before", BESIDE),
+        (*JUDGED, _name, _flag, INPUT, "--before", BESIDE),
     )
 
 
