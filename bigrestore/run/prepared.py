@@ -37,6 +37,7 @@ from bigrestore.run.tile.maps import require_maps
 from bigrestore.run.tile.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import UNLIKELY_MAP
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ def prepare(
     check_place(path, source_paths(inputs, section), others)
     realness = _open_realness(section, settings, path)
     more_facts = {} if method else method_facts(settings)
-    method = method or _method(settings, realness)
+    method = _with_likelihood(method or _method(settings, realness), settings)
     require_maps(settings, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
@@ -274,6 +275,16 @@ def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
     if realness is not None and realness.blank():
         settings = attrs.evolve(settings, realness=0.0, realness_map=None)
     return create_method(settings)
+
+
+def _with_likelihood(method: Method, settings: RunSettings) -> Method:
+    """Return a method that also gives the map `unlikely`, where it is asked for."""
+    if UNLIKELY_MAP not in settings.maps:
+        return method
+    from bigrestore.model.likelihood import Likelihood, WithUnlikely
+
+    device = str(method.describe().get("device", "cpu"))
+    return WithUnlikely(method, Likelihood.load(int(method.scale), settings.likelihood_model, device))
 
 
 def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:

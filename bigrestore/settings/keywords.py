@@ -54,6 +54,9 @@ class ArrayKeywords(TypedDict, total=False):
     report: bool
     report_sample: int | None
     score_tile_size: int | None
+    judges: NamesInput
+    likelihood_model: PathInput | None
+    ranking_model: PathInput | None
 
 
 class RunKeywords(ArrayKeywords, total=False):
@@ -88,6 +91,9 @@ class ScoreKeywords(TypedDict, total=False):
     engine: str
     metrics: NamesInput | None
     niqe_model: PathInput | None
+    likelihood_model: PathInput | None
+    ranking_model: PathInput | None
+    lpips_backbone: PathInput | None
     tile_size: int | None
     sample: int | None
     seed: int

@@ -33,7 +33,8 @@ from bigrestore.run.tile.maps import rounded
 from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
-from bigrestore.settings.values import FILLED
+from bigrestore.run.tile.unlikely import block_unlikely
+from bigrestore.settings.values import FILLED, UNLIKELY_MAP
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +256,10 @@ class BlockWork:
             totals = sums.totals() if sums else {}
             if totals:  # by score tile, `row,column`
                 stats[name] = {f"{row},{column}": values for (row, column), values in sorted(totals.items())}
+        if UNLIKELY_MAP in self.maps:
+            weights = self.weights.of(box)
+            restored = None if weights is None else weights > 0
+            stats[UNLIKELY_MAP] = block_unlikely(self.maps[UNLIKELY_MAP], restored, box, self.block.z)
         return stats
 
     def _mean(self, pixels: NDArray[Any]) -> float | None:
