@@ -46,9 +46,6 @@ BORDER_PX = 8
 RINGS = 48
 """Rings of frequency up to 0.5 cycles/px."""
 
-DETAIL = "neighbours.sigma_px"
-"""Fact of a run: what neighbours are smoothed by."""
-
 LEAST_SIGMA_PX, MOST_SIGMA_PX = 4.0, 32.0
 """Standard deviation of the Gaussian that takes a neighbour's detail out: least, and where nothing is in common."""
 

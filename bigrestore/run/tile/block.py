@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -24,7 +24,6 @@ from bigrestore.errors import BigrestoreError, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch, TileResult
-from bigrestore.run.neighbours.fill import Filler
 from bigrestore.run.neighbours.harmony import Tones
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
@@ -35,6 +34,9 @@ from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
 from bigrestore.run.tile.unlikely import block_unlikely
 from bigrestore.settings.values import FILLED, UNLIKELY_MAP
+
+if TYPE_CHECKING:
+    from bigrestore.run.neighbours.fill import Filler
 
 log = logging.getLogger(__name__)
 
