@@ -103,7 +103,7 @@ class Likelihood:
         mean, variance = mixture.expected_bits()
         excess, spread = (_window_sums(part * known) for part in (mixture.bits(levels) - mean, variance))
         z = (excess / spread.clamp_min(1e-6).sqrt()).clamp_min(0)
-        return np.asarray(_repeated(z, self.scale)[:, 0].cpu().numpy(), np.float32)
+        return np.asarray(_enlarged(z, self.scale)[:, 0].cpu().numpy(), np.float32)
 
     def _mixture(self, x: Tensor, y: Tensor) -> tuple[Tensor, Mixture]:
         levels = to_levels(x)
@@ -188,5 +188,5 @@ def _window_sums(image: Tensor) -> Tensor:
     return F.avg_pool2d(image, WINDOW_SUM_PX, 1, WINDOW_SUM_PX // 2) * WINDOW_SUM_PX**2
 
 
-def _repeated(image: Tensor, scale: int) -> Tensor:
+def _enlarged(image: Tensor, scale: int) -> Tensor:
     return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)

@@ -71,6 +71,8 @@ class RunKeywords(ArrayKeywords, total=False):
     resume: bool
     overwrite: bool
     check_all: bool
+    harmonise: bool
+    neighbours: int
     scheduler: str | None
     cluster: str | None
     init_only: bool

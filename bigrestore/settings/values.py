@@ -263,15 +263,15 @@ def to_path_text(value: PathInput | None) -> object:
 
 def to_maps(value: NamesInput | None) -> object:
     """Turn `a,b`, a list or None into names of maps, each once and in the order of writing."""
-    return _in_order(value, MAPS)
+    return _in_stated_order(value, MAPS)
 
 
 def to_run_judges(value: NamesInput | None) -> object:
     """Turn `a,b`, a list or None into names of `RUN_JUDGES`, each once and in their order."""
-    return _in_order(value, RUN_JUDGES)
+    return _in_stated_order(value, RUN_JUDGES)
 
 
-def _in_order(value: NamesInput | None, known: tuple[str, ...]) -> object:
+def _in_stated_order(value: NamesInput | None, known: tuple[str, ...]) -> object:
     """Return known names once each and in their order; others as they are, for the check."""
     names = () if value is None else to_names(value)
     if value and not names:

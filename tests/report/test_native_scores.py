@@ -16,9 +16,10 @@ from PIL import Image
 
 from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.report.metrics.columns import NATIVE_METRICS
-from bigrestore.report.metrics.engine import ScoreEngine, create_engine, lower_better
+from bigrestore.report.metrics.engine import create_engine, lower_better
 from bigrestore.report.metrics.nss.fields import TileFields
 from bigrestore.report.metrics.nss.parameters import live_parameters
+from bigrestore.report.metrics.score_engine import ScoreEngine
 
 Tile = NDArray[np.float32]
 

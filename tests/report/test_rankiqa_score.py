@@ -107,7 +107,7 @@ def test_a_ranking_without_a_scale_is_refused(tmp_path: Path) -> None:
 def test_what_is_missing_or_another_network_is_one_sentence(grey: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(np.rint(grey * 255).astype(np.uint8)).save(tmp_path / "image.png")
     asked: dict[str, Any] = {"metrics": "rankiqa", "progress": "none"}
-    with pytest.raises(UsageError, match="is a likelihood, and a ranking is asked for"):
+    with pytest.raises(UsageError, match="a likelihood, and a ranking is asked for"):
         bigrestore.score(tmp_path / "image.png", ranking_model=likelihood_file(tmp_path), **asked)
     with pytest.raises(UsageError, match="nothing asks for it; give --judges rankiqa"):
         RunSettings(ranking_model="r.safetensors", judges="likelihood")

@@ -34,7 +34,7 @@ from bigrestore.report.metrics.validity import tissue_share, why_invalid
 from bigrestore.report.table.grid import ScoreTile, bounding_box
 
 if TYPE_CHECKING:
-    from bigrestore.report.metrics.engine import ScoreEngine
+    from bigrestore.report.metrics.score_engine import ScoreEngine
 
 TileRow = dict[str, Any]
 

@@ -56,14 +56,14 @@ def block_unlikely(values: Floats, restored: NDArray[np.bool_] | None, box: Box,
     return {
         "pixels": int(values.size if restored is None else np.count_nonzero(restored)),
         "above": int(np.count_nonzero(values > UNLIKELY_LIMIT)),
-        "places": _worst(places),
+        "places": _most_unlikely(places),
     }
 
 
 def total_unlikely(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the maps of all blocks say: `pixels`, `above`, `limit`, `places` by name, the worst first."""
     blocks = list(blocks)
-    worst = _worst([place for block in blocks for place in block["places"]])
+    worst = _most_unlikely([place for block in blocks for place in block["places"]])
     return {
         "pixels": sum(block["pixels"] for block in blocks),
         "above": sum(block["above"] for block in blocks),
@@ -72,7 +72,7 @@ def total_unlikely(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _worst(places: list[list[Any]]) -> list[list[Any]]:
+def _most_unlikely(places: list[list[Any]]) -> list[list[Any]]:
     """Return the places with the largest values, none near a larger one."""
     kept: list[list[Any]] = []
     for place in sorted(places, key=lambda each: (-each[0], *each[1:])):

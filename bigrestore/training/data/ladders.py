@@ -27,7 +27,7 @@ from bigrestore.model.network import NetworkMethod, load_network
 RUNGS = 6
 """Levels of a ladder, the first the clean patch."""
 
-KERNEL_PX = 21
+LADDER_KERNEL_PX = 21
 SPREAD = 0.25
 """Levels of a ladder are multiplied by one drawn number of 1 - this to 1 + this."""
 
@@ -78,15 +78,15 @@ class Distortion:
         return self.apply(clean, drawn).clamp(0, 1)
 
 
-def _gaussian(clean: Tensor, drawn: Drawn) -> Tensor:
-    return _blurred(clean, [kernels.gaussian(KERNEL_PX, sigma) for sigma in drawn.levels[1:]])
+def _blurred_by_gaussian(clean: Tensor, drawn: Drawn) -> Tensor:
+    return _blurred(clean, [kernels.gaussian(LADDER_KERNEL_PX, sigma) for sigma in drawn.levels[1:]])
 
 
-def _defocus(clean: Tensor, drawn: Drawn) -> Tensor:
-    return _blurred(clean, [kernels.defocus(KERNEL_PX, radius) for radius in drawn.levels[1:]])
+def _out_of_focus(clean: Tensor, drawn: Drawn) -> Tensor:
+    return _blurred(clean, [kernels.defocus(LADDER_KERNEL_PX, radius) for radius in drawn.levels[1:]])
 
 
-def _noise(clean: Tensor, drawn: Drawn) -> Tensor:
+def _noisy(clean: Tensor, drawn: Drawn) -> Tensor:
     white = _normal(clean.shape, drawn.rng)
     rough = _normal(tuple(side + 4 for side in clean.shape), drawn.rng)
     share = drawn.rng.uniform(0, 0.5)
@@ -95,7 +95,7 @@ def _noise(clean: Tensor, drawn: Drawn) -> Tensor:
     return steps.noisy(clean.expand(RUNGS, -1, -1), field, 0.0, reads)
 
 
-def _jpeg(clean: Tensor, drawn: Drawn) -> Tensor:
+def _as_jpeg(clean: Tensor, drawn: Drawn) -> Tensor:
     """Compress with qualities of 100 less the levels."""
     top, left = (int(phase) for phase in drawn.rng.integers(0, JPEG_BLOCK_PX, 2))
     height, width = clean.shape
@@ -108,7 +108,7 @@ def _jpeg(clean: Tensor, drawn: Drawn) -> Tensor:
 
 def _jpeg2000(clean: Tensor, drawn: Drawn) -> Tensor:
     """Compress to a PSNR of 60 dB less the levels."""
-    pixels = _eight_bits(clean)
+    pixels = _to_eight_bits(clean)
     coded = [
         imagecodecs.jpeg2k_decode(
             imagecodecs.jpeg2k_encode(pixels, level=round(60 - level), codecformat="j2k")
@@ -129,7 +129,7 @@ def _banding(clean: Tensor, drawn: Drawn) -> Tensor:
 def _smoothed(clean: Tensor, drawn: Drawn) -> Tensor:
     """Take away detail that is fainter than the level, in two bands: edges stay, texture goes."""
     made = []
-    fine, middle = (_blurred(clean, [kernels.gaussian(KERNEL_PX, sigma)])[1] for sigma in (1.0, 2.0))
+    fine, middle = (_blurred(clean, [kernels.gaussian(LADDER_KERNEL_PX, sigma)])[1] for sigma in (1.0, 2.0))
     for level in drawn.levels:
         bands = [F.softshrink(band, level / 255) for band in (clean - fine, fine - middle)]
         made.append(middle + bands[0] + bands[1])
@@ -139,7 +139,9 @@ def _smoothed(clean: Tensor, drawn: Drawn) -> Tensor:
 def _ringing(clean: Tensor, drawn: Drawn) -> Tensor:
     """Raise a band far above the others: overshoots run along every edge."""
     sigma = drawn.rng.uniform(1.0, 1.8)
-    ladder = _blurred(clean, [kernels.gaussian(KERNEL_PX, each) for each in (0.6 * sigma, 1.6 * sigma)])
+    ladder = _blurred(
+        clean, [kernels.gaussian(LADDER_KERNEL_PX, each) for each in (0.6 * sigma, 1.6 * sigma)]
+    )
     band = ladder[1] - ladder[2]
     return torch.stack([clean + level * band for level in drawn.levels])
 
@@ -148,7 +150,7 @@ def _invented(clean: Tensor, drawn: Drawn) -> Tensor:
     """Restore a blurred patch and add the prior's detail by realness."""
     with torch.inference_mode():
         at_zero, at_one, statistics = _restorers()
-        blurred = _blurred(clean, [kernels.gaussian(KERNEL_PX, INVENTED_SIGMA_PX)])[1]
+        blurred = _blurred(clean, [kernels.gaussian(LADDER_KERNEL_PX, INVENTED_SIGMA_PX)])[1]
         seen = steps.eight_bits(blurred + INVENTED_NOISE * _normal(clean.shape, drawn.rng)).clamp(0, 1)
         batch = TileBatch(seen.numpy()[None], None, np.zeros((1, 2), np.int64), int(drawn.rng.integers(1000)))
         lowest, highest = (
@@ -170,10 +172,10 @@ def _restorers() -> tuple[NetworkMethod, NetworkMethod, SectionStatistics]:
 
 
 DISTORTIONS: dict[str, Distortion] = {
-    "gaussian": Distortion((0.5, 0.8, 1.2, 1.8, 2.6), _gaussian),
-    "defocus": Distortion((0.8, 1.2, 1.7, 2.4, 3.4), _defocus),
-    "noise": Distortion((2, 4, 7, 12, 20), _noise),
-    "jpeg": Distortion((15, 30, 45, 60, 72), _jpeg),
+    "gaussian": Distortion((0.5, 0.8, 1.2, 1.8, 2.6), _blurred_by_gaussian),
+    "defocus": Distortion((0.8, 1.2, 1.7, 2.4, 3.4), _out_of_focus),
+    "noise": Distortion((2, 4, 7, 12, 20), _noisy),
+    "jpeg": Distortion((15, 30, 45, 60, 72), _as_jpeg),
     "jpeg2000": Distortion((15, 19, 23, 26, 29), _jpeg2000),
     "banding": Distortion((0.01, 0.02, 0.035, 0.055, 0.08), _banding),
     "smoothed": Distortion((1.5, 3, 5, 8, 13), _smoothed),
@@ -195,5 +197,5 @@ def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.standard_normal(shape, np.float32))
 
 
-def _eight_bits(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _to_eight_bits(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.asarray((image.clamp(0, 1) * 255).round().byte().cpu().numpy())

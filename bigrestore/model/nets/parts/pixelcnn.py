@@ -134,10 +134,10 @@ class GatedBlock(nn.Module):
 
         `active` is `concat_elu` of x, `other` that of another stream; `condition` is (N, features, H, W).
         """
-        h = _cut(self.first(active), x)
+        h = _cut_to(self.first(active), x)
         if self.beside is not None and other is not None:
             h = h + self.beside(other)
-        return x + F.glu(_cut(self.gate(concat_elu(h, condition)), x), dim=1)
+        return x + F.glu(_cut_to(self.gate(concat_elu(h, condition)), x), dim=1)
 
 
 class PixelCNN(nn.Module):
@@ -253,7 +253,7 @@ def noise_bits(noise_gain: Tensor, read_noise: Tensor, grey: Tensor) -> Tensor:
     return 0.5 * torch.log2(2 * math.pi * math.e * (variance + 1 / 12))
 
 
-def _cut(made: Tensor, like: Tensor) -> Tensor:
+def _cut_to(made: Tensor, like: Tensor) -> Tensor:
     """Leave out what a padded convolution made beyond the last row and column: nothing but shifts by its padding."""
     return made[..., : like.shape[-2], : like.shape[-1]]
 

@@ -18,7 +18,7 @@ from bigrestore.core.pixels import Floats
 from bigrestore.errors import UsageError
 
 if TYPE_CHECKING:
-    from bigrestore.report.metrics.engine import ScoreEngine
+    from bigrestore.report.metrics.score_engine import ScoreEngine
 
 LooksAt = Literal["image", "before", "reference"]
 

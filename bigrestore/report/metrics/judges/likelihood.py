@@ -15,7 +15,7 @@ from bigrestore.core.pixels import Floats
 from bigrestore.model.likelihood import Likelihood, law_bits
 from bigrestore.report.metrics.judges.engine import InputOfTile, JudgeSettings
 
-WINDOW_PX = 96
+JUDGED_PX = 96
 """Side of a window, in pixels of the input."""
 
 
@@ -59,8 +59,8 @@ class LikelihoodJudge:
 
 def windows(height: int, width: int) -> list[tuple[int, int, int]]:
     """Return row, column and side of the windows: four in the middle of the quarters, or one where they do not fit."""
-    side = min(WINDOW_PX, height, width)
-    parts = 2 if min(height, width) >= 2 * WINDOW_PX else 1
+    side = min(JUDGED_PX, height, width)
+    parts = 2 if min(height, width) >= 2 * JUDGED_PX else 1
     rows, columns = (
         [round((2 * index + 1) * size / (2 * parts)) - side // 2 for index in range(parts)]
         for size in (height, width)
