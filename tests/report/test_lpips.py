@@ -18,6 +18,7 @@ from skimage import data
 from torch import nn
 
 import bigrestore
+from bigrestore.core.torchvision import import_torchvision
 from bigrestore.errors import InputMissingError, ModelError, UsageError
 from bigrestore.report.metrics.judges import lpips
 from bigrestore.report.metrics.judges.engine import JudgeSettings
@@ -158,6 +159,7 @@ def test_another_file_is_refused_and_runs_no_code(tmp_path: Path, content: bytes
 def test_the_package_of_the_authors_says_the_same(
     tmp_path: Path, tiles: dict[str, np.ndarray], name: str, theirs: str
 ) -> None:
+    import_torchvision()
     import lpips as package  # type: ignore[import-not-found,unused-ignore]
 
     torch.manual_seed(0)

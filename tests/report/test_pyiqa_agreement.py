@@ -236,7 +236,8 @@ def test_a_tile_below_a_block_has_no_niqe(pyiqa_engine: ScoreEngine, histology: 
     [
         (["niqqe"], UsageError, "has no metric 'niqqe'; did you mean niqe"),
         (["qzx"], UsageError, "has no metric 'qzx'"),
-        (["lpips"], UsageError, "'lpips' compares with a reference"),
+        (["lpips"], UsageError, "lpips needs --reference and --lpips-backbone FILE"),
+        (["dists"], UsageError, "'dists' compares with a reference"),
         (["fid"], UsageError, "'fid' rates a set of images"),
         (
             ["musiq"],
