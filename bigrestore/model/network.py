@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bigrestore.errors import UsageError
+from bigrestore.model.device import DTYPES, choose_device, choose_precision
 from bigrestore.model.knowledge import Knowledge, SectionReading, stated_kernel
 from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets import prior_gate
@@ -28,8 +29,6 @@ from bigrestore.model.nets.restorer import Conditions, Restored
 from bigrestore.settings.values import StatedBlur
 
 log = logging.getLogger(__name__)
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 CLEARLY_UNLIKE = 0.9
 """A section whose likeness is below gets a warning: its realness is another one than was asked for."""
@@ -304,45 +303,3 @@ def load_network(
         kernel=stated_kernel(kernel, blur, loaded.scale),
         read_noise=None if noise is None else noise / 255,
     )
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" prefers a GPU. UsageError for a missing device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise UsageError(f"this machine has no device {name!r}; use --device cpu")
-    if device.type not in ("cpu", "cuda", "mps") or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise UsageError(f"this machine has no device {name!r}; use auto, cpu, cuda or cuda:N")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return fp32, bf16 or fp16; "auto" takes 16 bits only where the hardware computes in them."""
-    if name not in ("auto", *DTYPES):
-        raise UsageError(f"there is no precision {name!r}; use auto, fp32, bf16 or fp16")
-    if name == "fp16" and device.type == "cpu":
-        raise UsageError("fp16 is for GPUs; on a CPU use --precision auto, fp32 or bf16")
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        major = torch.cuda.get_device_capability(device)[0]
-        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
-    return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
-
-
-def cpu_computes_bf16() -> bool:
-    """Return whether this CPU has bfloat16 arithmetic (AMX or AVX512-BF16); emulated, it is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
