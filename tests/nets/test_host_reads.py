@@ -24,7 +24,9 @@ from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.restorer import Conditions, Restorer
 from bigrestore.model.network import NetworkMethod
 
-READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
+READS = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
+COPIES = {"aten::to", "aten::_to_copy"}
+"""In inference mode torch shows the first of both names, else the second."""
 SIDE = 64
 
 
@@ -38,15 +40,18 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = kwargs or {}
+        named = (kwargs or {}) | {
+            argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)
+        }
         name = func._schema.name
         if name in READS:
             self.seen.append(name)
-        if name == "aten::_to_copy" and not given.get("non_blocking"):
-            source, target = args[0].device.type, torch.device(given.get("device") or args[0].device).type
+        if name in COPIES and not named.get("non_blocking"):
+            source = named["self"].device.type
+            target = torch.device(named.get("device") or source).type
             if source != target:
                 self.seen.append(f"{source} to {target}")
-        return func(*args, **given)
+        return func(*args, **(kwargs or {}))
 
 
 class Literals(TorchFunctionMode):

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from bigrestore.errors import GpuLostError
 from bigrestore.model.method import SectionStatistics, TileBatch, TileResult
 from bigrestore.run.pipeline import Pipeline
 from bigrestore.run.state.journal import Journal
-from bigrestore.run.workers import loop, main
+from bigrestore.run.workers import cluster, loop, main
 
 ASSERTED = "CUDA error: device-side assert triggered"
 
@@ -87,9 +88,6 @@ def test_the_blocks_of_a_worker_stay_locked_as_of_a_killed_one(
 def test_a_worker_that_loses_its_gpu_ends_by_75_without_a_fatal_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class EndedError(BaseException):
-        pass
-
     def end(code: int) -> None:
         raise EndedError(code)
 
@@ -120,6 +118,53 @@ def test_a_worker_that_loses_its_gpu_ends_by_75_without_a_fatal_message(
         logger.setLevel(level)
     assert "The GPU does no more work" in answers.getvalue()
     assert "fatal" not in answers.getvalue()
+
+
+class EndedError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("nanny", "on_gpu", "device", "taken"),
+    [
+        ("tcp://a:9", True, "auto", "cuda:1"),
+        (None, True, "cuda", "cuda:1"),
+        ("tcp://a:9", True, "cuda:0", "cuda:0"),
+        ("tcp://a:9", False, "auto", "auto"),
+    ],
+)
+def test_a_dask_worker_takes_its_gpu_and_ends_with_it(
+    nanny: str | None, on_gpu: bool, device: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    worker = SimpleNamespace(
+        address="tcp://a:1",
+        nanny=nanny,
+        state=SimpleNamespace(nthreads=1, tasks={"key": SimpleNamespace(state="executing")}),
+        status=SimpleNamespace(name="running"),
+        get_current_task=lambda: "key",
+    )
+    devices: list[str] = []
+
+    def lose(order: loop.Order, _: object, *, ends_with_gpu: bool) -> None:
+        devices.append(order.settings["device"])
+        assert ends_with_gpu == bool(nanny), "without a nanny the process goes on, and gives its blocks back"
+        raise GpuLostError("The GPU does no more work.")
+
+    def end(code: int) -> None:
+        assert code == 75
+        raise EndedError
+
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    monkeypatch.setattr(cluster, "work", lose)
+    monkeypatch.setattr(cluster.os, "_exit", end)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    settings = {"threads": 1, "device": device}
+    order = {"inputs": "a", "output": "b", "settings": settings, "digest": "", "claims": {}, "on_gpu": on_gpu}
+    with pytest.raises(EndedError if nanny else GpuLostError):
+        cluster.carry_out(order, 1)
+    assert devices == [taken]
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
