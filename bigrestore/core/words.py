@@ -18,11 +18,11 @@ def shown(value: object) -> str:
     """Return a refused value on one line, shortened; of an object without a short text its type."""
     if not isinstance(value, str | int | float | bool | list | tuple | dict | None):
         return f"of the type {type(value).__name__}"
-    text = _in_words(value)
+    text = _as_words(value)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
 
 
-def _in_words(value: object) -> str:
+def _as_words(value: object) -> str:
     """Return a value as a user would write it: no brackets, no None, no True."""
     if value is None:
         return "none"
@@ -31,7 +31,7 @@ def _in_words(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_in_words(item)}" for name, item in value.items()) or "an empty table"
+        return ", ".join(f"{name}={_as_words(item)}" for name, item in value.items()) or "an empty table"
     if isinstance(value, list | tuple):
         return _of_items(value) or "an empty list"
     return " ".join(repr(value).split()) if isinstance(value, str | int) else f"a {type(value).__name__}"
@@ -42,7 +42,7 @@ def _of_items(items: list[object] | tuple[object, ...]) -> str:
     if all(_is_range(item) for item in items):
         return ",".join(":".join(map(str, item)) for item in items if isinstance(item, tuple))
     numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
-    return ("," if numbers else ", ").join(map(_in_words, items))
+    return ("," if numbers else ", ").join(map(_as_words, items))
 
 
 def _is_range(item: object) -> bool:

@@ -18,7 +18,7 @@ from bigrestore.model.method import Method, MethodFactory, require_method
 from bigrestore.model.methods.table import METHOD_FLAGS, METHODS
 from bigrestore.model.options import read_options
 from bigrestore.settings import RunSettings
-from bigrestore.settings.values import FILLED, SCALES
+from bigrestore.settings.values import FILLED, SCALES, UNLIKELY_MAP
 
 METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
@@ -203,7 +203,7 @@ def _refuse_unheeded(settings: RunSettings, factory: MethodFactory) -> None:
         if given.get(name) is not None:
             raise UsageError(f"--{name} means nothing to --method {method}; leave it out.")
     if given.get("maps"):
-        given["maps"] = tuple(name for name in settings.maps if name != FILLED)
+        given["maps"] = tuple(name for name in settings.maps if name not in (FILLED, UNLIKELY_MAP))
     for name in ("realness_map", "maps"):
         if given.get(name):
             raise UsageError(

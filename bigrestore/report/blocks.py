@@ -33,7 +33,7 @@ from bigrestore.report.metrics.enlarge import source_box
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.rows import Columns, to_columns
 from bigrestore.report.table.grid import ScoreTile, TileGrid, bounding_box, draw_sample, strips
-from bigrestore.report.table.tiles import Pixels, Strip, TileRow, column_names, missing_rows
+from bigrestore.report.table.tiles import Pixels, Strip, TileRow, engine_columns, missing_rows
 from bigrestore.run.sinks import BlockSink
 from bigrestore.run.tile.block import BlockWork
 
@@ -161,7 +161,7 @@ class RunScores(BlockSink):
 
     def names(self, kind: str) -> list[str]:
         """Return the columns of the rows of a kind: `rows` of the output, `native` of the input's own grid."""
-        return column_names(self.pool.engine.metrics, pair=kind == "rows", reference=False)
+        return engine_columns(self.pool.engine, pair=kind == "rows", reference=False)
 
     def forget(self, block: Block) -> None:
         """Drop the rows of a block begun anew, and those scored from the former output.
@@ -274,6 +274,7 @@ class RunScores(BlockSink):
                     background=known[0],
                     sigma=known[1],
                     pixel_um=pixel_um(section.voxel_size_um, plan.scale),
+                    noise_law=work.profile.noise_law,
                 ),
             )
         if plan.native is not None:

@@ -104,6 +104,8 @@ class Images:
         Side of a score tile.
     maps : dict of Section
         Maps of the image on its own grid, by name.
+    noise_law : callable, optional
+        Gain and read noise of section z of the input.
     """
 
     image: ImageToScore
@@ -112,6 +114,7 @@ class Images:
     scale: int = 1
     tile_px: int = SCORE_TILE_PX
     maps: Mapping[str, Section] = attrs.field(factory=dict)
+    noise_law: Callable[[int], tuple[float, float]] | None = None
 
     def strip(self, places: list[ScoreTile], background: tuple[float | None, float]) -> Strip:
         """Read the pixels of a strip."""
@@ -125,6 +128,7 @@ class Images:
             self.tile_px,
             *background,
             pixel_um=pixel_um((self.before or self.image).section.voxel_size_um, self.scale),
+            noise_law=None if self.noise_law is None else self.noise_law(z),
         )
 
     def picture(

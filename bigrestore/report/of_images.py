@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -34,6 +36,7 @@ from bigrestore.report.checks import (
 )
 from bigrestore.report.folder import settle_folder
 from bigrestore.report.images import Images, ImageToScore, open_maps, score_places, tissue_seen
+from bigrestore.report.metrics.judges.engine import JudgeSettings
 from bigrestore.report.metrics.same_tissue import require_same_tissue
 from bigrestore.report.of_run import sampling_fact, versions
 from bigrestore.report.pool import ScorePool
@@ -41,12 +44,12 @@ from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_t
 from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
-from bigrestore.report.table.tiles import EngineSpec, TileRow, column_names
+from bigrestore.report.table.tiles import EngineSpec, TileRow, engine_columns
 from bigrestore.run.output.place import check_place, require_folder_name
-from bigrestore.run.profile.section_profile import find_background
+from bigrestore.run.profile.section_profile import find_background, profile_section
 from bigrestore.run.stop import listen
 from bigrestore.run.view.progress import Progress, make_progress, phase_shown
-from bigrestore.settings import ScoreKeywords, ScoreSettings
+from bigrestore.settings import RunSettings, ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +156,15 @@ def execute_score(
             folder = (
                 None if output is None else _settled_folder(Path(output), image, before, reference, settings)
             )
-        spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model)
+        judging = JudgeSettings(
+            images.scale,
+            before is not None,
+            reference is not None,
+            settings.likelihood_model,
+            settings.ranking_model,
+            settings.lpips_backbone,
+        )
+        spec = EngineSpec(settings.engine, settings.metrics, settings.niqe_model, judging)
         pool = ScorePool(spec, settings.threads or available_cpus())
         threads_before = one_thread_per_tile()
         try:
@@ -187,7 +198,23 @@ def _comparable_images(
                 require_same_tissue(main, other, by, flag)
     sources = [None if section is None else ImageToScore(section) for section in (former, truth)]
     maps = open_maps(Path(main.source), main)
-    return Images(ImageToScore(main), sources[0], sources[1], scale, side, maps)
+    law = (
+        _noise_law(former, scale) if former is not None and "likelihood" in (settings.metrics or ()) else None
+    )
+    return Images(ImageToScore(main), sources[0], sources[1], scale, side, maps, law)
+
+
+def _noise_law(section: Section, scale: int) -> Callable[[int], tuple[float, float]]:
+    """Return what reads the noise of a section, as a run by the shipped network does."""
+    from bigrestore.model.registry import create_method
+
+    method = create_method(RunSettings(scale=scale, realness=0, device="cpu"))
+
+    @cache
+    def read(z: int) -> tuple[float, float]:
+        return profile_section(section, z, method).noise_law
+
+    return read
 
 
 def _opens(section: Section, folder: Path) -> dict[str, Any] | None:
@@ -233,7 +260,7 @@ class _Scoring:
     ) -> None:
         self._images, self._settings, self._pool, self._progress = images, settings, pool, progress
         self._pair, self._truth = images.before is not None, images.reference is not None
-        self._names = column_names(pool.engine.metrics, pair=self._pair, reference=self._truth)
+        self._names = engine_columns(pool.engine, pair=self._pair, reference=self._truth)
         self._known: dict[int, tuple[float | None, float]] = {}
         self._condition = condition
         if condition is not None:
@@ -314,7 +341,7 @@ class _Scoring:
         box = Box(0, source.section.height, 0, source.section.width)
         grid = TileGrid(0, source.section.depth, box, self._images.tile_px)
         images = Images(source, tile_px=self._images.tile_px)
-        names = column_names(self._pool.engine.metrics, pair=False, reference=False)
+        names = engine_columns(self._pool.engine, pair=False, reference=False)
         return summarise(to_table(self._scored(images, grid, names, "input")), resamples=1)
 
     def _require_valid(self, columns: Columns) -> None:

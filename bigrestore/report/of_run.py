@@ -34,8 +34,10 @@ from bigrestore.run.profile.words import reading
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag
 from bigrestore.run.tile.block import Job
+from bigrestore.run.tile.unlikely import total_unlikely
 from bigrestore.run.view.progress import Progress
 from bigrestore.run.view.summary import ReportResult, RunSummary
+from bigrestore.settings.values import UNLIKELY_MAP
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class RunReport(RunScores):
         folder = journal.root / REPORT
         try:
             figures = self.write(folder, progress, flag)
-            note_report(journal, self.plan.sample, self.failures)
+            note_report(journal, self.plan.sample, self.failures, settings.judges)
         except StoppedError:
             raise
         except Exception as error:  # raised by the summary, once the output is safe
@@ -128,6 +130,7 @@ class RunReport(RunScores):
             scale=int(self._grid.scale),
             tile_px=self.plan.grid.tile_px,
             maps=open_maps(store, image),
+            noise_law=lambda z: self._job.profiles.of(z).noise_law,
         )
 
     def write(self, folder: Path, progress: Progress, flag: StopFlag) -> dict[str, Any]:
@@ -146,7 +149,7 @@ class RunReport(RunScores):
 
         rows, native = self._collect(progress, flag)
         columns = self._with_run_figures(rows)
-        facts = self._facts() | {"blobs": self._blobs(columns)} | self._readings()
+        facts = self._facts() | {"blobs": self._blobs(columns)} | self._readings() | self._unlikely()
         if native is not None:
             facts["before_native"] = summarise(to_table(native), resamples=1)
         report = Report(to_table(columns), facts, self._images.picture, self._images.overview)
@@ -280,6 +283,14 @@ class RunReport(RunScores):
         scale = int(self._grid.scale)
         readings = [reading(profiles.of(z).statistics, z, scale) for z in range(region.z0, region.z1)]
         return {"read": readings} if any(each["says"] for each in readings) else {}
+
+    def _unlikely(self) -> dict[str, Any]:
+        """Return what the map `unlikely` says of the run, from the records of its blocks; nothing without the map."""
+        if UNLIKELY_MAP not in self._ready.plan.maps:
+            return {}
+        records = [self._records.get(block.name) for block in self._grid.blocks()]
+        stats = [record.stats for record in records if record is not None]
+        return {UNLIKELY_MAP: total_unlikely(each[UNLIKELY_MAP] for each in stats if UNLIKELY_MAP in each)}
 
     def _sums(self, stat: str) -> dict[tuple[int, int, int], list[float]]:
         """Return the sums of a statistic over all blocks of a tile."""

@@ -14,11 +14,13 @@ import attrs
 import bigrestore
 from bigrestore.core.host.resources import available_cpus
 from bigrestore.report.blocks import ScorePlan
+from bigrestore.report.metrics.columns import NATIVE_METRICS
+from bigrestore.report.metrics.judges.engine import JudgeSettings
 from bigrestore.report.of_run import RunReport
 from bigrestore.report.pool import ScorePool
 from bigrestore.report.state import former_report
 from bigrestore.report.table.condition import Condition, condition_values
-from bigrestore.report.table.tiles import EngineSpec, column_names
+from bigrestore.report.table.tiles import EngineSpec, engine_columns
 from bigrestore.run.output.owned import remove_report
 from bigrestore.run.plan import on_gpu
 from bigrestore.run.prepared import Prepared
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 SCORE_BYTES = 64 << 20
 """Memory of one strip of score tiles while it is scored, before and after."""
 
+JUDGE_BYTES = 64 << 20
+"""The same for what judges look at."""
+
 SCORE_BLOCKS = {False: 2, True: 4}
 """Blocks held while they are scored, on a CPU and beside a GPU."""
 
@@ -45,8 +50,8 @@ LARGEST_GPU = 16_384
 PROCESSORS_OF_THE_NETWORK = 2
 """Beside a GPU, processors that are left to the threads that feed it."""
 
-SCORE_SECONDS_PER_TILE = 0.06
-"""Processor time of one score tile, before and after, with all its columns: measured, with some reserve."""
+SCORE_SECONDS_PER_TILE, JUDGE_SECONDS_PER_TILE = 0.06, 0.9
+"""Processor time of one score tile, before and after, with all its columns, and of a judge: measured, with some reserve."""
 
 
 class ReportSink(Sink):
@@ -68,10 +73,24 @@ class ReportSink(Sink):
 
     def __init__(self, settings: RunSettings) -> None:
         self._settings = settings
+        self._spec = EngineSpec()
+        if settings.judges:
+            judging = JudgeSettings(
+                settings.scale,
+                before=True,
+                likelihood_model=settings.likelihood_model,
+                ranking_model=settings.ranking_model,
+            )
+            self._spec = EngineSpec(metrics=(*NATIVE_METRICS, *settings.judges), judging=judging)
+            self._spec.create()  # what is missing is said before the input is read
+            self.bytes_per_tile = SCORE_BYTES + JUDGE_BYTES
         if settings.fail_if is not None:
-            metrics = EngineSpec().create().metrics
-            names = column_names(metrics, pair=True, reference=False, extra=("residual", "seam"))
+            names = [*engine_columns(self._spec.create(), pair=True, reference=False), "residual", "seam"]
             Condition.parse(settings.fail_if).require(known_values(names))
+
+    @property
+    def _seconds_per_tile(self) -> float:
+        return SCORE_SECONDS_PER_TILE + len(self._settings.judges) * JUDGE_SECONDS_PER_TILE
 
     def tally_side(self, score_tile_px: int) -> int:
         """Return the side of the run's score tiles."""
@@ -87,7 +106,7 @@ class ReportSink(Sink):
         if chosen is None:
             return SinkEstimate()
         tiles = chosen.sample or chosen.grid.count
-        seconds = 0.0 if on_gpu(ready.method) else tiles * SCORE_SECONDS_PER_TILE / ready.plan.tiles_at_once
+        seconds = 0.0 if on_gpu(ready.method) else tiles * self._seconds_per_tile / ready.plan.tiles_at_once
         return SinkEstimate(tiles, seconds)
 
     def resume(self, ready: Prepared, summary: RunSummary) -> RunSummary | None:
@@ -108,7 +127,7 @@ class ReportSink(Sink):
             return None
         gpu = on_gpu(job.method)
         workers = max(1, available_cpus() - PROCESSORS_OF_THE_NETWORK) if gpu else ready.plan.tiles_at_once
-        pool = ScorePool(EngineSpec(), workers, processes=gpu)
+        pool = ScorePool(self._spec, workers, processes=gpu)
         engine = {
             "engine": pool.engine.describe(),
             "version": bigrestore.__version__,

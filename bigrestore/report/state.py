@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings
 
 
-def note_report(journal: Journal, sample: int | None, failures: list[str]) -> None:
-    """Note the complete report: its files, the tiles asked for, and the failures.
+def note_report(
+    journal: Journal, sample: int | None, failures: list[str], judges: Sequence[str] = ()
+) -> None:
+    """Note the complete report: its files, the tiles and judges asked for, and the failures.
 
     Raises
     ------
@@ -31,7 +34,9 @@ def note_report(journal: Journal, sample: int | None, failures: list[str]) -> No
         Where the note cannot be written.
     """
     noted = {path.name: file_state(path) for path in _report_files(journal.root / REPORT)}
-    journal.write(REPORT_NOTE, {"files": noted, "sample": sample, "failures": failures})
+    journal.write(
+        REPORT_NOTE, {"files": noted, "sample": sample, "failures": failures, "judges": list(judges)}
+    )
 
 
 def former_report(journal: Journal, settings: RunSettings) -> ReportResult | None:
@@ -40,7 +45,7 @@ def former_report(journal: Journal, settings: RunSettings) -> ReportResult | Non
     Returns
     -------
     ReportResult or None
-        None to make one: the old is missing, incomplete or damaged, or of another sample.
+        None to make one: the old is missing, incomplete or damaged, or of another sample, or without a judge.
     """
     noted, folder = journal.read(REPORT_NOTE), journal.root / REPORT
     if (
@@ -48,6 +53,8 @@ def former_report(journal: Journal, settings: RunSettings) -> ReportResult | Non
         or not _as_noted(folder, noted["files"], thorough=settings.check_all)
         or noted.get("failures")
     ):
+        return None
+    if not set(settings.judges) <= set(noted.get("judges", ())):
         return None
     if settings.report_sample not in (None, noted.get("sample")):
         return None

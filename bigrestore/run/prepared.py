@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -22,14 +22,20 @@ from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
 from bigrestore.model.registry import create_method, method_facts
-from bigrestore.run.neighbours.coherence import DETAIL, detail_sigma
-from bigrestore.run.neighbours.fill import Filler
-from bigrestore.run.neighbours.harmony import HARMONY, Tones, find_tones, tones_from_json, tones_to_json
+from bigrestore.run.neighbours.harmony import Tones, find_tones, tones_from_json, tones_to_json
 from bigrestore.run.output.owned import TEMPORARY_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
 from bigrestore.run.plan import Plan, SinkNeeds, make_plan
 from bigrestore.run.profile.kept import Profiles
-from bigrestore.run.state.fingerprint import DESTINATION, differing, fingerprint, left_open, require_same_run
+from bigrestore.run.state.fingerprint import (
+    DESTINATION,
+    DETAIL,
+    HARMONY,
+    differing,
+    fingerprint,
+    left_open,
+    require_same_run,
+)
 from bigrestore.run.state.input_files import input_file_facts, what_changed
 from bigrestore.run.state.journal import Journal, sidecar
 from bigrestore.run.tile.block import Job
@@ -37,6 +43,10 @@ from bigrestore.run.tile.maps import require_maps
 from bigrestore.run.tile.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import UNLIKELY_MAP
+
+if TYPE_CHECKING:
+    from bigrestore.run.neighbours.fill import Filler
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +175,7 @@ def prepare(
     check_place(path, source_paths(inputs, section), others)
     realness = _open_realness(section, settings, path)
     more_facts = {} if method else method_facts(settings)
-    method = method or _method(settings, realness)
+    method = _with_likelihood(method or _method(settings, realness), settings)
     require_maps(settings, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
@@ -233,6 +243,9 @@ def _filler(
         raise UsageError(
             f"--neighbours is {settings.neighbours}, and {section.source} is one section; leave it out, or give a volume."
         )
+    from bigrestore.run.neighbours.coherence import detail_sigma  # scipy.signal, which is slow to import
+    from bigrestore.run.neighbours.fill import Filler
+
     sigma_px = (stored or {}).get("fingerprint", {}).get(DETAIL)
     if sigma_px is None:
         sigma_px = detail_sigma(section, section.depth // 2)
@@ -275,6 +288,16 @@ def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
         settings = attrs.evolve(settings, realness=0.0, realness_map=None)
     with gpu_failures():
         return create_method(settings)
+
+
+def _with_likelihood(method: Method, settings: RunSettings) -> Method:
+    """Return a method that also gives the map `unlikely`, where it is asked for."""
+    if UNLIKELY_MAP not in settings.maps:
+        return method
+    from bigrestore.model.likelihood import Likelihood, WithUnlikely
+
+    device = str(method.describe().get("device", "cpu"))
+    return WithUnlikely(method, Likelihood.load(int(method.scale), settings.likelihood_model, device))
 
 
 def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:

@@ -20,6 +20,7 @@ from bigrestore.settings.values import (
     CLUSTERS,
     FULL,
     MAPS,
+    RUN_JUDGES,
     blur_of,
     is_number,
     is_pair,
@@ -118,6 +119,14 @@ def check_maps(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """Take names of maps."""
     if not isinstance(value, tuple) or not all(name in MAPS for name in value):
         refuse(attribute, value, f"choose {either(MAPS)}, or several with commas between them")
+
+
+def check_run_judges(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Take names of scores that a run may take beside the others."""
+    if not isinstance(value, tuple) or not all(name in RUN_JUDGES for name in value):
+        lpips = isinstance(value, tuple) and "lpips" in value
+        needs = "lpips needs a clean image, see `bigrestore score --reference`; " if lpips else ""
+        refuse(attribute, value, f"{needs}it takes {' or '.join(RUN_JUDGES)}")
 
 
 def check_blur(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

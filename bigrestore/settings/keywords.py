@@ -54,6 +54,9 @@ class ArrayKeywords(TypedDict, total=False):
     report: bool
     report_sample: int | None
     score_tile_size: int | None
+    judges: NamesInput
+    likelihood_model: PathInput | None
+    ranking_model: PathInput | None
 
 
 class RunKeywords(ArrayKeywords, total=False):
@@ -68,6 +71,8 @@ class RunKeywords(ArrayKeywords, total=False):
     resume: bool
     overwrite: bool
     check_all: bool
+    harmonise: bool
+    neighbours: int
     scheduler: str | None
     cluster: str | None
     init_only: bool
@@ -88,6 +93,9 @@ class ScoreKeywords(TypedDict, total=False):
     engine: str
     metrics: NamesInput | None
     niqe_model: PathInput | None
+    likelihood_model: PathInput | None
+    ranking_model: PathInput | None
+    lpips_backbone: PathInput | None
     tile_size: int | None
     sample: int | None
     seed: int

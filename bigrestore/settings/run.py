@@ -26,6 +26,7 @@ from bigrestore.settings.checks import (
     check_overlap,
     check_realness,
     check_roi,
+    check_run_judges,
     check_scheduler,
     check_score_tile,
     check_shard,
@@ -50,8 +51,10 @@ from bigrestore.settings.reading import Settings
 from bigrestore.settings.shared import (
     fail_if_field,
     level_field,
+    likelihood_model_field,
     log_format_field,
     range_field,
+    ranking_model_field,
     seed_field,
     series_field,
     storage_options_field,
@@ -68,6 +71,7 @@ from bigrestore.settings.values import (
     MOST_WORKERS,
     PRECISIONS,
     PROGRESS,
+    RUN_JUDGES,
     SCALES,
     Roi,
     StatedBlur,
@@ -80,6 +84,7 @@ from bigrestore.settings.values import (
     to_path_text,
     to_plain,
     to_roi,
+    to_run_judges,
 )
 
 
@@ -231,13 +236,14 @@ class RunSettings(Settings):
         converter=to_maps,
         validator=check_maps,
         metadata=option(
-            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty, filled.",
+            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty, unlikely, filled.",
             metavar="NAME[,NAME...]",
             panel=OUTPUT,
             default="none",
             words=MAPS,
         ),
     )
+    likelihood_model: str | None = likelihood_model_field(SAYS)
     stage: str | None = attrs.field(
         default=None,
         converter=to_path_text,
@@ -350,6 +356,19 @@ class RunSettings(Settings):
             default="480; less for small sections",
         ),
     )
+    judges: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=to_run_judges,
+        validator=check_run_judges,
+        metadata=option(
+            "Scores by a trained network, beside the others: likelihood, rankiqa.",
+            metavar="NAME[,NAME...]",
+            panel=SAYS,
+            default="none",
+            words=RUN_JUDGES,
+        ),
+    )
+    ranking_model: str | None = ranking_model_field(SAYS)
     fail_if: str | None = fail_if_field()
 
     @realness.default
@@ -376,7 +395,25 @@ class RunSettings(Settings):
             raise UsageError("--resume and --overwrite exclude each other; give one of them.")
         if not self.report and self.fail_if is not None:
             raise UsageError("--fail-if needs the report; leave --no-report out.")
+        if not self.report and self.judges:
+            raise UsageError(
+                f"--judges {','.join(self.judges)} are scores of the report; leave --no-report out."
+            )
+        self._check_judges()
         self._check_steps()
+
+    def _check_judges(self) -> None:
+        """Refuse the model of a judge that is not asked for."""
+        if self.likelihood_model is not None and not ("likelihood" in self.judges or "unlikely" in self.maps):
+            raise UsageError(
+                f"--likelihood-model is {self.likelihood_model}, and nothing asks for it; give --judges likelihood or "
+                "--maps unlikely, too."
+            )
+
+        if self.ranking_model is not None and "rankiqa" not in self.judges:
+            raise UsageError(
+                f"--ranking-model is {self.ranking_model}, and nothing asks for it; give --judges rankiqa, too."
+            )
 
     def _check_steps(self) -> None:
         """Refuse contradictory steps and workers."""
@@ -413,6 +450,7 @@ class RunSettings(Settings):
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "score_tile_size", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
+        left_out |= {"judges", "likelihood_model", "ranking_model"}  # the method names the model of its map
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
         left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
         left_out |= {name for name in ("harmonise", "neighbours") if not getattr(self, name)}

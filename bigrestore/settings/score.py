@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from bigrestore.core.files import expand_home
+from bigrestore.errors import UsageError
 from bigrestore.settings.checks import (
     check_names,
     check_score_tile,
@@ -30,8 +31,10 @@ from bigrestore.settings.reading import Settings
 from bigrestore.settings.shared import (
     fail_if_field,
     level_field,
+    likelihood_model_field,
     log_format_field,
     range_field,
+    ranking_model_field,
     seed_field,
     series_field,
     storage_options_field,
@@ -46,6 +49,9 @@ from bigrestore.settings.values import (
     to_path_text,
     to_plain,
 )
+
+FILE_OF_JUDGE = {"likelihood": "likelihood_model", "rankiqa": "ranking_model", "lpips": "lpips_backbone"}
+"""Setting with the file of a score by a trained network."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,13 +89,30 @@ class ScoreSettings(Settings):
         default=None,
         converter=to_names,
         validator=check_names,
-        metadata=option("Names with commas.", metavar="NAME,...", panel=SCORES, default="brisque,niqe,piqe"),
+        metadata=option(
+            "Names with commas; also likelihood, rankiqa, lpips.",
+            metavar="NAME,...",
+            panel=SCORES,
+            default="brisque,niqe,piqe",
+        ),
     )
     niqe_model: str | None = attrs.field(
         default=None,
         converter=to_path_text,
         validator=text("a file", optional=True),
         metadata=option("NIQE model of score fit-niqe.", metavar="FILE", panel=SCORES),
+    )
+    likelihood_model: str | None = likelihood_model_field(SCORES)
+    ranking_model: str | None = ranking_model_field(SCORES)
+    lpips_backbone: str | None = attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a file", optional=True),
+        metadata=option(
+            "torchvision's state dict of AlexNet, VGG16 or SqueezeNet 1.1, for lpips.",
+            metavar="FILE",
+            panel=SCORES,
+        ),
     )
     tile_size: int | None = attrs.field(
         default=None,
@@ -130,6 +153,15 @@ class ScoreSettings(Settings):
         metadata=option("auto, bar, lines or none.", panel=SAYS),
     )
     log_format: str = log_format_field()
+
+    def __attrs_post_init__(self) -> None:
+        asked = self.metrics or ()
+        for name, field in FILE_OF_JUDGE.items():
+            file = getattr(self, field)
+            if file is not None and name not in asked:
+                raise UsageError(
+                    f"--{field.replace('_', '-')} is {file}, and nothing asks for it; add {name} to --metrics."
+                )
 
 
 @attrs.frozen(kw_only=True)

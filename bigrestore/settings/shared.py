@@ -16,10 +16,11 @@ from bigrestore.settings.checks import (
     check_voxels,
     one_of,
     seed_check,
+    text,
     whole_number,
 )
 from bigrestore.settings.option import SAYS, option
-from bigrestore.settings.values import LOG_FORMATS, to_options, to_plain, to_range, to_voxels
+from bigrestore.settings.values import LOG_FORMATS, to_options, to_path_text, to_plain, to_range, to_voxels
 
 
 def seed_field(help: str, panel: str | None = None) -> Any:
@@ -32,6 +33,25 @@ def level_field(help: str, panel: str | None = None) -> Any:
     """Return the field of `--level`."""
     levels = whole_number(0, 32, "pyramid levels", optional=False)
     return attrs.field(default=0, converter=to_plain, validator=levels, metadata=option(help, panel=panel))
+
+
+def likelihood_model_field(panel: str) -> Any:
+    """Return the field of `--likelihood-model`."""
+    return _judge_model_field("Model of train likelihood.", panel)
+
+
+def ranking_model_field(panel: str) -> Any:
+    """Return the field of `--ranking-model`."""
+    return _judge_model_field("Model of train ranking.", panel)
+
+
+def _judge_model_field(help: str, panel: str) -> Any:
+    return attrs.field(
+        default=None,
+        converter=to_path_text,
+        validator=text("a file", optional=True),
+        metadata=option(help, metavar="FILE", panel=panel, default="the shipped one"),
+    )
 
 
 def series_field(panel: str | None = None, file: str = "a file", default: str = "the largest") -> Any:

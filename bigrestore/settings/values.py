@@ -21,14 +21,20 @@ SCALES = (1, 2, 4)
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FORMATS = ("auto", "0.5", "0.4", "ome-tiff")
 LOG_FORMATS = ("text", "json")
-FILLED = "filled"
-"""Map of damage filled from neighbouring sections; the others are the method's."""
+UNLIKELY_MAP = "unlikely"
+"""The map that is not made by the method but by a trained likelihood, so of any method."""
 
-MAPS = ("residual", "invented", "uncertainty", FILLED)
+FILLED = "filled"
+"""Map of damage filled from neighbouring sections; others but `unlikely` are the method's."""
+
+MAPS = ("residual", "invented", "uncertainty", UNLIKELY_MAP, FILLED)
 """Maps beside the image, in the order of writing."""
 
 FULL = "full"
 """In place of two values: the range of the type."""
+
+RUN_JUDGES = ("likelihood", "rankiqa")
+"""Scores by a trained network that a run may take beside the others, in the order of the columns."""
 
 PROGRESS = ("auto", "bar", "lines", "none", "tqdm")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -257,11 +263,22 @@ def to_path_text(value: PathInput | None) -> object:
 
 def to_maps(value: NamesInput | None) -> object:
     """Turn `a,b`, a list or None into names of maps, each once and in the order of writing."""
+    return _in_stated_order(value, MAPS)
+
+
+def to_run_judges(value: NamesInput | None) -> object:
+    """Turn `a,b`, a list or None into names of `RUN_JUDGES`, each once and in their order."""
+    return _in_stated_order(value, RUN_JUDGES)
+
+
+def _in_stated_order(value: NamesInput | None, known: tuple[str, ...]) -> object:
+    """Return known names once each and in their order; others as they are, for the check."""
     names = () if value is None else to_names(value)
-    known = isinstance(names, tuple) and names and all(name in MAPS for name in names)
     if value and not names:
         return value
-    return tuple(name for name in MAPS if name in names) if known and isinstance(names, tuple) else names
+    if not (isinstance(names, tuple) and all(name in known for name in names)):
+        return names
+    return tuple(name for name in known if name in names)
 
 
 def to_names(value: NamesInput | None) -> object:

@@ -22,8 +22,8 @@ from tests.bench.metrics import Figure, figure_table, write_json
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 BEGIN, END, HEADING = "<!-- bench:begin -->", "<!-- bench:end -->", "### "
-MODULES = ("startup", "quality", "twin", "precision", "tiling", "speed", "scores", "realness")
-NEED_IMAGES = ("quality", "twin", "precision", "realness")
+MODULES = ("startup", "quality", "twin", "precision", "tiling", "speed", "scores", "realness", "judges")
+NEED_IMAGES = ("quality", "twin", "precision", "realness", "judges")
 
 
 def startup(options: argparse.Namespace) -> list[Figure]:
@@ -96,6 +96,13 @@ def realness(options: argparse.Namespace) -> list[Figure]:
     return lines
 
 
+def judges(options: argparse.Namespace) -> list[Figure]:
+    """Ask the judges that ship about the truth, other images and invented cells."""
+    from tests.bench.judges import measure
+
+    return measure(crop_px=options.crop or 192)
+
+
 MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
     "startup": startup,
     "quality": quality,
@@ -105,6 +112,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], list[Figure]]] = {
     "speed": speed,
     "scores": scores,
     "realness": realness,
+    "judges": judges,
 }
 
 

@@ -22,8 +22,9 @@ from PIL import Image
 from bigrestore.core.geometry import Box
 from bigrestore.report.metrics.blobs import BlobCount, invented, lost
 from bigrestore.report.metrics.columns import NATIVE_METRICS
-from bigrestore.report.metrics.engine import ScoreEngine, create_engine
+from bigrestore.report.metrics.engine import create_engine
 from bigrestore.report.metrics.measures import tenengrad
+from bigrestore.report.metrics.score_engine import ScoreEngine
 from bigrestore.report.metrics.validity import tissue_share, why_invalid
 from bigrestore.report.table.bootstrap import lattices, median_intervals
 from bigrestore.report.table.grid import TileGrid

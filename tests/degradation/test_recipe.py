@@ -150,7 +150,7 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"noise": {"gain": {"low": 0, "high": 1, "law": "normal"}}}, "the law 'normal' is unknown"),
     ({"noise": {"gain": {"low": 0}}}, "the key 'high' is missing"),
     ({"noise": {"gain": [0, float("nan")]}}, "a finite number is expected, not nan"),
-    ({"noise": {"gain": [0, True]}}, "a finite number is expected, not True"),
+    ({"noise": {"gain": [0, True]}}, "a finite number is expected, not true"),
     ({"storage": {"jpeg_quality": [40, 140]}}, "leaves what is possible, 1 to 100"),
     ({"storage": {"jpeg_quality": {"low": 40, "high": 90, "focus": [30, 50]}}}, "must lie inside the range"),
     ({"lines": {"jitter_px": [0, 3]}}, "0 to 3 leaves what is possible"),
@@ -179,7 +179,9 @@ def test_a_recipe_without_a_name_takes_that_of_its_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_broken_file_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="neither a file nor one of bigbrain, default, noise, optics"):
+    with pytest.raises(
+        InputMissingError, match="is no file, and no shipped one: bigbrain, default, noise or optics"
+    ):
         Recipe.load("nonesuch")
     broken = tmp_path / "broken.toml"
     broken.write_text("[blur\n")

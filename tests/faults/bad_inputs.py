@@ -974,6 +974,30 @@ several(
 )
 
 
+# ------------------------------------------------------------------------- judges
+
+
+def _judge(folder: Path, content: bytes) -> Path:
+    """Write what is no trained network, and an image beside it."""
+    _beside(folder, _blobs())
+    path = folder / "judge.safetensors"
+    path.write_bytes(content)
+    return path
+
+
+JUDGED = ("score", BESIDE, "--tile-size", "96", "-o", OUTPUT, "--metrics")
+for _name, _flag in {"likelihood": "--likelihood-model", "rankiqa": "--ranking-model"}.items():
+    several(
+        {
+            f"{_name}_of_a_pickle_that_runs_code": b"cos\nsystem\n(S'true'\ntR.",
+            f"{_name}_of_nothing": b"",
+            f"{_name}_of_a_header_without_end": struct.pack("<Q", 2**40) + b"{",
+        },
+        _judge,
+        (*JUDGED, _name, _flag, INPUT, "--before", BESIDE),
+    )
+
+
 # ------------------------------------------------------------------------------------------------ URLs
 
 several(

@@ -20,9 +20,10 @@ from PIL import Image
 
 from bigrestore.errors import InputMissingError, ModelError, UsageError
 from bigrestore.report.metrics.columns import NATIVE_METRICS
-from bigrestore.report.metrics.engine import ScoreEngine, create_engine, lower_better
+from bigrestore.report.metrics.engine import create_engine, lower_better
 from bigrestore.report.metrics.nss.fit_niqe import fit_niqe
 from bigrestore.report.metrics.nss.niqe_model import save_niqe_model
+from bigrestore.report.metrics.score_engine import ScoreEngine
 
 Tile = NDArray[np.float32]
 

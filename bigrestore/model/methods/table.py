@@ -149,10 +149,10 @@ def _median_filter(settings: RunSettings, side: int) -> Method:
 def _external(settings: RunSettings) -> Method:
     from bigrestore.model.device import choose_device
     from bigrestore.model.methods.external import ExternalMethod
-    from bigrestore.model.nets.foreign.load import SUFFIXES, load_foreign
+    from bigrestore.model.nets.foreign.load import FOREIGN_SUFFIXES, load_foreign
 
     if settings.model is None:
-        *most, last = SUFFIXES
+        *most, last = FOREIGN_SUFFIXES
         raise UsageError(
             f"--method external runs a network of another project; name its file by --model ({', '.join(most)} or {last})."
         )

@@ -130,6 +130,25 @@ _ROWS = (
         measure=lambda fields, _: piqe(fields),
     ),
     Column(
+        "rankiqa",
+        "RankIQA",
+        "score",
+        "lower",
+        1,
+        "Orders distortions of tissue; not LIVE's scale.",
+    ),
+    Column(
+        "rankiqa_median",
+        "RankIQA, median",
+        "score",
+        "lower",
+        1,
+        "The same, median of nine crops in place of the mean.",
+    ),
+    Column(
+        "rankiqa_256", "RankIQA at 256 px", "score", "lower", 1, "The same of the tile resized to 256 px."
+    ),
+    Column(
         "psnr",
         "PSNR",
         "reference",
@@ -151,6 +170,14 @@ _ROWS = (
         "Structural similarity at five scales.",
         measure=ms_ssim,
         lacking="it needs tiles of 161 px",
+    ),
+    Column(
+        "lpips",
+        "LPIPS",
+        "reference",
+        "lower",
+        4,
+        "Distance from the reference in the features of a network for photographs.",
     ),
     Column(
         "sharpness",
@@ -270,6 +297,24 @@ _ROWS = (
         unit="per tile",
     ),
     Column(
+        "likelihood",
+        "Likelihood",
+        "restored",
+        "lower",
+        2,
+        "What the input says beyond the image; it refutes, and does not rank sharpness.",
+        unit="bits/px",
+    ),
+    Column(
+        "likelihood_excess",
+        "Likelihood, above the noise",
+        "restored",
+        "lower",
+        2,
+        "The same less the entropy of the section's noise; a bit or more contradicts the image.",
+        unit="bits/px",
+    ),
+    Column(
         "seam",
         "Seam",
         "restored",
@@ -286,14 +331,19 @@ COLUMNS: dict[str, Column] = {column.name: column for column in _ROWS}
 """The columns that bigrestore makes itself, in the order in which people read them."""
 
 
+def measured_names(group: Group) -> tuple[str, ...]:
+    """Return the columns of a group that have a function here: those of judges have none."""
+    return tuple(column.name for column in _ROWS if column.group == group and column.measure)
+
+
 def names_of(group: Group) -> tuple[str, ...]:
     """Return the columns of a group, in reading order."""
     return tuple(column.name for column in _ROWS if column.group == group)
 
 
 PLAIN = names_of("plain")
-REFERENCE = names_of("reference")
-NATIVE_METRICS = tuple(sorted(names_of("score")))
+REFERENCE = measured_names("reference")
+NATIVE_METRICS = tuple(sorted(measured_names("score")))
 """What the native engine computes, and every engine unless told otherwise."""
 
 

@@ -10,47 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
-from bigrestore.report.metrics.columns import COLUMNS, NATIVE_METRICS, REFERENCE
+from bigrestore.report.metrics.columns import COLUMNS, NATIVE_METRICS
+from bigrestore.report.metrics.judges.engine import JudgeSettings, split_judges, with_judges
 from bigrestore.report.metrics.native_engine import NativeEngine
-
-
-class ScoreEngine(Protocol):
-    """Scores tiles; may be called from several threads at once."""
-
-    @property
-    def name(self) -> str:
-        """`native` or `pyiqa`."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the columns, in order."""
-
-    def score(self, tile: NDArray[np.float32]) -> dict[str, float]:
-        """Score one tile.
-
-        Parameters
-        ----------
-        tile : ndarray of float32, (height, width)
-            Grey values, 0..1 of the value range.
-
-        Returns
-        -------
-        dict of str to float
-            One value per metric, or NaN. Never raises for bad pixels.
-        """
-
-    def describe(self) -> dict[str, Any]:
-        """Name, versions and hashes of parameters, JSON-able: equal for comparable scores."""
+from bigrestore.report.metrics.score_engine import ScoreEngine
 
 
 def create_engine(
-    name: str = "native", metrics: Sequence[str] | None = None, niqe_model: Path | None = None
+    name: str = "native",
+    metrics: Sequence[str] | None = None,
+    niqe_model: Path | None = None,
+    judging: JudgeSettings | None = None,
 ) -> ScoreEngine:
     """Make a scoring engine.
 
@@ -60,9 +32,11 @@ def create_engine(
         The engine.
     metrics : sequence of str, optional
         Names; None: brisque, niqe and piqe. `pyiqa` takes any metric of its list without a
-        reference, and `NAME=FILE` for one with its weights in a file.
+        reference, and `NAME=FILE` for one with its weights in a file. Judges (`judges.engine.JUDGES`) go with both.
     niqe_model : Path, optional
         Model of NIQE, from `fit-niqe`; None: LIVE's model of photographs.
+    judging : JudgeSettings, optional
+        What judges are told; None: of an image alone.
 
     Returns
     -------
@@ -90,13 +64,17 @@ def create_engine(
         raise UsageError(
             f"the NIQE model {niqe_model} is given, but niqe is not among the metrics {','.join(columns)}; add it"
         )
-    if name == "native":
-        return NativeEngine.create(chosen, niqe_model)
-    if name == "pyiqa":
+    own, judges = split_judges(chosen)
+    if name not in ("native", "pyiqa"):
+        raise UsageError(f"there is no scoring engine {name!r}; choose native or pyiqa")
+    engine: ScoreEngine
+    if name == "native" or not own:
+        engine = NativeEngine.create(own, niqe_model)
+    else:
         from bigrestore.report.metrics.pyiqa_engine import create_pyiqa_engine
 
-        return create_pyiqa_engine(chosen, niqe_model)
-    raise UsageError(f"there is no scoring engine {name!r}; choose native or pyiqa")
+        engine = create_pyiqa_engine(own, niqe_model)
+    return with_judges(engine, judges, judging or JudgeSettings())
 
 
 def lower_better(metric: str) -> bool:
@@ -117,7 +95,7 @@ def lower_better(metric: str) -> bool:
     UsageError
         If nobody knows the metric, or pyiqa is not installed to ask.
     """
-    if metric in (*NATIVE_METRICS, *REFERENCE):
+    if metric in COLUMNS:
         return COLUMNS[metric].direction == "lower"
     from bigrestore.report.metrics.pyiqa_engine import pyiqa_lower_better
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bigrestore.errors import UsageError
 from bigrestore.report.metrics.columns import COLUMNS, NATIVE_METRICS, names_of
+from bigrestore.report.metrics.judges.engine import JUDGES
 from bigrestore.report.metrics.nss.fields import TileFields
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.report.metrics.nss.workspace import Workspace
@@ -78,8 +79,8 @@ class NativeEngine:
         for metric in metrics:
             if metric not in NATIVE_METRICS:
                 raise UsageError(
-                    f"the native engine has no metric {metric!r}, only {', '.join(NATIVE_METRICS)}; for others choose"
-                    " the engine pyiqa"
+                    f"the native engine has no metric {metric!r}, only {', '.join((*NATIVE_METRICS, *JUDGES))}; for others "
+                    "choose the engine pyiqa"
                 )
         model = live_niqe_model() if niqe_model is None else load_niqe_model(niqe_model)
         return cls(tuple(metrics), model)

@@ -29,7 +29,7 @@ from bigrestore.io.section import Section
 LEAST_CORRELATION = 0.6
 """Correlation below which two images show different tissue."""
 
-LARGEST_SHIFT_PX = 1.5
+LARGEST_OFFSET_PX = 1.5
 """Shift along an axis from which on two images are not compared, in pixels of the coarser one."""
 
 SEARCHED_PX = 32
@@ -91,7 +91,7 @@ class Comparison:
     @property
     def shifted(self) -> bool:
         """Whether both show the same tissue at places too far apart."""
-        return self.best >= LEAST_CORRELATION and max(map(abs, self.shift_px)) >= LARGEST_SHIFT_PX
+        return self.best >= LEAST_CORRELATION and max(map(abs, self.shift_px)) >= LARGEST_OFFSET_PX
 
 
 def require_same_tissue(image: Section, other: Section, scale: int, what: str) -> None:

@@ -75,7 +75,10 @@ def headline(data: SummaryData) -> str:
     if not data.pair:
         return "One image, scored"
     labels: dict[str, list[str]] = {}
-    for column in (each for each in data.group("reference") + data.group("score") if each in data.twins):
+    twins = [each for each in data.group("reference") + data.group("score") if each in data.twins]
+    if not twins:
+        return "No score before and after was asked for"
+    for column in twins:
         change = data.entry(column)["change"]
         if change["count"]:
             labels.setdefault(change["verdict"], []).append(column.label)
@@ -233,6 +236,7 @@ def _of_the_restored(data: SummaryData) -> list[Sentence]:
         if invented["q95"] < NOTHING_INVENTED:
             shares = "none in nineteen of twenty tiles"
         said.append(Sentence("invented", f"Fine detail whose like is not in the input: {shares}."))
+    said += _of_the_likelihood(data)
     blobs = data.summary.get("blobs")
     if blobs and blobs["found"]:
         share = number(100 * blobs["unsupported"] / blobs["found"], 2)
@@ -246,6 +250,34 @@ def _of_the_restored(data: SummaryData) -> list[Sentence]:
             "that have most of them: sort the tiles by “Blobs without support”, or look at its map."
         )
         said.append(Sentence("blobs", text, more=more if blobs["unsupported"] else "."))
+    return said
+
+
+def _of_the_likelihood(data: SummaryData) -> list[Sentence]:
+    """Return the sentences about how likely the input is, given the image, and where it is not."""
+    said, metrics = [], data.summary["metrics"]
+    bits, excess = (
+        (metrics.get(name) or {"image": {"median": None}})["image"]["median"]
+        for name in ("likelihood", "likelihood_excess")
+    )
+    if bits is not None:
+        above = "" if excess is None else f", {number(excess, 2)} more than its noise has"
+        text = (
+            f"Given the image, the input still says {number(bits, 2)} bits a pixel{above}. A bit more or above contradicts "
+            "the image; less does not rank sharpness, an image that is too soft has the same."
+        )
+        said.append(Sentence("likelihood", text))
+    unlikely = data.facts.get("unlikely")
+    if unlikely and unlikely["pixels"]:
+        share = number(100 * unlikely["above"] / unlikely["pixels"], 2)
+        text = f"The input contradicts the image (z above {unlikely['limit']:g}) in {share} % of the tissue"
+        first, end = data.facts.get("sections") or (0, 1)
+        places = ", ".join(
+            ("" if end - first == 1 else f"section {place['z']}, ")
+            + f"y {place['y']}, x {place['x']} (z {number(place['unlikely'], 1)})"
+            for place in unlikely["places"]
+        )
+        said.append(Sentence("unlikely", text, more=f"; worst at {places}." if places else "."))
     return said
 
 

@@ -23,12 +23,18 @@ from bigrestore.report.metrics.blobs import BlobScales, compare
 from bigrestore.report.metrics.columns import PLAIN, REFERENCE, plain_measures, reference_measures
 from bigrestore.report.metrics.detail import invented_share
 from bigrestore.report.metrics.enlarge import enlarged_box
+from bigrestore.report.metrics.judges.engine import (
+    InputOfTile,
+    JudgedEngine,
+    JudgeSettings,
+    compared_columns,
+)
 from bigrestore.report.metrics.measures import tile_noise_sigma
 from bigrestore.report.metrics.validity import tissue_share, why_invalid
 from bigrestore.report.table.grid import ScoreTile, bounding_box
 
 if TYPE_CHECKING:
-    from bigrestore.report.metrics.engine import ScoreEngine
+    from bigrestore.report.metrics.score_engine import ScoreEngine
 
 TileRow = dict[str, Any]
 
@@ -52,18 +58,21 @@ class EngineSpec:
         None: the engine's default.
     niqe_model : str, optional
         File with another NIQE model.
+    judging : JudgeSettings
+        What judges among the metrics are told.
     """
 
     name: str = "native"
     metrics: tuple[str, ...] | None = None
     niqe_model: str | None = None
+    judging: JudgeSettings = attrs.field(factory=JudgeSettings)
 
     def create(self) -> ScoreEngine:
         """Make the engine; the errors are those of `bigrestore.report.metrics.engine.create_engine`."""
         from bigrestore.report.metrics.engine import create_engine
 
         model = None if self.niqe_model is None else Path(self.niqe_model)
-        return create_engine(self.name, self.metrics, niqe_model=model)
+        return create_engine(self.name, self.metrics, niqe_model=model, judging=self.judging)
 
 
 @attrs.frozen(eq=False)
@@ -109,6 +118,8 @@ class Strip:
         Level and noise of the background, 0..1.
     pixel_um : float or None
         Size of a pixel of the image, for the size of cells; None: unknown.
+    noise_law : (float, float) or None
+        Gain and read noise of the input's section; None: not read.
     """
 
     places: list[ScoreTile]
@@ -120,6 +131,14 @@ class Strip:
     background: float | None = None
     sigma: float = 0.0
     pixel_um: float | None = None
+    noise_law: tuple[float, float] | None = None
+
+
+def engine_columns(engine: ScoreEngine, *, pair: bool, reference: bool) -> list[str]:
+    """Return the columns of a table of tiles that an engine scores, in order."""
+    further = compared_columns(engine, "reference") if reference else ()
+    names = column_names((*engine.metrics, *further), pair=pair, reference=reference)
+    return names + list(compared_columns(engine, "before") if pair else ())
 
 
 def column_names(
@@ -151,12 +170,14 @@ def score_strip(strip: Strip, engine: ScoreEngine) -> list[TileRow]:
         if former is not None:
             row |= _tile_figures(former, row["tissue"], truth, engine, strip.tile_px, "_before")
             if row["reason"] or row["reason_before"]:
-                row |= dict.fromkeys(RESTORED, math.nan)
+                row |= dict.fromkeys((*RESTORED, *compared_columns(engine, "before")), math.nan)
             else:
                 row["drift"] = row["mean"] - row["mean_before"]
                 noise = row["noise_before"] if strip.scale == 1 else tile_noise_sigma(planes.native(place))
                 row["invented"] = invented_share(own, former, noise, strip.scale)
                 row |= _blob_figures(own, former, noise, strip)
+                if isinstance(engine, JudgedEngine):
+                    row |= engine.compare("before", own, planes.input_of(place))
         rows.append(row)
     return rows
 
@@ -207,6 +228,16 @@ class _Planes:
         inner = Box(*(edge // strip.scale for edge in (box.y0, box.y1, box.x0, box.x1)))
         return self._native[inner.slices(strip.before.box)].astype(np.float64)
 
+    def input_of(self, place: ScoreTile) -> InputOfTile:
+        """Return the whole input pixels of a tile on their own grid."""
+        strip, box, scale = self._strip, place.box, self._strip.scale
+        assert self._native is not None
+        assert strip.before is not None
+        inner = Box(-(-box.y0 // scale), box.y1 // scale, -(-box.x0 // scale), box.x1 // scale)
+        pixels = np.ascontiguousarray(self._native[inner.slices(strip.before.box)])
+        origin = inner.y0 * scale - box.y0, inner.x0 * scale - box.x0
+        return InputOfTile(pixels, origin, scale, strip.noise_law)
+
 
 def missing_rows(places: Iterable[ScoreTile], names: Sequence[str], reason: str = FAILED) -> list[TileRow]:
     """Return the rows of failed tiles."""
@@ -237,10 +268,14 @@ def _tile_figures(
 ) -> TileRow:
     """Return reason and figures of a tile of one image."""
     reason = why_invalid(tile, tissue, tile_px)
-    names = [*engine.metrics, *PLAIN, *(REFERENCE if truth is not None else ())]
+    names = [*engine.metrics, *PLAIN]
+    if truth is not None:
+        names += [*compared_columns(engine, "reference"), *REFERENCE]
     figures: dict[str, float] = dict.fromkeys(names, math.nan)
     if not reason:
         figures |= engine.score(tile) | plain_measures(tile)
         if truth is not None:
             figures |= reference_measures(tile, truth)
+            if isinstance(engine, JudgedEngine):
+                figures |= engine.compare("reference", tile, truth)
     return {f"reason{ending}": reason} | {f"{name}{ending}": value for name, value in figures.items()}

@@ -46,9 +46,6 @@ BORDER_PX = 8
 RINGS = 48
 """Rings of frequency up to 0.5 cycles/px."""
 
-DETAIL = "neighbours.sigma_px"
-"""Fact of a run: what neighbours are smoothed by."""
-
 LEAST_SIGMA_PX, MOST_SIGMA_PX = 4.0, 32.0
 """Standard deviation of the Gaussian that takes a neighbour's detail out: least, and where nothing is in common."""
 
@@ -157,7 +154,7 @@ def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = Non
     correlation = (product - first * second / pixels) / np.sqrt(deviations)
     row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)
     y, x = (
-        _peak(line, at) for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
+        _top(line, at) for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
     )
     return Displacement(2 * y - AROUND_PX, 2 * x - AROUND_PX, float(correlation[row, column]))
 
@@ -194,7 +191,7 @@ def halved(image: NDArray[Any]) -> Doubles:
     return np.asarray(cells.mean(axis=(1, 3)), np.float64)
 
 
-def _peak(line: Doubles, at: int) -> float:
+def _top(line: Doubles, at: int) -> float:
     """Return the place of a maximum between samples, by the parabola through three."""
     if not 0 < at < len(line) - 1:
         return float(at)
@@ -203,7 +200,7 @@ def _peak(line: Doubles, at: int) -> float:
     return at + (0.5 * (before - behind) / curvature if curvature < 0 else 0.0)
 
 
-def displaced(other: Floats, by: Displacement) -> Floats:
+def seen_from(other: Floats, by: Displacement) -> Floats:
     """Return the neighbour as seen from the window, (h, w) of (h + 40, w + 40): linear between pixels."""
     there = shift(other.astype(np.float32), (-by.y, -by.x), order=1, mode="nearest")
     return np.asarray(there[AROUND_PX:-AROUND_PX, AROUND_PX:-AROUND_PX], np.float32)
@@ -241,7 +238,7 @@ def coherence(section: Section, z: int, other: int) -> Coherence:
         around = to_grey(read_around(section, other, box), section.value_range)
         shifts.append(find_shift(own, around))
         spectra = [
-            np.fft.fft2((image - image.mean()) * taper) for image in (own, displaced(around, shifts[-1]))
+            np.fft.fft2((image - image.mean()) * taper) for image in (own, seen_from(around, shifts[-1]))
         ]
         for total, product in (
             (both, spectra[0] * spectra[1].conj()),

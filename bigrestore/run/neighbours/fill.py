@@ -29,10 +29,10 @@ from bigrestore.io.section import Section
 from bigrestore.run.neighbours.coherence import (
     AROUND_PX,
     MOST_SHIFT_PX,
-    displaced,
     find_shift,
     halved,
     read_around,
+    seen_from,
     structure,
 )
 from bigrestore.run.tile.mask import UserMask
@@ -51,7 +51,7 @@ LEAST_RING = 1024
 LEAST_ALIKE = 0.6
 """Correlation of structures, in the window and on that ring, below which a neighbour is refused."""
 
-FACTOR_RANGE = (0.8, 1.25)
+GREY_FACTORS = (0.8, 1.25)
 """Smallest and largest factor on a neighbour's grey values."""
 
 FEATHER_PX = 8
@@ -196,14 +196,14 @@ class Filler:
         by = find_shift(grey[0], grey[1], valid)
         if max(abs(by.y), abs(by.x)) > MOST_SHIFT_PX:
             return None
-        alike = structure(grey[0], valid), structure(displaced(grey[1], by))
+        alike = structure(grey[0], valid), structure(seen_from(grey[1], by))
         near = halved(ring.astype(np.float64)) == 1
         if min(by.correlation, np.corrcoef(*(image[near] for image in alike))[0, 1]) < LEAST_ALIKE:
             return None
         planes = []
         for channel in range(self.section.channels):
             mine, theirs = (image[..., channel] if image.ndim == 3 else image for image in (own, around))
-            smooth = gaussian_filter(displaced(theirs, by), self.sigma_px)
+            smooth = gaussian_filter(seen_from(theirs, by), self.sigma_px)
             share = np.maximum(gaussian_filter(valid.astype(np.float32), self.sigma_px), 1e-3)
             seen = gaussian_filter(np.where(valid, mine, 0).astype(np.float32), self.sigma_px) / share
             factor, offset = _fit(smooth[ring], seen[ring])
@@ -218,7 +218,7 @@ def _fit(theirs: NDArray[np.floating], mine: NDArray[np.floating]) -> tuple[floa
     """Return factor, within its bounds, and offset of the least squares of mine = factor * theirs + offset."""
     spread = float(theirs.var())
     factor = float(((theirs - theirs.mean()) * (mine - mine.mean())).mean()) / spread if spread > 0 else 1.0
-    factor = min(max(factor, FACTOR_RANGE[0]), FACTOR_RANGE[1])
+    factor = min(max(factor, GREY_FACTORS[0]), GREY_FACTORS[1])
     return factor, float(mine.mean()) - factor * float(theirs.mean())
 
 

@@ -25,9 +25,6 @@ from bigrestore.run.profile.section_profile import thumbnail_of
 
 log = logging.getLogger(__name__)
 
-HARMONY = "harmony.tones"
-"""Fact of a run: the tones of its sections."""
-
 REACH = 5
 """Sections before and after one that its brightness follows."""
 

@@ -66,6 +66,11 @@ class Profile:
     windows: int
     clipped_share: float = 0.0
 
+    @property
+    def noise_law(self) -> tuple[float, float]:
+        """Gain and read noise."""
+        return self.statistics.noise_gain, self.statistics.read_noise
+
     def to_json(self) -> dict[str, Any]:
         """Return the profile as a JSON document, with float32 values that `from_json` restores exactly."""
         statistics = self.statistics

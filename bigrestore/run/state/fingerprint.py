@@ -19,8 +19,6 @@ from bigrestore.errors import OutputExistsError
 from bigrestore.io.access.versions import UNREADABLE
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
-from bigrestore.run.neighbours.coherence import DETAIL
-from bigrestore.run.neighbours.harmony import HARMONY
 from bigrestore.run.plan import Plan
 from bigrestore.settings import RunSettings
 
@@ -32,6 +30,9 @@ KNOWN_BY = ("kind", "shape", "dtype", "level", "windows_blake2b")
 
 DESTINATION = "output.destination"
 """Fact of an output that is made in a stage: where it is copied to."""
+
+HARMONY, DETAIL = "harmony.tones", "neighbours.sigma_px"
+"""Facts of a volume: the tones of its sections, and what neighbours are smoothed by before they fill damage."""
 
 METHOD_FACTS = ("options", "package")
 """Facts of a named method besides its own; see `bigrestore.model.registry.method_facts`."""

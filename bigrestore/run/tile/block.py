@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -24,7 +24,6 @@ from bigrestore.errors import BigrestoreError, gpu_failures, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch, TileResult
-from bigrestore.run.neighbours.fill import Filler
 from bigrestore.run.neighbours.harmony import Tones
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
@@ -33,7 +32,11 @@ from bigrestore.run.tile.maps import rounded
 from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
-from bigrestore.settings.values import FILLED
+from bigrestore.run.tile.unlikely import block_unlikely
+from bigrestore.settings.values import FILLED, UNLIKELY_MAP
+
+if TYPE_CHECKING:
+    from bigrestore.run.neighbours.fill import Filler
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +258,10 @@ class BlockWork:
             totals = sums.totals() if sums else {}
             if totals:  # by score tile, `row,column`
                 stats[name] = {f"{row},{column}": values for (row, column), values in sorted(totals.items())}
+        if UNLIKELY_MAP in self.maps:
+            weights = self.weights.of(box)
+            restored = None if weights is None else weights > 0
+            stats[UNLIKELY_MAP] = block_unlikely(self.maps[UNLIKELY_MAP], restored, box, self.block.z)
         return stats
 
     def _mean(self, pixels: NDArray[Any]) -> float | None:

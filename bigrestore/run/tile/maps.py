@@ -25,6 +25,8 @@ SHOWS = {
     "residual": "|x - D(y)|: how far the restored image, degraded again, is from the input; nearest input pixel",
     "invented": "|y - y0|: how far the image is from the one at realness 0, that is what the prior brought in",
     "uncertainty": "scale of the Laplace distribution of the error that the network expects of itself",
+    "unlikely": "z: by how many standard deviations the input around a pixel is less likely, given the restored image, than "
+    "a trained likelihood expects; above 5 the input contradicts it",
     FILLED: "1 where damage was filled from neighbouring sections, without detail",
 }
 """What each map shows, for the store's provenance."""

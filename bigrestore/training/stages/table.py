@@ -149,6 +149,24 @@ STAGE_ROWS = (
         part="resolver",
         scales=(1,),
     ),
+    StageRow(
+        "likelihood",
+        "A judge for --metrics likelihood and --maps unlikely: learn how likely an input is, given its restoration.",
+        needs=None,
+        builder="parts.likelihood:LIKELIHOOD",
+        rate=2e-3,
+        part="likelihood",
+    ),
+    StageRow(
+        "ranking",
+        "A judge for --metrics rankiqa: learn to order distortions of tissue.",
+        needs=None,
+        builder="parts.ranking:RANKING",
+        rate=1e-3,
+        takes_recipe=False,
+        part="ranking",
+        scales=(1,),
+    ),
 )
 
 STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}

@@ -73,7 +73,7 @@ def read_foreign_weights(path: Path, content: bytes) -> ForeignWeights:
     loaded = _unpickled(path, content) if pickled else _of_safetensors(path, content)
     tensors = _unwrapped(loaded)
     if not tensors or not all(
-        isinstance(name, str) and _is_plain(tensor) for name, tensor in tensors.items()
+        isinstance(name, str) and _is_weights_only(tensor) for name, tensor in tensors.items()
     ):
         raise ModelError(f"{path} holds no weights by name; save the network's state_dict as .safetensors.")
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > LARGEST_BYTES:
@@ -137,5 +137,5 @@ def _unwrapped(loaded: Any) -> dict[str, Any]:
     return weights
 
 
-def _is_plain(value: Any) -> bool:
+def _is_weights_only(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"

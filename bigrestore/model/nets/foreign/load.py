@@ -12,7 +12,7 @@ from bigrestore.errors import InputMissingError, UsageError
 from bigrestore.model.nets.foreign.files import PICKLE_SUFFIXES, read_content, read_foreign_weights
 from bigrestore.model.nets.foreign.network import ForeignNetwork
 
-SUFFIXES = (".safetensors", *PICKLE_SUFFIXES, ".onnx")
+FOREIGN_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES, ".onnx")
 
 
 def load_foreign(model: str | Path, scale: int, device: torch.device, precision: str) -> ForeignNetwork:
@@ -41,8 +41,8 @@ def load_foreign(model: str | Path, scale: int, device: torch.device, precision:
         It is made for another scale.
     """
     path = Path(expand_home(model))
-    if path.suffix.lower() not in SUFFIXES:
-        *most, last = SUFFIXES
+    if path.suffix.lower() not in FOREIGN_SUFFIXES:
+        *most, last = FOREIGN_SUFFIXES
         raise UsageError(
             f"--model is {path}, but --method external reads {', '.join(most)} and {last} files."
         )

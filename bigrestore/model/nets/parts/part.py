@@ -31,6 +31,8 @@ PART_KINDS = {
     "denoiser": "drunet:DRUNet",
     "unrolled": "unrolled:Unrolled",
     "resolver": "drunet:DRUNet",
+    "likelihood": "pixelcnn:PixelCNN",
+    "ranking": "ranking:RankingNet",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 
