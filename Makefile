@@ -18,7 +18,7 @@ JOBS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-faults test-iqa check lint layers types bench wheel format clean
+.PHONY: help demo test test-fast test-faults test-iqa gpu-check check lint layers types bench wheel format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,6 +34,9 @@ test-fast: $(STAMP)  ## the tests for the desk: all but whole commands, training
 
 test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
 	$(IQA_VENV)/bin/python -m pytest tests/report -m pyiqa
+
+gpu-check: $(STAMP)  ## on a machine with a GPU: hold every method and precision against the CPU
+	$(BIN)/python -m pytest tests -m gpu
 
 test-faults: $(STAMP)  ## kill runs and workers, fill disks, try hostile inputs: under 15 minutes
 	@for script in $(FAULTS); do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \

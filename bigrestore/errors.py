@@ -9,11 +9,13 @@ The sentence is all that a caller needs. So the public functions raise errors wi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -21,6 +23,17 @@ log = logging.getLogger(__name__)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "_ALLOC_FAILED")
+"""Out of memory in errors of torch, cuFFT, cuDNN, cuBLAS and their kin."""
+
+GPU_WORDS = re.compile(
+    r"\b(CUDA|HIP) (driver |runtime )?error\b|device-side assert|illegal memory access"
+    r"|\b(CUDNN|CUBLAS|CUFFT|CUSOLVER|CUSPARSE|MIOPEN|HIPBLAS|HIPFFT)_\w+|\bcuFFT error\b"
+)
+
+CALL_WORDS = re.compile(r"_(NOT_SUPPORTED|BAD_PARAM|INVALID_VALUE|INVALID_SIZE)\b")
+"""A library refuses one call; the GPU goes on."""
 
 
 class BigrestoreError(Exception):
@@ -93,6 +106,10 @@ class StoppedError(BigrestoreError, InterruptedError):
     """A signal stopped the run; finished blocks are kept and the run can be resumed."""
 
     exit_code = 75
+
+
+class GpuLostError(StoppedError):
+    """A GPU refuses all further work of this process; finished blocks are kept, and another process can go on."""
 
 
 class WorkersLostError(StoppedError):
@@ -194,5 +211,32 @@ def out_of_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
+        or (isinstance(error, RuntimeError) and any(words in text for words in MEMORY_WORDS))
     )
+
+
+def gpu_lost(error: Exception) -> bool:
+    """Tell whether an exception ends all work of this process on its GPU: a CUDA error other than out of memory."""
+    if not isinstance(error, RuntimeError) or out_of_memory(error):
+        return False
+    text = str(error)
+    return type(error).__name__ == "AcceleratorError" or (
+        GPU_WORDS.search(text) is not None and CALL_WORDS.search(text) is None
+    )
+
+
+@contextlib.contextmanager
+def gpu_failures() -> Iterator[None]:
+    """Raise the loss of a GPU as a `GpuLostError`.
+
+    After a CUDA error such as an illegal access every further call in the process fails, so each further block would.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not gpu_lost(error):
+            raise
+        first = str(error).strip().splitlines()[0].rstrip(".")
+        raise GpuLostError(
+            f"The GPU does no more work for this process ({first}); what is finished is kept, go on by --resume."
+        ) from error

@@ -102,7 +102,7 @@ def adapt_command(asked: AdaptArguments, given: GivenFlags) -> None:
 
 def resolve_device(given: GivenFlags) -> GivenFlags:
     """Return settings of a training with `auto` resolved to a device and a precision."""
-    from bigrestore.model.network import choose_device, choose_precision
+    from bigrestore.model.device import choose_device, choose_precision
 
     chosen = choose_device(given["device"])
     precision = choose_precision(given["precision"], chosen)

@@ -12,12 +12,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bigrestore.errors import UsageError
+from bigrestore.model.device import DTYPES, choose_device, choose_precision
 from bigrestore.model.knowledge import Knowledge, SectionReading, stated_kernel
 from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets import prior_gate
@@ -29,7 +31,8 @@ from bigrestore.settings.values import StatedBlur
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SECTIONS_KEPT = 8
+"""Sections whose filters are kept on the device: blocks of few sections are at work at once."""
 
 CLEARLY_UNLIKE = 0.9
 """A section whose likeness is below gets a warning: its realness is another one than was asked for."""
@@ -101,7 +104,8 @@ class NetworkMethod:
         self.realness, self.seed, self.lock = realness, seed, lock
         self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.knowledge = Knowledge(self._net.estimator, self.scale, kernel, read_noise)
-        self._local = threading.local()
+        self._local, self._one_at_a_time = threading.local(), threading.Lock()
+        self._sections: dict[tuple[Any, ...], Conditions] = {}
 
     @property
     def bytes_per_px(self) -> int:
@@ -195,36 +199,55 @@ class NetworkMethod:
         stream = torch.cuda.stream(self._stream()) if self.device.type == "cuda" else nullcontext()
         with torch.inference_mode(), stream:
             x = self._upload("x", batch.pixels)[:, None]
+            whole = batch.valid is None or bool(batch.valid.all())
             if batch.valid is None:
                 valid = torch.ones_like(x)
             else:
                 valid = self._upload("valid", batch.valid.astype(np.float32))[:, None]
-            share = None if batch.realness is None else self._upload("share", batch.realness)[:, None]
-            kernel = torch.from_numpy(statistics.kernel).to(self.device)
-            conditions = Conditions(
-                kernel=kernel,
-                psi=torch.from_numpy(statistics.psi).to(self.device),
-                noise_gain=statistics.noise_gain,
-                read_noise=statistics.read_noise,
-                realness=self.realness * float(statistics.details.get("likeness", 1.0)),
-                lock=self.lock,
-                seed=self.seed,
-                z=batch.z,
-            )
+            conditions = attrs.evolve(self._conditions(statistics), z=batch.z)
+            share = None
+            if batch.realness is not None and not batch.realness.any():
+                conditions = attrs.evolve(conditions, realness=0.0)
+            elif batch.realness is not None:
+                share = self._upload("share", batch.realness)[:, None]
             origins, both = torch.from_numpy(batch.origins), "invented" in batch.maps
-            made = self._net.restore(x, valid, conditions, origins, DTYPES[self.precision], share, both=both)
+            made = self._net.restore(
+                x, valid, conditions, origins, DTYPES[self.precision], share, both=both, whole=whole
+            )
             # A map shows x - D(y) at every pixel; without one its lattice is enough.
             step = 1 if "residual" in batch.maps else RESIDUAL_STEP_PX
-            apart = x[..., ::step, ::step] - redegrade(made.y, kernel, self.scale, step)
+            apart = x[..., ::step, ::step] - redegrade(made.y, conditions.kernel, self.scale, step)
             stride = RESIDUAL_STEP_PX // step
-            return TileResult(
-                self._download("y", made.y[:, 0]),
-                self._download("lattice", apart[:, 0, ::stride, ::stride].contiguous()),
-                {
-                    name: self._download(name, image[:, 0])
-                    for name, image in self._maps(batch.maps, made, apart, valid).items()
-                },
-            )
+            images = {"y": made.y, "lattice": apart[..., ::stride, ::stride]}
+            images |= self._maps(batch.maps, made, apart, valid)
+            maps = self._download({name: image[:, 0] for name, image in images.items()})
+            return TileResult(maps.pop("y"), maps.pop("lattice"), maps)
+
+    def _conditions(self, statistics: SectionStatistics) -> Conditions:
+        """Return what the tiles of a section share, on the device; it is kept for the last sections."""
+        likeness = float(statistics.details.get("likeness", 1.0))
+        numbers = statistics.noise_gain, statistics.read_noise, likeness
+        key = statistics.kernel.tobytes(), statistics.psi.tobytes(), numbers
+        with self._one_at_a_time:
+            conditions = self._sections.pop(key, None)
+            if conditions is None:
+                conditions = self._net.completed(
+                    Conditions(
+                        kernel=torch.from_numpy(statistics.kernel).to(self.device),
+                        psi=torch.from_numpy(statistics.psi).to(self.device),
+                        noise_gain=statistics.noise_gain,
+                        read_noise=statistics.read_noise,
+                        realness=self.realness * likeness,
+                        lock=self.lock,
+                        seed=self.seed,
+                    )
+                )
+                if self.device.type == "cuda":
+                    self._stream().synchronize()  # the streams of other threads use it, too
+            self._sections[key] = conditions  # the last one used stands last
+            while len(self._sections) > SECTIONS_KEPT:
+                del self._sections[next(iter(self._sections))]
+        return conditions
 
     def _maps(
         self, names: tuple[str, ...], made: Restored, apart: Tensor, valid: Tensor
@@ -261,13 +284,15 @@ class NetworkMethod:
         staged.numpy()[...] = array
         return staged.to(self.device, non_blocking=True)
 
-    def _download(self, name: str, tensor: Tensor) -> NDArray[np.float32]:
+    def _download(self, images: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+        """Return images on the host; the only wait for a GPU in a tile."""
         if self.device.type != "cuda":
-            return tensor.float().cpu().numpy()
-        staged = self._pinned(f"down_{name}", tuple(tensor.shape))
-        staged.copy_(tensor, non_blocking=True)
+            return {name: image.float().cpu().numpy() for name, image in images.items()}
+        staged = {name: self._pinned(f"down_{name}", tuple(image.shape)) for name, image in images.items()}
+        for name, image in images.items():
+            staged[name].copy_(image.contiguous(), non_blocking=True)
         self._stream().synchronize()
-        return staged.numpy().copy()
+        return {name: buffer.numpy().copy() for name, buffer in staged.items()}
 
 
 def load_network(
@@ -304,45 +329,3 @@ def load_network(
         kernel=stated_kernel(kernel, blur, loaded.scale),
         read_noise=None if noise is None else noise / 255,
     )
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" prefers a GPU. UsageError for a missing device."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise UsageError(f"this machine has no device {name!r}; use --device cpu")
-    if device.type not in ("cpu", "cuda", "mps") or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    ):
-        raise UsageError(f"this machine has no device {name!r}; use auto, cpu, cuda or cuda:N")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return fp32, bf16 or fp16; "auto" takes 16 bits only where the hardware computes in them."""
-    if name not in ("auto", *DTYPES):
-        raise UsageError(f"there is no precision {name!r}; use auto, fp32, bf16 or fp16")
-    if name == "fp16" and device.type == "cpu":
-        raise UsageError("fp16 is for GPUs; on a CPU use --precision auto, fp32 or bf16")
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        major = torch.cuda.get_device_capability(device)[0]
-        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
-    return "bf16" if device.type == "cpu" and cpu_computes_bf16() else "fp32"
-
-
-def cpu_computes_bf16() -> bool:
-    """Return whether this CPU has bfloat16 arithmetic (AMX or AVX512-BF16); emulated, it is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags

@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.core.geometry import Block
+from bigrestore.core.host.arithmetic import exact_arithmetic
 from bigrestore.core.host.command import SAME_COMMAND
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import BlocksFailedError, OutputError, UsageError, output_error
@@ -134,6 +135,7 @@ def execute(
             )
         if ready.resuming and not other_input and (finished := _finished(ready)) is not None:
             return _resumed(ready, sinks, finished, clock, shown, flag)
+        held.enter_context(exact_arithmetic(deterministic=settings.deterministic))
         job = _begun(ready, clock, shown, flag)
         if settings.init_only:
             return _summary(ready, [], clock)

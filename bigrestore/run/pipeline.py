@@ -26,7 +26,7 @@ import attrs
 from bigrestore.core.geometry import Block, Tile
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.core.retry import retry_transient
-from bigrestore.errors import InputError, OutputError, one_line, output_error
+from bigrestore.errors import GpuLostError, InputError, OutputError, one_line, output_error
 from bigrestore.io.store.ome_zarr import open_level, shard_paths, write_block
 from bigrestore.io.verify.metadata import STORE_FILES
 from bigrestore.run.output.place import refuse_links
@@ -82,13 +82,23 @@ class Pipeline:
         Takes a record for each block.
     sinks : sequence of BlockSink
         Take each block once it is written.
+    ends_with_gpu : bool
+        Whether the process ends when its GPU is lost. Its blocks stay locked then, as those of a killed process: a block
+        that costs three processes has failed (`bigrestore.run.state.claims`).
     """
 
     def __init__(
-        self, job: Job, plan: Plan, store: Path, journal: Journal, sinks: Sequence[BlockSink] = ()
+        self,
+        job: Job,
+        plan: Plan,
+        store: Path,
+        journal: Journal,
+        sinks: Sequence[BlockSink] = (),
+        *,
+        ends_with_gpu: bool = False,
     ) -> None:
         self._job, self._plan, self._store, self._journal = job, plan, store, journal
-        self._sinks = sinks
+        self._sinks, self._ends_with_gpu = sinks, ends_with_gpu
         self._images = images(store, plan)
         self._arrays = [open_level(image.path, 0) for image in self._images]
         self._slots = threading.Semaphore(plan.blocks_in_flight)
@@ -166,6 +176,8 @@ class Pipeline:
             thread.join(max(0.0, deadline - time.monotonic()))
         if inside := [thread for thread in threads if thread.is_alive()]:
             atexit.register(_wait_for, inside)
+        if self._ends_with_gpu and any(isinstance(error, GpuLostError) for error in self._crash):
+            return
         for name, files in list(self._open.items()):
             self._journal.abandon(name, files)
 
@@ -193,7 +205,7 @@ class Pipeline:
         """Read a block and queue its tiles; an unreadable one has failed."""
         try:
             work = retry_transient(lambda: BlockWork(self._job, block), f"Block {block.name}", self.stopping)
-        except OutputError:  # a profile that cannot be stored
+        except (OutputError, GpuLostError):  # a profile that cannot be stored, or none can be made
             raise
         except Exception as error:
             log.debug("Block %s cannot be read.", block.name, exc_info=True)
@@ -212,6 +224,8 @@ class Pipeline:
                 if not work.reason:
                     try:
                         work.restore(job.tiles)
+                    except GpuLostError:
+                        raise
                     except Exception as error:
                         log.debug("Block %s: a tile failed.", work.block.name, exc_info=True)
                         work.fail(one_line(error))

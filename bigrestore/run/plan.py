@@ -239,7 +239,8 @@ def _lay_grid(
         planned = settings.threads or (threads if on_gpu(method) else available_cpus())
         # Where tiles are cross-faded their size shows in the pixels, which a region must not change.
         seen = grid if method.exact else whole
-        tile = _auto_tile(seen, method, planned * batch, workers * threads * batch, settings.device)
+        memory = _tile_memory(method, settings.device, workers, threads * batch)
+        tile = _auto_tile(seen, method, planned * batch, memory)
     if overlap * 2 > tile:
         raise UsageError(
             f"--overlap is {overlap} output pixels and the tile {tile}; an overlap is half a tile at "
@@ -292,14 +293,10 @@ def _region(settings: RunSettings, section: Section, grid: Grid) -> Region:
     return Region(z[0], z[1], Box(y[0], y[1], x[0], x[1]))
 
 
-def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device: str) -> int:
-    """Choose the tile size from the method's stated costs and the available memory.
-
-    `planned` tiles share the time, and at most `in_flight` are in memory at once.
-    """
+def _auto_tile(grid: Grid, method: Method, planned: int, memory: int) -> int:
+    """Choose the tile size from the method's stated costs and the memory of a tile; `planned` tiles share the time."""
     states = method if isinstance(method, StatesCost) else None
     per_px = states.bytes_per_px if states else BYTES_PER_PX
-    memory = _device_memory_bytes(method, device) // 2 // in_flight
     speed = states.px_per_second if states else LARGEST_TILE_PX
     return choose_tile_px(
         grid,
@@ -310,14 +307,16 @@ def _auto_tile(grid: Grid, method: Method, planned: int, in_flight: int, device:
     )
 
 
-def _device_memory_bytes(method: Method, device: str) -> int:
-    """Return the memory shared by tiles in flight: the GPU's for a method on one, else this process's."""
-    if str(method.describe().get("device", "cpu")).startswith("cuda"):
-        import torch
+def _tile_memory(method: Method, device: str, workers: int, in_flight: int) -> int:
+    """Return the bytes for a tile: half of the memory, shared by the tiles in flight of all processes on it.
 
-        asked = torch.device(device if device.startswith("cuda") else "cuda")
-        return int(torch.cuda.get_device_properties(asked).total_memory)
-    return memory_limit_bytes()
+    A GPU counts what is free, and the processes that share it; the host counts its limit, and all workers.
+    """
+    if str(method.describe().get("device", "cpu")).startswith("cuda"):
+        from bigrestore.model.device import free_gpu_bytes, processes_per_gpu
+
+        return free_gpu_bytes(device) // 2 // (processes_per_gpu(workers, device) * in_flight)
+    return memory_limit_bytes() // 2 // (workers * in_flight)
 
 
 def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Literal["0.4", "0.5"], bool]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from bigrestore.core.files import expand_home
-from bigrestore.errors import OutputError, OutputExistsError, UsageError
+from bigrestore.errors import OutputError, OutputExistsError, UsageError, gpu_failures
 from bigrestore.io.conventions.direction import require_same_direction
 from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
@@ -286,7 +286,8 @@ def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
     """Make the method; under an all-zero map the one of realness 0, with its smaller tiles."""
     if realness is not None and realness.blank():
         settings = attrs.evolve(settings, realness=0.0, realness_map=None)
-    return create_method(settings)
+    with gpu_failures():
+        return create_method(settings)
 
 
 def _with_likelihood(method: Method, settings: RunSettings) -> Method:

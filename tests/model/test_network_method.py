@@ -13,13 +13,14 @@ from scipy.ndimage import gaussian_filter, shift
 from bigrestore.core.kernels import equivalent_sigma, fold_downsampling, gaussian
 from bigrestore.core.stated_blur import placed_kernel, read_kernel
 from bigrestore.errors import InputError, InputMissingError, UsageError
-from bigrestore.model import network
+from bigrestore.model import device, network
+from bigrestore.model.device import choose_device, choose_precision
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.checkpoint import Model
 from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.model.network import NetworkMethod, choose_device, choose_precision
+from bigrestore.model.network import NetworkMethod
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from bigrestore.settings.presets import get_preset
@@ -225,7 +226,7 @@ def test_devices_that_are_not_there_are_refused() -> None:
 def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for able, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(network, "cpu_computes_bf16", lambda able=able: able)
+        monkeypatch.setattr(device, "cpu_computes_bf16", lambda able=able: able)
         assert choose_precision("auto", cpu) == expected
     assert choose_precision("bf16", cpu) == "bf16"
 

@@ -54,7 +54,7 @@ class WienerMethod(ToldMethod):
         phases = self.scale**2
         filters = wiener_filters(seen.kernel[None], section_sigma(seen), self.scale)
         chosen = filters[:, self._number * phases : (self._number + 1) * phases]
-        return deconvolve(seen.x, seen.valid, chosen, self.scale)
+        return deconvolve(seen.x, seen.valid, chosen, self.scale, seen.whole)
 
 
 @attrs.frozen

@@ -98,16 +98,16 @@ def _srrunet(settings: RunSettings, factor: float) -> Method:
 
 def _with_part(kind: str, scale: int, settings: RunSettings) -> dict[str, Any]:
     """Return what every method with a trained part takes: the part for a scale, what it is told, lock and device."""
+    from bigrestore.model.device import choose_device
     from bigrestore.model.nets.parts.part import load_part
-    from bigrestore.model.network import choose_device
 
     part, device = load_part(kind, scale, settings.model), choose_device(settings.device)
     return {"part": part, "knowledge": _knowledge(settings), "lock": settings.lock, "device": device}
 
 
 def _gddec(settings: RunSettings, **options: Any) -> Method:
+    from bigrestore.model.device import choose_device
     from bigrestore.model.methods.gddec import GDDecMethod, descent_of
-    from bigrestore.model.network import choose_device
 
     descent = descent_of(
         options["preset"], options["loss"], options["rate"], options["steps"], options["filter"]
@@ -117,9 +117,9 @@ def _gddec(settings: RunSettings, **options: Any) -> Method:
 
 
 def _nonblind(settings: RunSettings, **options: Any) -> Method:
+    from bigrestore.model.device import choose_device
     from bigrestore.model.methods.gddec import read_smoothing
     from bigrestore.model.methods.nonblind import NonBlindMethod
-    from bigrestore.model.network import choose_device
 
     return NonBlindMethod(
         settings.scale,
@@ -147,9 +147,9 @@ def _median_filter(settings: RunSettings, side: int) -> Method:
 
 
 def _external(settings: RunSettings) -> Method:
+    from bigrestore.model.device import choose_device
     from bigrestore.model.methods.external import ExternalMethod
     from bigrestore.model.nets.foreign.load import FOREIGN_SUFFIXES, load_foreign
-    from bigrestore.model.network import choose_device
 
     if settings.model is None:
         *most, last = FOREIGN_SUFFIXES

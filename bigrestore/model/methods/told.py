@@ -114,14 +114,14 @@ class ToldMethod(ABC):
     def _seen(self, batch: TileBatch, statistics: SectionStatistics) -> Seen:
         """Return tiles on the device, damage filled from around it."""
         x = torch.from_numpy(np.ascontiguousarray(batch.pixels)).to(self.device)[:, None]
-        valid = torch.ones_like(x)
+        valid, whole = torch.ones_like(x), batch.valid is None or bool(batch.valid.all())
         if batch.valid is not None:
             valid = torch.from_numpy(batch.valid.astype(np.float32)).to(self.device)[:, None]
-        x = fill_damage(x, valid)
+        x = fill_damage(x, valid, whole)
         base = x if self.scale == 1 else catmull_rom(x, self.scale).clamp(0, 1)
         kernel = torch.from_numpy(statistics.kernel).to(self.device)
         noise = statistics.noise_gain, statistics.read_noise
-        return Seen(x, valid, base, kernel, *noise, self.scale, statistics.details)
+        return Seen(x, valid, base, kernel, *noise, self.scale, statistics.details, whole)
 
 
 class PartMethod(ToldMethod):

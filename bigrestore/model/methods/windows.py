@@ -23,6 +23,7 @@ from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen, guarded
+from bigrestore.model.nets.host_reads import is_whole
 from bigrestore.model.nets.wiener import fill_damage
 
 
@@ -99,10 +100,12 @@ class WindowedMethod(ToldMethod):
 
         def restore(images: Tensor, y: int, x: int) -> Tensor:
             valid = images[:, 1:]
-            # Filled anew, from this window alone: beyond the tile there may be pixels that the tile did not see.
-            pixels = fill_damage(images[:, :1], valid)
+            whole = is_whole(
+                valid, None
+            )  # of this window: beyond the tile there may be pixels that it did not see
+            pixels = fill_damage(images[:, :1], valid, whole)
             base = pixels if self.scale == 1 else catmull_rom(pixels, self.scale).clamp(0, 1)
-            window = attrs.evolve(seen, x=pixels, valid=valid, base=base)
+            window = attrs.evolve(seen, x=pixels, valid=valid, base=base, whole=whole)
             return guarded(self.solve(window), lambda: base, window, lock=self.lock)
 
         both = torch.cat([seen.x, seen.valid], dim=1)

@@ -17,6 +17,7 @@ levels: from the output with the prior to the one without, then to the interpola
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom, enlarge_maps
+from bigrestore.model.nets.host_reads import is_whole, readable
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
 LOCK_CELL_PX = 8
@@ -64,6 +66,8 @@ class Seen:
         Output pixels per input pixel.
     details : mapping
         What else is known of the section (`bigrestore.model.method.SectionStatistics`).
+    whole : bool, optional
+        Whether all of `valid` is 1, where that is known; else the pixels are looked at.
     """
 
     x: Tensor
@@ -74,6 +78,7 @@ class Seen:
     read_noise: float
     scale: int
     details: Mapping[str, Any] = attrs.field(factory=dict)
+    whole: bool | None = None
 
 
 def guarded(y: Tensor, fallback: Callable[[], Tensor], seen: Seen, *, lock: bool) -> Tensor:
@@ -90,15 +95,15 @@ def guarded(y: Tensor, fallback: Callable[[], Tensor], seen: Seen, *, lock: bool
     lock : bool
         Whether the guards that compare with the input act.
     """
-    x, valid, kernel, scale = seen.x, seen.valid, seen.kernel, seen.scale
+    x, valid, kernel, scale, whole = seen.x, seen.valid, seen.kernel, seen.scale, seen.whole
     if not lock:
         return keep_saturated(y.clamp(0, 1), seen.base, x, scale)
     if scale > 1:
         sigma = pixel_noise_sigma(x, seen.noise_gain, seen.read_noise)
         y = back_project(y, x, valid, kernel, sigma, scale)
-    y = lock_and_clip(y, x, valid, kernel, scale)
+    y = lock_and_clip(y, x, valid, kernel, scale, whole)
     y = keep_saturated(y, seen.base, x, scale)
-    return fall_back(y, fallback, x, valid, kernel, scale)
+    return fall_back(y, fallback, x, valid, kernel, scale, whole)
 
 
 def back_project(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
@@ -128,19 +133,23 @@ def back_project(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, sigma: Ten
     return y
 
 
-def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+def low_frequency_lock(
+    y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int, whole: bool | None = None
+) -> Tensor:
     """Hold the regional grey levels of D(y) to those of x.
 
     Parameters
     ----------
     y, x, valid, kernel, scale
         As in `back_project`; H and W are multiples of 8.
+    whole : bool, optional
+        As in `Seen`.
 
     Returns
     -------
     Tensor, (N, 1, scale * H, scale * W)
     """
-    remaining, trusted = _grey_differences(y, x, valid, kernel, scale)
+    remaining, trusted = _grey_differences(y, x, valid, kernel, scale, whole)
     correction = torch.zeros_like(remaining)
     for _ in range(LOCK_ROUNDS):
         smoothed = smooth_cells(remaining) / smooth_cells(trusted).clamp_min(0.05)
@@ -149,15 +158,23 @@ def low_frequency_lock(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scal
     return y + enlarge_maps(correction, LOCK_CELL_PX * scale)
 
 
-def lock_and_clip(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+def lock_and_clip(
+    y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int, whole: bool | None = None
+) -> Tensor:
     """Hold the regional grey levels of an image and clip it to 0..1; arguments as in `low_frequency_lock`."""
     for _ in range(CLIPPED_ROUNDS):
-        y = low_frequency_lock(y.clamp(0, 1), x, valid, kernel, scale)
+        y = low_frequency_lock(y.clamp(0, 1), x, valid, kernel, scale, whole)
     return y.clamp(0, 1)
 
 
 def fall_back(
-    y: Tensor, fallback: Callable[[], Tensor], x: Tensor, valid: Tensor, kernel: Tensor, scale: int
+    y: Tensor,
+    fallback: Callable[[], Tensor],
+    x: Tensor,
+    valid: Tensor,
+    kernel: Tensor,
+    scale: int,
+    whole: bool | None = None,
 ) -> Tensor:
     """Blend y into a fallback image at places of wrong regional grey level.
 
@@ -169,22 +186,22 @@ def fall_back(
     y : Tensor, (N, 1, scale * H, scale * W), 0..1
         Restored image.
     fallback : callable
-        Makes the fallback image, same shape and range; called only for a y with drift.
-    x, valid, kernel, scale
+        Makes the fallback image, same shape and range; on a CPU called only for a y with drift.
+    x, valid, kernel, scale, whole
         As in `low_frequency_lock`.
     """
-    drift = _drift(y, x, valid, kernel, scale)
+    drift = _drift(y, x, valid, kernel, scale, whole)
     share = ((drift - DRIFT_BORNE) / (DRIFT_REFUSED - DRIFT_BORNE)).clamp(0, 1)
-    if not bool(share.any()):
+    if readable(share) and not bool(share.any()):
         return y
     other = fallback()
-    better = 2 - 2 * _drift(other, x, valid, kernel, scale) / drift.clamp_min(DRIFT_BORNE)
+    better = 2 - 2 * _drift(other, x, valid, kernel, scale, whole) / drift.clamp_min(DRIFT_BORNE)
     return torch.lerp(y, other, enlarge_maps(share * better.clamp(0, 1), LOCK_CELL_PX * scale))
 
 
-def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int) -> Tensor:
+def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int, whole: bool | None) -> Tensor:
     """Return by how much the smoothed means of D(y) differ from those of x, per cell."""
-    apart, trusted = _grey_differences(y, x, valid, kernel, scale)
+    apart, trusted = _grey_differences(y, x, valid, kernel, scale, whole)
     for _ in range(DRIFT_ROUNDS):
         apart, trusted = smooth_cells(apart), smooth_cells(trusted)
     return (apart / trusted.clamp_min(0.05)).abs()
@@ -207,12 +224,12 @@ def pixel_noise_sigma(x: Tensor, noise_gain: float, read_noise: float) -> Tensor
 
 
 def _grey_differences(
-    y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int
+    y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int, whole: bool | None
 ) -> tuple[Tensor, Tensor]:
     """Return, per cell, the means of valid * (x - D(y)) and of `valid`."""
     covered = F.avg_pool2d(valid, LOCK_CELL_PX)
     means = F.avg_pool2d(x * valid, LOCK_CELL_PX)
-    if not bool((valid == 1).all()):
+    if not is_whole(valid, whole):
         return means - F.avg_pool2d(redegrade(y, kernel, scale) * valid, LOCK_CELL_PX), covered
     # Everything is valid: degrading and averaging are one strided correlation by the merged kernel.
     reach = scale * (LOCK_CELL_PX - 1)
@@ -226,7 +243,14 @@ def _grey_differences(
 
 def smooth_cells(cells: Tensor) -> Tensor:
     """Smooth (N, 1, h, w) cells by `LOCK_TAPS` on both axes; beyond the border the last cell repeats."""
-    taps = torch.tensor(LOCK_TAPS, device=cells.device, dtype=cells.dtype)
+    taps = _lock_taps(str(cells.device), cells.dtype)
     half = len(LOCK_TAPS) // 2
     padded = F.pad(cells, (half, half, half, half), mode="replicate")
     return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
+@lru_cache(maxsize=8)
+def _lock_taps(device: str, dtype: torch.dtype) -> Tensor:
+    """Return `LOCK_TAPS` on a device."""
+    with torch.inference_mode(False):  # cached: must stay usable in training after a first use in inference
+        return torch.tensor(LOCK_TAPS, device=device, dtype=dtype)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bigrestore.core.interpolation import enlarge_maps
 from bigrestore.model.nets.guards import LOCK_CELL_PX, smooth_cells
+from bigrestore.model.nets.host_reads import is_whole
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
 FINE_PX, MID_PX = 2, 4
@@ -75,7 +76,15 @@ LARGEST_SIGMA_PX, SIGMAS = 6.0, 49
 
 
 def prior_gate(
-    x: Tensor, valid: Tensor, kernel: Tensor, noise_gain: float, read_noise: float, scale: int
+    x: Tensor,
+    valid: Tensor,
+    kernel: Tensor,
+    noise_gain: float,
+    read_noise: float,
+    scale: int,
+    *,
+    whole: bool | None = None,
+    ratios: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Return the factor on realness at every output pixel.
 
@@ -89,22 +98,26 @@ def prior_gate(
         The noise has standard deviation sqrt(noise_gain * x + read_noise**2).
     scale : int
         Output pixels per input pixel.
+    whole : bool, optional
+        Whether all of `valid` is 1, where the caller knows; else the pixels are looked at.
+    ratios : tuple of Tensor, optional
+        From `expected_ratios`, where the caller has them.
 
     Returns
     -------
     Tensor, (N, 1, H * scale, W * scale), 0..1, float32
     """
-    whole = bool((valid == 1).all())
+    whole = is_whole(valid, whole)
     fine, mid, variance = _energies(x, valid, whole, noise_gain, read_noise)
-    sigmas, ratios = expected_ratios(kernel, scale)
-    fine_gain, mid_gain = (float(band.square().sum()) for band in band_filters())
+    sigmas, falling = ratios or expected_ratios(kernel, scale)
+    fine_gain, mid_gain = _noise_gains()
     noise_fine, noise_mid = fine_gain * variance, mid_gain * (variance + GREY_FLOOR**2)
     structure = 1 - torch.exp(-F.relu(mid / noise_mid - FLAT) / STRUCTURE)
     margin = NOISE_MARGIN * noise_fine + fine_gain * GREY_FLOOR**2
     clean_mid = F.relu(mid - noise_mid)
-    ratio = SLACK * (F.relu(fine - noise_fine) + margin) / (clean_mid + margin / ratios[0])
-    blur = _further_blur(ratio, ratios, sigmas)
-    expected = ratios[0] * clean_mid
+    ratio = SLACK * (F.relu(fine - noise_fine) + margin) / (clean_mid + margin / falling[0])
+    blur = _further_blur(ratio, falling, sigmas)
+    expected = falling[0] * clean_mid
     visible = 1 - torch.exp(-((expected / (NOISE_HIDES * margin)) ** 2))
     factor = structure * visible * torch.exp(-((blur / TAU_PX) ** 2))
     factor = F.interpolate(factor, scale_factor=LOCK_CELL_PX, mode="bilinear", align_corners=False)
@@ -173,6 +186,13 @@ def _band_filter(step: int, taps: tuple[float, ...], rounds: int) -> Tensor:
     impulse[..., 2 * half, 2 * half] = 1
     answer = _band_pass(impulse, taps, rounds)[0, 0, half : 3 * half + 1, half : 3 * half + 1]
     return answer.repeat_interleave(step, 0).repeat_interleave(step, 1) / step**2
+
+
+@lru_cache(maxsize=1)
+def _noise_gains() -> tuple[float, float]:
+    """Return the energy of the two bands of white noise of variance one."""
+    fine, mid = (float(band.square().sum()) for band in band_filters())
+    return fine, mid
 
 
 @lru_cache(maxsize=1)

@@ -21,9 +21,10 @@ from bigrestore.core.interpolation import catmull_rom, enlarge_maps, rational
 from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.code import KernelBasis
+from bigrestore.model.nets.host_reads import readable
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
-from bigrestore.model.nets.prior_gate import prior_gate
+from bigrestore.model.nets.prior_gate import expected_ratios, prior_gate
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.model.nets.unet import UNet, UNetOutput
 from bigrestore.model.nets.wiener import deconvolve, tissue_sigma, wiener_filters
@@ -48,6 +49,10 @@ class Conditions:
         Run the guards comparing with the input (back-projection, lock).
     seed, z : int
         Key of the prior's noise.
+    filters : Tensor, (1, 3 * scale**2, t, t), optional
+        Linear deconvolutions by the kernel (`bigrestore.model.nets.wiener.wiener_filters`).
+    ratios : tuple of Tensor, optional
+        Energies that the gate expects under the kernel (`bigrestore.model.nets.prior_gate.expected_ratios`).
     """
 
     kernel: Tensor
@@ -58,6 +63,8 @@ class Conditions:
     lock: bool = True
     seed: int = 0
     z: int = 0
+    filters: Tensor | None = None
+    ratios: tuple[Tensor, Tensor] | None = None
 
 
 @attrs.frozen(eq=False)
@@ -117,6 +124,7 @@ class Restorer(nn.Module):
         psi: Tensor,
         filters: Tensor,
         dtype: torch.dtype = torch.float32,
+        whole: bool | None = None,
     ) -> tuple[Tensor, Tensor, UNetOutput]:
         """Return base, y0 = base + residual, and the U-Net's output.
 
@@ -130,9 +138,11 @@ class Restorer(nn.Module):
             Linear deconvolutions by the kernels, from `bigrestore.model.nets.wiener.wiener_filters`.
         dtype : torch.dtype
             What the U-Net computes in.
+        whole : bool, optional
+            As in `restore`.
         """
         told = (psi != 0).any(dim=1).to(x.dtype)[:, None, None, None]
-        linear = told * (deconvolve(x, valid, filters, self.scale) - catmull_rom(x, self.scale))
+        linear = told * (deconvolve(x, valid, filters, self.scale, whole) - catmull_rom(x, self.scale))
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             out = self.unet(x, valid, psi, linear)
         if out.shape_maps is None:
@@ -179,6 +189,7 @@ class Restorer(nn.Module):
         share: Tensor | None = None,
         *,
         both: bool = False,
+        whole: bool | None = None,
     ) -> Restored:
         """Restore a batch of tiles of one section, and list the parts of the result.
 
@@ -190,49 +201,58 @@ class Restorer(nn.Module):
             What the realness of the conditions is multiplied with, per input pixel; None: 1 everywhere.
         both : bool
             Whether `Restored.fidelity` is wanted; else it is `y`.
+        whole : bool, optional
+            Whether all of `valid` is 1, where the caller knows; else the pixels are looked at.
 
         Returns
         -------
         Restored
         """
+        conditions = self.completed(conditions)
+        assert conditions.filters is not None
         psi = conditions.psi.expand(len(x), -1)
-        numbers = torch.tensor([conditions.noise_gain, conditions.read_noise], device=x.device)
-        filters = wiener_filters(conditions.kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
-        base, y0, out = self.fidelity(x, valid, psi, filters, dtype)
+        base, y0, out = self.fidelity(x, valid, psi, conditions.filters, dtype, whole)
         base = base.clamp(0, 1)
-        added = self._added(x, valid, out, conditions, origins, dtype, share)
-
         noise = conditions.noise_gain, conditions.read_noise
-        seen = guards.Seen(x, valid, base, conditions.kernel, *noise, self.scale)
+        seen = guards.Seen(x, valid, base, conditions.kernel, *noise, self.scale, whole=whole)
+        factor = self._factor(seen, conditions, share)
+        looks = factor is not None and readable(factor)
+        if factor is not None and looks and not bool(factor.any()):
+            factor = None
 
         @cache
         def at_zero() -> Tensor:
             return guards.guarded(y0, lambda: base, seen, lock=conditions.lock)
 
-        y = at_zero() if added is None else guards.guarded(y0 + added, at_zero, seen, lock=conditions.lock)
+        if factor is None:
+            y = at_zero()
+        else:
+            added = factor * self.detail(out, conditions, origins, dtype)
+            y = guards.guarded(y0 + added, at_zero, seen, lock=conditions.lock)
+            y = y if looks else torch.where(factor.any(), y, at_zero())
         lone = at_zero() if both else y
         return Restored(y, lone, out.log_scale)
 
-    def _added(
-        self,
-        x: Tensor,
-        valid: Tensor,
-        out: UNetOutput,
-        conditions: Conditions,
-        origins: Tensor,
-        dtype: torch.dtype,
-        share: Tensor | None,
-    ) -> Tensor | None:
-        """Return the prior's part beyond y0; None at realness 0 all over."""
-        if conditions.realness <= 0 or (share is not None and not bool(share.any())):
+    def completed(self, conditions: Conditions) -> Conditions:
+        """Return conditions with what is computed once for all tiles of a section: `filters` and `ratios`."""
+        kernel, filters, ratios = conditions.kernel, conditions.filters, conditions.ratios
+        if filters is None:
+            numbers = torch.tensor([conditions.noise_gain, conditions.read_noise], device=kernel.device)
+            filters = wiener_filters(kernel[None], tissue_sigma(*numbers[:, None]), self.scale)
+        if ratios is None and conditions.realness > 0:
+            ratios = expected_ratios(kernel, self.scale)
+        return attrs.evolve(conditions, filters=filters, ratios=ratios)
+
+    def _factor(self, seen: guards.Seen, conditions: Conditions, share: Tensor | None) -> Tensor | None:
+        """Return what the prior's detail is multiplied with; None at realness 0."""
+        if conditions.realness <= 0:
             return None
         known = conditions.noise_gain, conditions.read_noise
-        factor = conditions.realness * prior_gate(x, valid, conditions.kernel, *known, self.scale)
-        if share is not None:
-            factor = factor * enlarge_maps(share, self.scale)
-        if not bool(factor.any()):
-            return None
-        return factor * self.detail(out, conditions, origins, dtype)
+        gate = prior_gate(
+            seen.x, seen.valid, seen.kernel, *known, self.scale, whole=seen.whole, ratios=conditions.ratios
+        )
+        factor = conditions.realness * gate
+        return factor if share is None else factor * enlarge_maps(share, self.scale)
 
     def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the generator's part beyond y0 at realness 1, (N, 1, H * scale, W * scale), float32."""

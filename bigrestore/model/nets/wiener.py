@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.model.nets.host_reads import is_whole
+
 BOLDNESS = (0.1, 1.0, 10.0)
 """Factors on the noise variance of the filters: power of fine texture differs fifty-fold among tissues."""
 FILTER_REACH_PX = 12
@@ -168,7 +170,7 @@ def section_sigma(known: StatesNoise) -> Tensor:
     return tissue_sigma(*torch.tensor([known.noise_gain, known.read_noise])[:, None])
 
 
-def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
+def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int, whole: bool | None = None) -> Tensor:
     """Apply filters to images.
 
     Parameters
@@ -179,6 +181,8 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
         From `wiener_filters`.
     scale : int
         1, 2 or 4.
+    whole : bool, optional
+        Whether all of `valid` is 1, where the caller knows; else the pixels are looked at.
 
     Returns
     -------
@@ -186,7 +190,7 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
     """
     taps = filters.shape[-1]
     half = taps // 2
-    padded = F.pad(fill_damage(x, valid), (half, half, half, half), mode="replicate")
+    padded = F.pad(fill_damage(x, valid, whole), (half, half, half, half), mode="replicate")
     shape = padded.shape[-2:]
     # Correlation: the conjugate of the filter's transform; the result stands at the filter's first tap.
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(filters, s=shape).conj()
@@ -194,9 +198,9 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int) -> Tensor:
     return images if scale == 1 else F.pixel_shuffle(images, scale)
 
 
-def fill_damage(x: Tensor, valid: Tensor) -> Tensor:
-    """Replace damaged pixels by the mean of the valid ones around them."""
-    if bool((valid == 1).all()):
+def fill_damage(x: Tensor, valid: Tensor, whole: bool | None = None) -> Tensor:
+    """Replace damaged pixels by the mean of the valid ones around them; `whole` as in `deconvolve`."""
+    if is_whole(valid, whole):
         return x
     near = F.avg_pool2d(x * valid, 17, 1, 8) / F.avg_pool2d(valid, 17, 1, 8).clamp_min(1e-3)
     return torch.where(valid > 0.5, x, near)

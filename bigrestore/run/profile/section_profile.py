@@ -16,8 +16,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.host.arithmetic import exact_arithmetic
 from bigrestore.core.pixels import Floats, luma, to_grey, to_unit
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, gpu_failures
 from bigrestore.io.conventions.range_check import MOST_CLIPPED
 from bigrestore.io.patched import PatchedSection
 from bigrestore.io.section import Section
@@ -167,7 +168,8 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
 
 def profile_windows(seen: Sample, method: Method) -> Profile:
     """Return the profile of a sampled section."""
-    statistics = method.analyse(seen.windows)
+    with gpu_failures(), exact_arithmetic():
+        statistics = method.analyse(seen.windows)
     clipped = float(((seen.windows < 0) | (seen.windows > 1)).mean()) if len(seen.windows) else 0.0
     return Profile(
         statistics,

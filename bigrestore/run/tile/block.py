@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.geometry import Block, Box, Grid, Tile
 from bigrestore.core.pixels import LUMA, Floats, from_unit, interpolate, luma, pad_far, to_grey, to_unit
-from bigrestore.errors import BigrestoreError, out_of_memory
+from bigrestore.errors import BigrestoreError, gpu_failures, out_of_memory
 from bigrestore.io.access.versions import Read, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import RESIDUAL_STEP_PX, Method, TileBatch, TileResult
@@ -340,7 +340,8 @@ class BlockWork:
         scale, name, fits = self.job.grid.scale, self.job.method.name, True
         try:
             batch = self._batch(tiles)
-            result = self.job.method.restore(batch, self.profile.statistics)
+            with gpu_failures():
+                result = self.job.method.restore(batch, self.profile.statistics)
         except Exception as error:
             if not out_of_memory(error):
                 raise

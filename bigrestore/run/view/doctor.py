@@ -134,7 +134,7 @@ def _device() -> Finding:
     """Return the device of a network."""
     import torch
 
-    from bigrestore.model.network import choose_device, choose_precision
+    from bigrestore.model.device import choose_device, choose_precision
 
     device = choose_device("auto")
     precision = choose_precision("auto", device)

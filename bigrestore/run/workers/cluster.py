@@ -12,18 +12,21 @@ A worker abandons its blocks when its task is cancelled, as dask does when the c
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import os
 import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
 from bigrestore.core.host.signals import answering
-from bigrestore.errors import UsageError, WorkersLostError
+from bigrestore.errors import GpuLostError, UsageError, WorkersLostError
 from bigrestore.run.children import SAFE_PATH
 from bigrestore.run.pipeline import GRACE_SECONDS, Done
 from bigrestore.run.plan import Plan, on_gpu
@@ -69,6 +72,7 @@ class ClusterWorkers:
         threads = ready.plan.threads if on_gpu(ready.method) else ready.settings.threads
         self._order = attrs.asdict(Order.of(ready, claims, threads))
         self._tasks: dict[str, Any] = {}
+        self._places: dict[str, int] = {}
         self._looked, self._had_workers = 0.0, time.monotonic()
 
     def run(self, flag: StopFlag, done: Done) -> None:
@@ -108,14 +112,15 @@ class ClusterWorkers:
             raise WorkersLostError(
                 "The dask scheduler is gone; blocks that are done are kept, go on with --resume once it is back."
             )
-        for address in workers.keys() - self._tasks.keys() if self._claims.open else ():
-            key = f"bigrestore-{secrets.token_hex(8)}"
-            self._tasks[address] = client.submit(
-                carry_out, self._order, key=key, pure=False, workers=[address]
-            )
         for address in self._tasks.keys() - workers.keys():
             log.warning("The worker %s is gone; its blocks are given to another one.", address)
             self._tasks.pop(address).cancel()
+        places = self._places = places_on_nodes(sorted(workers), self._places)
+        for address in workers.keys() - self._tasks.keys() if self._claims.open else ():
+            key = f"bigrestore-{secrets.token_hex(8)}"
+            self._tasks[address] = client.submit(
+                carry_out, self._order, places[address], key=key, pure=False, workers=[address]
+            )
         if workers:
             self._had_workers = now
         elif now - self._had_workers > SILENCE_SECONDS:
@@ -216,12 +221,35 @@ def _not_installed(settings: RunSettings) -> UsageError:
     return UsageError(f"{flag} needs dask.distributed and dask-jobqueue; install bigrestore[hpc].")
 
 
-def carry_out(order: dict[str, Any]) -> None:
-    """Do blocks of a run on a dask worker, until all are done or the task is cancelled."""
+def places_on_nodes(addresses: Sequence[str], former: Mapping[str, int]) -> dict[str, int]:
+    """Return the number of each worker on its node, from 0; those there before keep theirs."""
+    places = {address: former[address] for address in addresses if address in former}
+    for address in addresses:
+        if address not in places:
+            taken = {place for other, place in places.items() if _node(other) == _node(address)}
+            places[address] = next(place for place in itertools.count() if place not in taken)
+    return places
+
+
+def _node(address: str) -> str | None:
+    """Return the host in the address of a worker."""
+    return urlsplit(address).hostname
+
+
+def carry_out(order: dict[str, Any], place: int = 0) -> None:
+    """Do blocks of a run on a dask worker, until all are done or the task is cancelled.
+
+    `place` is its number on its node, by which it takes a GPU. After the loss of that GPU its process ends, and its
+    nanny starts another one; without a nanny the run ends.
+    """
     from distributed import get_worker
 
     worker, flag, over = get_worker(), StopFlag(), threading.Event()
     settings = order["settings"] | {"threads": order["settings"]["threads"] or worker.state.nthreads}
+    if order["on_gpu"] and settings["device"] in ("auto", "cuda"):
+        from bigrestore.model.device import gpu_of_dask_worker
+
+        settings |= {"device": gpu_of_dask_worker(place, worker.address)}
     key = worker.get_current_task()
 
     def watch() -> None:
@@ -233,6 +261,11 @@ def carry_out(order: dict[str, Any]) -> None:
 
     threading.Thread(target=watch, name="task-watch", daemon=True).start()
     try:
-        work(Order(**(order | {"settings": settings})), flag)
+        work(Order(**(order | {"settings": settings})), flag, ends_with_gpu=bool(worker.nanny))
+    except GpuLostError as error:
+        if not worker.nanny:
+            raise
+        log.warning("%s", error)
+        os._exit(error.exit_code)
     finally:
         over.set()

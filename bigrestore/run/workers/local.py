@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import queue
 import signal
 import subprocess
@@ -89,14 +88,11 @@ class LocalWorkers:
 
     def _gpu(self, index: int) -> dict[str, str]:
         """Return the environment of a worker with its GPU, one of several."""
-        if not on_gpu(self._ready.method) or self._ready.settings.device not in ("auto", "cuda"):
+        if not on_gpu(self._ready.method):
             return {}
-        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-        if not visible:
-            import torch
+        from bigrestore.model.device import gpu_of_local_worker
 
-            visible = [str(number) for number in range(torch.cuda.device_count())]
-        return {"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]} if visible else {}
+        return gpu_of_local_worker(index, self._ready.settings.device)
 
     def _listen(self, tiles_done: TilesDone) -> None:
         """Take a message of a worker, or wait for one a moment."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from bigrestore.core.host.arithmetic import exact_arithmetic
 from bigrestore.errors import OutputExistsError
 from bigrestore.run.pipeline import Pipeline, TilesDone
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
@@ -51,6 +52,8 @@ class Order:
         URL of the finished output; empty: it stays.
     sinks : list of str
         Their factories.
+    on_gpu : bool
+        Whether the method computes on a GPU.
     """
 
     inputs: str | list[str]
@@ -60,6 +63,7 @@ class Order:
     claims: dict[str, Any]
     destination: str = ""
     sinks: list[str] = attrs.field(factory=list)
+    on_gpu: bool = False
 
     @classmethod
     def of(cls, ready: Prepared, claims: Claims, threads: int | None) -> Order:
@@ -76,6 +80,7 @@ class Order:
             claims.to_json(),
             "" if ready.destination is None else ready.destination.url,
             list(ready.sink_factories),
+            str(ready.method.describe().get("device", "cpu")).startswith("cuda"),
         )
 
 
@@ -84,6 +89,8 @@ def work(
     flag: StopFlag,
     opened: Callable[[], None] = lambda: None,
     tiles_done: TilesDone = lambda *_: None,
+    *,
+    ends_with_gpu: bool = True,
 ) -> None:
     """Open a run and do blocks of it; returns when all have a record, or when the flag was set.
 
@@ -97,9 +104,13 @@ def work(
         Called when the run is open.
     tiles_done : callable
         Called with a block at work and how many more of its tiles are restored.
+    ends_with_gpu : bool
+        As in `Pipeline`.
 
     Raises
     ------
+    GpuLostError
+        Where the process is to end by the exit code of that error.
     OutputExistsError
         Where the stored plan is another than the order's.
     BigrestoreError
@@ -116,8 +127,11 @@ def work(
         )
     job = ready.job(ready.journal.root / "profiles")
     claims = Claims.from_json(order.claims, ready.journal, ready.plan.grid)
-    with open_sinks(sinks, ready, job) as takers:
-        pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers)
+    with (
+        exact_arithmetic(deterministic=settings.deterministic),
+        open_sinks(sinks, ready, job) as takers,
+    ):
+        pipeline = Pipeline(job, ready.plan, ready.store, ready.journal, takers, ends_with_gpu=ends_with_gpu)
         opened()
         pipeline.run(claims, flag, lambda *_: None, tiles_done)
         for taker in takers:

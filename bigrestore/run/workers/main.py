@@ -63,6 +63,7 @@ def run_worker() -> None:
     logger.addHandler(parent)
     logger.setLevel(first["log_level"])
     from bigrestore.core.host.signals import WARNINGS, handled
+    from bigrestore.errors import GpuLostError
     from bigrestore.run.stop import StopFlag
     from bigrestore.run.workers.loop import Order, work
 
@@ -82,6 +83,9 @@ def run_worker() -> None:
         code = ORPHANED if flag else 0
     except BrokenPipeError:
         code = ORPHANED
+    except GpuLostError as error:  # its blocks are another process's, which takes over their locks
+        logger.warning("%s", error)
+        code = error.exit_code
     except Exception as error:
         logger.debug("The worker ends.", exc_info=True)
         parent.send(fatal=[type(error).__name__, str(error)])

@@ -21,7 +21,8 @@ import attrs
 import torch
 from torch import nn
 
-from bigrestore.errors import UsageError, out_of_memory
+from bigrestore.core.host.arithmetic import exact_arithmetic
+from bigrestore.errors import UsageError, gpu_failures, out_of_memory
 from bigrestore.model.nets.checkpoint import load_model, read_weights, update_info
 from bigrestore.model.nets.grow import grow_restorer, take_over
 from bigrestore.model.nets.parts.part import load_part, make_network
@@ -94,7 +95,8 @@ def train_stage(
     settings = _loop_settings(name, material, output, options, plan)
     stage, source = build_stage(name, material, model, info, options, settings)
     try:
-        result = train(stage, settings, output)
+        with gpu_failures(), exact_arithmetic():
+            result = train(stage, settings, output)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

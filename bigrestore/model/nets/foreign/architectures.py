@@ -16,9 +16,9 @@ from torch import Tensor
 
 from bigrestore.core.torchvision import import_torchvision
 from bigrestore.errors import ModelError, UsageError, one_line
+from bigrestore.model.device import DTYPES, choose_precision
 from bigrestore.model.nets.foreign.files import ForeignWeights
 from bigrestore.model.nets.foreign.network import SIDE_PX, ForeignNetwork, require_channels, require_scale
-from bigrestore.model.network import DTYPES, choose_precision
 
 INSTALL_EXTERNAL = "pip install 'bigrestore[external]'"
 

@@ -273,7 +273,7 @@ class Generator(nn.Module):
     def _nodes(self, origin: Tensor) -> Tensor:
         """Return origins in bottleneck nodes, (N, 2), int64, on the CPU."""
         corners = origin.to("cpu", torch.int64)
-        if bool((corners % self.alignment_px).any()):
+        if (corners.numpy() % self.alignment_px).any():
             raise UsageError(
                 f"tile origins {corners.tolist()} are off the grid; make them multiples of the alignment of "
                 f"{self.alignment_px} px"

@@ -95,8 +95,8 @@ def hashed_normal_fields(
     -------
     Tensor, (n, height, width), float32
     """
-    layer_keys = torch.as_tensor(layers, dtype=torch.int64).to(device)
-    corners = torch.as_tensor(origins, dtype=torch.int64).to(device)
+    layer_keys = torch.as_tensor(layers, dtype=torch.int64).to(device, non_blocking=True)
+    corners = torch.as_tensor(origins, dtype=torch.int64).to(device, non_blocking=True)
     key = _mix_integer(_mix_integer(_mix_integer(_NORMAL_STREAM, seed), seed >> 32), z)
     field = _avalanche(_to_int32(layer_keys) ^ _as_signed(key))[:, None]
     ys = corners[:, :1] + torch.arange(height, device=corners.device)
