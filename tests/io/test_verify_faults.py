@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from collections.abc import Callable
@@ -372,3 +373,32 @@ def test_info_command_says_what_was_understood(store: Path, spec: StoreSpec) -> 
     table = command("info", str(store)).output
     assert "y 21.25" in table
     assert "3 x 500 x 450" in table
+
+
+@pytest.mark.parametrize("side", [0, False])
+def test_chunks_without_pixels_are_a_sentence(small: Path, side: object) -> None:
+    file = small / "0.5/0/zarr.json"
+    whole = file.read_text()
+    content = json.loads(whole)
+    content["chunk_grid"]["configuration"]["chunk_shape"][0] = side
+    try:
+        file.write_text(json.dumps(content))
+        assert list(verify_store(small / "0.5"))
+        with pytest.raises(InputError, match=r"\.$"):
+            open_section(small / "0.5")
+    finally:
+        file.write_text(whole)
+
+
+def test_a_shape_of_a_billion_files_is_listed_briefly(tmp_path: Path) -> None:
+    spec = StoreSpec((1, 20, 16), np.uint8, voxel_size_um=(None, 1.0, 1.0))
+    create_store(tmp_path / "s", spec)
+    write_block(open_level(tmp_path / "s", 0), 0, 0, 0, np.zeros((20, 16), np.uint8))
+    build_pyramid(tmp_path / "s", spec)
+    finish_store(tmp_path / "s", spec, (0, 255), {})
+    file = tmp_path / "s/0/zarr.json"
+    content = json.loads(file.read_text())
+    content["shape"][-1] = 2**45
+    file.write_text(json.dumps(content))
+    faults = list(itertools.islice(verify_store(tmp_path / "s"), 3000))
+    assert 0 < len(faults) < 1200

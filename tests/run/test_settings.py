@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -180,7 +179,7 @@ def test_tiles_are_planned_for_the_gpu_that_was_asked_for(
 ) -> None:
     import torch
 
-    from bigrestore.run.plan import _device_memory_bytes
+    from bigrestore.run.plan import _tile_memory
 
     class OnGpu(Fir):
         def describe(self) -> dict[str, Any]:
@@ -188,12 +187,14 @@ def test_tiles_are_planned_for_the_gpu_that_was_asked_for(
 
     asked: list[str] = []
 
-    def properties(device: torch.device) -> SimpleNamespace:
+    def free_and_total(device: torch.device) -> tuple[int, int]:
         asked.append(str(device))
-        return SimpleNamespace(total_memory=7)
+        return 14, 100
 
-    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
-    assert _device_memory_bytes(OnGpu(), device) == 7
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free_and_total)
+    for held in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, held, lambda _: 0)
+    assert _tile_memory(OnGpu(), device, 1, 1) == 7, "half of what is free"
     assert asked == [expected]
 
 

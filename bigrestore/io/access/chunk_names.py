@@ -46,6 +46,10 @@ def require_chunks(array: zarr.Array[Any], source: str, *, finest: bool) -> None
     """
     store = array.store
     assert isinstance(store, TreeStore)
+    if min(array.shards or array.chunks, default=1) < 1:
+        raise InputError(
+            f"{source} states chunks of 0 pixels, which hold nothing; restore its metadata from their source."
+        )
     folder = f"{array.path}/" if array.path else ""
     places = list(_places(array))
     keys = [array.metadata.encode_chunk_key(place) for place in places]

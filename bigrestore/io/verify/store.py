@@ -249,10 +249,19 @@ def _name_faults(level: _VerifiedLevel, axes: str) -> Iterator[Fault]:
         )
 
 
+MOST_MISSING = 1000
+"""Missing files of a level that are listed one by one: metadata may claim any number of them."""
+
+
 def _decode_faults(tree: Tree, level: _VerifiedLevel, ours: bool) -> Iterator[Fault]:
     """Yield undecodable shards or chunks, and missing ones of bigrestore."""
+    missing = 0
     for selection, location in _stored_files(level):
         if ours and not tree.exists(location):
+            missing += 1
+            if missing > MOST_MISSING:
+                yield Fault("shard.missing", level.name, "all files of the level", "and more without a file")
+                return
             yield Fault(
                 "shard.missing", location, "a file: every block is written, even an empty one", "no file"
             )
