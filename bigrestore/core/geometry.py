@@ -447,7 +447,7 @@ def choose_tile_px(
 
 
 def _quickest(trials: Mapping[int, Work], sides: Sequence[int], threads: int, time_px: int) -> int:
-    """Return the side that finishes first, of those whose tiles are done in time."""
+    """Return the side with the smallest makespan among those whose tiles stay within the time limit."""
     in_time = [side for side in sides if trials[side].largest_tile_px <= time_px]
     # Where all take longer, the smallest would spend most of the time on halos.
     bound = SPARING * min(trials[side].computed_px for side in sides)

@@ -105,6 +105,11 @@ def rational_auto(x: Tensor, scale: float, noise_sigma: float) -> Tensor:
     return 0.5 * (rows_first + columns_first)
 
 
+def repeat_pixels(image: Tensor, scale: int) -> Tensor:
+    """Bring (N, C, H, W) to the output grid: every pixel scale x scale times."""
+    return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
 def enlarge_maps(factor: Tensor, scale: int) -> Tensor:
     """Bring a map on the input grid, (N, 1, H, W), to the output grid: bilinear, pixel centres aligned."""
     if scale == 1:

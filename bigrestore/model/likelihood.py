@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigrestore.core.interpolation import repeat_pixels
 from bigrestore.core.pixels import Floats
 from bigrestore.model.method import Method, SectionStatistics, StatesCost, TileBatch, TileResult
 from bigrestore.model.nets.parts.part import TrainedPart, load_part
@@ -103,7 +104,7 @@ class Likelihood:
         mean, variance = mixture.expected_bits()
         excess, spread = (_window_sums(part * known) for part in (mixture.bits(levels) - mean, variance))
         z = (excess / spread.clamp_min(1e-6).sqrt()).clamp_min(0)
-        return np.asarray(_enlarged(z, self.scale)[:, 0].cpu().numpy(), np.float32)
+        return np.asarray(repeat_pixels(z, self.scale)[:, 0].cpu().numpy(), np.float32)
 
     def _mixture(self, x: Tensor, y: Tensor) -> tuple[Tensor, Mixture]:
         levels = to_levels(x)
@@ -186,7 +187,3 @@ def law_bits(noise_gain: float, read_noise: float, pixels: Floats) -> float:
 def _window_sums(image: Tensor) -> Tensor:
     """Return the sums over squares of 13 pixels around each pixel, as far as they lie in the image."""
     return F.avg_pool2d(image, WINDOW_SUM_PX, 1, WINDOW_SUM_PX // 2) * WINDOW_SUM_PX**2
-
-
-def _enlarged(image: Tensor, scale: int) -> Tensor:
-    return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigrestore.core.interpolation import repeat_pixels
 from bigrestore.errors import UsageError
 from bigrestore.model.device import DTYPES, choose_device, choose_precision
 from bigrestore.model.knowledge import Knowledge, SectionReading, stated_kernel
@@ -255,8 +256,7 @@ class NetworkMethod:
         """Return the maps of these names, (N, 1, H * scale, W * scale) each, none negative; `apart` is x - D(y)."""
         maps = {}
         if "residual" in names:
-            size = (apart.abs() * valid).repeat_interleave(self.scale, 2)
-            maps["residual"] = size.repeat_interleave(self.scale, 3)
+            maps["residual"] = repeat_pixels(apart.abs() * valid, self.scale)
         if "invented" in names:
             maps["invented"] = (made.y - made.fidelity).abs()
         if "uncertainty" in names:

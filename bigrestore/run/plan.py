@@ -204,7 +204,16 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
 
 def on_gpu(method: Method) -> bool:
     """Return whether a method computes on another device than the CPU."""
-    return str(method.describe().get("device", "cpu")).split(":")[0] != "cpu"
+    return _kind_of_device(method) != "cpu"
+
+
+def on_cuda(method: Method) -> bool:
+    """Return whether a method computes on a GPU with CUDA."""
+    return _kind_of_device(method) == "cuda"
+
+
+def _kind_of_device(method: Method) -> str:
+    return str(method.describe().get("device", "cpu")).split(":")[0]
 
 
 def _lay_grid(
@@ -312,7 +321,7 @@ def _tile_memory(method: Method, device: str, workers: int, in_flight: int) -> i
 
     A GPU counts what is free, and the processes that share it; the host counts its limit, and all workers.
     """
-    if str(method.describe().get("device", "cpu")).startswith("cuda"):
+    if on_cuda(method):
         from bigrestore.model.device import free_gpu_bytes, processes_per_gpu
 
         return free_gpu_bytes(device) // 2 // (processes_per_gpu(workers, device) * in_flight)

@@ -17,6 +17,7 @@ from bigrestore.training.data.ladders import DISTORTIONS
 from bigrestore.training.data.patches import PatchSource
 from bigrestore.training.stages.parts import likelihood, ranking
 from bigrestore.training.stages.stage import train_stage
+from tests.training.interrupted import train_interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(steps=4, batch=2, threads=1, rate=1e-3)
@@ -72,23 +73,10 @@ def test_a_judge_of_the_full_sizes_ships_below_two_megabytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_a_resumed_judge_ends_in_the_same_bits(
-    parts: dict[str, Path], tissue: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    parts: dict[str, Path], tissue: Path, tmp_path: Path, name: str
 ) -> None:
-    stage: Any = STAGE_CLASSES[name]
-    step = stage.step
-
-    def stopped(self: Any, number: int, progress: float) -> Any:
-        if number == 2:
-            raise KeyboardInterrupt
-        return step(self, number, progress)
-
-    monkeypatch.setattr(stage, "step", stopped)
-    plan = attrs.evolve(BUILDERS[name].plan, sizes=SIZES[name], checkpoint_s=1e-9)
-    output = tmp_path / f"{name}.safetensors"
-    with pytest.raises(KeyboardInterrupt):
-        train_stage(name, tissue, output, OPTIONS, plan)
-    monkeypatch.setattr(stage, "step", step)
-    train_stage(name, tissue, output, attrs.evolve(OPTIONS, resume=True), plan)
+    output, plan = tmp_path / f"{name}.safetensors", attrs.evolve(BUILDERS[name].plan, sizes=SIZES[name])
+    train_interrupted(name, STAGE_CLASSES[name], tissue, output, OPTIONS, plan)
     assert load_part(name, 1, output).info["sha256"] == load_part(name, 1, parts[name]).info["sha256"]
 
 

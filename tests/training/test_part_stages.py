@@ -23,6 +23,7 @@ from bigrestore.training.stages import halo
 from bigrestore.training.stages.parts import denoiser, resolver, unrolled
 from bigrestore.training.stages.parts.resolver import VGGFeatures
 from bigrestore.training.stages.stage import train_stage
+from tests.training.interrupted import train_interrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 OPTIONS = StageOptions(steps=4, batch=2, threads=1, rate=1e-3)
@@ -99,28 +100,14 @@ def test_an_unrolled_restoration_of_two_pixels_for_one_starts_from_one_for_one(
 
 @pytest.mark.parametrize("name", list(METHOD_OF))
 def test_a_resumed_part_ends_in_the_same_bits(
-    parts: dict[str, Path], tissue: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    parts: dict[str, Path], tissue: Path, tmp_path: Path, name: str
 ) -> None:
     start = {"start": parts["denoiser"]} if name == "resolver" else {}
-    output = tmp_path / f"{name}.safetensors"
-    stage = getattr(
-        {"denoiser": denoiser, "unrolled": unrolled, "resolver": resolver}[name], f"{name.capitalize()}Stage"
-    )
-    step = stage.step
-
-    def stopped(self: Any, number: int, progress: float) -> Any:
-        if number == 2:
-            raise KeyboardInterrupt
-        return step(self, number, progress)
-
-    monkeypatch.setattr(stage, "step", stopped)
-    plan = attrs.evolve(BUILDERS[name].plan, sizes=SIZES[name], checkpoint_s=1e-9)
+    output, plan = tmp_path / f"{name}.safetensors", attrs.evolve(BUILDERS[name].plan, sizes=SIZES[name])
+    module = {"denoiser": denoiser, "unrolled": unrolled, "resolver": resolver}[name]
     recipe = "noise" if name == "denoiser" else "default"
     options = attrs.evolve(OPTIONS, recipe=recipe, **start)
-    with pytest.raises(KeyboardInterrupt):
-        train_stage(name, tissue, output, options, plan)
-    monkeypatch.setattr(stage, "step", step)
-    train_stage(name, tissue, output, attrs.evolve(options, resume=True), plan)
+    train_interrupted(name, getattr(module, f"{name.capitalize()}Stage"), tissue, output, options, plan)
     assert load_part(name, 1, output).info["sha256"] == load_part(name, 1, parts[name]).info["sha256"]
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.core.interpolation import catmull_rom
+from bigrestore.core.interpolation import catmull_rom, repeat_pixels
 from bigrestore.core.kernels import sharpest
 from bigrestore.model.knowledge import READINGS, Knowledge
 from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistics, TileBatch, TileResult
@@ -102,8 +102,8 @@ class ToldMethod(ABC):
             apart = seen.x[..., ::step, ::step] - redegrade(y, seen.kernel, self.scale, step)
             maps = {}
             if "residual" in batch.maps:
-                size = (apart.abs() * seen.valid).repeat_interleave(self.scale, 2)
-                maps["residual"] = size.repeat_interleave(self.scale, 3)[:, 0].cpu().numpy()
+                size = repeat_pixels(apart.abs() * seen.valid, self.scale)
+                maps["residual"] = size[:, 0].cpu().numpy()
             stride = RESIDUAL_STEP_PX // step
             return TileResult(y[:, 0].cpu().numpy(), apart[:, 0, ::stride, ::stride].cpu().numpy(), maps)
 

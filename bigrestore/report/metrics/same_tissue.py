@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
+from bigrestore.core.peak import between_samples
 from bigrestore.core.pixels import luma, to_unit
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.section import Section
@@ -193,12 +194,7 @@ def _peak(surface: NDArray[np.float64]) -> tuple[float, tuple[float, float]]:
     y, x = (int(at) for at in np.unravel_index(int(np.argmax(surface)), surface.shape))
 
     def place(values: NDArray[np.float64], at: int) -> float:
-        shift = float(SHIFTS[at])
-        if 0 < at < len(values) - 1:
-            left, middle, right = values[at - 1 : at + 2]
-            bend = left - 2 * middle + right
-            shift += float(0.5 * (left - right) / bend) if bend < 0 else 0.0
-        return SEARCH_STEP_PX * shift
+        return SEARCH_STEP_PX * (float(SHIFTS[at]) + between_samples(values, at))
 
     return float(min(1.0, surface[y, x])), (place(surface[:, x], y), place(surface[y], x))
 

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, minimum_filter, shift
 from scipy.signal import correlate
 
+from bigrestore.core.peak import between_samples
 from bigrestore.core.pixels import Doubles, Floats, to_grey
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section
-from bigrestore.run.profile.section_profile import thumbnail_of
+from bigrestore.run.profile.section_profile import thumbnail_of, tissue_windows
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,8 @@ def find_shift(own: Floats, other: Floats, valid: NDArray[np.bool_] | None = Non
     correlation = (product - first * second / pixels) / np.sqrt(deviations)
     row, column = np.unravel_index(int(correlation.argmax()), correlation.shape)
     y, x = (
-        _top(line, at) for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
+        at + between_samples(line, at)
+        for line, at in ((correlation[:, column], int(row)), (correlation[row], int(column)))
     )
     return Displacement(2 * y - AROUND_PX, 2 * x - AROUND_PX, float(correlation[row, column]))
 
@@ -189,15 +191,6 @@ def halved(image: NDArray[Any]) -> Doubles:
     height, width = (size // 2 for size in image.shape)
     cells = image[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
     return np.asarray(cells.mean(axis=(1, 3)), np.float64)
-
-
-def _top(line: Doubles, at: int) -> float:
-    """Return the place of a maximum between samples, by the parabola through three."""
-    if not 0 < at < len(line) - 1:
-        return float(at)
-    before, top, behind = line[at - 1 : at + 2]
-    curvature = before - 2 * top + behind
-    return at + (0.5 * (before - behind) / curvature if curvature < 0 else 0.0)
 
 
 def seen_from(other: Floats, by: Displacement) -> Floats:
@@ -266,24 +259,7 @@ def _coherence_windows(section: Section, z: int) -> list[tuple[int, int]]:
     """Return the places of at most 16 windows with at least half tissue, evenly spread."""
     if min(section.height, section.width) < COHERENCE_PX:
         return []
-    small = thumbnail_of(section, z)
-    places = [
-        (y, x)
-        for y in range(0, section.height - COHERENCE_PX + 1, COHERENCE_PX)
-        for x in range(0, section.width - COHERENCE_PX + 1, COHERENCE_PX)
-    ]
-    step = small.factor
-    chosen = [
-        (y, x)
-        for y, x in places
-        if small.tissue[
-            int(y / step) : max(int((y + COHERENCE_PX) / step), int(y / step) + 1),
-            int(x / step) : max(int((x + COHERENCE_PX) / step), int(x / step) + 1),
-        ].mean()
-        >= 0.5
-    ]
-    count = min(len(chosen), COHERENCE_WINDOWS)
-    return [chosen[(2 * i + 1) * len(chosen) // (2 * count)] for i in range(count)]
+    return tissue_windows(section, thumbnail_of(section, z), COHERENCE_PX, COHERENCE_WINDOWS, (0.5,))
 
 
 def _rings() -> NDArray[np.int64]:

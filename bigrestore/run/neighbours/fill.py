@@ -110,12 +110,7 @@ class Filler:
             made = self._of_window(z, window)
             if made is None:
                 continue
-            both = Box(
-                max(window.y0, read.y0),
-                min(window.y1, read.y1),
-                max(window.x0, read.x0),
-                min(window.x1, read.x1),
-            )
+            both = window.intersect(read)
             weight = _blend(window)[both.slices(window)]
             total[both.slices(read)] += made[both.slices(window)] * weight[..., None]
             weights[both.slices(read)] += weight
@@ -128,22 +123,12 @@ class Filler:
 
     def _windows(self, read: Box, valid: NDArray[np.bool_]) -> Iterator[Box]:
         """Yield the windows of the lattice with damage in a block."""
-        step = FILL_WINDOW_PX // 2
+        step, whole = FILL_WINDOW_PX // 2, Box(0, self.section.height, 0, self.section.width)
         for y in range((read.y0 // step - 1) * step, read.y1, step):
             for x in range((read.x0 // step - 1) * step, read.x1, step):
-                window = Box(
-                    max(0, y),
-                    min(self.section.height, y + FILL_WINDOW_PX),
-                    max(0, x),
-                    min(self.section.width, x + FILL_WINDOW_PX),
-                )
-                both = Box(
-                    max(window.y0, read.y0),
-                    min(window.y1, read.y1),
-                    max(window.x0, read.x0),
-                    min(window.x1, read.x1),
-                )
-                if both.y0 < both.y1 and both.x0 < both.x1 and not valid[both.slices(read)].all():
+                window = Box(y, y + FILL_WINDOW_PX, x, x + FILL_WINDOW_PX).intersect(whole)
+                both = window.intersect(read)
+                if both.pixels and not valid[both.slices(read)].all():
                     yield window
 
     def _of_window(self, z: int, window: Box) -> Floats | None:
@@ -200,16 +185,15 @@ class Filler:
         near = halved(ring.astype(np.float64)) == 1
         if min(by.correlation, np.corrcoef(*(image[near] for image in alike))[0, 1]) < LEAST_ALIKE:
             return None
+        share = np.maximum(gaussian_filter(valid.astype(np.float32), self.sigma_px), 1e-3)
+        levelled = np.clip(1 - distance_transform_edt(~valid) / FEATHER_PX, 0, 1)
         planes = []
         for channel in range(self.section.channels):
             mine, theirs = (image[..., channel] if image.ndim == 3 else image for image in (own, around))
             smooth = gaussian_filter(seen_from(theirs, by), self.sigma_px)
-            share = np.maximum(gaussian_filter(valid.astype(np.float32), self.sigma_px), 1e-3)
             seen = gaussian_filter(np.where(valid, mine, 0).astype(np.float32), self.sigma_px) / share
             factor, offset = _fit(smooth[ring], seen[ring])
             made = factor * smooth + offset
-            depth = distance_transform_edt(~valid)
-            levelled = np.clip(1 - depth / FEATHER_PX, 0, 1)
             planes.append(made + levelled * (seen - made))
         return np.asarray(np.clip(np.stack(planes, axis=-1), 0, 1), np.float32)
 

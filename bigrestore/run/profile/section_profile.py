@@ -10,6 +10,7 @@ has no background, and all of it is restored.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -200,7 +201,7 @@ def sample_section(section: Section, z: int) -> Sample:
         Where floating-point values leave the stated range, or the section cannot be read.
     """
     small = thumbnail_of(section, z)
-    chosen = _tissue_windows(small.tissue, small.factor, section.height, section.width)
+    chosen = tissue_windows(section, small)
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
@@ -298,25 +299,25 @@ def _refuse_other_range(section: Section, thumbnail: Floats) -> None:
 def _lattice_means(grey: Floats, factor: float, height: int, width: int) -> NDArray[np.float64]:
     """Return (n, 4): y, x, mean and standard deviation, in the thumbnail, of each lattice window."""
     windows = []
-    for y, x in _lattice(height, width):
-        part = _seen(grey, factor, y, x)
+    for y, x in _lattice(height, width, WINDOW_PX):
+        part = _seen(grey, factor, y, x, WINDOW_PX)
         windows.append((y, x, float(part.mean()), float(part.std())))
     return np.array(windows, np.float64).reshape(-1, 4)
 
 
-def _lattice(height: int, width: int) -> list[tuple[int, int]]:
+def _lattice(height: int, width: int, side: int) -> list[tuple[int, int]]:
     """Return the origins of the windows of a section, on multiples of their side.
 
     Windows are whole, but along an axis shorter than one they begin at 0.
     """
-    rows, columns = (range(0, max(1, side - WINDOW_PX + 1), WINDOW_PX) for side in (height, width))
+    rows, columns = (range(0, max(1, length - side + 1), side) for length in (height, width))
     return [(y, x) for y in rows for x in columns]
 
 
-def _seen(picture: NDArray[Any], factor: float, y: int, x: int) -> NDArray[Any]:
+def _seen(picture: NDArray[Any], factor: float, y: int, x: int, side: int) -> NDArray[Any]:
     """Return the part of the thumbnail under a window: one pixel at least."""
     y0, x0 = min(int(y / factor), picture.shape[0] - 1), min(int(x / factor), picture.shape[1] - 1)
-    y1, x1 = int((y + WINDOW_PX) / factor), int((x + WINDOW_PX) / factor)
+    y1, x1 = int((y + side) / factor), int((x + side) / factor)
     return picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
@@ -345,17 +346,38 @@ def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[f
     return float(np.median([levels[i] for i in near])), float(np.median([sigmas[i] for i in near]))
 
 
-def _tissue_windows(
-    tissue: NDArray[np.bool_], factor: float, height: int, width: int
+def tissue_windows(
+    section: Section,
+    small: Thumbnail,
+    side: int = WINDOW_PX,
+    most: int = MOST_WINDOWS,
+    shares: Sequence[float] = (0.5, 0.1),
 ) -> list[tuple[int, int]]:
-    """Choose windows with at least half tissue, else a tenth, evenly spread over the section."""
-    lattice = _lattice(height, width)
-    shares = [float(_seen(tissue, factor, y, x).mean()) for y, x in lattice]
-    for smallest in (0.5, 0.1):
-        chosen = [place for place, share in zip(lattice, shares, strict=True) if share >= smallest]
+    """Choose windows of tissue, evenly spread over a section.
+
+    Parameters
+    ----------
+    section, small : Section, Thumbnail
+        The section, and its thumbnail.
+    side : int
+        Of a window, in pixels of the section.
+    most : int
+        How many are chosen at most.
+    shares : sequence of float
+        Least shares of tissue: the first that any window has counts.
+
+    Returns
+    -------
+    list of (int, int)
+        First pixels (y, x), on multiples of the side.
+    """
+    lattice = _lattice(section.height, section.width, side)
+    covered = [float(_seen(small.tissue, small.factor, y, x, side).mean()) for y, x in lattice]
+    for smallest in shares:
+        chosen = [place for place, share in zip(lattice, covered, strict=True) if share >= smallest]
         if chosen:
             break
-    count = min(len(chosen), MOST_WINDOWS)
+    count = min(len(chosen), most)
     return [chosen[(2 * i + 1) * len(chosen) // (2 * count)] for i in range(count)]
 
 

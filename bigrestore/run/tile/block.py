@@ -29,7 +29,7 @@ from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Profile
 from bigrestore.run.tile.blend import Fader
 from bigrestore.run.tile.maps import rounded
-from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights
+from bigrestore.run.tile.mask import MARGIN_PX, Masker, Weights, at_output
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.tile.tallies import Seams, TileSums, add_residual
 from bigrestore.run.tile.unlikely import block_unlikely
@@ -89,6 +89,11 @@ class Job:
     realness: RealnessMap | None = None
     tones: Tones = attrs.field(factory=dict)
     filler: Filler | None = None
+
+    @property
+    def method_maps(self) -> tuple[str, ...]:
+        """The maps that the method gives."""
+        return tuple(name for name in self.maps if name != FILLED)
 
 
 @attrs.define
@@ -156,8 +161,7 @@ class BlockWork:
             self.realness = None if job.realness is None else job.realness.read(block.z, self.read)
         fades = not job.method.exact or grid.y.overlap_px > 0
         self.fader = Fader(grid, block.box) if fades else None
-        self.method_maps = tuple(name for name in job.maps if name != FILLED)
-        self.map_faders = [Fader(grid, block.box) for _ in self.method_maps] if fades else []
+        self.map_faders = [Fader(grid, block.box) for _ in self.job.method_maps] if fades else []
         self.maps: dict[str, Floats] = {name: np.zeros(shape[:2], np.float32) for name in job.maps}
         side = job.score_tile_px
         self.residuals = TileSums(side) if side else None
@@ -227,19 +231,12 @@ class BlockWork:
         if self.fader is not None:
             box = self.block.box
             self.output[...] = self._stored(box, None if self.empty else self.fader.values)
-            for name, fader in zip(self.method_maps, self.map_faders, strict=True):
+            for name, fader in zip(self.job.method_maps, self.map_faders, strict=True):
                 self._keep_map(name, box, fader.values)
         if FILLED in self.maps and self.filled is not None:
-            self.maps[FILLED] = self._of_output(self.filled).astype(np.float32)
-
-    def _of_output(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return flags of the input pixels of the read at the output pixels of the block."""
-        box, scale = self.block.box, self.job.grid.scale
-        y, x = (
-            np.arange(*span) * scale.denominator // scale.numerator - first
-            for span, first in (((box.y0, box.y1), self.read.y0), ((box.x0, box.x1), self.read.x0))
-        )
-        return np.asarray(flags[np.ix_(y, x)])
+            self.maps[FILLED] = at_output(self.filled, self.read, self.block.box, self.job.grid.scale).astype(
+                np.float32
+            )
 
     def stats(self) -> dict[str, Any]:
         """Return the figures for the journal: the sums over tiles, and the mean grey before and after."""
@@ -287,7 +284,7 @@ class BlockWork:
         part = None if values is None else values[wanted.slices(tile.keep)]
         self.output[wanted.slices(self.block.box)] = self._stored(wanted, part)
         if planes is not None:
-            for name, plane in zip(self.method_maps, planes[1:], strict=True):
+            for name, plane in zip(self.job.method_maps, planes[1:], strict=True):
                 self._keep_map(name, wanted, plane[wanted.slices(tile.keep)])
 
     def _keep_map(self, name: str, box: Box, values: Floats) -> None:
@@ -351,7 +348,7 @@ class BlockWork:
             return self._in_parts(tiles)
         if not isinstance(result, TileResult):
             raise TileFailedError(f"the method {name} gave {type(result).__name__} and no TileResult")
-        planes = [result.pixels, *(result.maps[each] for each in self.method_maps)]
+        planes = [result.pixels, *(result.maps[each] for each in self.job.method_maps)]
         values = []
         for index, tile in enumerate(tiles):
             y0 = tile.keep.y0 - int(tile.read.y0 * scale)
@@ -396,7 +393,7 @@ class BlockWork:
         with self._lock:
             self.tally.cut += 1
         keep = tiles[0].keep
-        whole = np.empty((1 + len(self.method_maps), keep.height, keep.width), np.float32)
+        whole = np.empty((1 + len(self.job.method_maps), keep.height, keep.width), np.float32)
         for part in self.job.grid.quarter(tiles[0]):
             whole[:, *part.keep.slices(keep)] = self._values([part])[0]
         return [whole]
@@ -417,7 +414,7 @@ class BlockWork:
         if self.realness is not None:
             parts = (pad_far(self.realness[tile.read.slices(self.read)], height, width) for tile in tiles)
             realness = np.stack(list(parts))
-        return TileBatch(pixels, valid, origins, self.block.z, realness, self.method_maps)
+        return TileBatch(pixels, valid, origins, self.block.z, realness, self.job.method_maps)
 
     def _count(self, tile: Tile, residual: Floats, pixels: Floats) -> None:
         """Add the residual in a tile's core to the block's sums, and to those of the score tiles."""

@@ -201,6 +201,15 @@ def _mix_cells(values: Floats, before: NDArray[np.intp], behind: NDArray[np.intp
     return np.asarray(first + weight[:, None] * (values[behind] - first))
 
 
+def at_output(flags: NDArray[np.bool_], read: Box, box: Box, scale: Fraction) -> NDArray[np.bool_]:
+    """Return flags of the input pixels of `read` at the output pixels of `box`: each that of its input pixel."""
+    y, x = (
+        np.arange(*span) * scale.denominator // scale.numerator - first
+        for span, first in (((box.y0, box.y1), read.y0), ((box.x0, box.x1), read.x0))
+    )
+    return np.asarray(flags[np.ix_(y, x)])
+
+
 @attrs.frozen(eq=False)
 class UserMask:
     """A mask drawn by the user.
@@ -240,9 +249,5 @@ class UserMask:
         drawn = self.section.read(z, read.y0, read.y1, read.x0, read.x1)
         valid = drawn != DAMAGE
         tissue = valid & (drawn != 0)
-        y, x = (
-            (np.arange(*span) * self.scale.denominator // self.scale.numerator) - first
-            for span, first in (((box.y0, box.y1), read.y0), ((box.x0, box.x1), read.x0))
-        )
-        restored = tissue[np.ix_(y, x)].astype(np.float32)
+        restored = at_output(tissue, read, box, self.scale).astype(np.float32)
         return Weights(box, None if restored.all() else restored, None if valid.all() else valid)

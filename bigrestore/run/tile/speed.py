@@ -19,7 +19,6 @@ from bigrestore.model.method import StatesCost, TileBatch
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.tile.block import BlockWork, Job
 from bigrestore.run.tile.mask import NoMask
-from bigrestore.settings.values import FILLED
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def _probed_px_per_second(job: Job) -> float | None:
         np.zeros((1, 2), np.int64),
         z,
         realness,
-        tuple(name for name in job.maps if name != FILLED),
+        job.method_maps,
     )
     statistics = job.profiles.of(z).statistics
     before = one_thread_per_tile()

@@ -17,6 +17,7 @@ import attrs
 from bigrestore.core.host.arithmetic import exact_arithmetic
 from bigrestore.errors import OutputExistsError
 from bigrestore.run.pipeline import Pipeline, TilesDone
+from bigrestore.run.plan import on_cuda
 from bigrestore.run.prepared import Destination, Inputs, Prepared, prepare
 from bigrestore.run.sinks import make_sink, open_sinks
 from bigrestore.run.state.claims import Claims
@@ -80,7 +81,7 @@ class Order:
             claims.to_json(),
             "" if ready.destination is None else ready.destination.url,
             list(ready.sink_factories),
-            str(ready.method.describe().get("device", "cpu")).startswith("cuda"),
+            on_cuda(ready.method),
         )
 
 
