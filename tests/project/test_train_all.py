@@ -43,7 +43,9 @@ def trained(example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(example.subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["train_all.py", "images", str(tmp_path), "--minutes", "600", "--batch", "2"])
+    monkeypatch.setattr(
+        sys, "argv", ["train_all.py", "images", str(tmp_path), "--minutes", "600", "--batch", "2"]
+    )
     return calls
 
 
