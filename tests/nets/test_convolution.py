@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bigrestore.model.nets import convolution
 from bigrestore.model.nets.convolution import added, bent, is_fused
+from bigrestore.model.nets.parts.drunet import DenoisingBlock
 from bigrestore.model.nets.prior.cs_sft import ChannelSplitSFT
 from bigrestore.model.nets.redegrade import strided_correlation
 from bigrestore.model.nets.unet import BlurDown, ResidualBlock, UNet
@@ -63,7 +64,13 @@ def test_only_images_on_a_processor_without_gradients_are_fused() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: ResidualBlock(12), lambda: BlurDown(12, 20), lambda: ChannelSplitSFT(9, 12)]
+    "make",
+    [
+        lambda: ResidualBlock(12),
+        lambda: BlurDown(12, 20),
+        lambda: DenoisingBlock(12),
+        lambda: ChannelSplitSFT(9, 12),
+    ],
 )
 def test_a_fused_block_gives_what_training_gives(make: Callable[[], nn.Module]) -> None:
     block = awake(make())
@@ -71,6 +78,7 @@ def test_a_fused_block_gives_what_training_gives(make: Callable[[], nn.Module]) 
     arguments = {
         ResidualBlock: (x, drawn(1, 64, seed=4)),
         BlurDown: (x,),
+        DenoisingBlock: (x,),
         ChannelSplitSFT: (drawn(2, 9, 24, 20, seed=5), x),
     }[type(block)]
     plain = block(*arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def example() -> ModuleType:
     spec = importlib.util.spec_from_file_location("train_all", ROOT / "examples" / "train_all.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["train_all"] = module
     spec.loader.exec_module(module)
@@ -32,7 +34,7 @@ def trained(example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     calls: list[dict[str, str]] = []
 
     def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        flags = dict(zip(words, words[1:], strict=False))
+        flags = dict(pairwise(words))
         for name in ("--start", "--prior"):
             assert name not in flags or Path(flags[name]).exists()
         assert not Path(flags["--output"]).exists()
@@ -77,5 +79,6 @@ def test_stages_are_told_what_means_something_to_them(example: ModuleType) -> No
         assert training.scale is None or training.scale in row.scales
         assert training.prior is None or row.takes_prior
         if row.needs is not None and training.prior is None:
-            assert training.start is not None and made[training.start] == row.needs
+            assert training.start is not None
+            assert made[training.start] == row.needs
         made[training.makes] = training.stage
