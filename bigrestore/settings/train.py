@@ -19,7 +19,7 @@ from bigrestore.settings.checks import (
     yes_or_no,
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
-from bigrestore.settings.presets import PRESETS
+from bigrestore.settings.presets import BACKBONES, PRESETS
 from bigrestore.settings.shared import series_field
 from bigrestore.settings.values import DEVICES, SCALES
 
@@ -46,6 +46,11 @@ class StageOptions:
         default="tiny",
         validator=one_of(tuple(PRESETS)),
         metadata=option("Size of the network: nano, tiny, small, base, large."),
+    )
+    arch: str = attrs.field(
+        default="unet",
+        validator=one_of(tuple(BACKBONES)),
+        metadata=option("Architecture: uformer, rft, hat (scale 2 alone) or unet."),
     )
     scale: int = attrs.field(
         default=1,
