@@ -46,6 +46,10 @@ PRESETS = {
 }
 
 
+FUSIONS_OF_FEATURES = ("sft", "noise")
+"""How the U-Net's features enter the prior: by channel-split transforms (GFP-GAN), or in the place of noise (GPEN)."""
+
+
 def get_preset(name: str) -> Preset:
     """Return a preset by name; UsageError names the ones there are."""
     if name not in PRESETS:

@@ -28,7 +28,7 @@ from bigrestore.model.nets.checkpoint import load_model, read_weights, update_in
 from bigrestore.model.nets.grow import grow_restorer, take_over
 from bigrestore.model.nets.parts.part import load_part, make_network
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.settings.presets import BACKBONES, get_preset
+from bigrestore.settings.presets import BACKBONES, FUSIONS_OF_FEATURES, get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.loop.loop import TrainingStage, train
@@ -159,6 +159,8 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
             f"{options.scale}; say so by --preset and --scale, or choose another output"
         )
     model = loaded.restorer if row.generator == "none" else _with_prior(name, loaded.restorer, options)
+    if name == "bridge":
+        model = _fused(start, model, loaded.info, options.fusion)
     return model.train(), loaded.info
 
 
@@ -220,6 +222,18 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
     return model
 
 
+def _fused(start: Path, model: Restorer, info: dict[str, Any], fusion: str) -> Restorer:
+    """Return a model whose features join the prior as asked for; UsageError where they were trained to another way."""
+    assert model.prior is not None
+    if model.prior.fusion != fusion and "bridge" in info.get("training", {}):
+        raise UsageError(
+            f"{start} joins its prior by {model.prior.fusion}, not by {fusion}; say so by --fusion {model.prior.fusion}, or "
+            "start from a model without a bridge."
+        )
+    model.prior.set_fusion(fusion)
+    return model
+
+
 def _record(
     stage: TrainingStage, source: Source, recipe: str, options: StageOptions, result: TrainResult
 ) -> dict[str, Any]:
@@ -276,5 +290,6 @@ def _loop_settings(
             "batch": options.batch,
             "precision": options.precision,
             **({"arch": options.arch} if name == "backbone" else {}),
+            **({"fusion": options.fusion} if options.fusion != FUSIONS_OF_FEATURES[0] else {}),
         },
     )

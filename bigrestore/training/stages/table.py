@@ -67,6 +67,7 @@ class StageRow:
             "prior": self.takes_prior,
             "preset": self.part is None,
             "arch": self.part == "backbone",
+            "fusion": self.name == "bridge",
             "features": self.name == "resolver",
             "scale": len(self.scales) > 1,
         }
