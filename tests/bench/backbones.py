@@ -103,11 +103,15 @@ def trained(arch: str, options: argparse.Namespace) -> Path:
         resume=(path.with_name(f"{path.name}.train") / "backbone").is_dir(),
     )
     with mock.patch.object(loop, "time", SimpleNamespace(monotonic=time.process_time)):
-        train_stage("backbone", options.data, path, asked, plan_of(arch))
+        result = train_stage("backbone", options.data, path, asked, plan_of(arch))
+    if result.status != "done":
+        raise SystemExit(f"The training of {arch} was stopped; the same command goes on with it.")
     return path
 
 
-def judged(name: str, method: Method, images: Sequence[ValidationImage]) -> tuple[dict[str, list[float]], float]:
+def judged(
+    name: str, method: Method, images: Sequence[ValidationImage]
+) -> tuple[dict[str, list[float]], float]:
     """Return the gains of a method by case and image, dB, and its output megapixels a second."""
     gains: dict[str, list[float]] = {}
     seconds, pixels = 0.0, 0
@@ -173,10 +177,12 @@ def with_interval(values: NDArray[np.float64]) -> str:
 
 def report(rows: Sequence[Row]) -> str:
     """Return the table."""
-    reference = next((row for row in rows if row.name == COMPARED), None)
+    (reference,) = [row for row in rows if row.name == COMPARED] or (None,)
     lines = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER))]
     for row in rows:
-        apart = "" if reference in (None, row) else with_interval(row.of_images - reference.of_images)
+        apart = ""
+        if reference is not None and row is not reference:
+            apart = with_interval(row.of_images - reference.of_images)
         by_case = ", ".join(f"{key} {np.mean(gains):+.2f}" for key, gains in row.gains.items())
         cells = (
             f"`{row.name}`",
@@ -211,7 +217,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--crop", type=int, default=256, help="side of the middle of each image, pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--judge", action="store_true", help="train nothing, judge what is in the folder again")
+    parser.add_argument(
+        "--judge", action="store_true", help="train nothing, judge what is in the folder again"
+    )
     parser.add_argument("--page", action="store_true", help="write the table into docs/methods.md")
     options = parser.parse_args(words)
     options.data = options.data or data_folder() / "train"

@@ -69,12 +69,11 @@ def test_an_untrained_backbone_gives_the_interpolation(
 def test_blur_and_noise_are_told_to_the_guards_alone(part: Part, tissue: np.ndarray) -> None:
     image, path = tissue[:192, :192], part("unet", 1)
     one, other = (
-        made_of(backbone(path, blur=(sigma, sigma, 0.0), noise=1.0, lock=False), image) for sigma in (0.5, 2.0)
+        made_of(backbone(path, blur=(sigma, sigma, 0.0), noise=1.0, lock=False), image)
+        for sigma in (0.5, 2.0)
     )
     assert np.array_equal(one, other)
-    one, other = (
-        made_of(backbone(path, blur=(sigma, sigma, 0.0), noise=1.0), image) for sigma in (0.5, 2.0)
-    )
+    one, other = (made_of(backbone(path, blur=(sigma, sigma, 0.0), noise=1.0), image) for sigma in (0.5, 2.0))
     assert not np.array_equal(one, other)
 
 
@@ -93,7 +92,9 @@ def test_costs_are_stated_for_every_architecture(part: Part) -> None:
 
 
 def test_what_does_not_fit_is_a_sentence(part: Part, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none is shipped; name a file of `bigrestore train backbone` by --model"):
+    with pytest.raises(
+        UsageError, match=r"none is shipped; name a file of `bigrestore train backbone` by --model"
+    ):
         backbone(None)
     with pytest.raises(ModelScaleError, match="made for scale 1, not for 2; give --scale 1"):
         backbone(part("rft", 1), 2)

@@ -183,7 +183,11 @@ def test_the_perceptron_of_a_window_looks_one_pixel_beyond() -> None:
 
 def test_modulators_are_of_the_decoder_and_an_option() -> None:
     with_, without = (
-        [name for name, _ in Uformer(**{**NANO["uformer"], "modulators": on}).named_parameters() if "modul" in name]
+        [
+            name
+            for name, _ in Uformer(**{**NANO["uformer"], "modulators": on}).named_parameters()
+            if "modul" in name
+        ]
         for on in (True, False)
     )
     assert without == []
@@ -209,7 +213,9 @@ def test_all_of_a_backbone_learns(arch: str, scale: int) -> None:
     assert still == []
 
 
-@pytest.mark.parametrize(("arch", "millions"), [("uformer", 0.98), ("rft", 0.59), ("hat", 0.47), ("unet", 0.55)])
+@pytest.mark.parametrize(
+    ("arch", "millions"), [("uformer", 0.98), ("rft", 0.59), ("hat", 0.47), ("unet", 0.55)]
+)
 def test_the_sizes_are_those_of_the_documentation(arch: str, millions: float) -> None:
     row = BACKBONES[arch]
     count = sum(weight.numel() for weight in Backbone(arch, row.scales[0], **row.sizes).parameters())
@@ -232,7 +238,9 @@ def test_a_backbone_comes_back_as_it_was(tmp_path: Path, arch: str) -> None:
         torch.testing.assert_close(part.network.state_dict()[name], weight.half().float())
 
 
-@pytest.mark.parametrize("sizes", [{"arch": "swinir"}, {"arch": "rft", "depth": 3}, {"arch": "hat", "blocks": 1}])
+@pytest.mark.parametrize(
+    "sizes", [{"arch": "swinir"}, {"arch": "rft", "depth": 3}, {"arch": "hat", "blocks": 1}]
+)
 def test_an_unknown_architecture_is_a_sentence(sizes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"This version knows no backbone of .*; update bigrestore"):
         make_network("backbone", {"scale": 2, **sizes})

@@ -92,7 +92,11 @@ def test_projections_are_added_behind_both_convolutions() -> None:
     features, _ = level(x, codes, guide, None)
     bridge = level.bridge
     assert isinstance(bridge, NoiseFusion)
-    h = level.first(x, codes[0]) + level.first_bias + torch.einsum("oi,nihw->nohw", bridge.first.weight[..., 0, 0], guide)
+    h = (
+        level.first(x, codes[0])
+        + level.first_bias
+        + torch.einsum("oi,nihw->nohw", bridge.first.weight[..., 0, 0], guide)
+    )
     from bigrestore.model.nets.prior.modulation import activate
 
     h = level.second(activate(h), codes[1]) + level.second_bias

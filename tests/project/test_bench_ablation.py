@@ -54,7 +54,8 @@ def test_two_ways_of_joining_the_prior_are_compared_with_their_distances_from_ti
             each |= {"frechet_y1": 2.0 + index, "frechet_prior": 5.0, "frechet_prior_before": 4.0}
     said = ablation.section(2, rows, {"gain x2": 0.0} | SCORES, ASKED).splitlines()
     assert (
-        "- features in the place of noise, against channel-split transforms: 0.15 +- 0.07 dB, 0.00 +- 0.00" in said
+        "- features in the place of noise, against channel-split transforms: 0.15 +- 0.07 dB, 0.00 +- 0.00"
+        in said
     )
     wanted = "Frechet distance of held-out outputs 2.50 +- 0.71, of free samples 5.00 +- 0.00 (before: 4.00 +- 0.00)."
     assert f"{ablation.FUSED}: {wanted}" in said

@@ -79,10 +79,12 @@ def test_a_resumed_backbone_ends_in_the_same_bits(tissue: Path, tmp_path: Path) 
 
 def test_an_architecture_is_not_trained_on_as_another(tissue: Path, tmp_path: Path) -> None:
     path = trained("unet", tissue, tmp_path / "b.safetensors", steps=1)
-    with pytest.raises(UsageError, match="is a backbone of the architecture unet, not rft; say so by --arch unet"):
+    with pytest.raises(
+        UsageError, match="is a backbone of the architecture unet, not rft; say so by --arch unet"
+    ):
         trained("rft", tissue, path, steps=1)
+    path.rename(tmp_path / "kept.safetensors")
     with pytest.raises(UsageError, match="arch was unet, now rft"):
-        path.rename(tmp_path / "kept.safetensors")
         trained("rft", tissue, path, steps=1, resume=True)
 
 

@@ -310,12 +310,12 @@ def test_a_fused_model_restores_without_noise_and_unchanged_at_realness_zero(
     assert not np.array_equal(zero, still)
 
 
-def test_a_trained_bridge_keeps_its_fusion(
-    tissue: Path, bridged: Path, fused: Path, tmp_path: Path
-) -> None:
+def test_a_trained_bridge_keeps_its_fusion(tissue: Path, bridged: Path, fused: Path, tmp_path: Path) -> None:
     output = tmp_path / "again.safetensors"
     for start, fusion, other in ((bridged, "noise", "sft"), (fused, "sft", "noise")):
-        with pytest.raises(UsageError, match=f"joins its prior by {other}, not by {fusion}; say so by --fusion {other}"):
+        with pytest.raises(
+            UsageError, match=f"joins its prior by {other}, not by {fusion}; say so by --fusion {other}"
+        ):
             train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, steps=1, start=start, fusion=fusion))
     train_stage("polish", tissue, output, attrs.evolve(OPTIONS, steps=1, start=fused))
     assert load_model(output).info["fusion"] == "noise"

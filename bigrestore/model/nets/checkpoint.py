@@ -168,7 +168,9 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
         )
     fusion = info.get("fusion", FUSIONS_OF_FEATURES[0])
     if fusion not in FUSIONS_OF_FEATURES:
-        raise ModelError(f"the model {path} joins its prior by {fusion!r}, which this version does not know; update bigrestore")
+        raise ModelError(
+            f"the model {path} joins its prior by {fusion!r}, which this version does not know; update bigrestore"
+        )
     preset = get_preset(info["preset"])
     restorer = Restorer(preset, int(info["scale"]), with_prior=bool(info.get("prior")), fusion=fusion)
     weights = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}

@@ -101,9 +101,7 @@ class Restorer(nn.Module):
         How the U-Net's features enter the generator, of `settings.presets.FUSIONS_OF_FEATURES`.
     """
 
-    def __init__(
-        self, preset: Preset, scale: int, *, with_prior: bool = False, fusion: str = "sft"
-    ) -> None:
+    def __init__(self, preset: Preset, scale: int, *, with_prior: bool = False, fusion: str = "sft") -> None:
         super().__init__()
         if scale not in (1, 2, 4):
             raise UsageError(f"the network restores at scale 1, 2 or 4, not {scale}")

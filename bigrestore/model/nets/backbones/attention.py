@@ -80,7 +80,8 @@ class WindowAttention(nn.Module):
 
     def _heads(self, windows: Tensor) -> Tensor:
         """Return (n, pixels, C) as (n, heads, pixels, C / heads)."""
-        return windows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        count, pixels, channels = windows.shape
+        return windows.view(count, pixels, self.heads, channels // self.heads).transpose(1, 2)
 
 
 class Perceptron(nn.Module):

@@ -31,7 +31,8 @@ class FourierBranch(nn.Module):
             mixed = self.last(F.relu(self.first(torch.cat([spectrum.real, spectrum.imag], dim=1))))
             real, imaginary = mixed.chunk(2, dim=1)
             made = torch.complex(real.contiguous(), imaginary.contiguous())
-            return torch.fft.irfft2(made, s=x.shape[-2:], norm="ortho")
+            branch: Tensor = torch.fft.irfft2(made, s=x.shape[-2:], norm="ortho")
+            return branch
 
 
 class ConvolutionalBlock(nn.Module):
@@ -61,7 +62,9 @@ class ConvolutionalU(nn.Module):
         Whether blocks have a Fourier branch.
     """
 
-    def __init__(self, channels: Sequence[int] = (16, 32, 64), blocks: int = 3, fourier: bool = False) -> None:
+    def __init__(
+        self, channels: Sequence[int] = (16, 32, 64), blocks: int = 3, fourier: bool = False
+    ) -> None:
         super().__init__()
         self.channels_out = channels[0]
         pairs = list(itertools.pairwise(channels))

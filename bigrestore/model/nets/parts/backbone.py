@@ -52,12 +52,14 @@ class Backbone(nn.Module):
         super().__init__()
         module, _, name = BODIES.get(arch, "").partition(":")
         if not module:
-            raise ModelError(f"This version knows no backbone of the architecture {arch!r}; update bigrestore.")
+            raise ModelError(
+                f"This version knows no backbone of the architecture {arch!r}; update bigrestore."
+            )
         self.arch, self.scale = arch, scale
         self.body: nn.Module = getattr(import_module(f"bigrestore.model.nets.backbones.{module}"), name)(
             **sizes
         )
-        width = int(self.body.channels_out)  # type: ignore[arg-type]
+        width = int(self.body.channels_out)
         self.enlarge = nn.Conv2d(width, width * scale * scale, 3, padding=1) if scale > 1 else None
         self.tail = zero_init(nn.Conv2d(width, 1, 3, padding=1))
 

@@ -7,8 +7,8 @@ them the generator makes tissue alone, as in its first training.
 
 With features it makes only the detail missing from the fidelity output. A map read off the U-Net's features, the
 level's share, weighs every level's grey: near zero on coarse grids, more on fine ones. (A generator of all detail was
-3.4 dB below the interpolation after 700 steps of training, and its texture followed its own grid.) Features may also take the place of
-the noise (`NoiseFusion`).
+3.4 dB below the interpolation after 700 steps of training, and its texture followed its own grid.)
+Features may also take the place of the noise (`NoiseFusion`).
 
 It has the U-Net's levels, bottleneck to first grid, one more for x2 and two more for x4; the last level's head
 shuffles unshuffle x unshuffle pixels out of every node. All grids of a preset folding by 2 are therefore twice as

@@ -111,7 +111,11 @@ class BackboneStage:
 
     def export(self, path: Path) -> None:
         """Write the part with its windows."""
-        tiling = {"window_px": BACKBONE_SIDE_PX, "halo_px": BACKBONE_STEP_PX, "alignment_px": BACKBONE_STEP_PX}
+        tiling = {
+            "window_px": BACKBONE_SIDE_PX,
+            "halo_px": BACKBONE_STEP_PX,
+            "alignment_px": BACKBONE_STEP_PX,
+        }
         save_part(path, self.net, self.name, self.net.scale, {"sizes": self.sizes, **tiling})
 
     def _restored(self, degraded: Tensor, valid: Tensor) -> Tensor:
@@ -123,12 +127,10 @@ class BackboneStage:
 
     def _restored_in_batches(self, pairs: Pairs, count: int | None = None) -> Tensor:
         """Return the first held-out pairs restored: all at once would take gigabytes of attention."""
-        batches = zip(
-            pairs.degraded[:count].split(BACKBONE_BATCH),
-            pairs.valid[:count].split(BACKBONE_BATCH),
-            strict=True,
-        )
-        return torch.cat([self._restored(degraded, valid) for degraded, valid in batches])
+        starts = range(0, len(pairs.degraded[:count]), BACKBONE_BATCH)
+        batches = (slice(start, start + BACKBONE_BATCH) for start in starts)
+        made = [self._restored(pairs.degraded[batch], pairs.valid[batch]) for batch in batches]
+        return torch.cat(made)[:count]
 
     def _locked(self, image: Tensor, pairs: Pairs) -> Tensor:
         return low_frequency_lock(image, pairs.degraded, pairs.valid, pairs.known.kernel, self.net.scale)
