@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from bigrestore.errors import UsageError
 from bigrestore.model.nets.prior.cs_sft import FUSIONS, ChannelSplitSFT, NoiseFusion
 from bigrestore.model.nets.prior.latent import LayerDeltas, MappingNetwork
-from bigrestore.model.nets.prior.modulation import MapModulatedConv2d, activate, to_grid
+from bigrestore.model.nets.prior.modulation import ACTIVATION_GAIN, MapModulatedConv2d, bend, to_grid
 from bigrestore.model.nets.prior.noise import hashed_normal_fields
 
 DETAIL_GAIN = 0.05
@@ -101,15 +101,16 @@ class SynthesisLevel(nn.Module):
         features : Tensor, (N, C', H, W), float32
         grey : Tensor, (N, heads, H, W), float32
         """
-        h = self.first(x, codes[0]).add_(self.first_bias)
+        # The gain of the activations is in what comes before: one pass over the pixels less for each.
+        h = self.first(x, codes[0], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.first_bias)
         if noise is not None:
-            h = h.add_(self.noise_strength * noise)
+            h = h.add_(ACTIVATION_GAIN * self.noise_strength * noise)
         fused = self.bridge if guide is not None and isinstance(self.bridge, NoiseFusion) else None
-        h = activate(h if fused is None else h + fused.first(guide))
+        h = bend(h if fused is None else h + ACTIVATION_GAIN * fused.first(guide))
         if guide is not None and isinstance(self.bridge, ChannelSplitSFT):
             h = self.bridge(h, guide)
-        h = self.second(h, codes[1]).add_(self.second_bias)
-        h = activate(h if fused is None else h + fused.second(guide))
+        h = self.second(h, codes[1], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.second_bias)
+        h = bend(h if fused is None else h + ACTIVATION_GAIN * fused.second(guide))
         return h, self.grey(h, codes[1]) + self.grey_bias
 
 
