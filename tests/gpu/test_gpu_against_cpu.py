@@ -44,7 +44,7 @@ METHODS: dict[str, tuple[int, dict[str, Any], str]] = {
     "backbone, rft": (1, TOLD, "rft"),
     "backbone, hat": (2, TOLD, "hat"),
 }
-"""Methods beside the network that compute on a GPU: scale, settings, and the part that none is shipped of, or an architecture."""
+"""Methods beside the network on a GPU: scale, settings, and the part that none is shipped of, or an architecture."""
 
 SIZES = {
     "resolver": {"channels": [8, 8], "blocks": 1},

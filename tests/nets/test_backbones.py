@@ -17,7 +17,7 @@ from bigrestore.model.nets.backbones.attention import WindowAttention, join_wind
 from bigrestore.model.nets.backbones.convolutional import ConvolutionalBlock, FourierBranch
 from bigrestore.model.nets.backbones.hat import ChannelAttentionBranch, CrossBlock, HybridBlock, HybridGroup
 from bigrestore.model.nets.backbones.uformer import LeFF, LeWinBlock, Uformer
-from bigrestore.model.nets.parts.backbone import BODIES, Backbone
+from bigrestore.model.nets.parts.backbone import BODIES, BackboneNet
 from bigrestore.model.nets.parts.part import load_part, make_network, save_part
 from bigrestore.settings.presets import BACKBONES
 
@@ -198,13 +198,13 @@ def test_modulators_are_of_the_decoder_and_an_option() -> None:
 @pytest.mark.parametrize(("arch", "scale"), CASES)
 def test_a_new_backbone_is_the_interpolation(arch: str, scale: int) -> None:
     x = torch.rand(2, 1, 16, 16)
-    made = Backbone(arch, scale, **NANO[arch])(x)
+    made = BackboneNet(arch, scale, **NANO[arch])(x)
     assert torch.equal(made, x if scale == 1 else catmull_rom(x, scale))
 
 
 @pytest.mark.parametrize(("arch", "scale"), CASES)
 def test_all_of_a_backbone_learns(arch: str, scale: int) -> None:
-    net = Backbone(arch, scale, **NANO[arch])
+    net = BackboneNet(arch, scale, **NANO[arch])
     torch.nn.init.normal_(net.tail.weight, std=0.1)
     y = net(torch.rand(2, 1, 16, 16))
     assert y.shape == (2, 1, 16 * scale, 16 * scale)
@@ -218,7 +218,7 @@ def test_all_of_a_backbone_learns(arch: str, scale: int) -> None:
 )
 def test_the_sizes_are_those_of_the_documentation(arch: str, millions: float) -> None:
     row = BACKBONES[arch]
-    count = sum(weight.numel() for weight in Backbone(arch, row.scales[0], **row.sizes).parameters())
+    count = sum(weight.numel() for weight in BackboneNet(arch, row.scales[0], **row.sizes).parameters())
     assert round(count / 1e6, 2) == millions
 
 

@@ -113,10 +113,10 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 def test_the_loss_is_that_of_locked_images(tissue: Path, tmp_path: Path) -> None:
     material = assembly.read_material(tissue, "default")
-    from bigrestore.model.nets.parts.backbone import Backbone
+    from bigrestore.model.nets.parts.backbone import BackboneNet
 
     torch.manual_seed(0)
-    net = Backbone("unet", 1, **NANO["unet"])
+    net = BackboneNet("unet", 1, **NANO["unet"])
     stage, _ = backbone.build_backbone("backbone", material, net, {"sizes": {}}, OPTIONS, None)  # type: ignore[arg-type]
     losses = stage.step(0, 0.0)
     assert float(losses["loss"].detach()) == pytest.approx(

@@ -20,7 +20,7 @@ COMPRESSION = 3
 """Channels of a block over those within its convolutional branch."""
 SQUEEZE = 16
 """Channels over those between the two layers of channel attention; 30 of 180 in the paper."""
-PERCEPTRON_RATIO = 2
+HYBRID_RATIO = 2
 
 
 class ChannelAttentionBranch(nn.Module):
@@ -50,7 +50,7 @@ class HybridBlock(nn.Module):
         self.before, self.between = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, heads, side, shift=shift)
         self.branch = ChannelAttentionBranch(channels)
-        self.perceptron = Perceptron(channels, PERCEPTRON_RATIO)
+        self.perceptron = Perceptron(channels, HYBRID_RATIO)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""
@@ -67,7 +67,7 @@ class CrossBlock(nn.Module):
         super().__init__()
         self.before, self.between = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, heads, side, key_side=side + side // 2)
-        self.perceptron = Perceptron(channels, PERCEPTRON_RATIO)
+        self.perceptron = Perceptron(channels, HYBRID_RATIO)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, C) to the same shape."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bigrestore.model.nets.backbones.attention import WindowAttention
 
-PERCEPTRON_RATIO = 4
+LEFF_RATIO = 4
 
 
 class LeFF(nn.Module):
@@ -24,7 +24,7 @@ class LeFF(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        inner = PERCEPTRON_RATIO * channels
+        inner = LEFF_RATIO * channels
         self.first, self.last = nn.Linear(channels, inner), nn.Linear(inner, channels)
         self.depthwise = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
 

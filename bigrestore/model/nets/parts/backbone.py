@@ -30,7 +30,7 @@ BACKBONE_SIDE_PX, BACKBONE_STEP_PX = 128, 96
 GREY_MIDDLE = 0.5
 
 
-class Backbone(nn.Module):
+class BackboneNet(nn.Module):
     """A network from degraded to restored grey values.
 
     Parameters

@@ -31,7 +31,7 @@ PART_KINDS = {
     "denoiser": "drunet:DRUNet",
     "unrolled": "unrolled:Unrolled",
     "resolver": "drunet:DRUNet",
-    "backbone": "backbone:Backbone",
+    "backbone": "backbone:BackboneNet",
     "likelihood": "pixelcnn:PixelCNN",
     "ranking": "ranking:RankingNet",
 }

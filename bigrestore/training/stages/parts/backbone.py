@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.nets.guards import low_frequency_lock
-from bigrestore.model.nets.parts.backbone import BACKBONE_SIDE_PX, BACKBONE_STEP_PX, Backbone
+from bigrestore.model.nets.parts.backbone import BACKBONE_SIDE_PX, BACKBONE_STEP_PX, BackboneNet
 from bigrestore.model.nets.parts.part import save_part
 from bigrestore.model.nets.wiener import fill_damage
 from bigrestore.settings.train import StageOptions
@@ -41,7 +41,7 @@ class BackboneStage:
 
     Parameters
     ----------
-    net : Backbone
+    net : BackboneNet
         The network.
     sizes : dict
         Its arguments, for its file.
@@ -57,7 +57,7 @@ class BackboneStage:
 
     def __init__(
         self,
-        net: Backbone,
+        net: BackboneNet,
         sizes: dict[str, Any],
         pairs: PairSource,
         *,
@@ -137,7 +137,12 @@ class BackboneStage:
 
 
 def build_backbone(
-    _: str, material: Material, net: Backbone, info: dict[str, Any], options: StageOptions, __: LoopSettings
+    _: str,
+    material: Material,
+    net: BackboneNet,
+    info: dict[str, Any],
+    options: StageOptions,
+    __: LoopSettings,
 ) -> tuple[BackboneStage, PairSource]:
     """Return the stage and the source of its data; see `assembly.build_stage`."""
     pairs = pair_source(
