@@ -196,6 +196,7 @@ def _model_rows(file: Path, info: dict[str, Any], card: Path | None) -> list[tup
         prior = (
             f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
         )
+        prior += ", joined in the place of noise" if info.get("fusion") == "noise" else ""
         rows += [("size", f"{info['preset']}, {parameters}"), ("prior", prior)]
     rows += [("halo", f"{info['halo_px']} px of the input"), ("sha256", info["sha256"])]
     for stage, said in (info.get("training") or {}).items():

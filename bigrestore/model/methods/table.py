@@ -91,9 +91,15 @@ def _drunet(settings: RunSettings) -> Method:
 
 
 def _srrunet(settings: RunSettings, factor: float) -> Method:
-    from bigrestore.model.methods.srrunet import SRRUNetMethod
+    from bigrestore.model.methods.drunet import SRRUNetMethod
 
     return SRRUNetMethod(**_with_part("resolver", 1, settings), factor=factor)
+
+
+def _backbone(settings: RunSettings) -> Method:
+    from bigrestore.model.methods.backbone import BackboneMethod
+
+    return BackboneMethod(**_with_part("backbone", settings.scale, settings))
 
 
 def _with_part(kind: str, scale: int, settings: RunSettings) -> dict[str, Any]:
@@ -348,6 +354,14 @@ METHODS: dict[str, MethodFactory] = {
         flags=(*TOLD_FLAGS, "device"),
         maps=("residual",),
         speed="0.02 to 0.1",
+    ),
+    "backbone": MethodFactory(
+        _backbone,
+        "Restores by an architecture of the field that you trained: Uformer, DeepRFT, HAT or a U-Net.",
+        scales=(1, 2),
+        flags=("model", *TOLD_FLAGS, "device"),
+        maps=("residual",),
+        speed="0.01 to 0.2",
     ),
     "external": MethodFactory(
         _external,

@@ -36,7 +36,7 @@ from bigrestore.errors import (
 from bigrestore.model.nets.halo import TOLERANCE
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.settings.presets import PRESETS, get_preset
+from bigrestore.settings.presets import FUSIONS_OF_FEATURES, PRESETS, get_preset
 
 CHECKPOINT_FORMAT = "bigrestore-restorer/2"
 OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
@@ -131,6 +131,8 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
         **info,
         "sha256": hash_tensors(tensors),
     }
+    if restorer.prior is not None and restorer.prior.fusion != FUSIONS_OF_FEATURES[0]:
+        metadata["fusion"] = restorer.prior.fusion
     write_weights(path, tensors, metadata)
 
 
@@ -164,7 +166,13 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
             f"the model {path} restores at scale {info['scale']}, not at {scale}; "
             f"give --scale {info['scale']} or choose another model"
         )
-    restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
+    fusion = info.get("fusion", FUSIONS_OF_FEATURES[0])
+    if fusion not in FUSIONS_OF_FEATURES:
+        raise ModelError(
+            f"the model {path} joins its prior by {fusion!r}, which this version does not know; update bigrestore"
+        )
+    preset = get_preset(info["preset"])
+    restorer = Restorer(preset, int(info["scale"]), with_prior=bool(info.get("prior")), fusion=fusion)
     weights = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     zeros = {
         name: torch.zeros_like(t) for name, t in restorer.state_dict().items() if name in ZERO_WHERE_MISSING

@@ -47,6 +47,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     realness = (
         f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
     )
+    joined = ", joined by features in the place of noise" if info.get("fusion") == "noise" else ""
     lines = (
         [f"# {name}", "", *_part_lines(info)]
         if "kind" in info
@@ -55,7 +56,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
             "",
             f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
             f"{info['halo_px']} px{with_prior}, alignment {info['alignment_px']} px, "
-            f"{'with' if info['prior'] else 'without'} a generative prior{realness}.",
+            f"{'with' if info['prior'] else 'without'} a generative prior{joined}{realness}.",
             "",
             f"sha256 of the tensors: `{info['sha256']}`",
         ]
