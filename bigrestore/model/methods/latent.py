@@ -11,7 +11,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +21,7 @@ from bigrestore.model.methods.windows import WindowedMethod, WindowLattice
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.parts.part import TrainedPart
 from bigrestore.model.nets.parts.pixelcnn import PixelCNN
-from bigrestore.model.nets.prior.search import PriorSearch, Search
+from bigrestore.model.nets.prior.search import PriorSearch, Search, Searched
 from bigrestore.model.nets.restorer import Conditions
 from bigrestore.model.network import NetworkMethod
 
@@ -122,9 +121,13 @@ class LatentMethod(WindowedMethod):
         return attrs.evolve(result, maps={**result.maps, "invented": np.abs(result.pixels - plain)})
 
     def solve(self, seen: Seen) -> Tensor:
-        """Search in one window."""
+        """Return the image of a search in one window."""
+        return self.searched(seen).image
+
+    def searched(self, seen: Seen) -> Searched:
+        """Search in one window; return the codes, too."""
         with repeatable_convolutions():
-            return self.search.run(seen, self._read(seen)).image
+            return self.search.run(seen, self._read(seen))
 
     def _read(self, seen: Seen) -> Tensor | None:
         """Return the codes that the network reads off a window, of z, where the search starts from them."""

@@ -380,9 +380,7 @@ LATENT_OPTIONS = (
         "preset",
         "Images compared by pixels in deviations of the noise (l2), or after averaging cells of F pixels.",
         "l2, downscale:F with F of 2, 4, 8, 16 or 32, or preset",
-        lambda value: (
-            value in ("l2", "preset", *(f"downscale:{cell}" for cell in (2, 4, 8, 16, 32)))
-        ),
+        lambda value: value in ("l2", "preset", *(f"downscale:{cell}" for cell in (2, 4, 8, 16, 32))),
     ),
     MethodOption(
         "space",

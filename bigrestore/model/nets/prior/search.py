@@ -29,8 +29,8 @@ from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.nets.guards import Seen, pixel_noise_sigma
 from bigrestore.model.nets.parts.pixelcnn import PixelCNN, to_levels
 from bigrestore.model.nets.prior.generator import Generator
-from bigrestore.model.nets.prior.noise import hashed_normal_fields
 from bigrestore.model.nets.prior.latent import sample_z_field
+from bigrestore.model.nets.prior.noise import hashed_normal_fields
 from bigrestore.model.nets.prior.smooth import DETAIL_SIGMA_PX, low_pass
 from bigrestore.model.nets.redegrade import redegrade
 
