@@ -233,6 +233,8 @@ def _refuse_unheeded(settings: RunSettings, factory: MethodFactory) -> None:
             raise UsageError(
                 f"--{name.replace('_', '-')} needs a network, and --method {method} is none; leave it out."
             )
+    if given.get("realness") and factory.needs_network:
+        raise UsageError(f"--realness means nothing to --method {method}; leave it out.")
     if given.get("realness"):
         raise UsageError(f"--realness needs a network, --method {method} adds nothing; leave it out.")
     if given.get("device", "auto") not in ("auto", "cpu"):
