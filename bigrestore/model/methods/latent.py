@@ -92,20 +92,11 @@ class LatentMethod(WindowedMethod):
         self.halo_px = lattice.step_px * -(-network.halo_px // lattice.step_px)
         self.network, self._restorer = network, restorer.requires_grad_(False)
         self.search = PriorSearch(restorer.prior, search, network.seed, likely)
-
-    @property
-    def bytes_per_px(self) -> int:
-        """Peak memory of a tile: that of one window at work, on the smallest tile, and the network's."""
-        own = 2500 if self.search.search.likelihood else 900
-        return own * self.scale**2 + self.network.bytes_per_px
-
-    @property
-    def px_per_second(self) -> float:
-        """Input pixels per second of one tile, by the steps."""
-        search = self.search.search
-        seconds = STEP_SECONDS * self.scale**2 + LIKELIHOOD_SECONDS * (search.likelihood > 0)
-        fast = 1.0 if self.device.type == "cpu" else 30.0
-        return self.lattice.step_px**2 / (search.steps * seconds) * fast
+        weighs = search.likelihood > 0
+        # Of the one window that is at work at a time, on the smallest tile, and of the network.
+        self.bytes_per_px = (5000 if weighs else 900) * self.scale**2 + network.bytes_per_px
+        seconds = search.steps * (STEP_SECONDS * self.scale**2 + LIKELIHOOD_SECONDS * weighs)
+        self.px_per_second = lattice.step_px**2 / seconds * (1.0 if self.device.type == "cpu" else 30.0)
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Read a section as the network does."""

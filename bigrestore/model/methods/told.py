@@ -46,7 +46,7 @@ class ToldMethod(ABC):
     """
 
     exact = True
-    map_names = ("residual",)
+    map_names: tuple[str, ...] = ("residual",)
     readings: tuple[str, ...] = READINGS
     """What it asks of a section."""
     bytes_per_px = 256

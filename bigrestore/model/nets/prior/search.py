@@ -139,7 +139,7 @@ class PriorSearch:
         with torch.inference_mode(False), torch.no_grad():
             drawn = self._mapped_samples(MEAN_SAMPLES)
             self.samples = drawn[:SAMPLES].contiguous()
-            self.mean = F.normalize(drawn.mean(dim=0), dim=0) * drawn.norm(dim=1).mean()
+            self.mean: Tensor = F.normalize(drawn.mean(dim=0), dim=0) * drawn.norm(dim=1).mean()
             self._within = mean_kernel(self.samples, self.samples)
 
     def _mapped_samples(self, count: int) -> Tensor:
@@ -218,7 +218,7 @@ class PriorSearch:
 
     def _detail(self, w_fields: Tensor, seen: Seen) -> Tensor:
         """Return the generator's part of the image."""
-        codes = self.prior.deltas.of_layers(list(w_fields.split(1)))
+        codes = self.prior.deltas.of_layers(w_fields.chunk(len(w_fields)))
         origin = torch.tensor(seen.origins)
         return self.prior.synthesise(codes, None, self.seed, seen.z, origin, self.search.noise)
 
