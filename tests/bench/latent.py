@@ -1,6 +1,6 @@
 """The search in the prior's latent space under the settings of the MMD paper, on tissue.
 
-    python -m tests.bench.latent [--rows mean,mean+mmd,...] [--crop 192] [--crops 4] [--steps-1000] [--page]
+    python -m tests.bench.latent [--rows mean,mean+mmd,...] [--crop 192] [--crops 4] [--page]
 
 Each row is one setting on the middle of each validation image under case (a), told its blur and noise: start from the mean,
 from chance or from what the network reads; with and without MMD, spherical steps and the likelihood. Images are those of the

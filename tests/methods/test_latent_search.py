@@ -16,7 +16,7 @@ from torch import Tensor
 from bigrestore.core.kernels import gaussian
 from bigrestore.errors import UsageError
 from bigrestore.model.method import TileBatch
-from bigrestore.model.methods.latent import MMD, PRESETS, LatentMethod, search_of
+from bigrestore.model.methods.latent import MMD, SEARCHES, LatentMethod, search_of
 from bigrestore.model.methods.windows import WindowLattice
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.guards import Seen
@@ -30,7 +30,7 @@ from bigrestore.model.nets.prior.search import (
     Search,
     Searched,
     geocross,
-    mean_kernel,
+    mean_similarity,
 )
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.network import load_network
@@ -80,7 +80,7 @@ def test_the_discrepancy_is_that_of_equation_7_and_so_is_its_gradient() -> None:
         return float(np.mean([np.exp(-np.linalg.norm(one - two) / 512) for one in a for two in b]))
 
     def squared(codes: Tensor) -> Tensor:
-        return mean_kernel(codes, codes) + mean_kernel(v, v) - 2 * mean_kernel(codes, v)
+        return mean_similarity(codes, codes) + mean_similarity(v, v) - 2 * mean_similarity(codes, v)
 
     assert float(squared(w)) == pytest.approx(loops(w, w) + loops(v, v) - 2 * loops(w, v), abs=1e-12)
     codes = w.clone().requires_grad_(True)
@@ -324,7 +324,7 @@ def test_presets_are_what_they_are_named_after() -> None:
     default = {"start": "preset", "mmd": -1.0, "objective": "preset", "space": "preset", "noise": "off"}
     assert search_of("mmd", **default) == MMD == Search()
     pulse = search_of("pulse", **default)
-    assert pulse == PRESETS["pulse"]
+    assert pulse == SEARCHES["pulse"]
     assert (pulse.start, pulse.space, pulse.mmd, pulse.downscale) == ("random", "z", 0.0, 8)
     assert search_of("pulse", **(default | {"mmd": 3.0, "objective": "l2"})) == Search(
         start="random", space="z"

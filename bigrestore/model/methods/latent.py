@@ -36,7 +36,7 @@ STEP_SECONDS, LIKELIHOOD_SECONDS = 0.12, 1.0
 
 PULSE = Search(start="random", space="z", mmd=0.0, downscale=8)
 MMD = Search()
-PRESETS = {"mmd": MMD, "pulse": PULSE}
+SEARCHES = {"mmd": MMD, "pulse": PULSE}
 
 
 class LatentMethod(WindowedMethod):
@@ -142,7 +142,7 @@ def search_of(preset: str, **options: Any) -> Search:
     UsageError
         The mean is asked for as a start in z, where it has no direction.
     """
-    base, changes = PRESETS[preset], dict(options)
+    base, changes = SEARCHES[preset], dict(options)
     objective, noise = changes.pop("objective"), changes.pop("noise")
     changes = {name: value for name, value in changes.items() if value != "preset"}
     if changes.get("mmd", 0) < 0:

@@ -36,7 +36,7 @@ from bigrestore.model.nets.redegrade import redegrade
 
 KERNEL_WIDTH = 512.0
 """g of the kernel."""
-SAMPLES = 1000
+CODE_SAMPLES = 1000
 """Samples of the mapping network that codes are compared with."""
 DRAWN_CODES = 256
 """Codes drawn at each step for the comparison."""
@@ -46,7 +46,7 @@ CROSS_SCALE = 512 / 8
 """Factor on the mean squared angle between the layers of a node."""
 DOWNSCALE_WEIGHT = 100.0
 """Factor on the mean squared difference of reduced images, of grey values 0..1."""
-LEAST_SIGMA = 1 / 255
+LEAST_NOISE = 1 / 255
 """Less noise does not count more: the prior does not come nearer to any input."""
 SAMPLE_LAYER, DRAW_LAYER = 1 << 20, 1 << 21
 """First hash layers of the samples and of the draws of codes; the codes of a start have those below."""
@@ -138,9 +138,9 @@ class PriorSearch:
         self.prior, self.search, self.seed, self._likelihood = prior, search, seed, likelihood
         with torch.inference_mode(False), torch.no_grad():
             drawn = self._mapped_samples(MEAN_SAMPLES)
-            self.samples = drawn[:SAMPLES].contiguous()
+            self.samples = drawn[:CODE_SAMPLES].contiguous()
             self.mean: Tensor = F.normalize(drawn.mean(dim=0), dim=0) * drawn.norm(dim=1).mean()
-            self._within = mean_kernel(self.samples, self.samples)
+            self._within = mean_similarity(self.samples, self.samples)
 
     def _mapped_samples(self, count: int) -> Tensor:
         """Return samples of the mapping network, (count, L)."""
@@ -152,7 +152,7 @@ class PriorSearch:
 
     def discrepancy(self, codes: Tensor) -> Tensor:
         """Return d^2 of codes of `w`, (n, L), from the samples."""
-        return mean_kernel(codes, codes) + self._within - 2 * mean_kernel(codes, self.samples)
+        return mean_similarity(codes, codes) + self._within - 2 * mean_similarity(codes, self.samples)
 
     def run(self, seen: Seen, read: Tensor | None = None) -> Searched:
         """Search for one window.
@@ -172,7 +172,7 @@ class PriorSearch:
         smooth = low_pass(
             seen.x if seen.scale == 1 else catmull_rom(seen.x, seen.scale), DETAIL_SIGMA_PX * seen.scale
         )
-        sigma = pixel_noise_sigma(seen.x, seen.noise_gain, seen.read_noise).clamp_min(LEAST_SIGMA)
+        sigma = pixel_noise_sigma(seen.x, seen.noise_gain, seen.read_noise).clamp_min(LEAST_NOISE)
         codes = self._start(seen, read).contiguous().requires_grad_(True)
         radii = codes.detach().norm(dim=1, keepdim=True)
         optimiser = torch.optim.Adam([codes], lr=search.rate, foreach=False)
@@ -254,7 +254,7 @@ class PriorSearch:
         return w_fields.permute(0, 2, 3, 1).reshape(-1, latent)[places]
 
 
-def mean_kernel(a: Tensor, b: Tensor) -> Tensor:
+def mean_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Return the mean of exp(-|a_i - b_j| / 512) over all pairs of two sets of codes, (n, L) and (m, L)."""
     return torch.exp(-torch.cdist(a, b) / KERNEL_WIDTH).mean()
 
