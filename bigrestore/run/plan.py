@@ -328,9 +328,14 @@ def _tile_memory(method: Method, device: str, workers: int, in_flight: int) -> i
     return memory_limit_bytes() // 2 // (workers * in_flight)
 
 
+def is_tiff_name(output: Path) -> bool:
+    """Return whether an output is a TIFF by its name."""
+    return output.suffix.lower() in (".tif", ".tiff")
+
+
 def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Literal["0.4", "0.5"], bool]:
     """Return the version of the store and whether it becomes a TIFF, by flag and by the output's name."""
-    named_tiff = output.suffix.lower() in (".tif", ".tiff")
+    named_tiff = is_tiff_name(output)
     if settings.format != "auto" and named_tiff != (settings.format == "ome-tiff"):
         raise UsageError(
             f"--format is {settings.format} but the output is named {output.name}; name a TIFF .ome.tif and a "

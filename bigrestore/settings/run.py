@@ -107,7 +107,7 @@ class RunSettings(Settings):
     method: str = attrs.field(
         default="network",
         validator=text("the name of a method"),
-        metadata=option("One of `bigrestore models methods`.", panel=METHOD),
+        metadata=option("One of `bigrestore models methods`; latent invents, for a --roi.", panel=METHOD),
     )
     options: dict[str, Any] | None = attrs.field(
         default=None,
