@@ -198,13 +198,14 @@ class Degradation:
     scale : int
         Output pixels per input pixel: 1, 2 or 4.
     kernel : ndarray, (k, k), float32
-        Blur and downsampling of the first pass on the output grid, as `bigrestore.core.kernels` says.
+        Blur and downsampling of the first pass on the output grid, as `bigrestore.core.kernels` says; a fitted one
+        may have negative taps.
     kind : str
-        Family of the blur, `none` without any.
+        Family of the blur, `none` without any, `learned` for one of a bank.
     blur : dict of str to float
         Its parameters.
     downsampling : str
-        `none`, `bicubic`, `area` or `s-fold`.
+        `none`, `bicubic`, `area` or `s-fold`; `learned` where it is part of a fitted kernel.
     thickness_px : float
         Thickness of the section in output pixels if it blurred, else 0.
     identity : bool
@@ -246,16 +247,18 @@ class Degradation:
 
     @property
     def effective_kernel(self) -> Kernel:
-        """Kernel of all passes together, (k, k), as an estimator should read it.
+        """Kernel of all passes together, (k, k), as an estimator should read it: without negative taps.
 
         A resampling counts with its mean over all sub-pixel phases.
         """
         kernel = self.kernel
+        if np.any(kernel < 0):
+            kernel = normalised_kernel(kernel)
         if self.resampling is not None:
             kernel = compose(kernel, mean_kernel(self.resampling.orders), dilation=self.scale)
         if self.second is not None:
             kernel = compose(kernel, self.second.kernel, dilation=self.scale)
-        whole = kernel is self.kernel or self.scale % 2
+        whole = (self.resampling is None and self.second is None) or self.scale % 2
         return kernel if whole else normalised_kernel(within_counterparts(kernel, self.scale))
 
     @property

@@ -131,14 +131,14 @@ def _blur_and_sample(
     start = (scale - 1) // 2
     middle = kernel_size(scale) // 2
     picked = images[:, start + middle :: scale, start + middle :: scale][:, :height, :width]
-    blurred = [i for i, d in enumerate(degradations) if d.kernel[middle, middle] < 1.0]
+    blurred = [i for i, d in enumerate(degradations) if np.count_nonzero(d.kernel) > 1]
     if not blurred:
         return picked
     index = torch.tensor(blurred, device=images.device)
     everything = len(blurred) == len(degradations)
     # One grouped convolution for all, its kernels cut to the widest of them.
     kernels = np.stack([degradations[i].kernel for i in blurred])
-    reach = int(np.abs(np.argwhere(kernels > 0.0)[:, 1:] - middle).max())
+    reach = int(np.abs(np.argwhere(kernels != 0.0)[:, 1:] - middle).max())
     inner = slice(middle - reach, middle + reach + 1)
     weights = torch.from_numpy(np.ascontiguousarray(kernels[:, None, inner, inner])).to(images)
     first = start + middle - reach

@@ -213,7 +213,7 @@ def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
     Product and sum are two operations on purpose. A fused operation rounds once, but only within reach of the vector
     unit, and this differs from tile to tile.
     """
-    taps = np.argwhere(kernel > 0.0)
+    taps = np.argwhere(kernel != 0.0)
     middle = kernel.shape[0] // 2
     if len(taps) == 1 and scale == 1:
         return image

@@ -9,15 +9,17 @@ Fan and de Queiroz, "Identification of bitmap compression history", IEEE TIP 12 
 
 from __future__ import annotations
 
+import functools
 import math
 
 import attrs
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from bigrestore.core.pixels import Doubles, Floats
-from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, quantisation_table
+from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip, quantisation_table
 
 QUALITIES = range(20, 97)
 """Above, steps are as small as the rounding of the pixels."""
@@ -31,8 +33,8 @@ LEAST_LEVELS = 1.5
 LEAST_COEFFICIENTS = 60
 """Fewer say nothing."""
 
-MOST_COEFFICIENTS = 5000
-"""More say no more."""
+FIRST_COEFFICIENTS, MOST_COEFFICIENTS = 800, 5000
+"""Of the search for the lattice, and of the quality: more say no more."""
 
 LEAST_GAIN = 0.35
 """Mean gain in log-likelihood of a coefficient from which on a window counts as compressed."""
@@ -67,14 +69,26 @@ def find_jpeg(window: Floats) -> JpegFinding | None:
     """Return the JPEG of a window of grey values 0..1, (h, w), or None."""
     levels = np.asarray(window, np.float64) * 255 - 128
     starts = [_likely_starts(levels, axis) for axis in (0, 1)]
-    best: JpegFinding | None = None
-    for top in starts[0]:
-        for left in starts[1]:
-            quality, gain = _best_quality(_coefficients(levels[top:, left:]))
-            if gain >= LEAST_GAIN and (best is None or gain > best.gain):
-                phase = (-top % JPEG_BLOCK_PX, -left % JPEG_BLOCK_PX)
-                best = JpegFinding(quality, phase, gain)
-    return best
+    tried = [
+        (_best_quality(_coefficients(levels[top:, left:]), FIRST_COEFFICIENTS)[1], top, left)
+        for top in starts[0]
+        for left in starts[1]
+    ]
+    _, top, left = max(tried)
+    quality, gain = _best_quality(_coefficients(levels[top:, left:]), MOST_COEFFICIENTS)
+    if gain < LEAST_GAIN:
+        return None
+    return JpegFinding(quality, (-top % JPEG_BLOCK_PX, -left % JPEG_BLOCK_PX), gain)
+
+
+def through_jpeg(image: Doubles, jpeg: JpegFinding) -> Floats:
+    """Return an image, (h, w), through a JPEG on the lattice of a finding."""
+    pads = [(start, -(start + side) % JPEG_BLOCK_PX) for start, side in zip(jpeg.phase, image.shape, strict=True)]
+    padded = torch.from_numpy(np.pad(image, pads, mode="edge"))[None]
+    stored = jpeg_round_trip(padded, [jpeg.quality])[0].numpy()
+    height, width = image.shape
+    top, left = jpeg.phase
+    return np.asarray(stored[top : top + height, left : left + width], np.float32)
 
 
 def _likely_starts(levels: Doubles, axis: int) -> list[int]:
@@ -98,16 +112,16 @@ def _coefficients(levels: Doubles) -> Doubles:
     return np.asarray(made.reshape(-1, JPEG_BLOCK_PX**2))
 
 
-def _best_quality(coefficients: Doubles) -> tuple[int, float]:
+def _best_quality(coefficients: Doubles, most: int) -> tuple[int, float]:
     """Return the quality whose table explains coefficients best, and the mean gain over coefficients anywhere."""
     counted = np.abs(coefficients) > LEAST_LEVELS
     counted[:, 0] = False
     columns = np.nonzero(counted)[1]
     values = coefficients[counted]
-    best, most = 0, -math.inf
+    best, largest = 0, -math.inf
     if len(values) < LEAST_COEFFICIENTS:
-        return best, most
-    stride = -(-len(values) // MOST_COEFFICIENTS)
+        return best, largest
+    stride = -(-len(values) // most)
     values, columns = values[::stride], columns[::stride]
     for quality, table in _tables().items():
         step = table[columns]
@@ -115,11 +129,12 @@ def _best_quality(coefficients: Doubles) -> tuple[int, float]:
         away = np.abs(values) - multiple * step
         density = np.exp(-0.5 * (away / ROUNDING) ** 2) * step / (ROUNDING * math.sqrt(2 * math.pi))
         gain = float(np.log(ANYWHERE + (1 - ANYWHERE) * density).mean())
-        if gain > most:
-            best, most = quality, gain
-    return best, most
+        if gain > largest:
+            best, largest = quality, gain
+    return best, largest
 
 
+@functools.cache
 def _tables() -> dict[int, NDArray[np.float64]]:
     return {
         quality: quantisation_table(quality).numpy().astype(np.float64).ravel() for quality in QUALITIES

@@ -113,11 +113,12 @@ def equations_of(degraded: Floats, clean: Floats, scale: int) -> Halves:
 
 def _averaged(clean: Floats, scale: int) -> tuple[Floats, int]:
     """Return clean pixels on the grid of the fit, and how many of them lie along a degraded one."""
-    if scale <= FINE_PX:
-        return clean, scale
+    step = grid_step(scale)
+    if step == scale:
+        return clean, step
     height, width = (side // 2 for side in clean.shape)
     means = clean[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean(axis=(1, 3))
-    return np.asarray(means, np.float32), scale // 2
+    return np.asarray(means, np.float32), step
 
 
 def _sums(
@@ -150,7 +151,28 @@ def _free_taps(step: int) -> NDArray[np.int64]:
     return np.flatnonzero(free)
 
 
-def fit_taps(halves: Halves, step: int) -> tuple[Doubles, float]:
+@attrs.frozen(eq=False)
+class FittedTaps:
+    """Fitted taps.
+
+    Attributes
+    ----------
+    taps : ndarray, (n,)
+        Their sum is the gain.
+    error : float
+        Sum of the mean squared residuals of both halves, each under the taps of the other.
+    """
+
+    taps: Doubles
+    error: float
+
+
+def grid_step(scale: int) -> int:
+    """Return how many pixels of the fit's grid lie along a degraded one."""
+    return scale if scale <= FINE_PX else scale // 2
+
+
+def fit_taps(halves: Halves, step: int) -> FittedTaps:
     """Fit taps.
 
     Parameters
@@ -158,13 +180,6 @@ def fit_taps(halves: Halves, step: int) -> tuple[Doubles, float]:
     halves : tuple of Equations
     step : int
         Pixels of the fit's grid along a degraded one.
-
-    Returns
-    -------
-    taps : ndarray, (n,)
-        Their sum is the gain.
-    sigma_px : float
-        Of the Gaussian that the ridge pulled to, pixels of the fit's grid.
     """
     whole = halves[0] + halves[1]
     start, sigma_px = _best_gaussian(whole, step)
@@ -180,7 +195,8 @@ def fit_taps(halves: Halves, step: int) -> tuple[Doubles, float]:
             errors[index] += other.residual(start + change)
     ridge = STRENGTHS[int(errors.argmin())] * trace * np.eye(len(start))
     missing = free * (whole.moment - whole.gram @ start)
-    return start + free * np.linalg.solve(whole.gram * free[:, None] * free + ridge, missing), sigma_px
+    change = free * np.linalg.solve(whole.gram * free[:, None] * free + ridge, missing)
+    return FittedTaps(start + change, float(errors.min()))
 
 
 def _freedom(sigma_px: float, step: int) -> Doubles:
@@ -206,9 +222,17 @@ def _best_gaussian(equations: Equations, step: int) -> tuple[Doubles, float]:
     return best[1], best[2]
 
 
+def gaussian_on_grid(sigma_px: float, scale: int) -> Kernel:
+    """Return a Gaussian, of sigma in pixels of the fit's grid, as a kernel of the scale."""
+    if scale == 1:
+        return gaussian(kernel_size(1), sigma_px)
+    wide = gaussian(kernel_size(scale), sigma_px * scale / grid_step(scale))
+    return fold_downsampling(wide, "area", scale)
+
+
 def kernel_of(taps: Doubles, scale: int) -> Kernel:
     """Return fitted taps as a kernel of the scale: its sum is one, and what is too small to matter is left out."""
-    step = scale if scale <= FINE_PX else scale // 2
+    step = grid_step(scale)
     square = np.zeros(FIT_SIDE**2)
     square[_free_taps(step)] = taps / taps.sum()
     square[np.abs(square) < SMALLEST_TAP * np.abs(square).max()] = 0.0
