@@ -25,6 +25,7 @@ from bigrestore.core.kernels import (
     within_counterparts,
 )
 from bigrestore.degradation.interpolators import mean_kernel
+from bigrestore.degradation.learned.synthesis import Synthesis
 
 INTERPOLATION_REACH_PX = 4
 """Pixels to each side of the widest interpolation: eight taps."""
@@ -214,6 +215,8 @@ class Degradation:
         Scan pixels per input pixel along one axis; their mean shrinks noise and rounding of the scan.
     resampling : Resampling or None
         Registration after the scan.
+    synthesis : Synthesis or None
+        What a network learned from pairs adds to the blurred image.
     """
 
     scale: int
@@ -233,6 +236,7 @@ class Degradation:
     identity: bool = False
     scan_factor: int = 1
     resampling: Resampling | None = None
+    synthesis: Synthesis | None = None
 
     @property
     def defocus(self) -> bool:
@@ -290,8 +294,11 @@ class Degradation:
         """Return all as JSON-able values, kernels as nested lists, the equivalent sigma beside them."""
         values = attrs.asdict(
             self,
+            filter=lambda field, _: field.name != "synthesis",
             value_serializer=lambda _, __, value: value.tolist() if isinstance(value, np.ndarray) else value,
         )
+        if self.synthesis is not None:
+            values["synthesis"] = self.synthesis.describe()
         values["defocus"] = self.defocus
         values["effective_kernel"] = self.effective_kernel.tolist()
         values["sigma_px"] = equivalent_sigma(self.effective_kernel)

@@ -6,6 +6,9 @@ comes from the absolute pixel (noise by hash, jitter and gain by row, bands and 
 lattice), and the blur adds its taps one by one in a fixed order; a convolution library may change the order with the
 shape.
 
+What a network adds that was learned from pairs is a sum whose order the library chooses: there a tile equals the whole but
+for the rounding of float32.
+
 The stain is left alone: it would have to change the clean side too, the input itself.
 """
 
@@ -80,6 +83,8 @@ class SectionDegrader:
             _LINE_CONTEXT_PX if self.degradation.lines else 0
         )
         blur = int(self.degradation.kernel.shape[0]) // 2 + self.degradation.scale // 2
+        if self.degradation.synthesis is not None:
+            blur = max(blur, self.degradation.synthesis.reach_px * self.degradation.scale)
         resampling = self.degradation.resampling
         moved = 0 if resampling is None else resampling.reach_px
         reach = (after + moved) * self.degradation.scale + blur
@@ -133,7 +138,10 @@ class SectionDegrader:
     def _degrade(self, clean: Tensor, z: int, y0: int, x0: int) -> Tensor:
         """Degrade one tile with its first degraded pixel at (y0, x0)."""
         plan = self.degradation
-        image = correlate_exactly(self._seen(clean, y0, x0), plan.kernel, plan.scale)
+        seen = self._seen(clean, y0, x0)
+        image = correlate_exactly(seen, plan.kernel, plan.scale)
+        if plan.synthesis is not None:
+            image = image + plan.synthesis.added(seen)
         ys = torch.arange(y0, y0 + image.shape[0], dtype=torch.float64)
         xs = torch.arange(x0, x0 + image.shape[1], dtype=torch.float64)
         if plan.illumination is not None:

@@ -1,23 +1,28 @@
 """A recipe learned from pairs: a bank of what was fitted to windows of them.
 
-A draw is one window of the bank, or a point between it and the window most like it. It is a `Degradation` as any other:
+A draw is one window of the bank, or a point between it and the window most like it, with what a network adds where one was
+trained. It is a `Degradation` as any other:
 patches, whole sections and trainings need not know where its kernel comes from.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bigrestore.core.kernels import Kernel, kernel_size
 from bigrestore.degradation.degradation import Degradation, Noise, Storage
 from bigrestore.degradation.jpeg import JPEG_BLOCK_PX
+from bigrestore.degradation.learned.synthesis import Synthesis
 from bigrestore.errors import ModelError
-from bigrestore.model.nets.parts.learned_degradation import FitBank
+from bigrestore.model.nets.parts.learned_degradation import LearnedDegradation, SynNet
 from bigrestore.model.nets.parts.part import TrainedPart, load_part
 
 LEARNED_KIND = "degradation"
@@ -63,6 +68,10 @@ class LearnedRecipe:
     kernels : ndarray, (K, k, k), float32
         Each sums to one; taps may be negative.
     windows : tuple of BankWindow, (K,)
+    codes : Tensor, (K, 64), optional
+        Of the windows, where a network was trained.
+    network : SynNet, optional
+        What adds to the fitted blur.
     neighbours : ndarray, (K,), int
         The window most like each.
     """
@@ -72,6 +81,8 @@ class LearnedRecipe:
     scale: int
     kernels: NDArray[np.float32]
     windows: tuple[BankWindow, ...]
+    codes: Tensor | None = None
+    network: SynNet | None = None
     neighbours: NDArray[np.int64] = attrs.field(init=False)
 
     @neighbours.default
@@ -100,15 +111,26 @@ class LearnedRecipe:
         second = int(self.neighbours[first])
         kernel = (1 - share) * self.kernels[first] + share * self.kernels[second]
         own, other = self.windows[first], self.windows[second]
+        noise, synthesis = _between(own.noise, other.noise, share), None
+        if self.network is not None and scale == self.scale:
+            synthesis = self._synthesis(first, second, share)
+            noise = corrected_noise(noise, self.network.noise_change(synthesis.code[None])[0])
         return Degradation(
             scale=scale,
             kernel=kernel.astype(np.float32) if scale == self.scale else on_input_grid(kernel, self.scale),
             kind="learned",
             blur={"window": float(first), "neighbour": float(second), "share": share},
             downsampling="none" if scale == 1 else "learned",
-            noise=_between(own.noise, other.noise, share),
+            noise=noise,
             storage=Storage(own.bit_depth, own.jpeg_quality, phase),
+            synthesis=synthesis,
         )
+
+    def _synthesis(self, first: int, second: int, share: float) -> Synthesis:
+        """Return the network under the code between two windows."""
+        assert self.network is not None and self.codes is not None
+        code = F.normalize((1 - share) * self.codes[first] + share * self.codes[second], dim=0)
+        return Synthesis(self.network, code)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies it."""
@@ -130,6 +152,15 @@ def _between(one: Noise, two: Noise, share: float) -> Noise:
         )
     ]
     return Noise(numbers[0], float(np.sqrt(numbers[1])), numbers[2])
+
+
+def corrected_noise(noise: Noise, change: Tensor) -> Noise:
+    """Return fitted noise with the change, (3,), that `SynNet.noise_change` makes of a code."""
+    gain, read, share = (float(number) for number in change)
+    odds = noise.correlated_share / max(1 - noise.correlated_share, 1e-3) * math.exp(share)
+    return Noise(
+        noise.gain * math.exp(gain), noise.read * math.exp(0.5 * read), min(odds / (1 + odds), 1.0)
+    )
 
 
 def on_input_grid(kernel: NDArray[np.floating], scale: int) -> Kernel:
@@ -162,7 +193,7 @@ def load_learned(path: str | Path, scale: int) -> LearnedRecipe:
 
 def recipe_of(part: TrainedPart) -> LearnedRecipe:
     """Return the recipe in a part."""
-    assert isinstance(part.network, FitBank)
+    assert isinstance(part.network, LearnedDegradation)
     try:
         windows = tuple(
             BankWindow(
@@ -182,6 +213,13 @@ def recipe_of(part: TrainedPart) -> LearnedRecipe:
             f"The learned degradation {part.name} has {len(kernels)} kernels of {len(windows)} windows; train it again."
         )
     kernels = kernels / kernels.sum(axis=(1, 2), keepdims=True)  # float16 rounds each tap
+    network = part.network.syn_net
     return LearnedRecipe(
-        part.name, str(part.info["sha256"]), int(part.info["scale"]), kernels.astype(np.float32), windows
+        part.name,
+        str(part.info["sha256"]),
+        int(part.info["scale"]),
+        kernels.astype(np.float32),
+        windows,
+        None if network is None else part.network.codes,
+        network,
     )

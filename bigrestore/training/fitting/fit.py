@@ -69,6 +69,15 @@ class WindowFit:
         """The degraded window without noise and JPEG."""
         return expected_of(self.window, self.kernel, self.grey)
 
+    def carried_to(self, clean: Floats) -> Floats:
+        """Return another clean image, (scale * h, scale * w), under kernel and grey curve."""
+        scale = self.window.clean.shape[0] // self.window.degraded.shape[0]
+        return blurred(clean, self.kernel, self.grey, scale)
+
+    def stored(self, image: Floats) -> Floats:
+        """Return an image through the JPEG, if there was one."""
+        return image if self.jpeg is None else through_jpeg(image.astype(np.float64), self.jpeg)
+
     @property
     def sigma_px(self) -> float:
         """Equivalent sigma of the kernel without its negative taps, output pixels."""
@@ -158,19 +167,21 @@ def _equations(window: RealWindow, jpeg: JpegFinding | None, scale: int) -> Halv
     expected, least = window.degraded, np.inf
     for sigma_px in START_SIGMAS_PX:
         kernel = gaussian_on_grid(float(sigma_px), scale)
-        blurred = expected_of(window, kernel, (1.0, 0.0))
-        blurred = expected_of(window, kernel, _grey_curve(window.degraded, blurred))
-        error = float(((through_jpeg(blurred.astype(np.float64), jpeg) - window.degraded) ** 2).mean())
+        tried = _expected(window, kernel)
+        error = float(((through_jpeg(tried.astype(np.float64), jpeg) - window.degraded) ** 2).mean())
         if error < least:
-            expected, least = blurred, error
+            expected, least = tried, error
     for last in (False, True):
         changed = through_jpeg(expected.astype(np.float64), jpeg) - expected
         halves = equations_of(window.degraded - changed, window.clean, scale)
         if not last:
-            kernel = kernel_of(fit_taps(halves, grid_step(scale)).taps, scale)
-            blurred = expected_of(window, kernel, (1.0, 0.0))
-            expected = expected_of(window, kernel, _grey_curve(window.degraded, blurred))
+            expected = _expected(window, kernel_of(fit_taps(halves, grid_step(scale)).taps, scale))
     return halves
+
+
+def _expected(window: RealWindow, kernel: Kernel) -> Floats:
+    """Return what a kernel makes of the clean side, under the grey curve that suits it."""
+    return expected_of(window, kernel, _grey_curve(window.degraded, expected_of(window, kernel, (1.0, 0.0))))
 
 
 def _fit_window(window: RealWindow, jpeg: JpegFinding | None, kernel: Kernel) -> WindowFit:
@@ -183,16 +194,25 @@ def _fit_window(window: RealWindow, jpeg: JpegFinding | None, kernel: Kernel) ->
     return WindowFit(window, kernel, grey, noise, jpeg, left, level)
 
 
-def _grey_curve(degraded: Floats, blurred: Floats) -> tuple[float, float]:
+def _grey_curve(degraded: Floats, soft: Floats) -> tuple[float, float]:
     """Return gain and offset of the line from blurred to degraded grey values."""
-    deviation = blurred.astype(np.float64) - blurred.mean()
+    deviation = soft.astype(np.float64) - soft.mean()
     gain = float((deviation * degraded).sum() / max(float((deviation**2).sum()), 1e-12))
-    return gain, float(degraded.mean() - gain * blurred.mean())
+    return gain, float(degraded.mean() - gain * soft.mean())
 
 
 def expected_of(window: RealWindow, kernel: Kernel, grey: tuple[float, float]) -> Floats:
-    """Return what kernel and grey curve make of the clean side, (h, w)."""
-    scale = window.clean.shape[0] // window.degraded.shape[0]
+    """Return what kernel and grey curve make of the clean side of a window, (h, w)."""
+    return blurred(window.clean, kernel, grey, window.clean.shape[0] // window.degraded.shape[0])
+
+
+def blurred(clean: Floats, kernel: Kernel, grey: tuple[float, float], scale: int) -> Floats:
+    """Return a clean image, (scale * h, scale * w), under a kernel and a grey curve, (h, w)."""
     with torch.inference_mode():
-        blurred = correlate_exactly(torch.from_numpy(window.clean), kernel, scale).numpy()
-    return np.asarray(grey[0] * blurred + grey[1], np.float32)
+        soft = correlate_exactly(torch.from_numpy(np.ascontiguousarray(clean)), kernel, scale).numpy()
+    return np.asarray(grey[0] * soft + grey[1], np.float32)
+
+
+def fit_one(window: RealWindow, scale: int) -> WindowFit:
+    """Fit a single window."""
+    return fit_windows([window], scale).fits[0]

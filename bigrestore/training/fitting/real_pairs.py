@@ -83,6 +83,11 @@ class RealWindow:
     offset: Offset
     eight_bits: bool
 
+    @classmethod
+    def unmoved(cls, degraded: Floats, clean: Floats, name: str = "") -> RealWindow:
+        """Return a window of a pair that is known to be in register."""
+        return cls(name, 0, 0, 0, degraded, clean, Offset(0.0, 0.0, 1.0), _has_eight_bits(degraded))
+
 
 @attrs.frozen(eq=False)
 class PairImages:
@@ -245,11 +250,15 @@ def _tissue_windows(pairs: list[PairImages], scale: int) -> Iterator[RealWindow]
         height, width = degraded.shape
         means = clean.reshape(height, scale, width, scale).mean(axis=(1, 3))
         offset = find_offset(degraded, means, MOST_OFFSET_PX)
-        eight_bits = bool(np.abs(degraded * 255 - np.rint(degraded * 255)).max() < 1e-2)
-        yield RealWindow(pair.name, z, y0, x0, degraded, clean, offset, eight_bits)
+        yield RealWindow(pair.name, z, y0, x0, degraded, clean, offset, _has_eight_bits(degraded))
         met += 1
         if met == MOST_WINDOWS:
             return
+
+
+def _has_eight_bits(degraded: Floats) -> bool:
+    """Return whether grey values are multiples of 1/255."""
+    return bool(np.abs(degraded * 255 - np.rint(degraded * 255)).max() < 1e-2)
 
 
 def _moved(window: RealWindow, scale: int) -> RealWindow:

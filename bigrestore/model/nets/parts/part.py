@@ -33,7 +33,7 @@ PART_KINDS = {
     "resolver": "drunet:DRUNet",
     "likelihood": "pixelcnn:PixelCNN",
     "ranking": "ranking:RankingNet",
-    "degradation": "learned_degradation:FitBank",
+    "degradation": "learned_degradation:LearnedDegradation",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 
