@@ -26,7 +26,7 @@ CROSS_RINGS = 12
 DIFFERENCE_GAIN = 8.0
 """What a degradation changes is a few hundredths of the range; `CodeNet` sees it enlarged."""
 
-SYN_CHANNELS, SYN_BLOCKS = 24, 3
+SYN_CHANNELS, SYN_BLOCKS = 16, 3
 SYN_REACH_PX = 2 * SYN_BLOCKS + 1
 """Degraded pixels around one that its value depends on."""
 

@@ -1,7 +1,7 @@
 """The network of a learned degradation: it learns to carry what happened to one image over to another.
 
-`CodeNet` reads a code off one twin, and `SynNet` degrades the clean side of the other one by it (in four of five steps; else
-its own). Codes of twins are to agree, and those of different degradations to differ. What `SynNet` is held to is the
+`CodeNet` reads a code off both twins, and `SynNet` degrades the clean side of the second by that of the first (of four in
+five twins; else by its own). Codes of twins are to agree, and those of different degradations to differ. What `SynNet` is held to is the
 likelihood of the true degraded image under its mean and noise: a mean alone would say nothing of noise, and a restorer
 would take that for the truth.
 """
@@ -37,7 +37,7 @@ from bigrestore.training.stages.losses import fft_amplitude_l1, hinge_critic_los
 TWINS_BATCH = 8
 DEGRADATION_STREAM = 18
 SWAPPED_SHARE = 0.8
-"""Steps in which a twin's code is that of the other."""
+"""Twins of which the second is told the code of the first."""
 
 WEIGHTS = {"likelihood": 1.0, "same": 1.0, "contrast": 0.2, "amplitude": 20.0, "hinge": 0.01}
 TEMPERATURE = 0.1
@@ -101,12 +101,13 @@ class DegradationStage:
         count = len(twins.drawn)
         codes = self.code_net(twins.degraded, twins.clean)
         rng = step_rng(self.seed, step, DEGRADATION_STREAM)
-        swapped = torch.from_numpy(rng.random(count) < SWAPPED_SHARE).to(codes.device).repeat(2)[:, None]
-        told = torch.where(swapped, codes.roll(count, 0), codes)
-        mean = twins.blurred + self.syn_net(twins.clean, told)
-        deviation = self._deviation(mean, twins.noise, told)
-        inner = self._inner(twins)
-        error = (twins.degraded - mean).abs() * math.sqrt(2) / deviation
+        swapped = torch.from_numpy(rng.random(count) < SWAPPED_SHARE).to(codes.device)[:, None]
+        told = torch.where(swapped, codes[:count], codes[count:])
+        degraded, clean = twins.degraded[count:], twins.clean[count:]
+        mean = twins.blurred[count:] + self.syn_net(clean, told)
+        deviation = self._deviation(mean, twins.noise[count:], told)
+        inner = self._inner(twins)[count:]
+        error = (degraded - mean).abs() * math.sqrt(2) / deviation
         losses = {
             "likelihood": ((error + torch.log(deviation * 255)) * inner).sum() / inner.sum().clamp_min(1),
             "same": (codes[:count] - codes[count:]).abs().mean() * codes.shape[1] ** 0.5,
@@ -115,12 +116,12 @@ class DegradationStage:
         frame = self.source.frame_px
         generator = step_generator(self.seed, step, mean.device, DEGRADATION_STREAM)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-        made, real, clean = (
+        made, real, white = (
             part[..., frame:-frame, frame:-frame]
-            for part in (mean + noise * deviation, twins.degraded, F.avg_pool2d(twins.clean, self.source.scale))
+            for part in (mean + noise * deviation, degraded, F.avg_pool2d(clean, self.source.scale))
         )
         losses["amplitude"] = fft_amplitude_l1(made, real)
-        losses["hinge"] = self._judged(step, progress, made, real, clean)
+        losses["hinge"] = self._judged(step, progress, made, real, white)
         return {"loss": torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum(), **losses}
 
     @torch.no_grad()
