@@ -37,6 +37,9 @@ _WHITE, _SMOOTH, _SHIFT, _GAIN, _SECOND = 0, 1, 2, 3, 4
 
 _LINE_CONTEXT_PX = 2
 
+SYNTHESIS_BYTES, SYNTHESIS_NS = 300, 4000
+"""Memory and time that a network learned from pairs takes per degraded pixel."""
+
 
 @attrs.frozen(eq=False)
 class SectionDegrader:
@@ -93,12 +96,15 @@ class SectionDegrader:
     @property
     def bytes_per_px(self) -> int:
         """Peak memory of a tile at work per clean pixel: two copies of it, and some thirty of the result."""
-        return 8 + 130 // self.degradation.scale**2
+        features = 0 if self.degradation.synthesis is None else SYNTHESIS_BYTES
+        return 8 + (130 + features) // self.degradation.scale**2
 
     @property
     def px_per_second(self) -> float:
-        """Clean pixels per second and thread: a nanosecond per tap, and 300 for all the other steps."""
+        """Clean pixels per second and thread: a nanosecond per tap, and 300 for all the other steps but a network."""
         taps = int(np.count_nonzero(self.degradation.kernel))
+        if self.degradation.synthesis is not None:
+            taps += SYNTHESIS_NS
         return 1e9 * self.degradation.scale**2 / (taps + 300)
 
     def describe(self) -> dict[str, Any]:

@@ -88,6 +88,7 @@ class TwinSource:
             )
         held = [index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 for index in range(len(fit.fits))]
         self.real = [each for each, out in zip(fit.fits, held, strict=True) if not out]
+        self._blurred = {id(each): each.expected for each in fit.fits}
         self.real_held_out = [each for each, out in zip(fit.fits, held, strict=True) if out] or self.real
         side = self.patch_px * fit.scale + 2 * margin_px(fit.scale)
         self.train = _clean_source(self.real, side)
@@ -131,7 +132,7 @@ class TwinSource:
                 ]
                 degraded.append(fit.window.degraded[part])
                 clean.append(fit.window.clean[fine])
-                blurred.append(fit.expected[part])
+                blurred.append(self._blurred[id(fit)][part])
                 noise.append([fit.noise.gain, fit.noise.read, fit.noise.correlated_share])
         made, white, soft = (
             torch.from_numpy(np.stack(parts))[:, None].to(self.device) for parts in (degraded, clean, blurred)

@@ -39,7 +39,8 @@ DEGRADATION_STREAM = 18
 SWAPPED_SHARE = 0.8
 """Twins of which the second is told the code of the first."""
 
-WEIGHTS = {"likelihood": 1.0, "same": 1.0, "contrast": 0.2, "amplitude": 20.0, "hinge": 0.01}
+WEIGHTS = {"likelihood": 1.0, "same": 0.1, "contrast": 1.0, "amplitude": 20.0, "hinge": 0.01}
+"""Of the losses. With more weight on equal codes than on different ones all codes become one."""
 TEMPERATURE = 0.1
 """Of the contrast between codes."""
 
