@@ -24,8 +24,8 @@ from bigrestore.core.pixels import to_grey
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
 from bigrestore.degradation.given import Given
-from bigrestore.degradation.pairs import Pair, write_pairs
 from bigrestore.degradation.learned.learned_recipe import LearnedRecipe
+from bigrestore.degradation.pairs import Pair, write_pairs
 from bigrestore.degradation.recipe import AnyRecipe, draw_degradations, load_recipe
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe

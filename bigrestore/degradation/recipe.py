@@ -80,9 +80,7 @@ def load_recipe(name_or_path: str, scale: int) -> AnyRecipe:
     return Recipe.load(name_or_path)
 
 
-def draw_degradations(
-    recipe: AnyRecipe, scale: int, n: int, rng: np.random.Generator
-) -> list[Degradation]:
+def draw_degradations(recipe: AnyRecipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
     """Draw `n` degradations.
 
     Parameters

@@ -149,10 +149,14 @@ class LearnArguments:
         metadata=argument("Folder with lq/ and hq/ of equal names, as degrade writes them.", "[PAIRS]"),
     )
     lq: str | None = attrs.field(
-        default=None, converter=expand_home, metadata=option("Degraded section, in place of PAIRS.", metavar="FILE")
+        default=None,
+        converter=expand_home,
+        metadata=option("Degraded section, in place of PAIRS.", metavar="FILE"),
     )
     hq: str | None = attrs.field(
-        default=None, converter=expand_home, metadata=option("Clean section of the same place.", metavar="FILE")
+        default=None,
+        converter=expand_home,
+        metadata=option("Clean section of the same place.", metavar="FILE"),
     )
     output: Path = attrs.field(
         converter=expand_home, metadata=option("Recipe file to write, .safetensors.", "-o", "--output")

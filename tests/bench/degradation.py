@@ -147,13 +147,19 @@ def _psnr(image: NDArray[np.generic], clean: Grey) -> float:
     return float(10 * np.log10(255**2 / np.mean(error**2)))
 
 
-def measure(folder: Path, minutes: float, network_minutes: float, only: Sequence[str]) -> dict[str, dict[str, float]]:
+def measure(
+    folder: Path, minutes: float, network_minutes: float, only: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Return the gains under each recipe, and those of the start."""
     folder.mkdir(parents=True, exist_ok=True)
     pairs = make_pairs(folder)
     results = {"start": gains(START)}
     for name in only:
-        recipe = "default" if name == "default" else str(learn(folder, pairs, network_minutes if name == "network" else None))
+        recipe = (
+            "default"
+            if name == "default"
+            else str(learn(folder, pairs, network_minutes if name == "network" else None))
+        )
         results[name] = gains(train_under(folder, name, recipe, minutes))
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
@@ -161,7 +167,9 @@ def measure(folder: Path, minutes: float, network_minutes: float, only: Sequence
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--folder", type=Path, default=Path("bench-results/degradation"))
     parser.add_argument("--minutes", type=float, default=30.0, help="of each fidelity training")
     parser.add_argument("--network-minutes", type=float, default=60.0)

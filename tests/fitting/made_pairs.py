@@ -42,7 +42,9 @@ def degraded_image(
     return (np.rint(np.clip(noisy, 0, 1) * 255) / 255).astype(np.float32)
 
 
-def made_window(kernel: Kernel | None, scale: int = 1, side: int = 160, seed: int = 0, **noise: float) -> RealWindow:
+def made_window(
+    kernel: Kernel | None, scale: int = 1, side: int = 160, seed: int = 0, **noise: float
+) -> RealWindow:
     """Return a window in register."""
     clean = tissue_image(side * scale, side * scale, seed)
     return RealWindow.unmoved(degraded_image(clean, kernel, scale, seed=seed + 1, **noise), clean)  # type: ignore[arg-type]

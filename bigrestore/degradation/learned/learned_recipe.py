@@ -128,7 +128,8 @@ class LearnedRecipe:
 
     def _synthesis(self, first: int, second: int, share: float) -> Synthesis:
         """Return the network under the code between two windows."""
-        assert self.network is not None and self.codes is not None
+        assert self.network is not None
+        assert self.codes is not None
         code = F.normalize((1 - share) * self.codes[first] + share * self.codes[second], dim=0)
         return Synthesis(self.network, code)
 
@@ -158,9 +159,7 @@ def corrected_noise(noise: Noise, change: Tensor) -> Noise:
     """Return fitted noise with the change, (3,), that `SynNet.noise_change` makes of a code."""
     gain, read, share = (float(number) for number in change)
     odds = noise.correlated_share / max(1 - noise.correlated_share, 1e-3) * math.exp(share)
-    return Noise(
-        noise.gain * math.exp(gain), noise.read * math.exp(0.5 * read), min(odds / (1 + odds), 1.0)
-    )
+    return Noise(noise.gain * math.exp(gain), noise.read * math.exp(0.5 * read), min(odds / (1 + odds), 1.0))
 
 
 def on_input_grid(kernel: NDArray[np.floating], scale: int) -> Kernel:
@@ -169,7 +168,9 @@ def on_input_grid(kernel: NDArray[np.floating], scale: int) -> Kernel:
     The averaging of a pixel, which belongs to the grid, leaves one tap.
     """
     size, middle = kernel_size(1), kernel.shape[0] // 2
-    first = -middle + (scale - 1) // 2  # of the first tap, from the first clean pixel of the cell in the middle
+    first = (
+        -middle + (scale - 1) // 2
+    )  # of the first tap, from the first clean pixel of the cell in the middle
     cells = np.clip((np.arange(kernel.shape[0]) + first) // scale + size // 2, 0, size - 1)
     summed = np.zeros((size, size))
     np.add.at(summed, (cells[:, None], cells[None, :]), np.asarray(kernel, np.float64))

@@ -143,7 +143,9 @@ def fit_windows(windows: Sequence[RealWindow], scale: int) -> PairsFit:
     equations = [_equations(window, jpeg, scale) for window, jpeg in zip(windows, jpegs, strict=True)]
     own = [fit_taps(halves, step) for halves in equations]
     gains = [float(np.clip(taps.taps.sum(), LEAST_GAIN, MOST_GAIN)) for taps in own]
-    parts = [tuple(half.scaled(gain) for half in halves) for halves, gain in zip(equations, gains, strict=True)]
+    parts = [
+        tuple(half.scaled(gain) for half in halves) for halves, gain in zip(equations, gains, strict=True)
+    ]
     together: Halves = tuple(reduce(lambda a, b: a + b, halves) for halves in zip(*parts, strict=True))  # type: ignore[assignment]
     common = fit_taps(together, step).taps
     gained = [

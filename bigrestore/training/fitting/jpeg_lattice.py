@@ -83,7 +83,9 @@ def find_jpeg(window: Floats) -> JpegFinding | None:
 
 def through_jpeg(image: Doubles, jpeg: JpegFinding) -> Floats:
     """Return an image, (h, w), through a JPEG on the lattice of a finding."""
-    pads = [(start, -(start + side) % JPEG_BLOCK_PX) for start, side in zip(jpeg.phase, image.shape, strict=True)]
+    pads = [
+        (start, -(start + side) % JPEG_BLOCK_PX) for start, side in zip(jpeg.phase, image.shape, strict=True)
+    ]
     padded = torch.from_numpy(np.pad(image, pads, mode="edge"))[None]
     stored = jpeg_round_trip(padded, [jpeg.quality])[0].numpy()
     height, width = image.shape
@@ -98,7 +100,9 @@ def _likely_starts(levels: Doubles, axis: int) -> list[int]:
     beside = 0.5 * (along[1:-2] - along[:-3] + along[3:] - along[2:-1])
     excess = np.abs(step - beside).mean(axis=1)  # before row k + 2
     rows = (np.arange(len(excess)) + 2) % JPEG_BLOCK_PX
-    means = np.bincount(rows, excess, JPEG_BLOCK_PX) / np.maximum(np.bincount(rows, minlength=JPEG_BLOCK_PX), 1)
+    means = np.bincount(rows, excess, JPEG_BLOCK_PX) / np.maximum(
+        np.bincount(rows, minlength=JPEG_BLOCK_PX), 1
+    )
     return [int(start) for start in np.argsort(-means, kind="stable")[:CANDIDATES]]
 
 
@@ -136,6 +140,4 @@ def _best_quality(coefficients: Doubles, most: int) -> tuple[int, float]:
 
 @functools.cache
 def _tables() -> dict[int, NDArray[np.float64]]:
-    return {
-        quality: quantisation_table(quality).numpy().astype(np.float64).ravel() for quality in QUALITIES
-    }
+    return {quality: quantisation_table(quality).numpy().astype(np.float64).ravel() for quality in QUALITIES}

@@ -98,8 +98,7 @@ def equations_of(degraded: Floats, clean: Floats, scale: int) -> Halves:
     fine, step = _averaged(clean, scale)
     reach = FIT_SIDE // 2
     rows, columns = (
-        np.arange(-(-reach // step), (side - 1 - reach - (step - 1) // 2) // step + 1)
-        for side in fine.shape
+        np.arange(-(-reach // step), (side - 1 - reach - (step - 1) // 2) // step + 1) for side in fine.shape
     )
     y, x = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
     if len(y) > SAMPLES:
@@ -121,9 +120,7 @@ def _averaged(clean: Floats, scale: int) -> tuple[Floats, int]:
     return np.asarray(means, np.float32), step
 
 
-def _sums(
-    degraded: Floats, fine: Floats, step: int, y: NDArray[np.int64], x: NDArray[np.int64]
-) -> Equations:
+def _sums(degraded: Floats, fine: Floats, step: int, y: NDArray[np.int64], x: NDArray[np.int64]) -> Equations:
     """Sum the products of the sampled pixels; windows around them are read by strides."""
     taps = _free_taps(step)
     views = np.lib.stride_tricks.sliding_window_view(fine, (FIT_SIDE, FIT_SIDE))
@@ -134,7 +131,9 @@ def _sums(
     grey -= grey.mean() if len(grey) else 0.0
     for start in range(0, len(y), CHUNK):
         part = slice(start, start + CHUNK)
-        around = views[step * y[part] + first, step * x[part] + first].reshape(-1, FIT_SIDE**2)[:, taps] - mean
+        around = (
+            views[step * y[part] + first, step * x[part] + first].reshape(-1, FIT_SIDE**2)[:, taps] - mean
+        )
         gram += around.T @ around
         moment += around.T.astype(np.float64) @ grey[part]
         sums += around.sum(axis=0, dtype=np.float64)
@@ -242,5 +241,3 @@ def kernel_of(taps: Doubles, scale: int) -> Kernel:
         square = np.zeros((kernel_size(scale),) * 2)
         square[1:, 1:] = doubled
     return np.asarray(square / square.sum(), np.float32)
-
-

@@ -107,7 +107,12 @@ class PairImages:
             ]
             for side in (self.degraded.height, self.degraded.width)
         ]
-        return [(z, *rows, *columns) for z in range(self.degraded.depth) for rows in sides[0] for columns in sides[1]]
+        return [
+            (z, *rows, *columns)
+            for z in range(self.degraded.depth)
+            for rows in sides[0]
+            for columns in sides[1]
+        ]
 
 
 def open_pairs(folder: Path | None, lq: str | None, hq: str | None, scale: int) -> list[PairImages]:

@@ -25,15 +25,30 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
     offsets = [float(np.hypot(*window["offset_px"])) for window in windows]
     noise = [window["noise_255"] for window in windows]
     left = [window["residual_255"] for window in windows]
+    offsets_255 = [255 * window["grey_offset"] for window in windows]
     qualities = [window["jpeg_quality"] for window in windows if window["jpeg_quality"]]
     kernels = "one for all windows" if shared else "one for each window"
     rows = [
-        ("windows", f"{len(windows)}, shifted by {_median(offsets)} px, correlation {_median(_column(windows, 'correlation'))}"),
+        (
+            "windows",
+            f"{len(windows)}, shifted by {_median(offsets)} px, correlation {_median(_column(windows, 'correlation'))}",
+        ),
         ("kernel", f"{kernels}, sigma {_median(_column(windows, 'sigma_px'))} output px at x{scale}"),
         ("negative taps", f"{100 * float(np.median(_column(windows, 'negative'))):.1f} % of the sum: a halo"),
-        ("grey", f"gain {_median(_column(windows, 'grey_gain'))}, offset {_median([255 * w['grey_offset'] for w in windows])} of 255"),
-        ("noise", f"{_median(noise)} of 255, {100 * float(np.median(_column(windows, 'correlated_share'))):.0f} % of it smooth"),
-        ("JPEG", f"{len(qualities)} windows, quality {min(qualities)} to {max(qualities)}" if qualities else "none found"),
+        (
+            "grey",
+            f"gain {_median(_column(windows, 'grey_gain'))}, offset {_median(offsets_255)} of 255",
+        ),
+        (
+            "noise",
+            f"{_median(noise)} of 255, {100 * float(np.median(_column(windows, 'correlated_share'))):.0f} % of it smooth",
+        ),
+        (
+            "JPEG",
+            f"{len(qualities)} windows, quality {min(qualities)} to {max(qualities)}"
+            if qualities
+            else "none found",
+        ),
         ("unexplained", _unexplained(left, noise)),
     ]
     if np.median(_column(windows, "negative")) < HALO:
@@ -55,7 +70,11 @@ def _unexplained(left: Sequence[float], noise: Sequence[float]) -> str:
     """Return what blur and noise leave."""
     rest = float(np.median(np.sqrt(np.maximum(np.square(left) - np.square(noise), 0))))
     much = float(np.median(left)) > UNEXPLAINED * max(float(np.median(noise)), 0.3)
-    why = ": no blur of the clean image explains it, such as cells of other depths, damage or a shift that varies" if much else ""
+    why = (
+        ": no blur of the clean image explains it, such as cells of other depths, damage or a shift that varies"
+        if much
+        else ""
+    )
     return f"{rest:.2f} of 255 beside the noise{why}"
 
 

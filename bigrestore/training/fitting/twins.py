@@ -138,7 +138,12 @@ class TwinSource:
             torch.from_numpy(np.stack(parts))[:, None].to(self.device) for parts in (degraded, clean, blurred)
         )
         return Twins(
-            made, torch.ones_like(made), white, soft, torch.tensor(noise, device=self.device), [None] * len(fits)
+            made,
+            torch.ones_like(made),
+            white,
+            soft,
+            torch.tensor(noise, device=self.device),
+            [None] * len(fits),
         )
 
     def _drawn_twins(self, step: int, count: int) -> Twins:
@@ -146,7 +151,6 @@ class TwinSource:
 
     def _of_pairs(self, pairs: Pairs) -> Twins:
         """Order pairs whose twins lie side by side."""
-
         order = torch.cat([torch.arange(0, len(pairs.degraded), 2), torch.arange(1, len(pairs.degraded), 2)])
         order = order.to(pairs.degraded.device)
         known = pairs.known
@@ -167,7 +171,9 @@ class TwinSource:
 def _clean_source(fits: list[WindowFit], side: int, *, augment: bool = True) -> PatchSource:
     """Return the clean sides of windows as they are: no other size, no other tone."""
     images = [
-        GreyImage(f"{index}-{each.window.name}", np.rint(np.clip(each.window.clean, 0, 1) * 65535).astype(np.uint16))
+        GreyImage(
+            f"{index}-{each.window.name}", np.rint(np.clip(each.window.clean, 0, 1) * 65535).astype(np.uint16)
+        )
         for index, each in enumerate(fits)
     ]
     return PatchSource(
@@ -185,7 +191,7 @@ def joined(parts: list[Twins]) -> Twins:
     counts = [len(part.drawn) for part in parts]
     tensors = [
         torch.cat(
-            [getattr(part, name)[: count] for part, count in zip(parts, counts, strict=True)]
+            [getattr(part, name)[:count] for part, count in zip(parts, counts, strict=True)]
             + [getattr(part, name)[count:] for part, count in zip(parts, counts, strict=True)]
         )
         for name in ("degraded", "valid", "clean", "blurred", "noise")

@@ -46,7 +46,12 @@ class Learned:
 
 
 def learn_degradation(
-    pairs: Path | None, sections: tuple[str | None, str | None], output: Path, options: StageOptions, *, network: bool
+    pairs: Path | None,
+    sections: tuple[str | None, str | None],
+    output: Path,
+    options: StageOptions,
+    *,
+    network: bool,
 ) -> Learned:
     """Learn a degradation and write it.
 
@@ -81,8 +86,12 @@ def learn_degradation(
     if not network:
         return Learned(fit, None)
     recipe = Recipe.load(RECIPE_BESIDE)
-    digest = hashlib.sha256(fit.kernels.tobytes()).hexdigest()[:8]  # other pairs of the same name have another
-    material = PairsMaterial(f"{Path(where).name} ({digest})", [], [], recipe, RECIPE_BESIDE, sources=sources, fit=fit)
+    digest = hashlib.sha256(fit.kernels.tobytes()).hexdigest()[
+        :8
+    ]  # other pairs of the same name have another
+    material = PairsMaterial(
+        f"{Path(where).name} ({digest})", [], [], recipe, RECIPE_BESIDE, sources=sources, fit=fit
+    )
     sizes = {"windows": len(fit.fits), "kernel_px": fit.kernels.shape[-1], "network": True}
     plan = attrs.evolve(DEGRADATION.plan, sizes=sizes, from_output=False)
     return Learned(fit, train_stage(LEARNED_STAGE, material, output, options, plan))
@@ -94,9 +103,11 @@ def _check_output(output: Path, *, network: bool, resume: bool) -> None:
         return
     info = read_weights(output)[0]
     if info.get("kind") != LEARNED_STAGE:
-        raise OutputExistsError(f"{output} is a model of another kind; choose another name for the learned degradation.")
-    if info["sizes"].get("network") and not (network and resume):
         raise OutputExistsError(
-            f"{output} holds a trained network, which a new {'training' if network else 'fit'} would replace; choose another "
-            "name, or remove it."
+            f"{output} is a model of another kind; choose another name for the learned degradation."
+        )
+    if info["sizes"].get("network") and not (network and resume):
+        what = "training" if network else "fit"
+        raise OutputExistsError(
+            f"{output} holds a trained network, which a new {what} would replace; choose another name, or remove it."
         )

@@ -247,7 +247,9 @@ def _loop_settings(
         steps=options.steps,
         minutes=options.minutes,
         rate=options.rate,
-        **attrs.asdict(plan, recurse=False, filter=lambda field, _: field.name not in ("sizes", "from_output")),
+        **attrs.asdict(
+            plan, recurse=False, filter=lambda field, _: field.name not in ("sizes", "from_output")
+        ),
         seed=options.seed,
         resume=options.resume,
         facts={

@@ -96,7 +96,8 @@ def cross_spectrum(degraded: Tensor, means: Tensor) -> Tensor:
     taper, rings = _taper_and_rings(height, width)
     taper, rings = taper.to(degraded.device), rings.to(degraded.device)
     spectra = [
-        torch.fft.rfft2((image[:, 0] - image.mean((1, 2, 3))[:, None, None]) * taper) for image in (means, degraded)
+        torch.fft.rfft2((image[:, 0] - image.mean((1, 2, 3))[:, None, None]) * taper)
+        for image in (means, degraded)
     ]
     scale = taper.square().sum()
     own, other = ((s.abs().square() / scale).flatten(1) @ rings for s in spectra)

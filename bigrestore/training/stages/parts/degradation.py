@@ -1,9 +1,9 @@
 """The network of a learned degradation: it learns to carry what happened to one image over to another.
 
 `CodeNet` reads a code off both twins, and `SynNet` degrades the clean side of the second by that of the first (of four in
-five twins; else by its own). Codes of twins are to agree, and those of different degradations to differ. What `SynNet` is held to is the
-likelihood of the true degraded image under its mean and noise: a mean alone would say nothing of noise, and a restorer
-would take that for the truth.
+five twins; else by its own). Codes of twins are to agree, and those of different degradations to differ. `SynNet` is held
+to the likelihood of the true degraded image under its mean and noise: a mean alone would say nothing of noise, and a
+restorer would take that for the truth.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class DegradationStage:
     def __init__(
         self, net: LearnedDegradation, source: TwinSource, adversary: Adversary, *, seed: int, batch: int
     ) -> None:
-        assert net.code_net is not None and net.syn_net is not None
+        assert net.code_net is not None
+        assert net.syn_net is not None
         self.net, self.source, self.adversary = net, source, adversary
         self.code_net, self.syn_net = net.code_net, net.syn_net
         self.seed, self.batch = seed, max(2, batch)
@@ -130,9 +131,9 @@ class DegradationStage:
         """Return figures on held-out twins.
 
         `same` and `different`: median distances of codes of one degradation and of two. `partner`: share of twins whose
-        code is nearest to its twin's among 56. `transfer`: dB by which the network's image is nearer to the degraded one
-        than that of a fit to the other twin; `_folds` for degradations that are no blur and noise alone, `_plain` for the rest,
-        and `transfer_real` for held-out windows of the user's pairs, against their own fit.
+        code is nearest to its twin's among 56. `transfer_plain` and `transfer_other`: dB by which the network's image is
+        nearer to the degraded one than that of a fit to the other twin, for blur and noise alone and for all else.
+        `transfer_real`: the same for held-out windows of the user's pairs, against their own fit.
         """
         twins = self.held_out
         count = len(twins.drawn)
@@ -163,7 +164,7 @@ class DegradationStage:
 
     @torch.no_grad()
     def _real_gain(self) -> float:
-        """Return the dB by which the network is nearer than the fit on held-out real windows, by the code of another place."""
+        """Return the dB by which the network is nearer than the fit on held-out real windows, by a code of another place."""
         twins = self.source.real_twins(self.source.real_held_out[:TRANSFERRED], np.random.default_rng(0))
         count = len(twins.drawn)
         codes = self.code_net(twins.degraded, twins.clean).roll(count, 0)
@@ -213,7 +214,10 @@ class DegradationStage:
         """Return the standard deviation of the noise, the fitted law corrected by the code."""
         gain, read = noise[:, 0], noise[:, 1].square()
         change = torch.exp(self.syn_net.noise_change(codes))
-        gain, read = ((law * factor)[:, None, None, None] for law, factor in ((gain, change[:, 0]), (read, change[:, 1])))
+        gain, read = (
+            (law * factor)[:, None, None, None]
+            for law, factor in ((gain, change[:, 0]), (read, change[:, 1]))
+        )
         return torch.sqrt(gain * mean.detach().clamp_min(0) + read + LEAST_SPREAD**2)
 
     def _inner(self, twins: Twins) -> Tensor:
@@ -267,7 +271,9 @@ def _beyond_blur(drawn: Degradation) -> bool:
     return bool(drawn.worst_jpeg or drawn.banding or drawn.damage or drawn.lines or drawn.resampling)
 
 
-def _nearer_db(made: NDArray[Any], other: NDArray[Any], truth: NDArray[Any], inner: NDArray[np.bool_]) -> float:
+def _nearer_db(
+    made: NDArray[Any], other: NDArray[Any], truth: NDArray[Any], inner: NDArray[np.bool_]
+) -> float:
     """Return by how many dB an image is nearer to the truth than another."""
     squares = [float(((image - truth)[inner] ** 2).mean()) + 1e-10 for image in (other, made)]
     return 10 * math.log10(squares[0] / squares[1])
@@ -281,7 +287,9 @@ def save_fit(path: Path, net: LearnedDegradation, fit: PairsFit) -> None:
     reach = max(kernel_px // 2, SYN_REACH_PX * fit.scale if network else 0)
     sizes = {"windows": len(fit.fits), "kernel_px": kernel_px, "scale": fit.scale, "network": network}
     facts = {"shared": fit.shared, "windows": [each.facts() for each in fit.fits]}
-    save_part(path, net, "degradation", fit.scale, {"sizes": sizes, "halo_px": reach, "alignment_px": 1, **facts})
+    save_part(
+        path, net, "degradation", fit.scale, {"sizes": sizes, "halo_px": reach, "alignment_px": 1, **facts}
+    )
 
 
 def build_degradation(
