@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 from bigrestore.degradation.recipe import Recipe
-from bigrestore.errors import OutputExistsError
+from bigrestore.errors import OutputExistsError, output_error
 from bigrestore.model.nets.checkpoint import read_weights
 from bigrestore.model.nets.parts.learned_degradation import LearnedDegradation
 from bigrestore.settings.train import StageOptions
@@ -81,6 +81,10 @@ def learn_degradation(
     fit = fit_windows(register_pairs(opened, options.scale, where), options.scale)
     sources = None if pairs is None else sources_of(pairs)
     if not network or not output.exists():
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(output.parent, error) from error
         save_fit(output, LearnedDegradation(len(fit.fits), fit.kernels.shape[-1], fit.scale), fit)
         write_card(output, read_weights(output)[0], sources)
     if not network:

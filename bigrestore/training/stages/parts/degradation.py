@@ -178,8 +178,9 @@ class DegradationStage:
         """Return held-out twins, one a column: clean, fitted blur, network by the other twin's code, degraded."""
         twins = self.held_out
         count = len(twins.drawn)
-        shown = slice(count, count + SHOWN_TWINS)
-        codes = self.code_net(twins.degraded[:SHOWN_TWINS], twins.clean[:SHOWN_TWINS])
+        columns = min(SHOWN_TWINS, count)
+        shown = slice(count, count + columns)
+        codes = self.code_net(twins.degraded[:columns], twins.clean[:columns])
         clean = twins.clean[shown]
         made = twins.blurred[shown] + self.syn_net(clean, codes)
         rows = (F.avg_pool2d(clean, self.source.scale), twins.blurred[shown], made, twins.degraded[shown])
