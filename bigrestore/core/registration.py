@@ -70,7 +70,7 @@ def find_offset(first: Floats, second: Floats, most_px: int) -> Offset:
     bands = [_band_passed(window) for window in (first, second)]
     if most < 0 or min(float(band.std()) for band in bands) < 1e-6:
         return Offset(0.0, 0.0, 0.0)
-    y, x = _whole_offset(*bands, most)
+    y, x = _whole_offset(bands[0], bands[1], most)
     one, two = overlapping(bands[0], bands[1], y, x)
     correlation = float(np.corrcoef(one.ravel(), two.ravel())[0, 1])
     dy, dx = _phase_slope(*overlapping(first, second, y, x))

@@ -96,9 +96,8 @@ def degrade(
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
     given = Given(blur=resolved.blur, noise=resolved.noise)
     given.kernel(resolved.scale)  # refused here, before anything is opened
-    recipe = resolved.recipe
-    if isinstance(recipe, str):
-        recipe = load_recipe(recipe, resolved.scale)
+    asked = resolved.recipe
+    recipe = load_recipe(asked, resolved.scale) if isinstance(asked, str) else asked
     if not isinstance(recipe, Recipe | LearnedRecipe):
         refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
     require_folder_name(Path(expand_home(outdir)), "OUTDIR", "pairs")

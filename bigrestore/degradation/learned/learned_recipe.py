@@ -174,7 +174,7 @@ def on_input_grid(kernel: NDArray[np.floating], scale: int) -> Kernel:
     cells = np.clip((np.arange(kernel.shape[0]) + first) // scale + size // 2, 0, size - 1)
     summed = np.zeros((size, size))
     np.add.at(summed, (cells[:, None], cells[None, :]), np.asarray(kernel, np.float64))
-    return (summed / summed.sum()).astype(np.float32)
+    return np.asarray(summed / summed.sum(), np.float32)
 
 
 def load_learned(path: str | Path, scale: int) -> LearnedRecipe:

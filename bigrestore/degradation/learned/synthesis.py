@@ -34,8 +34,8 @@ class Synthesis:
     def added(self, clean: Tensor) -> Tensor:
         """Return what is added to the blurred image, (h, w), of a clean one, (scale * h, scale * w)."""
         with torch.no_grad():
-            network = self.network.to(clean.device)
-            return network(clean[None, None], self.code[None].to(clean.device))[0, 0]
+            made: Tensor = self.network.to(clean.device)(clean[None, None], self.code[None].to(clean.device))
+            return made[0, 0]
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies it, JSON-able."""

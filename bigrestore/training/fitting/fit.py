@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import add
 from typing import Any
 
 import attrs
@@ -143,11 +144,11 @@ def fit_windows(windows: Sequence[RealWindow], scale: int) -> PairsFit:
     equations = [_equations(window, jpeg, scale) for window, jpeg in zip(windows, jpegs, strict=True)]
     own = [fit_taps(halves, step) for halves in equations]
     gains = [float(np.clip(taps.taps.sum(), LEAST_GAIN, MOST_GAIN)) for taps in own]
-    parts = [
-        tuple(half.scaled(gain) for half in halves) for halves, gain in zip(equations, gains, strict=True)
-    ]
-    together: Halves = tuple(reduce(lambda a, b: a + b, halves) for halves in zip(*parts, strict=True))  # type: ignore[assignment]
-    common = fit_taps(together, step).taps
+    first, second = (
+        reduce(add, (halves[index].scaled(gain) for halves, gain in zip(equations, gains, strict=True)))
+        for index in (0, 1)
+    )
+    common = fit_taps((first, second), step).taps
     gained = [
         np.log(max(sum(half.residual(gain * common) for half in halves), 1e-12) / max(taps.error, 1e-12))
         for taps, halves, gain in zip(own, equations, gains, strict=True)

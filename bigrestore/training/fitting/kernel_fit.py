@@ -77,8 +77,8 @@ class Equations:
 
     def residual(self, taps: Doubles) -> float:
         """Return the mean squared residual of taps, (n,)."""
-        total = self.square - 2 * taps @ self.moment + taps @ self.gram @ taps
-        return float(max(total, 0.0) / self.pixels)
+        total = float(self.square - 2 * taps @ self.moment + taps @ self.gram @ taps)
+        return max(total, 0.0) / self.pixels
 
 
 Halves = tuple[Equations, Equations]
@@ -201,7 +201,7 @@ def fit_taps(halves: Halves, step: int) -> FittedTaps:
 def _freedom(sigma_px: float, step: int) -> Doubles:
     """Return how far a tap may leave the Gaussian, 0..1: less, the farther out it lies."""
     wide = gaussian(FIT_SIDE, WIDER * sigma_px + WIDER_PX).astype(np.float64).ravel()[_free_taps(step)]
-    return np.sqrt(wide / wide.max() + LEAST_FREEDOM**2)
+    return np.asarray(np.sqrt(wide / wide.max() + LEAST_FREEDOM**2))
 
 
 def _best_gaussian(equations: Equations, step: int) -> tuple[Doubles, float]:
@@ -232,10 +232,10 @@ def gaussian_on_grid(sigma_px: float, scale: int) -> Kernel:
 def kernel_of(taps: Doubles, scale: int) -> Kernel:
     """Return fitted taps as a kernel of the scale: its sum is one, and what is too small to matter is left out."""
     step = grid_step(scale)
-    square = np.zeros(FIT_SIDE**2)
-    square[_free_taps(step)] = taps / taps.sum()
-    square[np.abs(square) < SMALLEST_TAP * np.abs(square).max()] = 0.0
-    square = square.reshape(FIT_SIDE, FIT_SIDE)
+    flat = np.zeros(FIT_SIDE**2)
+    flat[_free_taps(step)] = taps / taps.sum()
+    flat[np.abs(flat) < SMALLEST_TAP * np.abs(flat).max()] = 0.0
+    square = flat.reshape(FIT_SIDE, FIT_SIDE)
     if scale > FINE_PX:
         doubled = np.repeat(np.repeat(square[1:, 1:] / 4, 2, axis=0), 2, axis=1)
         square = np.zeros((kernel_size(scale),) * 2)

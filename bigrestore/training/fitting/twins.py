@@ -157,10 +157,8 @@ class TwinSource:
         share = torch.tensor([d.noise.correlated_share for d in pairs.drawn], device=order.device)
         noise = torch.stack([known.noise_gain, known.read_noise, share], dim=1)
         blurred = redegrade(pairs.target, known.kernel, self.scale)
-        return Twins(
-            *(part[order] for part in (pairs.degraded, pairs.valid, pairs.target, blurred, noise)),
-            list(pairs.drawn[::2]),
-        )
+        degraded, valid, clean = pairs.degraded[order], pairs.valid[order], pairs.target[order]
+        return Twins(degraded, valid, clean, blurred[order], noise[order], list(pairs.drawn[::2]))
 
     @property
     def frame_px(self) -> int:
@@ -189,11 +187,10 @@ def _clean_source(fits: list[WindowFit], side: int, *, augment: bool = True) -> 
 def joined(parts: list[Twins]) -> Twins:
     """Return batches of twins as one."""
     counts = [len(part.drawn) for part in parts]
-    tensors = [
-        torch.cat(
-            [getattr(part, name)[:count] for part, count in zip(parts, counts, strict=True)]
-            + [getattr(part, name)[count:] for part, count in zip(parts, counts, strict=True)]
-        )
-        for name in ("degraded", "valid", "clean", "blurred", "noise")
-    ]
-    return Twins(*tensors, [one for part in parts for one in part.drawn])
+
+    def both(name: str) -> Tensor:
+        split = [getattr(part, name).split(count) for part, count in zip(parts, counts, strict=True)]
+        return torch.cat([*(first for first, _ in split), *(second for _, second in split)])
+
+    drawn = [one for part in parts for one in part.drawn]
+    return Twins(both("degraded"), both("valid"), both("clean"), both("blurred"), both("noise"), drawn)

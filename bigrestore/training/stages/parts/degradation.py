@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bigrestore.degradation.degradation import Degradation
+from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.parts.learned_degradation import SYN_REACH_PX, LearnedDegradation
 from bigrestore.model.nets.parts.part import save_part
 from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
@@ -51,7 +52,8 @@ CRITIC_FEATURES, CRITIC_UNSHUFFLE = 8, 2
 TRANSFERRED = 20
 """Held-out twins whose transfer is compared with a fit of their own."""
 
-SHOWN_TWINS = 10
+SHOWN_TWINS, CODED = 10, 28
+"""Columns of a sheet, and pairs that are coded at once."""
 
 
 @attrs.frozen(eq=False)
@@ -137,7 +139,12 @@ class DegradationStage:
         """
         twins = self.held_out
         count = len(twins.drawn)
-        codes = torch.cat([self.code_net(*part) for part in _chunks(twins.degraded, twins.clean)])
+        codes = torch.cat(
+            [
+                self.code_net(twins.degraded[start : start + CODED], twins.clean[start : start + CODED])
+                for start in range(0, 2 * count, CODED)
+            ]
+        )
         apart = torch.cdist(codes[:count], codes[count:])
         others = apart[~torch.eye(count, dtype=torch.bool, device=apart.device)]
         figures = {
@@ -170,8 +177,9 @@ class DegradationStage:
         codes = self.code_net(twins.degraded, twins.clean).roll(count, 0)
         mean = twins.blurred + self.syn_net(twins.clean, codes)
         inner = self._inner(twins).cpu().numpy() > 0
-        arrays = [part.cpu().numpy() for part in (mean, twins.blurred, twins.degraded)]
-        return float(np.mean([_nearer_db(*(a[i] for a in arrays), inner[i]) for i in range(2 * count)]))
+        made, fitted, truth = (part.cpu().numpy() for part in (mean, twins.blurred, twins.degraded))
+        gains = [_nearer_db(made[i], fitted[i], truth[i], inner[i]) for i in range(2 * count)]
+        return float(np.mean(gains))
 
     @torch.no_grad()
     def sheet(self) -> NDArray[np.uint8]:
@@ -251,11 +259,8 @@ class DegradationStage:
         taught = hinge_critic_loss(critic(real, clean)[0], critic(made.detach(), clean)[0])
         self.adversary.learn(step, progress, taught)
         with self.adversary.fixed():
-            return -critic(made, clean)[0].mean()
-
-
-def _chunks(*tensors: Tensor, size: int = 28) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+            judged: Tensor = critic(made, clean)[0]
+        return -judged.mean()
 
 
 def _fits_of_first_twins(twins: Twins, source: TwinSource) -> list[WindowFit]:
@@ -303,6 +308,7 @@ def build_degradation(
 ) -> tuple[DegradationStage, TwinSource]:
     """Return the stage and the source of its data; see `assembly.build_stage`."""
     assert isinstance(material, PairsMaterial)
+    assert isinstance(material.recipe, Recipe)
     device = torch.device(options.device)
     source = TwinSource(material.fit, material.recipe, options.seed, device)
     torch.manual_seed(options.seed)
