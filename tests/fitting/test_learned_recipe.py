@@ -171,7 +171,8 @@ def test_tiles_of_a_network_are_the_whole_section_but_for_rounding(with_network:
     assert (np.abs(whole - cut) > 1e-5).mean() < 1e-3
     plain = attrs.evolve(degradation, synthesis=None)
     assert (
-        np.abs(whole - whole_and_cut(SectionDegrader(plain, *clean.shape, 3), clean, 96)[0]).mean() > 0.5 / 255
+        np.abs(whole - whole_and_cut(SectionDegrader(plain, *clean.shape, 3), clean, 96)[0]).mean()
+        > 0.5 / 255
     )
 
 
