@@ -193,7 +193,7 @@ class BridgeStage:
         pairs = self.pairs.at(step, self.batch)
         rng = step_rng(self.seed, step, BRIDGE_STREAM)
         valid = shown_masks(pairs, rng)
-        codes = drawn_codes(self.model, pairs.known, rng)
+        codes = drawn_codes(self.model, pairs, rng)
         with torch.no_grad():
             base, y0, out = self.model.fidelity(pairs.degraded, valid, *codes, self.dtype)
         origins = torch.from_numpy(rng.integers(0, 1 << 16, (self.batch, 2)) * self.model.alignment_px)

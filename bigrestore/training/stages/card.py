@@ -11,6 +11,7 @@ from typing import Any
 
 from bigrestore.core.files import whole_file
 from bigrestore.core.host.names import printable
+from bigrestore.training.fitting.report import fit_lines
 from bigrestore.training.stages.table import STAGES
 
 SOURCES_NAME = "SOURCES.md"
@@ -62,6 +63,8 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         ]
     )
     lines += _adaptation_lines(info["adapted"]) if "adapted" in info else []
+    if "windows" in info:
+        lines += fit_lines(info["windows"], shared=info["shared"], scale=info["scale"])
     training = info.get("training", {})
     for stage, record in sorted(training.items(), key=lambda item: list(STAGES).index(item[0])):
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]

@@ -178,6 +178,14 @@ STAGE_ROWS = (
         part="ranking",
         scales=(1,),
     ),
+    StageRow(
+        "degradation",
+        "A recipe learned from pairs of a degraded and a clean image of one place, for --recipe.",
+        needs=None,
+        builder="parts.degradation:DEGRADATION",
+        rate=1e-3,
+        part="degradation",
+    ),
 )
 
 STAGES: dict[str, StageRow] = {row.name: row for row in STAGE_ROWS}
