@@ -240,6 +240,7 @@ def _lay_grid(
         block_px=settings.block_size,
         tile_px=settings.block_size,
         overlap_px=overlap,
+        exact=method.exact,
     )
     grid = attrs.evolve(whole, region=_region(settings, section, whole))
     tile = settings.tile_size or old.get("tile_px")

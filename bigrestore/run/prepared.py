@@ -18,6 +18,7 @@ import attrs
 from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError, gpu_failures
 from bigrestore.io.conventions.direction import require_same_direction
+from bigrestore.io.conventions.provenance import provenance_of, restored_by
 from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
@@ -177,6 +178,7 @@ def prepare(
     more_facts = {} if method else method_facts(settings)
     method = _with_likelihood(method or _method(settings, realness), settings)
     require_maps(settings, method)
+    _warn_of_restored(section, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
     former = stored["plan"] if stored and resumable else None
@@ -267,6 +269,18 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
             "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
         )
     return section
+
+
+def _warn_of_restored(section: Section, method: Method) -> None:
+    """Warn where the input of a restoration is an output of one."""
+    by = restored_by(provenance_of(section.details))
+    if by is not None and "degradation" not in method.describe():
+        log.warning(
+            "%s was restored before, by bigrestore (%s): restored again, its noise and errors are sharpened twice; give "
+            "the image that it was made of.",
+            section.source,
+            by,
+        )
 
 
 def _maps_read(

@@ -25,6 +25,15 @@ def part_of(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(part) if isinstance(part, Mapping) else {}
 
 
+def restored_by(provenance: Mapping[str, Any]) -> str | None:
+    """Return the method that restored an image, in words; None of an image that none has, or that was degraded."""
+    method = part_of(provenance, "method")
+    if not isinstance(method.get("name"), str) or "degradation" in method:
+        return None
+    model = method.get("model")
+    return f"{method['name']} {model}" if isinstance(model, str) else str(method["name"])
+
+
 def image_read(provenance: Mapping[str, Any]) -> tuple[int | None, int]:
     """Return which image of its file a run read, None for the largest, and from which level on."""
     settings = part_of(provenance, "settings")

@@ -215,11 +215,13 @@ def _open_node_as_image(place: Node, labels: bool, series: int | None) -> Opened
     """Open a node as an image."""
     node = place.open()
     if isinstance(node, zarr.Array):
-        if isinstance(place.place, Path) and place.place.is_dir():
-            _require_finished_parents(place.place / place.path)
+        local = isinstance(place.place, Path) and place.place.is_dir()
+        around = _parents_attributes(place.place / place.path) if local else []
         if series:
             raise UsageError(f"--series is {series}, but {place} is a single array; leave it out.")
-        return _bare(place, node, labels)
+        image = _bare(place, node, labels)
+        ours = [stated[PROVENANCE_KEY] for stated in around if PROVENANCE_KEY in stated]
+        return attrs.evolve(image, details=image.details | {PROVENANCE_KEY: ours[0]}) if ours else image
     _require_finished(place, dict(node.attrs))
     _refuse_plate(place, node)
     multiscale = parse_multiscales(dict(node.attrs), str(place), series)
@@ -263,16 +265,19 @@ def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None
         )
 
 
-def _require_finished_parents(array: Path) -> None:
-    """Refuse an array in an unfinished store, as when the path names its level 0."""
+def _parents_attributes(array: Path) -> list[dict[str, Any]]:
+    """Return the attributes of the groups around an array, as when the path names level 0; refuse an unfinished one."""
+    around: list[dict[str, Any]] = []
     for parent in array.resolve().parents:
         if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
-            return
+            break
         try:
             attributes = dict(open_node(LocalTree(parent)).attrs)
         except DECODE_ERRORS:  # the folders around a named array need not be readable
-            return
+            break
         _require_finished(parent, attributes)
+        around.append(attributes)
+    return around
 
 
 def _group(path: Node, group: zarr.Group, labels: bool, series: int | None) -> OpenedImage:
