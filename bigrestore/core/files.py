@@ -234,3 +234,14 @@ def _json_text(document: dict[str, Any]) -> str:
 
 def _checksum(document: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(document, sort_keys=True).encode()):08x}"
+
+
+def is_picture_of(path: Path, software: str) -> bool:
+    """Return whether a file is a picture that names a program as its maker."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == software
+    except (OSError, UnidentifiedImageError):
+        return False

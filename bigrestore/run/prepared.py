@@ -178,13 +178,13 @@ def prepare(
     more_facts = {} if method else method_facts(settings)
     method = _with_likelihood(method or _method(settings, realness), settings)
     require_maps(settings, method)
-    _warn_of_restored(section, method)
+    warn_of_restored(section, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
     former = stored["plan"] if stored and resumable else None
     plan = make_plan(section, method, settings, path, former, sinks)
     tones = _tones(section, plan, settings, stored if resumable else None)
-    masker = _masker(section, method, settings)
+    masker = masker_of(section, method, settings)
     filler = _filler(section, settings, masker, stored if resumable else None)
     known = _maps_read(settings, masker, realness, path)
     require_same_direction(section, known)
@@ -260,6 +260,7 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
         inputs,
         level=settings.level,
         series=settings.series,
+        channel=settings.channel,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -271,7 +272,7 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
     return section
 
 
-def _warn_of_restored(section: Section, method: Method) -> None:
+def warn_of_restored(section: Section, method: Method) -> None:
     """Warn where the input of a restoration is an output of one."""
     by = restored_by(provenance_of(section.details))
     if by is not None and "degradation" not in method.describe():
@@ -399,7 +400,7 @@ def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str,
     return {what: path for what, path in files.items() if path.exists()}
 
 
-def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
+def masker_of(section: Section, method: Method, settings: RunSettings) -> Masker:
     """Return the masker asked for."""
     scale = Fraction(method.scale)
     if settings.mask == "none":

@@ -55,7 +55,9 @@ def test_a_region_is_exactly_the_pixels_of_the_whole(
 
 
 @pytest.mark.parametrize("scale", [1, 2, Fraction(1, 2)])
-@pytest.mark.parametrize("cut", [{"tile_size": 96, "block_size": 480}, {"tile_size": 3840, "block_size": 3840}])
+@pytest.mark.parametrize(
+    "cut", [{"tile_size": 96, "block_size": 480}, {"tile_size": 3840, "block_size": 3840}]
+)
 def test_a_region_of_any_scale_is_exactly_the_pixels_of_the_whole(
     tmp_path: Path, tissue: np.ndarray, scale: int | Fraction, cut: dict[str, int]
 ) -> None:
