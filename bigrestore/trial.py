@@ -52,7 +52,7 @@ from bigrestore.settings.values import BlurInput, NamesInput, Roi
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CROP_PX = 512
+TRIAL_PX = 512
 """Side of the crop where no region is asked for, in output pixels."""
 
 DETAIL_PX = 96
@@ -61,7 +61,7 @@ DETAIL_PX = 96
 LARGEST_CROP_PX = 4096 * 4096
 """Output pixels of a region beyond which a run is what is wanted."""
 
-SHOWN = ("niqe", "brisque", "piqe", "invented")
+SHEET_FIGURES = ("niqe", "brisque", "piqe", "invented")
 """Figures on the sheet: lower is better of the first three, `invented` is what the input does not explain."""
 
 DEFAULT_REALNESS = (0.0, 0.5, 1.0)
@@ -248,17 +248,19 @@ def try_variants(
     asked = Varied(realness=realness, method=method, blur=blur)
     common = RunSettings.from_mapping(settings, "try_variants()")
     if not is_array(inputs):
-        return carry_out(inputs, common, asked)
+        return carry_out_trial(inputs, common, asked)
     folder = TemporaryFolder()
     try:
         ImageArray.of(inputs).write(folder.path / "array.zarr")
-        made = carry_out(folder.path / "array.zarr", common, asked)
+        made = carry_out_trial(folder.path / "array.zarr", common, asked)
         return attrs.evolve(made, source="array")
     finally:
         folder.remove()
 
 
-def carry_out(inputs: Inputs, common: RunSettings, asked: Varied, progress: Progress | None = None) -> Trial:
+def carry_out_trial(
+    inputs: Inputs, common: RunSettings, asked: Varied, progress: Progress | None = None
+) -> Trial:
     """Restore and score each variant of a crop; the arguments are those of the command.
 
     Raises
@@ -332,7 +334,7 @@ def _crop(section: Section, settings: RunSettings) -> tuple[tuple[int, int], Any
             )
         return z, asked[1:]
     overview, factor = section.lowres(first, OVERVIEW_PX)
-    side = CROP_PX // scale
+    side = TRIAL_PX // scale
     middle = liveliest(overview, side / factor)
     spans = []
     for at, extent in zip(middle, (section.height, section.width), strict=True):
@@ -374,12 +376,14 @@ def _variant(
     finally:
         give_threads_back(before)
     seconds = time.perf_counter() - started
-    scores = _scores(section, z, image, box, settings.scale, (profile.background, profile.background_sigma))
+    scores = _crop_scores(
+        section, z, image, box, settings.scale, (profile.background, profile.background_sigma)
+    )
     said = sentence(profile.statistics, settings.scale)
     return Variant(name, dict(chosen), image, scores, said, seconds)
 
 
-def _scores(
+def _crop_scores(
     section: Section,
     z: int,
     image: NDArray[Any],
@@ -401,7 +405,7 @@ def _scores(
     )
     rows = [row for row in score_strip(strip, NativeEngine()) if not (row["reason"] or row["reason_before"])]
     scores = {}
-    for name in SHOWN:
+    for name in SHEET_FIGURES:
         after, before = (
             [row[column] for row in rows if np.isfinite(row.get(column, np.nan))]
             for column in (name, f"{name}_before")

@@ -37,6 +37,12 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     before = {"log_format": asked_format()} | ({"progress": "none"} if asked.quiet else {})
     settings = RunSettings.resolve(before | given, asked.config)
     configure_logging(verbose=asked.verbose, quiet=asked.quiet, log_format=settings.log_format)
+    if asked.sbatch and (settings.cluster or settings.scheduler):
+        from bigrestore.errors import UsageError
+
+        raise UsageError(
+            "--sbatch prints one job, and --cluster and --scheduler start their own; leave one of them out."
+        )
     carry_out = _Command(asked, settings)
     if asked.output_folder is None:
         carry_out(asked.input, asked.output)
@@ -49,8 +55,10 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
             restore_each(pairs, carry_out)
         finally:  # those that were restored are told, whatever became of the others
             carry_out.print_json()
+        carry_out.print_job()
         return
     carry_out.print_json()
+    carry_out.print_job()
     carry_out.raise_if_failed()
 
 
@@ -65,6 +73,7 @@ class _Command:
         self._shown = make_progress(settings.progress, settings.log_format)
         self._single = asked.output_folder is None
         self._documents: list[dict[str, Any]] = []
+        self._estimates: list[RunEstimate] = []
         self._summary: RunSummary | None = None
 
     def __call__(self, source: str, output: str) -> None:
@@ -79,6 +88,14 @@ class _Command:
         if self._asked.as_json:
             typer.echo(json.dumps(self._documents[0] if self._single else self._documents, indent=1))
 
+    def print_job(self) -> None:
+        """Print the job of Slurm for what was estimated, where it is asked for."""
+        if self._asked.sbatch:
+            from bigrestore.cli.runs.job import sbatch_script
+            from bigrestore.core.host.command import typed_command
+
+            typer.echo(sbatch_script(self._estimates, typed_command()), nl=False)
+
     def raise_if_failed(self) -> None:
         """Raise for failed blocks of a run of one input, after its summary."""
         if self._summary is not None:
@@ -89,8 +106,9 @@ class _Command:
 
         with phase_shown(self._shown, "dry run"):
             estimated = _estimate(source, output, self._settings, self._guarded)
+        self._estimates.append(estimated)
         self._documents.append(estimated.to_json())
-        if not self._asked.as_json:
+        if not self._asked.as_json and not self._asked.sbatch:
             print_rows(estimated.rows())
 
     def _restore(self, source: str, output: str) -> None:
@@ -145,10 +163,12 @@ def opening_rows(source: str, summary: RunSummary) -> list[tuple[str, str]]:
     from importlib.util import find_spec
     from pathlib import Path
 
+    from bigrestore.core.host.installed import install_command
+
     if not (summary.blocks_done or summary.blocks_empty) or summary.part not in ("", "finalize"):
         return []
     output = str(summary.output)
-    install = "" if find_spec("neuroglancer") else "pip install 'bigrestore[view]' && "
+    install = "" if find_spec("neuroglancer") else f"{install_command('view')} && "
     commands = [install + shlex.join(["bigrestore", "view", output, "--before", source])]
     if output.lower().endswith(".zarr") or not Path(output).suffix:
         commands.append(f"{shlex.join(['napari', output])}  # needs napari-ome-zarr")

@@ -7,6 +7,7 @@ when a run is resumed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -467,12 +468,17 @@ def _as_lists(value: Any) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def _to_paths(words: Sequence[str]) -> tuple[str, ...]:
+    """Return paths with `~` replaced by the home folder."""
+    return tuple(expand_home(word) for word in words)
+
+
 @attrs.frozen(kw_only=True)
 class RunArguments:
     """What `bigrestore run` takes beside the settings."""
 
     paths: tuple[str, ...] = attrs.field(
-        converter=lambda words: tuple(map(expand_home, words)),
+        converter=_to_paths,
         metadata=argument(
             "INPUT: file, store, URL, folder or pattern of section files. OUTPUT: OME-Zarr store, OME-TIFF where it ends in "
             ".ome.tif, or an s3 URL. With --output-folder all are inputs.",
@@ -495,6 +501,12 @@ class RunArguments:
     dry_run: bool = attrs.field(
         default=False, metadata=option("Say what would be done, write nothing.", panel=SAYS)
     )
+    sbatch: bool = attrs.field(
+        default=False,
+        metadata=option(
+            "With --dry-run: print a job of Slurm with the memory and time of the plan.", panel=SAYS
+        ),
+    )
     as_json: bool = attrs.field(
         default=False, metadata=option("Dry run or summary as JSON.", "--json", panel=SAYS)
     )
@@ -502,6 +514,10 @@ class RunArguments:
     quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))
 
     def __attrs_post_init__(self) -> None:
+        if self.sbatch and not self.dry_run:
+            raise UsageError("--sbatch prints the job that --dry-run estimates; give --dry-run, too.")
+        if self.sbatch and self.as_json:
+            raise UsageError("--sbatch and --json print one thing each; give one of them.")
         if self.output_folder is not None:
             return
         if len(self.paths) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bigrestore.core.files import expand_home
 from bigrestore.errors import UsageError
 from bigrestore.settings.option import METHOD, argument, option, quiet_option, verbose_option
 from bigrestore.settings.run import RunSettings
-from bigrestore.settings.values import to_names, to_plain
+from bigrestore.settings.values import NamesInput, to_names, to_plain
 
 VARIED = ("method", "realness", "blur")
 """Settings of a run that `try` takes several values of, in the order of the sheet."""
@@ -29,25 +29,23 @@ MOST_VARIANTS = 12
 """Variants on one sheet."""
 
 
-def _to_values(one: Callable[[str], Any]) -> Callable[[Any], Any]:
-    """Return the converter of a list: of words with commas, of a list, or of a single value."""
-
-    def convert(value: Any) -> Any:
-        if value is None or value == ():
-            return ()
-        named = to_names(value)
-        listed = named if isinstance(named, tuple) else (named,)
-        return tuple(one(item) if isinstance(item, str) else item for item in listed)
-
-    return convert
+def _to_methods(value: NamesInput) -> object:
+    """Return names of methods, of words with commas or a list."""
+    return to_names(value)
 
 
-def _number(text: str) -> object:
-    """Return the number in a word; the word where it is none, for the check of the run's setting."""
+def _to_realness(value: Any) -> Any:
+    """Return values of realness: of words with commas, of a list, or of a single number."""
+    named = to_names(value) if isinstance(value, str | list | tuple) else (value,)
+    return tuple(_as_number(item) for item in named) if isinstance(named, tuple) else named
+
+
+def _as_number(value: object) -> object:
+    """Return the number in a word; anything else as it is, for the check of the run's setting."""
     try:
-        return float(text)
+        return float(value) if isinstance(value, str) else value
     except ValueError:
-        return text
+        return value
 
 
 def _to_blurs(value: Any) -> Any:
@@ -62,7 +60,7 @@ class Varied:
 
     realness: tuple[float, ...] = attrs.field(
         default=(),
-        converter=_to_values(_number),
+        converter=_to_realness,
         metadata=option(
             "Values of --realness of `run` to compare.",
             metavar="VALUE[,VALUE...]",
@@ -73,7 +71,7 @@ class Varied:
     )
     method: tuple[str, ...] = attrs.field(
         default=(),
-        converter=_to_values(str),
+        converter=_to_methods,
         metadata=option(
             "Methods to compare.",
             metavar="NAME[,NAME...]",

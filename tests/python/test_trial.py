@@ -17,7 +17,7 @@ from skimage import data
 import bigrestore
 from bigrestore.core.files import is_picture_of
 from bigrestore.errors import UsageError
-from bigrestore.report.page.contact_sheet import SOFTWARE
+from bigrestore.report.page.contact_sheet import SHEET_SOFTWARE
 from bigrestore.settings import RunSettings
 from bigrestore.settings.trial import Varied, variants_of
 
@@ -92,7 +92,7 @@ def test_realness_is_tried_by_default(source: Path) -> None:
 def test_a_notebook_and_the_file_show_the_same_sheet(tmp_path: Path, source: Path) -> None:
     tried = bigrestore.try_variants(source, method=METHODS)
     tried.save(tmp_path / "sheet.png")
-    assert is_picture_of(tmp_path / "sheet.png", SOFTWARE)
+    assert is_picture_of(tmp_path / "sheet.png", SHEET_SOFTWARE)
     with Image.open(tmp_path / "sheet.png") as saved, Image.open(io.BytesIO(tried._repr_png_())) as shown:
         assert saved.size == shown.size
         assert saved.size[0] == 3 * 363
@@ -112,7 +112,7 @@ def test_the_command_writes_a_sheet_named_after_the_input(
     printed = capsys.readouterr().out
     assert "method catmull-rom" in printed
     assert "in-try.png" in printed
-    assert is_picture_of(tmp_path / "in-try.png", SOFTWARE)
+    assert is_picture_of(tmp_path / "in-try.png", SHEET_SOFTWARE)
     assert call("try", source, "--method", "rational", "--json", "-o", "b.png", "--roi", "0:200,0:210") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["roi"] == [[0, 200], [0, 210]]

@@ -49,8 +49,8 @@ def test_a_stack_of_outputs_warns(tmp_path: Path, source: Path, caplog: pytest.L
 def test_a_degraded_section_is_none_that_was_restored(
     tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    degrade(source, tmp_path / "soft.ome.zarr", whole=True, scale=1, progress="none")
-    go(tmp_path / "soft.ome.zarr", tmp_path / "out.ome.zarr", "rational")
+    degrade(source, tmp_path / "soft", whole=True, scale=1, progress="none")
+    go(tmp_path / "soft" / "lq.ome.zarr", tmp_path / "out.ome.zarr", "rational")
     assert "restored before" not in caplog.text
-    degrade(tmp_path / "out.ome.zarr", tmp_path / "again.ome.zarr", whole=True, scale=1, progress="none")
+    degrade(tmp_path / "out.ome.zarr", tmp_path / "again", whole=True, scale=1, progress="none")
     assert "restored before" not in caplog.text

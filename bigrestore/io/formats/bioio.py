@@ -85,14 +85,14 @@ def _describe(path: Path, image: Any, wanted: Wanted, scenes: list[Any]) -> Open
             f"{source} has {count} channels{named}; one is restored: choose one by --channel, from 0 to {count - 1}."
         )
     levels = [
-        _level(image, number, letter, slice(0, 3) if rgb else channel)
+        _resolution_level(image, number, letter, slice(0, 3) if rgb else channel)
         for number in (getattr(image, "resolution_levels", None) or (0,))
     ]
     require_pixels(levels[0].shape, source)
-    voxel = _voxel_size(image)
+    voxel = _physical_size(image)
     return OpenedImage(
         kind="bioio",
-        levels=tuple(_placed(level, levels[0], voxel) for level in levels),
+        levels=tuple(_with_voxel_size(level, levels[0], voxel) for level in levels),
         channels=3 if rgb else 1,
         dtype=dtype,
         axes=axes.lower().replace("s", "c") if "C" not in axes or letter == "C" else "tzyxc",
@@ -108,7 +108,7 @@ def _describe(path: Path, image: Any, wanted: Wanted, scenes: list[Any]) -> Open
     )
 
 
-def _level(image: Any, number: int, letter: str, chosen: int | slice) -> Level:
+def _resolution_level(image: Any, number: int, letter: str, chosen: int | slice) -> Level:
     """Return a resolution level of the scene, without its place."""
     if len(getattr(image, "resolution_levels", None) or (0,)) > 1:
         image.set_resolution_level(number)
@@ -128,7 +128,7 @@ def _level(image: Any, number: int, letter: str, chosen: int | slice) -> Level:
     return Level(shape, (sides["Y"], sides["X"]), read)
 
 
-def _placed(level: Level, finest: Level, voxel: Triple) -> Level:
+def _with_voxel_size(level: Level, finest: Level, voxel: Triple) -> Level:
     """Return a level with its voxel size: that of the finest times the reduction."""
     sizes = [
         None if size is None else size * whole / reduced
@@ -137,9 +137,11 @@ def _placed(level: Level, finest: Level, voxel: Triple) -> Level:
     return Level(level.shape, level.chunk, level.read, (sizes[0], sizes[1], sizes[2]), UNKNOWN)
 
 
-def _voxel_size(image: Any) -> Triple:
+def _physical_size(image: Any) -> Triple:
     """Return the voxel size in micrometres, as bioio states it; None where it does not."""
     stated = getattr(image, "physical_pixel_sizes", None)
     values = [getattr(stated, axis, None) for axis in "ZYX"]
-    z, y, x = (float(value) if is_number(value) and value > 0 else None for value in values)
+    z, y, x = (
+        float(value) if value is not None and is_number(value) and value > 0 else None for value in values
+    )
     return z, y, x

@@ -65,7 +65,7 @@ def open_precomputed(place: InputPath, wanted: Wanted) -> OpenedImage:
     tree: Tree = LocalTree(place) if isinstance(place, Path) else RemoteTree(place)
     stated, source = _info(tree, str(place)), str(place)
     dtype = accepted_dtype(_dtype(stated, source), source, labels=wanted.labels, command=_to_zarr(source))
-    channels = _whole(stated.get("num_channels", 1), "num_channels", source)
+    channels = _channel_count(stated.get("num_channels", 1), "num_channels", source)
     chosen = None if wanted.channel is None else wanted.require_channel(channels, source)
     rgb = chosen is None and channels == 3 and dtype.kind == "u"
     if chosen is None and channels != 1 and not rgb:
@@ -124,8 +124,8 @@ class _Scale:
         resolution = stated.get("resolution")
         if not (isinstance(resolution, list) and len(resolution) == 3 and all(map(is_number, resolution))):
             raise _damaged(source, f"the resolution is {resolution!r}")
-        size = _triple(stated.get("size"), "size", source)
-        chunk = _triple(sides[0] if isinstance(sides, list) and sides else None, "chunk_sizes", source)
+        size = _three_whole(stated.get("size"), "size", source)
+        chunk = _three_whole(sides[0] if isinstance(sides, list) and sides else None, "chunk_sizes", source)
         require_pixels(size[::-1], source)
         if min(chunk) < 1:
             raise _damaged(source, f"a chunk has the size {list(chunk)}")
@@ -134,7 +134,7 @@ class _Scale:
         return cls(
             key=stated["key"].strip("/"),
             size=size,
-            offset=_triple(stated.get("voxel_offset", [0, 0, 0]), "voxel_offset", source),
+            offset=_three_whole(stated.get("voxel_offset", [0, 0, 0]), "voxel_offset", source),
             chunk=chunk,
             resolution_nm=tuple(float(value) for value in resolution),
             encoding=encoding,
@@ -287,19 +287,20 @@ def _scales(stated: dict[str, Any], source: str) -> list[Any]:
 def _dtype(stated: dict[str, Any], source: str) -> np.dtype[Any]:
     """Return the stated type of the values."""
     try:
-        return np.dtype(stated.get("data_type", ""))
+        dtype: np.dtype[Any] = np.dtype(stated.get("data_type", ""))
     except TypeError as err:
         raise _damaged(source, f"data_type is {stated.get('data_type')!r}") from err
+    return dtype
 
 
-def _triple(value: Any, name: str, source: str) -> tuple[int, ...]:
+def _three_whole(value: Any, name: str, source: str) -> tuple[int, ...]:
     """Return three whole numbers, x, y and z."""
     if not (isinstance(value, list) and len(value) == 3 and all(map(is_whole, value))):
         raise _damaged(source, f"{name} is {value!r}")
     return tuple(value)
 
 
-def _whole(value: Any, name: str, source: str) -> int:
+def _channel_count(value: Any, name: str, source: str) -> int:
     """Return a whole number above 0."""
     if not isinstance(value, int) or not is_whole(value) or not 1 <= value <= 65536:
         raise _damaged(source, f"{name} is {value!r}")

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from bigrestore.core.files import expand_home
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import InputError, InputMissingError, UsageError
@@ -93,7 +94,7 @@ class InputFormat:
             if self.extra is None:
                 raise
             raise InputError(
-                f"{path} is {self.name}, which needs {err.name}: pip install 'bigrestore[{self.extra}]'."
+                f"{path} is {self.name}, which needs {err.name}: {install_command(self.extra)}."
             ) from err
 
 
@@ -357,11 +358,11 @@ def _open_other(path: InputPath, head: bytes, wanted: Wanted) -> OpenedImage:
             return image
     if other is not None:
         by = other.command.replace("IN", quote(str(path)))
-        own = f", or install its reader: pip install 'bigrestore[bioio]' {other.bioio}" if other.bioio else ""
+        own = f", or install its reader: {install_command('bioio', other.bioio)}" if other.bioio else ""
         raise InputError(f"{path} is {other.name}, which is not read; convert it first: {by}{own}.")
     raise InputError(
         f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}, or install a reader of bioio "
-        "for it: pip install 'bigrestore[bioio]', and a package such as bioio-lif."
+        f"for it: {install_command('bioio', 'bioio-lif')}, or another of its readers."
     )
 
 

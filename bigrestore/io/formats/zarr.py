@@ -229,8 +229,9 @@ def _open_node_as_image(place: Node, wanted: Wanted) -> OpenedImage:
     """Open a node as an image."""
     node = place.open()
     if isinstance(node, zarr.Array):
-        local = isinstance(place.place, Path) and place.place.is_dir()
-        around = _parents_attributes(place.place / place.path) if local else []
+        root = place.place
+        local = root if isinstance(root, Path) and root.is_dir() else None
+        around = [] if local is None else _parents_attributes(local / place.path)
         if wanted.series:
             raise UsageError(f"--series is {wanted.series}, but {place} is a single array; leave it out.")
         image = _bare(place, node, wanted)

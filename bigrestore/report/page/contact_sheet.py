@@ -15,13 +15,13 @@ from bigrestore.core.pixels import GreyBytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SOFTWARE = "bigrestore try"
+SHEET_SOFTWARE = "bigrestore try"
 """Stands in the file, and tells it from a picture of the user's own."""
 
-COLUMNS = 4
+CELLS_A_ROW = 4
 """Cells in a row, at most."""
 
-CELL_INCHES = 3.3
+PICTURE_INCHES = 3.3
 """Side of a picture on the sheet; 363 px."""
 
 DPI = 110
@@ -60,13 +60,13 @@ def draw_contact_sheet(cells: Sequence[Cell], box: Box, detail: Box, title: str)
     """
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, len(cells))
+    columns = min(CELLS_A_ROW, len(cells))
     rows = -(-len(cells) // columns)
     lines = max(cell.says.count("\n") + 1 for cell in cells)
     shares = (box.height / box.width, detail.height / detail.width)
-    tall = [CELL_INCHES * min(2.0, share) for share in shares]
+    tall = [PICTURE_INCHES * min(2.0, share) for share in shares]
     inches = 0.6 + rows * (sum(tall) + 0.35 + 0.17 * lines)
-    figure = Figure(figsize=(CELL_INCHES * columns, inches), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(PICTURE_INCHES * columns, inches), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False)
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=tall * rows)
     for index, cell in enumerate(cells):
@@ -90,7 +90,7 @@ def write_contact_sheet(path: Path, figure: Figure) -> None:
         The file cannot be written.
     """
     with whole_file(path, follow=True) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": SOFTWARE})
+        figure.savefig(partial, format="png", metadata={"Software": SHEET_SOFTWARE})
 
 
 def _show(axes: Any, picture: GreyBytes, box: Box, part: Box, interpolation: str) -> None:
