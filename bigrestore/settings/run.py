@@ -480,8 +480,8 @@ class RunArguments:
     paths: tuple[str, ...] = attrs.field(
         converter=_to_paths,
         metadata=argument(
-            "INPUT: file, store, URL, folder or pattern of section files. OUTPUT: OME-Zarr store, OME-TIFF where it ends in "
-            ".ome.tif, or an s3 URL. With --output-folder all are inputs.",
+            "INPUT: file, store, URL, folder or pattern of section files. OUTPUT: OME-Zarr store, in one file where it "
+            "ends in .ozx, OME-TIFF where in .ome.tif, or an s3 URL. With --output-folder all are inputs.",
             "INPUT... OUTPUT",
             reads=list[str],
         ),

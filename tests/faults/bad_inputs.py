@@ -1048,7 +1048,10 @@ several(
 )
 several({"one_path_alone": None}, _image, ("run", INPUT), frozenset({2}))
 several(
-    {"try_into_a_sheet_that_is_no_png": None}, _image, ("try", INPUT, "-o", OUTPUT, "--roi", "0:9,0:9"), frozenset({2})
+    {"try_into_a_sheet_that_is_no_png": None},
+    _image,
+    ("try", INPUT, "-o", OUTPUT, "--roi", "0:9,0:9"),
+    frozenset({2}),
 )
 several(
     {"file_of_a_reader_that_is_missing": b"ZISRAWFILE" + bytes(600)}, lambda folder, what: _file(folder, what)
