@@ -13,12 +13,14 @@ IQA_STAMP := $(IQA_VENV)/.installed
 CODE := bigrestore tests examples
 FAULTS = $(filter-out %/survival.py %/bad_inputs.py %/fuzz_readers.py $(wildcard tests/faults/test_*.py),$(wildcard tests/faults/*.py))
 JOBS ?= 2
+MODELS ?= trained
+MINUTES ?= 1440
 
 # Or each process would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-faults test-iqa gpu-check check lint layers types bench wheel format clean
+.PHONY: help demo test test-fast test-faults test-iqa gpu-check check lint layers types bench train-all wheel format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -56,6 +58,10 @@ types: $(STAMP)  ## mypy --strict
 
 bench: $(BENCH_STAMP)  ## measure every figure of docs/benchmarks.md and print figure, target, measured, met?
 	$(BIN)/python -m tests.bench
+
+train-all: $(STAMP)  ## train every shipped model from nothing on DATA=images, into MODELS=trained, in MINUTES=1440 together
+	@test -n "$(DATA)" || { echo "name a folder of clean images: make train-all DATA=images" >&2; exit 2; }
+	$(BIN)/python examples/train_all.py $(DATA) $(MODELS) --minutes $(MINUTES)
 
 wheel: $(STAMP)  ## build the wheel, install it into an empty environment, restore an image with it
 	$(BIN)/python tests/project/wheel_check.py

@@ -9,11 +9,13 @@ import os
 import sys
 from types import FrameType
 
+from bigrestore.core.host.memory import keep_freed_memory
 from bigrestore.core.host.signals import STOPPING, handled, signal_name, stop_code
 
 
 def main() -> None:
     """Run the command line and end with its exit code."""
+    keep_freed_memory()
     with handled(STOPPING, _leave_early):
         from bigrestore.cli.app import main as run_command
     run_command()

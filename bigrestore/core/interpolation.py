@@ -17,6 +17,7 @@ SIAM J. Sci. Stat. Comput. 6 (1985).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,9 @@ from torch import Tensor
 
 RHO_LIMIT = 4.0
 """|rho| is limited to this by rho -> 4 tanh(rho / 4), so that sigmoid never saturates."""
+
+CATMULL_ROM_TAPS = 5
+"""Samples along an axis that the pixels of one sample are made of."""
 
 AUTO_GAIN = 1.0
 """rho per log-ratio of third differences in `rational_auto`. Measured on tissue halved and enlarged again: the slope on
@@ -44,7 +48,16 @@ def catmull_rom(x: Tensor, scale: float) -> Tensor:
     -------
     Tensor, (N, C, floor(H * scale), floor(W * scale))
     """
-    return _along_x(_along_x(x, scale, None, None).mT, scale, None, None).mT
+    if scale == 1:
+        return x
+    if not float(scale).is_integer():
+        return _along(_along(x, 3, scale), 2, scale)
+    taps = _catmull_rom_taps(int(scale), str(x.device), x.dtype)
+    planes = x.reshape(-1, 1, *x.shape[-2:])
+    half = CATMULL_ROM_TAPS // 2
+    padded = F.pad(planes, (half, half, half, half), mode="replicate")
+    enlarged = F.pixel_shuffle(F.conv2d(padded, taps), int(scale))
+    return enlarged.reshape(*x.shape[:2], *enlarged.shape[-2:])
 
 
 def rational(x: Tensor, scale: float, rho: Tensor, kappa: Tensor) -> Tensor:
@@ -67,12 +80,11 @@ def rational(x: Tensor, scale: float, rho: Tensor, kappa: Tensor) -> Tensor:
     """
     if scale == 1:
         return x
-    rho_x, rho_y = rho[:, :1], rho[:, 1:].mT
-    kappa_x, kappa_y = kappa[:, :1], kappa[:, 1:].mT
-    rows_first = _along_x(x, scale, rho_x, kappa_x).mT
-    rows_first = _along_x(rows_first, scale, _widen(rho_y, scale), _widen(kappa_y, scale)).mT
-    columns_first = _along_x(x.mT, scale, rho_y, kappa_y).mT
-    columns_first = _along_x(columns_first, scale, _widen(rho_x, scale), _widen(kappa_x, scale))
+    rho_x, rho_y, kappa_x, kappa_y = rho[:, :1], rho[:, 1:], kappa[:, :1], kappa[:, 1:]
+    rows_first = _along(x, 3, scale, rho_x, kappa_x)
+    rows_first = _along(rows_first, 2, scale, _widen(rho_y, scale, 2), _widen(kappa_y, scale, 2))
+    columns_first = _along(x, 2, scale, rho_y, kappa_y)
+    columns_first = _along(columns_first, 3, scale, _widen(rho_x, scale, 3), _widen(kappa_x, scale, 3))
     return 0.5 * (rows_first + columns_first)
 
 
@@ -98,11 +110,13 @@ def rational_auto(x: Tensor, scale: float, noise_sigma: float) -> Tensor:
     if scale == 1:
         return x
     e = max(noise_sigma, 1e-4)
-    rows_first = _along_x(x, scale, _auto_rho(x, e), None, rho_on_intervals=True).mT
-    rows_first = _along_x(rows_first, scale, _auto_rho(rows_first, e), None, rho_on_intervals=True).mT
-    columns_first = _along_x(x.mT, scale, _auto_rho(x.mT, e), None, rho_on_intervals=True).mT
-    columns_first = _along_x(columns_first, scale, _auto_rho(columns_first, e), None, rho_on_intervals=True)
-    return 0.5 * (rows_first + columns_first)
+    made = []
+    for axes in ((3, 2), (2, 3)):
+        y = x
+        for axis in axes:
+            y = _along(y, axis, scale, _auto_rho(y, axis, e), rho_on_intervals=True)
+        made.append(y)
+    return 0.5 * (made[0] + made[1])
 
 
 def repeat_pixels(image: Tensor, scale: int) -> Tensor:
@@ -117,52 +131,71 @@ def enlarge_maps(factor: Tensor, scale: int) -> Tensor:
     return F.interpolate(factor, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def _along_x(
-    x: Tensor, scale: float, rho: Tensor | None, kappa: Tensor | None, *, rho_on_intervals: bool = False
+@lru_cache(maxsize=16)
+def _catmull_rom_taps(scale: int, device: str, dtype: torch.dtype) -> Tensor:
+    """Return the filter of every output phase, (scale**2, 1, 5, 5): what becomes of one sample among zeros."""
+    with torch.inference_mode(False):  # cached: must stay usable in training after a first use in inference
+        half = CATMULL_ROM_TAPS // 2
+        sample = torch.eye(CATMULL_ROM_TAPS, dtype=torch.float64)[None, None]
+        # Row k has its one at sample k, so pixels of the sample in the middle are taps in its row's place.
+        phases = _along(sample, 3, scale)[0, 0, :, half * scale : (half + 1) * scale].T
+        taps = phases[:, None, :, None] * phases[None, :, None, :]
+        return taps.reshape(scale**2, 1, CATMULL_ROM_TAPS, CATMULL_ROM_TAPS).to(device, dtype)
+
+
+def _along(
+    x: Tensor,
+    axis: int,
+    scale: float,
+    rho: Tensor | None = None,
+    kappa: Tensor | None = None,
+    *,
+    rho_on_intervals: bool = False,
 ) -> Tensor:
-    """Interpolate along the last axis; intervals -1 .. W-1 are those that any output pixel can fall into."""
-    width = x.shape[-1]
-    f = _extend(x, 2)  # f[j + 2] is sample j
-    slope = 0.5 * (f[..., 2:] - f[..., :-2])  # at samples -1 .. W
+    """Interpolate along an axis of n samples; intervals -1 .. n-1 are those that any output pixel can fall into."""
+    size = x.shape[axis]
+    f = _extend(x, 2, axis)  # f[j + 2] is sample j
+    slope = 0.5 * (f.narrow(axis, 2, size + 2) - f.narrow(axis, 0, size + 2))  # at samples -1 .. n
     if kappa is not None:
-        slope = slope * (1 + torch.tanh(_extend(kappa, 1)))
-    f = f[..., 1:-1]
-    step = f[..., 1:] - f[..., :-1]
-    left, right = slope[..., :-1] - step, slope[..., 1:] - step
+        slope = slope * (1 + torch.tanh(_extend(kappa, 1, axis)))
+    f = f.narrow(axis, 1, size + 2)
+    step = _later(f, axis) - _earlier(f, axis)
+    left, right = _earlier(slope, axis) - step, _later(slope, axis) - step
     if rho is not None:
         if not rho_on_intervals:
-            rho = _extend(rho, 1)
-            rho = 0.5 * (rho[..., 1:] + rho[..., :-1])
+            rho = _extend(rho, 1, axis)
+            rho = 0.5 * (_later(rho, axis) + _earlier(rho, axis))
         rho = RHO_LIMIT * torch.tanh(rho / RHO_LIMIT)
-    parts = (f[..., :-1], step, left, left + right, rho)
+    parts = (_earlier(f, axis), step, left, left + right, rho)
     if float(scale).is_integer():
-        return _integer_scale(parts, int(scale), width)
-    return _any_scale(parts, scale, width)
+        return _integer_scale(parts, axis, int(scale), size)
+    return _any_scale(parts, axis, scale, size)
 
 
 def _integer_scale(
-    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], scale: int, width: int
+    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], axis: int, scale: int, size: int
 ) -> Tensor:
     """Evaluate every interval at the same `scale` positions and interleave them: no gather, exact phases."""
     positions = sorted(((u + 0.5) / scale - 0.5) % 1.0 for u in range(scale))
     phases = torch.stack(
-        [_interpolant(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=-1
+        [_interpolant(parts, t, math.log(t / (1 - t)) if t else 0.0) for t in positions], dim=axis + 1
     )
     inside_first = scale - sum(1 for u in range(scale) if (u + 0.5) / scale < 0.5)
-    return phases.flatten(-2)[..., inside_first : inside_first + width * scale]
+    return phases.flatten(axis, axis + 1).narrow(axis, inside_first, size * scale)
 
 
 def _any_scale(
-    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], scale: float, width: int
+    parts: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None], axis: int, scale: float, size: int
 ) -> Tensor:
     """Gather for each output pixel the interval it falls into."""
-    u = torch.arange(int(width * scale), device=parts[0].device, dtype=torch.float64)
+    u = torch.arange(int(size * scale), device=parts[0].device, dtype=torch.float64)
     position = (u + 0.5) / scale - 0.5
     interval = torch.floor(position)
-    t = (position - interval).to(parts[0].dtype)
-    index = (interval.long() + 1).clamp(0, width)
-    f0, step, left, both = (part.index_select(-1, index) for part in parts[:4])
-    rho = None if parts[4] is None else parts[4].index_select(-1, index)
+    shape = [-1 if n == axis else 1 for n in range(parts[0].ndim)]
+    t = (position - interval).to(parts[0].dtype).view(shape)
+    index = (interval.long() + 1).clamp(0, size)
+    f0, step, left, both = (part.index_select(axis, index) for part in parts[:4])
+    rho = None if parts[4] is None else parts[4].index_select(axis, index)
     return _interpolant((f0, step, left, both, rho), t, torch.logit(t))
 
 
@@ -175,22 +208,33 @@ def _interpolant(
     return f0 + t * step + (t * (1 - t)) * (left - w1 * both)
 
 
-def _auto_rho(x: Tensor, e: float) -> Tensor:
-    """Return rho on the intervals -1 .. W-1 from the third differences centred on an interval's two neighbours."""
-    f = _extend(x, 4)
-    third = (
-        f[..., 3:] - 3 * f[..., 2:-1] + 3 * f[..., 1:-2] - f[..., :-3]
-    ).abs()  # [j + 3]: around interval j
-    width = x.shape[-1]
-    left, right = third[..., 1 : width + 2], third[..., 3 : width + 4]
+def _auto_rho(x: Tensor, axis: int, e: float) -> Tensor:
+    """Return rho on the intervals -1 .. n-1 from the third differences centred on an interval's two neighbours."""
+    third = _extend(x, 4, axis)
+    for _ in range(3):
+        third = _later(third, axis) - _earlier(third, axis)
+    third = third.abs()  # [j + 3]: around interval j
+    left, right = (third.narrow(axis, start, x.shape[axis] + 1) for start in (1, 3))
     return AUTO_GAIN * torch.log((right + e) / (left + e))
 
 
-def _extend(x: Tensor, count: int) -> Tensor:
-    """Repeat the first and the last sample of the last axis `count` times."""
-    return torch.cat([x[..., :1]] * count + [x] + [x[..., -1:]] * count, dim=-1)
+def _extend(x: Tensor, count: int, axis: int) -> Tensor:
+    """Repeat the first and the last sample of an axis `count` times."""
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+    return torch.cat([first] * count + [x] + [last] * count, dim=axis)
 
 
-def _widen(maps: Tensor, scale: float) -> Tensor:
-    """Interpolate maps linearly along the second-to-last axis, onto the pixels of the first pass."""
-    return F.interpolate(maps, scale_factor=(scale, 1), mode="bilinear", align_corners=False)
+def _earlier(x: Tensor, axis: int) -> Tensor:
+    """Return all samples of an axis but the last."""
+    return x.narrow(axis, 0, x.shape[axis] - 1)
+
+
+def _later(x: Tensor, axis: int) -> Tensor:
+    """Return all samples of an axis but the first."""
+    return x.narrow(axis, 1, x.shape[axis] - 1)
+
+
+def _widen(maps: Tensor, scale: float, axis: int) -> Tensor:
+    """Interpolate maps linearly along the other axis, onto the pixels of the first pass."""
+    factors = (scale, 1) if axis == 3 else (1, scale)
+    return F.interpolate(maps, scale_factor=factors, mode="bilinear", align_corners=False)

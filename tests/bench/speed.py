@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from bigrestore.core.host.memory import keep_freed_memory
 from tests.bench.metrics import RESULTS, Figure, figure_table, write_json
 from tests.bench.models import default_model, model_file
 from tests.bench.tissue import write_section
@@ -34,6 +35,7 @@ ROUNDS = 2
 OVERHEAD_TARGET = 1.10
 REDUNDANCY_TARGET = 1.3
 MEMORY_TARGET = 1.1
+UNET_SHARE_TARGET, DEFAULT_SHARE_TARGET = 0.85, 0.6
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -86,6 +88,33 @@ def worker_bare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"seconds": seconds, "tiles": len(tiles), "threads": ready.plan.threads}
 
 
+def worker_unet(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the U-Net alone over the pixels of the section once: without halos, deconvolutions, prior and guards."""
+    import torch
+
+    from bigrestore.core.host.resources import one_thread_per_tile
+    from bigrestore.model.device import DTYPES
+
+    ready = prepared(options, folder)
+    method, grid = ready.method, ready.plan.grid
+    side = grid.y.edges[1]
+    unet, scale, dtype = method._net.unet, method.scale, DTYPES[method.precision]
+    x, psi = torch.full((1, 1, side, side), 0.6), torch.full((1, 24), 0.1)
+    linear = torch.zeros(1, unet.heads[2] // unet.heads[0], side * scale, side * scale)
+
+    def correct(_: int) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            unet(x, torch.ones_like(x), psi, linear)
+
+    one_thread_per_tile()
+    tiles = round(options.size**2 / side**2)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(ready.plan.threads) as pool:
+        for _ in pool.map(correct, range(tiles)):
+            pass
+    return {"seconds": (time.perf_counter() - started) * options.size**2 / (tiles * side**2), "tiles": tiles}
+
+
 def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Restore the section through the tiler that `--peer` names."""
     from bigrestore.core.host.resources import one_thread_per_tile
@@ -104,7 +133,7 @@ def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "core_px": core_px}
 
 
-WORKERS = {"run": worker_run, "bare": worker_bare, "peer": worker_peer}
+WORKERS = {"run": worker_run, "bare": worker_bare, "unet": worker_unet, "peer": worker_peer}
 
 
 def prepared(options: argparse.Namespace, folder: Path) -> Any:
@@ -124,6 +153,7 @@ def run_flags(options: argparse.Namespace) -> dict[str, Any]:
         "precision": options.precision,
         "report": False,
     }
+    flags |= {} if options.realness is None else {"realness": options.realness}
     return flags | ({"threads": options.threads} if options.threads else {})
 
 
@@ -145,6 +175,7 @@ def call(options: argparse.Namespace, worker: str, size: int, peer: str = "") ->
     command += ["--model", options.model, "--device", options.device, "--precision", options.precision]
     command += ["--folder", str(options.folder), "--threads", str(options.threads)]
     command += ["--peer", peer] if peer else []
+    command += [] if options.realness is None else ["--realness", str(options.realness)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
@@ -194,6 +225,30 @@ def run_against_bare(options: argparse.Namespace) -> tuple[list[Figure], dict[st
     return lines, {"runs": runs, "bare": bares, "ratio": ratio, "best": best}
 
 
+def against_unet(options: argparse.Namespace, default: dict[str, Any]) -> tuple[list[Figure], dict[str, Any]]:
+    """Return the rate of a run as a share of that of its U-Net alone: at realness 0, and as it is by default."""
+    options.realness = 0.0
+    unets, runs = [], []
+    for _ in range(options.rounds):
+        unets.append(call(options, "unet", options.size)["seconds"])
+        runs.append(call(options, "run", options.size)["seconds"]["blocks"])
+    options.realness = None
+    unet, run, usual = min(unets), min(runs), default["seconds"]["blocks"]
+    lines = [
+        Figure(
+            f"{name} over that of its U-Net alone",
+            f">= {target}",
+            f"{unet / seconds:.2f} ({options.size**2 / 1e6 / seconds:.2f} MPx/s)",
+            unet / seconds >= target,
+        )
+        for name, seconds, target in (
+            ("rate of run at realness 0", run, UNET_SHARE_TARGET),
+            ("rate of run by default", usual, DEFAULT_SHARE_TARGET),
+        )
+    ]
+    return lines, {"unet": unets, "runs": runs}
+
+
 def against_peers(options: argparse.Namespace, best: dict[str, Any]) -> tuple[list[Figure], dict[str, Any]]:
     """Return time and memory of the run as shares of each peer's."""
     from tests.bench.peers import PEERS
@@ -236,6 +291,8 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     write_section(section(options), options.size)
     lines, run = run_against_bare(options)
     results = {"size_px": options.size, "model": options.model, "run": run, "threads": run["best"]["threads"]}
+    found, results["unet"] = against_unet(options, run["best"])
+    lines += found
     if not options.skip_peers:
         found, results["peers"] = against_peers(options, run["best"])
         lines += found
@@ -254,6 +311,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, default=ROUNDS)
     found.add_argument("--device", default="auto")
     found.add_argument("--precision", default="auto")
+    found.add_argument("--realness", type=float, default=None)
     found.add_argument("--threads", type=int, default=0, help="tiles in flight; 0: the run's own choice")
     found.add_argument("--skip-peers", action="store_true")
     found.add_argument("--skip-memory", action="store_true")
@@ -272,6 +330,7 @@ def main() -> None:
     if options.worker is None:
         print(figure_table(measure(options)))
         return
+    keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         result = WORKERS[options.worker](options, Path(folder))
     print(json.dumps(result | {"peak_bytes": peak_bytes(), "cpu_s": time.process_time()}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,40 +34,6 @@ from bigrestore.training.stages.table import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN: Any = typer.main.get_command(app)
-GOOD = """
-from typing import assert_type
-
-import bigrestore
-import numpy as np
-from bigrestore.degradation.schema import Recipe
-from bigrestore.results import Restored, RestoreSummary
-from numpy.typing import NDArray
-
-grey: NDArray[np.uint8] = np.zeros((64, 64), np.uint8)
-assert_type(bigrestore.restore("a", "b"), RestoreSummary)
-assert_type(bigrestore.restore(grey, scale=2, voxel_size_um=1.5), NDArray[np.uint8])
-assert_type(bigrestore.restore(grey, details=True, maps="residual"), Restored[NDArray[np.uint8]])
-assert_type(bigrestore.restore(grey, maps=["residual"]).maps["residual"], NDArray[np.uint8])
-assert_type(bigrestore.restore(grey, details=True).scores["niqe"].change, float)
-
-bigrestore.restore("a", "b", scale=2)
-bigrestore.restore("a", "b", roi="0:5,0:5", blur=0.5, maps=["residual"], input_range="full", voxel_size=(1, 2))
-bigrestore.degrade("a", "b", count=2, recipe=Recipe.load("optics"), patch_px=32, on_pair=print)
-bigrestore.score("a", before="b", metrics="niqe", tile_size=96)
-"""
-BAD = (
-    'restore("a", "b", scael=2)',
-    'restore("a", "b", scale="two")',
-    'restore("a", "b", roi=5)',
-    'degrade("a", "b", cuont=2)',
-    'score("a", metric="niqe")',
-    'restore("a")',
-    "restore(numpy.zeros((9, 9)), resume=True)",
-    "restore(numpy.zeros((9, 9)), scael=2)",
-    'restore(numpy.zeros((9, 9)), "b")',
-    "restore(numpy.zeros((9, 9))).image",
-    "restore(numpy.zeros((9, 9)), details=True).picture",
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -198,25 +163,6 @@ def test_keywords_have_the_names_and_types_of_the_settings(settings: Any, keywor
             kind for kind in (type(None), Recipe) if kind in get_args(kept[name])
         }
         assert set(get_args(stated[name])) == expected, name
-
-
-@pytest.mark.slow
-def test_a_type_checker_takes_right_keywords_and_refuses_wrong_ones(tmp_path: Path) -> None:
-    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
-    good.write_text(GOOD)
-    bad.write_text("import bigrestore, numpy\n" + "".join(f"bigrestore.{line}\n" for line in BAD))
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", str(good), str(bad)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    errors = [line for line in done.stdout.splitlines() if re.search(r"(good|bad)\.py:\d+: error:", line)]
-    lines = list(dict.fromkeys(int(line.split(":")[1]) for line in errors))
-    assert lines == list(range(2, 2 + len(BAD))), done.stdout + done.stderr
-    assert all("bad.py" in line for line in errors), done.stdout
-    assert any('did you mean "scale"' in line for line in errors if ":2:" in line)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import maximum_filter, uniform_filter
 from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom
@@ -180,3 +182,13 @@ def test_saturated_background_is_put_back_and_lone_white_pixels_are_not() -> Non
 def test_strided_correlation_reaches_over_the_border_by_repeating() -> None:
     y = torch.ones(1, 1, 24, 24)
     torch.testing.assert_close(strided_correlation(y, KERNEL, 1, 8, -10), torch.ones(1, 1, 3, 3))
+
+
+def test_windows_by_doubling_are_windows() -> None:
+    maps = torch.rand(1, 1, 40, 51)
+    for reach in (1, 2, 4):
+        side = 2 * reach + 1
+        largest = guards.slid(maps, reach, torch.maximum)[0, 0].numpy()
+        np.testing.assert_array_equal(largest, maximum_filter(maps[0, 0].numpy(), side, mode="nearest"))
+        mean = guards.slid(maps, reach, torch.add)[0, 0].numpy() / side**2
+        np.testing.assert_allclose(mean, uniform_filter(maps[0, 0].numpy(), side, mode="nearest"), atol=1e-6)

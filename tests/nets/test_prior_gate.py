@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bigrestore.core.kernels import delta, fold_downsampling, gaussian
@@ -127,16 +127,6 @@ def test_the_expected_ratio_is_that_of_a_blurred_spectrum() -> None:
     x = torch.from_numpy(np.stack(blurred).astype(np.float32))[:, None]
     energy = [float(torch.nn.functional.conv2d(x, band).square().mean()) for band in bands]
     assert energy[0] / energy[1] == pytest.approx(float(ratios[16]), rel=0.2)
-
-
-def test_windows_by_doubling_are_windows() -> None:
-    maps = torch.rand(1, 1, 40, 51)
-    for reach in (1, 2, 4):
-        side = 2 * reach + 1
-        largest = module._slid(maps, reach, torch.maximum)[0, 0].numpy()
-        np.testing.assert_array_equal(largest, maximum_filter(maps[0, 0].numpy(), side, mode="nearest"))
-        mean = module._slid(maps, reach, torch.add)[0, 0].numpy() / side**2
-        np.testing.assert_allclose(mean, uniform_filter(maps[0, 0].numpy(), side, mode="nearest"), atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -209,9 +209,9 @@ def _drift(y: Tensor, x: Tensor, valid: Tensor, kernel: Tensor, scale: int, whol
 
 def keep_saturated(y: Tensor, base: Tensor, x: Tensor, scale: int) -> Tensor:
     """Put the interpolated input, 0..1, back into neighbourhoods of saturated white (or black) input."""
-    size = 2 * SATURATED_REACH + 1
-    darkest = -F.max_pool2d(-x, size, 1, SATURATED_REACH)
-    brightest = F.max_pool2d(x, size, 1, SATURATED_REACH)
+    if readable(x) and not bool(((x >= SATURATED) | (x <= 1 - SATURATED)).any()):
+        return y
+    darkest, brightest = (slid(x, SATURATED_REACH, extreme) for extreme in (torch.minimum, torch.maximum))
     flat = ((darkest >= SATURATED) | (brightest <= 1 - SATURATED)).to(y.dtype)
     if scale > 1:
         flat = F.interpolate(flat, scale_factor=scale, mode="nearest")
@@ -247,6 +247,22 @@ def smooth_cells(cells: Tensor) -> Tensor:
     half = len(LOCK_TAPS) // 2
     padded = F.pad(cells, (half, half, half, half), mode="replicate")
     return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
+def slid(maps: Tensor, reach: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Combine all values within so many pixels along both axes, by doubling; beyond the border the last one repeats."""
+    side = 2 * reach + 1
+    maps = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
+    for axis in (2, 3):
+        length, part, width = maps.shape[axis] - side + 1, maps, 1
+        while 2 * width <= side:
+            size = part.shape[axis] - width
+            part, width = combine(part.narrow(axis, 0, size), part.narrow(axis, width, size)), 2 * width
+        combined = part.narrow(axis, 0, length)
+        while width < side:  # what is left of the window: its last pixels
+            combined, width = combine(combined, maps.narrow(axis, width, length)), width + 1
+        maps = combined
+    return maps
 
 
 @lru_cache(maxsize=8)

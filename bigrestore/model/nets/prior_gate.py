@@ -14,7 +14,6 @@ a hundredth of the network and skips the finest octave, mostly noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.interpolation import enlarge_maps
-from bigrestore.model.nets.guards import LOCK_CELL_PX, smooth_cells
+from bigrestore.model.nets.guards import LOCK_CELL_PX, slid, smooth_cells
 from bigrestore.model.nets.host_reads import is_whole
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
@@ -122,8 +121,8 @@ def prior_gate(
     factor = structure * visible * torch.exp(-((blur / TAU_PX) ** 2))
     factor = F.interpolate(factor, scale_factor=LOCK_CELL_PX, mode="bilinear", align_corners=False)
     if not whole:
-        sound = _slid(valid, DAMAGE_RAMP_PX, torch.minimum)
-        factor = factor * (_slid(sound, DAMAGE_RAMP_PX, torch.add) / (2 * DAMAGE_RAMP_PX + 1) ** 2)
+        sound = slid(valid, DAMAGE_RAMP_PX, torch.minimum)
+        factor = factor * (slid(sound, DAMAGE_RAMP_PX, torch.add) / (2 * DAMAGE_RAMP_PX + 1) ** 2)
     return enlarge_maps(factor, scale)
 
 
@@ -241,7 +240,7 @@ def _around(energy: Tensor, per_cell: int, valid: Tensor | None) -> Tensor:
     if valid is None:
         return smooth_cells(F.avg_pool2d(energy, per_cell))
     held = -F.max_pool2d(-valid, LOCK_CELL_PX // per_cell)  # 1 where all pixels of a mean are valid
-    held = _slid(held, NEAR_MEANS, torch.minimum)
+    held = slid(held, NEAR_MEANS, torch.minimum)
     total = smooth_cells(F.avg_pool2d(energy * held, per_cell))
     return total / smooth_cells(F.avg_pool2d(held, per_cell)).clamp_min(1e-3)
 
@@ -251,22 +250,6 @@ def _fill_by_cells(x: Tensor, valid: Tensor) -> Tensor:
     near = smooth_cells(F.avg_pool2d(x * valid, LOCK_CELL_PX))
     near = near / smooth_cells(F.avg_pool2d(valid, LOCK_CELL_PX)).clamp_min(1e-3)
     return torch.where(valid > 0.5, x, F.interpolate(near, scale_factor=LOCK_CELL_PX, mode="nearest"))
-
-
-def _slid(maps: Tensor, reach: int, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Combine all values within so many pixels along both axes, by doubling; beyond the border the last one repeats."""
-    side = 2 * reach + 1
-    maps = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
-    for axis in (2, 3):
-        length, part, width = maps.shape[axis] - side + 1, maps, 1
-        while 2 * width <= side:
-            size = part.shape[axis] - width
-            part, width = combine(part.narrow(axis, 0, size), part.narrow(axis, width, size)), 2 * width
-        combined = part.narrow(axis, 0, length)
-        while width < side:  # what is left of the window: its last pixels
-            combined, width = combine(combined, maps.narrow(axis, width, length)), width + 1
-        maps = combined
-    return maps
 
 
 def _further_blur(ratio: Tensor, ratios: Tensor, sigmas: Tensor) -> Tensor:

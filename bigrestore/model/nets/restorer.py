@@ -77,13 +77,13 @@ class Restored:
         The restored tiles.
     fidelity : Tensor, (N, 1, H * scale, W * scale), 0..1
         The same at realness 0, guards included; `y` itself if the prior added nothing.
-    log_scale : Tensor, (N, 1, H * scale, W * scale)
-        Log of the Laplace scale of the network's expected error.
+    unet : UNetOutput
+        Of the U-Net, with the expected error.
     """
 
     y: Tensor
     fidelity: Tensor
-    log_scale: Tensor
+    unet: UNetOutput
 
 
 class Restorer(nn.Module):
@@ -132,7 +132,7 @@ class Restorer(nn.Module):
         ----------
         x, valid : Tensor, (N, 1, H, W)
             Degraded grey values 0..1 and their validity; H and W multiples of the alignment.
-        psi : Tensor, (N, 24)
+        psi : Tensor, (1 or N, 24)
             Degradation codes; an all-zero code ("unknown") switches its filters off.
         filters : Tensor, (1 or N, 3 * scale**2, t, t)
             Linear deconvolutions by the kernels, from `bigrestore.model.nets.wiener.wiener_filters`.
@@ -210,8 +210,7 @@ class Restorer(nn.Module):
         """
         conditions = self.completed(conditions)
         assert conditions.filters is not None
-        psi = conditions.psi.expand(len(x), -1)
-        base, y0, out = self.fidelity(x, valid, psi, conditions.filters, dtype, whole)
+        base, y0, out = self.fidelity(x, valid, conditions.psi[None], conditions.filters, dtype, whole)
         base = base.clamp(0, 1)
         noise = conditions.noise_gain, conditions.read_noise
         seen = guards.Seen(x, valid, base, conditions.kernel, *noise, self.scale, whole=whole)
@@ -231,7 +230,7 @@ class Restorer(nn.Module):
             y = guards.guarded(y0 + added, at_zero, seen, lock=conditions.lock)
             y = y if looks else torch.where(factor.any(), y, at_zero())
         lone = at_zero() if both else y
-        return Restored(y, lone, out.log_scale)
+        return Restored(y, lone, out)
 
     def completed(self, conditions: Conditions) -> Conditions:
         """Return conditions with what is computed once for all tiles of a section: `filters` and `ratios`."""

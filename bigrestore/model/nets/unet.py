@@ -15,6 +15,7 @@ FiLM: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TypeVar
 
 import attrs
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.method import PSI_SIZE
+from bigrestore.model.nets.convolution import added, bent, is_fused
 from bigrestore.model.nets.wiener import BOLDNESS
 from bigrestore.settings.presets import Preset
 
@@ -32,6 +34,8 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 LINEAR_GUESSES = len(BOLDNESS)
 LINEAR_GAIN = 4.0
 """What a deconvolution adds is a few hundredths of the range; the stem sees it enlarged."""
+SLOPE = 0.2
+"""Of the leaky ReLUs below zero."""
 LOG_SCALE_START = -4.0
 """Initial log of the predicted Laplace scale: exp(-4) = 0.018, about the error of an untrained network."""
 
@@ -46,8 +50,8 @@ class UNetOutput:
         Correction to the interpolation, the mixed deconvolutions included.
     mix : Tensor, (N, 3, H * scale, W * scale)
         Share of each linear deconvolution in the residual.
-    log_scale : Tensor, (N, 1, H * scale, W * scale)
-        Log of the Laplace scale of the remaining error.
+    log_scales : Tensor, (N, f^2, H * scale / f, W * scale / f)
+        Log of the Laplace scale of the remaining error; its f^2 channels are pixels of a node.
     shape_maps : Tensor, (N, 4, H, W), or None
         rho x, rho y, kappa x, kappa y of the rational interpolation on the input grid; None at scale 1.
     greys : list of Tensor
@@ -58,10 +62,15 @@ class UNetOutput:
 
     residual: Tensor
     mix: Tensor
-    log_scale: Tensor
+    log_scales: Tensor
     shape_maps: Tensor | None
     greys: list[Tensor]
     features: list[Tensor]
+
+    @property
+    def log_scale(self) -> Tensor:
+        """Log of the Laplace scale of the remaining error, (N, 1, H * scale, W * scale)."""
+        return F.pixel_shuffle(self.log_scales, math.isqrt(self.log_scales.shape[1]))
 
 
 class ResidualBlock(nn.Module):
@@ -75,11 +84,22 @@ class ResidualBlock(nn.Module):
         zero_init(self.film)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Apply the block to (N, C, H, W) under an embedding (N, 64)."""
+        """Apply the block to (N, C, H, W) under an embedding, (1 or N, 64)."""
+        if len(embedding) == 1 and is_fused(x):
+            return self._fused(x, embedding)
         gain, bias = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(bias, self.first(x), 1 + gain)
-        correction: Tensor = self.second(F.leaky_relu(h, 0.2, inplace=True))
+        correction: Tensor = self.second(F.leaky_relu(h, SLOPE, inplace=True))
         return x + correction
+
+    def _fused(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Apply the block with the modulation, one for all pixels, inside the first convolution."""
+        with torch.autocast(x.device.type, enabled=False):
+            gain, bias = self.film(embedding.float())[0].chunk(2)
+        assert self.first.bias is not None
+        weight = self.first.weight * (1 + gain)[:, None, None, None]
+        h = bent(x, weight, torch.addcmul(bias, self.first.bias, 1 + gain), SLOPE)
+        return added(h, self.second.weight, self.second.bias, x)
 
 
 class BlurDown(nn.Module):
@@ -97,10 +117,10 @@ class BlurDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H / 2, W / 2)."""
-        fir = self.fir.to(x.dtype)
-        return F.leaky_relu(
-            self.conv(F.conv2d(x, fir, stride=2, padding=1, groups=x.shape[1])), 0.2, inplace=True
-        )
+        halved = F.conv2d(x, self.fir.to(x.dtype), stride=2, padding=1, groups=x.shape[1])
+        if is_fused(halved):
+            return bent(halved, self.conv.weight, self.conv.bias, SLOPE)
+        return F.leaky_relu(self.conv(halved), SLOPE, inplace=True)
 
 
 class UNet(nn.Module):
@@ -119,7 +139,7 @@ class UNet(nn.Module):
         channels, fold = preset.channels, preset.unshuffle
         self.scale, self.unshuffle = scale, fold
         self.embed = nn.Sequential(
-            nn.Linear(PSI_SIZE, EMBEDDING), nn.LeakyReLU(0.2), nn.Linear(EMBEDDING, EMBEDDING)
+            nn.Linear(PSI_SIZE, EMBEDDING), nn.LeakyReLU(SLOPE), nn.Linear(EMBEDDING, EMBEDDING)
         )
         shuffled = (fold * scale) ** 2
         self.stem = nn.Conv2d(2 * fold * fold + LINEAR_GUESSES * shuffled, channels[0], 3, padding=1)
@@ -145,7 +165,7 @@ class UNet(nn.Module):
             Degraded grey values; H and W are multiples of the preset's alignment.
         valid : Tensor, (N, 1, H, W)
             1 for valid pixels, 0 for damage.
-        psi : Tensor, (N, 24)
+        psi : Tensor, (1 or N, 24)
             Degradation codes.
         linear : Tensor, (N, 3, H * scale, W * scale)
             Difference of the three linear deconvolutions to the interpolation; zero without a kernel.
@@ -154,7 +174,7 @@ class UNet(nn.Module):
         -------
         UNetOutput
         """
-        embedding = F.leaky_relu(self.embed(psi), 0.2)
+        embedding = F.leaky_relu(self.embed(psi), SLOPE)
         stacked = torch.cat([(x - 0.5) * valid, valid], dim=1)
         folded = [
             F.pixel_unshuffle(stacked, self.unshuffle),
@@ -186,10 +206,10 @@ class UNet(nn.Module):
         finest = self.unshuffle * self.scale
         residual = catmull_rom(greys[-1], 2 * finest) + F.pixel_shuffle(parts[0], finest)
         mix = F.pixel_shuffle(parts[2], finest)
-        residual = residual + (mix * linear).sum(1, keepdim=True)
+        for k in range(LINEAR_GUESSES):
+            residual = torch.addcmul(residual, mix[:, k : k + 1], linear[:, k : k + 1])
         shape_maps = F.pixel_shuffle(parts[3], self.unshuffle) if self.scale > 1 else None
-        log_scale = F.pixel_shuffle(parts[1], finest)
-        return UNetOutput(residual, mix, log_scale, shape_maps, [*greys, residual], features)
+        return UNetOutput(residual, mix, parts[1], shape_maps, [*greys, residual], features)
 
 
 def zero_init(layer: Layer) -> Layer:

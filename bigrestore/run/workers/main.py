@@ -18,6 +18,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from bigrestore.core.host.memory import keep_freed_memory
 from bigrestore.core.host.streams import keep_streams
 
 ORPHANED = 75
@@ -52,6 +53,7 @@ class Parent(logging.Handler):
 def run_worker() -> None:
     """Carry out the order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    keep_freed_memory()
     keep_streams()
     parent = Parent(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)  # whatever a library prints goes to the log and not into the answers

@@ -15,6 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bigrestore.model.nets.convolution import bent, is_fused
+
+SLOPE = 0.2
+"""Of the leaky ReLU below zero."""
+
 
 class ChannelSplitSFT(nn.Module):
     """Pass the first half of the channels, transform the second: f * (1 + alpha) + beta.
@@ -52,9 +57,16 @@ class ChannelSplitSFT(nn.Module):
         Returns
         -------
         Tensor, (N, C, H, W)
-            In the dtype of `features`.
+            In the dtype of `features`; while restoring, in their memory.
         """
-        alpha, beta = self.second(F.leaky_relu(self.first(guide), 0.2, inplace=True)).chunk(2, dim=1)
+        if fused := is_fused(guide):
+            hidden = bent(guide, self.first.weight, self.first.bias, SLOPE)
+        else:
+            hidden = F.leaky_relu(self.first(guide), SLOPE, inplace=True)
+        alpha, beta = self.second(hidden).chunk(2, dim=1)
         untouched, changed = features[:, : self.passed], features[:, self.passed :]
+        if fused:  # nothing else needs them: no third and fourth copy
+            changed.mul_(1 + alpha.to(changed.dtype)).add_(beta)
+            return features
         transformed = torch.addcmul(changed + beta, changed, alpha.to(changed.dtype))
         return torch.cat([untouched, transformed.to(features.dtype)], dim=1)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from bigrestore.errors import UsageError
 from bigrestore.model.nets.prior.cs_sft import ChannelSplitSFT
 from bigrestore.model.nets.prior.latent import LayerDeltas, MappingNetwork
-from bigrestore.model.nets.prior.modulation import MapModulatedConv2d, activate, to_grid
+from bigrestore.model.nets.prior.modulation import ACTIVATION_GAIN, MapModulatedConv2d, bend, to_grid
 from bigrestore.model.nets.prior.noise import hashed_normal_fields
 
 DETAIL_GAIN = 0.05
@@ -92,13 +92,14 @@ class SynthesisLevel(nn.Module):
         features : Tensor, (N, C', H, W), float32
         grey : Tensor, (N, heads, H, W), float32
         """
-        h = self.first(x, codes[0]).add_(self.first_bias)
+        # The gain of the activations is in what comes before: one pass over the pixels less for each.
+        h = self.first(x, codes[0], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.first_bias)
         if noise is not None:
-            h = h.add_(self.noise_strength * noise)
-        h = activate(h)
+            h = h.add_(ACTIVATION_GAIN * self.noise_strength * noise)
+        h = bend(h)
         if guide is not None and self.bridge is not None:
             h = self.bridge(h, guide)
-        h = activate(self.second(h, codes[1]).add_(self.second_bias))
+        h = bend(self.second(h, codes[1], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.second_bias))
         return h, self.grey(h, codes[1]) + self.grey_bias
 
 

@@ -89,7 +89,7 @@ class MapModulatedConv2d(nn.Module):
         self.style = EqualisedConv2d(latent, channels_in, bias_init=1.0)
         self.demodulate = demodulate
 
-    def forward(self, x: Tensor, w_field: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w_field: Tensor, gain: float = 1.0) -> Tensor:
         """Convolve under a map of styles.
 
         Parameters
@@ -98,6 +98,8 @@ class MapModulatedConv2d(nn.Module):
             Features.
         w_field : Tensor, (N, L, h, w), float32
             Latent field of the same area on the same or a coarser grid.
+        gain : float
+            What a demodulated result is multiplied with.
 
         Returns
         -------
@@ -113,7 +115,7 @@ class MapModulatedConv2d(nn.Module):
         if not self.demodulate:
             return y.float()
         with torch.autocast(x.device.type, enabled=False):
-            return y * to_grid(demodulation(style, weight), size)
+            return y * to_grid(gain * demodulation(style, weight), size)
 
 
 def demodulation(style: Tensor, weight: Tensor) -> Tensor:
@@ -146,4 +148,9 @@ def activate(x: Tensor) -> Tensor:
 
     The gain comes first (the two commute): backpropagation reads the result of the ReLU.
     """
-    return F.leaky_relu(x.mul_(ACTIVATION_GAIN), 0.2, inplace=True)
+    return bend(x.mul_(ACTIVATION_GAIN))
+
+
+def bend(x: Tensor) -> Tensor:
+    """Apply the leaky ReLU of slope 0.2 in the memory of x."""
+    return F.leaky_relu(x, 0.2, inplace=True)
