@@ -46,7 +46,11 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     from bigrestore.run.profile.words import sentence
 
     section = open_section(
-        asked.input, level=settings.level, series=settings.series, input_range=settings.input_range
+        asked.input,
+        level=settings.level,
+        series=settings.series,
+        channel=settings.channel,
+        input_range=settings.input_range,
     )
     check_range_used(section, settings.input_range, profiled=True)
     z = asked.z or 0

@@ -6,7 +6,9 @@ loaded only when its name is asked for, or all are listed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -24,7 +26,37 @@ METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
 
 
+_kept: ContextVar[list[tuple[RunSettings, Method]] | None] = ContextVar("kept methods", default=None)
+
+
+@contextlib.contextmanager
+def method_kept() -> Iterator[None]:
+    """Let `create_method` return the last method again for equal settings: many inputs load a model once."""
+    token = _kept.set([])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def create_method(settings: RunSettings) -> Method:
+    """Make the method named by the settings, or return the last one inside `method_kept`.
+
+    Raises
+    ------
+    BigrestoreError
+        As of `_make_method`.
+    """
+    kept = _kept.get()
+    if kept and kept[0][0] == settings:
+        return kept[0][1]
+    method = _make_method(settings)
+    if kept is not None:
+        kept[:] = [(settings, method)]
+    return method
+
+
+def _make_method(settings: RunSettings) -> Method:
     """Make the method named by the settings.
 
     Raises

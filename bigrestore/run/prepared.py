@@ -19,6 +19,7 @@ import attrs
 from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError, gpu_failures
 from bigrestore.io.conventions.direction import require_same_direction
+from bigrestore.io.conventions.provenance import provenance_of, restored_by
 from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
@@ -180,6 +181,7 @@ def prepare(
     more_facts = {} if handed_in else method_facts(settings)
     method = _with_likelihood(method or _method(settings, realness), settings)
     require_maps(settings, method)
+    warn_of_restored(section, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
     former = stored["plan"] if stored and resumable else None
@@ -187,7 +189,7 @@ def prepare(
     if not handed_in:
         require_region(settings, math.prod(plan.grid.shape))
     tones = _tones(section, plan, settings, stored if resumable else None)
-    masker = _masker(section, method, settings)
+    masker = masker_of(section, method, settings)
     filler = _filler(section, settings, masker, stored if resumable else None)
     known = _maps_read(settings, masker, realness, path)
     require_same_direction(section, known)
@@ -263,6 +265,7 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
         inputs,
         level=settings.level,
         series=settings.series,
+        channel=settings.channel,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -272,6 +275,18 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
             "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
         )
     return section
+
+
+def warn_of_restored(section: Section, method: Method) -> None:
+    """Warn where the input of a restoration is an output of one."""
+    by = restored_by(provenance_of(section.details))
+    if by is not None and "degradation" not in method.describe():
+        log.warning(
+            "%s was restored before, by bigrestore (%s): restored again, its noise and errors are sharpened twice; give "
+            "the image that it was made of.",
+            section.source,
+            by,
+        )
 
 
 def _maps_read(
@@ -398,7 +413,7 @@ def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str,
     return {what: path for what, path in files.items() if path.exists()}
 
 
-def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
+def masker_of(section: Section, method: Method, settings: RunSettings) -> Masker:
     """Return the masker asked for."""
     scale = Fraction(method.scale)
     if settings.mask == "none":

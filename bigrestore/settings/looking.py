@@ -10,9 +10,12 @@ from bigrestore.core.files import expand_home
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import whole_number
 from bigrestore.settings.option import argument, option, verbose_option
-from bigrestore.settings.shared import series_field
+from bigrestore.settings.shared import channel_field, series_field
 
-PROFILE_SETTINGS = ("level", "series", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
+PROFILE_SETTINGS = (
+    *("level", "series", "channel", "input_range"),
+    *("method", "model", "scale", "kernel", "blur", "noise"),
+)
 """Options of `RunSettings` that `profile` takes."""
 
 
@@ -25,6 +28,7 @@ class InfoArguments:
     )
     level: int = attrs.field(default=0, metadata=option("Level of the pyramid to describe."))
     series: int | None = series_field()
+    channel: int | None = channel_field()
     storage_options: str | None = attrs.field(
         default=None, metadata=option("JSON object, or @FILE: keys and endpoints of a remote FILE.")
     )
