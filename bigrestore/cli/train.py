@@ -69,10 +69,8 @@ def learn_command(row: StageRow) -> Command[LearnArguments]:
     def load() -> Fields[LearnArguments]:
         from bigrestore.settings.train import LearnArguments, StageOptions
 
-        left_out = (*row.left_out, "recipe", "start")
-        return Fields(
-            LearnArguments, Part(StageOptions, left_out=left_out, defaults=AUTO | {"rate": row.rate})
-        )
+        defaults = AUTO | {"rate": row.rate}
+        return Fields(LearnArguments, Part(StageOptions, left_out=row.left_out, defaults=defaults))
 
     def learn(asked: LearnArguments, given: GivenFlags) -> None:
         from bigrestore.settings.train import NETWORK_MINUTES, StageOptions
