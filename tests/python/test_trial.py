@@ -124,7 +124,7 @@ BAD: dict[str, tuple[tuple[str, ...], int, str]] = {
     "folder missing": (("-o", "no/a.png"), 4, "no folder no"),
     "a folder": (("-o", "folder.png"), 4, "folder.png"),
     "another's picture": (("-o", "own.png"), 4, "own.png, which is no sheet"),
-    "too many": (("--realness", ",".join(f"0.{i}" for i in range(13))), 2, "a sheet holds 12"),
+    "too many": (("--realness", ",".join(f"0.{i:02d}" for i in range(13))), 2, "a sheet holds 12"),
     "no number": (("--realness", "much"), 2, "--realness is 'much'"),
     "no method": (("--method", "magic"), 2, "magic"),
     "outside": (("--roi", "0:10,490:600", "--method", "rational"), 2, "--roi ends at"),

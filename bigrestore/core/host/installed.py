@@ -38,7 +38,7 @@ def _installed_from() -> Path | None:
         url = urlsplit(json.loads(text)["url"]) if text else None
     except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
         return None
-    if url is None or url.scheme != "file":
+    if url is None or url.scheme != "file" or not url.path:
         return None
     place = Path(url2pathname(url.path))
     return place if place.exists() else None
