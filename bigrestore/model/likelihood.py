@@ -59,7 +59,7 @@ class Likelihood:
         return cls(load_part("likelihood", scale, file, "--likelihood-model"), device)
 
     @torch.inference_mode()
-    def bits(self, pixels: Floats, restored: Floats) -> Floats:
+    def bits(self, pixels: Floats, restored: Floats, *, alone: bool = False) -> Floats:
         """Return the bits of every input pixel, given its restoration and the pixels before it.
 
         Parameters
@@ -68,12 +68,14 @@ class Likelihood:
             Inputs, 0..1.
         restored : ndarray, (n, h * scale, w * scale), float32
             What they were restored to, 0..1.
+        alone : bool
+            Whether the pixels before one are left out.
 
         Returns
         -------
         ndarray, (n, h, w), float32
         """
-        levels, mixture = self._mixture(self._tensor(pixels), self._tensor(restored))
+        levels, mixture = self._mixture(self._tensor(pixels), self._tensor(restored), 0.0 if alone else 1.0)
         return np.asarray(mixture.bits(levels)[:, 0].cpu().numpy(), np.float32)
 
     @torch.inference_mode()

@@ -58,9 +58,9 @@ def likelihood_figures(judge: Likelihood, images: list[ValidationImage]) -> dict
         [np.float32(1 / 255) * getattr(pair, name) for pair in pairs] for name in ("degraded", "clean")
     )
 
-    def bits(restorations: list[Floats]) -> float:
+    def bits(restorations: list[Floats], *, alone: bool = False) -> float:
         both = zip(inputs, restorations, strict=True)
-        return float(np.mean([judge.bits(x[None], y[None]).mean() for x, y in both]))
+        return float(np.mean([judge.bits(x[None], y[None], alone=alone).mean() for x, y in both]))
 
     marked, unmarked, false = [], [], []
     for x, y in zip(inputs, clean, strict=True):
@@ -73,6 +73,8 @@ def likelihood_figures(judge: Likelihood, images: list[ValidationImage]) -> dict
         "floor": law_bits(0, CASE.noise / 255, inputs[0]),
         "paired": bits(clean),
         "unpaired": bits(clean[1:] + clean[:1]),
+        "paired_alone": bits(clean, alone=True),
+        "unpaired_alone": bits(clean[1:] + clean[:1], alone=True),
         "soft": bits([gaussian_filter(y, 1.0) for y in clean]),
         "unrestored": bits(inputs),
         "shifted": bits([np.roll(y, (2, 2), (0, 1)) for y in clean]),
@@ -147,6 +149,7 @@ def of_likelihood(likelihood: str | None, images: list[ValidationImage]) -> list
     said = likelihood_figures(Likelihood.load(1, likelihood), images)
     write_json("judges", {"likelihood": likelihood, "figures": said})
     above, apart = said["paired"] - said["floor"], said["unpaired"] - said["paired"]
+    alone = said["unpaired_alone"] - said["paired_alone"]
     soft, same = said["soft"] - said["paired"], said["unrestored"] - said["paired"]
     return [
         Figure(
@@ -156,6 +159,7 @@ def of_likelihood(likelihood: str | None, images: list[ValidationImage]) -> list
             above < 0.5,
         ),
         Figure("given another image, above that", ">= 3 bits", f"{apart:.2f} bits", apart >= 3),
+        Figure("the same by the restoration alone", ">= 3 bits", f"{alone:.2f} bits", alone >= 3),
         Figure(
             "unlikely: AUC of invented cells of 20 levels",
             ">= 0.95",

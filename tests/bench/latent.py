@@ -49,7 +49,7 @@ class Setting:
     options : dict
         Of `--set`; None: the network at realness 0, or the input.
     paper : float, optional
-        RankIQA of the paper at 100 steps, of faces and on LIVE's scale.
+        RankIQA of the paper at 100 steps, on LIVE's scale.
     """
 
     options: dict[str, Any] | None

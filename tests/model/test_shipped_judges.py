@@ -26,7 +26,9 @@ def likelihood() -> dict[str, float]:
 
 def test_the_truth_is_likely_and_another_image_is_not(likelihood: dict[str, float]) -> None:
     assert likelihood["paired"] < likelihood["floor"] + 0.5
-    assert likelihood["unpaired"] - likelihood["paired"] >= 3
+    assert likelihood["unpaired_alone"] - likelihood["paired_alone"] >= 3
+    # With the pixels before one in view an input explains itself after a few of them: it costs less than 3 bits.
+    assert likelihood["unpaired"] - likelihood["paired"] >= 1.5
     assert likelihood["shifted"] > likelihood["paired"] + 0.5
 
 
