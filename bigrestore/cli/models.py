@@ -178,7 +178,9 @@ def show_model(asked: ModelCardArguments) -> None:
         from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(card.read_text(encoding="utf-8")))
+        text = card.read_text(encoding="utf-8")
+        head, end, body = text.partition("\n---\n")
+        Console().print(Markdown(body if end and head.startswith("---\n") else text))
     else:  # for a file or another program, as it is written
         typer.echo(card.read_text(encoding="utf-8"), nl=False)
 
@@ -196,6 +198,7 @@ def _model_rows(file: Path, info: dict[str, Any], card: Path | None) -> list[tup
         prior = (
             f"yes, used at realness {info.get('realness', 0):g} unless told" if info.get("prior") else "no"
         )
+        prior += ", joined in the place of noise" if info.get("fusion") == "noise" else ""
         rows += [("size", f"{info['preset']}, {parameters}"), ("prior", prior)]
     rows += [("halo", f"{info['halo_px']} px of the input"), ("sha256", info["sha256"])]
     for stage, said in (info.get("training") or {}).items():

@@ -1,6 +1,8 @@
-"""The sizes of the network, the values of `--preset`. Only these numbers change between presets."""
+"""The sizes of the network, the values of `--preset`, and those of backbones, of `--arch`. Nothing else changes by them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import attrs
 
@@ -44,8 +46,38 @@ PRESETS = {
 }
 
 
+FUSIONS_OF_FEATURES = ("sft", "noise")
+"""How the U-Net's features enter the prior: by channel-split transforms (GFP-GAN), or in the place of noise (GPEN)."""
+
+
 def get_preset(name: str) -> Preset:
     """Return a preset by name; UsageError names the ones there are."""
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name!r}; choose {either(PRESETS)}")
     return PRESETS[name]
+
+
+@attrs.frozen
+class Architecture:
+    """A body of `train backbone`, the value of `--arch`.
+
+    Attributes
+    ----------
+    sizes : dict
+        Its arguments (`bigrestore.model.nets.parts.backbone`).
+    scales : tuple of int
+        Its scales.
+    """
+
+    sizes: dict[str, Any]
+    scales: tuple[int, ...] = (1, 2)
+
+
+BACKBONES = {
+    "uformer": Architecture(
+        {"channels": 16, "depths": [1, 1, 1, 2], "head_channels": 16, "side": 8, "modulators": False}
+    ),
+    "rft": Architecture({"channels": [16, 32, 64], "blocks": 3, "fourier": True}),
+    "hat": Architecture({"channels": 48, "heads": 6, "groups": 2, "depth": 4, "side": 8}, scales=(2,)),
+    "unet": Architecture({"channels": [16, 32, 64], "blocks": 4, "fourier": False}),
+}

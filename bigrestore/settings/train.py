@@ -19,7 +19,7 @@ from bigrestore.settings.checks import (
     yes_or_no,
 )
 from bigrestore.settings.option import argument, option, quiet_option, verbose_option
-from bigrestore.settings.presets import PRESETS
+from bigrestore.settings.presets import BACKBONES, FUSIONS_OF_FEATURES, PRESETS
 from bigrestore.settings.shared import series_field
 from bigrestore.settings.values import DEVICES, SCALES
 
@@ -49,6 +49,11 @@ class StageOptions:
         default="tiny",
         validator=one_of(tuple(PRESETS)),
         metadata=option("Size of the network: nano, tiny, small, base, large."),
+    )
+    arch: str = attrs.field(
+        default="unet",
+        validator=one_of(tuple(BACKBONES)),
+        metadata=option("Architecture: uformer, rft, hat (scale 2 alone) or unet."),
     )
     scale: int = attrs.field(
         default=1,
@@ -95,6 +100,13 @@ class StageOptions:
         converter=expand_home,
         metadata=option(
             "State dict of torchvision's VGG19, to compare windows by; without it, the denoiser's own."
+        ),
+    )
+    fusion: str = attrs.field(
+        default="sft",
+        validator=one_of(FUSIONS_OF_FEATURES),
+        metadata=option(
+            "How features join the prior: sft (half of its channels), or noise (in the place of noise, GPEN's way)."
         ),
     )
     seed: int = attrs.field(

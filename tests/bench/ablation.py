@@ -10,7 +10,8 @@ deviation over seeds. A part that brings nothing shows as such. Steps and not mi
 what else the machine does is no part of the result; a variant's step costs what the whole network's does, or less.
 What prior and bridge cost beside that is given to the network without them too, in a row of its own.
 
-Parts: the prior (the whole network at realness 0 has none), the code of the kernel with its deconvolutions
+Parts: the prior (the whole network at realness 0 has none), how features join it (by channel-split transforms, or in the
+place of noise, GPEN's way), the code of the kernel with its deconvolutions
 ("unknown" for every window, in training and after), and rational interpolation (Catmull-Rom in its place at x2).
 """
 
@@ -50,6 +51,8 @@ from tests.bench.restorers import Candidate, from_method, unit
 
 PRESET = "nano"
 CROP_PX = 512
+FRECHET = ("frechet_y1", "frechet_prior", "frechet_prior_before")
+"""Distances of held-out outputs at realness 1 from tissue, and of free samples of the prior, after and before."""
 REALNESS = 1.0
 """The prior is judged whole; how much of it a user takes is another matter."""
 
@@ -95,6 +98,8 @@ class Variant:
         Whether it is trained on by prior and bridge, and judged with them.
     longer : bool
         Whether fidelity goes on for as long as prior and bridge take: what their time would have bought.
+    fusion : str
+        How features join the prior.
     """
 
     name: str
@@ -103,9 +108,11 @@ class Variant:
     blind_to_kernel: bool = False
     with_prior: bool = False
     longer: bool = False
+    fusion: str = "sft"
 
 
 WHOLE = "whole, realness 1"
+FUSED = "whole, features in the place of noise"
 PLAIN = "without the prior (realness 0)"
 LONGER = "without the prior, equal time"
 NO_KERNEL = "without prior and kernel"
@@ -116,12 +123,14 @@ VARIANTS = (
     Variant(NO_KERNEL, altered=without_kernel, blind_to_kernel=True),
     Variant(NO_RATIONAL, scales=(2,), altered=without_rational),
     Variant(WHOLE, with_prior=True),
+    Variant(FUSED, with_prior=True, fusion="noise"),
 )
 PARTS = {
     "the kernel, as code and deconvolutions": (PLAIN, NO_KERNEL),
     "rational interpolation": (PLAIN, NO_RATIONAL),
     "the prior, at realness 1": (WHOLE, PLAIN),
     "the prior, at realness 1, against as much time for fidelity": (WHOLE, LONGER),
+    "features in the place of noise, against channel-split transforms": (FUSED, WHOLE),
 }
 """What each part brings is the first without the second."""
 
@@ -156,7 +165,7 @@ def trained(variant: Variant, scale: int, seed: int, options: argparse.Namespace
     if variant.with_prior:
         half = folder / f"half-{options.prior_steps}.safetensors"
         _stage("prior", begin, half, scale, seed, options.prior_steps, options)
-        _stage("bridge", half, path, scale, seed, options.bridge_steps, options)
+        _stage("bridge", half, path, scale, seed, options.bridge_steps, options, variant.fusion)
         return path
     with variant.altered():
         steps = options.longer_steps if variant.longer else options.steps
@@ -167,7 +176,8 @@ def trained(variant: Variant, scale: int, seed: int, options: argparse.Namespace
 def _file_name(variant: Variant, options: argparse.Namespace) -> str:
     """Return the name of a variant's file, without its ending, that says what it was trained for."""
     if variant.with_prior:
-        return f"prior-{options.prior_steps}-{options.bridge_steps}"
+        name = f"prior-{options.prior_steps}-{options.bridge_steps}"
+        return name if variant.fusion == "sft" else f"{name}-{variant.fusion}"
     if variant.longer:
         return f"longer-{options.longer_steps}"
     return "plain" if variant is VARIANTS[0] else variant.altered.__name__
@@ -184,7 +194,14 @@ def _begun(scale: int, seed: int) -> Restorer:
 
 
 def _stage(
-    name: str, start: Path, path: Path, scale: int, seed: int, steps: int, options: argparse.Namespace
+    name: str,
+    start: Path,
+    path: Path,
+    scale: int,
+    seed: int,
+    steps: int,
+    options: argparse.Namespace,
+    fusion: str = "sft",
 ) -> None:
     """Train one stage unless it was trained, or go on with it where it was stopped; a file appears when it is done."""
     if path.is_file():
@@ -194,6 +211,7 @@ def _stage(
         scale=scale,
         steps=steps,
         start=start,
+        fusion=fusion,
         seed=seed,
         threads=options.threads,
         resume=(path.with_name(f"{path.name}.train") / name).is_dir(),
@@ -210,7 +228,11 @@ def judged(variant: Variant, path: Path, scale: int, images: Sequence[Validation
     )  # fmt: skip
     candidate = from_method(variant.name, Unknowing(method) if variant.blind_to_kernel else method)
     with variant.altered():
-        return _means(_figures(candidate, case, image) for case in _cases(scale) for image in images)
+        figures = _means(_figures(candidate, case, image) for case in _cases(scale) for image in images)
+    if variant.with_prior:
+        of_training = load_model(path).info["training"]["bridge"]["figures"]
+        figures |= {name: float(of_training[name]) for name in FRECHET}
+    return figures
 
 
 def _cases(scale: int) -> list[Case]:
@@ -288,6 +310,13 @@ def section(
     ]
     for name, found in rows.items():
         lines.append(markdown_row([name, *(_spread([each[key] for each in found]) for key in keys)]))
+    for name, found in rows.items():
+        if all(key in each for each in found for key in FRECHET):
+            y1, free, before_it = (_spread([each[key] for each in found]) for key in FRECHET)
+            lines += [
+                "",
+                f"{name}: Frechet distance of held-out outputs {y1}, of free samples {free} (before: {before_it}).",
+            ]
     lines += [
         "",
         "What a part brings, seed by seed, in the mean of the gains and in NIQE (less is more natural):",

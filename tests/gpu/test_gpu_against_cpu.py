@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from bigrestore.model.method import PSI_SIZE, SectionStatistics
 from bigrestore.model.nets.parts.part import make_network, save_part
 from bigrestore.model.network import NetworkMethod, load_network
 from bigrestore.run.state.journal import Journal
+from bigrestore.settings.presets import BACKBONES
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,25 +40,32 @@ METHODS: dict[str, tuple[int, dict[str, Any], str]] = {
     "srrunet": (1, {}, "resolver"),
     "usrnet": (1, TOLD, "unrolled"),
     "usrnet x2": (2, TOLD, "unrolled"),
+    "backbone": (1, TOLD, "uformer"),
+    "backbone, rft": (1, TOLD, "rft"),
+    "backbone, hat": (2, TOLD, "hat"),
 }
-"""Methods beside the network that compute on a GPU: scale, settings, and the part that none is shipped of."""
+"""Methods beside the network on a GPU: scale, settings, and the part that none is shipped of, or an architecture."""
 
 SIZES = {
     "resolver": {"channels": [8, 8], "blocks": 1},
     "unrolled": {"channels": [8, 8], "blocks": 1, "rounds": 2},
+    **{arch: {"arch": arch, **BACKBONES[arch].sizes} for arch in ("uformer", "rft", "hat")},
 }
 
 
 def part(folder: Path, kind: str, scale: int) -> Path:
     """Return the file of a part of random weights."""
     torch.manual_seed(3)
-    sizes = SIZES[kind] | ({"scale": scale} if kind == "unrolled" else {})
-    network = make_network(kind, sizes)
+    sizes = SIZES[kind] | ({} if kind == "resolver" else {"scale": scale})
+    stored, tiling = kind, {"halo_px": 160, "alignment_px": 8}
+    if kind in BACKBONES:
+        stored, tiling = "backbone", {"window_px": 128, "halo_px": 96, "alignment_px": 96}
+    network = make_network(stored, sizes)
     for name, weight in network.named_parameters():
         if name.endswith("tail.weight"):
             torch.nn.init.normal_(weight, std=0.05)
     path = folder / f"{kind}-x{scale}.safetensors"
-    save_part(path, network, kind, scale, {"sizes": sizes, "halo_px": 160, "alignment_px": 8})
+    save_part(path, network, stored, scale, {"sizes": sizes, **tiling})
     return path
 
 
@@ -94,7 +103,7 @@ def test_the_network_restores_as_on_a_cpu(
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_restores_as_on_a_cpu(tmp_path: Path, source: Path, name: str) -> None:
     scale, given, kind = METHODS[name]
-    settings = {"method": name.split()[0], "scale": scale, **given}
+    settings = {"method": re.split("[ ,]", name)[0], "scale": scale, **given}
     if kind:
         settings["model"] = part(tmp_path, kind, scale)
     wanted = restored(source, tmp_path / "cpu.zarr", device="cpu", **settings)

@@ -28,6 +28,11 @@ CASES: dict[str, tuple[int, dict[str, Any], str | None]] = {
     "nonblind": (1, TOLD, "denoiser"),
     "usrnet": (1, TOLD, "unrolled"),
     "usrnet x2": (2, TOLD, "unrolled"),
+    "backbone": (1, TOLD, "uformer"),
+    "backbone x2": (2, TOLD, "hat"),
+    "backbone, rft": (1, TOLD, "rft"),
+    "backbone, rft x2": (2, TOLD, "rft"),
+    "backbone, unet": (1, {"blur": 2.5, "noise": 8.0}, "unet"),
     "wiener, no noise, sharpest": (1, {"blur": 2.5, "noise": 0.0, "options": {"boldness": 0.1}}, None),
     "wiener, wide": (1, {"blur": 4.0, "noise": 0.0, "options": {"boldness": 0.1}}, None),
     "wiener, wide x2": (2, {"blur": 3.0, "noise": 8.0}, None),
@@ -78,7 +83,7 @@ def source(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_every_method_is_tried() -> None:
     tried = {re.split("[ ,]", name)[0] for name in CASES}
-    elsewhere = {"network", "rational", "catmull-rom", "external"}
+    elsewhere = {"network", "rational", "catmull-rom", "external", "latent"}
     assert tried == set(METHODS) - elsewhere, "those are tried elsewhere"
 
 
@@ -94,6 +99,16 @@ def test_no_cut_is_seen(tmp_path: Path, source: Path, part: Callable[[str, int],
         pixels = restored(source, tmp_path / f"{index}.zarr", **cut, **settings)
         wanted = whole[96:230, 200:310] if "roi" in cut else whole
         assert np.abs(pixels - wanted).max() <= 1, "a step of 16 bits"
+
+
+@pytest.mark.parametrize(("arch", "scale"), [("rft", 1), ("hat", 2)])
+def test_two_workers_give_the_bytes_of_one(
+    tmp_path: Path, source: Path, part: Callable[[str, int], Path], arch: str, scale: int
+) -> None:
+    settings = {"method": "backbone", "scale": scale, **TOLD, "model": part(arch, scale), "tile_size": 256}
+    one = restored(source, tmp_path / "one.zarr", **settings)
+    two = restored(source, tmp_path / "two.zarr", workers=2, **settings)
+    assert np.array_equal(one, two)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "," not in name])

@@ -144,3 +144,23 @@ def test_shipped_models_load_and_are_small(name: str) -> None:
     model = load_model(name)
     assert model.halo_px % model.restorer.alignment_px == 0
     assert path.with_suffix(".md").is_file()
+
+
+def test_how_features_join_the_prior_is_in_the_file(tmp_path: Path) -> None:
+    for fusion in ("sft", "noise"):
+        path, written = (
+            tmp_path / f"{fusion}.safetensors",
+            Restorer(get_preset("nano"), 2, with_prior=True, fusion=fusion),
+        )
+        save_model(path, written, {"halo_px": 96}, half=False)
+        model = load_model(path)
+        assert model.info.get("fusion") == (None if fusion == "sft" else "noise"), (
+            "older files stay as they are"
+        )
+        for name, weight in written.state_dict().items():
+            assert torch.equal(model.restorer.state_dict()[name], weight)
+    update_info(path, {"fusion": "both"})
+    with pytest.raises(
+        ModelError, match="joins its prior by 'both', which this version does not know; update"
+    ):
+        load_model(path)

@@ -47,6 +47,22 @@ def test_a_part_that_is_no_better_than_chance_is_said_to_bring_nothing() -> None
     assert any(line.startswith("| input | 0.00 | 6.00") for line in said)
 
 
+def test_two_ways_of_joining_the_prior_are_compared_with_their_distances_from_tissue() -> None:
+    rows = rows_of({ablation.WHOLE: [0.3, 0.5], ablation.FUSED: [0.5, 0.6]})
+    for found in rows.values():
+        for index, each in enumerate(found):
+            each |= {"frechet_y1": 2.0 + index, "frechet_prior": 5.0, "frechet_prior_before": 4.0}
+    said = ablation.section(2, rows, {"gain x2": 0.0} | SCORES, ASKED).splitlines()
+    assert (
+        "- features in the place of noise, against channel-split transforms: 0.15 +- 0.07 dB, 0.00 +- 0.00"
+        in said
+    )
+    wanted = "Frechet distance of held-out outputs 2.50 +- 0.71, of free samples 5.00 +- 0.00 (before: 4.00 +- 0.00)."
+    assert f"{ablation.FUSED}: {wanted}" in said
+    files = {ablation._file_name(variant, ASKED) for variant in ablation.VARIANTS if variant.with_prior}
+    assert files == {"prior-900-400", "prior-900-400-noise"}
+
+
 class Knowing:
     """A method that has read something."""
 

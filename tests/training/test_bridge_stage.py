@@ -248,6 +248,81 @@ def test_a_resumed_bridge_ends_in_the_same_bits(
     assert load_model(output).sha256 == load_model(bridged).sha256
 
 
+@pytest.fixture(scope="module")
+def fused(tissue: Path, prior_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bridge whose features take the place of noise, stopped and resumed on its way."""
+    output = tmp_path_factory.mktemp("fused") / "fused.safetensors"
+    options = attrs.evolve(OPTIONS, steps=4, start=prior_model, fusion="noise")
+    train_stage("bridge", tissue, output, options)
+    return output
+
+
+def test_features_in_the_place_of_noise_are_trained_with_the_prior_from_the_first_step(
+    tissue: Path, prior_model: Path, fused: Path, tmp_path: Path
+) -> None:
+    model = load_model(fused)
+    assert model.info["fusion"] == "noise"
+    assert model.restorer.prior is not None
+    moved = {
+        name
+        for name, weight in model.restorer.state_dict().items()
+        if name not in weights(prior_model) or not torch.equal(weights(prior_model)[name], weight)
+    }
+    assert {name.split(".")[0] for name in moved} == {"latent_head", "prior"}
+    assert {"prior.levels.0.bridge.first.weight", "prior.levels.0.first.weight"} <= moved
+    assert "joined by features in the place of noise" in fused.with_suffix(".md").read_text()
+
+
+def test_a_fused_bridge_resumes_to_the_same_bits_and_under_its_fusion_alone(
+    tissue: Path, prior_model: Path, fused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, output = BridgeStage.step, tmp_path / "fused.safetensors"
+
+    def interrupted(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, progress)
+
+    monkeypatch.setattr(BridgeStage, "step", interrupted)
+    options = attrs.evolve(OPTIONS, steps=4, start=prior_model, fusion="noise")
+    assert train_stage("bridge", tissue, output, options).status == "stopped"
+    monkeypatch.setattr(BridgeStage, "step", step)
+    with pytest.raises(UsageError, match="fusion was noise, now not set"):
+        train_stage("bridge", tissue, output, attrs.evolve(options, resume=True, fusion="sft"))
+    assert train_stage("bridge", tissue, output, attrs.evolve(options, resume=True)).status == "done"
+    assert load_model(output).sha256 == load_model(fused).sha256
+
+
+def test_a_fused_model_restores_without_noise_and_unchanged_at_realness_zero(
+    fused: Path, prior_model: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    batch = TileBatch(rng.random((1, 48, 48), dtype=np.float32), None, np.zeros((1, 2), np.int64), 0)
+    kernel = np.zeros((KERNEL_PX[1], KERNEL_PX[1]), np.float32)
+    kernel[KERNEL_PX[1] // 2, KERNEL_PX[1] // 2] = 1
+    statistics = SectionStatistics(kernel, np.full(24, 0.1, np.float32), 1e-4, 1e-2, {})
+    zero, still, other, before = (
+        NetworkMethod(load_model(path), seed=seed, realness=realness).restore(batch, statistics).pixels
+        for path, seed, realness in ((fused, 0, 0.0), (fused, 0, 1.0), (fused, 1, 1.0), (prior_model, 0, 0.0))
+    )
+    assert np.array_equal(zero, before)
+    assert np.array_equal(still, other), "no seed"
+    assert not np.array_equal(zero, still)
+
+
+def test_a_trained_bridge_keeps_its_fusion(tissue: Path, bridged: Path, fused: Path, tmp_path: Path) -> None:
+    output = tmp_path / "again.safetensors"
+    for start, fusion, other in ((bridged, "noise", "sft"), (fused, "sft", "noise")):
+        with pytest.raises(
+            UsageError, match=f"joins its prior by {other}, not by {fusion}; say so by --fusion {other}"
+        ):
+            train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, steps=1, start=start, fusion=fusion))
+    train_stage("polish", tissue, output, attrs.evolve(OPTIONS, steps=1, start=fused))
+    assert load_model(output).info["fusion"] == "noise"
+    with pytest.raises(UsageError, match="--fusion is 'gpen'; choose sft or noise"):
+        attrs.evolve(OPTIONS, fusion="gpen")
+
+
 def test_polish_continues_from_the_bridge(tissue: Path, bridged: Path, tmp_path: Path) -> None:
     output = tmp_path / "polished.safetensors"
     options = attrs.evolve(OPTIONS, steps=2, start=bridged, rate=1e-4)

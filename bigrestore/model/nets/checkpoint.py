@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -36,7 +37,7 @@ from bigrestore.errors import (
 from bigrestore.model.nets.halo import TOLERANCE
 from bigrestore.model.nets.reading.estimator import DegradationEstimator
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.settings.presets import PRESETS, get_preset
+from bigrestore.settings.presets import FUSIONS_OF_FEATURES, PRESETS, get_preset
 
 CHECKPOINT_FORMAT = "bigrestore-restorer/2"
 OLD_CHECKPOINT_FORMAT = "bigrestore-restorer/1"
@@ -131,6 +132,8 @@ def save_model(path: Path, restorer: Restorer, info: dict[str, Any], *, half: bo
         **info,
         "sha256": hash_tensors(tensors),
     }
+    if restorer.prior is not None and restorer.prior.fusion != FUSIONS_OF_FEATURES[0]:
+        metadata["fusion"] = restorer.prior.fusion
     write_weights(path, tensors, metadata)
 
 
@@ -164,7 +167,13 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
             f"the model {path} restores at scale {info['scale']}, not at {scale}; "
             f"give --scale {info['scale']} or choose another model"
         )
-    restorer = Restorer(get_preset(info["preset"]), int(info["scale"]), with_prior=bool(info.get("prior")))
+    fusion = info.get("fusion", FUSIONS_OF_FEATURES[0])
+    if fusion not in FUSIONS_OF_FEATURES:
+        raise ModelError(
+            f"the model {path} joins its prior by {fusion!r}, which this version does not know; update bigrestore"
+        )
+    preset = get_preset(info["preset"])
+    restorer = Restorer(preset, int(info["scale"]), with_prior=bool(info.get("prior")), fusion=fusion)
     weights = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     zeros = {
         name: torch.zeros_like(t) for name, t in restorer.state_dict().items() if name in ZERO_WHERE_MISSING
@@ -293,10 +302,12 @@ def find_model(name_or_path: str | Path, scale: int | None, *, others: Sequence[
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and metadata; the file appears under its name only when it is whole."""
     with whole_file(path, follow=True) as partial:
+        mode = stat.S_IMODE(partial.stat().st_mode)
         try:
             save_file(
                 tensors, partial, metadata={CHECKPOINT_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
             )
+            partial.chmod(mode)  # safetensors lets nobody but the owner read
         except SafetensorError as error:
             raise OutputError(
                 f"the model {path} cannot be written ({error}); choose another place"

@@ -91,6 +91,7 @@ def take_over(prior: Generator, trained: Generator) -> None:
             f"a prior of scale {trained.scale} with {_widths(trained)} channels cannot become one of scale {prior.scale} "
             f"with {_widths(prior)}; take one of the same preset and of no larger scale"
         )
+    prior.set_fusion(trained.fusion)
     if trained.scale == prior.scale:
         prior.load_state_dict(trained.state_dict())
         return

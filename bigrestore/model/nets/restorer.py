@@ -97,9 +97,11 @@ class Restorer(nn.Module):
         Output pixels per input pixel: 1, 2 or 4.
     with_prior : bool
         Whether to build the generator and its latent head.
+    fusion : str
+        How the U-Net's features enter the generator, of `settings.presets.FUSIONS_OF_FEATURES`.
     """
 
-    def __init__(self, preset: Preset, scale: int, *, with_prior: bool = False) -> None:
+    def __init__(self, preset: Preset, scale: int, *, with_prior: bool = False, fusion: str = "sft") -> None:
         super().__init__()
         if scale not in (1, 2, 4):
             raise UsageError(f"the network restores at scale 1, 2 or 4, not {scale}")
@@ -109,7 +111,7 @@ class Restorer(nn.Module):
         self.unet = UNet(preset, scale)
         self.latent_head = LatentHead(preset.channels[-1], preset.latent) if with_prior else None
         self.prior = (
-            Generator(preset.channels, preset.latent, scale, preset.unshuffle) if with_prior else None
+            Generator(preset.channels, preset.latent, scale, preset.unshuffle, fusion) if with_prior else None
         )
 
     @property

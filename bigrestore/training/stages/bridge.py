@@ -4,7 +4,8 @@ Trained are the latent head (reads codes off the U-Net's bottleneck), the channe
 the U-Net's features into the generator), and late, slowly, the generator itself: frozen for the first 70 % of
 `bridge`, then at a hundredth of its former rate, so it does not forget tissue; in `polish` all at a small rate. The
 U-Net and the estimator never move. Realness 0 stays the result of fidelity training to the bit, so nothing here has a
-loss on y0.
+loss on y0. Where features take the place of noise (`--fusion noise`) the generator learns from the first step on, as GPEN's
+does: nothing of it passes them untouched.
 
 Losses on the output y1 = y0 + generator: a Charbonnier and the local-artifact loss to the target, a conditional
 critic (hinge) and its features for the look of tissue under this input, and the maximum mean discrepancy of its codes
@@ -35,11 +36,12 @@ from bigrestore.model.nets.guards import low_frequency_lock
 from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
+from bigrestore.model.nets.prior.smooth import DETAIL_SIGMA_PX, low_pass
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNetOutput
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, encode, estimate_codes, shown_masks
-from bigrestore.training.data.detail import DETAIL_PATCH_PX, DETAIL_SIGMA_PX, cut_patches, low_pass
+from bigrestore.training.data.detail import DETAIL_PATCH_PX, cut_patches
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
@@ -140,7 +142,10 @@ class BridgeStage:
     dtype : torch.dtype
         What U-Net, generator and critic compute in.
     frozen_share : float
-        Share of the schedule with a frozen prior: 0.7 for `bridge`, 0 for `polish`.
+        Share of the schedule with a frozen prior: 0.7 for `bridge`, 0 for `polish` and where features take the place of
+        noise.
+    name : str
+        `bridge` or `polish`.
     kept : mapping
         Metadata kept from the model: the halo at realness 0.
     """
@@ -156,11 +161,12 @@ class BridgeStage:
         batch: int = BRIDGE_BATCH,
         dtype: torch.dtype = torch.float32,
         frozen_share: float = FROZEN_SHARE,
+        name: str = "bridge",
         kept: Mapping[str, Any] | None = None,
     ) -> None:
         if model.prior is None or model.latent_head is None:
             raise UsageError("this model has no prior to bridge to; run `bigrestore train prior` on it first")
-        self.name = "bridge" if frozen_share else "polish"
+        self.name = name
         self.model, self.pairs, self.adversary = model, pairs, adversary
         self.seed, self.batch, self.dtype, self._frozen_share = seed, batch, dtype, frozen_share
         self._reference, self._kept = reference, dict(kept or {})
@@ -412,7 +418,8 @@ def build_bridge(
         seed=options.seed,
         batch=options.batch or BRIDGE_BATCH,
         dtype=TRAINING_DTYPES[options.precision],
-        frozen_share=FROZEN_SHARE if name == "bridge" else 0.0,
+        frozen_share=FROZEN_SHARE if name == "bridge" and options.fusion == "sft" else 0.0,
+        name=name,
         kept={key: info[key] for key in HALO_FACTS if key in info},
     )
     return stage, pairs

@@ -1,11 +1,13 @@
 """The model card: parts, length, data and figures of a training, in words.
 
 It is written from the checkpoint's own metadata beside every trained model; only unmeasurable facts are typed by
-hand: origin and licence of the images. They come from an optional file `SOURCES.md` in the data folder.
+hand: origin and licence of the images. They come from an optional file `SOURCES.md` in the data folder. A head in YAML,
+as model hubs read it, stands above.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from bigrestore.training.fitting.report import fit_lines
 from bigrestore.training.stages.table import STAGES
 
 SOURCES_NAME = "SOURCES.md"
+
+TAGS = ("histology", "microscopy", "deconvolution", "denoising")
+"""What every model is for; one that enlarges also has super-resolution."""
 
 
 def sources_of(data: Path) -> str | None:
@@ -48,7 +53,9 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
     realness = (
         f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
     )
-    lines = (
+    joined = ", joined by features in the place of noise" if info.get("fusion") == "noise" else ""
+    lines = card_head(info)
+    lines += (
         [f"# {name}", "", *_part_lines(info)]
         if "kind" in info
         else [
@@ -56,7 +63,7 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
             "",
             f"A `{info['preset']}` restorer for scale x{info['scale']}: {info['parameters']:,} parameters, halo "
             f"{info['halo_px']} px{with_prior}, alignment {info['alignment_px']} px, "
-            f"{'with' if info['prior'] else 'without'} a generative prior{realness}.",
+            f"{'with' if info['prior'] else 'without'} a generative prior{joined}{realness}.",
             "",
             f"sha256 of the tensors: `{info['sha256']}`",
         ]
@@ -69,6 +76,33 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)
+
+
+def card_head(info: dict[str, Any], licence: str | None = None) -> list[str]:
+    """Return the head of a card in YAML, which programs read: what a model is for and what made it.
+
+    Parameters
+    ----------
+    info : dict
+        Metadata of the checkpoint.
+    licence : str, optional
+        Identifier of the weights' licence; None: its maker has yet to choose one.
+    """
+    tags = [*TAGS, *(["super-resolution"] if info["scale"] > 1 else [])]
+    stated = {
+        **({} if licence is None else {"license": licence}),
+        "library_name": "bigrestore",
+        "pipeline_tag": "image-to-image",
+        "tags": tags,
+        "bigrestore": {
+            "kind": info.get("kind", "restorer"),
+            "scale": info["scale"],
+            "parameters": info["parameters"],
+            "sha256": info["sha256"],
+        },
+    }
+    # A value of JSON is one of YAML.
+    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in stated.items()), "---", ""]
 
 
 def _part_lines(info: dict[str, Any]) -> list[str]:

@@ -22,12 +22,13 @@ import torch
 from torch import nn
 
 from bigrestore.core.host.arithmetic import exact_arithmetic
+from bigrestore.core.words import either
 from bigrestore.errors import UsageError, gpu_failures, out_of_memory
 from bigrestore.model.nets.checkpoint import load_model, read_weights, update_info
 from bigrestore.model.nets.grow import grow_restorer, take_over
 from bigrestore.model.nets.parts.part import load_part, make_network
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.settings.presets import get_preset
+from bigrestore.settings.presets import BACKBONES, FUSIONS_OF_FEATURES, get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.fitting.twins import TwinSource
@@ -83,6 +84,7 @@ def train_stage(
         raise UsageError(f"the model {output} must end in .safetensors")
     if (options.steps is None) == (options.minutes is None):
         raise UsageError("give the length of the training by one of --steps and --minutes")
+    _check_scale(name, options)
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
@@ -114,6 +116,15 @@ def train_stage(
         card = write_card(output, read_weights(output)[0], material.sources)
         log.info("wrote %s and its card %s", output, card)
     return result
+
+
+def _check_scale(name: str, options: StageOptions) -> None:
+    """Refuse a scale that the stage, or the architecture of a backbone, is not made for."""
+    scales, subject = STAGES[name].scales, f"train {name}"
+    if name == "backbone":
+        scales, subject = BACKBONES[options.arch].scales, f"--arch {options.arch}"
+    if options.scale not in scales:
+        raise UsageError(f"--scale is {options.scale}; {subject} takes {either(scales)}.")
 
 
 def hardware(device: torch.device) -> str:
@@ -149,6 +160,8 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
             f"{options.scale}; say so by --preset and --scale, or choose another output"
         )
     model = loaded.restorer if row.generator == "none" else _with_prior(name, loaded.restorer, options)
+    if name == "bridge":
+        model = _fused(start, model, loaded.info, options.fusion)
     return model.train(), loaded.info
 
 
@@ -166,6 +179,12 @@ def _starting_part(
     if start is not None:
         kinds = [kind for kind in (row.part, row.needs) if kind is not None]
         part = load_part(kinds, None if row.grows else options.scale, start)
+        arch = part.info["sizes"].get("arch", options.arch)
+        if arch != options.arch:
+            raise UsageError(
+                f"{start} is a backbone of the architecture {arch}, not {options.arch}; say so by --arch {arch}, or choose "
+                "another output."
+            )
         if part.info["scale"] != options.scale:
             log.info(
                 "%s is for scale %d; its weights start scale %d", start, part.info["scale"], options.scale
@@ -177,6 +196,8 @@ def _starting_part(
         return part.network.requires_grad_(True).train(), part.info
     torch.manual_seed(options.seed)
     scale = {"scale": options.scale} if len(row.scales) > 1 else {}
+    if row.part == "backbone":
+        sizes = {"arch": options.arch} | (sizes or BACKBONES[options.arch].sizes)
     sizes = sizes | scale
     return make_network(row.part, sizes), {"sizes": sizes}
 
@@ -199,6 +220,18 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
                 f"the model {options.prior} has no prior to take over; choose one that a prior was trained for"
             )
         take_over(model.prior, other.prior)
+    return model
+
+
+def _fused(start: Path, model: Restorer, info: dict[str, Any], fusion: str) -> Restorer:
+    """Return a model whose features join the prior as asked for; UsageError where they were trained to another way."""
+    assert model.prior is not None
+    if model.prior.fusion != fusion and "bridge" in info.get("training", {}):
+        raise UsageError(
+            f"{start} joins its prior by {model.prior.fusion}, not by {fusion}; say so by --fusion {model.prior.fusion}, or "
+            "start from a model without a bridge."
+        )
+    model.prior.set_fusion(fusion)
     return model
 
 
@@ -259,5 +292,7 @@ def _loop_settings(
             "recipe": f"{material.recipe_name} ({digest})",
             "batch": options.batch,
             "precision": options.precision,
+            **({"arch": options.arch} if name == "backbone" else {}),
+            **({"fusion": options.fusion} if options.fusion != FUSIONS_OF_FEATURES[0] else {}),
         },
     )

@@ -68,6 +68,8 @@ class StageRow:
             "prior": self.takes_prior,
             "start": self.takes_start,
             "preset": self.part is None,
+            "arch": self.part == "backbone",
+            "fusion": self.name == "bridge",
             "features": self.name == "resolver",
             "scale": len(self.scales) > 1,
         }
@@ -150,6 +152,15 @@ STAGE_ROWS = (
         takes_recipe=False,
         part="resolver",
         scales=(1,),
+    ),
+    StageRow(
+        "backbone",
+        "A part for --method backbone: learn to restore blind by an architecture of the field.",
+        needs=None,
+        builder="parts.backbone:BACKBONE",
+        rate=8e-4,
+        part="backbone",
+        scales=(1, 2),
     ),
     StageRow(
         "likelihood",

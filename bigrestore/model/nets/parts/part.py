@@ -31,6 +31,7 @@ PART_KINDS = {
     "denoiser": "drunet:DRUNet",
     "unrolled": "unrolled:Unrolled",
     "resolver": "drunet:DRUNet",
+    "backbone": "backbone:BackboneNet",
     "likelihood": "pixelcnn:PixelCNN",
     "ranking": "ranking:RankingNet",
     "degradation": "learned_degradation:LearnedDegradation",

@@ -1,12 +1,16 @@
-"""Channel-split spatial feature transform: brings the U-Net's features into the generator.
+"""How the U-Net's features enter the generator: by a channel-split spatial feature transform, or in the place of noise.
 
 The generator knows tissue, the U-Net knows this place. Transforming all channels of the generator by the U-Net's
 features would drown its texture. So half of them pass untouched and keep the texture real; half are scaled and
 shifted by maps from the U-Net's features on the same grid and keep the image true. The maps start at zero: an
 untrained bridge leaves the generator unchanged.
 
+In the place of noise the features are added behind both convolutions of a level, through projections that start at zero.
+That equals concatenating them, as GPEN does, and nothing of the generator passes untouched.
+
 Channel split: GFP-GAN (Wang et al., CVPR 2021). Spatial feature transform: Wang et al., "Recovering Realistic
-Texture in Image Super-resolution by Deep Spatial Feature Transform", CVPR 2018.
+Texture in Image Super-resolution by Deep Spatial Feature Transform", CVPR 2018. Noise: GPEN (Yang et al., "GAN Prior
+Embedded Network for Blind Face Restoration in the Wild", CVPR 2021).
 """
 
 from __future__ import annotations
@@ -70,3 +74,25 @@ class ChannelSplitSFT(nn.Module):
             return features
         transformed = torch.addcmul(changed + beta, changed, alpha.to(changed.dtype))
         return torch.cat([untouched, transformed.to(features.dtype)], dim=1)
+
+
+class NoiseFusion(nn.Module):
+    """Two projections of the guiding features, one for each convolution of a level: f + P g, from P = 0 on.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the level.
+    guide_channels : int
+        Channels of the guiding features.
+    """
+
+    def __init__(self, channels: int, guide_channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(guide_channels, channels, 1, bias=False) for _ in range(2))
+        for projection in (self.first, self.second):
+            nn.init.zeros_(projection.weight)
+
+
+FUSIONS: dict[str, type[ChannelSplitSFT | NoiseFusion]] = {"sft": ChannelSplitSFT, "noise": NoiseFusion}
+"""By their names in `settings.presets.FUSIONS_OF_FEATURES`."""

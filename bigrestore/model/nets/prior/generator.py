@@ -8,6 +8,7 @@ them the generator makes tissue alone, as in its first training.
 With features it makes only the detail missing from the fidelity output. A map read off the U-Net's features, the
 level's share, weighs every level's grey: near zero on coarse grids, more on fine ones. (A generator of all detail was
 3.4 dB below the interpolation after 700 steps of training, and its texture followed its own grid.)
+Features may also take the place of the noise (`NoiseFusion`).
 
 It has the U-Net's levels, bottleneck to first grid, one more for x2 and two more for x4; the last level's head
 shuffles unshuffle x unshuffle pixels out of every node. All grids of a preset folding by 2 are therefore twice as
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bigrestore.errors import UsageError
-from bigrestore.model.nets.prior.cs_sft import ChannelSplitSFT
+from bigrestore.model.nets.prior.cs_sft import FUSIONS, ChannelSplitSFT, NoiseFusion
 from bigrestore.model.nets.prior.latent import LayerDeltas, MappingNetwork
 from bigrestore.model.nets.prior.modulation import ACTIVATION_GAIN, MapModulatedConv2d, bend, to_grid
 from bigrestore.model.nets.prior.noise import hashed_normal_fields
@@ -56,16 +57,24 @@ class SynthesisLevel(nn.Module):
         Channels of the U-Net's features on this grid; 0 for none.
     heads : int
         Grey pixels per node of the head.
+    fusion : str
+        How those features enter, of `cs_sft.FUSIONS`.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, latent: int, guide_channels: int, heads: int
+        self,
+        channels_in: int,
+        channels_out: int,
+        latent: int,
+        guide_channels: int,
+        heads: int,
+        fusion: str = "sft",
     ) -> None:
         super().__init__()
         self.first = MapModulatedConv2d(channels_in, channels_out, latent)
         self.first_bias = nn.Parameter(torch.zeros(channels_out, 1, 1))
         self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.bridge = ChannelSplitSFT(channels_out, guide_channels) if guide_channels else None
+        self.bridge = FUSIONS[fusion](channels_out, guide_channels) if guide_channels else None
         self.second = MapModulatedConv2d(channels_out, channels_out, latent)
         self.second_bias = nn.Parameter(torch.zeros(channels_out, 1, 1))
         self.grey = MapModulatedConv2d(channels_out, heads, latent, kernel_size=1, demodulate=False)
@@ -96,10 +105,12 @@ class SynthesisLevel(nn.Module):
         h = self.first(x, codes[0], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.first_bias)
         if noise is not None:
             h = h.add_(ACTIVATION_GAIN * self.noise_strength * noise)
-        h = bend(h)
-        if guide is not None and self.bridge is not None:
+        fused = self.bridge if guide is not None and isinstance(self.bridge, NoiseFusion) else None
+        h = bend(h if fused is None else h + ACTIVATION_GAIN * fused.first(guide))
+        if guide is not None and isinstance(self.bridge, ChannelSplitSFT):
             h = self.bridge(h, guide)
-        h = bend(self.second(h, codes[1], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.second_bias))
+        h = self.second(h, codes[1], ACTIVATION_GAIN).add_(ACTIVATION_GAIN * self.second_bias)
+        h = bend(h if fused is None else h + ACTIVATION_GAIN * fused.second(guide))
         return h, self.grey(h, codes[1]) + self.grey_bias
 
 
@@ -180,6 +191,8 @@ class Generator(nn.Module):
         down to 16.
     unshuffle : int
         Input pixels per node of the first grid.
+    fusion : str
+        How the U-Net's features enter: "sft", or "noise" in the place of noise, of which there is none then.
 
     Attributes
     ----------
@@ -191,8 +204,11 @@ class Generator(nn.Module):
         Input pixels per bottleneck node; origins and sizes are multiples of it.
     """
 
-    def __init__(self, channels: Sequence[int], latent: int, scale: int, unshuffle: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], latent: int, scale: int, unshuffle: int, fusion: str = "sft"
+    ) -> None:
         super().__init__()
+        self.fusion = fusion
         if scale not in (1, 2, 4):
             raise UsageError(f"the generator works at scale 1, 2 or 4, not {scale}")
         self.unshuffle, self.scale = unshuffle, scale
@@ -207,10 +223,22 @@ class Generator(nn.Module):
         finest = len(channels) - 1
         self.shares = nn.ModuleList(_share_head(guides[min(index, finest)]) for index in range(len(widths)))
         self.levels = nn.ModuleList(
-            SynthesisLevel(below, width, latent, guide, head)
+            SynthesisLevel(below, width, latent, guide, head, fusion)
             for below, width, guide, head in zip([widths[0], *widths], widths, guides, heads, strict=False)
         )
         self.coupling = PhaseCoupling(unshuffle) if unshuffle > 1 else None
+
+    def set_fusion(self, fusion: str) -> None:
+        """Let features enter in another way, untrained; in the same way as before nothing changes."""
+        if fusion == self.fusion:
+            return
+        self.fusion = fusion
+        for level in self.levels:
+            assert isinstance(level, SynthesisLevel)
+            if level.bridge is not None:
+                first: nn.Conv2d = level.bridge.first
+                joined = FUSIONS[fusion](len(level.first_bias), first.weight.shape[1])
+                level.bridge = joined.to(first.weight.device)
 
     def forward(
         self,
@@ -235,7 +263,7 @@ class Generator(nn.Module):
             Absolute input (y, x) of each tile's first pixel, multiples of `alignment_px`. Best on the CPU:
             they are checked there.
         realise_noise : bool
-            Whether to add the noise.
+            Whether to add the noise; there is none where features take its place.
 
         Returns
         -------
@@ -247,16 +275,28 @@ class Generator(nn.Module):
         UsageError
             Where an origin is off the alignment: tiles would not agree about the noise then.
         """
-        nodes = self._nodes(origin)
         codes = self.deltas(w_field.contiguous(memory_format=torch.channels_last))
-        height, width = w_field.shape[2:]
-        x = self.vector.expand(len(w_field), -1, height, width)
+        return self.synthesise(codes, features, seed, z, origin, realise_noise)
+
+    def synthesise(
+        self,
+        codes: Sequence[Tensor],
+        features: Sequence[Tensor] | None,
+        seed: int,
+        z: int,
+        origin: Tensor,
+        realise_noise: bool = True,
+    ) -> Tensor:
+        """Make detail from a field of codes for each layer, (N, L, h, w) each; the rest as in `forward`."""
+        nodes = self._nodes(origin)
+        height, width = codes[0].shape[2:]
+        x = self.vector.expand(len(codes[0]), -1, height, width)
         grey: Tensor | None = None
         for index, level in enumerate(self.levels):
             size = (height << index, width << index)
             noise = None
-            if realise_noise:
-                noise = hashed_normal_fields(seed, z, [index], nodes << index, *size, w_field.device)[:, None]
+            if realise_noise and (features is None or self.fusion != "noise"):
+                noise = hashed_normal_fields(seed, z, [index], nodes << index, *size, x.device)[:, None]
             guide = features[index] if features is not None and index < len(features) else None
             code = codes[CODES_PER_LEVEL * index : CODES_PER_LEVEL * (index + 1)]
             x, fresh = level(to_grid(x, size), code, guide, noise)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from bigrestore.errors import ModelError
 from bigrestore.model.knowledge import Knowledge
-from bigrestore.model.methods.srrunet import SRRUNetMethod
+from bigrestore.model.methods.drunet import SRRUNetMethod
 from bigrestore.model.nets.parts.drunet import DRUNet, factor_map
 from bigrestore.model.nets.parts.part import TrainedPart, save_part
 from bigrestore.model.nets.reading.estimator import DegradationEstimator

@@ -1,0 +1,1 @@
+"""Bodies of backbones: image in, features of the same grid out."""
