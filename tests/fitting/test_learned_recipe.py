@@ -21,7 +21,7 @@ from bigrestore.degradation.learned.synthesis import Synthesis
 from bigrestore.degradation.recipe import draw_degradations, load_recipe
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
-from bigrestore.degradation.section import SectionDegrader
+from bigrestore.degradation.section import SectionDegrader, correlate_exactly
 from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, UsageError
 from bigrestore.io.open_section import open_section
 from bigrestore.model.method import TileBatch
@@ -327,3 +327,20 @@ def test_a_file_without_its_fits_is_a_sentence(tmp_path: Path) -> None:
         save_part(path, net, "degradation", 1, {"sizes": sizes, "halo_px": 10, "alignment_px": 1, **facts})
         with pytest.raises(ModelError, match="train it again"):
             load_learned(path, 1)
+
+
+@pytest.mark.parametrize("kernel", ["halo", "sharpening"])
+def test_negative_taps_act_on_patches_as_on_sections(kernel: str) -> None:
+    """A kernel whose middle tap is above one is a blur as well, and its negative taps count."""
+    sharpening = 1.9 * delta(21).astype(np.float64) - 0.9 * gaussian(21, 1.5)
+    taps = halo_kernel() if kernel == "halo" else sharpening.astype(np.float32)
+    clean = tissue_image(100, 100, 6)
+    drawn = attrs.evolve(
+        draw_degradations(Recipe(name="none"), 1, 1, np.random.default_rng(0))[0], kernel=taps
+    )
+    batch = torch.from_numpy(clean)[None, None]
+    made, _, _ = degrade_batch(batch, [drawn], 1, torch.Generator())
+    whole = correlate_exactly(torch.from_numpy(clean), taps, 1)
+    margin = margin_px(1)
+    assert torch.allclose(made[0, 0], whole[margin:-margin, margin:-margin], atol=1e-5)
+    assert float((made[0, 0] - batch[0, 0, margin:-margin, margin:-margin]).abs().mean()) > 1e-3
