@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bigrestore.io.open_section import open_section
     from bigrestore.model.nets.checkpoint import load_model
     from bigrestore.report.of_images import score
+    from bigrestore.trial import try_variants
 
 _HOME = {
     "degrade": "bigrestore.degradation.api",
@@ -24,9 +25,10 @@ _HOME = {
     "open_section": "bigrestore.io.open_section",
     "restore": "bigrestore.api",
     "score": "bigrestore.report.of_images",
+    "try_variants": "bigrestore.trial",
 }
 
-__all__ = ["__version__", "degrade", "load_model", "open_section", "restore", "score"]
+__all__ = ["__version__", "degrade", "load_model", "open_section", "restore", "score", "try_variants"]
 
 
 def __getattr__(name: str) -> object:

@@ -24,6 +24,7 @@ from bigrestore.cli.models import models_app
 from bigrestore.cli.outputs import status, verify, view
 from bigrestore.cli.profile import profile
 from bigrestore.cli.run import run
+from bigrestore.cli.runs.trial import try_command
 from bigrestore.cli.score import FIT_NAME, fit_niqe_command, score_command
 from bigrestore.cli.table import code_if_lost, forget_outputs
 from bigrestore.cli.train import adapt_command, train_app
@@ -90,6 +91,7 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, Command[Any]] = {
     "run": run,
+    "try": try_command,
     "score": score_command,
     FIT_NAME: fit_niqe_command,
     "info": info,

@@ -36,7 +36,13 @@ def info(asked: InfoArguments) -> None:
     configure_logging(verbose=asked.verbose, quiet=False)
     options = None if asked.storage_options is None else parse_options(asked.storage_options)
     facts = _section_facts(
-        open_section(asked.file, level=asked.level, series=asked.series, storage_options=options)
+        open_section(
+            asked.file,
+            level=asked.level,
+            series=asked.series,
+            channel=asked.channel,
+            storage_options=options,
+        )
     )
     if asked.as_json:
         typer.echo(json.dumps(facts, indent=1))

@@ -178,7 +178,9 @@ def show_model(asked: ModelCardArguments) -> None:
         from rich.console import Console
         from rich.markdown import Markdown
 
-        Console().print(Markdown(card.read_text(encoding="utf-8")))
+        text = card.read_text(encoding="utf-8")
+        head, end, body = text.partition("\n---\n")
+        Console().print(Markdown(body if end and head.startswith("---\n") else text))
     else:  # for a file or another program, as it is written
         typer.echo(card.read_text(encoding="utf-8"), nl=False)
 

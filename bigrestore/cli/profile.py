@@ -9,7 +9,7 @@ import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.log import configure_logging
-from bigrestore.cli.table import note_output, print_rows
+from bigrestore.cli.table import note_output, print_rows, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bigrestore.io.section import Section
     from bigrestore.run.profile.section_profile import Profile, Sample
     from bigrestore.settings.looking import ProfileArguments
+    from bigrestore.settings.run import RunSettings
 
 
 def _profile_fields() -> Fields[ProfileArguments]:
@@ -28,7 +29,7 @@ def _profile_fields() -> Fields[ProfileArguments]:
 
 @command(_profile_fields)
 def profile(asked: ProfileArguments, given: GivenFlags) -> None:
-    """Print what is read of a section, and what a run would do: background, tissue, blur kernel, noise."""
+    """Print what is read of a section, or of all of a volume, and what a run would do: blur, noise, tissue, gain."""
     import json
 
     from bigrestore.errors import UsageError
@@ -45,28 +46,36 @@ def profile(asked: ProfileArguments, given: GivenFlags) -> None:
     from bigrestore.run.profile.words import sentence
 
     section = open_section(
-        asked.input, level=settings.level, series=settings.series, input_range=settings.input_range
+        asked.input,
+        level=settings.level,
+        series=settings.series,
+        channel=settings.channel,
+        input_range=settings.input_range,
     )
     check_range_used(section, settings.input_range, profiled=True)
-    if asked.z >= section.depth:
+    z = asked.z or 0
+    if z >= section.depth:
         raise UsageError(
-            f"--z is {asked.z}, but {asked.input} has {section.depth} section(s); choose one below that."
+            f"--z is {z}, but {asked.input} has {section.depth} section(s); choose one below that."
         )
     if asked.neighbours or asked.harmonise:
-        _print_volume(asked, section)
+        _print_volume(asked, section, z)
+        return
+    if asked.z is None and section.depth > 1:
+        _print_sections(asked, section, settings)
         return
     if asked.output is not None:
         others = {"model": settings.model, "kernel": settings.kernel}
         _require_place(asked.output, asked.input, section, others)
         _refuse_other_file(asked.output, overwrite=asked.overwrite)
-    sample = sample_section(section, asked.z)
+    sample = sample_section(section, z)
     seen = profile_windows(sample, create_method(settings))
-    warn_of_clipping(seen, section, asked.z)
+    warn_of_clipping(seen, section, z)
     said = sentence(seen.statistics, settings.scale)
     document = json.dumps(seen.to_json() | {"says": said}, indent=1)
     if asked.output is not None:
         name = section.source.rstrip("/").rsplit("/", 1)[-1]
-        title = f"{name}, section {asked.z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
+        title = f"{name}, section {z}\n{said}" if section.depth > 1 else f"{name}\n{said}"
         _write_profile(asked.output, document, sample, seen, settings.scale, title)
         note_output(asked.output)
     if asked.as_json:
@@ -88,7 +97,7 @@ def _require_known_ending(output: Path) -> None:
         )
 
 
-def _print_volume(asked: ProfileArguments, section: Section) -> None:
+def _print_volume(asked: ProfileArguments, section: Section, z: int) -> None:
     """Print the coherence of a section and the next one, or the tones of all sections."""
     import json
 
@@ -102,9 +111,9 @@ def _print_volume(asked: ProfileArguments, section: Section) -> None:
     if asked.neighbours:
         from bigrestore.run.neighbours.coherence import coherence
 
-        other = asked.z + 1 if asked.z + 1 < section.depth else asked.z - 1
-        seen = coherence(section, asked.z, other)
-        document, rows = seen.to_json() | {"sections": [asked.z, other]}, seen.rows(section.voxel_size_um)
+        other = z + 1 if z + 1 < section.depth else z - 1
+        seen = coherence(section, z, other)
+        document, rows = seen.to_json() | {"sections": [z, other]}, seen.rows(section.voxel_size_um)
     else:
         from bigrestore.run.neighbours.harmony import find_tones, tones_to_json
 
@@ -118,6 +127,26 @@ def _print_volume(asked: ProfileArguments, section: Section) -> None:
         typer.echo(json.dumps(document, indent=1))
         return
     print_rows(rows)
+
+
+def _print_sections(asked: ProfileArguments, section: Section, settings: RunSettings) -> None:
+    """Print a line for every section of a volume as it is read."""
+    import json
+
+    from bigrestore.errors import UsageError
+    from bigrestore.model.registry import create_method
+    from bigrestore.run.profile.triage import HEADER, triage
+
+    if asked.output is not None:
+        raise UsageError(
+            f"-o {asked.output} takes the profile of one section, and {asked.input} has {section.depth}; choose one by "
+            "--z, or keep the lines of all by --json > FILE."
+        )
+    lines = triage(section, range(0, section.depth, asked.every), create_method(settings), settings.scale)
+    if not asked.as_json:
+        typer.echo(HEADER)
+    for line in lines:
+        typer.echo(json.dumps(line.to_json()) if asked.as_json else printable(line.row()))
 
 
 def _write_profile(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -26,7 +26,7 @@ def _run_fields() -> Fields[RunArguments]:
 
 @command(_run_fields)
 def run(asked: RunArguments, given: GivenFlags) -> None:
-    """Restore INPUT into OUTPUT, block by block, and build its pyramid.
+    """Restore INPUT into OUTPUT, block by block, and build its pyramid; several by --output-folder.
 
     Exit codes: 0 done, 2 usage, 3 input, 4 output refused, 5 finished with failed blocks, 6 --fail-if is true,
     75 stopped by a signal (go on with --resume), 130 Ctrl-C.
@@ -37,47 +37,114 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     before = {"log_format": asked_format()} | ({"progress": "none"} if asked.quiet else {})
     settings = RunSettings.resolve(before | given, asked.config)
     configure_logging(verbose=asked.verbose, quiet=asked.quiet, log_format=settings.log_format)
-    guarded = {} if asked.config is None else {"configuration": asked.config}
-    from bigrestore.run.view.progress import make_progress, phase_shown
+    if asked.sbatch and (settings.cluster or settings.scheduler):
+        from bigrestore.errors import UsageError
 
-    shown = make_progress(settings.progress, settings.log_format)
-    if asked.dry_run:
-        with phase_shown(shown, "dry run"):
-            estimated = _estimate(asked, settings, guarded)
-        if asked.as_json:
-            typer.echo(json.dumps(estimated.to_json(), indent=1))
-        else:
-            print_rows(estimated.rows())
-        return
-    with phase_shown(shown, "start-up"):  # imports take seconds; what ends the phase is inside
-        from bigrestore.api import report_sinks
-        from bigrestore.run.output.remote import execute_to
-
-        summary = execute_to(
-            asked.input,
-            asked.output,
-            settings,
-            progress=shown,
-            guarded=guarded,
-            sinks=report_sinks(settings),
+        raise UsageError(
+            "--sbatch prints one job, and --cluster and --scheduler start their own; leave one of them out."
         )
-    note_output(asked.output)
-    if asked.as_json:
-        typer.echo(json.dumps(summary.to_json(), indent=1))
-    elif not asked.quiet:
-        print_rows([*summary.rows(), *opening_rows(asked.input, summary)])
-    summary.raise_if_failed()
+    carry_out = _Command(asked, settings)
+    if asked.output_folder is None:
+        carry_out(asked.input, asked.output)
+    else:
+        from bigrestore.cli.runs.many import outputs_in, restore_each
+
+        ending = ".ome.tif" if settings.format == "ome-tiff" else ".ome.zarr"
+        pairs = outputs_in(asked.paths, asked.output_folder, ending)
+        try:
+            restore_each(pairs, carry_out)
+        finally:  # those that were restored are told, whatever became of the others
+            carry_out.print_json()
+        carry_out.print_job()
+        return
+    carry_out.print_json()
+    carry_out.print_job()
+    carry_out.raise_if_failed()
 
 
-def _estimate(asked: RunArguments, settings: RunSettings, guarded: dict[str, Path]) -> RunEstimate:
+class _Command:
+    """Restores one input after the other, or estimates it, and prints what was done."""
+
+    def __init__(self, asked: RunArguments, settings: RunSettings) -> None:
+        from bigrestore.run.view.progress import make_progress
+
+        self._asked, self._settings = asked, settings
+        self._guarded = {} if asked.config is None else {"configuration": asked.config}
+        self._shown = make_progress(settings.progress, settings.log_format)
+        self._single = asked.output_folder is None
+        self._documents: list[dict[str, Any]] = []
+        self._estimates: list[RunEstimate] = []
+        self._summary: RunSummary | None = None
+
+    def __call__(self, source: str, output: str) -> None:
+        """Restore one input, or estimate it."""
+        if self._asked.dry_run:
+            self._estimate(source, output)
+        else:
+            self._restore(source, output)
+
+    def print_json(self) -> None:
+        """Print what was done as JSON, where it is asked for: of several inputs a list."""
+        if self._asked.as_json:
+            typer.echo(json.dumps(self._documents[0] if self._single else self._documents, indent=1))
+
+    def print_job(self) -> None:
+        """Print the job of Slurm for what was estimated, where it is asked for."""
+        if self._asked.sbatch:
+            from bigrestore.cli.runs.job import sbatch_script
+            from bigrestore.core.host.command import typed_command
+
+            typer.echo(sbatch_script(self._estimates, typed_command()), nl=False)
+
+    def raise_if_failed(self) -> None:
+        """Raise for failed blocks of a run of one input, after its summary."""
+        if self._summary is not None:
+            self._summary.raise_if_failed()
+
+    def _estimate(self, source: str, output: str) -> None:
+        from bigrestore.run.view.progress import phase_shown
+
+        with phase_shown(self._shown, "dry run"):
+            estimated = _estimate(source, output, self._settings, self._guarded)
+        self._estimates.append(estimated)
+        self._documents.append(estimated.to_json())
+        if not self._asked.as_json and not self._asked.sbatch:
+            print_rows(estimated.rows())
+
+    def _restore(self, source: str, output: str) -> None:
+        from bigrestore.run.view.progress import phase_shown
+
+        with phase_shown(self._shown, "start-up"):  # imports take seconds; what ends the phase is inside
+            from bigrestore.api import report_sinks
+            from bigrestore.run.output.remote import execute_to
+
+            summary = execute_to(
+                source,
+                output,
+                self._settings,
+                progress=self._shown,
+                guarded=self._guarded,
+                sinks=report_sinks(self._settings),
+            )
+        note_output(output)
+        self._documents.append(summary.to_json())
+        if not self._asked.as_json and not self._asked.quiet:
+            print_rows([*summary.rows(), *(opening_rows(source, summary) if self._single else [])])
+        if self._single:
+            self._summary = summary
+        else:
+            summary.raise_if_failed()
+
+
+def _estimate(source: str, output: str, settings: RunSettings, guarded: dict[str, Path]) -> RunEstimate:
     """Return the dry run."""
     from bigrestore.api import report_sinks
     from bigrestore.run.output.remote import settle_output
     from bigrestore.run.view.dry_run import estimate
 
     sinks = report_sinks(settings)
-    place, destination = settle_output(asked.input, asked.output, settings)
-    return estimate(asked.input, place, settings, guarded=guarded, destination=destination, sinks=sinks)
+    place, destination = settle_output(source, output, settings)
+    return estimate(source, place, settings, guarded=guarded, destination=destination, sinks=sinks)
 
 
 def opening_rows(source: str, summary: RunSummary) -> list[tuple[str, str]]:
@@ -96,10 +163,12 @@ def opening_rows(source: str, summary: RunSummary) -> list[tuple[str, str]]:
     from importlib.util import find_spec
     from pathlib import Path
 
+    from bigrestore.core.host.installed import install_command
+
     if not (summary.blocks_done or summary.blocks_empty) or summary.part not in ("", "finalize"):
         return []
     output = str(summary.output)
-    install = "" if find_spec("neuroglancer") else "pip install 'bigrestore[view]' && "
+    install = "" if find_spec("neuroglancer") else f"{install_command('view')} && "
     commands = [install + shlex.join(["bigrestore", "view", output, "--before", source])]
     if output.lower().endswith(".zarr") or not Path(output).suffix:
         commands.append(f"{shlex.join(['napari', output])}  # needs napari-ome-zarr")

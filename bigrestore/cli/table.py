@@ -44,7 +44,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    listed = [(name, _encodable(visible(value))) for name, value in rows]
+    listed = [(name, printable(value)) for name, value in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         width = max((len(name) for name, _ in listed), default=0)
@@ -57,6 +57,11 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     for name, value in listed:
         table.add_row(Text(name), Text(value))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """Return a text with what standard output cannot take replaced."""
+    return _encodable(visible(text))
 
 
 def shorten(text: str, longest: int) -> str:

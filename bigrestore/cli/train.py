@@ -12,11 +12,11 @@ import typer
 
 from bigrestore.cli.from_settings import Command, CommandGroup, Fields, GivenFlags, Part, add_command, command
 from bigrestore.cli.log import configure_logging
-from bigrestore.cli.table import note_output
+from bigrestore.cli.table import note_output, print_rows
 from bigrestore.training.stages.table import STAGES, StageRow
 
 if TYPE_CHECKING:
-    from bigrestore.settings.train import AdaptArguments, TrainArguments
+    from bigrestore.settings.train import AdaptArguments, LearnArguments, TrainArguments
     from bigrestore.training.loop.schedule import TrainResult
 
 
@@ -44,7 +44,7 @@ def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
         return Fields(TrainArguments, Part(StageOptions, left_out=row.left_out, defaults=defaults))
 
     def train(asked: TrainArguments, given: GivenFlags) -> None:
-        from bigrestore.degradation.schema import Recipe
+        from bigrestore.degradation.recipe import load_recipe
         from bigrestore.settings.train import StageOptions
         from bigrestore.training.loop.options import check_model_place
         from bigrestore.training.loop.signals import stopping_at_once
@@ -52,7 +52,8 @@ def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
 
         configure_logging(verbose=asked.verbose, quiet=asked.quiet)
         on_device = resolve_device(given)
-        Recipe.load(given.get("recipe", row.recipe))  # before the images, which take minutes
+        scale = given.get("scale", row.scales[0])
+        load_recipe(given.get("recipe", row.recipe), scale)  # before the images, which take minutes
         options = StageOptions(**on_device)
         check_model_place(stage, asked.output, resume=options.resume)
         with stopping_at_once(f"The training of {asked.output}"):
@@ -62,8 +63,48 @@ def train_command(stage: str, row: StageRow) -> Command[TrainArguments]:
     return Command(load, train, row.help)
 
 
+def learn_command(row: StageRow) -> Command[LearnArguments]:
+    """Return the command that learns a degradation from pairs."""
+
+    def load() -> Fields[LearnArguments]:
+        from bigrestore.settings.train import LearnArguments, StageOptions
+
+        defaults = AUTO | {"rate": row.rate}
+        return Fields(LearnArguments, Part(StageOptions, left_out=row.left_out, defaults=defaults))
+
+    def learn(asked: LearnArguments, given: GivenFlags) -> None:
+        from bigrestore.settings.train import NETWORK_MINUTES, StageOptions
+        from bigrestore.training.fitting.report import fit_rows
+        from bigrestore.training.loop.options import check_model_place
+        from bigrestore.training.loop.signals import stopping_at_once
+        from bigrestore.training.stages.learning import learn_degradation
+
+        configure_logging(verbose=asked.verbose, quiet=asked.quiet)
+        if given.get("minutes") == 0:
+            del given["minutes"]
+            network = False
+        else:
+            network = "minutes" in given or "steps" in given if asked.network is None else asked.network
+        if network and "minutes" not in given and "steps" not in given:
+            given["minutes"] = NETWORK_MINUTES
+        options = StageOptions(**resolve_device(given))
+        check_model_place(row.name, asked.output, resume=options.resume or not network)
+        with stopping_at_once(f"The training of {asked.output}"):
+            learned = learn_degradation(
+                asked.pairs, (asked.lq, asked.hq), asked.output, options, network=network
+            )
+        if not asked.quiet:
+            facts = [fit.facts() for fit in learned.fit.fits]
+            print_rows(fit_rows(facts, shared=learned.fit.shared, scale=learned.fit.scale))
+        if learned.trained is not None:
+            end_training(learned.trained, asked.output, quiet=asked.quiet)
+        note_output(asked.output)
+
+    return Command(load, learn, row.help)
+
+
 for stage, row in STAGES.items():
-    add_command(train_app, stage, train_command(stage, row))
+    add_command(train_app, stage, learn_command(row) if stage == "degradation" else train_command(stage, row))
 
 
 def _adapt_fields() -> Fields[AdaptArguments]:

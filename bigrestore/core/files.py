@@ -35,6 +35,9 @@ from bigrestore.errors import InputError, UsageError, output_error
 DEAD_SECONDS = 86_400.0
 """Age of a temporary file of another host whose writer is taken for dead."""
 
+OWN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""Flags of a file that is never opened through a link, nor by a child; systems have different ones."""
+
 PARTIAL = r"\.\d+-(?:[0-9a-f]{4})?[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
 
@@ -83,9 +86,7 @@ def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     partial = temporary_name(place, _host_mark() if follow else "")
     try:
         with suppress(FileNotFoundError):  # the context may make the folder, still empty then
-            os.close(
-                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-            )
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OWN_FILE, 0o666))
     except OSError as error:
         raise output_error(path, error) from error
     try:
@@ -234,3 +235,14 @@ def _json_text(document: dict[str, Any]) -> str:
 
 def _checksum(document: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(document, sort_keys=True).encode()):08x}"
+
+
+def is_picture_of(path: Path, software: str) -> bool:
+    """Return whether a file is a picture that names a program as its maker."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == software
+    except (OSError, UnidentifiedImageError):
+        return False

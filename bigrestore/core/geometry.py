@@ -1,8 +1,10 @@
 """The positions of blocks and tiles: integers only, no pixels, no files.
 
 All positions are absolute output pixels of level 0. A block is a unit of work: it owns whole shards of the
-output and computes every touching tile of one global grid. The grid depends on the section, the method and
-the block size, never on the region of interest. So a region has exactly the pixels of the whole run.
+output. Tiles of an exact method may be cut anywhere, so they are laid over each block, and a region costs its own
+area and a halo. Tiles whose cut shows in the pixels, and cross-faded ones, lie on one global grid, which
+depends on the section, the method and the block size, never on the region; a block computes every tile that touches
+it. Either way a region has exactly the pixels of the whole run.
 
 A tile keeps its core, and half an overlap on each side if tiles are cross-faded. It reads that area, scaled
 back, plus the halo. The halo is clipped at the section's border, because padding there changes the result;
@@ -16,6 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 
 import attrs
 
@@ -24,6 +27,11 @@ from bigrestore.core.sizes import CHUNK_PX as CHUNK_PX
 
 SPARING = 1.3
 """Pixels computed for each one of the least possible, at most, by tiles that take too long in any size."""
+
+
+def round_down(value: int, multiple: int) -> int:
+    """Return the largest multiple of `multiple` not above `value`."""
+    return value // multiple * multiple
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -94,6 +102,8 @@ class Axis:
         Side of a block and largest side of a tile's core, in output pixels.
     overlap_px : int
         Output pixels of the cross-fade between neighbouring tiles; even; 0 for an exact method.
+    exact : bool
+        Whether the pixels of a tile are the same wherever it is cut.
     """
 
     size_px: int
@@ -103,6 +113,7 @@ class Axis:
     block_px: int
     tile_px: int
     overlap_px: int = 0
+    exact: bool = False
 
     @property
     def out_px(self) -> int:
@@ -116,19 +127,24 @@ class Axis:
 
     @cached_property
     def edges(self) -> tuple[int, ...]:
-        """Edges of the cores, in output pixels, from 0 to the extent.
-
-        Every block is cut on its own, into as few cores of at most `tile_px` as will do, as equal as
-        the alignment allows: equal tiles need one plan in the convolution library and leave no sliver.
-        """
+        """Edges of the cores of the global grid, in output pixels, from 0 to the extent; it is cut block by block."""
         edges = [0]
         for start in range(0, self.out_px, self.block_px):
-            extent = min(self.block_px, self.out_px - start)
-            units = -(-extent // self.unit_px)
-            per_tile = max(1, self.tile_px // self.unit_px)
-            count = -(-units // per_tile)
-            edges += [start + min(extent, units * (k + 1) // count * self.unit_px) for k in range(count)]
+            edges += self._cut(start, min(start + self.block_px, self.out_px))[1:]
         return tuple(edges)
+
+    def _cut(self, start: int, stop: int) -> list[int]:
+        """Return the edges of the cores of an output range, both ends included; those within lie on the alignment.
+
+        As few cores of at most `tile_px` as will do, as equal as the alignment allows: equal tiles need one plan in
+        the convolution library and leave no sliver. Of a range that starts off the alignment one may be larger, by
+        less than a step of it.
+        """
+        first = start // self.unit_px
+        units = -(-stop // self.unit_px) - first
+        count = -(-(stop - start) // round_down(max(self.tile_px, self.unit_px), self.unit_px))
+        inner = [(first + units * k // count) * self.unit_px for k in range(1, count)]
+        return [start, *inner, stop]
 
     @property
     def count(self) -> int:
@@ -152,8 +168,17 @@ class Axis:
         """Return the pixels of an input range after padding to whole steps of the alignment."""
         return round_up(stop - start, self.alignment_px)
 
+    def tiles(self, start: int, stop: int) -> list[tuple[int, tuple[int, int]]]:
+        """Return index and output range of each tile for the output range of a block.
+
+        The tiles are those of the global grid, or, where they may be cut anywhere, the block's own, counted from 0.
+        """
+        if self.exact and not self.overlap_px:
+            return list(enumerate(pairwise(self._cut(start, stop))))
+        return [(index, self.keep(index)) for index in self.touching(start, stop)]
+
     def touching(self, start: int, stop: int) -> range:
-        """Return the indices of the tiles that contribute to an output range."""
+        """Return the indices of the tiles of the global grid that contribute to an output range."""
         half = self.overlap_px // 2
         first = bisect_right(self.edges, start - half) - 1
         return range(max(0, first), min(self.count, bisect_left(self.edges, stop + half)))
@@ -166,7 +191,7 @@ class Tile:
     Attributes
     ----------
     row, column : int
-        Place in the global grid.
+        Place in the global grid, or in the block.
     keep : Box
         Output pixels of the tile, absolute.
     read : Box
@@ -236,12 +261,13 @@ class Grid:
         block_px: int,
         tile_px: int,
         overlap_px: int = 0,
+        exact: bool = False,
         region: Region | None = None,
     ) -> Grid:
         """Lay the grid over a section or volume of the input shape (z, y, x), in pixels."""
         depth, height, width = shape
         y, x = (
-            Axis(size, scale, alignment_px, halo_px, block_px, tile_px, overlap_px)
+            Axis(size, scale, alignment_px, halo_px, block_px, tile_px, overlap_px, exact)
             for size in (height, width)
         )
         return cls(y, x, region or Region(0, depth, Box(0, y.out_px, 0, x.out_px)))
@@ -289,16 +315,16 @@ class Grid:
         return self.block(self.region.z0 + z, *divmod(rest, columns))
 
     def tiles(self, box: Box) -> list[Tile]:
-        """Return all tiles of the global grid over an output box, row by row."""
+        """Return the tiles for the output box of a block, row by row."""
         return [
-            self.tile(row, column, Box(*self.y.keep(row), *self.x.keep(column)))
-            for row in self.y.touching(box.y0, box.y1)
-            for column in self.x.touching(box.x0, box.x1)
+            self.tile(row, column, Box(*y, *x))
+            for row, y in self.y.tiles(box.y0, box.y1)
+            for column, x in self.x.tiles(box.x0, box.x1)
         ]
 
     def tile_count(self, box: Box) -> int:
-        """Return the number of tiles of the global grid over an output box."""
-        return len(self.y.touching(box.y0, box.y1)) * len(self.x.touching(box.x0, box.x1))
+        """Return the number of tiles for the output box of a block."""
+        return len(self.y.tiles(box.y0, box.y1)) * len(self.x.tiles(box.x0, box.x1))
 
     def tile(self, row: int, column: int, keep: Box) -> Tile:
         """Return the tile of the output box `keep`."""
@@ -324,6 +350,12 @@ class Grid:
             max(reads.x1, min(self.x.size_px, -(-box.x1 * down // up) + margin_px)),
         )
 
+    @property
+    def needed_px(self) -> int:
+        """Input pixels of the region and its halo, in one section: of one tile around it."""
+        tile = self.tile(0, 0, self.region.box)
+        return tile.padded_height * tile.padded_width
+
     @cached_property
     def work(self) -> Work:
         """The work of the run; cheap, because every block is a product of rows and columns."""
@@ -343,8 +375,8 @@ class Grid:
         start, stop = ((box.y0, box.y1), (box.x0, box.x1))[dimension]
         extents: list[int] = []
         for first in range(start, stop, axis.block_px):
-            touching = axis.touching(first, min(first + axis.block_px, stop))
-            extents.extend(axis.padded(*axis.read_for(*axis.keep(index))) for index in touching)
+            tiles = axis.tiles(first, min(first + axis.block_px, stop))
+            extents.extend(axis.padded(*axis.read_for(*keep)) for _, keep in tiles)
         return extents
 
 
@@ -389,8 +421,8 @@ def _halved_range(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
     return [(start, middle), (middle, stop)] if start < middle < stop else [(start, stop)]
 
 
-WASTE_LIMIT = 2.0
-"""Pixels computed, in the least possible, that may be spent to keep all threads at work."""
+WASTE_LIMIT = 1.5
+"""Pixels computed, for each one of the region and its halo, that may be spent to keep all threads at work."""
 
 WORTH_WASTE = 0.2
 """Share of the time that this must save."""
@@ -423,9 +455,10 @@ def choose_tile_px(
     -------
     int
         The side that finishes first within the limits. If limits exclude each other, memory comes first, then
-        redundancy, then time. A small region keeps less than any tile computes: no side is within the limit of
+        redundancy, then time. The halo of a small region may be larger than itself: no side is within the limit of
         redundancy, and the side with the least computation is chosen. The limit of redundancy gives way where threads
-        would idle: to a side with up to twice the least computation that finishes in less than four fifths of the time.
+        would idle: to a side that computes up to 1.5 times the pixels of the region and its halo, and finishes in less
+        than four fifths of the time.
     """
     unit, block = grid.y.unit_px, grid.y.block_px
     sides = sorted({max(unit, round_up(-(-block // n), unit)) for n in range(1, block // unit + 1)})
@@ -440,7 +473,7 @@ def choose_tile_px(
     least = min(trials[s].computed_px for s in allowed)
     thrifty = [s for s in allowed if trials[s].redundancy <= redundancy_limit]
     thrifty = thrifty or [s for s in allowed if trials[s].computed_px == least]
-    quick = [s for s in allowed if trials[s].computed_px <= WASTE_LIMIT * least]
+    quick = [s for s in allowed if trials[s].computed_px <= WASTE_LIMIT * grid.needed_px] or thrifty
     best = [_quickest(trials, sides, threads, time_px) for sides in (thrifty, quick)]
     saved = 1 - trials[best[1]].makespan_px(threads) / trials[best[0]].makespan_px(threads)
     return best[saved > WORTH_WASTE]

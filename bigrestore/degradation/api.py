@@ -24,8 +24,9 @@ from bigrestore.core.pixels import to_grey
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
 from bigrestore.degradation.given import Given
+from bigrestore.degradation.learned.learned_recipe import LearnedRecipe
 from bigrestore.degradation.pairs import Pair, write_pairs
-from bigrestore.degradation.recipe import draw_degradations
+from bigrestore.degradation.recipe import AnyRecipe, draw_degradations, load_recipe
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.section import SectionDegrader
@@ -95,8 +96,9 @@ def degrade(
     resolved = DegradeSettings.from_mapping({"progress": "tqdm", **settings}, "degrade()")
     given = Given(blur=resolved.blur, noise=resolved.noise)
     given.kernel(resolved.scale)  # refused here, before anything is opened
-    recipe = Recipe.load(resolved.recipe) if isinstance(resolved.recipe, str) else resolved.recipe
-    if not isinstance(recipe, Recipe):
+    asked = resolved.recipe
+    recipe = load_recipe(asked, resolved.scale) if isinstance(asked, str) else asked
+    if not isinstance(recipe, Recipe | LearnedRecipe):
         refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
     require_folder_name(Path(expand_home(outdir)), "OUTDIR", "pairs")
     section = open_section(
@@ -125,7 +127,7 @@ def degrade(
     return place.table
 
 
-def _request(section: Section, recipe: Recipe, given: Given, settings: DegradeSettings) -> dict[str, Any]:
+def _request(section: Section, recipe: AnyRecipe, given: Given, settings: DegradeSettings) -> dict[str, Any]:
     """Return all that makes the pairs: recipe and settings, the input's pixels and this program."""
     seen = section.fingerprint()
     sampled = hashlib.blake2b("".join(seen["windows_blake2b"]).encode(), digest_size=16).hexdigest()
@@ -156,7 +158,7 @@ def _check_size(section: Section, scale: int, patch_px: int) -> None:
 def _patches(
     section: Section,
     folder: Path,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     given: Given,
     settings: DegradeSettings,
     count: int,
@@ -236,7 +238,7 @@ def _degrade_whole(
     input: Input,
     section: Section,
     folder: Path,
-    recipe: Recipe,
+    recipe: AnyRecipe,
     given: Given,
     settings: DegradeSettings,
 ) -> list[Pair]:
@@ -270,7 +272,7 @@ def _degrade_whole(
     ]
 
 
-def _for_whole(recipe: Recipe, scale: int, seed: int) -> Degradation:
+def _for_whole(recipe: AnyRecipe, scale: int, seed: int) -> Degradation:
     """Draw the one degradation of a whole section.
 
     The stain stays, because the clean side is the input; the JPEG lattice begins at the first pixel; and an

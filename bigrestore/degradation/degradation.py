@@ -25,6 +25,7 @@ from bigrestore.core.kernels import (
     within_counterparts,
 )
 from bigrestore.degradation.interpolators import mean_kernel
+from bigrestore.degradation.learned.synthesis import Synthesis
 
 INTERPOLATION_REACH_PX = 4
 """Pixels to each side of the widest interpolation: eight taps."""
@@ -198,13 +199,14 @@ class Degradation:
     scale : int
         Output pixels per input pixel: 1, 2 or 4.
     kernel : ndarray, (k, k), float32
-        Blur and downsampling of the first pass on the output grid, as `bigrestore.core.kernels` says.
+        Blur and downsampling of the first pass on the output grid, as `bigrestore.core.kernels` says; a fitted one
+        may have negative taps.
     kind : str
-        Family of the blur, `none` without any.
+        Family of the blur, `none` without any, `learned` for one of a bank.
     blur : dict of str to float
         Its parameters.
     downsampling : str
-        `none`, `bicubic`, `area` or `s-fold`.
+        `none`, `bicubic`, `area` or `s-fold`; `learned` where it is part of a fitted kernel.
     thickness_px : float
         Thickness of the section in output pixels if it blurred, else 0.
     identity : bool
@@ -213,6 +215,8 @@ class Degradation:
         Scan pixels per input pixel along one axis; their mean shrinks noise and rounding of the scan.
     resampling : Resampling or None
         Registration after the scan.
+    synthesis : Synthesis or None
+        What a network learned from pairs adds to the blurred image.
     """
 
     scale: int
@@ -232,6 +236,7 @@ class Degradation:
     identity: bool = False
     scan_factor: int = 1
     resampling: Resampling | None = None
+    synthesis: Synthesis | None = None
 
     @property
     def defocus(self) -> bool:
@@ -246,16 +251,18 @@ class Degradation:
 
     @property
     def effective_kernel(self) -> Kernel:
-        """Kernel of all passes together, (k, k), as an estimator should read it.
+        """Kernel of all passes together, (k, k), as an estimator should read it: without negative taps.
 
         A resampling counts with its mean over all sub-pixel phases.
         """
         kernel = self.kernel
+        if np.any(kernel < 0):
+            kernel = normalised_kernel(kernel)
         if self.resampling is not None:
             kernel = compose(kernel, mean_kernel(self.resampling.orders), dilation=self.scale)
         if self.second is not None:
             kernel = compose(kernel, self.second.kernel, dilation=self.scale)
-        whole = kernel is self.kernel or self.scale % 2
+        whole = (self.resampling is None and self.second is None) or self.scale % 2
         return kernel if whole else normalised_kernel(within_counterparts(kernel, self.scale))
 
     @property
@@ -287,8 +294,11 @@ class Degradation:
         """Return all as JSON-able values, kernels as nested lists, the equivalent sigma beside them."""
         values = attrs.asdict(
             self,
+            filter=lambda field, _: field.name != "synthesis",
             value_serializer=lambda _, __, value: value.tolist() if isinstance(value, np.ndarray) else value,
         )
+        if self.synthesis is not None:
+            values["synthesis"] = self.synthesis.describe()
         values["defocus"] = self.defocus
         values["effective_kernel"] = self.effective_kernel.tolist()
         values["sigma_px"] = equivalent_sigma(self.effective_kernel)

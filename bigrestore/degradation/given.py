@@ -84,6 +84,7 @@ class Given:
             thickness_px=0.0,
             resampling=None,
             second=second,
+            synthesis=None,
         )
 
     def _noisy(self, drawn: Degradation) -> Degradation:

@@ -39,10 +39,20 @@ from bigrestore.degradation.degradation import (
     Wave,
     psi_targets,
 )
+from bigrestore.degradation.learned.learned_recipe import LEARNED_SUFFIX, LearnedRecipe, load_learned
 from bigrestore.degradation.schema import Recipe
 from bigrestore.degradation.tables import NoiseTable, Range, SecondPassTable, StorageTable
 
-__all__ = ["Degradation", "Range", "Recipe", "draw_blur", "draw_degradations", "psi_targets"]
+__all__ = [
+    "AnyRecipe",
+    "Degradation",
+    "Range",
+    "Recipe",
+    "draw_blur",
+    "draw_degradations",
+    "load_recipe",
+    "psi_targets",
+]
 
 SECOND_KERNEL_SIZE = 7
 """Side of the second pass's kernel in input pixels."""
@@ -51,14 +61,32 @@ _WHOLE_LENGTH_PX = 1e6
 
 Blur = tuple[Kernel, dict[str, float], float]
 
+AnyRecipe = Recipe | LearnedRecipe
+"""What `draw_degradations` draws from."""
 
-def draw_degradations(recipe: Recipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
+
+def load_recipe(name_or_path: str, scale: int) -> AnyRecipe:
+    """Read a recipe: a shipped one by name, a TOML file, or a file of `bigrestore train degradation`.
+
+    Raises
+    ------
+    InputMissingError, UsageError
+        As `Recipe.load`.
+    ModelError
+        A learned recipe is damaged, or of another scale.
+    """
+    if name_or_path.endswith(LEARNED_SUFFIX):
+        return load_learned(name_or_path, scale)
+    return Recipe.load(name_or_path)
+
+
+def draw_degradations(recipe: AnyRecipe, scale: int, n: int, rng: np.random.Generator) -> list[Degradation]:
     """Draw `n` degradations.
 
     Parameters
     ----------
-    recipe : Recipe
-        What may happen and how often.
+    recipe : Recipe or LearnedRecipe
+        What may happen and how often, or what was learned from pairs.
     scale : int
         1, 2 or 4.
     n : int
@@ -72,6 +100,8 @@ def draw_degradations(recipe: Recipe, scale: int, n: int, rng: np.random.Generat
         If the scale is not 1, 2 or 4.
     """
     kernel_size(scale)
+    if isinstance(recipe, LearnedRecipe):
+        return [recipe.draw(scale, rng) for _ in range(n)]
     return [_draw_one(recipe, scale, rng) for _ in range(n)]
 
 

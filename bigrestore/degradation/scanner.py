@@ -70,6 +70,7 @@ def degrade_batch(
     target = stained[:, margin:-margin, margin:-margin]
     seen = _displace(stained, degradations, scale)
     work = _blur_and_sample(seen, degradations, scale, height + 2 * FRAME_PX, width + 2 * FRAME_PX)
+    work = _synthesise(work, seen, degradations, scale)
     work = _light_and_lines(work, degradations, generator)
     work, valid = _damage(work, degradations)
     work = _add_noise(work, [d.scan_noise for d in degradations], generator)
@@ -131,20 +132,34 @@ def _blur_and_sample(
     start = (scale - 1) // 2
     middle = kernel_size(scale) // 2
     picked = images[:, start + middle :: scale, start + middle :: scale][:, :height, :width]
-    blurred = [i for i, d in enumerate(degradations) if d.kernel[middle, middle] < 1.0]
+    blurred = [i for i, d in enumerate(degradations) if np.count_nonzero(d.kernel) > 1]
     if not blurred:
         return picked
     index = torch.tensor(blurred, device=images.device)
     everything = len(blurred) == len(degradations)
     # One grouped convolution for all, its kernels cut to the widest of them.
     kernels = np.stack([degradations[i].kernel for i in blurred])
-    reach = int(np.abs(np.argwhere(kernels > 0.0)[:, 1:] - middle).max())
+    reach = int(np.abs(np.argwhere(kernels != 0.0)[:, 1:] - middle).max())
     inner = slice(middle - reach, middle + reach + 1)
     weights = torch.from_numpy(np.ascontiguousarray(kernels[:, None, inner, inner])).to(images)
     first = start + middle - reach
     source = (images if everything else images[index])[None, :, first:, first:]
     result = F.conv2d(source, weights, stride=scale, groups=len(blurred))[0, :, :height, :width]
     return result if everything else picked.index_copy(0, index, result)
+
+
+def _synthesise(images: Tensor, clean: Tensor, degradations: Sequence[Degradation], scale: int) -> Tensor:
+    """Add what networks learned from pairs add; a frame of 8 px holds their reach."""
+    if all(d.synthesis is None for d in degradations):
+        return images
+    first = kernel_size(scale) // 2
+    rows, columns = (slice(first, first + scale * side) for side in images.shape[-2:])
+    return torch.stack(
+        [
+            image if d.synthesis is None else image + d.synthesis.added(hidden[rows, columns])
+            for image, hidden, d in zip(images, clean, degradations, strict=True)
+        ]
+    )
 
 
 def _frame_positions(count: int, device: torch.device) -> Tensor:

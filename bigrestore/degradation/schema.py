@@ -129,6 +129,11 @@ def _loaded(name: str, above: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     `above` holds the recipes mixing this one.
     """
     shipped, path = shipped_recipes(), Path(name)
+    if path.suffix == ".safetensors":
+        raise UsageError(
+            f"The recipe {path} was learned from pairs, and only shipped recipes and TOML files are mixed; give it alone by "
+            "--recipe."
+        )
     chosen = OLD_NAMES.get(name, name)
     if chosen in shipped:
         text, where = shipped[chosen], chosen

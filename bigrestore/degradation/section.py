@@ -6,6 +6,9 @@ comes from the absolute pixel (noise by hash, jitter and gain by row, bands and 
 lattice), and the blur adds its taps one by one in a fixed order; a convolution library may change the order with the
 shape.
 
+What a network adds that was learned from pairs is a sum whose order the library chooses: there a tile equals the whole but
+for the rounding of float32.
+
 The stain is left alone: it would have to change the clean side too, the input itself.
 """
 
@@ -33,6 +36,9 @@ _WHITE, _SMOOTH, _SHIFT, _GAIN, _SECOND = 0, 1, 2, 3, 4
 """Layers of the hashed noise: one field each; those of the second pass come after `_SECOND`."""
 
 _LINE_CONTEXT_PX = 2
+
+SYNTHESIS_BYTES, SYNTHESIS_NS = 300, 4000
+"""Memory and time that a network learned from pairs takes per degraded pixel."""
 
 
 @attrs.frozen(eq=False)
@@ -80,6 +86,8 @@ class SectionDegrader:
             _LINE_CONTEXT_PX if self.degradation.lines else 0
         )
         blur = int(self.degradation.kernel.shape[0]) // 2 + self.degradation.scale // 2
+        if self.degradation.synthesis is not None:
+            blur = max(blur, self.degradation.synthesis.reach_px * self.degradation.scale)
         resampling = self.degradation.resampling
         moved = 0 if resampling is None else resampling.reach_px
         reach = (after + moved) * self.degradation.scale + blur
@@ -88,12 +96,15 @@ class SectionDegrader:
     @property
     def bytes_per_px(self) -> int:
         """Peak memory of a tile at work per clean pixel: two copies of it, and some thirty of the result."""
-        return 8 + 130 // self.degradation.scale**2
+        features = 0 if self.degradation.synthesis is None else SYNTHESIS_BYTES
+        return 8 + (130 + features) // self.degradation.scale**2
 
     @property
     def px_per_second(self) -> float:
-        """Clean pixels per second and thread: a nanosecond per tap, and 300 for all the other steps."""
+        """Clean pixels per second and thread: a nanosecond per tap, and 300 for all the other steps but a network."""
         taps = int(np.count_nonzero(self.degradation.kernel))
+        if self.degradation.synthesis is not None:
+            taps += SYNTHESIS_NS
         return 1e9 * self.degradation.scale**2 / (taps + 300)
 
     def describe(self) -> dict[str, Any]:
@@ -133,7 +144,10 @@ class SectionDegrader:
     def _degrade(self, clean: Tensor, z: int, y0: int, x0: int) -> Tensor:
         """Degrade one tile with its first degraded pixel at (y0, x0)."""
         plan = self.degradation
-        image = correlate_exactly(self._seen(clean, y0, x0), plan.kernel, plan.scale)
+        seen = self._seen(clean, y0, x0)
+        image = correlate_exactly(seen, plan.kernel, plan.scale)
+        if plan.synthesis is not None:
+            image = image + plan.synthesis.added(seen)
         ys = torch.arange(y0, y0 + image.shape[0], dtype=torch.float64)
         xs = torch.arange(x0, x0 + image.shape[1], dtype=torch.float64)
         if plan.illumination is not None:
@@ -213,7 +227,7 @@ def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
     Product and sum are two operations on purpose. A fused operation rounds once, but only within reach of the vector
     unit, and this differs from tile to tile.
     """
-    taps = np.argwhere(kernel > 0.0)
+    taps = np.argwhere(kernel != 0.0)
     middle = kernel.shape[0] // 2
     if len(taps) == 1 and scale == 1:
         return image

@@ -8,21 +8,21 @@ more than the window needs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, UsageError
 from bigrestore.io.access.limits import require_claim
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.conventions.stated_range import StatedRange
 
 log = logging.getLogger(__name__)
 
-ImageKind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "stack"]
+ImageKind = Literal["ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "precomputed", "bioio", "stack"]
 """The kinds of input, as `info` prints them."""
 
 WindowReader = Callable[[int, int, int, int, int], NDArray[Any]]
@@ -46,6 +46,42 @@ _REMEDIES = {
     "bool": "a mask cannot be restored; convert it to uint8 if it is an image",
     **dict.fromkeys(("int8", "int16", "int32", "int64", "uint32", "uint64"), _FLOAT_AND_RANGE),
 }
+
+
+@attrs.frozen
+class Wanted:
+    """What is read of a file.
+
+    Attributes
+    ----------
+    labels : bool
+        Whether it is a mask, which may be of bool or any integer type.
+    series : int, optional
+        The image of several, by its number; None: the largest.
+    channel : int, optional
+        The channel of several, from 0; None: the only one, or red, green and blue.
+    """
+
+    labels: bool = False
+    series: int | None = None
+    channel: int | None = None
+
+    def require_channel(self, count: int, source: str, names: Sequence[str] = ()) -> int:
+        """Return the channel asked for, of `count`.
+
+        Raises
+        ------
+        UsageError
+            If there is no such channel.
+        """
+        assert self.channel is not None
+        if self.channel >= count:
+            channels = "a single channel" if count == 1 else f"{count} channels"
+            known = [name for name in names if name]
+            named = f" ({', '.join(known[:8])})" if known else ""
+            numbers = "leave it out" if count == 1 else f"choose one from 0 to {count - 1}"
+            raise UsageError(f"--channel is {self.channel}, but {source} has {channels}{named}; {numbers}.")
+        return self.channel
 
 
 @attrs.frozen(eq=False)
@@ -115,6 +151,27 @@ class OpenedImage:
     files: tuple[InputPath, ...] = ()
     details: dict[str, Any] = attrs.field(factory=dict)
     stated_range: StatedRange | None = None
+
+
+def one_channel(image: OpenedImage, wanted: Wanted, source: str) -> OpenedImage:
+    """Return an image with the channel asked for alone; unchanged where none is.
+
+    Raises
+    ------
+    UsageError
+        If there is no such channel.
+    """
+    if wanted.channel is None:
+        return image
+    channel = wanted.require_channel(image.channels, source)
+    if image.channels == 1:
+        return image
+
+    def only(read: WindowReader) -> WindowReader:
+        return lambda *window: read(*window)[..., channel]
+
+    levels = tuple(attrs.evolve(level, read=only(level.read)) for level in image.levels)
+    return attrs.evolve(image, levels=levels, channels=1)
 
 
 def accepted_dtype(dtype: Any, source: str, *, labels: bool = False, command: str = "") -> np.dtype[Any]:

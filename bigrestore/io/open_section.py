@@ -19,6 +19,7 @@ def open_section(
     *,
     level: int = 0,
     series: int | None = None,
+    channel: int | None = None,
     voxel_size_um: float | Sequence[float | None] | None = None,
     input_range: ValueRange | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -34,6 +35,8 @@ def open_section(
         The level of the pyramid to read, 0 the finest.
     series : int, optional
         The image to read of a file that holds several, by its number in `bigrestore info`; None: the largest.
+    channel : int, optional
+        The channel to read of several, from 0; None: the only one, or red, green and blue.
     voxel_size_um : float, (y, x) or (z, y, x), optional
         Voxel size in micrometres of the chosen level; overrides the file's. None inside a
         sequence keeps the file's value.
@@ -55,7 +58,7 @@ def open_section(
     UsageError
         If an argument is out of its range.
     """
-    image = open_input(path_or_glob, options=storage_options, series=series)
+    image = open_input(path_or_glob, options=storage_options, series=series, channel=channel)
     source = (
         printable(without_secrets(str(path_or_glob)))
         if isinstance(path_or_glob, str | Path)

@@ -63,7 +63,7 @@ class Section:
     source : str
         The path or pattern it was opened from.
     kind : str
-        "ome-zarr", "zarr", "tiff", "image", "minc", "nifti" or "stack".
+        "ome-zarr", "zarr", "tiff", "image", "minc", "nifti", "precomputed", "bioio" or "stack".
     depth, height, width : int
         Pixels along z, y and x of the chosen level.
     channels : int

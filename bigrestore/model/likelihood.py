@@ -80,6 +80,7 @@ class Likelihood:
     def unlikely(self, pixels: Floats, valid: NDArray[np.bool_] | None, restored: Floats) -> Floats:
         """Return by how many standard deviations the bits around a pixel exceed what the network expects.
 
+        The bits are those by the restoration alone: pixels seen before one would soon explain an input that contradicts it.
         Its own distribution has mean and variance of the bits of every pixel. Sums over 13 x 13 pixels less the sums of
         the means, over the root of the sum of the variances, are standard normal where it is right.
 
@@ -100,15 +101,15 @@ class Likelihood:
         if valid is not None:
             known = torch.from_numpy(valid).to(self.device)[:, None].float()
             x = torch.where(known > 0, x, F.avg_pool2d(y, self.scale))
-        levels, mixture = self._mixture(x, y)
+        levels, mixture = self._mixture(x, y, sees=0.0)
         mean, variance = mixture.expected_bits()
         excess, spread = (_window_sums(part * known) for part in (mixture.bits(levels) - mean, variance))
         z = (excess / spread.clamp_min(1e-6).sqrt()).clamp_min(0)
         return np.asarray(repeat_pixels(z, self.scale)[:, 0].cpu().numpy(), np.float32)
 
-    def _mixture(self, x: Tensor, y: Tensor) -> tuple[Tensor, Mixture]:
+    def _mixture(self, x: Tensor, y: Tensor, sees: float = 1.0) -> tuple[Tensor, Mixture]:
         levels = to_levels(x)
-        mixture: Mixture = self.net(levels, y)
+        mixture: Mixture = self.net(levels, y, sees)
         return levels, mixture
 
     def _tensor(self, images: Floats) -> Tensor:

@@ -197,6 +197,10 @@ class MethodFactory:
         Maps given by it (`GivesMaps`).
     speed : str
         Input megapixels per second on one core of a CPU, for people who choose; empty: unknown.
+    default_maps : tuple of str
+        Maps written where the user names none, and the output has a place for them.
+    most_mpx : float, optional
+        Largest region of a run, output megapixels; the user has to name it then. None: no limit.
     """
 
     create: Callable[..., Method]
@@ -206,6 +210,8 @@ class MethodFactory:
     flags: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
     speed: str = ""
+    default_maps: tuple[str, ...] = ()
+    most_mpx: float | None = None
 
     @property
     def needs_network(self) -> bool:

@@ -6,7 +6,9 @@ loaded only when its name is asked for, or all are listed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -24,7 +26,37 @@ METHOD_GROUP = "bigrestore.methods"
 """Entry points of other packages: name of the method to a `MethodFactory`."""
 
 
+_kept: ContextVar[list[tuple[RunSettings, Method]] | None] = ContextVar("kept methods", default=None)
+
+
+@contextlib.contextmanager
+def method_kept() -> Iterator[None]:
+    """Let `create_method` return the last method again for equal settings: many inputs load a model once."""
+    token = _kept.set([])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def create_method(settings: RunSettings) -> Method:
+    """Make the method named by the settings, or return the last one inside `method_kept`.
+
+    Raises
+    ------
+    BigrestoreError
+        As of `_make_method`.
+    """
+    kept = _kept.get()
+    if kept and kept[0][0] == settings:
+        return kept[0][1]
+    method = _make_method(settings)
+    if kept is not None:
+        kept[:] = [(settings, method)]
+    return method
+
+
+def _make_method(settings: RunSettings) -> Method:
     """Make the method named by the settings.
 
     Raises
@@ -134,6 +166,30 @@ def method_facts(settings: RunSettings) -> dict[str, Any]:
     return facts
 
 
+def require_region(settings: RunSettings, output_px: int) -> None:
+    """Refuse a region that is larger than what a named method is for, or not named.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        What was asked for.
+    output_px : int
+        Output pixels of the run, of all sections.
+
+    Raises
+    ------
+    UsageError
+        Naming the limit and what was asked for.
+    """
+    most = find_factory(settings.method).most_mpx
+    if most is None or (settings.roi is not None and output_px <= 1e6 * most):
+        return
+    asked = f"{output_px / 1e6:.3g}" if settings.roi is not None else f"all, {output_px / 1e6:.3g}"
+    raise UsageError(
+        f"--method {settings.method} searches a region: give --roi y0:y1,x0:x1 of at most {most:g} Mpx (asked: {asked})."
+    )
+
+
 def settings_for(method: object, settings: RunSettings, asked: set[str]) -> RunSettings:
     """Return the settings of a run with a method handed in as an object.
 
@@ -209,6 +265,8 @@ def _refuse_unheeded(settings: RunSettings, factory: MethodFactory) -> None:
             raise UsageError(
                 f"--{name.replace('_', '-')} needs a network, and --method {method} is none; leave it out."
             )
+    if given.get("realness") and factory.needs_network:
+        raise UsageError(f"--realness means nothing to --method {method}; leave it out.")
     if given.get("realness"):
         raise UsageError(f"--realness needs a network, --method {method} adds nothing; leave it out.")
     if given.get("device", "auto") not in ("auto", "cpu"):

@@ -92,14 +92,14 @@ def _open_reference(path: ImagePaths, _: Section, settings: ScoreSettings) -> Se
 def _open_before(path: ImagePaths, image: Section, settings: ScoreSettings) -> Section:
     """Open what an image was made of: the image of its file and the level that its run read, where they are there."""
     stated = provenance_of(image.details)
-    series, level = image_read(stated)
+    series, channel, level = image_read(stated)
     asked = settings.before_series
     opened = partial(
         open_section, path, input_range=settings.before_range, storage_options=settings.storage_options
     )
-    if (series, level) != (None, 0):
+    if (series, channel, level) != (None, None, 0):
         with contextlib.suppress(UsageError):  # of another file, which has no such image or level
-            other = opened(series=series if asked is None else asked, level=level)
+            other = opened(series=series if asked is None else asked, channel=channel, level=level)
             if [*other.shape, other.channels] == part_of(stated, "input").get("shape"):
                 return other
     return opened(series=asked)

@@ -225,7 +225,10 @@ def _opens(section: Section, folder: Path) -> dict[str, Any] | None:
         path = os.path.relpath(Path(section.source).resolve(), folder.resolve())
     else:
         return None
-    return {"path": path, "ome_zarr": section.kind == "ome-zarr" and not path.endswith(".zip")}
+    return {
+        "path": path,
+        "ome_zarr": section.kind == "ome-zarr" and not path.lower().endswith((".zip", ".ozx")),
+    }
 
 
 def _settled_folder(

@@ -175,6 +175,8 @@ def _begun(ready: Prepared, clock: Clock, progress: Progress, flag: StopFlag) ->
             begin(ready)
         job.profiles.keep_in(folder)
     log.info("%s", describe_run(ready))
+    if scope := ready.method.describe().get("scope"):
+        log.warning("--method %s is %s.", ready.method.name, scope)
     return job
 
 

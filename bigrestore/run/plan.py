@@ -19,6 +19,7 @@ from bigrestore.core.host.resources import available_cpus, memory_limit_bytes, p
 from bigrestore.core.sizes import SCORE_TILE_PX, fitting_score_tile
 from bigrestore.errors import OutputExistsError, UsageError
 from bigrestore.io.section import Section
+from bigrestore.io.store.pack import ZIP_NAMES
 from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.model.method import Method, StatesCost
@@ -38,9 +39,6 @@ BYTES_PER_PX = 1200
 
 FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
-
-ZIP_NAME = ".zarr.zip"
-"""The end of the name of an output that is packed into a zip file."""
 
 BASE_BYTES = 400 << 20
 """What the interpreter and the libraries take."""
@@ -176,7 +174,7 @@ def make_plan(
         batch_size=batch,
         blocks_in_flight=in_flight,
         tiff=tiff,
-        zipped=output.name.lower().endswith(ZIP_NAME),
+        zipped=output.name.lower().endswith(ZIP_NAMES),
         memory_bytes=workers
         * _peak_bytes(section, method, grid, threads * batch, in_flight, settings, sinks),
         maps=settings.maps,
@@ -240,6 +238,7 @@ def _lay_grid(
         block_px=settings.block_size,
         tile_px=settings.block_size,
         overlap_px=overlap,
+        exact=method.exact,
     )
     grid = attrs.evolve(whole, region=_region(settings, section, whole))
     tile = settings.tile_size or old.get("tile_px")
@@ -328,18 +327,23 @@ def _tile_memory(method: Method, device: str, workers: int, in_flight: int) -> i
     return memory_limit_bytes() // 2 // (workers * in_flight)
 
 
+def is_tiff_name(output: Path) -> bool:
+    """Return whether an output is a TIFF by its name."""
+    return output.suffix.lower() in (".tif", ".tiff")
+
+
 def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Literal["0.4", "0.5"], bool]:
     """Return the version of the store and whether it becomes a TIFF, by flag and by the output's name."""
-    named_tiff = output.suffix.lower() in (".tif", ".tiff")
+    named_tiff = is_tiff_name(output)
     if settings.format != "auto" and named_tiff != (settings.format == "ome-tiff"):
         raise UsageError(
             f"--format is {settings.format} but the output is named {output.name}; name a TIFF .ome.tif and a "
             "store .ome.zarr."
         )
-    named_store = output.suffix.lower() in ("", ".zarr") or output.name.lower().endswith(ZIP_NAME)
+    named_store = output.suffix.lower() in ("", ".zarr") or output.name.lower().endswith(ZIP_NAMES)
     if not named_tiff and not named_store:
         raise UsageError(
-            f"the output {output.name} is neither a store nor a TIFF by its name; name it .ome.zarr, .ome.zarr.zip or "
+            f"the output {output.name} is neither a store nor a TIFF by its name; name it .ome.zarr, .ozx, .ome.zarr.zip or "
             ".ome.tif."
         )
     if named_tiff and settings.maps:
@@ -347,7 +351,13 @@ def _format(settings: RunSettings, section: Section, output: Path) -> tuple[Lite
             f"--maps are images of their own beside the restored one, which the TIFF {output.name} has no place for; name "
             "the output .ome.zarr, or leave --maps out."
         )
-    is_04 = section.kind == "ome-zarr" and section.format_version == "0.4"
+    is_ozx = output.suffix.lower() == ".ozx"
+    if is_ozx and settings.format == "0.4":
+        raise UsageError(
+            f"--format is 0.4, and {output.name} is OME-Zarr 0.5, as .ozx files are; name it .ome.zarr.zip, or leave "
+            "--format out."
+        )
+    is_04 = not is_ozx and section.kind == "ome-zarr" and section.format_version == "0.4"
     wanted = (
         settings.format if settings.format in ("0.4", "0.5") else "0.4" if is_04 and not named_tiff else "0.5"
     )

@@ -7,6 +7,7 @@ settings against the same stored plan, so they agree in every fact behind a byte
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -18,14 +19,15 @@ import attrs
 from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError, gpu_failures
 from bigrestore.io.conventions.direction import require_same_direction
+from bigrestore.io.conventions.provenance import provenance_of, restored_by
 from bigrestore.io.open_section import open_section
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
-from bigrestore.model.registry import create_method, method_facts
+from bigrestore.model.registry import create_method, find_factory, method_facts, require_region
 from bigrestore.run.neighbours.harmony import Tones, find_tones, tones_from_json, tones_to_json
 from bigrestore.run.output.owned import TEMPORARY_STORE
 from bigrestore.run.output.place import check_place, output_path, settle_existing, source_paths
-from bigrestore.run.plan import Plan, SinkNeeds, make_plan
+from bigrestore.run.plan import Plan, SinkNeeds, is_tiff_name, make_plan
 from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.state.fingerprint import (
     DESTINATION,
@@ -174,15 +176,20 @@ def prepare(
     others = {what: [file] for what, file in _files_read(settings, guarded or {}).items()}
     check_place(path, source_paths(inputs, section), others)
     realness = _open_realness(section, settings, path)
-    more_facts = {} if method else method_facts(settings)
+    handed_in = method is not None
+    settings = settings if handed_in else _with_default_maps(settings, path)
+    more_facts = {} if handed_in else method_facts(settings)
     method = _with_likelihood(method or _method(settings, realness), settings)
     require_maps(settings, method)
+    warn_of_restored(section, method)
     stored = journal.plan
     resumable = settings.goes_on or (settings.init_only and not settings.overwrite)
     former = stored["plan"] if stored and resumable else None
     plan = make_plan(section, method, settings, path, former, sinks)
+    if not handed_in:
+        require_region(settings, math.prod(plan.grid.shape))
     tones = _tones(section, plan, settings, stored if resumable else None)
-    masker = _masker(section, method, settings)
+    masker = masker_of(section, method, settings)
     filler = _filler(section, settings, masker, stored if resumable else None)
     known = _maps_read(settings, masker, realness, path)
     require_same_direction(section, known)
@@ -258,6 +265,7 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
         inputs,
         level=settings.level,
         series=settings.series,
+        channel=settings.channel,
         voxel_size_um=settings.voxel_size,
         input_range=settings.input_range,
         storage_options=settings.storage_options,
@@ -267,6 +275,18 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
             "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
         )
     return section
+
+
+def warn_of_restored(section: Section, method: Method) -> None:
+    """Warn where the input of a restoration is an output of one."""
+    by = restored_by(provenance_of(section.details))
+    if by is not None and "degradation" not in method.describe():
+        log.warning(
+            "%s was restored before, by bigrestore (%s): restored again, its noise and errors are sharpened twice; give "
+            "the image that it was made of.",
+            section.source,
+            by,
+        )
 
 
 def _maps_read(
@@ -288,6 +308,14 @@ def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
         settings = attrs.evolve(settings, realness=0.0, realness_map=None)
     with gpu_failures():
         return create_method(settings)
+
+
+def _with_default_maps(settings: RunSettings, output: Path) -> RunSettings:
+    """Return settings with the maps that a method gives unasked, where the output has a place for them."""
+    maps = find_factory(settings.method).default_maps
+    if settings.maps or not maps or is_tiff_name(output):
+        return settings
+    return attrs.evolve(settings, maps=maps)
 
 
 def _with_likelihood(method: Method, settings: RunSettings) -> Method:
@@ -385,7 +413,7 @@ def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str,
     return {what: path for what, path in files.items() if path.exists()}
 
 
-def _masker(section: Section, method: Method, settings: RunSettings) -> Masker:
+def masker_of(section: Section, method: Method, settings: RunSettings) -> Masker:
     """Return the masker asked for."""
     scale = Fraction(method.scale)
     if settings.mask == "none":

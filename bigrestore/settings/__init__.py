@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bigrestore.settings.degrade import DegradeSettings
-    from bigrestore.settings.keywords import ArrayKeywords, DegradeKeywords, RunKeywords, ScoreKeywords
+    from bigrestore.settings.keywords import (
+        ArrayKeywords,
+        DegradeKeywords,
+        RunKeywords,
+        ScoreKeywords,
+        TryKeywords,
+    )
     from bigrestore.settings.run import RunSettings
     from bigrestore.settings.score import ScoreSettings
 
@@ -26,6 +32,7 @@ _MODULES = {
     "RunSettings": "run",
     "ScoreKeywords": "keywords",
     "ScoreSettings": "score",
+    "TryKeywords": "keywords",
 }
 
 __all__ = [
@@ -36,6 +43,7 @@ __all__ = [
     "RunSettings",
     "ScoreKeywords",
     "ScoreSettings",
+    "TryKeywords",
 ]
 
 

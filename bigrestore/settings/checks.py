@@ -36,7 +36,7 @@ LARGEST_NOISE = 64
 
 LARGEST_SEED = 2**31 - 1
 
-RECIPE = "the name of a recipe or a TOML file"
+RECIPE = "the name of a recipe, a TOML file or a file of train degradation"
 
 FieldCheck = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 

@@ -64,6 +64,7 @@ class RunKeywords(ArrayKeywords, total=False):
 
     level: int
     series: int | None
+    channel: int | None
     storage_options: OptionsInput | None
     format: str
     maps: NamesInput
@@ -79,6 +80,29 @@ class RunKeywords(ArrayKeywords, total=False):
     shard: str | None
     finalize: bool
     fail_if: str | None
+
+
+class TryKeywords(TypedDict, total=False):
+    """The settings of `run` that hold for every variant of `try_variants`."""
+
+    model: PathInput | None
+    options: MethodOptionsInput | None
+    scale: int
+    kernel: PathInput | None
+    noise: float | None
+    mask: PathInput
+    lock: bool
+    seed: int
+    input_range: RangeInput | None
+    roi: RoiInput | None
+    level: int
+    series: int | None
+    channel: int | None
+    storage_options: OptionsInput | None
+    device: str
+    precision: str
+    tile_size: int | None
+    threads: int | None
 
 
 class ScoreKeywords(TypedDict, total=False):

@@ -10,9 +10,12 @@ from bigrestore.core.files import expand_home
 from bigrestore.errors import UsageError
 from bigrestore.settings.checks import whole_number
 from bigrestore.settings.option import argument, option, verbose_option
-from bigrestore.settings.shared import series_field
+from bigrestore.settings.shared import channel_field, series_field
 
-PROFILE_SETTINGS = ("level", "series", "method", "model", "scale", "kernel", "blur", "noise", "input_range")
+PROFILE_SETTINGS = (
+    *("level", "series", "channel", "input_range"),
+    *("method", "model", "scale", "kernel", "blur", "noise"),
+)
 """Options of `RunSettings` that `profile` takes."""
 
 
@@ -25,6 +28,7 @@ class InfoArguments:
     )
     level: int = attrs.field(default=0, metadata=option("Level of the pyramid to describe."))
     series: int | None = series_field()
+    channel: int | None = channel_field()
     storage_options: str | None = attrs.field(
         default=None, metadata=option("JSON object, or @FILE: keys and endpoints of a remote FILE.")
     )
@@ -39,10 +43,15 @@ class ProfileArguments:
     input: str = attrs.field(
         converter=expand_home, metadata=argument("File, store, folder or pattern of section files.", "INPUT")
     )
-    z: int = attrs.field(
-        default=0,
-        validator=whole_number(0, 10_000_000, "sections", optional=False),
-        metadata=option("Section of a volume.", "--z"),
+    z: int | None = attrs.field(
+        default=None,
+        validator=whole_number(0, 10_000_000, "sections"),
+        metadata=option("Section of a volume; without it all sections come, a line each.", "--z"),
+    )
+    every: int = attrs.field(
+        default=1,
+        validator=whole_number(1, 10_000_000, "sections", optional=False),
+        metadata=option("Of all sections of a volume only every so many.", metavar="N"),
     )
     output: Path | None = attrs.field(
         default=None,
@@ -65,6 +74,8 @@ class ProfileArguments:
     def __attrs_post_init__(self) -> None:
         if self.neighbours and self.harmonise:
             raise UsageError("--neighbours and --harmonise print one thing each; give one of them.")
+        if self.every != 1 and (self.z is not None or self.neighbours or self.harmonise):
+            raise UsageError(f"--every {self.every} thins the lines of all sections out; leave it out here.")
         if self.output is not None and (self.neighbours or self.harmonise):
             raise UsageError(
                 f"-o {self.output} takes the profile of a section; leave it out, and keep what is printed by --json > FILE."

@@ -69,9 +69,9 @@ def option(
     return {OPTION_KEY: Option(help, flags, panel, metavar, default, reads, words=words)}
 
 
-def argument(help: str, metavar: str | None = None) -> dict[str, Option]:
+def argument(help: str, metavar: str | None = None, reads: Any = None) -> dict[str, Option]:
     """Return the metadata of a positional argument."""
-    return {OPTION_KEY: Option(help, metavar=metavar, positional=True)}
+    return {OPTION_KEY: Option(help, metavar=metavar, reads=reads, positional=True)}
 
 
 def verbose_option(panel: str | None = None) -> dict[str, Option]:

@@ -7,6 +7,7 @@ when a run is resumed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from bigrestore.settings.option import (
 )
 from bigrestore.settings.reading import Settings
 from bigrestore.settings.shared import (
+    channel_field,
     fail_if_field,
     level_field,
     likelihood_model_field,
@@ -107,7 +109,7 @@ class RunSettings(Settings):
     method: str = attrs.field(
         default="network",
         validator=text("the name of a method"),
-        metadata=option("One of `bigrestore models methods`.", panel=METHOD),
+        metadata=option("One of `bigrestore models methods`; latent invents, for a --roi.", panel=METHOD),
     )
     options: dict[str, Any] | None = attrs.field(
         default=None,
@@ -225,6 +227,7 @@ class RunSettings(Settings):
     )
     level: int = level_field("Pyramid level of the input.", INPUT)
     series: int | None = series_field(INPUT)
+    channel: int | None = channel_field(INPUT)
     storage_options: dict[str, Any] | None = storage_options_field(INPUT)
     format: str = attrs.field(
         default="auto",
@@ -452,7 +455,7 @@ class RunSettings(Settings):
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"judges", "likelihood_model", "ranking_model"}  # the method names the model of its map
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
-        left_out |= {name for name in ("blur", "noise", "series") if getattr(self, name) is None}
+        left_out |= {name for name in ("blur", "noise", "series", "channel") if getattr(self, name) is None}
         left_out |= {name for name in ("harmonise", "neighbours") if not getattr(self, name)}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
@@ -465,17 +468,30 @@ def _as_lists(value: Any) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def _to_paths(words: Sequence[str]) -> tuple[str, ...]:
+    """Return paths with `~` replaced by the home folder."""
+    return tuple(expand_home(word) for word in words)
+
+
 @attrs.frozen(kw_only=True)
 class RunArguments:
     """What `bigrestore run` takes beside the settings."""
 
-    input: str = attrs.field(
-        converter=expand_home,
-        metadata=argument("File, store, URL, folder or pattern of section files.", "INPUT"),
+    paths: tuple[str, ...] = attrs.field(
+        converter=_to_paths,
+        metadata=argument(
+            "INPUT: file, store, URL, folder or pattern of section files. OUTPUT: OME-Zarr store, in one file where it "
+            "ends in .ozx, OME-TIFF where in .ome.tif, or an s3 URL. With --output-folder all are inputs.",
+            "INPUT... OUTPUT",
+            reads=list[str],
+        ),
     )
-    output: str = attrs.field(
+    output_folder: str | None = attrs.field(
+        default=None,
         converter=expand_home,
-        metadata=argument("OME-Zarr store, OME-TIFF where it ends in .ome.tif, or an s3 URL.", "OUTPUT"),
+        metadata=option(
+            "Restore each INPUT by itself into this folder, under its own name.", metavar="DIR", panel=OUTPUT
+        ),
     )
     config: Path | None = attrs.field(
         default=None,
@@ -485,8 +501,42 @@ class RunArguments:
     dry_run: bool = attrs.field(
         default=False, metadata=option("Say what would be done, write nothing.", panel=SAYS)
     )
+    sbatch: bool = attrs.field(
+        default=False,
+        metadata=option(
+            "With --dry-run: print a job of Slurm with the memory and time of the plan.", panel=SAYS
+        ),
+    )
     as_json: bool = attrs.field(
         default=False, metadata=option("Dry run or summary as JSON.", "--json", panel=SAYS)
     )
     verbose: bool = attrs.field(default=False, metadata=verbose_option(SAYS))
     quiet: bool = attrs.field(default=False, metadata=quiet_option(SAYS))
+
+    def __attrs_post_init__(self) -> None:
+        if self.sbatch and not self.dry_run:
+            raise UsageError("--sbatch prints the job that --dry-run estimates; give --dry-run, too.")
+        if self.sbatch and self.as_json:
+            raise UsageError("--sbatch and --json print one thing each; give one of them.")
+        if self.output_folder is not None:
+            return
+        if len(self.paths) == 1:
+            raise UsageError(
+                f"{self.paths[0]} is INPUT, and OUTPUT is missing; name one, such as restored.ome.zarr, or give "
+                "--output-folder."
+            )
+        if len(self.paths) > 2:
+            raise UsageError(
+                f"{len(self.paths)} paths are given, and one INPUT and one OUTPUT are taken; restore several inputs by "
+                "--output-folder DIR, or quote a pattern of section files, which is one volume."
+            )
+
+    @property
+    def input(self) -> str:
+        """The input of a run of one."""
+        return self.paths[0]
+
+    @property
+    def output(self) -> str:
+        """The output of a run of one."""
+        return self.paths[1]

@@ -69,6 +69,18 @@ def series_field(panel: str | None = None, file: str = "a file", default: str = 
     )
 
 
+def channel_field(panel: str | None = None) -> Any:
+    """Return the field of `--channel`."""
+    return attrs.field(
+        default=None,
+        converter=to_plain,
+        validator=whole_number(0, 1_000_000, "channels, from 0"),
+        metadata=option(
+            "Channel to read of several, from 0.", metavar="N", panel=panel, default="the only one, or RGB"
+        ),
+    )
+
+
 def range_field(help: str, panel: str | None = None) -> Any:
     """Return the field of the values of black and white, such as `--input-range`."""
     metadata = option(help, metavar="LO HI|full", panel=panel, reads=tuple[str, str])

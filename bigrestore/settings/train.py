@@ -26,6 +26,9 @@ from bigrestore.settings.values import DEVICES, SCALES
 ADAPT_MINUTES = 15.0
 """Length of an adaptation without --minutes and --steps."""
 
+NETWORK_MINUTES = 60.0
+"""Length of `train degradation --network` without --minutes and --steps."""
+
 ADAPT_RATE = 2e-4
 """Highest learning rate of an adaptation: a quarter of that of a training from the start."""
 
@@ -80,7 +83,9 @@ class StageOptions:
     recipe: str = attrs.field(
         default="default",
         converter=expand_home,
-        metadata=option("Degradations to train on: default, bigbrain, optics, or a TOML file."),
+        metadata=option(
+            "Degradations to train on: default, bigbrain, optics, a TOML file, or a file of train degradation."
+        ),
     )
     start: Path | None = attrs.field(
         default=None, converter=expand_home, metadata=option("Model to start from, instead of MODEL itself.")
@@ -135,6 +140,47 @@ class TrainArguments:
     )
     output: Path = attrs.field(
         converter=expand_home, metadata=option("Model file to write, .safetensors.", "-o", "--output")
+    )
+    verbose: bool = attrs.field(default=False, metadata=verbose_option())
+    quiet: bool = attrs.field(default=False, metadata=quiet_option())
+
+
+@attrs.frozen(kw_only=True)
+class LearnArguments:
+    """What `bigrestore train degradation` takes beside the settings.
+
+    Raises
+    ------
+    UsageError
+        Neither a folder nor two sections are given, or both.
+    """
+
+    pairs: Path | None = attrs.field(
+        default=None,
+        converter=expand_home,
+        metadata=argument("Folder with lq/ and hq/ of equal names, as degrade writes them.", "[PAIRS]"),
+    )
+    lq: str | None = attrs.field(
+        default=None,
+        converter=expand_home,
+        metadata=option("Degraded section, in place of PAIRS.", metavar="FILE"),
+    )
+    hq: str | None = attrs.field(
+        default=None,
+        converter=expand_home,
+        metadata=option("Clean section of the same place.", metavar="FILE"),
+    )
+    output: Path = attrs.field(
+        converter=expand_home, metadata=option("Recipe file to write, .safetensors.", "-o", "--output")
+    )
+    network: bool | None = attrs.field(
+        default=None,
+        metadata=option(
+            "Train a network beside the fit; the fit alone needs no --minutes.",
+            "--network/--no-network",
+            default="where --minutes or --steps is given",
+            reads=bool,
+        ),
     )
     verbose: bool = attrs.field(default=False, metadata=verbose_option())
     quiet: bool = attrs.field(default=False, metadata=quiet_option())

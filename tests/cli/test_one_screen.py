@@ -13,6 +13,7 @@ from PIL import Image
 
 from bigrestore.cli.info import MOST_FACTS, _shown_facts
 from bigrestore.cli.run import opening_rows
+from bigrestore.core.host.installed import install_command
 from bigrestore.run.view import doctor
 from bigrestore.run.view.summary import ReportResult, RunSummary
 
@@ -121,4 +122,4 @@ def test_at_most_three_commands_and_none_for_a_part(monkeypatch: pytest.MonkeyPa
     assert opening_rows("in.png", summary("o.ome.zarr", part="shard 1/2")) == []
     assert opening_rows("in.png", summary("o.ome.zarr", blocks_done=0)) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert opening_rows("in.png", made)[0][1].startswith("pip install 'bigrestore[view]' && bigrestore view ")
+    assert opening_rows("in.png", made)[0][1].startswith(f"{install_command('view')} && bigrestore view ")

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bigrestore.core.host.installed import install_command
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec
@@ -145,7 +146,7 @@ def test_what_cannot_be_viewed_is_one_sentence_and_a_code(
     Image.fromarray(np.zeros((40, 30), np.uint8)).save(tmp_path / "i.png")
     monkeypatch.setattr(server, "find_spec", lambda name: None)
     cases: list[tuple[tuple[object, ...], int, str]] = [
-        ((store,), 2, "which is not installed; pip install 'bigrestore[view]'."),
+        ((store,), 2, f"which is not installed; {install_command('view')}."),
     ]
     for arguments, code, words in cases:
         assert call("view", *arguments) == code

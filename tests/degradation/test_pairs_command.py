@@ -155,10 +155,19 @@ def test_a_full_folder_is_not_touched_unless_asked(section: Path, tmp_path: Path
         ({"count": 1, "resume": True}, "resume only a whole section"),
         ({"whole": True, "resume": True, "overwrite": True}, "exclude each other"),
         ({"count": 1, "progress": "loud"}, "--progress is 'loud'"),
-        ({"count": 1, "recipe": 5}, "--recipe is 5; it takes the name of a recipe or a TOML file"),
+        (
+            {"count": 1, "recipe": 5},
+            "--recipe is 5; it takes the name of a recipe, a TOML file or a file of train",
+        ),
         ({"count": 1, "recipe": {"name": "x"}}, "--recipe is name='x'; it takes the name of a recipe"),
-        ({"count": 1, "recipe": " "}, "--recipe is ' '; it takes the name of a recipe or a TOML file"),
-        ({"count": 1, "recipe": None}, "--recipe is none; it takes the name of a recipe or a TOML file"),
+        (
+            {"count": 1, "recipe": " "},
+            "--recipe is ' '; it takes the name of a recipe, a TOML file or a file of train",
+        ),
+        (
+            {"count": 1, "recipe": None},
+            "--recipe is none; it takes the name of a recipe, a TOML file or a file of train",
+        ),
     ],
 )
 def test_an_absurd_request_is_a_sentence_and_leaves_nothing(

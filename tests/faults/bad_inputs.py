@@ -998,6 +998,66 @@ for _name, _flag in {"likelihood": "--likelihood-model", "rankiqa": "--ranking-m
     )
 
 
+# ------------------------------------------------------------------------------------------- volumes of chunks
+
+
+def _volume(folder: Path, change: dict[str, Any]) -> Path:
+    """Write a precomputed volume of one chunk, with a change of its scale."""
+    path = folder / "volume"
+    (path / "a").mkdir(parents=True)
+    (path / "a" / "0-16_0-16_0-1").write_bytes(tissue(16).tobytes()[:256])
+    scale = {
+        "key": "a",
+        "size": [16, 16, 1],
+        "chunk_sizes": [[16, 16, 1]],
+        "resolution": [1, 1, 1],
+        "encoding": "raw",
+    }
+    info = {"type": "image", "data_type": "uint8", "num_channels": 1, "scales": [scale | change]}
+    (path / "info").write_text(json.dumps(info))
+    return path
+
+
+several(
+    {
+        "precomputed_of_a_billion_voxels_a_chunk": {"size": [10**6] * 3, "chunk_sizes": [[10**6] * 3]},
+        "precomputed_sharded": {"sharding": {"@type": "neuroglancer_uint64_sharded_v1"}},
+        "precomputed_of_an_unknown_encoding": {"encoding": "jxl"},
+        "precomputed_without_a_size": {"size": None},
+    },
+    _volume,
+)
+
+
+# ------------------------------------------------------------------------------------- several inputs, channels
+
+
+def _image(folder: Path, _: object) -> Path:
+    """Write a good image of one channel, and another of its name in another folder."""
+    (folder / "other").mkdir()
+    Image.fromarray(tissue()).save(folder / "other" / "a.png")
+    Image.fromarray(tissue()).save(folder / "a.png")
+    return folder / "a.png"
+
+
+INTO = ("run", INPUT, "--output-folder")
+several({"channel_that_is_not_there": None}, _image, (*RUN, "--channel", "7"), frozenset({2}))
+several({"output_folder_that_is_a_file": None}, _image, (*INTO, INPUT), frozenset({4}))
+several(
+    {"two_inputs_of_one_name": None}, _image, ("run", INPUT, INPUT, "--output-folder", OUTPUT), frozenset({2})
+)
+several({"one_path_alone": None}, _image, ("run", INPUT), frozenset({2}))
+several(
+    {"try_into_a_sheet_that_is_no_png": None},
+    _image,
+    ("try", INPUT, "-o", OUTPUT, "--roi", "0:9,0:9"),
+    frozenset({2}),
+)
+several(
+    {"file_of_a_reader_that_is_missing": b"ZISRAWFILE" + bytes(600)}, lambda folder, what: _file(folder, what)
+)
+
+
 # ------------------------------------------------------------------------------------------------ URLs
 
 several(

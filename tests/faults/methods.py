@@ -101,10 +101,12 @@ def trial(source: Path, folder: Path, settings: dict[str, Any]) -> Iterator[tupl
     yield "killed and resumed", fault or ", ".join(different(digest(calm), digest(output))[:2])
 
 
-def settings_of(name: str, scale: int, models: dict[str, str]) -> dict[str, Any]:
-    """Return the settings of a method, told blur and noise where it heeds them."""
+def settings_of(name: str, scale: int, models: dict[str, str], side: int) -> dict[str, Any]:
+    """Return the settings of a method, told blur and noise where it heeds them; all is the region where it needs one."""
     told = {flag: value for flag, value in TOLD.items() if flag in METHODS[name].flags}
     settings = {"method": name, "scale": scale, "tile_size": TILES_PX[0], "block_size": BLOCK_PX, **told}
+    if METHODS[name].most_mpx is not None:
+        settings |= {"roi": f"0:{side},0:{side}", "options": {"steps": 1}}
     return settings | ({"model": models[name]} if name in models else {})
 
 
@@ -121,7 +123,7 @@ def main() -> int:
         for scale in SCALES:
             if scale not in METHODS[name].scales:
                 continue
-            settings = settings_of(name, scale, models)
+            settings = settings_of(name, scale, models, options.side // scale * scale)
             try:
                 create_method(RunSettings(**settings))
             except UsageError as error:

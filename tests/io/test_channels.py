@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, UsageError
 from bigrestore.io.open_section import open_section
 
 
@@ -35,12 +35,13 @@ def test_samples_that_a_file_calls_grey_are_channels(tmp_path: Path, samples: in
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig=planar, metadata=None)
     with pytest.raises(InputError, match=rf"has {samples} samples per pixel that it calls grey") as info:
         open_section(tmp_path / "a.tif")
-    place = "[..., 0]" if planar == "contig" else "[0]"
-    assert f"tifffile.imwrite(NEW, tifffile.imread(FILE){place})" in str(info.value)
+    assert f"choose one by --channel, from 0 to {samples - 1}" in str(info.value)
     assert ("tiffset -s 262 2" in str(info.value)) is (samples == 3)
-    first = tifffile.imread(tmp_path / "a.tif")[(..., 0) if planar == "contig" else 0]
-    tifffile.imwrite(tmp_path / "b.tif", first)
-    np.testing.assert_array_equal(open_section(tmp_path / "b.tif").read(0, 0, 60, 0, 50), first)
+    for channel in range(samples):
+        section = open_section(tmp_path / "a.tif", channel=channel)
+        one = pixels[..., channel] if planar == "contig" else pixels[channel]
+        assert section.channels == 1
+        np.testing.assert_array_equal(section.read(0, 0, 60, 0, 50), one)
 
 
 def test_the_remedy_for_three_samples_makes_colour_of_them(tmp_path: Path) -> None:
@@ -166,8 +167,12 @@ COLOURS = {
 
 @pytest.mark.parametrize("what", STAINS)
 def test_three_stains_are_refused(tmp_path: Path, what: str) -> None:
-    with pytest.raises(InputError, match="store the one to restore as an image of its own"):
-        open_section(STAINS[what](tmp_path))
+    path = STAINS[what](tmp_path)
+    with pytest.raises(InputError, match="choose the one to restore by --channel, from 0 to 2"):
+        open_section(path)
+    for channel in range(3):
+        window = open_section(path, channel=channel).read(0, 3, 60, 0, 41)
+        np.testing.assert_array_equal(window, values(3, 60, 50)[channel, 3:60, 0:41])
 
 
 @pytest.mark.parametrize("what", COLOURS)
@@ -192,6 +197,115 @@ def test_what_bigrestore_writes_is_colour_without_a_word(
         capfd.readouterr()
         assert call("info", tmp_path / name) == 0
         assert "three channels" not in capfd.readouterr().err
+
+
+# --- one channel of many ------------------------------------------------------------------------
+
+
+def tiff_of(axes: str, shape: tuple[int, ...], **more: Any) -> Callable[[Path], tuple[Path, NDArray[Any]]]:
+    """Return a writer of a tiled TIFF, and its pixels as (c, z, y, x)."""
+
+    def write(folder: Path) -> tuple[Path, NDArray[Any]]:
+        pixels = values(*shape, dtype=np.uint16)
+        path = folder / "a.ome.tif"
+        tifffile.imwrite(path, pixels, photometric="minisblack", metadata={"axes": axes}, **more)
+        order = [axes.index(axis) for axis in "CZYX" if axis in axes]
+        whole = pixels.transpose(order)
+        return path, whole if "Z" in axes else whole[:, None]
+
+    return write
+
+
+def zarr_of(axes: str, shape: tuple[int, ...], **more: Any) -> Callable[[Path], tuple[Path, NDArray[Any]]]:
+    """Return a writer of a bare Zarr array with names of its axes, and its pixels as (c, z, y, x)."""
+
+    def write(folder: Path) -> tuple[Path, NDArray[Any]]:
+        pixels = values(*shape, dtype=np.float32)
+        array = zarr.create_array(
+            folder / "a.zarr", shape=shape, dtype="f4", dimension_names=list(axes), **more
+        )
+        array[...] = pixels
+        whole = pixels.transpose([axes.index(axis) for axis in "czyx" if axis in axes])
+        return folder / "a.zarr", whole if "z" in axes else whole[:, None]
+
+    return write
+
+
+MANY = {
+    "OME-TIFF of pages": tiff_of("CYX", (5, 60, 50), ome=True),
+    "OME-TIFF, channels within sections": tiff_of("ZCYX", (2, 4, 60, 50), ome=True, tile=(32, 32)),
+    "OME-TIFF, sections within channels": tiff_of("CZYX", (4, 2, 60, 50), ome=True, compression="zlib"),
+    "Zarr, chunks of one channel": zarr_of("cyx", (6, 60, 50), chunks=(1, 32, 32)),
+    "Zarr, chunks of all channels": zarr_of("czyx", (2, 3, 60, 50), chunks=(2, 1, 32, 50)),
+    "Zarr, channels last": zarr_of("yxc", (60, 50, 4), chunks=(20, 20, 4), shards=(60, 60, 4)),
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_one_channel_of_many_is_read(tmp_path: Path, what: str) -> None:
+    path, pixels = MANY[what](tmp_path)
+    with pytest.raises(InputError, match=rf"choose one by --channel, from 0 to {len(pixels) - 1}"):
+        open_section(path)
+    for channel, whole in enumerate(pixels):
+        section = open_section(path, channel=channel)
+        assert (section.channels, section.shape) == (1, whole.shape)
+        np.testing.assert_array_equal(section.read(len(whole) - 1, 7, 59, 3, 50), whole[-1, 7:59, 3:50])
+    with pytest.raises(UsageError, match=rf"--channel is {len(pixels)}, but .* has {len(pixels)} channels"):
+        open_section(path, channel=len(pixels))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "palette.tif", "a.zarr"])
+def test_one_channel_of_colour_is_read(tmp_path: Path, name: str) -> None:
+    pixels, path = values(60, 50, 3), tmp_path / name
+    if name == "palette.tif":
+        table = np.random.default_rng(1).integers(0, 255, (3, 256)).astype(np.uint16) * np.uint16(257)
+        indices = values(60, 50)
+        tifffile.imwrite(path, indices, photometric="palette", colormap=table)
+        pixels = np.moveaxis(table >> 8, 0, -1)[indices].astype(np.uint8)
+    elif name == "a.zarr":
+        zarr.save_array(path, pixels)
+    else:
+        Image.fromarray(pixels).save(path)
+    for channel in range(3):
+        section = open_section(path, channel=channel)
+        assert section.channels == 1
+        np.testing.assert_array_equal(section.read(0, 0, 60, 0, 50), pixels[..., channel])
+
+
+def test_sections_of_many_channels_are_a_volume_of_one(tmp_path: Path) -> None:
+    pixels = values(2, 4, 60, 50)
+    for index in range(2):
+        metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "Cy3", "Cy5"]}}
+        tifffile.imwrite(tmp_path / f"s{index}.ome.tif", pixels[index], metadata=metadata)
+    section = open_section(str(tmp_path / "s*.tif"), channel=2)
+    np.testing.assert_array_equal(section.read(1, 0, 60, 0, 50), pixels[1, 2])
+    with pytest.raises(UsageError, match=r"4 channels \(DAPI, GFP, Cy3, Cy5\); choose one from 0 to 3"):
+        open_section(tmp_path / "s0.ome.tif", channel=9)
+
+
+def test_a_file_of_one_channel_has_no_other(tmp_path: Path) -> None:
+    Image.fromarray(values(60, 50)).save(tmp_path / "a.png")
+    assert open_section(tmp_path / "a.png", channel=0).channels == 1
+    with pytest.raises(UsageError, match=r"--channel is 1, but .*a\.png has a single channel; leave it out"):
+        open_section(tmp_path / "a.png", channel=1)
+
+
+def test_the_input_beside_an_output_is_read_by_the_channel_of_its_run(
+    tmp_path: Path, call: Callable[..., int], capfd: Any
+) -> None:
+    path, pixels = MANY["OME-TIFF of pages"](tmp_path)
+    words = ("--method", "rational", "--channel", 3, "--no-report", "--progress", "none", "-q")
+    words = (*words, "--input-range", "full")
+    assert call("run", path, tmp_path / "out.ome.zarr", *words) == 0
+    np.testing.assert_array_equal(open_section(tmp_path / "out.ome.zarr").read(0, 0, 60, 0, 50), pixels[3, 0])
+    from bigrestore.io.conventions.provenance import image_read, provenance_of
+
+    details = open_section(tmp_path / "out.ome.zarr").details
+    assert image_read(provenance_of(details)) == (None, 3, 0)
+    assert call("run", path, tmp_path / "out.ome.zarr", *words, "--resume") == 0
+    other = tuple(4 if word == 3 else word for word in words)
+    assert call("run", path, tmp_path / "out.ome.zarr", *other, "--resume") == 4
+    assert "--channel (3 then, 4 now)" in capfd.readouterr().err
 
 
 # --- colour in MINC and NIfTI -------------------------------------------------------------------

@@ -23,7 +23,7 @@ HEADS = {
 def test_a_row_has_a_reader_and_its_own_first_bytes(kind: InputFormat) -> None:
     module, _, function = kind.reader.partition(":")
     reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
-    assert list(inspect.signature(reader).parameters)[1:] == ["labels", *(["series"] if kind.several else [])]
+    assert list(inspect.signature(reader).parameters)[1:] == ["wanted" if kind.several else "labels"]
     head = HEADS[kind.name].ljust(HEAD_BYTES, b"\0")
     assert [other.name for other in INPUT_FORMATS if other.matches(head)] == [kind.name]
 

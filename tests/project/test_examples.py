@@ -34,7 +34,14 @@ def known_flags(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "script", [*SCRIPTS, EXAMPLES / "apptainer" / "bigrestore.def"], ids=lambda path: path.name
+    "script",
+    [
+        *SCRIPTS,
+        EXAMPLES / "apptainer" / "bigrestore.def",
+        EXAMPLES / "docker" / "Dockerfile",
+        EXAMPLES / "nextflow" / "modules" / "bigrestore" / "main.nf",
+    ],
+    ids=lambda path: path.name,
 )
 def test_the_flags_of_the_examples_exist(script: Path) -> None:
     code = "\n".join(line for line in script.read_text().splitlines() if not line.lstrip().startswith("#"))

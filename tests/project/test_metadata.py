@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import bigrestore
+from bigrestore.model.nets.checkpoint import read_weights, write_weights
+from bigrestore.training.stages.card import card_head
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -39,7 +44,8 @@ def test_citation_has_what_the_format_requires() -> None:
 
 
 def test_public_names_are_pinned() -> None:
-    assert bigrestore.__all__ == ["__version__", "degrade", "load_model", "open_section", "restore", "score"]
+    functions = ["degrade", "load_model", "open_section", "restore", "score", "try_variants"]
+    assert bigrestore.__all__ == ["__version__", *functions]
     for name in bigrestore.__all__:
         assert getattr(bigrestore, name) is not None
 
@@ -55,6 +61,38 @@ def test_every_shipped_model_has_a_card() -> None:
     for model in weights.glob("*.safetensors"):
         assert model.with_suffix(".md").is_file(), f"{model.name} has no model card"
         assert model.stat().st_size < 8_000_000
+
+
+def test_every_card_has_a_head_in_yaml_that_is_true() -> None:
+    weights = ROOT / "bigrestore" / "weights"
+    models = sorted(weights.rglob("*.safetensors"))
+    assert len(models) >= 6
+    for model in models:
+        _, head, body = model.with_suffix(".md").read_text(encoding="utf-8").split("---\n", 2)
+        stated = yaml.safe_load(head)
+        info, _ = read_weights(model)
+        assert stated == yaml.safe_load("\n".join(card_head(info, "bsd-3-clause")[1:-2]))
+        assert stated["bigrestore"]["sha256"] == info["sha256"]
+        assert f"sha256 of the tensors: `{info['sha256']}`" in body
+        assert body.startswith(f"\n# {model.stem}\n")
+
+
+def test_a_model_is_read_by_others_than_its_owner(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for _ in range(2):  # made, then replaced
+            write_weights(tmp_path / "m.safetensors", {"a": torch.zeros(3)}, {})
+            assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o644
+        os.umask(0o077)
+        write_weights(tmp_path / "mine.safetensors", {"a": torch.zeros(3)}, {})
+        assert stat.S_IMODE((tmp_path / "mine.safetensors").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_the_source_distribution_holds_the_tests() -> None:
+    lines = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    assert {"graft tests", "graft docs", "graft examples"} <= set(lines)
 
 
 def test_constraints_name_everything_that_is_installed() -> None:

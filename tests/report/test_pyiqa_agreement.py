@@ -253,7 +253,7 @@ def test_a_tile_below_a_block_has_no_niqe(pyiqa_engine: ScoreEngine, histology: 
         (
             ["qalign"],
             UsageError,
-            r"needs the package '\w+', which is not installed; .* pip install 'bigrestore\[iqa\]'",
+            r"needs the package '\w+', which is not installed; .* pip install '\S+\[iqa\]'",
         ),
     ],
 )

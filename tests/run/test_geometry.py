@@ -18,7 +18,7 @@ SCALES = [Fraction(1), Fraction(2), Fraction(4), Fraction(1, 2), Fraction(1, 4)]
 
 
 @st.composite
-def grids(draw: st.DrawFn, fade: bool = False) -> Grid:
+def grids(draw: st.DrawFn, fade: bool = False, exact: bool | None = None) -> Grid:
     scale = draw(st.sampled_from(SCALES))
     alignment = draw(st.sampled_from([1, 2, 4, 8, 16])) * scale.denominator
     unit = int(alignment * scale)
@@ -32,12 +32,21 @@ def grids(draw: st.DrawFn, fade: bool = False) -> Grid:
         block_px=unit * draw(st.integers(8, 20)),
         tile_px=max(tile, 2 * overlap),
         overlap_px=overlap if 2 * overlap <= unit * 4 else 0,
+        exact=draw(st.booleans()) if exact is None else exact,
     )
 
 
+def regions_of(grid: Grid, data: st.DataObject) -> Grid:
+    """Return the grid with a region drawn from its output."""
+    y0, x0 = (data.draw(st.integers(0, n - 1)) for n in grid.shape[1:])
+    y1, x1 = (data.draw(st.integers(a + 1, n)) for a, n in zip((y0, x0), grid.shape[1:], strict=True))
+    return attrs.evolve(grid, region=Region(0, 1, Box(y0, y1, x0, x1)))
+
+
 @QUICK
-@given(grids())
-def test_cores_cover_every_output_pixel_once(grid: Grid) -> None:
+@given(grids(), st.data())
+def test_cores_cover_every_output_pixel_once(whole: Grid, data: st.DataObject) -> None:
+    grid = regions_of(whole, data)
     for block in (grid.block(0, 0, 0), grid.block(0, grid.block_counts[1] - 1, grid.block_counts[2] - 1)):
         seen = np.zeros((block.box.height, block.box.width), int)
         for tile in grid.tiles(block.box):
@@ -73,14 +82,28 @@ def test_tiles_begin_on_the_alignment_and_read_halo_inside_the_section(grid: Gri
 
 
 @QUICK
-@given(grids(), st.data())
-def test_a_region_uses_the_tiles_of_the_whole(grid: Grid, data: st.DataObject) -> None:
-    y0, x0 = (data.draw(st.integers(0, n - 1)) for n in grid.shape[1:])
-    y1, x1 = (data.draw(st.integers(a + 1, n)) for a, n in zip((y0, x0), grid.shape[1:], strict=True))
-    part = attrs.evolve(grid, region=Region(0, 1, Box(y0, y1, x0, x1)))
+@given(grids(exact=False), st.data())
+def test_a_region_uses_the_tiles_of_the_whole_where_cuts_show(grid: Grid, data: st.DataObject) -> None:
+    part = regions_of(grid, data)
     whole = {(t.row, t.column): t for t in grid.tiles(grid.region.box)}
     for block in part.blocks():
         assert all(whole[t.row, t.column] == t for t in part.tiles(block.box))
+
+
+@QUICK
+@given(grids(exact=True), st.data())
+def test_an_exact_method_keeps_no_pixel_outside_the_region(whole: Grid, data: st.DataObject) -> None:
+    grid = regions_of(whole, data)
+    for block in grid.blocks():
+        assert all(tile.keep == tile.keep.intersect(block.box) for tile in grid.tiles(block.box))
+
+
+@QUICK
+@given(grids(exact=True))
+def test_whole_blocks_are_cut_alike_for_all_methods(grid: Grid) -> None:
+    other = attrs.evolve(grid, y=attrs.evolve(grid.y, exact=False), x=attrs.evolve(grid.x, exact=False))
+    for block in grid.blocks():
+        assert [t.keep for t in grid.tiles(block.box)] == [t.keep for t in other.tiles(block.box)]
 
 
 @QUICK
@@ -141,6 +164,41 @@ def test_tile_size_obeys_memory_then_redundancy_then_time(
         grid, threads=threads, memory_px=memory_px, time_px=time_px, redundancy_limit=limit
     )
     assert chosen == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box(1700, 2212, 1650, 2162),
+        Box(0, 512, 3584, 4096),
+        Box(3800, 3900, 3801, 3901),
+        Box(7, 4001, 2000, 2031),
+        Box(1, 3842, 100, 3941),
+    ],
+    ids=["inside", "corner", "across blocks", "strip", "more than a block"],
+)
+@pytest.mark.parametrize(("scale", "halo"), [(1, 192), (2, 96), (4, 64)])
+def test_a_region_costs_at_most_half_more_than_its_pixels_and_halo(
+    scale: int, halo: int, box: Box, threads: int
+) -> None:
+    grid = Grid.build(
+        (1, 4096, 4096),
+        scale=Fraction(scale),
+        alignment_px=16,
+        halo_px=halo,
+        block_px=3840,
+        tile_px=3840,
+        exact=True,
+        region=Region(0, 1, box),
+    )
+    side = choose_tile_px(grid, threads=threads, memory_px=1 << 24, time_px=1 << 18, redundancy_limit=1.3)
+    chosen = attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=side), x=attrs.evolve(grid.x, tile_px=side))
+    (y0, y1), (x0, x1) = grid.y.read_for(box.y0, box.y1), grid.x.read_for(box.x0, box.x1)
+    needed = (y1 - y0) * (x1 - x0)
+    assert needed <= chosen.work.computed_px <= 1.5 * needed
+    largest = attrs.evolve(grid, y=attrs.evolve(grid.y, tile_px=3840), x=attrs.evolve(grid.x, tile_px=3840))
+    assert largest.work.largest_tile_px <= needed, "a large tile is clipped at the region"
 
 
 @pytest.mark.parametrize("scale", [2, 4])

@@ -54,6 +54,19 @@ def test_a_region_is_exactly_the_pixels_of_the_whole(
     )
 
 
+@pytest.mark.parametrize("scale", [1, 2, Fraction(1, 2)])
+@pytest.mark.parametrize(
+    "cut", [{"tile_size": 96, "block_size": 480}, {"tile_size": 3840, "block_size": 3840}]
+)
+def test_a_region_of_any_scale_is_exactly_the_pixels_of_the_whole(
+    tmp_path: Path, tissue: np.ndarray, scale: int | Fraction, cut: dict[str, int]
+) -> None:
+    source = save_zarr(tmp_path / "in.zarr", tissue)
+    go(source, tmp_path / "part.zarr", Fir(scale), roi="13:301,101:502", **cut)
+    wanted = as_uint8(Fir(scale).whole(tissue.astype(np.float32) / np.float32(255)))
+    np.testing.assert_array_equal(level0(tmp_path / "part.zarr"), wanted[13:301, 101:502])
+
+
 def test_a_region_lies_where_it_was_cut_in_the_world(tmp_path: Path, tissue: np.ndarray) -> None:
     import zarr
 

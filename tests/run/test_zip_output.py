@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from engine_toys import Fir, go, save_zarr
 
-from bigrestore.errors import OutputError
+from bigrestore.errors import OutputError, UsageError
 from bigrestore.io.open_section import open_section
 from bigrestore.io.store.pack import pack_store
 from bigrestore.io.verify.store import verify_store
@@ -47,3 +48,51 @@ def test_a_foreign_zip_file_is_not_replaced(tmp_path: Path, tissue: np.ndarray) 
     with pytest.raises(OutputError, match="no zip file that a run"):
         go(source, tmp_path / "mine.ome.zarr.zip", Fir(), overwrite=True)
     assert open_section(tmp_path / "mine.ome.zarr.zip").shape == open_section(source).shape
+
+
+@pytest.mark.parametrize("name", ["a.ozx", "a.ome.zarr.zip", "A.OZX"])
+def test_the_file_is_what_rfc_9_recommends(tmp_path: Path, tissue: np.ndarray, name: str) -> None:
+    source = save_zarr(tmp_path / "in.zarr", tissue)
+    go(source, tmp_path / name, Fir())
+    with zipfile.ZipFile(tmp_path / name) as packed:
+        entries, comment = packed.infolist(), json.loads(packed.comment)
+    assert comment == {"ome": {"version": "0.5", "zipFile": {"centralDirectory": {"jsonFirst": True}}}}
+    names = [entry.filename for entry in entries]
+    metadata = [one for one in names if one.endswith("zarr.json")]
+    assert names[: len(metadata)] == metadata
+    assert names[0] == "zarr.json"
+    assert [one.count("/") for one in metadata] == sorted(one.count("/") for one in metadata)
+    assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+    assert [entry.header_offset for entry in entries] == sorted(entry.header_offset for entry in entries)
+    assert verify_store(tmp_path / name) == []
+    go(source, tmp_path / "plain.ome.zarr", Fir())
+    window = (0, 0, tissue.shape[0], 0, tissue.shape[1])
+    np.testing.assert_array_equal(
+        open_section(tmp_path / name).read(*window), open_section(tmp_path / "plain.ome.zarr").read(*window)
+    )
+
+
+def test_ozx_files_are_sections_of_a_volume(tmp_path: Path, tissue: np.ndarray) -> None:
+    source = save_zarr(tmp_path / "in.zarr", tissue[:200, :200])
+    (tmp_path / "sections").mkdir()
+    for index in range(2):
+        go(source, tmp_path / "sections" / f"s{index}.ozx", Fir())
+    assert open_section(tmp_path / "sections").shape == (2, 200, 200)
+
+
+def test_a_foreign_ozx_file_is_not_replaced(tmp_path: Path, tissue: np.ndarray) -> None:
+    source = save_zarr(tmp_path / "in.zarr", tissue[:200, :200])
+    pack_store(source, tmp_path / "mine.ozx")
+    with zipfile.ZipFile(tmp_path / "mine.ozx") as packed:
+        assert packed.comment == b"", "an array alone is no OME-Zarr"
+    with pytest.raises(OutputError, match="no zip file that a run"):
+        go(source, tmp_path / "mine.ozx", Fir(), overwrite=True)
+
+
+def test_ozx_is_never_of_version_0_4(tmp_path: Path, tissue: np.ndarray) -> None:
+    source = save_zarr(tmp_path / "in.zarr", tissue[:200, :200])
+    with pytest.raises(UsageError, match=r"--format is 0\.4, and a\.ozx is OME-Zarr 0\.5"):
+        go(source, tmp_path / "a.ozx", Fir(), format="0.4")
+    go(source, tmp_path / "old.ome.zarr", Fir(), format="0.4")
+    go(tmp_path / "old.ome.zarr", tmp_path / "new.ozx", Fir())
+    assert open_section(tmp_path / "new.ozx").format_version == "0.5"

@@ -60,7 +60,7 @@ def test_a_trained_judge_has_figures_and_a_card(parts: dict[str, Path], name: st
     record = part.info["training"][name]
     assert record["steps"] == 4
     assert all(np.isfinite(value) for value in record["figures"].values())
-    assert parts[name].with_suffix(".md").read_text().startswith(f"# {name}\n\nA {name} for scale x1")
+    assert f"---\n\n# {name}\n\nA {name} for scale x1" in parts[name].with_suffix(".md").read_text()
 
 
 @pytest.mark.parametrize("name", JUDGES)

@@ -17,6 +17,7 @@ from bigrestore.errors import UsageError
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.grow import take_over
 from bigrestore.model.nets.prior.generator import Generator
+from bigrestore.model.nets.prior.smooth import low_pass
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import PRESETS
 from bigrestore.settings.train import StageOptions
@@ -25,7 +26,6 @@ from bigrestore.training.data.detail import (
     DetailSource,
     augment,
     detail_of,
-    low_pass,
     square_batch,
     window_px,
 )

@@ -63,6 +63,13 @@ def exact_arithmetic(*, deterministic: bool = False) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def repeatable_convolutions() -> Iterator[None]:
+    """Let cuDNN choose convolutions that give the same bytes, for what amplifies their last digits."""
+    with _REPEATABLE_CONVOLUTIONS.held():
+        yield
+
+
 def _full_float32() -> Undo:
     """Switch TF32 and other shortcuts of float32 off."""
     import torch
@@ -142,5 +149,20 @@ def _same_bytes() -> Undo:
     return undo
 
 
+def _same_convolutions() -> Undo:
+    """Choose deterministic convolutions of cuDNN."""
+    import torch
+
+    cudnn = torch.backends.cudnn
+    flags = cudnn.deterministic, cudnn.benchmark
+
+    def undo() -> None:
+        cudnn.deterministic, cudnn.benchmark = flags
+
+    cudnn.deterministic, cudnn.benchmark = True, False
+    return undo
+
+
+_REPEATABLE_CONVOLUTIONS = HeldSetting(_same_convolutions)
 _FULL_FLOAT32 = HeldSetting(_full_float32)
 _SAME_BYTES = HeldSetting(_same_bytes)

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.regular import open_regular
 from bigrestore.core.urls import error_line, is_remote, parse_options, without_secrets
 from bigrestore.errors import InputError, InputMissingError
@@ -112,7 +113,7 @@ class RemoteFile:
             system, path = url_to_fs(url, **with_limits(scheme, options))
         except ImportError as error:
             raise InputError(
-                f"{without_secrets(url)} needs {error.name or 'a package'}: pip install 'bigrestore[remote]'."
+                f"{without_secrets(url)} needs {error.name or 'a package'}: {install_command('remote')}."
             ) from error
         except (ValueError, TypeError, OSError) as error:
             raise InputError(

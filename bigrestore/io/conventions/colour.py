@@ -23,7 +23,7 @@ _CHANNEL_WORDS = (r"\b(red|r)\b", r"\b(green|g)\b", r"\b(blue|b)\b")
 _NUMBERED = re.compile(r"(channel|chan|ch|c)?[\s:_#-]*\d*([\s:_-]\d+)*")
 """Names that programs give where nobody has."""
 
-STORE_ONE = "store the one to restore as an image of its own"
+CHOOSE_ONE = "choose the one to restore by --channel, from 0 to 2"
 
 
 @attrs.frozen
@@ -65,21 +65,21 @@ def require_colour(channels: Sequence[Channel], source: str) -> None:
     shown = ", ".join(names) if named else "unnamed"
     if any(channel.fluorescent for channel in channels):
         raise InputError(
-            f"{source} has three channels of fluorescence ({shown}), not red, green and blue; {STORE_ONE}."
+            f"{source} has three channels of fluorescence ({shown}), not red, green and blue; {CHOOSE_ONE}."
         )
     if named:
         if len(names) == 3 and all(
             re.search(word, name.lower()) for word, name in zip(_CHANNEL_WORDS, names, strict=True)
         ):
             return
-        raise InputError(f"{source} has the channels {shown}, not red, green and blue; {STORE_ONE}.")
+        raise InputError(f"{source} has the channels {shown}, not red, green and blue; {CHOOSE_ONE}.")
     colours = [channel.colour for channel in channels]
     if colours == list(PURE_COLOURS):
         return
     if len(set(colours)) > 1:
         raise InputError(
             f"{source} has three channels that are shown in other colours than red, green and blue, so they are no "
-            f"colour image; {STORE_ONE}."
+            f"colour image; {CHOOSE_ONE}."
         )
     log.warning(
         "%s does not say what its three channels are; they are taken for red, green and blue.", source

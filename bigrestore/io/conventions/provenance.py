@@ -25,12 +25,23 @@ def part_of(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(part) if isinstance(part, Mapping) else {}
 
 
-def image_read(provenance: Mapping[str, Any]) -> tuple[int | None, int]:
-    """Return which image of its file a run read, None for the largest, and from which level on."""
+def restored_by(provenance: Mapping[str, Any]) -> str | None:
+    """Return the method that restored an image, in words; None of an image that none has, or that was degraded."""
+    method = part_of(provenance, "method")
+    if not isinstance(method.get("name"), str) or "degradation" in method:
+        return None
+    model = method.get("model")
+    return f"{method['name']} {model}" if isinstance(model, str) else str(method["name"])
+
+
+def image_read(provenance: Mapping[str, Any]) -> tuple[int | None, int | None, int]:
+    """Return which image of its file a run read, None for the largest, which channel, and from which level on."""
     settings = part_of(provenance, "settings")
-    series, level = settings.get("series"), settings.get("level")
-    number = series if isinstance(series, int) and is_whole(series) else None
-    return number, (level if isinstance(level, int) and is_whole(level) and level > 0 else 0)
+    stated = [settings.get(name) for name in ("series", "channel", "level")]
+    numbers = [
+        value if isinstance(value, int) and is_whole(value) and value >= 0 else None for value in stated
+    ]
+    return numbers[0], numbers[1], numbers[2] or 0
 
 
 def annotated_provenance(ome_xml: str) -> dict[str, Any] | None:

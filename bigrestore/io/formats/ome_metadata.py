@@ -194,9 +194,9 @@ def omero_limits(attributes: Mapping[str, Any], dtype: np.dtype[Any], source: st
     return bit_limits(low, high, "min and max of its omero window", dtype, source)
 
 
-def display_window(attributes: Mapping[str, Any]) -> list[float] | None:
-    """Return what a viewer shows as black and white of the first channel; None if that is not stated."""
-    window = next((entry.get("window") for entry in _omero_entries(attributes)), None)
+def display_window(attributes: Mapping[str, Any], channel: int = 0) -> list[float] | None:
+    """Return what a viewer shows as black and white of a channel; None if that is not stated."""
+    window = next((entry.get("window") for entry in _omero_entries(attributes)[channel:]), None)
     ends: list[Any] = [window.get("start"), window.get("end")] if isinstance(window, Mapping) else []
     values = [float(end) for end in ends if is_number(end)]
     return values if len(values) == 2 and values[0] < values[1] else None

@@ -14,21 +14,28 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
 from bigrestore.core.files import expand_home
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import is_remote
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.access.fresh import open_fresh
 from bigrestore.io.access.places import InputPath, RemoteFile, input_path, open_bytes, require_there
-from bigrestore.io.access.trees import RemoteTree
-from bigrestore.io.levels import OpenedImage
+from bigrestore.io.access.trees import LocalTree, RemoteTree
+from bigrestore.io.formats.bioio import open_by_bioio
+from bigrestore.io.formats.precomputed import is_precomputed
+from bigrestore.io.levels import OpenedImage, Wanted, one_channel
 from bigrestore.io.section_files import section_files
+from bigrestore.io.store.pack import ZIP_NAMES
 
 Reader = Callable[..., OpenedImage]
+
+PRECOMPUTED_SCHEME = "precomputed://"
+"""What Neuroglancer writes before the URL of a precomputed volume."""
 
 HEAD_BYTES = 352
 """Bytes of a file that are looked at: NIfTI has its magic at 344."""
@@ -43,8 +50,8 @@ class InputFormat:
     name : str
         For people.
     reader : str
-        `module:function` of `bigrestore.io.formats`; the function takes the path and `labels`, and `series` if
-        `several`.
+        `module:function` of `bigrestore.io.formats`; the function takes the path and `Wanted`, or the path and `labels`
+        where a file holds one image.
     matches : callable
         Whether the first `HEAD_BYTES` bytes, unpacked where they are gzipped, are of this kind.
     suffixes : tuple of str
@@ -54,7 +61,7 @@ class InputFormat:
     extra : str, optional
         Extra of the package that it needs.
     several : bool
-        Whether a file may hold several images.
+        Whether a file may hold several images and channels.
     """
 
     name: str
@@ -65,7 +72,7 @@ class InputFormat:
     extra: str | None = None
     several: bool = False
 
-    def open(self, path: InputPath, *, labels: bool, series: int | None) -> OpenedImage:
+    def open(self, path: InputPath, wanted: Wanted) -> OpenedImage:
         """Import the reader and open a file.
 
         Raises
@@ -73,19 +80,21 @@ class InputFormat:
         InputError
             Of the reader, or where the extra is not installed.
         UsageError
-            If the file has no image of the number `series`.
+            If the file has no such image or channel.
         """
-        if series and not self.several:
-            raise UsageError(f"--series is {series}, but {path} holds a single image; leave it out.")
+        if wanted.series and not self.several:
+            raise UsageError(f"--series is {wanted.series}, but {path} holds a single image; leave it out.")
         module, _, function = self.reader.partition(":")
         try:
             reader: Reader = getattr(import_module(f"bigrestore.io.formats.{module}"), function)
-            return reader(path, labels=labels, series=series) if self.several else reader(path, labels=labels)
+            if self.several:
+                return reader(path, wanted)
+            return one_channel(reader(path, labels=wanted.labels), wanted, str(path))
         except ImportError as err:
             if self.extra is None:
                 raise
             raise InputError(
-                f"{path} is {self.name}, which needs {err.name}: pip install 'bigrestore[{self.extra}]'."
+                f"{path} is {self.name}, which needs {err.name}: {install_command(self.extra)}."
             ) from err
 
 
@@ -115,6 +124,15 @@ ZARR = InputFormat(
 )
 """A directory of it is told by the files in it, see `is_zarr`."""
 
+PRECOMPUTED = InputFormat(
+    "a Neuroglancer precomputed volume",
+    "precomputed:open_precomputed",
+    _begins(),
+    remote=True,
+    several=True,
+)
+"""Told by its file `info`."""
+
 NIFTI = InputFormat("NIfTI", "nifti:open_nifti", _is_nifti, (".nii", ".nii.gz"), extra="formats")
 
 INPUT_FORMATS = (
@@ -126,27 +144,37 @@ INPUT_FORMATS = (
     NIFTI,
 )
 
+
+class OtherFormat(NamedTuple):
+    """A format without a reader here: its name, the command that converts it, and the package by which bioio reads it."""
+
+    name: str
+    command: str
+    bioio: str = ""
+
+
 OTHER_FORMATS = {
-    b"CDF": ("MINC1 (NetCDF)", "mincconvert -2 IN converted.mnc"),
-    b"BZh": ("packed by bzip2", "bunzip2 -k IN"),
-    b"\xfd7zXZ": ("packed by xz", "unxz -k IN"),
-    b"\x28\xb5\x2f\xfd": ("packed by zstd", "unzstd IN"),
-    b"7z\xbc\xaf": ("packed by 7-Zip", "7z x IN"),
-    b"ZISRAWFILE": ("a Zeiss file (CZI)", "bfconvert IN converted.ome.tif"),
-    b"\xda\xce\xbe\x0a": ("a Nikon file (ND2)", "bfconvert IN converted.ome.tif"),
-    b"NRRD000": ("NRRD", "bfconvert IN converted.ome.tif"),
-    b"\0\0\0\x0cjP  ": ("JPEG 2000", "magick IN converted.tif"),
-    b"GIF8": ("GIF", "magick IN converted.png"),
-    b"BM": ("BMP", "magick IN converted.png"),
+    b"CDF": OtherFormat("MINC1 (NetCDF)", "mincconvert -2 IN converted.mnc"),
+    b"BZh": OtherFormat("packed by bzip2", "bunzip2 -k IN"),
+    b"\xfd7zXZ": OtherFormat("packed by xz", "unxz -k IN"),
+    b"\x28\xb5\x2f\xfd": OtherFormat("packed by zstd", "unzstd IN"),
+    b"7z\xbc\xaf": OtherFormat("packed by 7-Zip", "7z x IN"),
+    b"ZISRAWFILE": OtherFormat("a Zeiss file (CZI)", "bfconvert IN converted.ome.tif", "bioio-czi"),
+    b"\xda\xce\xbe\x0a": OtherFormat("a Nikon file (ND2)", "bfconvert IN converted.ome.tif", "bioio-nd2"),
+    b"\x70\0\0\0": OtherFormat("a Leica file (LIF)", "bfconvert IN converted.ome.tif", "bioio-lif"),
+    b"NRRD000": OtherFormat("NRRD", "bfconvert IN converted.ome.tif"),
+    b"\0\0\0\x0cjP  ": OtherFormat("JPEG 2000", "magick IN converted.tif"),
+    b"GIF8": OtherFormat("GIF", "magick IN converted.png"),
+    b"BM": OtherFormat("BMP", "magick IN converted.png"),
 }
-"""What other files begin with: what they are, and the command that converts them."""
+"""What other files begin with."""
 
 SUFFIXES = tuple(suffix for kind in INPUT_FORMATS for suffix in kind.suffixes)
 """Names that a directory of section files may have."""
 
 SUPPORTED = (
-    "OME-Zarr, Zarr (or a zip file of one), TIFF, PNG, JPEG, MINC2 (.mnc), NIfTI, or a directory or pattern of such "
-    "section files"
+    "OME-Zarr, Zarr (or a zip file of one), Neuroglancer precomputed, TIFF, PNG, JPEG, MINC2 (.mnc), NIfTI, or a directory "
+    "or pattern of such section files"
 )
 
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
@@ -158,6 +186,7 @@ def open_input(
     labels: bool = False,
     options: Mapping[str, Any] | None = None,
     series: int | None = None,
+    channel: int | None = None,
 ) -> OpenedImage:
     """Open a file, store, directory, pattern or list of files with its reader.
 
@@ -171,6 +200,8 @@ def open_input(
         Options of fsspec for a URL: keys, endpoints. None: those of the environment.
     series : int, optional
         The image of a file that holds several, of each file of a stack; None: the largest.
+    channel : int, optional
+        The channel of several, from 0; None: the only one, or red, green and blue.
 
     Raises
     ------
@@ -179,30 +210,30 @@ def open_input(
     InputError
         If it is unreadable or of no supported kind.
     UsageError
-        If the file has no image of the number `series`.
+        If the file has no image of the number `series`, or no such channel.
     """
-    path_or_glob = expand_home(path_or_glob)
+    path_or_glob, wanted = expand_home(path_or_glob), Wanted(labels, series, channel)
     if not isinstance(path_or_glob, str | Path):
         files = [input_path(item, options) for item in path_or_glob]
-        return _stack(files, "the list of section files", labels, series, ordered=True)
-    text = str(path_or_glob)
+        return _stack(files, "the list of section files", wanted, ordered=True)
+    text = str(path_or_glob).removeprefix(PRECOMPUTED_SCHEME)
     if is_remote(text):
-        return _open_remote(text, labels, options, series)
+        return _open_remote(text, options, wanted)
     if "\0" in text:
         raise InputMissingError("the input has a zero character in its name; give a path without.")
-    path = Path(path_or_glob)
+    path = Path(text)
     try:
         if path.is_dir():
-            return _open_folder(path, labels, series)
+            return _open_folder(path, wanted)
         if is_regular(path):
-            return open_file(path, labels=labels, series=series)
+            return open_file(path, wanted)
         if glob.has_magic(text):
-            return _open_pattern(text, labels, series)
+            return _open_pattern(text, wanted)
         above = next((parent for parent in path.parents if parent.is_file()), None)
         if above is not None and is_zip(above):
             from bigrestore.io.formats.zarr import open_in_zip
 
-            return open_in_zip(above, path.relative_to(above).as_posix(), labels=labels, series=series)
+            return open_in_zip(above, path.relative_to(above).as_posix(), wanted)
     except PermissionError as err:
         raise InputError(f"{text} may not be read ({err.strerror}); change its permissions.") from err
     except OSError as err:
@@ -212,7 +243,7 @@ def open_input(
     raise InputMissingError(f"{text} does not exist; check the path.")
 
 
-def _open_pattern(pattern: str, labels: bool, series: int | None) -> OpenedImage:
+def _open_pattern(pattern: str, wanted: Wanted) -> OpenedImage:
     """Open the files matching a pattern; one file is opened as itself."""
     paths = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - patterns may be absolute
     if not paths:
@@ -220,13 +251,11 @@ def _open_pattern(pattern: str, labels: bool, series: int | None) -> OpenedImage
             f"no file matches {pattern}; check the pattern, and quote it against the shell."
         )
     if len(paths) == 1:
-        return open_input(paths[0], labels=labels, series=series)
-    return _stack(paths, pattern, labels, series)
+        return open_input(paths[0], labels=wanted.labels, series=wanted.series, channel=wanted.channel)
+    return _stack(paths, pattern, wanted)
 
 
-def _open_remote(
-    url: str, labels: bool, options: Mapping[str, Any] | None, series: int | None
-) -> OpenedImage:
+def _open_remote(url: str, options: Mapping[str, Any] | None, wanted: Wanted) -> OpenedImage:
     """Open a URL: a store, a zip file of one, an image file, or the files of a pattern."""
     place = input_path(url, options)
     assert isinstance(place, RemoteFile)
@@ -236,12 +265,15 @@ def _open_remote(
             raise InputMissingError(
                 f"no file matches {place}; check the pattern, and quote it against the shell."
             )
-        return _stack(list(matches), str(place), labels, series)
+        return _stack(list(matches), str(place), wanted)
     tree = RemoteTree(place)
-    if not place.name.lower().endswith((*SUFFIXES, ".zip")) and any(map(tree.exists, _ZARR_FILES[:3])):
-        return ZARR.open(place, labels=labels, series=series)
+    if not place.name.lower().endswith((*SUFFIXES, ".zip", ".ozx")):
+        if any(map(tree.exists, _ZARR_FILES[:3])):
+            return ZARR.open(place, wanted)
+        if is_precomputed(tree):
+            return PRECOMPUTED.open(place, wanted)
     require_there(place)
-    return open_file(place, labels=labels, series=series)
+    return open_file(place, wanted)
 
 
 def is_zarr(path: Path) -> bool:
@@ -251,7 +283,7 @@ def is_zarr(path: Path) -> bool:
 
 def _is_store(path: Path) -> bool:
     """Tell whether a path in a folder is a Zarr store, also in a zip file."""
-    return is_zarr(path) if path.is_dir() else path.name.lower().endswith(".zarr.zip")
+    return is_zarr(path) if path.is_dir() else path.name.lower().endswith(ZIP_NAMES)
 
 
 def is_zip(path: InputPath) -> bool:
@@ -266,37 +298,37 @@ def is_tiff(path: InputPath) -> bool:
         return TIFF.matches(file.read(4))
 
 
-def _open_folder(path: Path, labels: bool, series: int | None) -> OpenedImage:
+def _open_folder(path: Path, wanted: Wanted) -> OpenedImage:
     """Open a directory: a Zarr store, or section files."""
     if is_zarr(path):
-        return ZARR.open(path, labels=labels, series=series)
+        return ZARR.open(path, wanted)
+    if is_precomputed(LocalTree(path)):
+        return PRECOMPUTED.open(path, wanted)
     files = section_files(path, lambda item: item.name.lower().endswith(SUFFIXES), _is_store)
     if not files:
         raise InputError(
             f"{path} is a directory that is neither a Zarr store nor holds section files; give {SUPPORTED}."
         )
-    return _stack(files, str(path), labels, series)
+    return _stack(files, str(path), wanted)
 
 
-def _stack(
-    paths: Sequence[InputPath], source: str, labels: bool, series: int | None, *, ordered: bool = False
-) -> OpenedImage:
+def _stack(paths: Sequence[InputPath], source: str, wanted: Wanted, *, ordered: bool = False) -> OpenedImage:
     """Open section files as a volume."""
     from bigrestore.io.formats.stack import open_stack
 
-    return open_stack(paths, source, partial(open_file, labels=labels, series=series), ordered=ordered)
+    return open_stack(paths, source, partial(open_file, wanted=wanted), ordered=ordered)
 
 
-def open_file(path: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
+def open_file(path: InputPath, wanted: Wanted) -> OpenedImage:
     """Open a single file by its first bytes, and reopen it when it changes."""
-    open_it = partial(_open_by_first_bytes, path, labels, series)
+    open_it = partial(_open_by_first_bytes, path, wanted)
     return open_fresh(path, open_it) if isinstance(path, Path) and not path.is_dir() else open_it()
 
 
-def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> OpenedImage:
+def _open_by_first_bytes(path: InputPath, wanted: Wanted) -> OpenedImage:
     """Open a single file by its first bytes."""
     if isinstance(path, Path) and path.is_dir():
-        return _open_folder(path, labels, series)
+        return _open_folder(path, wanted)
     if not (is_regular(path) if isinstance(path, Path) else path.exists()):
         raise InputMissingError(f"{path} does not exist; check the path.")
     head, gzipped = _head(path)
@@ -311,14 +343,27 @@ def _open_by_first_bytes(path: InputPath, labels: bool, series: int | None) -> O
             "to a disk first."
         )
     if kind is not None:
-        return kind.open(path, labels=labels, series=series)
+        return kind.open(path, wanted)
     if path.name in _ZARR_FILES:
         raise InputError(f"{path} is the metadata of a Zarr store; give the directory {path.parent} instead.")
-    for start, (name, command) in OTHER_FORMATS.items():
-        if head.startswith(start):
-            by = command.replace("IN", quote(str(path)))
-            raise InputError(f"{path} is {name}, which is not read; convert it first: {by}.")
-    raise InputError(f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}.")
+    return _open_other(path, head, wanted)
+
+
+def _open_other(path: InputPath, head: bytes, wanted: Wanted) -> OpenedImage:
+    """Open a file of another format by bioio, or refuse it with what reads or converts it."""
+    other = next((kind for start, kind in OTHER_FORMATS.items() if head.startswith(start)), None)
+    if isinstance(path, Path) and (other is None or other.bioio):
+        image = open_by_bioio(path, wanted)
+        if image is not None:
+            return image
+    if other is not None:
+        by = other.command.replace("IN", quote(str(path)))
+        own = f", or install its reader: {install_command('bioio', other.bioio)}" if other.bioio else ""
+        raise InputError(f"{path} is {other.name}, which is not read; convert it first: {by}{own}.")
+    raise InputError(
+        f"{path} is of no kind that is read, or its beginning is damaged; give {SUPPORTED}, or install a reader of bioio "
+        f"for it: {install_command('bioio', 'bioio-lif')}, or another of its readers."
+    )
 
 
 def _head(path: InputPath) -> tuple[bytes, bool]:

@@ -1,15 +1,15 @@
 """Read OME-Zarr 0.4 and 0.5, and bare Zarr arrays of version 2 and 3, sharded or not.
 
 Reading a window brings any axis order to (z, y, x) or (z, y, x, c), and touches only the chunks under the window. t
-and c of length 1 are dropped; c of length 3 in uint8 or uint16 is RGB. Anything else has no meaning for a grey
-restoration and is refused with a remedy.
+and c of length 1 are dropped; c of length 3 in uint8 or uint16 is RGB; of other channels one is read, by its number.
+Anything else has no meaning for a grey restoration and is refused with a remedy.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from bigrestore.io.formats.ome_metadata import (
     parse_multiscales,
 )
 from bigrestore.io.formats.zarr_bounded import bounded
-from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, accepted_dtype, require_pixels
+from bigrestore.io.levels import UNKNOWN, Level, OpenedImage, Triple, Wanted, accepted_dtype, require_pixels
 from bigrestore.io.store.ome_zarr import is_unfinished
 from bigrestore.io.verify.faults import DECODE_ERRORS
 from bigrestore.settings.values import is_number
@@ -59,11 +59,14 @@ class AxisMap:
         The array's shape.
     rgb : bool
         Whether c is kept as colour.
+    channel : int
+        Index along c of what is read otherwise.
     """
 
     axes: str
     shape: tuple[int, ...]
     rgb: bool
+    channel: int = 0
 
     @property
     def zyx(self) -> tuple[int, int, int]:
@@ -77,7 +80,7 @@ class AxisMap:
             "z": z,
             "y": slice(y0, y1),
             "x": slice(x0, x1),
-            "c": slice(None) if self.rgb else 0,
+            "c": slice(None) if self.rgb else self.channel,
         }
         selection = tuple(wanted.get(axis, 0) for axis in self.axes)
         pixels = np.asarray(array[selection])
@@ -86,7 +89,8 @@ class AxisMap:
 
     def chunk_keys(self, array: Any, z: int, y0: int, y1: int, x0: int, x1: int) -> Iterator[str]:
         """Yield the names of the files (chunks, or shards) under a window, below the array."""
-        spans = {"z": (z, z + 1), "y": (y0, y1), "x": (x0, x1), "c": (0, 3 if self.rgb else 1), "t": (0, 1)}
+        channels = (0, 3) if self.rgb else (self.channel, self.channel + 1)
+        spans = {"z": (z, z + 1), "y": (y0, y1), "x": (x0, x1), "c": channels, "t": (0, 1)}
         units = array.shards or array.chunks
         ranges = [
             range(spans[axis][0] // unit, -(-spans[axis][1] // unit))
@@ -95,13 +99,22 @@ class AxisMap:
         return (array.metadata.encode_chunk_key(place) for place in itertools.product(*ranges))
 
 
-def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: str) -> AxisMap:
-    """Decide the meaning of each axis.
+def map_axes(
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    source: str,
+    wanted: Wanted,
+    names: Sequence[str] = (),
+) -> AxisMap:
+    """Decide the meaning of each axis; `names` are those of the channels, where they are known.
 
     Raises
     ------
     InputError
         If y or x is missing, an axis is unknown, or t or c has an unsupported length.
+    UsageError
+        If the channel asked for is not there.
     """
     if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) <= set("tczyx"):
         raise InputError(
@@ -115,11 +128,15 @@ def map_axes(axes: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: st
             f"{source} has {size['t']} time points; store the one to restore as an image of its own."
         )
     channels = size.get("c", 1)
+    if wanted.channel is not None:
+        return AxisMap(axes, shape, False, wanted.require_channel(channels, source, names))
     rgb = channels == 3 and dtype.kind == "u"
     if channels != 1 and not rgb:
+        known = [name for name in names if name]
+        named = f" ({', '.join(known[:8])})" if known else ""
         raise InputError(
-            f"{source} has {channels} channels of {dtype.name}; only one grey channel, or three of uint8 or "
-            "uint16 as RGB, are read: store the one to restore as an image of its own."
+            f"{source} has {channels} channels of {dtype.name}{named}; one is restored, or three of uint8 or uint16 as "
+            f"RGB: choose one by --channel, from 0 to {channels - 1}."
         )
     return AxisMap(axes, shape, rgb)
 
@@ -184,48 +201,48 @@ class Node:
         return tuple(root / name for name in METADATA_NAMES if (root / name).exists())
 
 
-def open_zarr(place: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
-    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array.
-
-    `labels` marks a mask, of possibly bool or any integer type; `series` is the image to read of several.
-    """
-    return _open_node_as_image(Node(place, tree_of(place)), labels, series)
+def open_zarr(place: InputPath, wanted: Wanted) -> OpenedImage:
+    """Open a Zarr store: an OME-Zarr image, a bare array, or a group with exactly one array."""
+    return _open_node_as_image(Node(place, tree_of(place)), wanted)
 
 
-def open_in_zip(place: Path, path: str, *, labels: bool = False, series: int | None = None) -> OpenedImage:
+def open_in_zip(place: Path, path: str, wanted: Wanted) -> OpenedImage:
     """Open a node in the store of a zip file, by its path in the store or in the zip file."""
     tree = ZipTree(place)
     inside = f"{path}/".removeprefix(tree.prefix).rstrip("/")
-    return _open_node_as_image(Node(place, tree, inside), labels, series)
+    return _open_node_as_image(Node(place, tree, inside), wanted)
 
 
 def open_image_in(place: InputPath, path: str) -> OpenedImage:
     """Open an image below the root of a store."""
-    return _open_node_as_image(Node(place, tree_of(place), path), labels=False, series=None)
+    return _open_node_as_image(Node(place, tree_of(place), path), Wanted())
 
 
 def tree_of(place: InputPath) -> Tree:
     """Return the files of a store in a folder, in a zip file, or behind a URL."""
     if isinstance(place, Path):
         return LocalTree(place) if place.is_dir() else ZipTree(place)
-    return ZipTree(place) if place.name.lower().endswith(".zip") else RemoteTree(place)
+    return ZipTree(place) if place.name.lower().endswith((".zip", ".ozx")) else RemoteTree(place)
 
 
-def _open_node_as_image(place: Node, labels: bool, series: int | None) -> OpenedImage:
+def _open_node_as_image(place: Node, wanted: Wanted) -> OpenedImage:
     """Open a node as an image."""
     node = place.open()
     if isinstance(node, zarr.Array):
-        if isinstance(place.place, Path) and place.place.is_dir():
-            _require_finished_parents(place.place / place.path)
-        if series:
-            raise UsageError(f"--series is {series}, but {place} is a single array; leave it out.")
-        return _bare(place, node, labels)
+        root = place.place
+        local = root if isinstance(root, Path) and root.is_dir() else None
+        around = [] if local is None else _parents_attributes(local / place.path)
+        if wanted.series:
+            raise UsageError(f"--series is {wanted.series}, but {place} is a single array; leave it out.")
+        image = _bare(place, node, wanted)
+        ours = [stated[PROVENANCE_KEY] for stated in around if PROVENANCE_KEY in stated]
+        return attrs.evolve(image, details=image.details | {PROVENANCE_KEY: ours[0]}) if ours else image
     _require_finished(place, dict(node.attrs))
     _refuse_plate(place, node)
-    multiscale = parse_multiscales(dict(node.attrs), str(place), series)
+    multiscale = parse_multiscales(dict(node.attrs), str(place), wanted.series)
     if multiscale is not None:
-        return _ome(place, node, multiscale, labels)
-    return _group(place, node, labels, series)
+        return _ome(place, node, multiscale, wanted)
+    return _group(place, node, wanted)
 
 
 def _refuse_plate(place: Node, group: zarr.Group) -> None:
@@ -263,26 +280,29 @@ def _require_finished(store: Node | Path, attributes: Mapping[str, Any]) -> None
         )
 
 
-def _require_finished_parents(array: Path) -> None:
-    """Refuse an array in an unfinished store, as when the path names its level 0."""
+def _parents_attributes(array: Path) -> list[dict[str, Any]]:
+    """Return the attributes of the groups around an array, as when the path names level 0; refuse an unfinished one."""
+    around: list[dict[str, Any]] = []
     for parent in array.resolve().parents:
         if not any((parent / name).exists() for name in ("zarr.json", ".zgroup")):
-            return
+            break
         try:
             attributes = dict(open_node(LocalTree(parent)).attrs)
         except DECODE_ERRORS:  # the folders around a named array need not be readable
-            return
+            break
         _require_finished(parent, attributes)
+        around.append(attributes)
+    return around
 
 
-def _group(path: Node, group: zarr.Group, labels: bool, series: int | None) -> OpenedImage:
+def _group(path: Node, group: zarr.Group, wanted: Wanted) -> OpenedImage:
     """Open a group without multiscales: its only array, or its only image."""
     images = [name for name, item in group.groups() if parse_multiscales(dict(item.attrs), f"{path}/{name}")]
     arrays = [name for name, _ in group.arrays()]
     if "bigrestore" not in group.attrs and len(images) + len(arrays) == 1:
         name = (images or arrays)[0]
         log.info("%s is a group with one image, %r, which is read", path, name)
-        return _open_node_as_image(path.below(name), labels, series)
+        return _open_node_as_image(path.below(name), wanted)
     names = ", ".join(sorted(images + arrays)[:5])
     if names:
         raise InputError(
@@ -293,12 +313,12 @@ def _group(path: Node, group: zarr.Group, labels: bool, series: int | None) -> O
     )
 
 
-def _bare(path: Node, array: zarr.Array[Any], labels: bool) -> OpenedImage:
+def _bare(path: Node, array: zarr.Array[Any], wanted: Wanted) -> OpenedImage:
     """Open a bare array, with axes by its dimension names or their number."""
-    dtype = accepted_dtype(array.dtype, str(path), labels=labels, command=_to_float(str(path)))
+    dtype = accepted_dtype(array.dtype, str(path), labels=wanted.labels, command=_to_float(str(path)))
     axes = _bare_axes(array, dtype, str(path))
-    mapping = map_axes(axes, array.shape, dtype, str(path))
-    stated = None if labels else _attribute_limits(dict(array.attrs), dtype, str(path))
+    mapping = map_axes(axes, array.shape, dtype, str(path), wanted)
+    stated = None if wanted.labels else _attribute_limits(dict(array.attrs), dtype, str(path))
     guarded = bounded(array, str(path))
     require_chunks(array, str(path), finest=True)
     return OpenedImage(
@@ -350,8 +370,11 @@ def _bare_axes(array: zarr.Array[Any], dtype: np.dtype[Any], source: str) -> str
     return axes
 
 
-def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) -> OpenedImage:
+def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, wanted: Wanted) -> OpenedImage:
     """Open an OME-Zarr image with all its levels."""
+    attributes = dict(group.attrs)
+    channels, labels = omero_channels(attributes), wanted.labels
+    names = [channel.name for channel in channels]
     levels, places, first = [], [path], None
     for dataset in multiscale.datasets:
         try:
@@ -374,7 +397,7 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
             )
         name = f"{path}/{dataset.path}"
         dtype = accepted_dtype(array.dtype, name, labels=labels, command=_to_float(name))
-        mapping = map_axes(multiscale.axes, array.shape, dtype, f"{path}/{dataset.path}")
+        mapping = map_axes(multiscale.axes, array.shape, dtype, str(path), wanted, names)
         guarded = bounded(array, f"{path}/{dataset.path}")
         require_chunks(array, f"{path}/{dataset.path}", finest=first is None)
         levels.append(_zarr_level(guarded, mapping, *multiscale.place(dataset)))
@@ -382,9 +405,8 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         first = first or (array, dtype, mapping)
     assert first is not None  # parse_multiscales refuses an empty list
     array, dtype, mapping = first
-    attributes = dict(group.attrs)
     if mapping.rgb:
-        require_colour(omero_channels(attributes), str(path))
+        require_colour(channels, str(path))
     stated = None if labels else omero_limits(attributes, dtype, str(path))
     if not labels:
         stated = _attribute_limits(dict(array.attrs), dtype, str(path)) or stated
@@ -399,7 +421,11 @@ def _ome(path: Node, group: zarr.Group, multiscale: Multiscale, labels: bool) ->
         format_version=multiscale.version,
         files=tuple(dict.fromkeys(file for place in places for file in place.files())),
         details=_array_details(array)
-        | {"voxel_size_from": _size_origin(multiscale), "display_window": display_window(attributes)}
+        | {
+            "voxel_size_from": _size_origin(multiscale),
+            "display_window": display_window(attributes, mapping.channel),
+        }
+        | ({"channel_names": names} if any(names) else {})
         | ({} if ours is None else {PROVENANCE_KEY: ours}),
         stated_range=stated,
     )

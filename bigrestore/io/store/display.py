@@ -15,7 +15,7 @@ from bigrestore.io.store.ome_zarr import open_level, read_block
 from bigrestore.io.store.placement import pyramid_shapes
 from bigrestore.io.store.store_spec import StoreSpec
 
-_ENDING = re.compile(r"(\.ome)?(\.(zarr(\.zip)?|tiff?|btf|png|jpe?g|mnc|nii(\.gz)?))?$", re.IGNORECASE)
+_ENDING = re.compile(r"(\.ome)?(\.(zarr(\.zip)?|ozx|tiff?|btf|png|jpe?g|mnc|nii(\.gz)?))?$", re.IGNORECASE)
 """Of the name of an input."""
 
 MAP_BINS = 65536

@@ -14,6 +14,7 @@ import zarr
 
 from bigrestore.io.formats.ome_metadata import Multiscale
 from bigrestore.io.formats.zarr import map_axes
+from bigrestore.io.levels import Wanted
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.io.verify.faults import DECODE_ERRORS, Fault
 from bigrestore.settings.values import MAPS
@@ -78,7 +79,7 @@ def _provenance_faults(
     try:
         array = root["0"]
         assert isinstance(array, zarr.Array)
-        actual = map_axes(multiscale.axes, array.shape, array.dtype, "level 0").zyx
+        actual = map_axes(multiscale.axes, array.shape, array.dtype, "level 0", Wanted()).zyx
         stated = (shape[0], shape[1] * scale, shape[2] * scale)
     except DECODE_ERRORS:  # a level that cannot be opened is a fault of its own
         return

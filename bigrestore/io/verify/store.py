@@ -30,7 +30,7 @@ from bigrestore.io.formats.resolution import micrometres_per
 from bigrestore.io.formats.table import is_tiff, is_zarr, is_zip
 from bigrestore.io.formats.zarr import AxisMap, map_axes, tree_of
 from bigrestore.io.formats.zarr_bounded import bounded
-from bigrestore.io.levels import level_factor
+from bigrestore.io.levels import Wanted, level_factor
 from bigrestore.io.store.ome_zarr import ZarrArray
 from bigrestore.io.store.pyramid import reduced_window
 from bigrestore.io.store.reduce import area_thumbnail
@@ -192,7 +192,7 @@ def _open_levels(root: zarr.Group, multiscale: Multiscale, faults: list[Fault]) 
             array = root[dataset.path]
             if not isinstance(array, zarr.Array):
                 raise InputError("a group")
-            axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path)
+            axes = map_axes(multiscale.axes, array.shape, array.dtype, dataset.path, Wanted())
             if min(array.shards or array.chunks) < 1 or math.prod(_unit_counts(array)) > MOST_LEVEL_FILES:
                 raise InputError(f"shape {array.shape} in pieces of {array.shards or array.chunks}")
             array = bounded(array, dataset.path)

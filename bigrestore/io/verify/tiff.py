@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from bigrestore.core.urls import error_line
-from bigrestore.io.levels import Level, OpenedImage
+from bigrestore.io.levels import Level, OpenedImage, Wanted
 from bigrestore.io.store.reduce import halve
 from bigrestore.io.verify.faults import DECODE_ERRORS, Fault, difference
 
@@ -34,7 +34,7 @@ def verify_tiff(path: Path) -> list[Fault]:
     from bigrestore.io.formats.table import open_file
 
     try:
-        image = open_file(path)
+        image = open_file(path, Wanted())
         with tifffile.TiffFile(path) as file:
             xml = file.ome_metadata or ""
     except DECODE_ERRORS as err:

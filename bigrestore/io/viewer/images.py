@@ -144,10 +144,10 @@ def _shown_maps(output: str, stated: Mapping[str, Any], grid: _Grid, axes: str) 
 
 def _open_source(before: str, stated: Mapping[str, Any]) -> OpenedImage:
     """Open the input, from the level on that the run read."""
-    series, level = image_read(stated)
+    series, channel, level = image_read(stated)
     try:
-        source = open_input(before, series=series)
-    except UsageError:  # another file, which has no image of this number
+        source = open_input(before, series=series, channel=channel)
+    except UsageError:  # another file, which has no such image or channel
         source = open_input(before)
     if level < len(source.levels):
         source = attrs.evolve(source, levels=source.levels[level:])

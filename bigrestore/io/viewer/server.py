@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.urls import error_line
 from bigrestore.errors import UsageError
 from bigrestore.io.verify.faults import DECODE_ERRORS
@@ -52,9 +53,7 @@ def client_files() -> dict[str, Path]:
         folder = Path(place) / "static" / "client"
         if (folder / "index.html").is_file():
             return {path.name: path for path in folder.iterdir() if path.is_file()}
-    raise UsageError(
-        "view shows images by Neuroglancer, which is not installed; pip install 'bigrestore[view]'."
-    )
+    raise UsageError(f"view shows images by Neuroglancer, which is not installed; {install_command('view')}.")
 
 
 @contextmanager

@@ -146,6 +146,36 @@ def _chain_part(kind: str, options: dict[str, Any]) -> TrainedPart:
     return load_part(kind, 1, options[kind] or None, option=f"--set {kind}=FILE")
 
 
+def _latent(settings: RunSettings, **options: Any) -> Method:
+    from bigrestore.model.methods.latent import LatentMethod, search_of
+    from bigrestore.model.nets.parts.part import load_part
+    from bigrestore.model.network import load_network
+
+    file = options.pop("likelihood_model")
+    search = search_of(**options)
+    if file and not search.likelihood:
+        raise UsageError(
+            f"--set likelihood_model is {file}, and the weight of the likelihood is 0; give --set likelihood=1, or leave "
+            "it out."
+        )
+    part = None
+    if search.likelihood:
+        part = load_part("likelihood", settings.scale, file or None, option="--set likelihood_model=FILE")
+    network = load_network(
+        settings.model or DEFAULT_MODEL,
+        scale=settings.scale,
+        realness=0.0,
+        device=settings.device,
+        precision="fp32",
+        seed=settings.seed,
+        lock=settings.lock,
+        kernel=Path(settings.kernel) if settings.kernel else None,
+        blur=settings.blur,
+        noise=settings.noise,
+    )
+    return LatentMethod(network, search, part)
+
+
 def _median_filter(settings: RunSettings, side: int) -> Method:
     from bigrestore.model.methods.linear import MedianMethod
 
@@ -285,6 +315,96 @@ NONBLIND_OPTIONS = (
     MethodOption("denoiser", str, "", "File of the denoiser; empty: the shipped one.", "a file"),
     MethodOption("resolver", str, "", "File of the resolver; empty: the shipped one.", "a file"),
 )
+LATENT_OPTIONS = (
+    MethodOption(
+        "preset",
+        str,
+        "mmd",
+        "mmd searches w near samples of the mapping network; pulse is the search of PULSE in z.",
+        "mmd or pulse",
+        lambda value: value in ("mmd", "pulse"),
+    ),
+    MethodOption(
+        "steps",
+        int,
+        100,
+        "Steps of the search.",
+        "a whole number from 1 to 5000",
+        lambda value: 1 <= value <= 5000,
+    ),
+    MethodOption(
+        "rate",
+        float,
+        0.4,
+        "Largest rate of Adam; 0.1 where codes leave their sphere.",
+        "a number above 0, 10 at most",
+        lambda value: 0 < value <= 10,
+    ),
+    MethodOption(
+        "start",
+        str,
+        "preset",
+        "Codes to begin with: the mean, random ones, or what the network reads off the input.",
+        "mean, random, read or preset",
+        lambda value: value in ("mean", "random", "read", "preset"),
+    ),
+    MethodOption(
+        "mmd",
+        float,
+        -1.0,
+        "Weight of the maximum mean discrepancy of the codes; -1: the preset's, 3 or 0.",
+        "a number from 0 to 1000, or -1",
+        lambda value: value == -1 or 0 <= value <= 1000,
+    ),
+    MethodOption(
+        "cross",
+        float,
+        0.05,
+        "Weight of the angles between the layers of a place.",
+        "a number from 0 to 1000",
+        lambda value: 0 <= value <= 1000,
+    ),
+    MethodOption("spherical", bool, True, "Whether codes stay on their sphere.", "true or false"),
+    MethodOption(
+        "likelihood",
+        float,
+        0.0,
+        "Weight of the bits of the input given the image; takes ten times as long.",
+        "a number from 0 to 1000",
+        lambda value: 0 <= value <= 1000,
+    ),
+    MethodOption(
+        "likelihood_model",
+        str,
+        "",
+        "File of `train likelihood`; empty: the shipped one.",
+        "a file",
+    ),
+    MethodOption(
+        "objective",
+        str,
+        "preset",
+        "Images compared by pixels in deviations of the noise (l2), or after averaging cells of F pixels.",
+        "l2, downscale:F with F of 2, 4, 8, 16 or 32, or preset",
+        lambda value: value in ("l2", "preset", *(f"downscale:{cell}" for cell in (2, 4, 8, 16, 32))),
+    ),
+    MethodOption(
+        "space",
+        str,
+        "preset",
+        "Codes behind the mapping network (w) or before it (z).",
+        "w, z or preset",
+        lambda value: value in ("w", "z", "preset"),
+    ),
+    MethodOption(
+        "noise",
+        str,
+        "off",
+        "The generator's noise: off, or hashed from the places of pixels.",
+        "off or hashed",
+        lambda value: value in ("off", "hashed"),
+    ),
+)
 SIDE_OPTION = MethodOption(
     "side", int, 3, "Side of the square, pixels.", "3 or 5", lambda value: value in (3, 5)
 )
@@ -368,6 +488,17 @@ METHODS: dict[str, MethodFactory] = {
         "Runs a network of another project, from its file of weights or ONNX.",
         flags=("model", *TOLD_FLAGS, "device", "precision"),
         maps=("residual",),
+    ),
+    "latent": MethodFactory(
+        _latent,
+        "Searches the prior for tissue that the input allows: it invents, is slow, and is for looking at a region.",
+        options=LATENT_OPTIONS,
+        scales=(1, 2),
+        flags=("model", *TOLD_FLAGS, "device"),
+        maps=("residual", "invented"),
+        speed="0.003",
+        default_maps=("invented",),
+        most_mpx=4.0,
     ),
     "median": MethodFactory(
         _median_filter,

@@ -46,7 +46,7 @@ class ToldMethod(ABC):
     """
 
     exact = True
-    map_names = ("residual",)
+    map_names: tuple[str, ...] = ("residual",)
     readings: tuple[str, ...] = READINGS
     """What it asks of a section."""
     bytes_per_px = 256
@@ -120,8 +120,20 @@ class ToldMethod(ABC):
         x = fill_damage(x, valid, whole)
         base = x if self.scale == 1 else catmull_rom(x, self.scale).clamp(0, 1)
         kernel = torch.from_numpy(statistics.kernel).to(self.device)
-        noise = statistics.noise_gain, statistics.read_noise
-        return Seen(x, valid, base, kernel, *noise, self.scale, statistics.details, whole)
+        return Seen(
+            x,
+            valid,
+            base,
+            kernel,
+            statistics.noise_gain,
+            statistics.read_noise,
+            self.scale,
+            statistics.details,
+            whole,
+            torch.from_numpy(statistics.psi).to(self.device),
+            tuple((int(y), int(x)) for y, x in batch.origins),
+            batch.z,
+        )
 
 
 class PartMethod(ToldMethod):

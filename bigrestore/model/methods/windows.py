@@ -12,6 +12,7 @@ touches a core lies in the box that is read. Beyond the far edge of a section th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -98,20 +99,25 @@ class WindowedMethod(ToldMethod):
     def restored(self, seen: Seen) -> Tensor:
         """Return the restored tiles, window by window."""
 
-        def restore(images: Tensor, y: int, x: int) -> Tensor:
+        def restore(images: Tensor, y: int, x: int, tile: int) -> Tensor:
             valid = images[:, 1:]
             whole = is_whole(
                 valid, None
             )  # of this window: beyond the tile there may be pixels that it did not see
             pixels = fill_damage(images[:, :1], valid, whole)
             base = pixels if self.scale == 1 else catmull_rom(pixels, self.scale).clamp(0, 1)
-            window = attrs.evolve(seen, x=pixels, valid=valid, base=base, whole=whole)
+            first_y, first_x = seen.origins[tile] if seen.origins else (0, 0)
+            origins = ((first_y + y, first_x + x),)
+            window = attrs.evolve(seen, x=pixels, valid=valid, base=base, whole=whole, origins=origins)
             return guarded(self.solve(window), lambda: base, window, lock=self.lock)
 
         both = torch.cat([seen.x, seen.valid], dim=1)
         # One by one: the last digits of a convolution depend on the size of the batch.
-        tiles = [both[index : index + 1] for index in range(len(both))]
-        return torch.cat([by_windows(tile, self.lattice, self.scale, restore) for tile in tiles])
+        tiles = [
+            by_windows(both[tile : tile + 1], self.lattice, self.scale, partial(restore, tile=tile))
+            for tile in range(len(both))
+        ]
+        return torch.cat(tiles)
 
 
 def by_windows(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -301,10 +302,12 @@ def find_model(name_or_path: str | Path, scale: int | None, *, others: Sequence[
 def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and metadata; the file appears under its name only when it is whole."""
     with whole_file(path, follow=True) as partial:
+        mode = stat.S_IMODE(partial.stat().st_mode)
         try:
             save_file(
                 tensors, partial, metadata={CHECKPOINT_METADATA_KEY: json.dumps(metadata, sort_keys=True)}
             )
+            partial.chmod(mode)  # safetensors lets nobody but the owner read
         except SafetensorError as error:
             raise OutputError(
                 f"the model {path} cannot be written ({error}); choose another place"

@@ -68,6 +68,12 @@ class Seen:
         What else is known of the section (`bigrestore.model.method.SectionStatistics`).
     whole : bool, optional
         Whether all of `valid` is 1, where that is known; else the pixels are looked at.
+    psi : Tensor, (24,), optional
+        Degradation code of the section, for methods that ask a network.
+    origins : tuple of (int, int)
+        Absolute input (y, x) of the first pixel of each image.
+    z : int
+        Index of the section in its volume.
     """
 
     x: Tensor
@@ -79,6 +85,9 @@ class Seen:
     scale: int
     details: Mapping[str, Any] = attrs.field(factory=dict)
     whole: bool | None = None
+    psi: Tensor | None = None
+    origins: tuple[tuple[int, int], ...] = ()
+    z: int = 0
 
 
 def guarded(y: Tensor, fallback: Callable[[], Tensor], seen: Seen, *, lock: bool) -> Tensor:

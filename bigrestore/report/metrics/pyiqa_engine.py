@@ -27,14 +27,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.regular import is_regular
 from bigrestore.core.torchvision import import_torchvision
 from bigrestore.errors import InputMissingError, ModelError, UsageError
 from bigrestore.report.metrics.nss.niqe_model import NiqeModel, live_niqe_model, load_niqe_model
 from bigrestore.report.metrics.nss.parameters import live_parameters, sha256_of
 from bigrestore.report.metrics.offline import WouldDownloadError, no_downloads
-
-INSTALL = "pip install 'bigrestore[iqa]'"
 
 _LIVE = ("brisque", "niqe")
 _DOUBLE = (*_LIVE, "piqe")
@@ -176,8 +175,8 @@ def _import_pyiqa() -> Mapping[str, Mapping[str, Any]]:
         except ModuleNotFoundError as error:
             missing = "pyiqa" if (error.name or "").split(".")[0] in ("pyiqa", "torchvision") else error.name
             raise UsageError(
-                f"the engine pyiqa needs the package {missing}, which is not installed; install it with: {INSTALL}"
-                " (its licence is for non-commercial use only)"
+                f"the engine pyiqa needs the package {missing}, which is not installed; install it with: "
+                f"{install_command('iqa')} (its licence is for non-commercial use only)"
             ) from error
     logging.getLogger("pyiqa").setLevel(logging.WARNING)
     configurations: Mapping[str, Mapping[str, Any]] = module.DEFAULT_CONFIGS
@@ -216,7 +215,7 @@ def _create(metric: str, file: Path | None, niqe_model: NiqeModel) -> tuple[Any,
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"pyiqa's metric {metric!r} needs the package {error.name!r}, which is not installed; install pyiqa with"
-                f" all it needs: {INSTALL}"
+                f" all it needs: {install_command('iqa')}"
             ) from error
         except Exception as error:  # a hundred networks of others fail in ways nobody can list
             given = f" with the weights {file}" if file else ""

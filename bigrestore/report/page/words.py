@@ -161,10 +161,18 @@ def sentences(data: SummaryData) -> list[Sentence]:
         *_left_out(data),
         *([Sentence("read", f"What was read of the input: {read}.")] if read else []),
         *([Sentence("done", f"What was done: {done}.")] if done else []),
+        *_of_the_scope(data),
         *_changes(data),
         *_of_the_restored(data),
         *_of_grey_jumps(data),
     ]
+
+
+def _of_the_scope(data: SummaryData) -> list[Sentence]:
+    """Return the sentence about a method that is not for measuring, in its own words."""
+    method = data.facts.get("method")
+    scope = method.get("scope") if isinstance(method, Mapping) else None
+    return [Sentence("scope", f"The method is {scope}.", "invents")] if isinstance(scope, str) else []
 
 
 def _left_out(data: SummaryData) -> list[Sentence]:

@@ -77,7 +77,7 @@ def output_path(output: str | os.PathLike[str]) -> Path:
 
 FILE_ENDINGS = frozenset(
     """
-    .html .htm .json .csv .parquet .xlsx .txt .pdf .svg .png .jpg .jpeg .bmp .gif .webp .tif .tiff .zarr .zip .npy .npz
+    .html .htm .json .csv .parquet .xlsx .txt .pdf .svg .png .jpg .jpeg .bmp .gif .webp .tif .tiff .zarr .zip .ozx .npy .npz
     .nii .mnc .toml .safetensors
     """.split()
 )
@@ -376,9 +376,9 @@ def _foreign(output: Path, journal: Journal) -> str:
         begun = journal.begun
         if output.suffix.lower() in TIFF_NAMES and _is_our_tiff(output, unreadable=begun):
             return ""
-        if output.suffix.lower() == ".zip" and _is_our_zip(output, unreadable=begun):
+        if output.suffix.lower() in (".zip", ".ozx") and _is_our_zip(output, unreadable=begun):
             return ""
-        kind = "zip file" if output.suffix.lower() == ".zip" else "TIFF"
+        kind = "zip file" if output.suffix.lower() in (".zip", ".ozx") else "TIFF"
         return f"{output} is no {kind} that a run of this program made"
     if not output.is_dir():
         return f"{output} is neither an image store nor a TIFF"

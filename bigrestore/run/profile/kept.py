@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,15 @@ class Profiles:
         Analyses the windows.
     folder : Path, optional
         Folder of the stored profiles; None: in memory only.
+    known : mapping of int to Profile
+        Profiles made before.
     """
 
-    def __init__(self, section: Section, method: Method, folder: Path | None) -> None:
+    def __init__(
+        self, section: Section, method: Method, folder: Path | None, known: Mapping[int, Profile] = {}
+    ) -> None:
         self._section, self._method, self._folder = section, method, folder
-        self._known: dict[int, Profile] = {}
+        self._known: dict[int, Profile] = dict(known)
         self._made_of: dict[int, dict[str, str]] = {}
         self._lock = threading.Lock()
         self.seconds = 0.0

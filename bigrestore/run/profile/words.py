@@ -101,7 +101,7 @@ def _is_sharp(details: Mapping[str, Any], scale: int) -> bool:
     return bool(sigma - details.get("sigma_error_px", 0.0) / scale < DETECTABLE_PX)
 
 
-def _noise_levels(statistics: SectionStatistics) -> float:
+def noise_levels(statistics: SectionStatistics) -> float:
     """Return the standard deviation of the noise in tissue, of 255."""
     from bigrestore.model.nets.wiener import TISSUE_GREY  # torch, which is slow to import
 
@@ -110,7 +110,7 @@ def _noise_levels(statistics: SectionStatistics) -> float:
 
 def _noise_words(statistics: SectionStatistics) -> str:
     """Return the noise in words."""
-    levels = _noise_levels(statistics)
+    levels = noise_levels(statistics)
     if "noise" in _given(statistics.details):
         return f"noise {round(levels, 2):g} of 255 as told"
     return f"noise {levels:.1f} of 255" if levels >= 0.05 else "no noise"
@@ -137,7 +137,7 @@ def _outcome(statistics: SectionStatistics, scale: int) -> str:
         if undone < NARROWED * details["sigma_px"]:
             return f"a run undoes {undone / scale:.2f} px of it{', enlarged' if scale > 1 else ''}"
         return "a run restores it" if scale == 1 else "a run restores and enlarges it"
-    marks = ["the noise"] if _noise_levels(statistics) >= NOTICEABLE_NOISE else []
+    marks = ["the noise"] if noise_levels(statistics) >= NOTICEABLE_NOISE else []
     marks += ["the JPEG's blocks"] if details.get("jpeg_quality", 0) else []
     if marks:
         return f"a run {'' if scale == 1 else 'enlarges it and '}takes {' and '.join(marks)} out"

@@ -65,10 +65,10 @@ _METHOD_FLAGS = {
     "precision": "--precision",
 }
 
-FOLLOWING = ("method.halo_px", "method.alignment_px", "method.estimator")
+FOLLOWING = ("method.halo_px", "method.alignment_px", "method.estimator", "method.scope")
 """Facts of a method that follow from others."""
 
-OF_OPTIONS = ("descent", "denoise", "resolve")
+OF_OPTIONS = ("descent", "denoise", "resolve", "search")
 """Facts of a method that follow from its options, beside those named alike."""
 
 

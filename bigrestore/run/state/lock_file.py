@@ -28,7 +28,7 @@ from typing import Any
 import attrs
 import psutil
 
-from bigrestore.core.files import temporary_name
+from bigrestore.core.files import OWN_FILE, temporary_name
 from bigrestore.errors import OutputError
 
 HEARTBEAT_SECONDS = 10.0
@@ -39,7 +39,7 @@ LEASE_SECONDS = 60.0
 SIGNING_SECONDS = 2.0
 """Age at which a lock without a name is stale: its process died between creating and signing it."""
 
-NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | OWN_FILE
 """Flags to open a file nobody else has created."""
 
 KINDS: dict[str, type] = {"host": str, "space": str, "pid": int, "started": float, "deaths": int}
@@ -247,7 +247,7 @@ def read_lock(path: Path, flags: int = os.O_RDWR) -> LockFile | None:
         If it cannot be opened; an OutputError for a link, a pipe or another name of a file.
     """
     try:
-        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, flags | OWN_FILE | getattr(os, "O_NONBLOCK", 0))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bigrestore
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.errors import BigrestoreError
 from bigrestore.run.state.lock import LOCK_NAME
@@ -96,7 +97,7 @@ def _versions() -> Finding:
     missing = [name for name, value in versions.items() if value is None]
     shown = ", ".join(f"{name} {value}" for name, value in versions.items() if value)
     if missing:
-        return Finding("libraries", "fault", f"{', '.join(missing)} missing", "pip install bigrestore")
+        return Finding("libraries", "fault", f"{', '.join(missing)} missing", install_command())
     return Finding("libraries", "ok", shown)
 
 
@@ -110,9 +111,7 @@ def _extras() -> Iterator[Finding]:
             )
         else:
             missing = ", ".join(name for name, value in versions.items() if value is None)
-            yield Finding(
-                f"extra {extra}", "hint", f"{missing} not installed", f"pip install 'bigrestore[{extra}]'"
-            )
+            yield Finding(f"extra {extra}", "hint", f"{missing} not installed", install_command(extra))
 
 
 def _processors() -> Finding:

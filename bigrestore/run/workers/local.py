@@ -182,9 +182,7 @@ class WorkerProcess(subprocess.Popen[str]):
         name = signal.Signals(-code).name
         if out_of_memory_kills() > self._kills:
             return f"was killed by {name}, because memory ran out; use fewer --workers or --threads"
-        return (
-            f"was killed by {name}{', as the system does when memory runs out' * (code == -signal.SIGKILL)}"
-        )
+        return f"was killed by {name}{', as the system does when memory runs out' * (name == 'SIGKILL')}"
 
     def leave(self, seconds: float) -> None:
         """Wait for the process; kill it after the time."""

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from bigrestore.core.files import whole_file
+from bigrestore.core.files import is_picture_of, whole_file
 from bigrestore.core.pixels import Floats
 from bigrestore.errors import OutputExistsError
 from bigrestore.training.adaptation.sharpness import FACTORS, MOST_LOST_DB, Example, Judged
@@ -45,16 +45,7 @@ def refuse_other_picture(path: Path) -> None:
     OutputExistsError
         There is such a file.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    if not path.exists():
-        return
-    try:
-        with Image.open(path) as image:
-            ours = image.info.get("Software") == SOFTWARE
-    except (OSError, UnidentifiedImageError):
-        ours = False
-    if not ours:
+    if path.exists() and not is_picture_of(path, SOFTWARE):
         raise OutputExistsError(
             f"The sheet of the sections would replace {path}, which is not such a sheet; choose another name for the model."
         )

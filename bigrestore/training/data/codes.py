@@ -23,6 +23,8 @@ from bigrestore.model.nets.wiener import tissue_sigma, wiener_filters
 from bigrestore.training.data.pairs import Pairs
 
 ORACLE_SHARE, DROPPED_SHARE = 0.4, 0.05
+LEARNED_ORACLE_SHARE = 0.15
+"""Of pairs whose kernel was fitted to real ones: it is no truth, and 80 % are told with errors."""
 MASK_SHOWN_SHARE = 0.5
 WIDTH_ERROR, WIDTH_ERROR_PX = 0.08, 0.06
 """Standard errors of a kernel's sigma: relative, and in input pixels on top."""
@@ -58,11 +60,13 @@ def shown_masks(pairs: Pairs, rng: np.random.Generator) -> Tensor:
     return torch.where(shown[:, None, None, None], pairs.valid, torch.ones_like(pairs.valid))
 
 
-def drawn_codes(model: Restorer, known: Degradations, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def drawn_codes(model: Restorer, pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return codes and filters of the truth, of a misreading of it, or dropped ones, drawn per pair."""
+    known = pairs.known
     choice = torch.from_numpy(rng.random(len(known.kernel))).to(known.kernel.device)
+    shares = [LEARNED_ORACLE_SHARE if drawn.kind == "learned" else ORACLE_SHARE for drawn in pairs.drawn]
     wrong = misread(known, model.scale, rng)
-    oracle = choice < ORACLE_SHARE
+    oracle = choice < torch.tensor(shares, device=choice.device)
     fields = {
         field.name: torch.where(
             oracle.view(-1, *[1] * (getattr(known, field.name).ndim - 1)),

@@ -17,16 +17,12 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigrestore.model.nets.prior.smooth import DETAIL_REACH, DETAIL_SIGMA_PX, low_pass
 from bigrestore.training.data.patches import PatchSource, step_rng
 
-DETAIL_SIGMA_PX = 8.0
-"""Standard deviation of L in input pixels: the prior learns finer detail."""
-DETAIL_REACH = 3.0
-"""L is cut off at this many standard deviations."""
 DETAIL_PATCH_PX = 64
 """Side of the judged patches, output pixels."""
 SHIFT_PX = 8
@@ -47,16 +43,6 @@ def reach_px(scale: int) -> int:
 def window_px(scale: int) -> int:
     """Return the side of the clean windows of `DetailSource`, output pixels."""
     return DETAIL_PATCH_PX + SHIFT_PX + 2 * reach_px(scale)
-
-
-def low_pass(x: Tensor, sigma_px: float) -> Tensor:
-    """Smooth (N, 1, H, W) by a Gaussian cut off at three standard deviations; the border repeats."""
-    half = round(DETAIL_REACH * sigma_px)
-    at = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
-    taps = torch.exp(-0.5 * (at / sigma_px) ** 2)
-    taps = taps / taps.sum()
-    padded = F.pad(x, (half, half, half, half), mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
 
 
 def detail_of(clean: Tensor, scale: int) -> Tensor:

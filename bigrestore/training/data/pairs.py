@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from bigrestore.degradation.degradation import Degradation, psi_targets
-from bigrestore.degradation.recipe import draw_degradations
+from bigrestore.degradation.recipe import AnyRecipe, draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
-from bigrestore.degradation.schema import Recipe
 from bigrestore.model.nets.code import Degradations
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.training.data.patches import PatchSource, step_generator, step_rng
@@ -55,7 +54,7 @@ class PairSource:
     ----------
     train, held_out : PatchSource
         Clean windows of `patch_px * scale + 2 * margin_px(scale)` output pixels.
-    recipe : Recipe
+    recipe : Recipe or LearnedRecipe
         What may happen to them.
     scale : int
         Output pixels per input pixel.
@@ -75,7 +74,7 @@ class PairSource:
         self,
         train: PatchSource,
         held_out: PatchSource,
-        recipe: Recipe,
+        recipe: AnyRecipe,
         scale: int,
         *,
         seed: int,
@@ -111,7 +110,7 @@ class PairSource:
         return Pairs(degraded, valid, target, known_of(drawn, self.device), drawn)
 
 
-def sample_kernels(recipe: Recipe, scale: int, count: int) -> Tensor:
+def sample_kernels(recipe: AnyRecipe, scale: int, count: int) -> Tensor:
     """Return `count` drawn kernels, (count, k, k), for fitting a basis."""
     return psi_targets(draw_degradations(recipe, scale, count, np.random.default_rng(KERNEL_SEED)))["kernel"]
 

@@ -16,7 +16,7 @@ import attrs
 import torch
 from torch import nn
 
-from bigrestore.degradation.schema import Recipe
+from bigrestore.degradation.recipe import AnyRecipe, load_recipe
 from bigrestore.errors import InputError
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.train import StageOptions
@@ -66,6 +66,8 @@ class StagePlan:
     start_share: float = 0.0
     sizes: dict[str, Any] = attrs.field(factory=dict)
     """Of a new part."""
+    from_output: bool = True
+    """Whether an existing output is what a training starts from."""
 
 
 @attrs.frozen
@@ -86,7 +88,7 @@ class Material:
         Shared by every resume, such as the name of a folder.
     training, held_out : list of GreyImage
         Images to train on, and those of the running figures.
-    recipe : Recipe
+    recipe : Recipe or LearnedRecipe
         Their degradation.
     recipe_name : str
         For logs and the card.
@@ -101,7 +103,7 @@ class Material:
     name: str
     training: list[GreyImage]
     held_out: list[GreyImage]
-    recipe: Recipe
+    recipe: AnyRecipe
     recipe_name: str
     draws: Mapping[str, Any] = attrs.field(factory=dict)
     sources: str | None = None
@@ -109,9 +111,9 @@ class Material:
     restored_tilt: TiltSettings | None = FOR_RESTORING
 
 
-def read_material(data: Path, recipe: str) -> Material:
+def read_material(data: Path, recipe: str, scale: int) -> Material:
     """Read a folder of clean images, or a packed .npz, and hold some files out."""
-    loaded = Recipe.load(recipe)
+    loaded = load_recipe(recipe, scale)
     training, held_out = split_by_section(load_images(data))
     return Material(data.name, training, held_out, loaded, recipe, sources=sources_of(data))
 

@@ -36,11 +36,12 @@ from bigrestore.model.nets.guards import low_frequency_lock
 from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
+from bigrestore.model.nets.prior.smooth import DETAIL_SIGMA_PX, low_pass
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNetOutput
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, encode, estimate_codes, shown_masks
-from bigrestore.training.data.detail import DETAIL_PATCH_PX, DETAIL_SIGMA_PX, cut_patches, low_pass
+from bigrestore.training.data.detail import DETAIL_PATCH_PX, cut_patches
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.data.patches import step_generator, step_rng
 from bigrestore.training.data.windows import local_mean
@@ -192,7 +193,7 @@ class BridgeStage:
         pairs = self.pairs.at(step, self.batch)
         rng = step_rng(self.seed, step, BRIDGE_STREAM)
         valid = shown_masks(pairs, rng)
-        codes = drawn_codes(self.model, pairs.known, rng)
+        codes = drawn_codes(self.model, pairs, rng)
         with torch.no_grad():
             base, y0, out = self.model.fidelity(pairs.degraded, valid, *codes, self.dtype)
         origins = torch.from_numpy(rng.integers(0, 1 << 16, (self.batch, 2)) * self.model.alignment_px)

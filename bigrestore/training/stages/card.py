@@ -1,19 +1,25 @@
 """The model card: parts, length, data and figures of a training, in words.
 
 It is written from the checkpoint's own metadata beside every trained model; only unmeasurable facts are typed by
-hand: origin and licence of the images. They come from an optional file `SOURCES.md` in the data folder.
+hand: origin and licence of the images. They come from an optional file `SOURCES.md` in the data folder. A head in YAML,
+as model hubs read it, stands above.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import whole_file
 from bigrestore.core.host.names import printable
+from bigrestore.training.fitting.report import fit_lines
 from bigrestore.training.stages.table import STAGES
 
 SOURCES_NAME = "SOURCES.md"
+
+TAGS = ("histology", "microscopy", "deconvolution", "denoising")
+"""What every model is for; one that enlarges also has super-resolution."""
 
 
 def sources_of(data: Path) -> str | None:
@@ -48,7 +54,8 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         f", used at realness {info['realness']:g} where no other is asked for" if "realness" in info else ""
     )
     joined = ", joined by features in the place of noise" if info.get("fusion") == "noise" else ""
-    lines = (
+    lines = card_head(info)
+    lines += (
         [f"# {name}", "", *_part_lines(info)]
         if "kind" in info
         else [
@@ -62,11 +69,40 @@ def model_card(name: str, info: dict[str, Any], sources: str | None = None) -> s
         ]
     )
     lines += _adaptation_lines(info["adapted"]) if "adapted" in info else []
+    if "windows" in info:
+        lines += fit_lines(info["windows"], shared=info["shared"], scale=info["scale"])
     training = info.get("training", {})
     for stage, record in sorted(training.items(), key=lambda item: list(STAGES).index(item[0])):
         lines += ["", f"## Training, stage {stage}", "", *_stage_lines(record)]
     lines += ["", "## Data", "", (sources or "The images of the training folder.").strip(), ""]
     return "\n".join(lines)
+
+
+def card_head(info: dict[str, Any], licence: str | None = None) -> list[str]:
+    """Return the head of a card in YAML, which programs read: what a model is for and what made it.
+
+    Parameters
+    ----------
+    info : dict
+        Metadata of the checkpoint.
+    licence : str, optional
+        Identifier of the weights' licence; None: its maker has yet to choose one.
+    """
+    tags = [*TAGS, *(["super-resolution"] if info["scale"] > 1 else [])]
+    stated = {
+        **({} if licence is None else {"license": licence}),
+        "library_name": "bigrestore",
+        "pipeline_tag": "image-to-image",
+        "tags": tags,
+        "bigrestore": {
+            "kind": info.get("kind", "restorer"),
+            "scale": info["scale"],
+            "parameters": info["parameters"],
+            "sha256": info["sha256"],
+        },
+    }
+    # A value of JSON is one of YAML.
+    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in stated.items()), "---", ""]
 
 
 def _part_lines(info: dict[str, Any]) -> list[str]:

@@ -96,7 +96,7 @@ class FidelityStage:
         pairs = self.pairs.at(step, self.batch)
         rng = step_rng(self.seed, step, FIDELITY_STREAM)
         valid = shown_masks(pairs, rng)
-        psi, filters = drawn_codes(self.model, pairs.known, rng)
+        psi, filters = drawn_codes(self.model, pairs, rng)
         _, y, out = self.model.fidelity(pairs.degraded, valid, psi, filters, self.dtype)
         return self._losses(y, out.log_scale, out.shape_maps, pairs, progress)
 

@@ -31,6 +31,7 @@ from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.presets import BACKBONES, FUSIONS_OF_FEATURES, get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
+from bigrestore.training.fitting.twins import TwinSource
 from bigrestore.training.loop.loop import TrainingStage, train
 from bigrestore.training.loop.schedule import LoopSettings, TrainResult
 from bigrestore.training.stages.assembly import (
@@ -90,10 +91,10 @@ def train_stage(
     plan = plan or stage_plan(name)
     start: Callable[..., tuple[nn.Module, dict[str, Any]]] = _starting_model
     if STAGES[name].part is not None:
-        start = partial(_starting_part, plan.sizes)
+        start = partial(_starting_part, plan)
     model, info = start(name, output, options)
     model.to(device)
-    material = data if isinstance(data, Material) else read_material(data, options.recipe)
+    material = data if isinstance(data, Material) else read_material(data, options.recipe, options.scale)
     settings = _loop_settings(name, material, output, options, plan)
     stage, source = build_stage(name, material, model, info, options, settings)
     try:
@@ -165,12 +166,12 @@ def _starting_model(name: str, output: Path, options: StageOptions) -> tuple[Res
 
 
 def _starting_part(
-    sizes: dict[str, Any], name: str, output: Path, options: StageOptions
+    plan: StagePlan, name: str, output: Path, options: StageOptions
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Load the starting part of a stage, or make a new one of these sizes."""
-    row = STAGES[name]
+    """Load the starting part of a stage, or make a new one of the sizes of its plan."""
+    row, sizes = STAGES[name], plan.sizes
     assert row.part is not None
-    start = options.start or (output if output.is_file() else None)
+    start = options.start or (output if plan.from_output and output.is_file() else None)
     if start is None and row.needs is not None:
         raise UsageError(
             f"{name} starts from a trained {row.needs}; name one by --start, as `bigrestore train {row.needs}` writes it."
@@ -244,7 +245,7 @@ def _record(
         "batch": stage.batch,
         "threads": torch.get_num_threads(),
         "precision": options.precision,
-        "recipe": recipe if isinstance(source, PairSource) else NO_RECIPE,
+        "recipe": recipe if isinstance(source, PairSource | TwinSource) else NO_RECIPE,
         "seed": options.seed,
         "rate": options.rate,
         "machine": hardware(source.device),
@@ -279,7 +280,9 @@ def _loop_settings(
         steps=options.steps,
         minutes=options.minutes,
         rate=options.rate,
-        **attrs.asdict(plan, recurse=False, filter=lambda field, _: field.name != "sizes"),
+        **attrs.asdict(
+            plan, recurse=False, filter=lambda field, _: field.name not in ("sizes", "from_output")
+        ),
         seed=options.seed,
         resume=options.resume,
         facts={

@@ -31,8 +31,8 @@ class StageRow:
         Highest learning rate by default.
     generator : {"none", "new", "trained"}
         Whether its model has a generator, possibly a new one.
-    takes_recipe, takes_prior : bool
-        Whether `--recipe` and `--prior` mean something to it.
+    takes_recipe, takes_prior, takes_start : bool
+        Whether `--recipe`, `--prior` and `--start` mean something to it.
     grows : bool
         Whether it may start from a model of a smaller scale, by `--start`.
     undoes : tuple of str
@@ -53,6 +53,7 @@ class StageRow:
     generator: GeneratorNeed = "none"
     takes_recipe: bool = True
     takes_prior: bool = False
+    takes_start: bool = True
     grows: bool = False
     undoes: tuple[str, ...] = ()
     part: str | None = None
@@ -65,6 +66,7 @@ class StageRow:
         takes = {
             "recipe": self.takes_recipe,
             "prior": self.takes_prior,
+            "start": self.takes_start,
             "preset": self.part is None,
             "arch": self.part == "backbone",
             "fusion": self.name == "bridge",
@@ -177,6 +179,16 @@ STAGE_ROWS = (
         takes_recipe=False,
         part="ranking",
         scales=(1,),
+    ),
+    StageRow(
+        "degradation",
+        "A recipe learned from pairs of a degraded and a clean image of one place, for --recipe.",
+        needs=None,
+        builder="parts.degradation:DEGRADATION",
+        rate=1e-3,
+        takes_recipe=False,
+        takes_start=False,
+        part="degradation",
     ),
 )
 

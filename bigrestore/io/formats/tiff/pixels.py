@@ -76,6 +76,8 @@ class Plane:
         Segments decoded last.
     palette : ndarray, (entries, channels), optional
         Colours, where pixels are their numbers.
+    sample : int, optional
+        The sample of a pixel, or colour of the palette, that is read alone.
     """
 
     path: InputPath
@@ -89,6 +91,7 @@ class Plane:
     inverted: int | None
     cache: Decoded[NDArray[Any]]
     palette: NDArray[np.uint8] | None = None
+    sample: int | None = None
 
     def read(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a window of one section as (h, w) or (h, w, 3)."""
@@ -103,6 +106,8 @@ class Plane:
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         if self.palette is not None:
             pixels = self.palette[pixels[..., 0]]
+        if self.sample is not None and not (self.planar and self.palette is None and pixels.shape[-1] == 1):
+            pixels = pixels[..., self.sample : self.sample + 1]
         pixels = pixels[..., : self.channels]
         if self.inverted is not None:
             pixels = pixels ^ pixels.dtype.type(self.inverted)  # the same as inverted - pixels
@@ -124,9 +129,8 @@ class Plane:
             return self._read_rows(page.path, page.mapped, window)
         if not self.planar:
             return self._read_segments(page, window, 0)
-        planes = [
-            self._read_segments(page, window, plane) for plane in range(min(self.samples, self.channels))
-        ]
+        wanted = range(min(self.samples, self.channels)) if self.sample is None else [self.sample]
+        planes = [self._read_segments(page, window, plane) for plane in wanted]
         return np.concatenate(planes, axis=-1)
 
     def _read_rows(self, path: Path, start: int, window: tuple[int, int, int, int]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ in the 1-um scans of BigBrain (1, 4, 16 and 64 um in one file). Pages of one siz
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,15 @@ from bigrestore.io.formats.tiff.metadata import (
     stated_voxel_size,
 )
 from bigrestore.io.formats.tiff.pixels import Page, Plane
-from bigrestore.io.levels import Level, OpenedImage, Triple, accepted_dtype, level_factor, require_pixels
+from bigrestore.io.levels import (
+    Level,
+    OpenedImage,
+    Triple,
+    Wanted,
+    accepted_dtype,
+    level_factor,
+    require_pixels,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,31 +91,30 @@ def _open_directory(path: InputPath) -> tifffile.TiffFile:
     return tifffile.TiffFile(path.open(), name=path.name)
 
 
-def open_tiff(path: InputPath, *, labels: bool = False, series: int | None = None) -> OpenedImage:
-    """Open a TIFF file by its directory of pages.
-
-    `labels` marks a mask, of possibly one bit or any integer type; `series` is the image to read of several.
+def open_tiff(path: InputPath, wanted: Wanted) -> OpenedImage:
+    """Open a TIFF file by its directory of pages; a mask may have one bit or any integer type.
 
     Raises
     ------
     InputError
         If it is damaged, cut off, or holds neither grey nor RGB values.
     UsageError
-        If it holds no image of that number.
+        If it holds no image or channel of that number.
     """
     try:
         with _open_directory(path) as file:
-            return _describe_tiff(path, file, labels, series)
+            return _describe_tiff(path, file, wanted)
     except (BigrestoreError, PermissionError):
         raise
     except Exception as err:
         raise InputError(f"{path} is a damaged TIFF file ({err}); copy or write it again.") from err
 
 
-def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wanted: int | None) -> OpenedImage:
+def _describe_tiff(path: InputPath, file: tifffile.TiffFile, wanted: Wanted) -> OpenedImage:
     """Describe an open file: its main image, its levels, its voxel size."""
+    labels = wanted.labels
     require_whole_set(path, file)
-    number, series, images = chosen_levels(path, file, wanted)
+    number, series, images = chosen_levels(path, file, wanted.series)
     main = series[0]
     warn_of_other_set(path, main)
     page = _first_page(path, main)
@@ -120,20 +128,25 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
     dtype = accepted_dtype(stored, str(path), labels=labels, command=command)
     if not labels:
         require_plain_values(file, dtype, str(path))
-    sections, channels = _page_table(path, main, dtype)
+    named = stated_channels(file, number)
+    names = [channel.name for channel in named]
+    palette = None if labels or page.photometric != PALETTE else _palette(path, page)
+    entries = 1 if palette is None else palette.shape[-1]
+    sections, channels, sample = _page_table(path, main, dtype, wanted, names, entries)
     if len(sections[0]) == 3:
-        require_colour(stated_channels(file, number), str(path))
-    _say_dropped(path, page, channels)
+        require_colour(named, str(path))
+    if sample is None:
+        _say_dropped(path, page, channels)
     for item in series:
         _require_bounded_segments(path, item.keyframe, file, labels)
     (size, size_from), start = stated_voxel_size(file, page, number), stated_translation(file, number)
-    palette = None if labels or page.photometric != PALETTE else _palette(path, page)
-    if palette is not None:
+    if palette is not None and sample is None:
         channels = palette.shape[-1]
     budget = _budget(page, len(sections), dtype)
     cache: Decoded[NDArray[Any]] = Decoded(budget)
     planes = [
-        attrs.evolve(_plane(path, file, item, channels, dtype, cache), palette=palette) for item in series
+        attrs.evolve(_plane(path, file, item, channels, dtype, cache, wanted), palette=palette, sample=sample)
+        for item in series
     ]
     levels: list[Level] = []
     for plane in planes:
@@ -158,6 +171,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, labels: bool, wante
         details=_storage_facts(file, page)
         | {"voxel_size_from": size_from}
         | ({"images": images} if images else {})
+        | ({"channel_names": names} if any(names) else {})
         | _own_statement(file),
         stated_range=stated,
     )
@@ -263,9 +277,17 @@ def _palette(path: InputPath, page: tifffile.TiffPage) -> NDArray[np.uint8]:
 
 
 def _page_table(
-    path: InputPath, series: tifffile.TiffPageSeries, dtype: np.dtype[Any]
-) -> tuple[list[list[int]], int]:
-    """Return the page indices by z and channel, and the number of channels presented."""
+    path: InputPath,
+    series: tifffile.TiffPageSeries,
+    dtype: np.dtype[Any],
+    wanted: Wanted,
+    names: Sequence[str] = (),
+    entries: int = 1,
+) -> tuple[list[list[int]], int, int | None]:
+    """Return the page indices by z and channel, the number of channels presented, and the sample that is read alone.
+
+    `names` are those of the channels, and `entries` the channels of a palette.
+    """
     page = series.keyframe
     lead = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS" and n > 1}
     if page.samplesperpixel > 1 and page.axes.startswith("S"):
@@ -278,21 +300,32 @@ def _page_table(
         )
     depth = lead[z_axes[0]] if z_axes else 1
     separate = lead.get("C", 1)
+    order = np.arange(depth * separate)
+    channel_first = separate > 1 and depth > 1 and series.axes.index("C") < series.axes.index(z_axes[0])
+    table = order.reshape(separate, depth).T if channel_first else order.reshape(depth, separate)
+    if wanted.channel is not None and min(separate, page.samplesperpixel) == 1:
+        samples = page.samplesperpixel * entries
+        channel = wanted.require_channel(max(separate, samples), str(path), names)
+        table = table[:, [channel]] if separate > 1 else table
+        return [[int(index) for index in row] for row in table], 1, channel if samples > 1 else None
     samples = _colour_samples(path, page)
     if separate not in (1, 3) or (separate == 3 and page.samplesperpixel > 1):
+        known = f" ({', '.join(names[:8])})" if any(names) else ""
+        remedy = (
+            f"choose one by --channel, from 0 to {separate - 1}"
+            if page.samplesperpixel == 1
+            else "store the channel to restore as a file of its own"
+        )
         raise InputError(
-            f"{path} has {page.samplesperpixel * separate} channels; only grey and RGB are read: store the channel to "
-            "restore as a file of its own."
+            f"{path} has {page.samplesperpixel * separate} channels{known}; only grey and RGB are read: {remedy}."
         )
     channels = max(separate, samples)
     if channels == 3 and dtype.kind == "f":
         raise InputError(
-            f"{path} has three channels of float32; only RGB of uint8 or uint16 is read: convert it."
+            f"{path} has three channels of float32; only RGB of uint8 or uint16 is read: convert it, or choose one by "
+            "--channel, from 0 to 2."
         )
-    order = np.arange(depth * separate)
-    channel_first = separate > 1 and depth > 1 and series.axes.index("C") < series.axes.index(z_axes[0])
-    table = order.reshape(separate, depth).T if channel_first else order.reshape(depth, separate)
-    return [[int(index) for index in row] for row in table], channels
+    return [[int(index) for index in row] for row in table], channels, None
 
 
 def _colour_samples(path: InputPath, page: tifffile.TiffPage) -> int:
@@ -305,14 +338,10 @@ def _colour_samples(path: InputPath, page: tifffile.TiffPage) -> int:
         return colours
     if colours == 3 or page.photometric not in _GREY:
         raise InputError(
-            f"{path} has {samples} samples per pixel; only grey and RGB are read: store the channel to restore as a "
-            "file of its own."
+            f"{path} has {samples} samples per pixel; only grey and RGB are read: choose one by --channel, from 0 to "
+            f"{samples - 1}."
         )
-    first = "..., 0" if page.planarconfig == 1 else "0"
-    remedy = (
-        "store the one to restore as a file of its own, in Python the first by "
-        f"tifffile.imwrite(NEW, tifffile.imread(FILE)[{first}])"
-    )
+    remedy = f"choose one by --channel, from 0 to {samples - 1}"
     if samples == 3:
         remedy += ", or, if they are red, green and blue, say so by tiffset -s 262 2 FILE"
     raise InputError(
@@ -338,11 +367,13 @@ def _plane(
     channels: int,
     dtype: np.dtype[Any],
     cache: Decoded[NDArray[Any]],
+    wanted: Wanted,
 ) -> Plane:
     """Collect the facts needed to read one level after the file is closed."""
     page = series.keyframe
-    table, _ = _page_table(path, series, dtype)
-    pages = _pages_of(path, file, series, sum(map(len, table)))
+    table, _, _ = _page_table(path, series, dtype, wanted, entries=3)
+    count = math.prod(n for axis, n in zip(series.axes, series.shape, strict=True) if axis in "ZIQRC")
+    pages = _pages_of(path, file, series, count)
     planar = page.samplesperpixel > 1 and page.planarconfig == 2
     # tifffile tags bools as white-is-zero but stores True as 1, and its own reader gives that back.
     own_bools = dtype.kind == "b" and str(page.software).startswith("tifffile")

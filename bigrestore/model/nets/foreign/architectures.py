@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bigrestore.core.host.installed import install_command
 from bigrestore.core.torchvision import import_torchvision
 from bigrestore.errors import ModelError, UsageError, one_line
 from bigrestore.model.device import DTYPES, choose_precision
 from bigrestore.model.nets.foreign.files import ForeignWeights
 from bigrestore.model.nets.foreign.network import SIDE_PX, ForeignNetwork, require_channels, require_scale
-
-INSTALL_EXTERNAL = "pip install 'bigrestore[external]'"
 
 UNFIT = {
     "GFPGAN": "is made for faces",
@@ -131,7 +130,7 @@ def recognise_architecture(weights: ForeignWeights) -> str:
             import_torchvision()
             spandrel = importlib.import_module("spandrel")
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; {INSTALL_EXTERNAL}.") from error
+        raise UsageError(f"{error.name} is not installed; {install_command('external')}.") from error
     tensors = weights.tensors
     for name, mark in EXTRA_ARCHITECTURES.items():
         if mark in tensors:

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigrestore.core.host.installed import install_command
 from bigrestore.errors import ModelError, UsageError, one_line
-from bigrestore.model.nets.foreign.architectures import INSTALL_EXTERNAL
 from bigrestore.model.nets.foreign.network import (
     CHANNELS,
     SIDE_PX,
@@ -123,7 +123,7 @@ def _session(path: Path, content: bytes, device: torch.device) -> Any:
     try:
         ort = importlib.import_module("onnxruntime")
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; {INSTALL_EXTERNAL}.") from error
+        raise UsageError(f"{error.name} is not installed; {install_command('external')}.") from error
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ONLY_FATAL

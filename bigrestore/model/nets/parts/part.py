@@ -34,6 +34,7 @@ PART_KINDS = {
     "backbone": "backbone:BackboneNet",
     "likelihood": "pixelcnn:PixelCNN",
     "ranking": "ranking:RankingNet",
+    "degradation": "learned_degradation:LearnedDegradation",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 

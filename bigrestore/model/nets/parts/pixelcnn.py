@@ -190,7 +190,7 @@ class PixelCNN(nn.Module):
         """Input pixels on each side that the bits of a pixel depend on."""
         return 2 * self.blocks + CONDITION_REACH_PX
 
-    def forward(self, levels: Tensor, restored: Tensor) -> Mixture:
+    def forward(self, levels: Tensor, restored: Tensor, sees: Tensor | float = 1.0) -> Mixture:
         """Return the mixtures of the pixels of inputs.
 
         Parameters
@@ -199,6 +199,8 @@ class PixelCNN(nn.Module):
             Inputs, grey levels in 0..255.
         restored : Tensor, (N, 1, H * scale, W * scale)
             What is said to lie behind them, grey values in 0..1.
+        sees : float or Tensor, (N, 1, 1, 1)
+            1 where the pixels before one are seen, 0 where the restoration is all that is known of it.
 
         Returns
         -------
@@ -209,7 +211,7 @@ class PixelCNN(nn.Module):
         base = seen.mean(dim=1, keepdim=True)
         ones = torch.ones_like(base)
         x = levels / 127.5 - 1
-        inputs = torch.cat([x, DIFFERENCE_GAIN * (x - base), ones], dim=1)
+        inputs = torch.cat([x, DIFFERENCE_GAIN * (x - base), ones], dim=1) * sees
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         condition = self.condition(torch.cat([seen, ones], dim=1))
         down = _later_row(self.above(inputs)[..., :-1, :])

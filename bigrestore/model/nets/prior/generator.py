@@ -275,16 +275,28 @@ class Generator(nn.Module):
         UsageError
             Where an origin is off the alignment: tiles would not agree about the noise then.
         """
-        nodes = self._nodes(origin)
         codes = self.deltas(w_field.contiguous(memory_format=torch.channels_last))
-        height, width = w_field.shape[2:]
-        x = self.vector.expand(len(w_field), -1, height, width)
+        return self.synthesise(codes, features, seed, z, origin, realise_noise)
+
+    def synthesise(
+        self,
+        codes: Sequence[Tensor],
+        features: Sequence[Tensor] | None,
+        seed: int,
+        z: int,
+        origin: Tensor,
+        realise_noise: bool = True,
+    ) -> Tensor:
+        """Make detail from a field of codes for each layer, (N, L, h, w) each; the rest as in `forward`."""
+        nodes = self._nodes(origin)
+        height, width = codes[0].shape[2:]
+        x = self.vector.expand(len(codes[0]), -1, height, width)
         grey: Tensor | None = None
         for index, level in enumerate(self.levels):
             size = (height << index, width << index)
             noise = None
             if realise_noise and (features is None or self.fusion != "noise"):
-                noise = hashed_normal_fields(seed, z, [index], nodes << index, *size, w_field.device)[:, None]
+                noise = hashed_normal_fields(seed, z, [index], nodes << index, *size, x.device)[:, None]
             guide = features[index] if features is not None and index < len(features) else None
             code = codes[CODES_PER_LEVEL * index : CODES_PER_LEVEL * (index + 1)]
             x, fresh = level(to_grid(x, size), code, guide, noise)

@@ -13,6 +13,8 @@ Generative Facial Prior", CVPR 2021.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -97,9 +99,14 @@ class LayerDeltas(nn.Module):
 
     def forward(self, w_field: Tensor) -> list[Tensor]:
         """Map a w-field (N, L, h, w) to one of the same shape per layer, float32."""
-        with torch.autocast(w_field.device.type, enabled=False):
-            field = w_field.float()
-            return [torch.add(field, delta(field), alpha=DELTA_SHARE) for delta in self.deltas]
+        return self.of_layers([w_field] * len(self.deltas))
+
+    def of_layers(self, w_fields: Sequence[Tensor]) -> list[Tensor]:
+        """Map one w-field per layer, (N, L, h, w) each, to as many of the same shape, float32."""
+        with torch.autocast(w_fields[0].device.type, enabled=False):
+            fields = [field.float() for field in w_fields]
+            pairs = zip(fields, self.deltas, strict=True)
+            return [torch.add(field, delta(field), alpha=DELTA_SHARE) for field, delta in pairs]
 
 
 def pixel_norm(field: Tensor) -> Tensor:

@@ -67,18 +67,27 @@ class LikelihoodStage:
         return self.net
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
-        """Return the mean bits of an undamaged pixel."""
+        """Return the mean bits of an undamaged pixel; every other patch does without the pixels before one."""
         pairs = self.pairs.at(step, self.batch)
-        return {"loss": _mean(self._bits(pairs, pairs.target), pairs.valid)}
+        count = len(pairs.target)
+        sees = (torch.arange(count, device=pairs.target.device) + step) % 2
+        bits = self._bits(pairs, pairs.target, sees[:, None, None, None].float())
+        return {"loss": _mean(bits, pairs.valid)}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the bits of a pixel on the held-out pairs: paired, unpaired, and those of the noise alone."""
+        """Return the bits of a pixel on the held-out pairs: paired, unpaired, and those of the noise.
+
+        `alone` are those by the restoration without the pixels before one.
+        """
         pairs, known = self.pairs.held_out(), self.pairs.held_out().known
         gain, read = (part[:, None, None, None] for part in (known.noise_gain, known.read_noise))
+        other = pairs.target.roll(1, dims=0)
         figures = {
             "paired": self._bits(pairs, pairs.target),
-            "unpaired": self._bits(pairs, pairs.target.roll(1, dims=0)),
+            "unpaired": self._bits(pairs, other),
+            "paired_alone": self._bits(pairs, pairs.target, 0.0),
+            "unpaired_alone": self._bits(pairs, other, 0.0),
             "floor": noise_bits(gain, read, pairs.degraded),
         }
         return {name: float(_mean(bits, pairs.valid)) for name, bits in figures.items()}
@@ -104,10 +113,10 @@ class LikelihoodStage:
         facts = {"sizes": self.sizes, "halo_px": self.net.reach_px, "alignment_px": 1}
         save_part(path, self.net, self.name, self.net.scale, facts)
 
-    def _bits(self, pairs: Pairs, restored: Tensor) -> Tensor:
+    def _bits(self, pairs: Pairs, restored: Tensor, sees: Tensor | float = 1.0) -> Tensor:
         levels = to_levels(pairs.degraded)
         with torch.autocast(levels.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            mixture = self.net(levels, restored)
+            mixture = self.net(levels, restored, sees)
         bits: Tensor = mixture.bits(levels)
         return bits
 

@@ -24,6 +24,7 @@ from bigrestore.report.metrics.reference import ms_ssim
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.ladders import DISTORTIONS, RUNGS
 from bigrestore.training.data.patches import PatchSource, step_rng
+from bigrestore.training.loop.guard import GuardSettings
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, held_out_source
@@ -35,6 +36,9 @@ RANKING_BATCH = 4
 RANKING_STREAM = 14
 MARGIN = 1.0
 """By which a worse rung is to be ahead."""
+
+RANKING_GUARD = GuardSettings(jump_deviations=1e6)
+"""No jump of the loss is a fault: a hinge over ladders in order is near 0, and one out of order costs a hundredfold."""
 
 RANKING_HELD_OUT_PX = 192
 """Side of the held-out patches: MS-SSIM needs 176."""
@@ -210,5 +214,10 @@ def build_ranking(
 
 
 RANKING = StageBuilder(
-    StagePlan(warmup_steps=100, sizes={"channels": [16, 16, 32, 32, 64, 96], "hidden": 64}), build_ranking
+    StagePlan(
+        warmup_steps=100,
+        guard=RANKING_GUARD,
+        sizes={"channels": [16, 16, 32, 32, 64, 96], "hidden": 64},
+    ),
+    build_ranking,
 )

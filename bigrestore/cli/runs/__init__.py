@@ -1,0 +1,1 @@
+"""Commands and steps around `bigrestore run`."""

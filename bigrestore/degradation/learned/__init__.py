@@ -1,0 +1,1 @@
+"""Recipes learned from pairs, in files of `bigrestore train degradation`."""

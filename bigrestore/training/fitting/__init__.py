@@ -1,0 +1,1 @@
+"""What real pairs tell without a network: registration, kernel, noise and compression of each window."""
