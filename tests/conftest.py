@@ -14,7 +14,7 @@ from tests.warm_python import WarmPython
 
 SLOW_FILES = frozenset(
     """
-    test_adaptation test_arrays test_bench_twin test_bigbrain_spectrum test_bridge_stage
+    test_adaptation test_arrays test_backbone_stage test_bench_twin test_bigbrain_spectrum test_bridge_stage
     test_cli_run test_current_folder test_disk_and_damage test_faults_of_blocks test_gpu_errors test_host_reads
     test_given_blur test_input_changes test_invented_detail test_judge_stages
     test_killed_while_writing test_latent_runs test_lost_streams test_maps
