@@ -9,7 +9,7 @@ import typer
 
 from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.log import configure_logging
-from bigrestore.cli.table import note_output, print_rows, printable
+from bigrestore.cli.table import encodable, note_output, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,7 +146,7 @@ def _print_sections(asked: ProfileArguments, section: Section, settings: RunSett
     if not asked.as_json:
         typer.echo(HEADER)
     for line in lines:
-        typer.echo(json.dumps(line.to_json()) if asked.as_json else printable(line.row()))
+        typer.echo(json.dumps(line.to_json()) if asked.as_json else encodable(line.row()))
 
 
 def _write_profile(

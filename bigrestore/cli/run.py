@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,6 +12,8 @@ from bigrestore.cli.from_settings import Fields, GivenFlags, Part, command
 from bigrestore.cli.table import note_output, print_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from bigrestore.run.view.dry_run import RunEstimate
@@ -43,49 +46,75 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
         raise UsageError(
             "--sbatch prints one job, and --cluster and --scheduler start their own; leave one of them out."
         )
-    carry_out = _Command(asked, settings)
+    from bigrestore.run.view.progress import make_progress, phase_shown
+
+    guarded = {} if asked.config is None else {"configuration": asked.config}
+    shown, told = make_progress(settings.progress, settings.log_format), _Told(asked)
+    try:
+        for source, output, noted in _each(asked, settings):
+            with noted:
+                if asked.dry_run:
+                    with phase_shown(shown, "dry run"):
+                        estimated = _estimate(source, output, settings, guarded)
+                    told.estimated(estimated)
+                    continue
+                with phase_shown(shown, "start-up"):  # imports take seconds; what ends the phase is inside
+                    from bigrestore.api import report_sinks
+                    from bigrestore.run.output.remote import execute_to
+
+                    sinks = report_sinks(settings)
+                    summary = execute_to(
+                        source, output, settings, progress=shown, guarded=guarded, sinks=sinks
+                    )
+                told.restored(source, output, summary)
+    finally:  # those that were restored are told, whatever became of the others
+        told.print_json()
+    told.print_job()
+    told.raise_if_failed()
+
+
+def _each(
+    asked: RunArguments, settings: RunSettings
+) -> Iterable[tuple[str, str, AbstractContextManager[None]]]:
+    """Return each input with its output, and a context that notes its errors where others go on."""
     if asked.output_folder is None:
-        carry_out(asked.input, asked.output)
-    else:
-        from bigrestore.cli.runs.many import outputs_in, restore_each
+        return [(asked.input, asked.output, nullcontext())]
+    from bigrestore.cli.runs.many import each_input, outputs_in
 
-        ending = ".ome.tif" if settings.format == "ome-tiff" else ".ome.zarr"
-        pairs = outputs_in(asked.paths, asked.output_folder, ending)
-        try:
-            restore_each(pairs, carry_out)
-        finally:  # those that were restored are told, whatever became of the others
-            carry_out.print_json()
-        carry_out.print_job()
-        return
-    carry_out.print_json()
-    carry_out.print_job()
-    carry_out.raise_if_failed()
+    ending = ".ome.tif" if settings.format == "ome-tiff" else ".ome.zarr"
+    return each_input(outputs_in(asked.paths, asked.output_folder, ending))
 
 
-class _Command:
-    """Restores one input after the other, or estimates it, and prints what was done."""
+class _Told:
+    """What a run or dry run of one input or several prints on standard output."""
 
-    def __init__(self, asked: RunArguments, settings: RunSettings) -> None:
-        from bigrestore.run.view.progress import make_progress
-
-        self._asked, self._settings = asked, settings
-        self._guarded = {} if asked.config is None else {"configuration": asked.config}
-        self._shown = make_progress(settings.progress, settings.log_format)
-        self._single = asked.output_folder is None
+    def __init__(self, asked: RunArguments) -> None:
+        self._asked, self._single = asked, asked.output_folder is None
         self._documents: list[dict[str, Any]] = []
         self._estimates: list[RunEstimate] = []
         self._summary: RunSummary | None = None
 
-    def __call__(self, source: str, output: str) -> None:
-        """Restore one input, or estimate it."""
-        if self._asked.dry_run:
-            self._estimate(source, output)
+    def estimated(self, estimated: RunEstimate) -> None:
+        """Take the estimate of one input, and print it."""
+        self._estimates.append(estimated)
+        self._documents.append(estimated.to_json())
+        if not self._asked.as_json and not self._asked.sbatch:
+            print_rows(estimated.rows())
+
+    def restored(self, source: str, output: str, summary: RunSummary) -> None:
+        """Take the summary of one input, and print it; of several raise for failed blocks."""
+        note_output(output)
+        self._documents.append(summary.to_json())
+        if not self._asked.as_json and not self._asked.quiet:
+            print_rows([*summary.rows(), *(opening_rows(source, summary) if self._single else [])])
+        if self._single:
+            self._summary = summary
         else:
-            self._restore(source, output)
+            summary.raise_if_failed()
 
     def print_json(self) -> None:
         """Print what was done as JSON, where it is asked for: of several inputs a list."""
-        if self._asked.as_json:
+        if self._asked.as_json and (self._documents or not self._single):
             typer.echo(json.dumps(self._documents[0] if self._single else self._documents, indent=1))
 
     def print_job(self) -> None:
@@ -100,40 +129,6 @@ class _Command:
         """Raise for failed blocks of a run of one input, after its summary."""
         if self._summary is not None:
             self._summary.raise_if_failed()
-
-    def _estimate(self, source: str, output: str) -> None:
-        from bigrestore.run.view.progress import phase_shown
-
-        with phase_shown(self._shown, "dry run"):
-            estimated = _estimate(source, output, self._settings, self._guarded)
-        self._estimates.append(estimated)
-        self._documents.append(estimated.to_json())
-        if not self._asked.as_json and not self._asked.sbatch:
-            print_rows(estimated.rows())
-
-    def _restore(self, source: str, output: str) -> None:
-        from bigrestore.run.view.progress import phase_shown
-
-        with phase_shown(self._shown, "start-up"):  # imports take seconds; what ends the phase is inside
-            from bigrestore.api import report_sinks
-            from bigrestore.run.output.remote import execute_to
-
-            summary = execute_to(
-                source,
-                output,
-                self._settings,
-                progress=self._shown,
-                guarded=self._guarded,
-                sinks=report_sinks(self._settings),
-            )
-        note_output(output)
-        self._documents.append(summary.to_json())
-        if not self._asked.as_json and not self._asked.quiet:
-            print_rows([*summary.rows(), *(opening_rows(source, summary) if self._single else [])])
-        if self._single:
-            self._summary = summary
-        else:
-            summary.raise_if_failed()
 
 
 def _estimate(source: str, output: str, settings: RunSettings, guarded: dict[str, Path]) -> RunEstimate:

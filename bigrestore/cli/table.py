@@ -44,7 +44,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    listed = [(name, printable(value)) for name, value in rows]
+    listed = [(name, encodable(visible(value))) for name, value in rows]
     console = Console(highlight=False)
     if not console.is_terminal:
         width = max((len(name) for name, _ in listed), default=0)
@@ -59,17 +59,12 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def printable(text: str) -> str:
-    """Return a text with what standard output cannot take replaced."""
-    return _encodable(visible(text))
-
-
 def shorten(text: str, longest: int) -> str:
     """Return a text, cut off with dots beyond a number of characters."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return a text whose signs standard output can show: plain ones where it cannot."""
     try:
         _SIGNS.encode(sys.stdout.encoding or "ascii")

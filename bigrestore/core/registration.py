@@ -67,7 +67,7 @@ def find_offset(first: Floats, second: Floats, most_px: int) -> Offset:
         With a correlation of 0 where one of both is flat, or their sides are too short.
     """
     most = min(most_px, *((side - LEAST_OVERLAP_PX) // 2 for side in first.shape))
-    bands = [_band_passed(window) for window in (first, second)]
+    bands = [band_passed(window, FINE_PX, COARSE_PX) for window in (first, second)]
     if most < 0 or min(float(band.std()) for band in bands) < 1e-6:
         return Offset(0.0, 0.0, 0.0)
     y, x = _whole_offset(bands[0], bands[1], most)
@@ -85,12 +85,13 @@ def overlapping(first: NDArray, second: NDArray, y: int, x: int) -> tuple[NDArra
     return own, other
 
 
-def _band_passed(window: Floats) -> Doubles:
+def band_passed(window: Floats, fine_px: float, coarse_px: float) -> Doubles:
+    """Return what of a window lies between two Gaussians of these standard deviations."""
     grey = window.astype(np.float64)
-    return np.asarray(gaussian_filter(grey, FINE_PX) - gaussian_filter(grey, COARSE_PX))
+    return np.asarray(gaussian_filter(grey, fine_px) - gaussian_filter(grey, coarse_px))
 
 
-def _taper(shape: tuple[int, ...]) -> Doubles:
+def _window_taper(shape: tuple[int, ...]) -> Doubles:
     return np.outer(np.hanning(shape[0] + 2)[1:-1], np.hanning(shape[1] + 2)[1:-1])
 
 
@@ -99,7 +100,7 @@ def _whole_offset(first: Doubles, second: Doubles, most: int) -> tuple[int, int]
 
     Amplitudes are divided out by their root only: of a fully whitened spectrum most is noise.
     """
-    taper = _taper(first.shape)
+    taper = _window_taper(first.shape)
     cross = np.fft.rfft2(second * taper) * np.fft.rfft2(first * taper).conj()
     surface = np.fft.irfft2(cross / np.sqrt(np.abs(cross) + 1e-12 * np.abs(cross).max()), first.shape)
     steps = np.arange(-most, most + 1)
@@ -110,7 +111,7 @@ def _whole_offset(first: Doubles, second: Doubles, most: int) -> tuple[int, int]
 
 def _phase_slope(first: NDArray, second: NDArray) -> tuple[float, float]:  # type: ignore[type-arg]
     """Return the fraction of a pixel by which the second lies below and right of the first, at most one."""
-    taper = _taper(first.shape)
+    taper = _window_taper(first.shape)
     spectra = [np.fft.rfft2((part - part.mean()) * taper) for part in (first, second)]
     fy = np.fft.fftfreq(first.shape[0])[:, None]
     fx = np.fft.rfftfreq(first.shape[1])[None, :]
@@ -124,3 +125,12 @@ def _phase_slope(first: NDArray, second: NDArray) -> tuple[float, float]:  # typ
         matrix = (along * weight[:, None]).T @ along
         offset -= np.linalg.solve(matrix, (along * weight[:, None]).T @ angle)
     return float(np.clip(offset[0], -1, 1)), float(np.clip(offset[1], -1, 1))
+
+
+def between_samples(values: Doubles, at: int) -> float:
+    """Return by how many samples the maximum lies beside the largest sample `at`: a parabola through three; 0 at an end."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, top, behind = values[at - 1 : at + 2]
+    bend = before - 2 * top + behind
+    return float(0.5 * (before - behind) / bend) if bend < 0 else 0.0

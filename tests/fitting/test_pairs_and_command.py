@@ -98,7 +98,7 @@ def test_a_shift_at_larger_scales_is_one_of_degraded_pixels(scale: int, tmp_path
     save_grey(tmp_path / "hq.png", bytes_of(clean))
     opened = open_pairs(None, str(tmp_path / "lq.png"), str(tmp_path / "hq.png"), scale)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bigrestore.training.fitting.real_pairs.LEAST_WINDOWS", 1)
+        patch.setattr("bigrestore.training.fitting.real_pairs.LEAST_PAIR_WINDOWS", 1)
         (window,) = register_pairs(opened, scale, "them")
     assert (window.offset.y, window.offset.x) == pytest.approx((-2.5, 1.0), abs=0.1)
     assert window.clean.shape == tuple(scale * side for side in window.degraded.shape)

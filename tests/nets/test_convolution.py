@@ -15,7 +15,7 @@ from bigrestore.model.nets.parts.drunet import DenoisingBlock
 from bigrestore.model.nets.prior.cs_sft import ChannelSplitSFT
 from bigrestore.model.nets.redegrade import strided_correlation
 from bigrestore.model.nets.unet import BlurDown, ResidualBlock, UNet
-from bigrestore.model.nets.wiener import BLOCK_PX, FILTER_REACH_PX, deconvolve
+from bigrestore.model.nets.wiener import FFT_BLOCK_PX, FILTER_REACH_PX, deconvolve
 from bigrestore.settings.presets import PRESETS
 
 PRECISIONS = [(torch.float32, 1e-5), (torch.bfloat16, 0.03)]
@@ -111,7 +111,7 @@ def test_a_fused_network_gives_what_training_gives(scale: int, monkeypatch: pyte
 _filters = convolution._filters
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (BLOCK_PX, 40), (200, 333), (2 * BLOCK_PX + 1, 169)])
+@pytest.mark.parametrize("shape", [(16, 16), (FFT_BLOCK_PX, 40), (200, 333), (2 * FFT_BLOCK_PX + 1, 169)])
 @pytest.mark.parametrize(("scale", "count"), [(1, 1), (2, 2)])
 def test_blocks_are_deconvolved_as_the_whole_image(shape: tuple[int, int], scale: int, count: int) -> None:
     x = drawn(2, 1, *shape).sigmoid()

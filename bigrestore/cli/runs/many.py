@@ -7,8 +7,8 @@ restored all the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from bigrestore.core.urls import is_remote, without_secrets
@@ -105,28 +105,24 @@ class Failures:
         )
 
 
-def restore_each(pairs: Sequence[tuple[str, str]], restore: Callable[[str, str], None]) -> None:
-    """Call a function with each input and its output; the model is loaded once.
+def each_input(
+    pairs: Sequence[tuple[str, str]],
+) -> Iterator[tuple[str, str, AbstractContextManager[None]]]:
+    """Yield each input, its output, and the context to restore it in; the model is loaded once.
 
     Raises
     ------
     BigrestoreError
-        After all, where one failed; at once, where a setting is refused or a signal came.
+        After all, where one failed.
     """
     from bigrestore.model.registry import method_kept
 
     failures = Failures(len(pairs))
     with method_kept():
         for index, (source, output) in enumerate(pairs, start=1):
-            log.info(
-                "Input %d of %d: %s into %s.",
-                index,
-                len(pairs),
-                without_secrets(source),
-                without_secrets(output),
-            )
-            with failures.noted(source):
-                restore(source, output)
+            names = without_secrets(source), without_secrets(output)
+            log.info("Input %d of %d: %s into %s.", index, len(pairs), *names)
+            yield source, output, failures.noted(source)
     failures.raise_if_any()
 
 

@@ -111,7 +111,7 @@ class LearnedRecipe:
         second = int(self.neighbours[first])
         kernel = (1 - share) * self.kernels[first] + share * self.kernels[second]
         own, other = self.windows[first], self.windows[second]
-        noise, synthesis = _between(own.noise, other.noise, share), None
+        noise, synthesis = _point_between(own.noise, other.noise, share), None
         if self.network is not None and scale == self.scale:
             synthesis = self._synthesis(first, second, share)
             noise = corrected_noise(noise, self.network.noise_change(synthesis.code[None])[0])
@@ -142,7 +142,7 @@ class LearnedRecipe:
         return self
 
 
-def _between(one: Noise, two: Noise, share: float) -> Noise:
+def _point_between(one: Noise, two: Noise, share: float) -> Noise:
     """Return the noise between two, on a line of their variances."""
     numbers = [
         (1 - share) * a + share * b

@@ -11,6 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+SLOPE = 0.2
+"""Of the leaky ReLUs of U-Net and bridge below zero."""
+
 
 def is_fused(x: Tensor) -> bool:
     """Return whether the convolutions of these images can be fused: on a processor, without gradients."""

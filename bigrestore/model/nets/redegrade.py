@@ -52,7 +52,9 @@ def strided_correlation(y: Tensor, kernel: Tensor, scale: int, step: int, offset
     ]
     padded = F.pad(y, (-offset, after[1], -offset, after[0]), mode="replicate")
     if side > 1:
-        made = F.pixel_shuffle(F.conv2d(padded, _shifted(kernel, stride, side), stride=side * stride), side)
+        made = F.pixel_shuffle(
+            F.conv2d(padded, _side_by_side(kernel, stride, side), stride=side * stride), side
+        )
     elif kernel.ndim == 2:
         made = F.conv2d(padded, kernel[None, None], stride=stride)
     else:
@@ -61,7 +63,7 @@ def strided_correlation(y: Tensor, kernel: Tensor, scale: int, step: int, offset
     return made[..., : counts[0], : counts[1]]
 
 
-def _shifted(kernel: Tensor, stride: int, side: int) -> Tensor:
+def _side_by_side(kernel: Tensor, stride: int, side: int) -> Tensor:
     """Return a kernel at side x side places, `stride` pixels apart, one in each channel: (side**2, 1, k', k')."""
     places = [(row * stride, column * stride) for row in range(side) for column in range(side)]
     reach = (side - 1) * stride

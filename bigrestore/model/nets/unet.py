@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.method import PSI_SIZE
-from bigrestore.model.nets.convolution import added, bent, is_fused
+from bigrestore.model.nets.convolution import SLOPE, added, bent, is_fused
 from bigrestore.model.nets.wiener import BOLDNESS
 from bigrestore.settings.presets import Preset
 
@@ -34,8 +34,6 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 LINEAR_GUESSES = len(BOLDNESS)
 LINEAR_GAIN = 4.0
 """What a deconvolution adds is a few hundredths of the range; the stem sees it enlarged."""
-SLOPE = 0.2
-"""Of the leaky ReLUs below zero."""
 LOG_SCALE_START = -4.0
 """Initial log of the predicted Laplace scale: exp(-4) = 0.018, about the error of an untrained network."""
 

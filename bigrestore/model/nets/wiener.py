@@ -28,7 +28,7 @@ FILTER_REACH_PX = 12
 """Reach of a filter to each side, input pixels."""
 FILTER_TORUS_PX = 96
 """Side of the torus for computing covariances, input pixels: more than a filter spans on both sides of a pixel."""
-BLOCK_PX = 192
+FFT_BLOCK_PX = 192
 """Side of the blocks that are deconvolved together, input pixels."""
 PRIOR_EXPONENT = 1.3
 """The prior's power falls as (f^2 + f0^2) to minus this: tissue of the training set lies between 1.2 and 1.6."""
@@ -193,7 +193,7 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int, whole: boo
     half = filters.shape[-1] // 2
     height, width = x.shape[-2:]
     # Blocks of a section stay in the processor's cache; a small image is one block.
-    sides = [min(BLOCK_PX, length + 2 * half) for length in (height, width)]
+    sides = [min(FFT_BLOCK_PX, length + 2 * half) for length in (height, width)]
     rows, columns = (side - 2 * half for side in sides)
     counts = -(-height // rows), -(-width // columns)
     beyond = counts[1] * columns - width, counts[0] * rows - height

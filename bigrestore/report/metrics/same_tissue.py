@@ -19,11 +19,10 @@ from collections.abc import Iterator
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-from bigrestore.core.peak import between_samples
 from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.registration import band_passed, between_samples
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.section import Section
 
@@ -151,7 +150,7 @@ def compare_structure(image: Section, other: Section, scale: int) -> Comparison 
         for z, y, x in _sampled_places(other, count):
             pair = _sampled_window(image, other, scale, z, y, x)
             if pair is not None:
-                one, two = (_band_passed(part) for part in pair)
+                one, two = (band_passed(part, *BAND_SIGMAS_PX) for part in pair)
                 squares = np.array([np.sum(one * one), np.sum(two * two)])
                 noise = np.array([_noise(part) ** 2 * one.size * IN_BAND for part in pair])
                 signal = np.maximum(squares - noise, LEAST_SIGNAL * squares)
@@ -242,12 +241,6 @@ def _grey(section: Section, *window: int) -> NDArray[np.float32]:
     z, y0, y1, x0, x1 = window
     unit = to_unit(section.read(z, y0, y1, x0, x1), section.value_range)
     return luma(unit) if unit.ndim == 3 else unit
-
-
-def _band_passed(window: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what of a window lies in the band."""
-    values = window.astype(np.float64)
-    return np.asarray(gaussian_filter(values, BAND_SIGMAS_PX[0]) - gaussian_filter(values, BAND_SIGMAS_PX[1]))
 
 
 def _noise(window: NDArray[np.float32]) -> float:

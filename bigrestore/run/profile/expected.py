@@ -44,7 +44,7 @@ def expected_gain(table: dict[str, Any], sigma_px: float, noise: float) -> tuple
     sigmas, noises, cells = table["sigma_input_px"], table["noise_levels"], table["gain_db"]
     if sigma_px < sigmas[0] and noise < noises[1]:
         return None
-    (row, down), (column, right) = _place(sigmas, sigma_px), _place(noises, noise)
+    (row, down), (column, right) = _interval(sigmas, sigma_px), _interval(noises, noise)
     gain, spread = (
         (1 - down) * ((1 - right) * cells[row][column][k] + right * cells[row][column + 1][k])
         + down * ((1 - right) * cells[row + 1][column][k] + right * cells[row + 1][column + 1][k])
@@ -53,7 +53,7 @@ def expected_gain(table: dict[str, Any], sigma_px: float, noise: float) -> tuple
     return gain, spread
 
 
-def _place(axis: Sequence[float], value: float) -> tuple[int, float]:
+def _interval(axis: Sequence[float], value: float) -> tuple[int, float]:
     """Return the interval of an axis that a value lies in, and where in it, 0..1."""
     index = min(max(bisect_right(axis, value) - 1, 0), len(axis) - 2)
     share = (value - axis[index]) / (axis[index + 1] - axis[index])

@@ -64,14 +64,14 @@ class SectionLine:
 
     def row(self) -> str:
         """Return the line under `HEADER`."""
-        jpeg = "none" if self.jpeg_quality == 0 else _number(self.jpeg_quality, ".0f")
-        sigma, gain = _number(self.sigma_px, ".2f"), _number(self.gain_db, "+.1f")
+        jpeg = "none" if self.jpeg_quality == 0 else _figure(self.jpeg_quality, ".0f")
+        sigma, gain = _figure(self.sigma_px, ".2f"), _figure(self.gain_db, "+.1f")
         if self.sigma_error_px is not None:
             sigma += f"±{self.sigma_error_px:.2f}"
         if self.gain_spread_db is not None:
             gain += f"±{self.gain_spread_db:.1f}"
         numbers = (
-            f"{self.z:>7}  {sigma:<9} {_number(self.noise, '.1f'):>5}  {jpeg:>4}  {_number(self.banding, '.4f'):>7}"
+            f"{self.z:>7}  {sigma:<9} {_figure(self.noise, '.1f'):>5}  {jpeg:>4}  {_figure(self.banding, '.4f'):>7}"
             f"  {self.clipped_share:>7.1%}  {self.tissue_share:>6.0%}  {gain:<9}"
         )
         return f"{numbers}  {self.says}"
@@ -113,5 +113,5 @@ def _line(z: int, profile: Profile, scale: int, gains: dict[str, Any] | None) ->
     )
 
 
-def _number(value: float | None, how: str) -> str:
+def _figure(value: float | None, how: str) -> str:
     return "-" if value is None else format(value, how)

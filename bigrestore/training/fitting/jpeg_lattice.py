@@ -24,7 +24,7 @@ from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip, quantisa
 QUALITIES = range(20, 97)
 """Above, steps are as small as the rounding of the pixels."""
 
-ROUNDING = 0.45
+LATTICE_ROUNDING = 0.45
 """Standard deviation of a coefficient about its multiple, grey levels: pixels were rounded once more."""
 
 LEAST_LEVELS = 1.5
@@ -131,7 +131,9 @@ def _best_quality(coefficients: Doubles, most: int) -> tuple[int, float]:
         step = table[columns]
         multiple = np.maximum(np.rint(np.abs(values) / step), 1)
         away = np.abs(values) - multiple * step
-        density = np.exp(-0.5 * (away / ROUNDING) ** 2) * step / (ROUNDING * math.sqrt(2 * math.pi))
+        density = (
+            np.exp(-0.5 * (away / LATTICE_ROUNDING) ** 2) * step / (LATTICE_ROUNDING * math.sqrt(2 * math.pi))
+        )
         gain = float(np.log(ANYWHERE + (1 - ANYWHERE) * density).mean())
         if gain > largest:
             best, largest = quality, gain

@@ -22,11 +22,11 @@ FIT_SIDE = 21
 FINE_PX = 2
 """Largest scale that is fitted pixel by pixel; beyond, clean pixels are averaged in twos first."""
 
-SAMPLES = 16_000
+FIT_SAMPLES = 16_000
 """Degraded pixels of a window that enter its equations."""
 
-CHUNK = 4000
-SAMPLE_SEED = 31
+FIT_CHUNK = 4000
+FIT_SEED = 31
 
 START_SIGMAS_PX = np.geomspace(0.3, 6.0, 16)
 """Gaussians that the ridge may pull to."""
@@ -101,8 +101,8 @@ def equations_of(degraded: Floats, clean: Floats, scale: int) -> Halves:
         np.arange(-(-reach // step), (side - 1 - reach - (step - 1) // 2) // step + 1) for side in fine.shape
     )
     y, x = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
-    if len(y) > SAMPLES:
-        chosen = np.random.default_rng(SAMPLE_SEED).choice(len(y), SAMPLES, replace=False)
+    if len(y) > FIT_SAMPLES:
+        chosen = np.random.default_rng(FIT_SEED).choice(len(y), FIT_SAMPLES, replace=False)
         y, x = y[chosen], x[chosen]
     half = (y // 16 + x // 16) % 2
     return _sums(degraded, fine, step, y[half == 0], x[half == 0]), _sums(
@@ -129,8 +129,8 @@ def _sums(degraded: Floats, fine: Floats, step: int, y: NDArray[np.int64], x: ND
     gram, moment, sums = np.zeros((count, count)), np.zeros(count), np.zeros(count)
     grey = degraded[y, x].astype(np.float64)
     grey -= grey.mean() if len(grey) else 0.0
-    for start in range(0, len(y), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(y), FIT_CHUNK):
+        part = slice(start, start + FIT_CHUNK)
         around = (
             views[step * y[part] + first, step * x[part] + first].reshape(-1, FIT_SIDE**2)[:, taps] - mean
         )

@@ -29,14 +29,14 @@ OUTLIER = 4.0
 ROUNDING_VARIANCE = 1 / 12 / 255**2
 """Of 8 bits."""
 
-LEAST_SIGMA = 0.1 / 255
+LEAST_NOISE_SIGMA = 0.1 / 255
 """Less noise counts as none."""
 
 NEIGHBOUR_CORRELATION = 0.8
 """Of neighbouring pixels of the smooth field in `steps.smooth_noise`: 56 / 70, of the taps 1, 4, 6, 4, 1."""
 
 JPEG_ROUNDS = 8
-MOST_READ = 0.12
+MOST_PIXELS_READ = 0.12
 """Largest noise looked for under a JPEG."""
 
 JPEG_SEED = 17
@@ -67,7 +67,7 @@ def noise_law(
     gain, variance = _law(residual, expected, kept)
     if eight_bits:
         variance = max(variance - ROUNDING_VARIANCE, 0.0)
-    if gain * float(expected.mean()) + variance < LEAST_SIGMA**2:
+    if gain * float(expected.mean()) + variance < LEAST_NOISE_SIGMA**2:
         return Noise()
     share = np.clip(_neighbour_correlation(residual, kept) / NEIGHBOUR_CORRELATION, 0, 1)
     return Noise(gain, float(np.sqrt(variance)), float(share))
@@ -82,7 +82,7 @@ def without_waves(degraded: Floats, expected: Floats) -> Doubles:
 def _quiet(expected: Floats) -> NDArray[np.bool_]:
     """Return the quieter half of the pixels of each grey level."""
     gradient = gaussian_gradient_magnitude(expected.astype(np.float64), GRADIENT_PX)
-    bins = _bins(expected)
+    bins = _grey_bins(expected)
     quiet = np.zeros(expected.shape, bool)
     for index in range(GREY_BINS):
         own = bins == index
@@ -93,7 +93,7 @@ def _quiet(expected: Floats) -> NDArray[np.bool_]:
     return inner
 
 
-def _bins(expected: Floats) -> NDArray[np.int64]:
+def _grey_bins(expected: Floats) -> NDArray[np.int64]:
     edges = np.quantile(expected, np.linspace(0, 1, GREY_BINS + 1)[1:-1])
     return np.asarray(np.searchsorted(edges, expected), np.int64)
 
@@ -105,13 +105,13 @@ def _spread(values: Doubles) -> float:
 
 def _law(residual: Doubles, expected: Floats, kept: NDArray[np.bool_]) -> tuple[float, float]:
     """Return gain and variance at black, both at least 0."""
-    bins, rows = _bins(expected), []
+    bins, rows = _grey_bins(expected), []
     for index in range(GREY_BINS):
         own = kept & (bins == index)
         if own.sum() >= GREY_BINS:
             rows.append((float(expected[own].mean()), float(residual[own].var()), float(np.sqrt(own.sum()))))
     grey, variance, weight = np.array(rows).T
-    weight = weight / np.maximum(variance, LEAST_SIGMA**2)
+    weight = weight / np.maximum(variance, LEAST_NOISE_SIGMA**2)
     matrix = np.stack([np.clip(grey, 0, None), np.ones_like(grey)], axis=1) * weight[:, None]
     (gain, black), _ = nnls(matrix, variance * weight)
     return float(gain), float(black)
@@ -132,11 +132,11 @@ def _noise_under_jpeg(
 ) -> Noise:
     """Return the white noise that, through a JPEG, leaves a residual of this variance, by bisection."""
     field = np.random.default_rng(JPEG_SEED).standard_normal(shape)
-    low, high = 0.0, MOST_READ
+    low, high = 0.0, MOST_PIXELS_READ
     for _ in range(JPEG_ROUNDS):
         read = (low + high) / 2
         stored = through_jpeg(expected + read * field, jpeg)
         more = without_waves(stored, expected)[kept].var() > variance
         low, high = (low, read) if more else (read, high)
     read = (low + high) / 2
-    return Noise(read=read) if read >= max(LEAST_SIGMA, MOST_READ / 2**JPEG_ROUNDS) else Noise()
+    return Noise(read=read) if read >= max(LEAST_NOISE_SIGMA, MOST_PIXELS_READ / 2**JPEG_ROUNDS) else Noise()

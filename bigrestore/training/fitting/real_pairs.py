@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 REAL_WINDOW_PX = 512
 """Side of a window, degraded pixels."""
 
-SMALLEST_PX = 64
+SMALLEST_WINDOW_PX = 64
 """Smaller windows are not registered."""
 
-MOST_WINDOWS = 120
+MOST_PAIR_WINDOWS = 120
 """Windows with tissue that are looked at, spread evenly."""
 
 MOST_READ = 480
 """Windows that are read to meet them."""
 
-LEAST_CORRELATION = 0.5
+LEAST_WINDOW_CORRELATION = 0.5
 """Correlation of structures below which a window shows another place."""
 
 MOST_OFFSET_PX = 16
@@ -46,13 +46,13 @@ MOST_OFFSET_PX = 16
 LEAST_KEPT_SHARE = 0.25
 """Share of the windows that must correlate, or the pairs are not of one place."""
 
-LEAST_WINDOWS = 4
+LEAST_PAIR_WINDOWS = 4
 """Fewer windows tell nothing from which another could be predicted."""
 
 STILL_PX = 0.06
 """Offsets below this, in degraded pixels, are left: interpolation would cost more."""
 
-LEAST_CONTRAST = 0.02
+LEAST_WINDOW_CONTRAST = 0.02
 """Standard deviation, 0..1, below which a clean window is empty glass."""
 
 
@@ -103,7 +103,7 @@ class PairImages:
             [
                 (start, min(start + REAL_WINDOW_PX, side))
                 for start in range(0, side, REAL_WINDOW_PX)
-                if min(start + REAL_WINDOW_PX, side) - start >= SMALLEST_PX
+                if min(start + REAL_WINDOW_PX, side) - start >= SMALLEST_WINDOW_PX
             ]
             for side in (self.degraded.height, self.degraded.width)
         ]
@@ -221,17 +221,20 @@ def register_pairs(pairs: list[PairImages], scale: int, where: str) -> list[Real
     for window in _tissue_windows(pairs, scale):
         looked_at += 1
         offset = window.offset
-        if offset.correlation >= LEAST_CORRELATION and max(abs(offset.y), abs(offset.x)) <= MOST_OFFSET_PX:
-            kept.append(_moved(window, scale))
+        if (
+            offset.correlation >= LEAST_WINDOW_CORRELATION
+            and max(abs(offset.y), abs(offset.x)) <= MOST_OFFSET_PX
+        ):
+            kept.append(_moved_by(window, scale))
     if looked_at and len(kept) < LEAST_KEPT_SHARE * looked_at:
         raise InputError(
             f"The pairs in {where} do not show the same place: {len(kept)} of {looked_at} windows correlate above "
-            f"{LEAST_CORRELATION:g}; register them, or check the names."
+            f"{LEAST_WINDOW_CORRELATION:g}; register them, or check the names."
         )
-    if len(kept) < LEAST_WINDOWS:
+    if len(kept) < LEAST_PAIR_WINDOWS:
         raise InputError(
-            f"The pairs in {where} have {len(kept)} window(s) with tissue, of {SMALLEST_PX} to {REAL_WINDOW_PX} px, and a "
-            f"degradation is learned from at least {LEAST_WINDOWS}; give more pairs, or larger ones."
+            f"The pairs in {where} have {len(kept)} window(s) with tissue, of {SMALLEST_WINDOW_PX} to {REAL_WINDOW_PX} px, and a "
+            f"degradation is learned from at least {LEAST_PAIR_WINDOWS}; give more pairs, or larger ones."
         )
     log.info("%d of %d windows show the same place", len(kept), looked_at)
     return kept
@@ -241,7 +244,7 @@ def _tissue_windows(pairs: list[PairImages], scale: int) -> Iterator[RealWindow]
     """Yield windows with tissue as they lie, evenly spread, with the offset of the clean side."""
     places = [(pair, box) for pair in pairs for box in pair.boxes()]
     # Read in rounds, each between those before, so that any number of windows is evenly spread.
-    rounds = max(1, round_up(len(places), MOST_WINDOWS) // MOST_WINDOWS)
+    rounds = max(1, round_up(len(places), MOST_PAIR_WINDOWS) // MOST_PAIR_WINDOWS)
     order = [index for start in range(rounds) for index in range(start, len(places), rounds)]
     met = 0
     for index in order[:MOST_READ]:
@@ -249,7 +252,7 @@ def _tissue_windows(pairs: list[PairImages], scale: int) -> Iterator[RealWindow]
         own, other = pair.degraded, pair.clean
         sides = [scale * edge for edge in (y0, y1, x0, x1)]
         clean = np.clip(to_grey(other.read(z, *sides), other.value_range), 0, 1)
-        if float(clean.std()) < LEAST_CONTRAST:
+        if float(clean.std()) < LEAST_WINDOW_CONTRAST:
             continue
         degraded = np.clip(to_grey(own.read(z, y0, y1, x0, x1), own.value_range), 0, 1)
         height, width = degraded.shape
@@ -257,7 +260,7 @@ def _tissue_windows(pairs: list[PairImages], scale: int) -> Iterator[RealWindow]
         offset = find_offset(degraded, means, MOST_OFFSET_PX)
         yield RealWindow(pair.name, z, y0, x0, degraded, clean, offset, _has_eight_bits(degraded))
         met += 1
-        if met == MOST_WINDOWS:
+        if met == MOST_PAIR_WINDOWS:
             return
 
 
@@ -266,7 +269,7 @@ def _has_eight_bits(degraded: Floats) -> bool:
     return bool(np.abs(degraded * 255 - np.rint(degraded * 255)).max() < 1e-2)
 
 
-def _moved(window: RealWindow, scale: int) -> RealWindow:
+def _moved_by(window: RealWindow, scale: int) -> RealWindow:
     """Return a window with its clean side in register, cut to what both sides show.
 
     A blur of no direction has no phase; the fraction of a pixel is moved by splines of the fifth order, which keep

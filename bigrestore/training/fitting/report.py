@@ -31,17 +31,20 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
     rows = [
         (
             "windows",
-            f"{len(windows)}, shifted by {_median(offsets)} px, correlation {_median(_column(windows, 'correlation'))}",
+            f"{len(windows)}, shifted by {_middle(offsets)} px, correlation {_middle(_numbers_of(windows, 'correlation'))}",
         ),
-        ("kernel", f"{kernels}, sigma {_median(_column(windows, 'sigma_px'))} output px at x{scale}"),
-        ("negative taps", f"{100 * float(np.median(_column(windows, 'negative'))):.1f} % of the sum: a halo"),
+        ("kernel", f"{kernels}, sigma {_middle(_numbers_of(windows, 'sigma_px'))} output px at x{scale}"),
+        (
+            "negative taps",
+            f"{100 * float(np.median(_numbers_of(windows, 'negative'))):.1f} % of the sum: a halo",
+        ),
         (
             "grey",
-            f"gain {_median(_column(windows, 'grey_gain'))}, offset {_median(offsets_255)} of 255",
+            f"gain {_middle(_numbers_of(windows, 'grey_gain'))}, offset {_middle(offsets_255)} of 255",
         ),
         (
             "noise",
-            f"{_median(noise)} of 255, {100 * float(np.median(_column(windows, 'correlated_share'))):.0f} % of it smooth",
+            f"{_middle(noise)} of 255, {100 * float(np.median(_numbers_of(windows, 'correlated_share'))):.0f} % of it smooth",
         ),
         (
             "JPEG",
@@ -51,16 +54,16 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
         ),
         ("unexplained", _unexplained(left, noise)),
     ]
-    if np.median(_column(windows, "negative")) < HALO:
+    if np.median(_numbers_of(windows, "negative")) < HALO:
         rows = [row for row in rows if row[0] != "negative taps"]
     return rows
 
 
-def _column(windows: Sequence[Facts], name: str) -> list[float]:
+def _numbers_of(windows: Sequence[Facts], name: str) -> list[float]:
     return [float(window[name]) for window in windows]
 
 
-def _median(values: Sequence[float]) -> str:
+def _middle(values: Sequence[float]) -> str:
     """Return a median with its range, where there is one."""
     low, middle, high = (float(value) for value in np.quantile(values, [0, 0.5, 1]))
     return f"{middle:.2f}" if high - low < 0.01 else f"{middle:.2f} ({low:.2f} to {high:.2f})"

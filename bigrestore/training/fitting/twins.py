@@ -27,7 +27,7 @@ TWIN_PX, SMALLEST_TWIN_PX, TWIN_STEP_PX = 96, 48, 8
 
 TWIN_STREAM = 17
 HELD_OUT_TWINS = 56
-HELD_OUT_EVERY = 6
+TWIN_HELD_OUT_EVERY = 6
 """One real window in so many is held out."""
 
 
@@ -86,7 +86,7 @@ class TwinSource:
                 f"{SMALLEST_TWIN_PX + 2 * margin_px(fit.scale) // fit.scale} px or more; give larger ones, or leave out "
                 "--network."
             )
-        held = [index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 for index in range(len(fit.fits))]
+        held = [index % TWIN_HELD_OUT_EVERY == TWIN_HELD_OUT_EVERY - 1 for index in range(len(fit.fits))]
         self.real = [each for each, out in zip(fit.fits, held, strict=True) if not out]
         self._blurred = {id(each): each.expected for each in fit.fits}
         self.real_held_out = [each for each, out in zip(fit.fits, held, strict=True) if out] or self.real

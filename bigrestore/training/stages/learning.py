@@ -75,7 +75,7 @@ def learn_degradation(
     OutputExistsError
         There is another kind of file, or a trained network that a fit would replace.
     """
-    _check_output(output, network=network, resume=options.resume)
+    _require_output(output, network=network, resume=options.resume)
     opened = open_pairs(pairs, *sections, options.scale)
     where = str(pairs) if pairs is not None else f"{sections[0]} and {sections[1]}"
     fit = fit_windows(register_pairs(opened, options.scale, where), options.scale)
@@ -101,7 +101,7 @@ def learn_degradation(
     return Learned(fit, train_stage(LEARNED_STAGE, material, output, options, plan))
 
 
-def _check_output(output: Path, *, network: bool, resume: bool) -> None:
+def _require_output(output: Path, *, network: bool, resume: bool) -> None:
     """Refuse to replace a file that is no fit."""
     if not output.is_file():
         return

@@ -23,7 +23,7 @@ from bigrestore.model.nets.unet import EMBEDDING, ResidualBlock, zero_init
 CODE_CHANNELS = (16, 24, 32, 32, 48, 48)
 CODE_STRIDES = (2, 1, 2, 1, 2, 1)
 CROSS_RINGS = 12
-DIFFERENCE_GAIN = 8.0
+HQ_DIFFERENCE_GAIN = 8.0
 """What a degradation changes is a few hundredths of the range; `CodeNet` sees it enlarged."""
 
 SYN_CHANNELS, SYN_BLOCKS = 16, 3
@@ -34,7 +34,7 @@ NOISE_NUMBERS = 3
 MOST_FACTOR = math.log(4.0)
 """Of the fitted variances and the log-odds of the correlated share, either way."""
 
-POWER_FLOOR = 1e-8
+CROSS_POWER_FLOOR = 1e-8
 
 
 class CodeNet(nn.Module):
@@ -70,7 +70,7 @@ class CodeNet(nn.Module):
         Tensor, (N, 64)
         """
         means = F.avg_pool2d(clean, self.scale) if self.scale > 1 else clean
-        difference = DIFFERENCE_GAIN * (degraded - means)
+        difference = HQ_DIFFERENCE_GAIN * (degraded - means)
         h = torch.cat([F.pixel_unshuffle(clean - 0.5, self.scale), degraded - 0.5, difference], dim=1)
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
@@ -103,8 +103,8 @@ def cross_spectrum(degraded: Tensor, means: Tensor) -> Tensor:
     own, other = ((s.abs().square() / scale).flatten(1) @ rings for s in spectra)
     cross = (spectra[1] * spectra[0].conj() / scale).flatten(1)
     both = (cross.real @ rings).square() + (cross.imag @ rings).square()
-    passed = both.sqrt() / (own + POWER_FLOOR)
-    added = (other - both / (own + POWER_FLOOR)).clamp_min(POWER_FLOOR)
+    passed = both.sqrt() / (own + CROSS_POWER_FLOOR)
+    added = (other - both / (own + CROSS_POWER_FLOOR)).clamp_min(CROSS_POWER_FLOOR)
     return torch.cat([passed, torch.log10(added) + 3], dim=1)
 
 

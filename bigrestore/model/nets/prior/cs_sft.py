@@ -19,10 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bigrestore.model.nets.convolution import bent, is_fused
-
-SLOPE = 0.2
-"""Of the leaky ReLU below zero."""
+from bigrestore.model.nets.convolution import SLOPE, bent, is_fused
 
 
 class ChannelSplitSFT(nn.Module):
