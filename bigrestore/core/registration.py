@@ -1,4 +1,4 @@
-"""Register two windows that show the same place: their offset to a tenth of a pixel.
+"""Register two windows that show the same place: their offset to a tenth of a pixel; and peaks between samples.
 
 Whole pixels come from the peak of a phase correlation, fractions from the slope of the phase of the cross-spectrum: a
 blur without a direction changes amplitudes and no phase, and noise has no phase in common.
@@ -124,3 +124,12 @@ def _phase_slope(first: NDArray, second: NDArray) -> tuple[float, float]:  # typ
         matrix = (along * weight[:, None]).T @ along
         offset -= np.linalg.solve(matrix, (along * weight[:, None]).T @ angle)
     return float(np.clip(offset[0], -1, 1)), float(np.clip(offset[1], -1, 1))
+
+
+def between_samples(values: Doubles, at: int) -> float:
+    """Return by how many samples the maximum lies beside the largest sample `at`: a parabola through three; 0 at an end."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, top, behind = values[at - 1 : at + 2]
+    bend = before - 2 * top + behind
+    return float(0.5 * (before - behind) / bend) if bend < 0 else 0.0

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-from bigrestore.core.peak import between_samples
 from bigrestore.core.pixels import luma, to_unit
+from bigrestore.core.registration import between_samples
 from bigrestore.errors import InputError, UsageError
 from bigrestore.io.section import Section
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, minimum_filter, shift
 from scipy.signal import correlate
 
-from bigrestore.core.peak import between_samples
 from bigrestore.core.pixels import Doubles, Floats, to_grey
+from bigrestore.core.registration import between_samples
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section
 from bigrestore.run.profile.section_profile import thumbnail_of, tissue_windows
