@@ -1,4 +1,4 @@
-"""Register two windows that show the same place: their offset to a tenth of a pixel.
+"""Register two windows that show the same place: their offset to a tenth of a pixel; and peaks between samples.
 
 Whole pixels come from the peak of a phase correlation, fractions from the slope of the phase of the cross-spectrum: a
 blur without a direction changes amplitudes and no phase, and noise has no phase in common.

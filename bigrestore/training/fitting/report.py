@@ -31,20 +31,20 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
     rows = [
         (
             "windows",
-            f"{len(windows)}, shifted by {_middle(offsets)} px, correlation {_middle(_numbers_of(windows, 'correlation'))}",
+            f"{len(windows)}, shifted by {_middle(offsets)} px, correlation {_middle(_each_of(windows, 'correlation'))}",
         ),
-        ("kernel", f"{kernels}, sigma {_middle(_numbers_of(windows, 'sigma_px'))} output px at x{scale}"),
+        ("kernel", f"{kernels}, sigma {_middle(_each_of(windows, 'sigma_px'))} output px at x{scale}"),
         (
             "negative taps",
-            f"{100 * float(np.median(_numbers_of(windows, 'negative'))):.1f} % of the sum: a halo",
+            f"{100 * float(np.median(_each_of(windows, 'negative'))):.1f} % of the sum: a halo",
         ),
         (
             "grey",
-            f"gain {_middle(_numbers_of(windows, 'grey_gain'))}, offset {_middle(offsets_255)} of 255",
+            f"gain {_middle(_each_of(windows, 'grey_gain'))}, offset {_middle(offsets_255)} of 255",
         ),
         (
             "noise",
-            f"{_middle(noise)} of 255, {100 * float(np.median(_numbers_of(windows, 'correlated_share'))):.0f} % of it smooth",
+            f"{_middle(noise)} of 255, {100 * float(np.median(_each_of(windows, 'correlated_share'))):.0f} % of it smooth",
         ),
         (
             "JPEG",
@@ -54,12 +54,12 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
         ),
         ("unexplained", _unexplained(left, noise)),
     ]
-    if np.median(_numbers_of(windows, "negative")) < HALO:
+    if np.median(_each_of(windows, "negative")) < HALO:
         rows = [row for row in rows if row[0] != "negative taps"]
     return rows
 
 
-def _numbers_of(windows: Sequence[Facts], name: str) -> list[float]:
+def _each_of(windows: Sequence[Facts], name: str) -> list[float]:
     return [float(window[name]) for window in windows]
 
 
