@@ -389,10 +389,10 @@ def make_progress(kind: str, log_format: str = "text") -> Progress:
 
 def device_bytes() -> int | None:
     """Return this process's memory on its GPUs, in bytes; None without any."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # another thread may just be importing it
+    if not hasattr(cuda, "memory_reserved") or not cuda.is_available() or not cuda.is_initialized():
         return None
-    return sum(int(torch.cuda.memory_reserved(index)) for index in range(torch.cuda.device_count()))
+    return sum(int(cuda.memory_reserved(index)) for index in range(cuda.device_count()))
 
 
 def clock_text(seconds: float | None) -> str:

@@ -233,8 +233,8 @@ def register_pairs(pairs: list[PairImages], scale: int, where: str) -> list[Real
         )
     if len(kept) < LEAST_PAIR_WINDOWS:
         raise InputError(
-            f"The pairs in {where} have {len(kept)} window(s) with tissue, of {SMALLEST_WINDOW_PX} to {REAL_WINDOW_PX} px, and "
-            f"a degradation is learned from at least {LEAST_PAIR_WINDOWS}; give more pairs, or larger ones."
+            f"The pairs in {where} have {len(kept)} window(s) with tissue, of {SMALLEST_WINDOW_PX} to {REAL_WINDOW_PX} px, "
+            f"and a degradation is learned from at least {LEAST_PAIR_WINDOWS}; give more pairs, or larger ones."
         )
     log.info("%d of %d windows show the same place", len(kept), looked_at)
     return kept
