@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from engine_toys import Fir, go, save_zarr
 
 import bigrestore
 from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
-from bigrestore.run.view.progress import LinesProgress, clock_text, make_progress
+from bigrestore.run.view.progress import LinesProgress, clock_text, device_bytes, make_progress
 
 LINE = re.compile(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run \d+/\d+ tiles \d+\.\d% \d+\.\d MPx/s eta (\d\d:\d\d:\d\d|--:--:--) "
@@ -101,3 +103,14 @@ def test_slurm_and_the_control_group_limit_the_threads(
     assert available_cpus() == 3
     (tmp_path / "memory.max").write_text(str(1 << 29))
     assert memory_limit_bytes() == 1 << 29
+
+
+@pytest.mark.parametrize("cuda", [None, ModuleType("torch.cuda")])
+def test_a_line_while_torch_is_being_imported_asks_no_gpu(
+    cuda: ModuleType | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = ModuleType("torch")
+    if cuda is not None:
+        half.cuda = cuda  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", half)
+    assert device_bytes() is None

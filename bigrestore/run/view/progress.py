@@ -389,7 +389,7 @@ def make_progress(kind: str, log_format: str = "text") -> Progress:
 
 def device_bytes() -> int | None:
     """Return this process's memory on its GPUs, in bytes; None without any."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # another thread may just be importing it
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)  # another thread may just be importing it
     if not hasattr(cuda, "memory_reserved") or not cuda.is_available() or not cuda.is_initialized():
         return None
     return sum(int(cuda.memory_reserved(index)) for index in range(cuda.device_count()))
