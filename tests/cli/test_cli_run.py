@@ -300,7 +300,7 @@ def test_everything_but_what_the_readme_excepts_may_stand_in_the_configuration()
 
     run = typer.main.get_command(app_module.app).commands["run"]  # type: ignore[attr-defined]
     names = {param.name for param in run.params} - {"input", "output"}
-    excepted = {"config", "dry_run", "as_json", "verbose", "quiet"}
+    excepted = {"config", "paths", "output_folder", "dry_run", "sbatch", "as_json", "verbose", "quiet"}
     assert names - excepted == {field.name for field in attrs.fields(RunSettings)}
 
 

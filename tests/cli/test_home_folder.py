@@ -47,7 +47,7 @@ NO_PATHS = {
     "progress",
     "log_format",
 }
-NO_PATHS |= {"fail_if", "engine", "preset", "storage_options"}
+NO_PATHS |= {"arch", "fail_if", "fusion", "engine", "preset", "storage_options"}
 CLASSES: tuple[Any, ...] = (
     *(
         RunSettings,

@@ -40,7 +40,7 @@ def test_an_import_that_runs_back_up_is_noticed(tmp_path: Path) -> None:
     for layer in (name for line in contract["layers"] for name in line.strip("()").split(" | ")):
         (package / layer).mkdir(parents=True)
         (package / layer / "__init__.py").write_text("")
-    for room in ("adaptation", "stages", "data", "loop"):
+    for room in ("adaptation", "stages", "fitting", "data", "loop"):
         (package / "training" / room).mkdir()
         (package / "training" / room / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")

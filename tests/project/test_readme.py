@@ -25,7 +25,7 @@ README = ROOT / "README.md"
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (README, *sorted((ROOT / "docs").glob("*.md")))}
 BLOCK = re.compile(r"(<!-- tested -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
-OTHER_PROGRAMS = {"--readme", "--index-url"}
+OTHER_PROGRAMS = {"--readme", "--index-url", "--page"}
 MOST_CHARACTERS = 9_000
 MOST_PICTURE_BYTES = 300_000
 
