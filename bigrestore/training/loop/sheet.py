@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from bigrestore.core.files import whole_file
 from bigrestore.errors import UsageError
@@ -76,3 +78,9 @@ def write_sheet(path: Path, sheet: NDArray[Any]) -> None:
     with whole_file(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(sheet, dtype=np.uint8)).save(partial, format="PNG")
+
+
+def sheet_of(rows: Sequence[Tensor], shown: int | None = None) -> NDArray[np.uint8]:
+    """Return a picture of images, (N, 1, H, W) each of one size: a row for each, a column for each of the first `shown`."""
+    picture = torch.cat([torch.cat([*row[:shown, 0]], dim=1) for row in rows]).clamp(0, 1)
+    return np.asarray((picture.cpu().numpy() * 255).round(), np.uint8)

@@ -48,6 +48,7 @@ from bigrestore.training.data.windows import local_mean
 from bigrestore.training.loop.adversary import GUARD, Adversary
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages import prior
 from bigrestore.training.stages.assembly import (
     HALO_FACTS,
@@ -261,8 +262,7 @@ class BridgeStage:
             outputs.y1,
             outputs.target,
         )
-        picture = torch.cat([torch.cat([*row[:, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
+        return sheet_of(rows)
 
     def state(self) -> dict[str, Any]:
         """Return the state beside the trained modules for a checkpoint."""

@@ -31,6 +31,7 @@ from bigrestore.training.data.pairs import Pairs, PairSource, fit_basis
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_halo
 from bigrestore.training.stages.losses import (
@@ -127,8 +128,7 @@ class FidelityStage:
         psi, filters = self._misread(pairs)
         _, y, _ = self.model.fidelity(pairs.degraded, pairs.valid, psi, filters, self.dtype)
         rows = (catmull_rom(pairs.degraded, self.model.scale), y, pairs.target)
-        picture = torch.cat([torch.cat([*row[:10, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
+        return sheet_of(rows, 10)
 
     def state(self) -> dict[str, Any]:
         """Return the state beside the trained module for a checkpoint."""

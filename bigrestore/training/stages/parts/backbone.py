@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.nets.guards import low_frequency_lock
@@ -25,9 +25,11 @@ from bigrestore.training.data.pairs import Pairs, PairSource
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.fidelity import with_bounded_errors
 from bigrestore.training.stages.losses import closeness, fft_amplitude_l1, psnr_of_each
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 BACKBONE_BATCH = 4
 BACKBONE_HELD_OUT = 24
@@ -36,7 +38,7 @@ SPECTRUM_WEIGHT = 0.05
 BACKBONE_SHOWN = 10
 
 
-class BackboneStage:
+class BackboneStage(PartStage[BackboneNet]):
     """What the training loop asks for, for a backbone.
 
     Parameters
@@ -68,10 +70,6 @@ class BackboneStage:
         self.net, self.sizes, self.pairs = net, sizes, pairs
         self.seed, self.batch, self.dtype = seed, batch, dtype
 
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
-
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step, the total first."""
         pairs = self.pairs.at(step, self.batch)
@@ -99,15 +97,7 @@ class BackboneStage:
             self._restored_in_batches(pairs, BACKBONE_SHOWN),
             pairs.target,
         )
-        picture = torch.cat([torch.cat([*row[:BACKBONE_SHOWN, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
-
-    def state(self) -> dict[str, Any]:
-        """Return no state beside the trained module."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Load the result of `state`."""
+        return sheet_of(rows, BACKBONE_SHOWN)
 
     def export(self, path: Path) -> None:
         """Write the part with its windows."""

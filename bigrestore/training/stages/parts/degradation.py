@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigrestore.degradation.degradation import Degradation
 from bigrestore.degradation.schema import Recipe
@@ -32,8 +32,10 @@ from bigrestore.training.fitting.real_pairs import RealWindow
 from bigrestore.training.fitting.twins import Twins, TwinSource
 from bigrestore.training.loop.adversary import Adversary
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan
 from bigrestore.training.stages.losses import fft_amplitude_l1, hinge_critic_loss
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 TWINS_BATCH = 8
 DEGRADATION_STREAM = 18
@@ -68,7 +70,7 @@ class PairsMaterial(Material):
     fit: PairsFit = attrs.field(kw_only=True)
 
 
-class DegradationStage:
+class DegradationStage(PartStage[LearnedDegradation]):
     """What the training loop asks for, for a learned degradation.
 
     Parameters
@@ -94,10 +96,6 @@ class DegradationStage:
         self.seed, self.batch = seed, max(2, batch)
         self.held_out = source.held_out()
         self.fitted = _fits_of_first_twins(self.held_out, source)
-
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step."""
@@ -192,8 +190,7 @@ class DegradationStage:
         clean = twins.clean[shown]
         made = twins.blurred[shown] + self.syn_net(clean, codes)
         rows = (F.avg_pool2d(clean, self.source.scale), twins.blurred[shown], made, twins.degraded[shown])
-        picture = torch.cat([torch.cat([*row[:, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
+        return sheet_of(rows)
 
     def state(self) -> dict[str, Any]:
         """Return the critic's state."""

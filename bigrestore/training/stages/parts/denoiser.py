@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.drunet import DRUNetMethod
@@ -25,9 +25,11 @@ from bigrestore.training.data.pairs import Pairs, PairSource
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_method_halo
 from bigrestore.training.stages.losses import closeness, psnr_of_each
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 DENOISER_PATCH_PX = 96
 DENOISER_BATCH = 8
@@ -38,7 +40,7 @@ MISREAD_SHARE = 0.15
 DENOISER_SHOWN = 10
 
 
-class DenoiserStage:
+class DenoiserStage(PartStage[DRUNet]):
     """What the training loop asks for, for a denoiser.
 
     Parameters
@@ -70,10 +72,6 @@ class DenoiserStage:
         self.net, self.sizes, self.pairs = net, sizes, pairs
         self.seed, self.batch, self.dtype = seed, batch, dtype
 
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
-
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step."""
         pairs = self.pairs.at(step, self.batch)
@@ -99,15 +97,7 @@ class DenoiserStage:
         """Return held-out pairs, one a column: noisy, restored, clean."""
         pairs = self.pairs.held_out()
         rows = (pairs.degraded, self._denoised(pairs), pairs.target)
-        picture = torch.cat([torch.cat([*row[:DENOISER_SHOWN, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
-
-    def state(self) -> dict[str, Any]:
-        """Return no state beside the trained module."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Load the result of `state`."""
+        return sheet_of(rows, DENOISER_SHOWN)
 
     def export(self, path: Path) -> None:
         """Measure the halo and write the part."""

@@ -20,7 +20,9 @@ from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import Pairs, PairSource
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 LIKELIHOOD_PATCH_PX = 48
 LIKELIHOOD_BATCH = 8
@@ -30,7 +32,7 @@ SHOWN_BITS = 8.0
 """Bits of a white pixel of the sheet."""
 
 
-class LikelihoodStage:
+class LikelihoodStage(PartStage[PixelCNN]):
     """What the training loop asks for, for a likelihood.
 
     Parameters
@@ -61,10 +63,6 @@ class LikelihoodStage:
         self.net, self.sizes, self.pairs = net, sizes, pairs
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch, self.dtype = batch, dtype
-
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the mean bits of an undamaged pixel; every other patch does without the pixels before one."""
@@ -98,15 +96,7 @@ class LikelihoodStage:
         pairs = self.pairs.held_out()
         clean = nn.functional.avg_pool2d(pairs.target, self.net.scale)
         rows = (pairs.degraded, self._bits(pairs, pairs.target) / SHOWN_BITS, clean)
-        picture = torch.cat([torch.cat([*row[:LIKELIHOOD_SHOWN, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
-
-    def state(self) -> dict[str, Any]:
-        """Return no state beside the trained module."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Load the result of `state`."""
+        return sheet_of(rows, LIKELIHOOD_SHOWN)
 
     def export(self, path: Path) -> None:
         """Write the part."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigrestore.core.pixels import Doubles
 from bigrestore.model.nets.parts.part import save_part
@@ -28,6 +28,7 @@ from bigrestore.training.loop.guard import GuardSettings
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, held_out_source
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 RANKING_PATCH_PX = 96
 RANKING_BATCH = 4
@@ -88,7 +89,7 @@ class LadderSource:
         }
 
 
-class RankingStage:
+class RankingStage(PartStage[RankingNet]):
     """What the training loop asks for, for a ranking.
 
     Parameters
@@ -120,10 +121,6 @@ class RankingStage:
         self.batch, self.dtype = batch, dtype
         self.held_out = ladders.held_out_ladders(RANKING_HELD_OUT)
 
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
-
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the hinge over all pairs of the rungs of each ladder."""
         ladders = self.ladders.at(step, self.batch)
@@ -149,13 +146,6 @@ class RankingStage:
         """Return a held-out ladder of every distortion, one a row."""
         picture = torch.cat([torch.cat([*ladders[0]], dim=1) for ladders in self.held_out.values()])
         return (picture.numpy() * 255).round().astype(np.uint8)
-
-    def state(self) -> dict[str, Any]:
-        """Return no state beside the trained module."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Load the result of `state`."""
 
     def export(self, path: Path) -> None:
         """Fit the scale and write the part."""

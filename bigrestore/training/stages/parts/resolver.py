@@ -29,8 +29,10 @@ from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.patches import PatchSource, step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, held_out_source
 from bigrestore.training.stages.halo import measure_method_halo
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 RESOLVER_PATCH_PX = 96
 RESOLVER_BATCH = 8
@@ -152,7 +154,7 @@ class VGGFeatures(nn.Module):
         return stages
 
 
-class ResolverStage:
+class ResolverStage(PartStage[DRUNet]):
     """What the training loop asks for, for a resolver.
 
     Parameters
@@ -187,10 +189,6 @@ class ResolverStage:
         self.net, self.sizes, self.source, self.features = net, sizes, source, features
         self.seed, self.batch, self.dtype = seed, batch, dtype
 
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
-
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step, the total first."""
         return self._losses(*self.source.at(step, self.batch))
@@ -210,8 +208,7 @@ class ResolverStage:
         """Return held-out windows, one a column: enlarged, restored, clean."""
         enlarged, clean, factor = self.source.held_out()
         rows = (enlarged, self._resolved(enlarged, factor), clean)
-        picture = torch.cat([torch.cat([*row[:RESOLVER_SHOWN, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
+        return sheet_of(rows, RESOLVER_SHOWN)
 
     def state(self) -> dict[str, Any]:
         """Return the frozen features for a checkpoint."""

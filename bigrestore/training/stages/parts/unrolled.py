@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.knowledge import Knowledge
@@ -29,10 +29,12 @@ from bigrestore.training.data.pairs import Pairs, PairSource
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES
 from bigrestore.training.loop.schedule import LoopSettings
+from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.fidelity import MISREAD_SEED, with_bounded_errors
 from bigrestore.training.stages.halo import measure_method_halo
 from bigrestore.training.stages.losses import closeness, fft_amplitude_l1, psnr_of_each
+from bigrestore.training.stages.parts.part_stage import PartStage
 
 UNROLLED_PATCH_PX = 96
 UNROLLED_BATCH = 6
@@ -43,7 +45,7 @@ MISREAD_STEPS = 0.4
 UNROLLED_SHOWN = 10
 
 
-class UnrolledStage:
+class UnrolledStage(PartStage[Unrolled]):
     """What the training loop asks for, for an unrolled restoration.
 
     Parameters
@@ -75,10 +77,6 @@ class UnrolledStage:
         self.net, self.sizes, self.pairs = net, sizes, pairs
         self.seed, self.batch, self.dtype = seed, batch, dtype
 
-    def modules(self) -> nn.Module:
-        """Return the trained module."""
-        return self.net
-
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step, the total first."""
         pairs = self.pairs.at(step, self.batch)
@@ -108,15 +106,7 @@ class UnrolledStage:
         pairs = self.pairs.held_out()
         restored = self._restored(pairs, pairs.valid, self._misread(pairs))
         rows = (catmull_rom(pairs.degraded, self.net.scale), restored, pairs.target)
-        picture = torch.cat([torch.cat([*row[:UNROLLED_SHOWN, 0]], dim=1) for row in rows]).clamp(0, 1)
-        return (picture.cpu().numpy() * 255).round().astype(np.uint8)
-
-    def state(self) -> dict[str, Any]:
-        """Return no state beside the trained module."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Load the result of `state`."""
+        return sheet_of(rows, UNROLLED_SHOWN)
 
     def export(self, path: Path) -> None:
         """Measure the halo and write the part."""
