@@ -29,7 +29,7 @@ from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.fidelity import with_bounded_errors
 from bigrestore.training.stages.losses import closeness, fft_amplitude_l1, psnr_of_each
-from bigrestore.training.stages.parts.part_stage import PartStage
+from bigrestore.training.stages.parts.part_stage import PairsPartStage
 
 BACKBONE_BATCH = 4
 BACKBONE_HELD_OUT = 24
@@ -38,37 +38,10 @@ SPECTRUM_WEIGHT = 0.05
 BACKBONE_SHOWN = 10
 
 
-class BackboneStage(PartStage[BackboneNet]):
-    """What the training loop asks for, for a backbone.
-
-    Parameters
-    ----------
-    net : BackboneNet
-        The network.
-    sizes : dict
-        Its arguments, for its file.
-    pairs : PairSource
-        Where pairs come from, of the size of a window.
-    seed, batch : int
-        Seed, and pairs per step.
-    dtype : torch.dtype
-        What the network computes in.
-    """
+class BackboneStage(PairsPartStage[BackboneNet]):
+    """A backbone, blind, on pairs of the size of a window."""
 
     name = "backbone"
-
-    def __init__(
-        self,
-        net: BackboneNet,
-        sizes: dict[str, Any],
-        pairs: PairSource,
-        *,
-        seed: int,
-        batch: int = BACKBONE_BATCH,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.net, self.sizes, self.pairs = net, sizes, pairs
-        self.seed, self.batch, self.dtype = seed, batch, dtype
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step, the total first."""

@@ -29,7 +29,7 @@ from bigrestore.training.loop.sheet import sheet_of
 from bigrestore.training.stages.assembly import Material, StageBuilder, StagePlan, pair_source
 from bigrestore.training.stages.halo import measure_method_halo
 from bigrestore.training.stages.losses import closeness, psnr_of_each
-from bigrestore.training.stages.parts.part_stage import PartStage
+from bigrestore.training.stages.parts.part_stage import PairsPartStage
 
 DENOISER_PATCH_PX = 96
 DENOISER_BATCH = 8
@@ -40,37 +40,10 @@ MISREAD_SHARE = 0.15
 DENOISER_SHOWN = 10
 
 
-class DenoiserStage(PartStage[DRUNet]):
-    """What the training loop asks for, for a denoiser.
-
-    Parameters
-    ----------
-    net : DRUNet
-        The denoiser.
-    sizes : dict
-        Its arguments, for its file.
-    pairs : PairSource
-        Noisy and clean patches of one scale.
-    seed, batch : int
-        Seed, and patches per step.
-    dtype : torch.dtype
-        What the network computes in.
-    """
+class DenoiserStage(PairsPartStage[DRUNet]):
+    """A denoiser, told the noise of its patches."""
 
     name = "denoiser"
-
-    def __init__(
-        self,
-        net: DRUNet,
-        sizes: dict[str, Any],
-        pairs: PairSource,
-        *,
-        seed: int,
-        batch: int = DENOISER_BATCH,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.net, self.sizes, self.pairs = net, sizes, pairs
-        self.seed, self.batch, self.dtype = seed, batch, dtype
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step."""

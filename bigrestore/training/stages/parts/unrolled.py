@@ -34,7 +34,7 @@ from bigrestore.training.stages.assembly import Material, StageBuilder, StagePla
 from bigrestore.training.stages.fidelity import MISREAD_SEED, with_bounded_errors
 from bigrestore.training.stages.halo import measure_method_halo
 from bigrestore.training.stages.losses import closeness, fft_amplitude_l1, psnr_of_each
-from bigrestore.training.stages.parts.part_stage import PartStage
+from bigrestore.training.stages.parts.part_stage import PairsPartStage
 
 UNROLLED_PATCH_PX = 96
 UNROLLED_BATCH = 6
@@ -45,37 +45,10 @@ MISREAD_STEPS = 0.4
 UNROLLED_SHOWN = 10
 
 
-class UnrolledStage(PartStage[Unrolled]):
-    """What the training loop asks for, for an unrolled restoration.
-
-    Parameters
-    ----------
-    net : Unrolled
-        The network.
-    sizes : dict
-        Its arguments, for its file.
-    pairs : PairSource
-        Where pairs come from.
-    seed, batch : int
-        Seed, and pairs per step.
-    dtype : torch.dtype
-        What the denoiser computes in.
-    """
+class UnrolledStage(PairsPartStage[Unrolled]):
+    """An unrolled restoration, told blur and noise, or what an estimator reads of them."""
 
     name = "unrolled"
-
-    def __init__(
-        self,
-        net: Unrolled,
-        sizes: dict[str, Any],
-        pairs: PairSource,
-        *,
-        seed: int,
-        batch: int = UNROLLED_BATCH,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.net, self.sizes, self.pairs = net, sizes, pairs
-        self.seed, self.batch, self.dtype = seed, batch, dtype
 
     def step(self, step: int, progress: float) -> dict[str, Tensor]:
         """Return the losses of a step, the total first."""
