@@ -51,7 +51,7 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     guarded = {} if asked.config is None else {"configuration": asked.config}
     shown, told = make_progress(settings.progress, settings.log_format), _Told(asked)
     try:
-        for source, output, noted in _each(asked, settings):
+        for source, output, noted in _inputs_with_outputs(asked, settings):
             with noted:
                 if asked.dry_run:
                     with phase_shown(shown, "dry run"):
@@ -73,10 +73,10 @@ def run(asked: RunArguments, given: GivenFlags) -> None:
     told.raise_if_failed()
 
 
-def _each(
+def _inputs_with_outputs(
     asked: RunArguments, settings: RunSettings
 ) -> Iterable[tuple[str, str, AbstractContextManager[None]]]:
-    """Return each input with its output, and a context that notes its errors where others go on."""
+    """Return inputs, outputs, and contexts: those of several inputs keep an error until the end."""
     if asked.output_folder is None:
         return [(asked.input, asked.output, nullcontext())]
     from bigrestore.cli.runs.many import each_input, outputs_in
@@ -113,12 +113,12 @@ class _Told:
             summary.raise_if_failed()
 
     def print_json(self) -> None:
-        """Print what was done as JSON, where it is asked for: of several inputs a list."""
+        """Print the documents by --json; a list for several inputs."""
         if self._asked.as_json and (self._documents or not self._single):
             typer.echo(json.dumps(self._documents[0] if self._single else self._documents, indent=1))
 
     def print_job(self) -> None:
-        """Print the job of Slurm for what was estimated, where it is asked for."""
+        """Print a job of Slurm by --sbatch."""
         if self._asked.sbatch:
             from bigrestore.cli.runs.job import sbatch_script
             from bigrestore.core.host.command import typed_command

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from bigrestore.training.data import pairs
 from bigrestore.training.stages import bridge, estimator, fidelity, halo
@@ -47,6 +51,28 @@ def _stated_halo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setattr(stage, "measure_halo", lambda *_, **__: (64, {"64": 0.0}))
         for part in (denoiser, unrolled, resolver):
             monkeypatch.setattr(part, "measure_method_halo", lambda *_: 64)
+
+
+@contextmanager
+def stopped_at(stage: Any, step: int) -> Iterator[None]:
+    """Send the process the signal of a scheduler when a stage comes to a step."""
+    make_step = stage.step
+
+    def interrupted(self: Any, number: int, progress: float) -> dict[str, Tensor]:
+        if number == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        made: dict[str, Tensor] = make_step(self, number, progress)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "step", interrupted)
+        yield
+
+
+@pytest.fixture
+def stop_at() -> Callable[[Any, int], AbstractContextManager[None]]:
+    """Give the context in which a stage is stopped at a step."""
+    return stopped_at
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -230,20 +230,13 @@ def test_a_resumed_bridge_ends_in_the_same_bits(
     prior_model: Path,
     bridged: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[..., AbstractContextManager[None]],
     measured_halo: None,
 ) -> None:
-    step, output = BridgeStage.step, tmp_path / "bridge.safetensors"
-
-    def interrupted(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
-        if number == 8:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, progress)
-
-    monkeypatch.setattr(BridgeStage, "step", interrupted)
+    output = tmp_path / "bridge.safetensors"
     options = attrs.evolve(OPTIONS, start=prior_model)
-    assert train_stage("bridge", tissue, output, options).status == "stopped"
-    monkeypatch.setattr(BridgeStage, "step", step)
+    with stop_at(BridgeStage, 8):
+        assert train_stage("bridge", tissue, output, options).status == "stopped"
     assert train_stage("bridge", tissue, output, attrs.evolve(options, resume=True)).status == "done"
     assert load_model(output).sha256 == load_model(bridged).sha256
 
@@ -274,19 +267,16 @@ def test_features_in_the_place_of_noise_are_trained_with_the_prior_from_the_firs
 
 
 def test_a_fused_bridge_resumes_to_the_same_bits_and_under_its_fusion_alone(
-    tissue: Path, prior_model: Path, fused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tissue: Path,
+    prior_model: Path,
+    fused: Path,
+    tmp_path: Path,
+    stop_at: Callable[..., AbstractContextManager[None]],
 ) -> None:
-    step, output = BridgeStage.step, tmp_path / "fused.safetensors"
-
-    def interrupted(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, progress)
-
-    monkeypatch.setattr(BridgeStage, "step", interrupted)
+    output = tmp_path / "fused.safetensors"
     options = attrs.evolve(OPTIONS, steps=4, start=prior_model, fusion="noise")
-    assert train_stage("bridge", tissue, output, options).status == "stopped"
-    monkeypatch.setattr(BridgeStage, "step", step)
+    with stop_at(BridgeStage, 2):
+        assert train_stage("bridge", tissue, output, options).status == "stopped"
     with pytest.raises(UsageError, match="fusion was noise, now not set"):
         train_stage("bridge", tissue, output, attrs.evolve(options, resume=True, fusion="sft"))
     assert train_stage("bridge", tissue, output, attrs.evolve(options, resume=True)).status == "done"

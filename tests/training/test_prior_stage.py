@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -148,22 +148,18 @@ def test_a_critic_that_is_thrown_is_put_back(details: DetailSource) -> None:
 
 
 def test_a_resumed_prior_ends_in_the_same_bits(
-    tissue: Path, fidelity_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tissue: Path,
+    fidelity_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[..., AbstractContextManager[None]],
 ) -> None:
     quick(monkeypatch)
     options = attrs.evolve(OPTIONS, steps=6, start=fidelity_model)
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     train_stage("prior", tissue, straight, options)
-    step = PriorStage.step
-
-    def interrupted(self: PriorStage, number: int, progress: float) -> dict[str, Tensor]:
-        if number == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, number, progress)
-
-    monkeypatch.setattr(PriorStage, "step", interrupted)
-    assert train_stage("prior", tissue, broken, options).status == "stopped"
-    monkeypatch.setattr(PriorStage, "step", step)
+    with stop_at(PriorStage, 2):
+        assert train_stage("prior", tissue, broken, options).status == "stopped"
     assert train_stage("prior", tissue, broken, attrs.evolve(options, resume=True)).status == "done"
     assert load_model(broken).sha256 == load_model(straight).sha256
     critics = [

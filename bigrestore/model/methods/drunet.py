@@ -16,33 +16,12 @@ from bigrestore.model.nets.parts.part import TrainedPart
 
 
 class DRUNetMethod(PartMethod):
-    """A denoiser told the noise at every pixel, at scale 1.
+    """A denoiser told the noise at every pixel, at scale 1; its parameters are those of `PartMethod`."""
 
-    Parameters
-    ----------
-    part : TrainedPart
-        The denoiser.
-    knowledge : Knowledge
-        Of the noise.
-    lock : bool
-        Whether the guards that compare with the input act.
-    device : torch.device, optional
-        Where it computes; None: the CPU.
-    """
-
+    name = "drunet"
     readings = ("noise",)
     bytes_per_px = 700
     px_per_second = 0.4e6
-
-    def __init__(
-        self,
-        part: TrainedPart,
-        knowledge: Knowledge,
-        *,
-        lock: bool = True,
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__("drunet", part, knowledge, lock=lock, device=device)
 
     def solve(self, seen: Seen) -> Tensor:
         """Take the noise out of tiles."""
@@ -50,7 +29,7 @@ class DRUNetMethod(PartMethod):
         return denoised
 
 
-class SRRUNetMethod(PartMethod):
+class SRRUNetMethod(DRUNetMethod):
     """A resolver, at scale 1.
 
     Parameters
@@ -67,9 +46,7 @@ class SRRUNetMethod(PartMethod):
         Where it computes; None: the CPU.
     """
 
-    readings = ("noise",)
-    bytes_per_px = 700
-    px_per_second = 0.4e6
+    name = "srrunet"
 
     def __init__(
         self,
@@ -80,7 +57,7 @@ class SRRUNetMethod(PartMethod):
         lock: bool = True,
         device: torch.device | None = None,
     ) -> None:
-        super().__init__("srrunet", part, knowledge, lock=lock, device=device, options={"factor": factor})
+        super().__init__(part, knowledge, lock=lock, device=device, options={"factor": factor})
         self._factor = factor
 
     def solve(self, seen: Seen) -> Tensor:

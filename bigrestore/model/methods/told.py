@@ -141,19 +141,21 @@ class PartMethod(ToldMethod):
 
     Parameters
     ----------
-    name : str
-        In the registry.
     part : TrainedPart
         The network.
     knowledge : Knowledge
         What it is told; its scale is the part's.
     lock, device, options
         As in `ToldMethod`.
+
+    Attributes
+    ----------
+    name : str
+        In the registry, stated by the class.
     """
 
     def __init__(
         self,
-        name: str,
         part: TrainedPart,
         knowledge: Knowledge,
         *,
@@ -162,7 +164,7 @@ class PartMethod(ToldMethod):
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            name,
+            self.name,
             knowledge.scale,
             knowledge,
             halo_px=int(part.info["halo_px"]),

@@ -17,32 +17,11 @@ DPIR_LATTICE = WindowLattice(256, 192)
 
 
 class USRNetMethod(PartMethod):
-    """A trained network of rounds, told blur and noise.
+    """A trained network of rounds, told blur and noise; its parameters are those of `PartMethod`."""
 
-    Parameters
-    ----------
-    part : TrainedPart
-        The network.
-    knowledge : Knowledge
-        What it is told; its scale is the part's.
-    lock : bool
-        Whether the guards that compare with the input act.
-    device : torch.device, optional
-        Where it computes; None: the CPU.
-    """
-
+    name = "usrnet"
     bytes_per_px = 1200
     px_per_second = 1e5
-
-    def __init__(
-        self,
-        part: TrainedPart,
-        knowledge: Knowledge,
-        *,
-        lock: bool = True,
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__("usrnet", part, knowledge, lock=lock, device=device)
 
     def solve(self, seen: Seen) -> Tensor:
         """Restore tiles."""
