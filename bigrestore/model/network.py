@@ -26,9 +26,11 @@ from bigrestore.model.method import PSI_SIZE, RESIDUAL_STEP_PX, SectionStatistic
 from bigrestore.model.nets import prior_gate
 from bigrestore.model.nets.checkpoint import Model, load_model
 from bigrestore.model.nets.code import compose_psi
+from bigrestore.model.nets.parts.objective import ObjectiveHead
+from bigrestore.model.nets.parts.part import TrainedPart, load_part
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
-from bigrestore.settings.values import StatedBlur
+from bigrestore.settings.values import REALNESS, StatedBlur
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +107,18 @@ class NetworkMethod:
         self.realness, self.seed, self.lock = realness, seed, lock
         self._net = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.knowledge = Knowledge(self._net.estimator, self.scale, kernel, read_noise)
+        self._objective: ObjectiveHead | None = None
+        self._followed: TrainedPart | None = None
         self._local, self._one_at_a_time = threading.local(), threading.Lock()
         self._sections: dict[tuple[Any, ...], Conditions] = {}
+
+    def follow(self, objective: TrainedPart) -> None:
+        """Lower realness place by place as a head of objectives says, before the first tile is restored."""
+        assert isinstance(objective.network, ObjectiveHead)
+        self._followed, self._objective = objective, objective.network.to(self.device)
+        step = self.alignment_px
+        reach_px = prior_gate.GATE_REACH_PX + LOCK_REACH_PX + objective.network.reach_px
+        self.halo_px = max(self.halo_px, int(objective.info["halo_px"]), -(-reach_px // step) * step)
 
     @property
     def bytes_per_px(self) -> int:
@@ -120,9 +132,9 @@ class NetworkMethod:
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """The maps of the model; `invented` needs a prior joined to the U-Net."""
+        """The maps of the model; `invented` and `realness` need a prior joined to the U-Net."""
         joined = self.model.restorer.prior is not None and "halo_prior_px" in self.model.info
-        return ("residual", "invented", "uncertainty") if joined else ("residual", "uncertainty")
+        return ("residual", "invented", "uncertainty", REALNESS) if joined else ("residual", "uncertainty")
 
     @property
     def px_per_second(self) -> float:
@@ -134,6 +146,7 @@ class NetworkMethod:
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the method in plans, fingerprints and provenance."""
+        followed = {} if self._followed is None else {"objective": self._followed.identity}
         return {
             "name": self.name,
             "model": self.model.name,
@@ -147,7 +160,7 @@ class NetworkMethod:
             "seed": self.seed,
             "device": self.device.type,
             "precision": self.precision,
-        } | self.knowledge.describe()
+        } | followed | self.knowledge.describe()
 
     @torch.inference_mode()
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
@@ -241,6 +254,7 @@ class NetworkMethod:
                         realness=self.realness * likeness,
                         lock=self.lock,
                         seed=self.seed,
+                        objective=self._objective,
                     )
                 )
                 if self.device.type == "cuda":
@@ -261,6 +275,8 @@ class NetworkMethod:
             maps["invented"] = (made.y - made.fidelity).abs()
         if "uncertainty" in names:
             maps["uncertainty"] = made.unet.log_scale.exp()
+        if REALNESS in names:
+            maps[REALNESS] = torch.zeros_like(made.y) if made.factor is None else made.factor
         return maps
 
     def _stream(self) -> torch.cuda.Stream:
@@ -329,3 +345,22 @@ def load_network(
         kernel=stated_kernel(kernel, blur, loaded.scale),
         read_noise=None if noise is None else noise / 255,
     )
+
+
+def load_objective(model: Model, file: str | Path | None) -> TrainedPart:
+    """Load the head of objectives of a model: the shipped one of its scale, or a file.
+
+    Raises
+    ------
+    UsageError
+        None is shipped, or it was trained for another model.
+    InputMissingError, ModelError
+        As of `load_part`.
+    """
+    part = load_part("objective", model.scale, file, "--objective-model")
+    if part.info["network"] != model.sha256:
+        raise UsageError(
+            f"The objective {part.name} was trained for the model {part.info['model']} of other weights than {model.name}; "
+            "train one by `bigrestore train objective DATA --model`, or leave --realness-map auto out."
+        )
+    return part

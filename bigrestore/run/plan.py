@@ -398,7 +398,7 @@ def _peak_bytes(
     item = section.dtype.itemsize * section.channels
     maps = len(settings.maps)
     out = side_y * side_x * (item + (0 if method.exact else 4) + 4 * maps)
-    shares = 0 if settings.realness_map is None else 4 * read
+    shares = 0 if settings.realness_map in (None, AUTO_MAP) else 4 * read
     gpu = on_gpu(method)
     blocks = min(blocks + sum(sink.blocks_held(gpu=gpu) for sink in sinks), grid.block_total)
     per_px += int(4 * maps * grid.scale**2)

@@ -45,7 +45,7 @@ from bigrestore.run.tile.maps import require_maps
 from bigrestore.run.tile.mask import BackgroundMask, Masker, NoMask, UserMask
 from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.settings import RunSettings
-from bigrestore.settings.values import UNLIKELY_MAP
+from bigrestore.settings.values import AUTO_MAP, UNLIKELY_MAP
 
 if TYPE_CHECKING:
     from bigrestore.run.neighbours.fill import Filler
@@ -330,7 +330,7 @@ def _with_likelihood(method: Method, settings: RunSettings) -> Method:
 
 def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
     """Open the user's map of realness, if given, and keep the output off it."""
-    if settings.realness_map is None:
+    if settings.realness_map in (None, AUTO_MAP):
         return None
     realness = RealnessMap.open(settings.realness_map, section.shape)
     check_place(output, [], {"realness map": source_paths(settings.realness_map, realness.section)})
@@ -405,10 +405,11 @@ def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:
 
 def _files_read(settings: RunSettings, guarded: Mapping[str, Path]) -> dict[str, Path]:
     """Return the files a run reads besides the input, by their role."""
-    named = {"model": settings.model, "kernel": settings.kernel}
+    named = {"model": settings.model, "objective": settings.objective_model, "kernel": settings.kernel}
     if settings.mask not in ("auto", "none"):
         named["mask"] = settings.mask
-    named["realness map"] = settings.realness_map
+    if settings.realness_map != AUTO_MAP:
+        named["realness map"] = settings.realness_map
     files = {what: Path(name) for what, name in named.items() if name is not None} | dict(guarded)
     return {what: path for what, path in files.items() if path.exists()}
 

@@ -17,6 +17,7 @@ from bigrestore.core.words import either, shown
 from bigrestore.errors import UsageError
 from bigrestore.settings.option import flag
 from bigrestore.settings.values import (
+    AUTO_MAP,
     CLUSTERS,
     FULL,
     MAPS,
@@ -113,6 +114,13 @@ def check_realness(_: object, attribute: attrs.Attribute[Any], value: Any) -> No
     """Take a number from 0 to 1, or None."""
     if value is not None and not (is_number(value) and 0.0 <= value <= 1.0):
         refuse(attribute, value, "it takes a number from 0 (nothing invented) to 1")
+
+
+def check_realness_map(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Take a file or `auto`, or None; not both."""
+    text("auto or one file", optional=True)(_, attribute, value)
+    if isinstance(value, str) and value != AUTO_MAP and AUTO_MAP in map(str.strip, value.split(",")):
+        refuse(attribute, value, "it takes auto or one file, not both: give one of them")
 
 
 def check_maps(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:

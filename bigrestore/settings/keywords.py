@@ -30,6 +30,7 @@ class ArrayKeywords(TypedDict, total=False):
     options: MethodOptionsInput | None
     scale: int
     realness_map: PathInput | None
+    objective_model: PathInput | None
     realness: float | None
     kernel: PathInput | None
     blur: BlurInput | None
@@ -88,6 +89,8 @@ class TryKeywords(TypedDict, total=False):
     model: PathInput | None
     options: MethodOptionsInput | None
     scale: int
+    realness_map: PathInput | None
+    objective_model: PathInput | None
     kernel: PathInput | None
     noise: float | None
     mask: PathInput

@@ -26,6 +26,7 @@ from bigrestore.settings.checks import (
     check_noise,
     check_overlap,
     check_realness,
+    check_realness_map,
     check_roi,
     check_run_judges,
     check_scheduler,
@@ -55,6 +56,7 @@ from bigrestore.settings.shared import (
     level_field,
     likelihood_model_field,
     log_format_field,
+    objective_model_field,
     range_field,
     ranking_model_field,
     seed_field,
@@ -64,6 +66,7 @@ from bigrestore.settings.shared import (
     voxel_size_field,
 )
 from bigrestore.settings.values import (
+    AUTO_MAP,
     CLUSTERS,
     DEVICES,
     FILLED,
@@ -128,13 +131,15 @@ class RunSettings(Settings):
     realness_map: str | None = attrs.field(
         default=None,
         converter=to_path_text,
-        validator=text("a file", optional=True),
+        validator=check_realness_map,
         metadata=option(
-            "Image of INPUT's shape, uint8 or float32 0 to 1, multiplied with --realness.",
-            metavar="FILE",
+            "Multiplied with --realness: an image of INPUT's shape, uint8 or float32 0 to 1; auto: learned.",
+            metavar="auto|FILE",
             panel=METHOD,
+            words=(AUTO_MAP,),
         ),
     )
+    objective_model: str | None = objective_model_field(METHOD)
     realness: float | None = attrs.field(
         converter=to_plain,
         validator=check_realness,
@@ -239,7 +244,7 @@ class RunSettings(Settings):
         converter=to_maps,
         validator=check_maps,
         metadata=option(
-            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty, unlikely, filled.",
+            "Maps beside the image, in OUTPUT/maps: residual, invented, uncertainty, realness, unlikely, filled.",
             metavar="NAME[,NAME...]",
             panel=OUTPUT,
             default="none",
@@ -379,9 +384,13 @@ class RunSettings(Settings):
         return None if self.realness_map is None else 1.0
 
     def __attrs_post_init__(self) -> None:
-        if self.realness_map is not None and self.realness == 0:
+        if self.realness_map not in (None, AUTO_MAP) and self.realness == 0:
             raise UsageError(
                 "--realness is 0, which --realness-map is multiplied with; leave the one or the other out."
+            )
+        if self.objective_model is not None and self.realness_map != AUTO_MAP:
+            raise UsageError(
+                f"--objective-model is {self.objective_model}, and nothing asks for it; give --realness-map auto, too."
             )
         if self.neighbours and self.mask in ("auto", "none"):
             raise UsageError(
@@ -449,7 +458,7 @@ class RunSettings(Settings):
     def pixel_facts(self) -> dict[str, Any]:
         """Return the settings affecting pixels, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
-        left_out |= {"realness", "realness_map"}  # the method says what its realness came to
+        left_out |= {"realness", "realness_map", "objective_model"}  # the method says what its realness came to
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "score_tile_size", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
@@ -459,7 +468,7 @@ class RunSettings(Settings):
         left_out |= {name for name in ("harmonise", "neighbours") if not getattr(self, name)}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"
-        facts["realness_map"] = None if self.realness_map is None else "file"
+        facts["realness_map"] = self.realness_map if self.realness_map in (None, AUTO_MAP) else "file"
         return {name: _as_lists(value) for name, value in facts.items()}
 
 

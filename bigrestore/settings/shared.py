@@ -37,15 +37,20 @@ def level_field(help: str, panel: str | None = None) -> Any:
 
 def likelihood_model_field(panel: str) -> Any:
     """Return the field of `--likelihood-model`."""
-    return _judge_model_field("Model of train likelihood.", panel)
+    return _part_field("Model of train likelihood.", panel)
 
 
 def ranking_model_field(panel: str) -> Any:
     """Return the field of `--ranking-model`."""
-    return _judge_model_field("Model of train ranking.", panel)
+    return _part_field("Model of train ranking.", panel)
 
 
-def _judge_model_field(help: str, panel: str) -> Any:
+def objective_model_field(panel: str) -> Any:
+    """Return the field of `--objective-model`."""
+    return _part_field("Model of train objective, for --realness-map auto.", panel)
+
+
+def _part_field(help: str, panel: str) -> Any:
     return attrs.field(
         default=None,
         converter=to_path_text,

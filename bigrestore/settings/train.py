@@ -95,6 +95,18 @@ class StageOptions:
         converter=expand_home,
         metadata=option("Model whose prior to begin with, of the same or a smaller scale."),
     )
+    model: str = attrs.field(
+        default="tiny",
+        converter=expand_home,
+        metadata=option("Network that the part belongs to: a file, or the name of a shipped model."),
+    )
+    lpips_backbone: Path | None = attrs.field(
+        default=None,
+        converter=expand_home,
+        metadata=option(
+            "State dict of torchvision's AlexNet, VGG16 or SqueezeNet 1.1, to compare by LPIPS; without it, by texture."
+        ),
+    )
     features: Path | None = attrs.field(
         default=None,
         converter=expand_home,

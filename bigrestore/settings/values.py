@@ -27,8 +27,14 @@ UNLIKELY_MAP = "unlikely"
 FILLED = "filled"
 """Map of damage filled from neighbouring sections; others but `unlikely` are the method's."""
 
-MAPS = ("residual", "invented", "uncertainty", UNLIKELY_MAP, FILLED)
+REALNESS = "realness"
+"""Map of what the prior's detail was multiplied with."""
+
+MAPS = ("residual", "invented", "uncertainty", REALNESS, UNLIKELY_MAP, FILLED)
 """Maps beside the image, in the order of writing."""
+
+AUTO_MAP = "auto"
+"""In place of a map of realness: the one of a trained head of objectives."""
 
 FULL = "full"
 """In place of two values: the range of the type."""

@@ -16,6 +16,7 @@ from bigrestore.errors import UsageError
 from bigrestore.model.method import Method, MethodFactory
 from bigrestore.model.options import MethodOption
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import AUTO_MAP
 
 if TYPE_CHECKING:
     from bigrestore.model.knowledge import Knowledge
@@ -33,14 +34,14 @@ METHOD_FLAGS = (
 
 def _network(settings: RunSettings) -> Method:
     from bigrestore.model.nets.checkpoint import shipped_models
-    from bigrestore.model.network import load_network
+    from bigrestore.model.network import load_network, load_objective
 
     if settings.model is None and f"{DEFAULT_MODEL}-x{settings.scale}" not in shipped_models():
         raise UsageError(
             f"--scale is {settings.scale}, and no network for it is shipped; give --model FILE, or --method rational or "
             "catmull-rom."
         )
-    return load_network(
+    network = load_network(
         settings.model or DEFAULT_MODEL,
         scale=settings.scale,
         realness=settings.realness,
@@ -52,6 +53,9 @@ def _network(settings: RunSettings) -> Method:
         blur=settings.blur,
         noise=settings.noise,
     )
+    if settings.realness_map == AUTO_MAP and network.realness > 0:
+        network.follow(load_objective(network.model, settings.objective_model))
+    return network
 
 
 def _rational(settings: RunSettings) -> Method:
@@ -414,7 +418,7 @@ METHODS: dict[str, MethodFactory] = {
         _network,
         "Restores by a trained network.",
         flags=METHOD_FLAGS,
-        maps=("residual", "invented", "uncertainty"),
+        maps=("residual", "invented", "uncertainty", "realness"),
         speed="0.7",
     ),
     "rational": MethodFactory(_rational, "Enlarges along edges; adds no detail.", speed="4"),

@@ -4,7 +4,8 @@
     y = y0 + realness gate (y1 - y0)
 
 then the guards. `prior_gate` lowers realness at places without support in the input
-(`bigrestore.model.nets.prior_gate`). At realness 0 the generator does not run, so the result is noise-free and
+(`bigrestore.model.nets.prior_gate`), and a head of objectives, if there is one, further still
+(`bigrestore.model.nets.parts.objective`). At realness 0 the generator does not run, so the result is noise-free and
 independent of the seed. Untrained, y is the interpolation. Base, guards and the final sum are float32; only the U-Net
 and the generator run in the chosen precision.
 """
@@ -22,6 +23,7 @@ from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.code import KernelBasis
 from bigrestore.model.nets.host_reads import readable
+from bigrestore.model.nets.parts.objective import ObjectiveHead
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.prior_gate import expected_ratios, prior_gate
@@ -53,6 +55,8 @@ class Conditions:
         Linear deconvolutions by the kernel (`bigrestore.model.nets.wiener.wiener_filters`).
     ratios : tuple of Tensor, optional
         Energies that the gate expects under the kernel (`bigrestore.model.nets.prior_gate.expected_ratios`).
+    objective : ObjectiveHead, optional
+        What lowers realness place by place.
     """
 
     kernel: Tensor
@@ -65,6 +69,7 @@ class Conditions:
     z: int = 0
     filters: Tensor | None = None
     ratios: tuple[Tensor, Tensor] | None = None
+    objective: ObjectiveHead | None = None
 
 
 @attrs.frozen(eq=False)
@@ -79,11 +84,14 @@ class Restored:
         The same at realness 0, guards included; `y` itself if the prior added nothing.
     unet : UNetOutput
         Of the U-Net, with the expected error.
+    factor : Tensor, (N, 1, H * scale, W * scale), 0..1, or None
+        What the prior's detail was multiplied with; None: 0 everywhere.
     """
 
     y: Tensor
     fidelity: Tensor
     unet: UNetOutput
+    factor: Tensor | None = None
 
 
 class Restorer(nn.Module):
@@ -216,7 +224,10 @@ class Restorer(nn.Module):
         base = base.clamp(0, 1)
         noise = conditions.noise_gain, conditions.read_noise
         seen = guards.Seen(x, valid, base, conditions.kernel, *noise, self.scale, whole=whole)
-        factor = self._factor(seen, conditions, share)
+        trust = self._trust(seen, conditions)
+        factor = None if trust is None else conditions.realness * trust
+        if factor is not None and share is not None:
+            factor = factor * enlarge_maps(share, self.scale)
         looks = factor is not None and readable(factor)
         if factor is not None and looks and not bool(factor.any()):
             factor = None
@@ -228,11 +239,15 @@ class Restorer(nn.Module):
         if factor is None:
             y = at_zero()
         else:
-            added = factor * self.detail(out, conditions, origins, dtype)
+            detail = self.detail(out, conditions, origins, dtype)
+            if conditions.objective is not None:
+                assert trust is not None
+                factor = factor * conditions.objective.shares(out.features[-1], detail, trust)
+            added = factor * detail
             y = guards.guarded(y0 + added, at_zero, seen, lock=conditions.lock)
             y = y if looks else torch.where(factor.any(), y, at_zero())
         lone = at_zero() if both else y
-        return Restored(y, lone, out)
+        return Restored(y, lone, out, factor)
 
     def completed(self, conditions: Conditions) -> Conditions:
         """Return conditions with what is computed once for all tiles of a section: `filters` and `ratios`."""
@@ -244,16 +259,14 @@ class Restorer(nn.Module):
             ratios = expected_ratios(kernel, self.scale)
         return attrs.evolve(conditions, filters=filters, ratios=ratios)
 
-    def _factor(self, seen: guards.Seen, conditions: Conditions, share: Tensor | None) -> Tensor | None:
-        """Return what the prior's detail is multiplied with; None at realness 0."""
+    def _trust(self, seen: guards.Seen, conditions: Conditions) -> Tensor | None:
+        """Return the factor of the gate; None at realness 0."""
         if conditions.realness <= 0:
             return None
         known = conditions.noise_gain, conditions.read_noise
-        gate = prior_gate(
+        return prior_gate(
             seen.x, seen.valid, seen.kernel, *known, self.scale, whole=seen.whole, ratios=conditions.ratios
         )
-        factor = conditions.realness * gate
-        return factor if share is None else factor * enlarge_maps(share, self.scale)
 
     def detail(self, out: UNetOutput, conditions: Conditions, origins: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the generator's part beyond y0 at realness 1, (N, 1, H * scale, W * scale), float32."""

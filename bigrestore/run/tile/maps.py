@@ -19,12 +19,13 @@ from bigrestore.model.method import GivesMaps, Method
 from bigrestore.run.output.owned import Outline
 from bigrestore.run.plan import Plan
 from bigrestore.settings import RunSettings
-from bigrestore.settings.values import FILLED
+from bigrestore.settings.values import AUTO_MAP, FILLED, REALNESS
 
 SHOWS = {
     "residual": "|x - D(y)|: how far the restored image, degraded again, is from the input; nearest input pixel",
     "invented": "|y - y0|: how far the image is from the one at realness 0, that is what the prior brought in",
     "uncertainty": "scale of the Laplace distribution of the error that the network expects of itself",
+    "realness": "what the prior's detail was multiplied with: realness, the trust of the place, and a map of realness",
     "unlikely": "z: by how many standard deviations the input around a pixel is less likely, given the restored image, than "
     "a trained likelihood expects; above 5 the input contradicts it",
     FILLED: "1 where damage was filled from neighbouring sections, without detail",
@@ -81,11 +82,15 @@ def require_maps(settings: RunSettings, method: Method) -> None:
     who = f"the model {model}" if model else f"the method {method.name}"
     if settings.realness_map is not None and "invented" not in given:
         raise UsageError(f"{who} has no prior, so --realness-map means nothing to it; leave it out.")
+    if settings.realness_map == AUTO_MAP and settings.realness != 0 and "objective" not in method.describe():
+        raise UsageError(
+            f"{who} was made without a head of objectives, so --realness-map auto means nothing to it; leave it out."
+        )
     missing = [name for name in settings.maps if name not in given and name != FILLED]
     if not missing:
         return
-    if missing == ["invented"]:
-        raise UsageError(f"{who} has no prior, so it gives no map `invented`; leave it out of --maps.")
+    if missing[0] in ("invented", REALNESS) and "residual" in given:
+        raise UsageError(f"{who} has no prior, so it gives no map `{missing[0]}`; leave it out of --maps.")
     raise UsageError(f"{who} gives no map `{missing[0]}`; leave --maps out, or choose a network.")
 
 

@@ -70,8 +70,9 @@ class Order:
     def of(cls, ready: Prepared, claims: Claims, threads: int | None) -> Order:
         """Return the order for the workers of a run; `threads` are the tiles in flight of each, None: its own choice."""
         settings = attrs.asdict(ready.settings) | OF_THE_CALLER | {"threads": threads}
-        for name in ("model", "kernel", "mask", "realness_map"):
-            if settings[name] is not None:
+        words = {"mask": ("auto", "none"), "realness_map": (AUTO_MAP,)}  # also where a file is called so
+        for name in ("model", "kernel", "mask", "realness_map", "objective_model", "likelihood_model"):
+            if settings[name] is not None and settings[name] not in words.get(name, ()):
                 settings[name] = _absolute(settings[name])
         return cls(
             _inputs(ready.inputs),

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from bigrestore.degradation.recipe import AnyRecipe, load_recipe
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, UsageError
+from bigrestore.model.nets.checkpoint import Model, load_model
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data import detail
@@ -155,6 +156,25 @@ def _builder(name: str) -> StageBuilder:
     module, _, attribute = STAGES[name].builder.partition(":")
     builder: StageBuilder = getattr(import_module(f"bigrestore.training.stages.{module}"), attribute)
     return builder
+
+
+def joined_model(name_or_path: str, scale: int) -> Model:
+    """Load a model whose prior is joined to its U-Net.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    InputMissingError, ModelError
+        As of `bigrestore.model.nets.checkpoint.load_model`.
+    """
+    model = load_model(name_or_path, scale)
+    if model.restorer.prior is None or "halo_prior_px" not in model.info:
+        raise UsageError(
+            f"The model {model.name} has no prior that is joined to its U-Net, so no place bears any of its detail; choose "
+            "another --model, or run `bigrestore train bridge` on it."
+        )
+    return model
 
 
 def pair_source(

@@ -106,11 +106,21 @@ def card_head(info: dict[str, Any], licence: str | None = None) -> list[str]:
 
 
 def _part_lines(info: dict[str, Any]) -> list[str]:
-    """Return the kind and the sizes of a part."""
+    """Return the kind and the sizes of a part, and the network that it belongs to."""
     sizes = ", ".join(f"{name} {value}" for name, value in info["sizes"].items())
+    owner = (
+        [
+            "",
+            f"It belongs to the network `{info['model']}`, sha256 of the tensors `{info['network']}`, and was chosen by the "
+            f"distance `{info['distance']}`.",
+        ]
+        if "network" in info
+        else []
+    )
     return [
-        f"A {info['kind']} for scale x{info['scale']}: {info['parameters']:,} parameters ({sizes}), halo "
+        f"{'An' if info['kind'][0] in 'aeiou' else 'A'} {info['kind']} for scale x{info['scale']}: {info['parameters']:,} parameters ({sizes}), halo "
         f"{info['halo_px']} px, alignment {info['alignment_px']} px.",
+        *owner,
         "",
         f"sha256 of the tensors: `{info['sha256']}`",
     ]

@@ -22,6 +22,7 @@ from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.guards import Seen
 from bigrestore.model.nets.halo import LIMIT_PX, probe_halo
+from bigrestore.model.nets.parts.objective import ObjectiveHead
 from bigrestore.model.nets.redegrade import KERNEL_PX
 from bigrestore.model.nets.restorer import Conditions, Restorer
 from bigrestore.settings.checks import LARGEST_NOISE
@@ -37,7 +38,12 @@ PROBED_NOISES = (0, 8, LARGEST_NOISE)
 
 
 def measure_halo(
-    model: Restorer, windows: Tensor, *, realness: float = 0.0, from_px: int = 0
+    model: Restorer,
+    windows: Tensor,
+    *,
+    realness: float = 0.0,
+    from_px: int = 0,
+    objective: ObjectiveHead | None = None,
 ) -> tuple[int, dict[str, float]]:
     """Measure the halo of a model on held-out tissue.
 
@@ -51,6 +57,8 @@ def measure_halo(
         Share of the prior's detail; the prior reaches further than the U-Net.
     from_px : int
         Smallest halo to try.
+    objective : ObjectiveHead, optional
+        What lowers realness place by place.
 
     Returns
     -------
@@ -66,7 +74,7 @@ def measure_halo(
     for first in FIRST_WINDOWS:
         tissue = torch.stack([mosaic(windows, first), mosaic(windows, first + 7)])
         for conditions in _probe_conditions(model):
-            conditions = attrs.evolve(conditions, realness=realness)
+            conditions = attrs.evolve(conditions, realness=realness, objective=objective)
             halo_px, errors = probe_halo(
                 partial(_restored, model, conditions),
                 tissue,

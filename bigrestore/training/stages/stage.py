@@ -39,6 +39,7 @@ from bigrestore.training.stages.assembly import (
     Source,
     StagePlan,
     build_stage,
+    joined_model,
     read_material,
     stage_plan,
 )
@@ -198,6 +199,9 @@ def _starting_part(
     scale = {"scale": options.scale} if len(row.scales) > 1 else {}
     if row.part == "backbone":
         sizes = {"arch": options.arch} | (sizes or BACKBONES[options.arch].sizes)
+    if row.part == "objective":
+        preset = joined_model(options.model, options.scale).restorer.preset
+        sizes = sizes | {"features": preset.channels[0], "unshuffle": preset.unshuffle}
     sizes = sizes | scale
     return make_network(row.part, sizes), {"sizes": sizes}
 
@@ -293,6 +297,11 @@ def _loop_settings(
             "batch": options.batch,
             "precision": options.precision,
             **({"arch": options.arch} if name == "backbone" else {}),
+            **(
+                {"model": options.model, "lpips_backbone": str(options.lpips_backbone)}
+                if name == "objective"
+                else {}
+            ),
             **({"fusion": options.fusion} if options.fusion != FUSIONS_OF_FEATURES[0] else {}),
         },
     )

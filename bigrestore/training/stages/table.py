@@ -71,6 +71,8 @@ class StageRow:
             "arch": self.part == "backbone",
             "fusion": self.name == "bridge",
             "features": self.name == "resolver",
+            "model": self.name == "objective",
+            "lpips_backbone": self.name == "objective",
             "scale": len(self.scales) > 1,
         }
         return tuple(name for name, taken in takes.items() if not taken)
@@ -179,6 +181,15 @@ STAGE_ROWS = (
         takes_recipe=False,
         part="ranking",
         scales=(1,),
+    ),
+    StageRow(
+        "objective",
+        "A part for --realness-map auto: learn how much of the prior's detail each place bears.",
+        needs=None,
+        builder="parts.objective:OBJECTIVE",
+        rate=1e-3,
+        takes_start=False,
+        part="objective",
     ),
     StageRow(
         "degradation",

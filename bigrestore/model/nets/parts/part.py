@@ -35,6 +35,7 @@ PART_KINDS = {
     "likelihood": "pixelcnn:PixelCNN",
     "ranking": "ranking:RankingNet",
     "degradation": "learned_degradation:LearnedDegradation",
+    "objective": "objective:ObjectiveHead",
 }
 """`module:class` of each kind, in this folder; the sizes of a part are the arguments of its class."""
 

@@ -130,7 +130,6 @@ class LpipsJudge:
     def __init__(self, backbone: Backbone, sha256: str) -> None:
         self.backbone, self.sha256 = backbone, sha256
         backbone.layers.eval().requires_grad_(False)
-        self._weights = channel_weights(backbone.name)
 
     @classmethod
     def create(cls, settings: JudgeSettings) -> LpipsJudge:
@@ -157,12 +156,20 @@ class LpipsJudge:
     @torch.inference_mode()
     def score(self, tile: Floats, other: Floats) -> dict[str, float]:
         """Return the distance of a tile, (h, w) in 0..1, to that of the reference."""
-        mine, true = (self.backbone.features(_scaled(image)) for image in (tile, other))
-        distance = 0.0
-        for a, b, weights in zip(mine, true, self._weights, strict=True):
-            apart = (_unit(a) - _unit(b)).square() * weights[None, :, None, None]
-            distance += float(apart.sum(dim=1).mean(dtype=torch.float64))
-        return {"lpips": distance}
+        mine, true = (
+            torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None] for image in (tile, other)
+        )
+        maps = distance_maps(self.backbone, mine, true)
+        return {"lpips": sum(float(one.mean(dtype=torch.float64)) for one in maps)}
+
+
+def distance_maps(backbone: Backbone, images: Tensor, others: Tensor) -> list[Tensor]:
+    """Return the distances of grey images, (N, 1, H, W) in 0..1, to others, at each depth: (N, 1, h, w), unaveraged."""
+    mine, true = (backbone.features(_scaled(each)) for each in (images, others))
+    return [
+        ((_unit(a) - _unit(b)).square() * weights.to(a)[None, :, None, None]).sum(dim=1, keepdim=True)
+        for a, b, weights in zip(mine, true, channel_weights(backbone.name), strict=True)
+    ]
 
 
 def load_backbone(path: Path) -> Backbone:
@@ -196,6 +203,7 @@ def load_backbone(path: Path) -> Backbone:
     raise refusal
 
 
+@functools.cache
 def channel_weights(name: str) -> list[Tensor]:
     """Return the learned weights of the channels at each depth of a backbone."""
     with (
@@ -206,10 +214,10 @@ def channel_weights(name: str) -> list[Tensor]:
         return [torch.from_numpy(stored[f"{name}_{index}"]) for index in range(count)]
 
 
-def _scaled(image: Floats) -> Tensor:
-    """Return a grey image as three colours, scaled as the network wants them, (1, 3, h, w)."""
-    shift, scale = (torch.tensor(part)[None, :, None, None] for part in (SHIFT, SCALE))
-    return (2 * torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None] - 1 - shift) / scale
+def _scaled(images: Tensor) -> Tensor:
+    """Return grey images, (N, 1, h, w), as three colours, scaled as the network wants them."""
+    shift, scale = (torch.tensor(part).to(images)[None, :, None, None] for part in (SHIFT, SCALE))
+    return (2 * images - 1 - shift) / scale
 
 
 def _unit(features: Tensor) -> Tensor:
