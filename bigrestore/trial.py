@@ -44,10 +44,11 @@ from bigrestore.run.profile.kept import Profiles
 from bigrestore.run.profile.section_profile import Sample, profile_windows, sample_section
 from bigrestore.run.profile.words import sentence
 from bigrestore.run.tile.block import BlockWork, Job
+from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.view.progress import NoProgress, Progress, phase_shown
 from bigrestore.settings import RunSettings, TryKeywords
 from bigrestore.settings.trial import Varied, variants_of
-from bigrestore.settings.values import BlurInput, NamesInput, Roi
+from bigrestore.settings.values import AUTO_MAP, BlurInput, NamesInput, Roi
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -288,6 +289,7 @@ def carry_out_trial(
         methods = [
             create_method(settings) for _, settings in variants
         ]  # refused before the first is restored
+        realness = RealnessMap.asked_for(common.realness_map, section.shape)
         warn_of_restored(section, methods[0])
         sample = sample_section(section, z[0])
     made = []
@@ -295,7 +297,7 @@ def carry_out_trial(
         for (chosen, settings), method in zip(variants, methods, strict=True):
             name = ", ".join(f"{flag} {_word(value)}" for flag, value in chosen.items()) or "as asked"
             with phase_shown(shown, name):
-                made.append(_variant(name, chosen, section, settings, method, sample, z[0]))
+                made.append(_variant(name, chosen, section, settings, method, sample, z[0], realness))
     box, scale = Box(*roi[0], *roi[1]), common.scale
     v0, v1 = box.y0 // scale, -(-box.y1 // scale)
     u0, u1 = box.x0 // scale, -(-box.x1 // scale)
@@ -312,8 +314,10 @@ def carry_out_trial(
 def _default_values(common: RunSettings) -> dict[str, Sequence[Any]]:
     """Return what is compared where nothing is asked for: realness where the model has a prior, else methods."""
     method = create_method(common)
-    prior = isinstance(method, NetworkMethod) and "invented" in method.map_names
-    return {"realness": DEFAULT_REALNESS} if prior else {"method": DEFAULT_METHODS}
+    if not (isinstance(method, NetworkMethod) and "invented" in method.map_names):
+        return {"method": DEFAULT_METHODS}
+    drawn = common.realness_map not in (None, AUTO_MAP)  # and a map is refused at realness 0
+    return {"realness": DEFAULT_REALNESS[drawn:]}
 
 
 def _crop(section: Section, settings: RunSettings) -> tuple[tuple[int, int], Any]:
@@ -351,6 +355,7 @@ def _variant(
     method: Method,
     sample: Sample,
     z: int,
+    realness: RealnessMap | None,
 ) -> Variant:
     """Restore and score the crop by one method."""
     started = time.perf_counter()
@@ -362,6 +367,7 @@ def _variant(
         grid=plan.grid,
         masker=masker_of(section, method, settings),
         profiles=Profiles(section, method, None, {z: profile}),
+        realness=realness,
     )
     box = plan.grid.region.box
     image = np.empty((box.height, box.width, 3)[: 2 + (section.channels == 3)], section.dtype)

@@ -120,6 +120,7 @@ def _maker_text(said: dict[str, Any]) -> str:
         parts.append(f"method {' '.join(str(method[key]) for key in ('name', 'model') if method.get(key))}")
         parts += [f"x{method['scale']}"] if method.get("scale") else []
         parts += [f"realness {method['realness']:g}"] if "realness" in method else []
+        parts += [f"by the map of {method['objective']['model']}"] if "objective" in method else []
     return ", ".join(parts) or str(said)
 
 

@@ -147,20 +147,24 @@ class NetworkMethod:
     def describe(self) -> dict[str, Any]:
         """Return what identifies the method in plans, fingerprints and provenance."""
         followed = {} if self._followed is None else {"objective": self._followed.identity}
-        return {
-            "name": self.name,
-            "model": self.model.name,
-            "sha256": self.model.sha256,
-            "preset": self.model.info["preset"],
-            "scale": self.scale,
-            "halo_px": self.halo_px,
-            "alignment_px": self.alignment_px,
-            "realness": self.realness,
-            "lock": self.lock,
-            "seed": self.seed,
-            "device": self.device.type,
-            "precision": self.precision,
-        } | followed | self.knowledge.describe()
+        return (
+            {
+                "name": self.name,
+                "model": self.model.name,
+                "sha256": self.model.sha256,
+                "preset": self.model.info["preset"],
+                "scale": self.scale,
+                "halo_px": self.halo_px,
+                "alignment_px": self.alignment_px,
+                "realness": self.realness,
+                "lock": self.lock,
+                "seed": self.seed,
+                "device": self.device.type,
+                "precision": self.precision,
+            }
+            | followed
+            | self.knowledge.describe()
+        )
 
     @torch.inference_mode()
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:

@@ -263,6 +263,7 @@ def describe_run(ready: Prepared) -> str:
     """Return a resolved run as one line."""
     plan, work, method = ready.plan, ready.plan.grid.work, ready.method.describe()
     prior = f" at realness {method['realness']:g}" if method.get("realness") else ""
+    prior += f" by the map of {method['objective']['model']}" if "objective" in method else ""
     depth, height, width = plan.grid.shape
     size = f"{f'{depth} sections of ' if depth > 1 else ''}{height} x {width} px"
     tiles, workers = work.tiles * work.sections, f"{plan.workers} workers, each " if plan.workers > 1 else ""

@@ -24,6 +24,7 @@ from bigrestore.io.store.placement import scaled_placement
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.model.method import Method, StatesCost
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import AUTO_MAP
 
 SECONDS_PER_TILE = 5.0
 """A tile may take this long at most, where the method states its speed."""

@@ -330,9 +330,9 @@ def _with_likelihood(method: Method, settings: RunSettings) -> Method:
 
 def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:
     """Open the user's map of realness, if given, and keep the output off it."""
-    if settings.realness_map in (None, AUTO_MAP):
+    realness = RealnessMap.asked_for(settings.realness_map, section.shape)
+    if realness is None or settings.realness_map is None:
         return None
-    realness = RealnessMap.open(settings.realness_map, section.shape)
     check_place(output, [], {"realness map": source_paths(settings.realness_map, realness.section)})
     return realness
 

@@ -113,12 +113,13 @@ def done_words(data: SummaryData) -> str:
     """Return what was done to the image before, without a full stop; empty if it is not known."""
     method, model, scale = (data.facts.get(name) for name in ("method", "model", "scale"))
     realness = method.get("realness") if isinstance(method, Mapping) else None
+    learned = method.get("objective") if isinstance(method, Mapping) else None
     method = method.get("name") if isinstance(method, Mapping) else method
     if not data.pair or not (method or model):
         return ""
     by = f"the model {short_name(model)}" if model else f"the method {method}"
     if realness:
-        by += f", realness {realness:g}"
+        by += f", realness {realness:g}" + (f" by the map of {learned['model']}" if learned else "")
     if scale in (None, 1):
         return f"restored at the same size by {by}"
     return f"enlarged {scale} times by {by}; before is the input interpolated to the same grid"

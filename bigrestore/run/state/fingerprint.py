@@ -55,6 +55,7 @@ _PLAN_FLAGS = {
 _METHOD_FLAGS = {
     "model": "--model",
     "realness": "--realness",
+    "objective": "--objective-model",
     "options": "--set",
     "kernel": "--kernel",
     "noise": "--noise",
@@ -184,6 +185,7 @@ def _causes(names: list[str], now: Mapping[str, Any]) -> list[str]:
         follow |= {"method.sha256"} if "method.model" in names else set()
         follow |= {name.replace("settings.", "method.") for name in names if name.startswith("settings.")}
         follow |= {"method.kernel"} if "settings.blur" in names else set()
+        follow |= {"method.objective"} if "settings.realness_map" in names else set()
         if "method.options" in names:
             follow |= {f"method.{name}" for name in (*now.get("method.options", ()), *OF_OPTIONS)}
     return [name for name in names if name not in follow] or names

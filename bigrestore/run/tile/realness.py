@@ -17,6 +17,7 @@ from bigrestore.core.pixels import Floats, to_unit
 from bigrestore.errors import InputError
 from bigrestore.io.drawn_inputs import open_realness
 from bigrestore.io.section import Section
+from bigrestore.settings.values import AUTO_MAP
 
 CHECKED_PX = 1 << 28
 """Maps of up to this many pixels are read whole before the run, so that a bad value is answered at once."""
@@ -53,6 +54,11 @@ class RealnessMap:
                 "input's shape."
             )
         return cls(realness)
+
+    @classmethod
+    def asked_for(cls, path: str | None, shape: tuple[int, int, int]) -> RealnessMap | None:
+        """Open the map of the setting `realness_map`; None without one, or where the method learned it."""
+        return None if path is None or path == AUTO_MAP else cls.open(path, shape)
 
     def read(self, z: int, box: Box) -> Floats:
         """Return the shares in a box of input pixels, (h, w), 0..1.

@@ -24,6 +24,7 @@ from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.fingerprint import digest
 from bigrestore.run.stop import StopFlag
 from bigrestore.settings import RunSettings
+from bigrestore.settings.values import AUTO_MAP
 
 OF_THE_CALLER = {
     **{"overwrite": False, "resume": True, "init_only": False, "finalize": False, "shard": None},

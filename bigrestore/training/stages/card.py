@@ -118,8 +118,8 @@ def _part_lines(info: dict[str, Any]) -> list[str]:
         else []
     )
     return [
-        f"{'An' if info['kind'][0] in 'aeiou' else 'A'} {info['kind']} for scale x{info['scale']}: {info['parameters']:,} parameters ({sizes}), halo "
-        f"{info['halo_px']} px, alignment {info['alignment_px']} px.",
+        f"{'An' if info['kind'][0] in 'aeiou' else 'A'} {info['kind']} for scale x{info['scale']}: "
+        f"{info['parameters']:,} parameters ({sizes}), halo {info['halo_px']} px, alignment {info['alignment_px']} px.",
         *owner,
         "",
         f"sha256 of the tensors: `{info['sha256']}`",

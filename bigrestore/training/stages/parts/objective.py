@@ -147,7 +147,7 @@ class ObjectiveStage(PairsPartStage[ObjectiveHead]):
             "share": shares,
         }
         figures = {name: float(_mean(part, line.weights)) for name, part in parts.items()}
-        of_single = torch.stack([_mean(each, line.weights) for each in distances.split(1, dim=1)])
+        of_single = torch.stack([_mean(each[:, None], line.weights) for each in distances.unbind(1)])
         best = int(of_single.argmin())
         figures |= {"distance_single": float(of_single[best]), "single": float(self.shares[best])}
         single = line.y0 + self.shares[best] * (line.y1 - line.y0)
@@ -179,8 +179,8 @@ class ObjectiveStage(PairsPartStage[ObjectiveHead]):
         """
         if state["network"] != self.model.sha256:
             raise UsageError(
-                f"The training was begun for other weights than those of {self.model.name}; name the model it was begun with "
-                "by --model, or choose another output."
+                f"The training was begun for other weights than those of {self.model.name}; name the model it was begun "
+                "with by --model, or choose another output."
             )
 
     def export(self, path: Path) -> None:
@@ -283,7 +283,12 @@ def _least(distances: Tensor) -> Tensor:
 
 
 def build_objective(
-    _: str, material: Material, net: ObjectiveHead, info: dict[str, Any], options: StageOptions, __: LoopSettings
+    _: str,
+    material: Material,
+    net: ObjectiveHead,
+    info: dict[str, Any],
+    options: StageOptions,
+    __: LoopSettings,
 ) -> tuple[ObjectiveStage, PairSource]:
     """Return the stage and the source of its data; see `assembly.build_stage`."""
     model = joined_model(options.model, options.scale)

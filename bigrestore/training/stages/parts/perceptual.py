@@ -75,7 +75,14 @@ class TextureDistance:
     def __call__(self, y0: Tensor, change: Tensor, clean: Tensor, shares: Tensor, step: int) -> Tensor:
         """As `LineDistance`."""
         start, along, wanted = (_bands(image) for image in (y0, change, clean))
-        moments = (start * start, start * along, along * along, start * wanted, along * wanted, wanted * wanted)
+        moments = (
+            start * start,
+            start * along,
+            along * along,
+            start * wanted,
+            along * wanted,
+            wanted * wanted,
+        )
         at_0, mixed, at_1, with_0, with_1, own = (_windows(moment, step)[:, None] for moment in moments)
         t = shares[None, :, None, None, None]
         energy = (at_0 + 2 * t * mixed + t * t * at_1).clamp_min(0)
