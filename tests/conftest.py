@@ -17,9 +17,9 @@ SLOW_FILES = frozenset(
     test_adaptation test_arrays test_backbone_stage test_bench_twin test_bigbrain_spectrum test_bridge_stage
     test_cli_run test_current_folder test_disk_and_damage test_faults_of_blocks test_gpu_errors test_host_reads
     test_given_blur test_input_changes test_invented_detail test_judge_stages
-    test_killed_while_writing test_latent_runs test_lost_streams test_maps
+    test_killed_while_writing test_latent_runs test_learned_realness test_lost_streams test_maps
     test_learned_recipe test_method_package test_names_of_files test_network_run test_nothing_of_others test_notebook
-    test_pairs_and_command test_prior test_train_all test_triage
+    test_objective_stage test_pairs_and_command test_prior test_train_all test_triage
     test_other_systems test_prior_stage test_profile_figure test_readme test_realness_map
     test_remote_changes test_remote_input test_remote_others test_remote_output
     test_remote_trust test_report_page test_report_state test_resume test_results

@@ -30,7 +30,7 @@ from bigrestore.model.nets.parts.objective import ObjectiveHead
 from bigrestore.model.nets.parts.part import TrainedPart, load_part
 from bigrestore.model.nets.redegrade import KERNEL_PX, redegrade
 from bigrestore.model.nets.restorer import Conditions, Restored
-from bigrestore.settings.values import REALNESS, StatedBlur
+from bigrestore.settings.values import REALNESS_FACTOR, StatedBlur
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,11 @@ class NetworkMethod:
     def map_names(self) -> tuple[str, ...]:
         """The maps of the model; `invented` and `realness` need a prior joined to the U-Net."""
         joined = self.model.restorer.prior is not None and "halo_prior_px" in self.model.info
-        return ("residual", "invented", "uncertainty", REALNESS) if joined else ("residual", "uncertainty")
+        return (
+            ("residual", "invented", "uncertainty", REALNESS_FACTOR)
+            if joined
+            else ("residual", "uncertainty")
+        )
 
     @property
     def px_per_second(self) -> float:
@@ -279,8 +283,8 @@ class NetworkMethod:
             maps["invented"] = (made.y - made.fidelity).abs()
         if "uncertainty" in names:
             maps["uncertainty"] = made.unet.log_scale.exp()
-        if REALNESS in names:
-            maps[REALNESS] = torch.zeros_like(made.y) if made.factor is None else made.factor
+        if REALNESS_FACTOR in names:
+            maps[REALNESS_FACTOR] = torch.zeros_like(made.y) if made.factor is None else made.factor
         return maps
 
     def _stream(self) -> torch.cuda.Stream:

@@ -27,10 +27,10 @@ UNLIKELY_MAP = "unlikely"
 FILLED = "filled"
 """Map of damage filled from neighbouring sections; others but `unlikely` are the method's."""
 
-REALNESS = "realness"
+REALNESS_FACTOR = "realness"
 """Map of what the prior's detail was multiplied with."""
 
-MAPS = ("residual", "invented", "uncertainty", REALNESS, UNLIKELY_MAP, FILLED)
+MAPS = ("residual", "invented", "uncertainty", REALNESS_FACTOR, UNLIKELY_MAP, FILLED)
 """Maps beside the image, in the order of writing."""
 
 AUTO_MAP = "auto"

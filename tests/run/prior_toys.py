@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from bigrestore.model.nets.checkpoint import Model, save_model
+from bigrestore.model.nets.checkpoint import Model, read_weights, save_model
+from bigrestore.model.nets.parts.objective import ObjectiveHead
+from bigrestore.model.nets.parts.part import save_part
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
 from bigrestore.settings.presets import get_preset
@@ -32,6 +34,26 @@ def nano(scale: int = 1, *, with_prior: bool = True) -> Restorer:
     return restorer
 
 
+def objective_file(
+    folder: Path, model: Path, scale: int = 1, *, share: float | None = None, name: str = "head"
+) -> Path:
+    """Write a head of objectives of a model file: of one share everywhere, or of one that changes from place to place."""
+    torch.manual_seed(1)
+    sizes = {"features": 16, "unshuffle": 2, "scale": scale, "hidden": 8}
+    head = ObjectiveHead(**sizes)
+    with torch.no_grad():
+        if share is None:
+            for layer in (head.first, head.second, head.last):
+                layer.weight.normal_(0, 0.3)
+        else:
+            head.last.bias.fill_(share)  # type: ignore[union-attr]
+    facts = {"sizes": sizes, "halo_px": 128, "alignment_px": 16, "distance": "texture"}
+    owner = {"model": model.stem, "network": read_weights(model)[0]["sha256"]}
+    path = folder / f"{name}.safetensors"
+    save_part(path, head, "objective", scale, facts | owner)
+    return path
+
+
 def network(scale: int = 1, *, with_prior: bool = True, **options: Any) -> NetworkMethod:
     info = {**HALOS, "sha256": "0" * 64, "preset": "nano"}
     if not with_prior:
@@ -40,8 +62,8 @@ def network(scale: int = 1, *, with_prior: bool = True, **options: Any) -> Netwo
     return NetworkMethod(model, precision="fp32", device="cpu", **options)
 
 
-def model_file(folder: Path, *, with_prior: bool = True) -> Path:
+def model_file(folder: Path, scale: int = 1, *, with_prior: bool = True) -> Path:
     halos = HALOS if with_prior else {"halo_px": 96}
-    path = folder / f"nano{'-prior' if with_prior else ''}.safetensors"
-    save_model(path, nano(with_prior=with_prior), dict(halos), half=False)
+    path = folder / f"nano{'-prior' if with_prior else ''}{'' if scale == 1 else f'-x{scale}'}.safetensors"
+    save_model(path, nano(scale, with_prior=with_prior), dict(halos), half=False)
     return path

@@ -19,7 +19,7 @@ from bigrestore.model.method import GivesMaps, Method
 from bigrestore.run.output.owned import Outline
 from bigrestore.run.plan import Plan
 from bigrestore.settings import RunSettings
-from bigrestore.settings.values import AUTO_MAP, FILLED, REALNESS
+from bigrestore.settings.values import AUTO_MAP, FILLED, REALNESS_FACTOR
 
 SHOWS = {
     "residual": "|x - D(y)|: how far the restored image, degraded again, is from the input; nearest input pixel",
@@ -89,7 +89,7 @@ def require_maps(settings: RunSettings, method: Method) -> None:
     missing = [name for name in settings.maps if name not in given and name != FILLED]
     if not missing:
         return
-    if missing[0] in ("invented", REALNESS) and "residual" in given:
+    if missing[0] in ("invented", REALNESS_FACTOR) and "residual" in given:
         raise UsageError(f"{who} has no prior, so it gives no map `{missing[0]}`; leave it out of --maps.")
     raise UsageError(f"{who} gives no map `{missing[0]}`; leave --maps out, or choose a network.")
 

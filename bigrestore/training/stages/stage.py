@@ -28,6 +28,7 @@ from bigrestore.model.nets.checkpoint import load_model, read_weights, update_in
 from bigrestore.model.nets.grow import grow_restorer, take_over
 from bigrestore.model.nets.parts.part import load_part, make_network
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.report.metrics.judges.lpips import load_backbone
 from bigrestore.settings.presets import BACKBONES, FUSIONS_OF_FEATURES, get_preset
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.pairs import PairSource
@@ -200,6 +201,8 @@ def _starting_part(
     if row.part == "backbone":
         sizes = {"arch": options.arch} | (sizes or BACKBONES[options.arch].sizes)
     if row.part == "objective":
+        if options.lpips_backbone is not None:
+            load_backbone(options.lpips_backbone)  # refused before the images are read
         preset = joined_model(options.model, options.scale).restorer.preset
         sizes = sizes | {"features": preset.channels[0], "unshuffle": preset.unshuffle}
     sizes = sizes | scale

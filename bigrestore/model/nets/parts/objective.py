@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bigrestore.core.interpolation import enlarge_maps
 from bigrestore.model.nets.convolution import SLOPE
 
-DETAIL_GAIN = 30.0
+HEAD_GAIN = 30.0
 """The detail has a few hundredths of the range; the head sees it enlarged."""
 
 REACH_NODES = 4
@@ -65,7 +65,7 @@ class ObjectiveHead(nn.Module):
         trust : Tensor, (N, 1, h * node, w * node), 0..1
             From `bigrestore.model.nets.prior_gate.prior_gate`.
         """
-        size, known = (F.avg_pool2d(part, self.node_px) for part in (DETAIL_GAIN * detail.abs(), trust))
+        size, known = (F.avg_pool2d(part, self.node_px) for part in (HEAD_GAIN * detail.abs(), trust))
         h = F.leaky_relu(self.first(torch.cat([features.float(), size, known], dim=1)), SLOPE)
         h = F.leaky_relu(self.second(h), SLOPE)
         raw: Tensor = self.last(h)

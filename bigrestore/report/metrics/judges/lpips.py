@@ -145,8 +145,6 @@ class LpipsJudge:
         if settings.lpips_backbone is None:
             raise UsageError(JUDGES["lpips"].needs)
         path = Path(settings.lpips_backbone)
-        if not is_regular(path):
-            raise InputMissingError(f"There is no file {path}; name torchvision's state dict of {KNOWN}.")
         return cls(load_backbone(path), hashlib.sha256(path.read_bytes()).hexdigest())
 
     def describe(self) -> dict[str, Any]:
@@ -177,9 +175,11 @@ def load_backbone(path: Path) -> Backbone:
 
     Raises
     ------
-    ModelError
-        The file is no state dict of one that is known.
+    InputMissingError, ModelError
+        The file is missing, or no state dict of one that is known.
     """
+    if not is_regular(path):
+        raise InputMissingError(f"There is no file {path}; name torchvision's state dict of {KNOWN}.")
     refusal = ModelError(
         f"{path} is no state dict of torchvision's {KNOWN}; give one of them, such as alexnet-owt-7be5be79.pth."
     )

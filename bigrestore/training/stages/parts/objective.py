@@ -146,8 +146,8 @@ class ObjectiveStage(PairsPartStage[ObjectiveHead]):
             "distance_least": distances.min(1, keepdim=True).values,
             "share": shares,
         }
-        figures = {name: float(_mean(part, line.weights)) for name, part in parts.items()}
-        of_single = torch.stack([_mean(each[:, None], line.weights) for each in distances.unbind(1)])
+        figures = {name: float(_weighted_mean(part, line.weights)) for name, part in parts.items()}
+        of_single = torch.stack([_weighted_mean(each[:, None], line.weights) for each in distances.unbind(1)])
         best = int(of_single.argmin())
         figures |= {"distance_single": float(of_single[best]), "single": float(self.shares[best])}
         single = line.y0 + self.shares[best] * (line.y1 - line.y0)
@@ -210,7 +210,7 @@ class ObjectiveStage(PairsPartStage[ObjectiveHead]):
         stake = line.distances.max(1, keepdim=True).values - least
         lost = _at(line.distances, raw.clamp(0, 1)) - least
         apart = stake * (raw - self.shares[_least(line.distances)]).abs()
-        lost, apart = (_mean(part, line.weights) for part in (lost, apart))
+        lost, apart = (_weighted_mean(part, line.weights) for part in (lost, apart))
         return {"loss": LOSS_GAIN * (lost + TO_MAP * apart), "lost": lost, "apart": apart}
 
     def _places(self, line: Line) -> Tensor:
@@ -264,7 +264,7 @@ class ObjectiveStage(PairsPartStage[ObjectiveHead]):
         return image[..., rim:-rim, rim:-rim]
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp_min(1)
 
 

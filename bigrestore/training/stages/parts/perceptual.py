@@ -31,7 +31,7 @@ SIGMAS_PX = (1.0, 2.0)
 BAND_REACH_PX = 7
 """Of the filters, to each side."""
 
-WINDOW_PX = 12
+ENERGY_WINDOW_PX = 12
 """Side of the windows of energies, output pixels."""
 
 FINEST = 2
@@ -70,7 +70,7 @@ class TextureDistance:
     """Texture and structure in six bands, 0 for equal images, at most about 1."""
 
     name = "texture"
-    reach_px = BAND_REACH_PX + WINDOW_PX // 2
+    reach_px = BAND_REACH_PX + ENERGY_WINDOW_PX // 2
 
     def __call__(self, y0: Tensor, change: Tensor, clean: Tensor, shares: Tensor, step: int) -> Tensor:
         """As `LineDistance`."""
@@ -83,7 +83,7 @@ class TextureDistance:
             along * wanted,
             wanted * wanted,
         )
-        at_0, mixed, at_1, with_0, with_1, own = (_windows(moment, step)[:, None] for moment in moments)
+        at_0, mixed, at_1, with_0, with_1, own = (_window_means(moment, step)[:, None] for moment in moments)
         t = shares[None, :, None, None, None]
         energy = (at_0 + 2 * t * mixed + t * t * at_1).clamp_min(0)
         total = energy + own + FAINT
@@ -125,9 +125,9 @@ def _bands(images: Tensor) -> Tensor:
     return F.conv2d(padded, _band_filters().to(images))
 
 
-def _windows(maps: Tensor, step: int) -> Tensor:
+def _window_means(maps: Tensor, step: int) -> Tensor:
     """Return the means of maps, (N, B, H, W), in the window around each node, (N, B, H / step, W / step)."""
-    side = WINDOW_PX + (WINDOW_PX - step) % 2
+    side = ENERGY_WINDOW_PX + (ENERGY_WINDOW_PX - step) % 2
     reach = (side - step) // 2
     return F.avg_pool2d(F.pad(maps, (reach,) * 4, mode="replicate"), side, step)
 

@@ -1,0 +1,324 @@
+"""The learned map of realness: what it gains over one realness everywhere, and what it invents.
+
+    python -m tests.bench.objective [--scale 1] [--minutes 25] [--folder DIR] [--data IMAGES] [--part FILE]
+                                    [--crop 384] [--judge] [--page]
+
+A head is trained by `train objective` for as many minutes of one core and kept in the folder; --part names a trained one,
+and --judge takes what lies in the folder. Every image of val/, which no training sees, is degraded as for the quality
+figures and restored from one estimate of its degradation: at several realness everywhere, and by the head at several
+realness. The uniform realness of the same mean PSNR as the head's at realness 1 is found between those and restored, too:
+with it the head is compared. The distance is the one that heads are trained by
+(`bigrestore.training.stages.parts.perceptual`); NIQE and sharpness are of no training here. Of each image the mean over
+cases is taken; intervals of 95 % are those of the mean over images, by drawing images again.
+
+At last the factor on the prior's detail is read where there is nothing to add: on damage, on glass, and where a place was
+blurred by a further Gaussian of 3 px. --page writes the tables into docs/realness.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from bigrestore.model.method import SectionStatistics, TileBatch
+from bigrestore.model.nets.checkpoint import load_model
+from bigrestore.model.network import NetworkMethod, load_objective
+from bigrestore.settings.train import StageOptions
+from bigrestore.training.loop import loop
+from bigrestore.training.stages.parts.perceptual import texture_distance
+from bigrestore.training.stages.stage import train_stage
+from tests.bench.backbones import interval
+from tests.bench.material import CASES, Grey, Pair, ValidationImage, data_folder, validation_images
+from tests.bench.metrics import RESULTS, Figure, figure_table, markdown_row, to_bytes, write_json
+from tests.bench.naturalness import Judged, Row, judge, tissue_tiles
+from tests.bench.restorers import restore_whole, unit, windows_of
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "realness.md"
+BEGIN, END = "<!-- objective:begin -->", "<!-- objective:end -->"
+UNIFORM = tuple(round(0.1 * step, 1) for step in range(11))
+BY_HEAD = (0.5, 0.75, 1.0)
+RIM_PX = 16
+"""Output pixels at the border of an image that the distance leaves out."""
+
+HEADER = ("", "PSNR", "distance", "NIQE", "sharpness, 1e-4", "blobs invented", "mean factor")
+NOTHING_TO_ADD = 0.1
+"""Largest factor allowed on damage, glass and places out of focus."""
+
+PLACE_PX, EDGE_PX = 160, 40
+"""Side of such a place, and how far inside it the factor is read, input pixels."""
+
+
+@attrs.frozen(eq=False)
+class Scene:
+    """A degraded image, its clean one, and what is known of it."""
+
+    image: str
+    case: str
+    pair: Pair
+    tiles: list[tuple[int, int]]
+    known: SectionStatistics
+
+
+@attrs.frozen(eq=False)
+class Setting:
+    """All scenes under one setting.
+
+    Attributes
+    ----------
+    name : str
+    judged : list of Judged
+        By scene.
+    distances, factors : ndarray, (scenes,)
+        Distance to the clean image, and mean factor on the prior's detail.
+    """
+
+    name: str
+    judged: list[Judged]
+    distances: NDArray[np.float64]
+    factors: NDArray[np.float64]
+
+    @property
+    def psnr(self) -> float:
+        """The mean over scenes."""
+        return float(np.mean([each.psnr for each in self.judged]))
+
+    def line(self) -> str:
+        """Return the row of the table."""
+        row = Row(self.name, self.judged)
+        cells = (
+            self.name,
+            f"{self.psnr:.2f}",
+            f"{self.distances.mean():.4f}",
+            f"{row.mean('niqe'):.2f}",
+            f"{1e4 * row.mean('sharpness'):.2f}",
+            f"{row.blobs('invented').share:.2%}",
+            f"{self.factors.mean():.2f}",
+        )
+        return markdown_row(cells)
+
+
+def trained(options: argparse.Namespace) -> Path:
+    """Train a head unless one is named or was trained before, or go on where it was stopped; return its file."""
+    path: Path = options.part or options.folder / f"x{options.scale}-{options.minutes:g}min.safetensors"
+    if path.is_file() or options.judge or options.part:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked = StageOptions(
+        scale=options.scale,
+        model=f"tiny-x{options.scale}",
+        minutes=options.minutes,
+        threads=1,
+        seed=options.seed,
+        resume=(path.with_name(f"{path.name}.train") / "objective").is_dir(),
+    )
+    with mock.patch.object(loop, "time", SimpleNamespace(monotonic=time.process_time)):
+        result = train_stage("objective", options.data, path, asked)
+    if result.status != "done":
+        raise SystemExit("The training was stopped; the same command goes on with it.")
+    return path
+
+
+def method_of(scale: int, realness: float, part: Path | None) -> NetworkMethod:
+    """Return the shipped network at a realness, everywhere or by a head."""
+    model = load_model("tiny", scale)
+    method = NetworkMethod(model, realness=realness, device="cpu", precision="fp32")
+    if part is not None:
+        method.follow(load_objective(model, part))
+    return method
+
+
+def scenes_of(scale: int, images: Sequence[ValidationImage]) -> list[Scene]:
+    """Return the images under every case of a scale, image by image."""
+    reader = method_of(scale, 0.0, None)
+    scenes = []
+    for image in images:
+        for key, case in CASES.items():
+            if case.scale == scale:
+                pair = case.apply(image)
+                known = reader.analyse(windows_of(unit(pair.degraded)))
+                scenes.append(Scene(image.name, key, pair, tissue_tiles(pair.clean), known))
+    return scenes
+
+
+def setting_of(name: str, method: NetworkMethod, scenes: Sequence[Scene]) -> Setting:
+    """Restore and judge all scenes."""
+    judged, distances, factors = [], [], []
+    for scene in scenes:
+        given = unit(scene.pair.degraded)
+        made = to_bytes(restore_whole(method, given, scene.known))
+        judged.append(judge(made, scene.pair.clean, scene.tiles))
+        distances.append(distance_of(made, scene.pair.clean))
+        factors.append(float(factor_of(method, given, None, scene.known).mean()) if method.realness else 0.0)
+    return Setting(name, judged, np.array(distances), np.array(factors))
+
+
+def distance_of(image: Grey, clean: Grey) -> float:
+    """Return the mean distance of an image to the clean one."""
+    one, other = (torch.from_numpy(unit(each))[None, None] for each in (image, clean))
+    return float(texture_distance(one, other)[..., RIM_PX:-RIM_PX, RIM_PX:-RIM_PX].mean())
+
+
+def factor_of(
+    method: NetworkMethod,
+    image: NDArray[np.float32],
+    valid: NDArray[np.bool_] | None,
+    known: SectionStatistics,
+) -> NDArray[np.float32]:
+    """Return what the prior's detail is multiplied with, (H * scale, W * scale)."""
+    step, (height, width) = method.alignment_px, image.shape
+    rim = ((0, -height % step), (0, -width % step))
+    pixels = np.pad(image, rim, mode="edge")[None]
+    sound = None if valid is None else np.pad(valid, rim, mode="edge")[None]
+    batch = TileBatch(pixels, sound, np.zeros((1, 2), np.int64), 0, maps=("realness",))
+    factor = method.restore(batch, known).maps["realness"][0]
+    return factor[: height * method.scale, : width * method.scale]
+
+
+def matched(psnr: float, uniform: Sequence[Setting]) -> float:
+    """Return the realness whose mean PSNR is nearest to one, linear between those measured."""
+    losses = [setting.psnr for setting in uniform]
+    return float(np.interp(-psnr, -np.maximum.accumulate(losses[::-1])[::-1], UNIFORM))
+
+
+def of_images(values: NDArray[np.float64], scenes: Sequence[Scene]) -> NDArray[np.float64]:
+    """Return the mean over cases of each image."""
+    names = np.array([scene.image for scene in scenes])
+    return np.array([values[names == name].mean() for name in dict.fromkeys(names)])
+
+
+def places(method: NetworkMethod, scenes: Sequence[Scene]) -> dict[str, float]:
+    """Return the largest mean factor over scenes: on damage, on glass, out of focus, and beside them on tissue."""
+    largest = dict.fromkeys(("damage", "glass", "out of focus"), 0.0)
+    tissue = []
+    for scene in scenes:
+        given = unit(scene.pair.degraded)
+        box = tuple(slice((side - PLACE_PX) // 2, (side + PLACE_PX) // 2) for side in given.shape)
+        inner = tuple(
+            slice(method.scale * (at.start + EDGE_PX), method.scale * (at.stop - EDGE_PX)) for at in box
+        )
+        valid = np.ones(given.shape, bool)
+        valid[box] = False
+        noise = np.random.default_rng(0).normal(0, 1 / 255, given.shape)
+        glass, soft = given.copy(), given.copy()
+        glass[box] = (0.92 + noise)[box]
+        soft[box] = (gaussian_filter(given, 3.0) + noise)[box]
+        for name, image, sound in (
+            ("damage", given, valid),
+            ("glass", glass, None),
+            ("out of focus", soft, None),
+        ):
+            factor = factor_of(method, np.clip(image, 0, 1).astype(np.float32), sound, scene.known)
+            largest[name] = max(largest[name], float(factor[inner].mean()))
+        tissue.append(float(factor_of(method, given, None, scene.known)[inner].mean()))
+    return largest | {"the same places as they are": float(np.mean(tissue))}
+
+
+def figures(
+    head: Setting, same: Setting, best: Setting, scenes: Sequence[Scene], beside: dict[str, float]
+) -> list[Figure]:
+    """Return the bench lines."""
+    lines = []
+    for name, other in ((f"{same.name}, of the same PSNR", same), (f"the best, {best.name}", best)):
+        apart = of_images(head.distances - other.distances, scenes)
+        low, high = interval(apart)
+        text = (
+            f"{apart.mean():+.4f} ({low:+.4f} to {high:+.4f}), {apart.mean() / other.distances.mean():+.1%}"
+        )
+        lines.append(Figure(f"distance, less that of {name}", "< 0, interval too", text, high < 0))
+        lines.append(Figure("  its PSNR less that one's", "", f"{head.psnr - other.psnr:+.3f} dB", None))
+    own, theirs = (Row(each.name, each.judged).blobs("invented").share for each in (head, same))
+    lines.append(Figure("blobs invented", f"<= {theirs:.2%}", f"{own:.2%}", own <= theirs))
+    lines += [
+        Figure(f"largest mean factor, {name}", f"< {NOTHING_TO_ADD}", f"{value:.3f}", value < NOTHING_TO_ADD)
+        for name, value in list(beside.items())[:3]
+    ]
+    return [
+        *lines,
+        Figure("  mean factor of the same places as they are", "", f"{list(beside.values())[3]:.2f}", None),
+    ]
+
+
+def write_page(text: str) -> None:
+    """Replace what stands between the two marks of the page."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.objective", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--scale", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--folder", type=Path, default=RESULTS / "objective")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--part", type=Path, help="a trained head, in place of training one")
+    parser.add_argument("--crop", type=int, default=384, help="side of the middle of each image, pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--judge", action="store_true", help="train nothing, judge what is in the folder")
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/realness.md")
+    options = parser.parse_args(words)
+    options.data = options.data or data_folder() / "train"
+    return options
+
+
+def main() -> None:
+    """Measure from the command line."""
+    options = arguments()
+    torch.set_num_threads(1)
+    part = trained(options)
+    scenes = scenes_of(options.scale, validation_images(options.crop))
+
+    def measured(name: str, realness: float, file: Path | None) -> Setting:
+        setting = setting_of(name, method_of(options.scale, realness, file), scenes)
+        print(setting.line(), flush=True)
+        return setting
+
+    uniform = [measured(f"realness {value:g}", value, None) for value in UNIFORM]
+    by_head = [measured(f"auto, realness {value:g}", value, part) for value in BY_HEAD]
+    value = matched(by_head[-1].psnr, uniform)
+    same = measured(f"realness {value:.2f}", value, None)
+    best = min(uniform, key=lambda setting: setting.distances.mean())
+    beside = places(method_of(options.scale, 1.0, part), scenes)
+    lines = figures(by_head[-1], same, best, scenes, beside)
+    header = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER))]
+    rows = [setting.line() for setting in (*uniform[::2], same, *by_head)]
+    facts = [("figure", "target", "measured", "met?"), ("---",) * 4]
+    facts += [(line.name.strip(), line.target, line.measured, line.verdict) for line in lines]
+    text = "\n".join([*header, *rows, "", *map(markdown_row, facts)])
+    print(figure_table(lines))
+    of_image = of_images(by_head[-1].distances - same.distances, scenes)
+    write_json(
+        f"objective-x{options.scale}",
+        {
+            "figures": [attrs.asdict(line) for line in lines],
+            "by_image": dict(
+                zip(dict.fromkeys(scene.image for scene in scenes), of_image.tolist(), strict=True)
+            ),
+            "by_scene": {
+                f"{scene.image} {scene.case}": [
+                    float(by_head[-1].distances[index]),
+                    float(same.distances[index]),
+                ]
+                for index, scene in enumerate(scenes)
+            },
+        },
+    )
+    if options.page:
+        write_page(text)
+
+
+if __name__ == "__main__":
+    main()
