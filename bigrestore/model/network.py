@@ -366,9 +366,9 @@ def load_objective(model: Model, file: str | Path | None) -> TrainedPart:
         As of `load_part`.
     """
     part = load_part("objective", model.scale, file, "--objective-model")
-    if part.info["network"] != model.sha256:
+    if part.info.get("network") != model.sha256:
         raise UsageError(
-            f"The objective {part.name} was trained for the model {part.info['model']} of other weights than {model.name}; "
-            "train one by `bigrestore train objective DATA --model`, or leave --realness-map auto out."
+            f"The objective {part.name} was trained for the model {part.info.get('model', '?')} of other weights than "
+            f"{model.name}; train one by `bigrestore train objective DATA --model`, or leave --realness-map auto out."
         )
     return part

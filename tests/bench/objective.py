@@ -1,7 +1,7 @@
 """The learned map of realness: what it gains over one realness everywhere, and what it invents.
 
     python -m tests.bench.objective [--scale 1] [--minutes 25] [--folder DIR] [--data IMAGES] [--part FILE]
-                                    [--crop 384] [--judge] [--page]
+                                    [--crop 256] [--judge] [--page]
 
 A head is trained by `train objective` for as many minutes of one core and kept in the folder; --part names a trained one,
 and --judge takes what lies in the folder. Every image of val/, which no training sees, is degraded as for the quality
@@ -41,12 +41,12 @@ from tests.bench.backbones import interval
 from tests.bench.material import CASES, Grey, Pair, ValidationImage, data_folder, validation_images
 from tests.bench.metrics import RESULTS, Figure, figure_table, markdown_row, to_bytes, write_json
 from tests.bench.naturalness import Judged, Row, judge, tissue_tiles
-from tests.bench.restorers import restore_whole, unit, windows_of
+from tests.bench.restorers import unit, windows_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "realness.md"
 BEGIN, END = "<!-- objective:begin -->", "<!-- objective:end -->"
-UNIFORM = tuple(round(0.1 * step, 1) for step in range(11))
-BY_HEAD = (0.5, 0.75, 1.0)
+UNIFORM = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+BY_HEAD = (0.5, 1.0)
 RIM_PX = 16
 """Output pixels at the border of an image that the distance leaves out."""
 
@@ -154,11 +154,11 @@ def setting_of(name: str, method: NetworkMethod, scenes: Sequence[Scene]) -> Set
     """Restore and judge all scenes."""
     judged, distances, factors = [], [], []
     for scene in scenes:
-        given = unit(scene.pair.degraded)
-        made = to_bytes(restore_whole(method, given, scene.known))
+        pixels, factor = restored_with_factor(method, unit(scene.pair.degraded), None, scene.known)
+        made = to_bytes(pixels)
         judged.append(judge(made, scene.pair.clean, scene.tiles))
         distances.append(distance_of(made, scene.pair.clean))
-        factors.append(float(factor_of(method, given, None, scene.known).mean()) if method.realness else 0.0)
+        factors.append(float(factor.mean()))
     return Setting(name, judged, np.array(distances), np.array(factors))
 
 
@@ -168,20 +168,21 @@ def distance_of(image: Grey, clean: Grey) -> float:
     return float(texture_distance(one, other)[..., RIM_PX:-RIM_PX, RIM_PX:-RIM_PX].mean())
 
 
-def factor_of(
+def restored_with_factor(
     method: NetworkMethod,
     image: NDArray[np.float32],
     valid: NDArray[np.bool_] | None,
     known: SectionStatistics,
-) -> NDArray[np.float32]:
-    """Return what the prior's detail is multiplied with, (H * scale, W * scale)."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return an image restored as one tile, and what the prior's detail was multiplied with."""
     step, (height, width) = method.alignment_px, image.shape
     rim = ((0, -height % step), (0, -width % step))
     pixels = np.pad(image, rim, mode="edge")[None]
     sound = None if valid is None else np.pad(valid, rim, mode="edge")[None]
     batch = TileBatch(pixels, sound, np.zeros((1, 2), np.int64), 0, maps=("realness",))
-    factor = method.restore(batch, known).maps["realness"][0]
-    return factor[: height * method.scale, : width * method.scale]
+    result = method.restore(batch, known)
+    inside = np.s_[0, : height * method.scale, : width * method.scale]
+    return result.pixels[inside], result.maps["realness"][inside]
 
 
 def matched(psnr: float, uniform: Sequence[Setting]) -> float:
@@ -217,9 +218,10 @@ def places(method: NetworkMethod, scenes: Sequence[Scene]) -> dict[str, float]:
             ("glass", glass, None),
             ("out of focus", soft, None),
         ):
-            factor = factor_of(method, np.clip(image, 0, 1).astype(np.float32), sound, scene.known)
+            changed = np.clip(image, 0, 1).astype(np.float32)
+            factor = restored_with_factor(method, changed, sound, scene.known)[1]
             largest[name] = max(largest[name], float(factor[inner].mean()))
-        tissue.append(float(factor_of(method, given, None, scene.known)[inner].mean()))
+        tissue.append(float(restored_with_factor(method, given, None, scene.known)[1][inner].mean()))
     return largest | {"the same places as they are": float(np.mean(tissue))}
 
 
@@ -265,7 +267,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=RESULTS / "objective")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--part", type=Path, help="a trained head, in place of training one")
-    parser.add_argument("--crop", type=int, default=384, help="side of the middle of each image, pixels")
+    parser.add_argument("--crop", type=int, default=256, help="side of the middle of each image, pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="train nothing, judge what is in the folder")
     parser.add_argument("--page", action="store_true", help="write the tables into docs/realness.md")
@@ -294,7 +296,7 @@ def main() -> None:
     beside = places(method_of(options.scale, 1.0, part), scenes)
     lines = figures(by_head[-1], same, best, scenes, beside)
     header = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER))]
-    rows = [setting.line() for setting in (*uniform[::2], same, *by_head)]
+    rows = [setting.line() for setting in (*uniform, same, *by_head)]
     facts = [("figure", "target", "measured", "met?"), ("---",) * 4]
     facts += [(line.name.strip(), line.target, line.measured, line.verdict) for line in lines]
     text = "\n".join([*header, *rows, "", *map(markdown_row, facts)])

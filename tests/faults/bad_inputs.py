@@ -997,6 +997,36 @@ for _name, _flag in {"likelihood": "--likelihood-model", "rankiqa": "--ranking-m
         (*JUDGED, _name, _flag, INPUT, "--before", BESIDE),
     )
 
+FOLLOWED = (
+    "run",
+    BESIDE,
+    OUTPUT,
+    "--no-report",
+    "--progress",
+    "none",
+    "--threads",
+    "1",
+    "--realness-map",
+    "auto",
+)
+several(
+    {
+        "objective_of_a_pickle_that_runs_code": b"cos\nsystem\n(S'true'\ntR.",
+        "objective_of_nothing": b"",
+        "objective_of_a_header_without_end": struct.pack("<Q", 2**40) + b"{",
+        "objective_of_a_text": b"auto\n",
+    },
+    _judge,
+    (*FOLLOWED, "--objective-model", INPUT),
+)
+several({"objective_beside_a_drawn_map": b""}, _judge, (*FOLLOWED[:-1], "auto,map.png"), frozenset({2}))
+several(
+    {"objective_that_nothing_asks_for": b""},
+    _judge,
+    (*FOLLOWED[:-2], "--objective-model", INPUT),
+    frozenset({2}),
+)
+
 
 # ------------------------------------------------------------------------------------------- volumes of chunks
 
