@@ -6,10 +6,11 @@
 A head is trained by `train objective` for as many minutes of one core and kept in the folder; --part names a trained one,
 and --judge takes what lies in the folder. Every image of val/, which no training sees, is degraded as for the quality
 figures and restored from one estimate of its degradation: at several realness everywhere, and by the head at several
-realness. The uniform realness of the same mean PSNR as the head's at realness 1 is found between those and restored, too:
-with it the head is compared. The distance is the one that heads are trained by
-(`bigrestore.training.stages.parts.perceptual`); NIQE and sharpness are of no training here. Of each image the mean over
-cases is taken; intervals of 95 % are those of the mean over images, by drawing images again.
+realness. Two comparisons are of the same mean PSNR: the uniform realness of the least distance with the head's realness of
+its PSNR, and the head's realness 1 with the uniform one of its PSNR; both are found between those measured, and restored.
+The distance is the one that heads are trained by (`bigrestore.training.stages.parts.perceptual`); NIQE and sharpness are of
+no training here. Of each image the mean over cases is taken; intervals of 95 % are those of the mean over images, by
+drawing images again.
 
 At last the factor on the prior's detail is read where there is nothing to add: on damage, on glass, and where a place was
 blurred by a further Gaussian of 3 px. --page writes the tables into docs/realness.md.
@@ -185,10 +186,10 @@ def restored_with_factor(
     return result.pixels[inside], result.maps["realness"][inside]
 
 
-def matched(psnr: float, uniform: Sequence[Setting]) -> float:
-    """Return the realness whose mean PSNR is nearest to one, linear between those measured."""
-    losses = [setting.psnr for setting in uniform]
-    return float(np.interp(-psnr, -np.maximum.accumulate(losses[::-1])[::-1], UNIFORM))
+def matched(psnr: float, settings: Sequence[Setting], realness: Sequence[float]) -> float:
+    """Return the realness of a mean PSNR, linear between settings that were measured."""
+    falling = np.minimum.accumulate([setting.psnr for setting in settings])
+    return float(np.interp(-psnr, -falling, realness))
 
 
 def of_images(values: NDArray[np.float64], scenes: Sequence[Scene]) -> NDArray[np.float64]:
@@ -209,7 +210,7 @@ def places(method: NetworkMethod, scenes: Sequence[Scene]) -> dict[str, float]:
         )
         valid = np.ones(given.shape, bool)
         valid[box] = False
-        noise = np.random.default_rng(0).normal(0, 1 / 255, given.shape)
+        noise = np.random.default_rng(0).normal(0, max(1.0, scene.pair.noise_sd) / 255, given.shape)
         glass, soft = given.copy(), given.copy()
         glass[box] = (0.92 + noise)[box]
         soft[box] = (gaussian_filter(given, 3.0) + noise)[box]
@@ -226,20 +227,22 @@ def places(method: NetworkMethod, scenes: Sequence[Scene]) -> dict[str, float]:
 
 
 def figures(
-    head: Setting, same: Setting, best: Setting, scenes: Sequence[Scene], beside: dict[str, float]
+    compared: Sequence[tuple[Setting, Setting]], scenes: Sequence[Scene], beside: dict[str, float]
 ) -> list[Figure]:
-    """Return the bench lines."""
+    """Return the bench lines; `compared` are settings of the head, each with a uniform one of the same PSNR."""
     lines = []
-    for name, other in ((f"{same.name}, of the same PSNR", same), (f"the best, {best.name}", best)):
+    for head, other in compared:
         apart = of_images(head.distances - other.distances, scenes)
         low, high = interval(apart)
         text = (
             f"{apart.mean():+.4f} ({low:+.4f} to {high:+.4f}), {apart.mean() / other.distances.mean():+.1%}"
         )
-        lines.append(Figure(f"distance, less that of {name}", "< 0, interval too", text, high < 0))
-        lines.append(Figure("  its PSNR less that one's", "", f"{head.psnr - other.psnr:+.3f} dB", None))
-    own, theirs = (Row(each.name, each.judged).blobs("invented").share for each in (head, same))
-    lines.append(Figure("blobs invented", f"<= {theirs:.2%}", f"{own:.2%}", own <= theirs))
+        lines.append(
+            Figure(f"distance of {head.name} less that of {other.name}", "< 0, interval too", text, high < 0)
+        )
+        lines.append(Figure("  PSNR less that one's", "", f"{head.psnr - other.psnr:+.3f} dB", None))
+        own, theirs = (Row(each.name, each.judged).blobs("invented").share for each in (head, other))
+        lines.append(Figure("  blobs invented", f"<= {theirs:.2%}", f"{own:.2%}", own <= theirs))
     lines += [
         Figure(f"largest mean factor, {name}", f"< {NOTHING_TO_ADD}", f"{value:.3f}", value < NOTHING_TO_ADD)
         for name, value in list(beside.items())[:3]
@@ -290,33 +293,30 @@ def main() -> None:
 
     uniform = [measured(f"realness {value:g}", value, None) for value in UNIFORM]
     by_head = [measured(f"auto, realness {value:g}", value, part) for value in BY_HEAD]
-    value = matched(by_head[-1].psnr, uniform)
-    same = measured(f"realness {value:.2f}", value, None)
     best = min(uniform, key=lambda setting: setting.distances.mean())
+    value = matched(best.psnr, [uniform[0], *by_head], (0.0, *BY_HEAD))
+    like_best = measured(f"auto, realness {value:.2f}", value, part)
+    value = matched(by_head[-1].psnr, uniform, UNIFORM)
+    like_head = measured(f"realness {value:.2f}", value, None)
+    compared = ((like_best, best), (by_head[-1], like_head))
     beside = places(method_of(options.scale, 1.0, part), scenes)
-    lines = figures(by_head[-1], same, best, scenes, beside)
+    lines = figures(compared, scenes, beside)
     header = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER))]
-    rows = [setting.line() for setting in (*uniform, same, *by_head)]
+    rows = [setting.line() for setting in (*uniform, like_head, by_head[0], like_best, by_head[1])]
     facts = [("figure", "target", "measured", "met?"), ("---",) * 4]
     facts += [(line.name.strip(), line.target, line.measured, line.verdict) for line in lines]
     text = "\n".join([*header, *rows, "", *map(markdown_row, facts)])
     print(figure_table(lines))
-    of_image = of_images(by_head[-1].distances - same.distances, scenes)
+    by_scene = {
+        f"{scene.image} {scene.case}": {
+            f"{head.name} less {other.name}": float(head.distances[index] - other.distances[index])
+            for head, other in compared
+        }
+        for index, scene in enumerate(scenes)
+    }
     write_json(
         f"objective-x{options.scale}",
-        {
-            "figures": [attrs.asdict(line) for line in lines],
-            "by_image": dict(
-                zip(dict.fromkeys(scene.image for scene in scenes), of_image.tolist(), strict=True)
-            ),
-            "by_scene": {
-                f"{scene.image} {scene.case}": [
-                    float(by_head[-1].distances[index]),
-                    float(same.distances[index]),
-                ]
-                for index, scene in enumerate(scenes)
-            },
-        },
+        {"figures": [attrs.asdict(line) for line in lines], "by_scene": by_scene},
     )
     if options.page:
         write_page(text)
