@@ -116,6 +116,7 @@ def test_an_error_of_a_sink_stops_the_run_and_a_resumed_one_goes_on(tmp_path: Pa
     assert len(counter.taken) == 1, "the block that was taken is done"
 
 
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
@@ -133,7 +134,9 @@ def test_workers_refuse_a_sink_they_cannot_make(
     assert (tmp_path / "out.zarr").exists() == bool(factory)
 
 
-def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, source: Path) -> None:
+def test_without_a_report_no_process_loads_a_scoring_module(
+    tmp_path: Path, source: Path, warm_python: WarmPython
+) -> None:
     program = (
         "import sys\n"
         "from test_sinks import QUICK, Witness\n"
@@ -145,7 +148,7 @@ def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, sour
     package = Path(bigrestore.__file__).parents[1]
     paths = os.pathsep.join([str(package), str(Path(__file__).parent)])
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [warm_python.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -155,7 +158,9 @@ def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, sour
     assert seen == [[], [], []], "the first process and two workers"
 
 
-def test_the_command_loads_no_scoring_module_without_a_report(tmp_path: Path, source: Path) -> None:
+def test_the_command_loads_no_scoring_module_without_a_report(
+    tmp_path: Path, source: Path, warm_python: WarmPython
+) -> None:
     out = tmp_path / "out.zarr"
     flags = ["--method", "catmull-rom", "--no-report", "--block-size", "480", "--progress", "none"]
     program = (
@@ -169,7 +174,7 @@ def test_the_command_loads_no_scoring_module_without_a_report(tmp_path: Path, so
         "print([name for name in sys.modules if name.startswith(('bigrestore.report', 'jinja2', 'matplotlib'))])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [warm_python.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(Path(bigrestore.__file__).parents[1])},
         capture_output=True,
         text=True,
