@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -113,7 +113,7 @@ def _points_on(folders: tuple[tuple[str, int], ...]) -> EntryPoints:
 def _changed(folder: str) -> int:
     """Return when a folder of modules was changed, in nanoseconds; 0 where there is none."""
     try:
-        return os.stat(folder or ".").st_mtime_ns
+        return Path(folder).stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -26,6 +26,7 @@ from bigrestore.run.tile.block import BlockWork
 from bigrestore.run.view.dry_run import estimate
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
+from tests.warm_python import WarmPython
 
 QUICK: dict[str, Any] = {"method": "catmull-rom", "mask": "none", "block_size": 480, "progress": "none"}
 
