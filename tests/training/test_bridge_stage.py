@@ -258,10 +258,11 @@ def test_features_in_the_place_of_noise_are_trained_with_the_prior_from_the_firs
     model = load_model(fused)
     assert model.info["fusion"] == "noise"
     assert model.restorer.prior is not None
+    before = weights(prior_model)
     moved = {
         name
         for name, weight in model.restorer.state_dict().items()
-        if name not in weights(prior_model) or not torch.equal(weights(prior_model)[name], weight)
+        if name not in before or not torch.equal(before[name], weight)
     }
     assert {name.split(".")[0] for name in moved} == {"latent_head", "prior"}
     assert {"prior.levels.0.bridge.first.weight", "prior.levels.0.first.weight"} <= moved
