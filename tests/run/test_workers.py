@@ -290,7 +290,6 @@ def test_a_method_that_is_handed_in_has_no_workers(tmp_path: Path, source: Path)
         execute(source, tmp_path / "out.zarr", RunSettings(workers=2), method=Fir())
 
 
-@pytest.mark.usefixtures("warm_children")
 def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source: Path) -> None:
     out, calm = tmp_path / "out.zarr", tmp_path / "calm.zarr"
     restore(source, calm, report=True)
@@ -301,7 +300,6 @@ def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source
     assert not marks(out)
 
 
-@pytest.mark.usefixtures("warm_children")
 def test_a_worker_that_sees_another_plan_refuses_and_ends_the_run(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
