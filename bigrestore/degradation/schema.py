@@ -7,6 +7,7 @@ and values out of bounds are refused with the name of the key.
 
 from __future__ import annotations
 
+import functools
 import math
 import tomllib
 import types
@@ -180,12 +181,18 @@ def _mix_parts(
     return parts
 
 
+@functools.cache
+def _types_of(cls: Any) -> dict[str, Any]:
+    """Return the types of the fields of a table; a recipe has a hundred ranges."""
+    return typing.get_type_hints(cls)
+
+
 def _build(cls: Any, values: Any, where: str) -> Any:
     """Build one table from a dictionary, checking every key and every value."""
     if not isinstance(values, dict):
         raise UsageError(f"In {where}, a table of keys is expected, not {shown(values)}.")
     fields = {field.name: field for field in attrs.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = _types_of(cls)
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise UsageError(f"In {where}, the key {unknown[0]!r} is unknown; known are {', '.join(fields)}.")

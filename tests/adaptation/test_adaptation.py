@@ -56,9 +56,10 @@ def adapted(sections: list[Path], start_model: Path, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(autouse=True)
-def quick_halo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring a halo takes most of the time of so short a training; that of `adapted` is measured."""
+def no_halo_and_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring a halo and drawing a sheet take most of so short a training; `adapted` has both, as it is made before."""
     monkeypatch.setattr(fidelity, "measure_halo", lambda *_: (64, {"64": 0.0}))
+    monkeypatch.setattr(adaptation, "draw_sheet", lambda *_: None)
 
 
 def test_estimator_and_unet_are_tuned_and_the_rest_is_kept(adapted: Path, start_model: Path) -> None:
@@ -162,10 +163,14 @@ def test_an_adapted_model_can_be_adapted_again(sections: list[Path], adapted: Pa
 
 
 def test_a_section_too_small_for_the_estimator_leaves_it_as_it_is(
-    start_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Image.fromarray(texture(300, 300).astype(np.uint8)).save(tmp_path / "small.png")
-    adapt([tmp_path / "small.png"], tmp_path / "m.safetensors", options(start_model))
+    trained = []
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation, "train_stage", lambda stage, *_: trained.append(stage) or STOPPED)
+        adapt([tmp_path / "small.png"], tmp_path / "m.safetensors", options(start_model))
+    assert trained == ["estimator"]
     assert "too small for the estimator" not in caplog.text
     Image.fromarray(texture(250, 250).astype(np.uint8)).save(tmp_path / "smaller.png")
     adapt([tmp_path / "smaller.png"], tmp_path / "n.safetensors", options(start_model))

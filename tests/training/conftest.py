@@ -24,8 +24,8 @@ def short_preparations() -> Iterator[None]:
     """Fit a kernel basis to few kernels, hold few pairs out, and measure a halo at one place, up to 32 px."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "BASIS_KERNELS", 100)
-        patch.setattr(estimator, "ESTIMATOR_HELD_OUT", 4 * estimator.TOGETHER)
-        patch.setattr(fidelity, "FIDELITY_HELD_OUT", 8)
+        patch.setattr(estimator, "ESTIMATOR_HELD_OUT", 2 * estimator.TOGETHER)
+        patch.setattr(fidelity, "FIDELITY_HELD_OUT", 4)
         patch.setattr(halo, "FIRST_WINDOWS", (0,))
         patch.setattr(halo, "LIMIT_PX", 32)
         patch.setattr(halo, "PRIOR_LIMIT_PX", 48)

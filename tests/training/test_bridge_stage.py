@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -60,11 +60,50 @@ def prior_model(tissue: Path, fidelity_model: Path, tmp_path_factory: pytest.Tem
     return output
 
 
+class Watched(NamedTuple):
+    """A bridge of ten steps, and what was seen of each.
+
+    `learns` says whether its loss has a gradient for the prior, and for the head; `cuts` are the corners of the patches
+    that its critic is shown.
+    """
+
+    output: Path
+    losses: list[dict[str, float]]
+    learns: list[tuple[bool, bool]]
+    cuts: list[np.ndarray]
+
+
 @pytest.fixture(scope="module")
-def bridged(tissue: Path, prior_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("bridge") / "bridge.safetensors"
-    train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, start=prior_model))
-    return output
+def watched(tissue: Path, prior_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    seen = Watched(tmp_path_factory.mktemp("bridge") / "bridge.safetensors", [], [], [])
+    step = BridgeStage.step
+
+    def watched_step(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
+        own = {n: p for n, p in self.model.prior.named_parameters() if not bridge.is_bridge(n)}  # type: ignore[union-attr]
+        losses = step(self, number, progress)
+        seen.losses.append({name: float(loss.detach()) for name, loss in losses.items()})
+        losses["loss"].backward(retain_graph=True)
+        moved = (any(p.grad is not None for p in part) for part in (own.values(), self._head.parameters()))
+        seen.learns.append((next(moved), next(moved)))
+        assert all(p.grad is None for p in self.model.unet.parameters())
+        assert all(p.grad is None for p in self.adversary.critic.parameters())
+        self.model.zero_grad(set_to_none=True)
+        return losses
+
+    def watched_cut(images: Tensor, corners: np.ndarray, side: int) -> Tensor:
+        seen.cuts.append(corners)
+        return cut_patches(images, corners, side)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BridgeStage, "step", watched_step)
+        patch.setattr(bridge, "cut_patches", watched_cut)
+        train_stage("bridge", tissue, seen.output, attrs.evolve(OPTIONS, start=prior_model))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def bridged(watched: Watched) -> Path:
+    return watched.output
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -118,87 +157,21 @@ def test_realness_zero_is_unchanged_to_the_bit(
         NetworkMethod(load_model(prior_model), realness=0.1)
 
 
-def test_the_prior_is_frozen_for_seven_tenths_of_the_way(
-    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: dict[int, tuple[bool, bool]] = {}
-    step = BridgeStage.step
-
-    def watched(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
-        own = {n: p for n, p in self.model.prior.named_parameters() if not bridge.is_bridge(n)}  # type: ignore[union-attr]
-        losses = step(self, number, progress)
-        losses["loss"].backward(retain_graph=True)
-        seen[number] = (
-            any(p.grad is not None for p in own.values()),
-            any(p.grad is not None for p in self._head.parameters()),
-        )
-        assert all(p.grad is None for p in self.model.unet.parameters())
-        assert all(p.grad is None for p in self.adversary.critic.parameters())
-        self.model.zero_grad(set_to_none=True)
-        return losses
-
-    monkeypatch.setattr(BridgeStage, "step", watched)
-    train_stage("bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, start=prior_model))
-    assert [moves for moves, _ in seen.values()] == [False] * 7 + [True] * 3
-    assert all(head for _, head in seen.values())
+def test_the_prior_is_frozen_for_seven_tenths_of_the_way(watched: Watched) -> None:
+    assert [prior for prior, _ in watched.learns] == [False] * 7 + [True] * 3
+    assert all(head for _, head in watched.learns)
 
 
-def test_the_critic_sees_every_phase_of_the_grid_and_both_sides_at_one_place(
-    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[Tensor, np.ndarray]] = []
-
-    def watched(images: Tensor, corners: np.ndarray, side: int) -> Tensor:
-        seen.append((images, corners))
-        return cut_patches(images, corners, side)
-
-    monkeypatch.setattr(bridge, "cut_patches", watched)
-    options = attrs.evolve(OPTIONS, steps=6, start=prior_model)
-    train_stage("bridge", tissue, tmp_path / "b.safetensors", options)
-    assert len(seen) == 3 * 6, "made, real and what is interpolated, of six steps"
-    for step in range(6):
-        assert len({corners.tobytes() for _, corners in seen[3 * step : 3 * step + 3]}) == 1
-    corners = np.concatenate([corners for _, corners in seen])
+def test_the_critic_sees_every_phase_of_the_grid_and_both_sides_at_one_place(watched: Watched) -> None:
+    assert len(watched.cuts) == 3 * 10, "made, real and what is interpolated, of ten steps"
+    for step in range(10):
+        assert len({corners.tobytes() for corners in watched.cuts[3 * step : 3 * step + 3]}) == 1
+    corners = np.concatenate(watched.cuts)
     assert {(y, x) for y, x in (corners % 2).tolist()} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert np.abs(corners - bridge.RIM_PX).max() <= 1
 
 
-def test_a_constant_pattern_of_the_pixels_of_a_node_is_taken_out_at_the_end(
-    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patterns = []
-
-    def watched(self: BridgeStage) -> None:
-        coupling = self.model.prior.coupling  # type: ignore[union-attr]
-        with torch.no_grad():
-            coupling.bridge_bias.copy_(torch.tensor([0.2, -0.1, -0.3, 0.1])[:, None, None])  # type: ignore[union-attr]
-        patterns.append(self._pattern().abs().max())
-        settle(self)
-        patterns.append(self._pattern().abs().max())
-
-    settle = BridgeStage.settle_pattern
-    monkeypatch.setattr(BridgeStage, "settle_pattern", watched)
-    options = attrs.evolve(OPTIONS, steps=3, start=prior_model)
-    train_stage("bridge", tissue, tmp_path / "b.safetensors", options)
-    before, after = patterns
-    assert before > 1e-4
-    assert after < 1e-2 * before
-
-
-def test_all_losses_count_by_their_weights(
-    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step, seen = BridgeStage.step, []
-
-    def watched(self: BridgeStage, number: int, progress: float) -> dict[str, Tensor]:
-        losses = step(self, number, progress)
-        seen.append({name: float(loss.detach()) for name, loss in losses.items()})
-        return losses
-
-    monkeypatch.setattr(BridgeStage, "step", watched)
-    train_stage(
-        "bridge", tissue, tmp_path / "b.safetensors", attrs.evolve(OPTIONS, steps=3, start=prior_model)
-    )
+def test_all_losses_count_by_their_weights(watched: Watched) -> None:
     weights = {
         "charbonnier": bridge.CHARBONNIER,
         "hinge": bridge.ADVERSARIAL,
@@ -207,19 +180,48 @@ def test_all_losses_count_by_their_weights(
         "mmd": bridge.DISCREPANCY,
         "nyquist": bridge.NYQUIST,
     }
-    for losses in seen:
+    assert len(watched.losses) == 10
+    for losses in watched.losses:
         assert all(losses[name] != 0 for name in weights)
         total = sum(weight * losses[name] for name, weight in weights.items())
         assert losses["loss"] == pytest.approx(total, rel=1e-5)
 
 
-def test_a_prior_frozen_to_the_end_keeps_its_bits(
-    tissue: Path, prior_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def with_pattern(
+    tissue: Path, prior_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Tensor]]:
+    """A bridge whose prior is frozen to the end, and the pattern that it is given there, before and after it is settled."""
+    output, patterns = tmp_path_factory.mktemp("pattern") / "b.safetensors", []
+    settle = BridgeStage.settle_pattern
+
+    def watched_settle(self: BridgeStage) -> None:
+        coupling = self.model.prior.coupling  # type: ignore[union-attr]
+        with torch.no_grad():
+            coupling.bridge_bias.copy_(torch.tensor([0.2, -0.1, -0.3, 0.1])[:, None, None])  # type: ignore[union-attr]
+        patterns.append(self._pattern().abs().max())
+        settle(self)
+        patterns.append(self._pattern().abs().max())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BridgeStage, "settle_pattern", watched_settle)
+        patch.setattr(bridge, "FROZEN_SHARE", 2.0)
+        train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, steps=3, start=prior_model))
+    return output, patterns
+
+
+def test_a_constant_pattern_of_the_pixels_of_a_node_is_taken_out_at_the_end(
+    with_pattern: tuple[Path, list[Tensor]],
 ) -> None:
-    monkeypatch.setattr(bridge, "FROZEN_SHARE", 2.0)
-    output = tmp_path / "b.safetensors"
-    train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, steps=3, start=prior_model))
-    before, after = weights(prior_model), weights(output)
+    before, after = with_pattern[1]
+    assert before > 1e-4
+    assert after < 1e-2 * before
+
+
+def test_a_prior_frozen_to_the_end_keeps_its_bits(
+    prior_model: Path, with_pattern: tuple[Path, list[Tensor]]
+) -> None:
+    before, after = weights(prior_model), weights(with_pattern[0])
     own = [name for name in before if name.startswith("prior.") and not bridge.is_bridge(name[6:])]
     assert own
     assert all(torch.equal(before[name], after[name]) for name in own)
@@ -256,10 +258,11 @@ def test_features_in_the_place_of_noise_are_trained_with_the_prior_from_the_firs
     model = load_model(fused)
     assert model.info["fusion"] == "noise"
     assert model.restorer.prior is not None
+    before = weights(prior_model)
     moved = {
         name
         for name, weight in model.restorer.state_dict().items()
-        if name not in weights(prior_model) or not torch.equal(weights(prior_model)[name], weight)
+        if name not in before or not torch.equal(before[name], weight)
     }
     assert {name.split(".")[0] for name in moved} == {"latent_head", "prior"}
     assert {"prior.levels.0.bridge.first.weight", "prior.levels.0.first.weight"} <= moved

@@ -34,7 +34,7 @@ from tests.waits import Sends, Waits
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 
 
-OPTIONS = StageOptions(preset="nano", scale=1, steps=6, batch=2, threads=1)
+OPTIONS = StageOptions(preset="nano", scale=1, steps=3, batch=2, threads=1)
 
 
 def test_two_stages_make_a_model_that_says_how_it_was_made(
