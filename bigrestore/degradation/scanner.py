@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.core.host.waiting import sent
 from bigrestore.core.kernels import kernel_size
-from bigrestore.core.waiting import sent
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Noise, Storage
 from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from bigrestore.core.waiting import sent
+from bigrestore.core.host.waiting import sent
 from bigrestore.degradation.degradation import Banding, Damage, Illumination, Resampling, Wave
 from bigrestore.degradation.interpolators import PHASES, tap_table
 

@@ -14,7 +14,7 @@ from test_restorer import scene, trained_like
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bigrestore.core.waiting import is_whole
+from bigrestore.core.host.waiting import is_whole
 from bigrestore.model import network
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch
 from bigrestore.model.nets import guards, restorer

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
-from bigrestore.core import waiting
+from bigrestore.core.host import waiting
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
 from bigrestore.model.nets import guards

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.core.host.waiting import is_whole
 from bigrestore.core.interpolation import catmull_rom
-from bigrestore.core.waiting import is_whole
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen, guarded

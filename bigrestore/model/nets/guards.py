@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.core.host.waiting import is_whole, readable, sent
 from bigrestore.core.interpolation import catmull_rom, enlarge_maps
-from bigrestore.core.waiting import is_whole, readable, sent
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
 LOCK_CELL_PX = 8

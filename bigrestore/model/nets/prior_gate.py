@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.core.host.waiting import is_whole
 from bigrestore.core.interpolation import enlarge_maps
-from bigrestore.core.waiting import is_whole
 from bigrestore.model.nets.guards import LOCK_CELL_PX, slid, smooth_cells
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 

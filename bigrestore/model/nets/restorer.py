@@ -18,8 +18,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from bigrestore.core.host.waiting import readable
 from bigrestore.core.interpolation import catmull_rom, enlarge_maps, rational
-from bigrestore.core.waiting import readable
 from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.code import KernelBasis

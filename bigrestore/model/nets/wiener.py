@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.waiting import is_whole, sent
+from bigrestore.core.host.waiting import is_whole, sent
 
 BOLDNESS = (0.1, 1.0, 10.0)
 """Factors on the noise variance of the filters: power of fine texture differs fifty-fold among tissues."""

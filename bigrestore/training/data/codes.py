@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.waiting import sent
+from bigrestore.core.host.waiting import sent
 from bigrestore.degradation.degradation import nothing
 from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.prior_gate import SEEN_SIGMA_PX

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bigrestore.core.waiting import sent
+from bigrestore.core.host.waiting import sent
 from bigrestore.model.nets.prior.smooth import DETAIL_REACH, DETAIL_SIGMA_PX, low_pass
 from bigrestore.training.data.patches import PatchSource, step_rng
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigrestore.core.waiting import sent
+from bigrestore.core.host.waiting import sent
 from bigrestore.degradation.degradation import Degradation, psi_targets
 from bigrestore.degradation.recipe import AnyRecipe, draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigrestore.core.waiting import sent
+from bigrestore.core.host.waiting import sent
 from bigrestore.model.nets.reading import local_energy, spectrum
 from bigrestore.model.nets.reading.blockiness import PERIOD
 from bigrestore.model.nets.reading.estimator import JUDGED

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bigrestore.core.waiting import sent
+from bigrestore.core.host.waiting import sent
 from bigrestore.training.data.windows import HIGH_RING, LOW_RING, STANDARD_FALL_DB
 
 LEAST_FALL_DB = 8.0
