@@ -254,9 +254,7 @@ def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[st
     return find_tones(section, range(region.z0, region.z1))
 
 
-def _filler(
-    section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None
-) -> Filler | None:
+def _filler(section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None) -> Filler | None:
     """Return what fills damage from neighbours, smoothed as in the run that is resumed; None without --neighbours."""
     if not settings.neighbours or not isinstance(masker, UserMask):
         return None

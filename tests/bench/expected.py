@@ -3,8 +3,9 @@
     python -m tests.bench.expected [--models tiny-x1,tiny-x2] [--write]
 
 The images of train/ are degraded by draws of the recipe `default`, and as the twins of BigBrain are, the latter also under
-other optics, noise and shifts. Their gain in PSNR is fitted by what their restored crops show (`bigrestore.run.profile.expected`),
-the draws and the twins counting alike. The spread is that of images that were left out of the fit.
+other optics, noise and shifts. Their gain in PSNR is fitted by what their restored crops show
+(`bigrestore.run.profile.expected`), the draws and the twins counting alike. The spread is that of images that were left out
+of the fit.
 
 Then the twins of val/ are profiled as a volume is, and what is expected of them is compared with what they gain.
 """
@@ -53,7 +54,7 @@ TWIN_PX = 640
 VARIED = {"OPTICS_PX": (0.2, 0.7), "SCAN_NOISE": (0.4, 2.6), "SHIFT_PX": (0.5, 2.5)}
 """Ranges of what makes twins, for every second one."""
 LEAST_DB, SOUND_DB = 10.0, 45.0
-"""A window of a higher PSNR has no faults whose removal could be measured, one of a lower is destroyed; both are left out."""
+"""Left out: a window of a higher PSNR has no faults whose removal could be measured, one of a lower is destroyed."""
 FOLDS = 8
 TRUSTED_DB = 0.5
 """From a larger error on an image counts less: Huber's loss."""

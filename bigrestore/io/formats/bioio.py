@@ -102,7 +102,7 @@ def _describe(path: Path, image: Any, wanted: Wanted, scenes: list[Any]) -> Open
         )
     if size.get("S", 1) > 1 and size.get("C", 1) > 1:
         raise InputError(
-            f"{source} has {size['C']} channels of {size['S']} colours each; store the one to restore as an image of its own."
+            f"{source} has {size['C']} channels of {size['S']} colours each; store the one to restore as its own image."
         )
     names = [str(name) for name in (getattr(image, "channel_names", None) or ())]
     letter = "S" if size.get("S", 1) > 1 else "C"
@@ -119,7 +119,9 @@ def _describe(path: Path, image: Any, wanted: Wanted, scenes: list[Any]) -> Open
         _resolution_level(image, number, letter, slice(0, 3) if rgb else channel, cache)
         for number in (getattr(image, "resolution_levels", None) or (0,))
     ]
-    piece = max(int(np.prod(level.chunk)) for level in levels) * (count if letter == "S" else 1) * dtype.itemsize
+    piece = (
+        max(int(np.prod(level.chunk)) for level in levels) * (count if letter == "S" else 1) * dtype.itemsize
+    )
     require_unpacked(path.stat().st_size, piece, source, labels=wanted.labels)
     require_pixels(levels[0].shape, source)
     voxel = _physical_size(image)

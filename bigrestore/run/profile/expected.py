@@ -1,9 +1,9 @@
 """What a section may expect of a shipped model at realness 0: its gain in PSNR, from a few restored crops.
 
 The network states the size of its error at each pixel. An estimate that is right in the mean is nearer to the truth than
-its input by what it changed, so change and stated error foretell the gain: 10 log10(1 + change / error). What the network
-cannot know of a section is left: how much of its fine structure is noise. So the fall of the input's own spectrum comes in, and
-the numbers beside the shipped models (`NAME-gain.json`) join both; `python -m tests.bench.expected` fits them on clean tissue.
+its input by what it changed, so change and stated error foretell the gain: 10 log10(1 + change / error). How much of the
+fine structure is noise the network cannot know; the fall of the input's own spectrum tells some of it. The numbers beside
+the shipped models (`NAME-gain.json`) join both; `python -m tests.bench.expected` fits them on clean tissue.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def signs_of(method: Method, crops: Sequence[Floats], statistics: SectionStatist
     )
 
 
-def _of_crop(method: Method, crop: Floats, statistics: SectionStatistics) -> tuple[float, float, float, float]:
+def _of_crop(
+    method: Method, crop: Floats, statistics: SectionStatistics
+) -> tuple[float, float, float, float]:
     """Return of a crop mean squares of change and stated error, 0..1, and the power of both bands, of 255^2."""
     from torch import from_numpy
 
@@ -162,7 +164,9 @@ def _of_crop(method: Method, crop: Floats, statistics: SectionStatistics) -> tup
 def band_powers(image: Floats) -> tuple[float, float]:
     """Return the mean power of an image in `COARSE` and `FINE`, of 255^2: white noise has that of its variance."""
     window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])
-    spectrum = np.abs(np.fft.rfft2(255 * (image - image.mean(dtype=np.float64)) * window)) ** 2 / np.sum(window**2)
+    spectrum = np.abs(np.fft.rfft2(255 * (image - image.mean(dtype=np.float64)) * window)) ** 2 / np.sum(
+        window**2
+    )
     frequency = np.hypot(np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1]))
     coarse, fine = (
         float(spectrum[(frequency >= low) & (frequency < high)].mean()) for low, high in (COARSE, FINE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from torch import nn
+from torch import Tensor, nn
 
 from bigrestore.core.files import expand_home
 from bigrestore.core.regular import is_regular
