@@ -125,7 +125,7 @@ def main() -> None:
     sdist = build_sdist()
     check_sdist(sdist)
     print(
-        f"{sdist.relative_to(ROOT)}: {sdist.stat().st_size / 1e6:.1f} MB, as git tracks it; its tests pass where it is unpacked."
+        f"{sdist.relative_to(ROOT)}: {sdist.stat().st_size / 1e6:.1f} MB, as git tracks it; its tests pass there."
     )
     wheel = build()
     models = check_contents(wheel)

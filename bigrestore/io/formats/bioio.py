@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,7 @@ def _resolution_level(
         pixels = np.empty((y1 - y0, x1 - x0, *((3,) if colour else ())), data.dtype)
         for y, x in itertools.product(_under(rows, y0, y1), _under(columns, x0, x1)):
             nbytes = (y.stop - y.start) * (x.stop - x.start) * (3 if colour else 1) * data.dtype.itemsize
-            chunk = cache.get((number, z, y.start, x.start), lambda y=y, x=x: decoded(z, y, x), nbytes)
+            chunk = cache.get((number, z, y.start, x.start), partial(decoded, z, y, x), nbytes)
             a, b, c, d = max(y0, y.start), min(y1, y.stop), max(x0, x.start), min(x1, x.stop)
             pixels[a - y0 : b - y0, c - x0 : d - x0] = chunk[
                 a - y.start : b - y.start, c - x.start : d - x.start
