@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.kernels import kernel_size
+from bigrestore.core.waiting import sent
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import Degradation, Noise, Storage
 from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip
@@ -107,13 +108,13 @@ def _subset(values: Tensor, chosen: list[int], change: Callable[[Tensor], Tensor
         return values
     if len(chosen) == values.shape[0]:
         return change(values)
-    index = torch.tensor(chosen, device=values.device)
+    index = sent(chosen, values.device)
     return values.index_copy(0, index, change(values[index]))
 
 
 def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
     """Return numbers, one per patch, in the shape (N, 1, 1)."""
-    return torch.tensor(numbers, dtype=like.dtype, device=like.device)[:, None, None]
+    return sent(numbers, like.device, like.dtype)[:, None, None]
 
 
 def _stain(clean: Tensor, degradations: Sequence[Degradation]) -> Tensor:
@@ -135,13 +136,13 @@ def _blur_and_sample(
     blurred = [i for i, d in enumerate(degradations) if np.count_nonzero(d.kernel) > 1]
     if not blurred:
         return picked
-    index = torch.tensor(blurred, device=images.device)
+    index = sent(blurred, images.device)
     everything = len(blurred) == len(degradations)
     # One grouped convolution for all, its kernels cut to the widest of them.
     kernels = np.stack([degradations[i].kernel for i in blurred])
     reach = int(np.abs(np.argwhere(kernels != 0.0)[:, 1:] - middle).max())
     inner = slice(middle - reach, middle + reach + 1)
-    weights = torch.from_numpy(np.ascontiguousarray(kernels[:, None, inner, inner])).to(images)
+    weights = sent(np.ascontiguousarray(kernels[:, None, inner, inner]), images.device, images.dtype)
     first = start + middle - reach
     source = (images if everything else images[index])[None, :, first:, first:]
     result = F.conv2d(source, weights, stride=scale, groups=len(blurred))[0, :, :height, :width]
@@ -221,11 +222,11 @@ def _lines(images: Tensor, degradations: Sequence[Degradation], generator: torch
     lines = [d.lines for d in degradations if d.lines is not None]
     rows = images.shape[-2] + steps.MEMORY_ROWS - 1
     white = torch.randn(2 * len(lines), rows, generator=generator, device=images.device)
-    memory = torch.tensor([line.memory for line in lines], device=images.device)
+    memory = sent([line.memory for line in lines], images.device)
     process = steps.line_process(white, memory.repeat(2))
     shifts, gains = process[: len(lines)], process[len(lines) :]
-    shifts = shifts * torch.tensor([line.jitter_px for line in lines], device=images.device)[:, None]
-    gains = gains * torch.tensor([line.row_gain for line in lines], device=images.device)[:, None] + 1.0
+    shifts = shifts * sent([line.jitter_px for line in lines], images.device)[:, None]
+    gains = gains * sent([line.row_gain for line in lines], images.device)[:, None] + 1.0
     padded = F.pad(images[:, None], (2, 2, 0, 0), mode="replicate")[:, 0]
     shifted: Tensor = steps.shift_rows(padded, shifts) * gains[..., None]
     return shifted
@@ -293,7 +294,7 @@ def _second_pass(images: Tensor, degradations: Sequence[Degradation], generator:
     if not chosen:
         return images
     passes = [second for d in degradations if (second := d.second) is not None]
-    kernels = torch.stack([torch.from_numpy(second.kernel) for second in passes]).to(images)
+    kernels = sent(np.stack([second.kernel for second in passes]), images.device, images.dtype)
 
     def again(part: Tensor) -> Tensor:
         reach = kernels.shape[-1] // 2

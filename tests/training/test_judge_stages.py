@@ -14,7 +14,7 @@ import torch
 from bigrestore.model.nets.parts.part import load_part
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.ladders import DISTORTIONS
-from bigrestore.training.data.patches import PatchSource
+from bigrestore.training.data.patches import PatchSource, step_rng
 from bigrestore.training.stages.parts import likelihood, ranking
 from bigrestore.training.stages.stage import train_stage
 from tests.training.interrupted import train_interrupted
@@ -131,3 +131,11 @@ def test_the_hinge_looks_at_every_pair_of_a_ladder(tissue: Path) -> None:
     ladders = ranking.LadderSource(PatchSource(tissue, 96), PatchSource(tissue, 192), 0, torch.device("cpu"))
     loss = ranking.RankingStage(Known(), {}, ladders, batch=2).step(0, 0.0)["loss"]  # type: ignore[arg-type]
     assert float(loss.detach()) == pytest.approx(2 / 15), "of 15 pairs one is 1 behind instead of 1 ahead"
+
+
+def test_half_of_the_ladders_begin_with_a_soft_patch(tissue: Path) -> None:
+    patches = PatchSource(tissue, 96)
+    ladders = ranking.LadderSource(patches, PatchSource(tissue, 192), 0, torch.device("cpu"))
+    drawn = patches.draw(64, step_rng(0, 5, ranking.RANKING_STREAM))[:, 0]
+    apart = (ladders.at(5, 64)[:, 0] - drawn).abs().amax((1, 2))
+    assert 20 <= int((apart > 0).sum()) <= 44

@@ -89,9 +89,8 @@ def test_a_resolver_starts_as_the_denoiser(parts: dict[str, Path], tissue: Path,
 def test_an_unrolled_restoration_of_two_pixels_for_one_starts_from_one_for_one(
     parts: dict[str, Path], tissue: Path, tmp_path: Path
 ) -> None:
-    path = trained(
-        "unrolled", tissue, tmp_path / "u.safetensors", scale=2, steps=1, rate=1e-9, start=parts["unrolled"]
-    )
+    options = {"scale": 2, "steps": 1, "rate": 1e-9, "precision": "bf16", "start": parts["unrolled"]}
+    path = trained("unrolled", tissue, tmp_path / "u.safetensors", **options)
     made, start = load_part("unrolled", 2, path), load_part("unrolled", 1, parts["unrolled"])
     assert made.info["sizes"]["scale"] == 2
     for name, weight in start.network.state_dict().items():

@@ -13,8 +13,10 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+from bigrestore.core import waiting
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import InputError, OutputExistsError, UsageError
+from bigrestore.model.nets import guards
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.nets.halo import CORE_PX, LIMIT_PX, probe_halo
 from bigrestore.model.nets.restorer import Restorer
@@ -22,9 +24,12 @@ from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.images import load_images, split_by_section
 from bigrestore.training.data.pairs import PairSource, patch_size
 from bigrestore.training.data.patches import PatchSource
+from bigrestore.training.loop.guard import StepGuard
 from bigrestore.training.stages import halo
 from bigrestore.training.stages.estimator import EstimatorStage
+from bigrestore.training.stages.fidelity import FidelityStage
 from bigrestore.training.stages.stage import train_stage
+from tests.waits import Sends, Waits
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 
@@ -120,12 +125,35 @@ def test_the_same_seed_trains_the_same_weights(tissue: Path, tmp_path: Path) -> 
     assert len(hashes) == 1
 
 
-def test_scale_two_trains(tissue: Path, tmp_path: Path) -> None:
+def test_scale_two_trains_and_the_host_reads_nothing_within_a_step(
+    tissue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "x2.safetensors"
     options = attrs.evolve(OPTIONS, scale=2, steps=3)
+    seen, counted = [], []
+
+    def watched(method: Any) -> Any:
+        def call(*args: Any) -> Any:
+            with Waits() as waits, Sends() as sends:
+                made = method(*args)
+            # The optimiser sends its two numbers to the device where they are.
+            seen.extend(waits.seen + (sends.seen if method.__name__ == "step" else []))
+            counted.append(method.__qualname__)
+            return made
+
+        return call
+
+    for module in (waiting, guards):
+        monkeypatch.setattr(module, "readable", lambda _: False)
+    for owner, name in ((FidelityStage, "step"), (StepGuard, "follow")):
+        monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
     train_stage("estimator", tissue, output, options)
     train_stage("fidelity", tissue, output, options)
     assert load_model(output, 2).scale == 2
+    assert seen == []
+    assert sorted(counted) == 3 * ["EstimatorStage.step"] + 3 * ["FidelityStage.step"] + 6 * [
+        "StepGuard.follow"
+    ]
 
 
 def test_patch_sizes_leave_room_for_the_kernel() -> None:

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom
+from bigrestore.core.waiting import is_whole
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.told import ToldMethod
 from bigrestore.model.nets.guards import Seen, guarded
-from bigrestore.model.nets.host_reads import is_whole
 from bigrestore.model.nets.wiener import fill_damage
 
 

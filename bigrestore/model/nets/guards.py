@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.interpolation import catmull_rom, enlarge_maps
-from bigrestore.model.nets.host_reads import is_whole, readable
+from bigrestore.core.waiting import is_whole, readable, sent
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
 LOCK_CELL_PX = 8
@@ -278,4 +278,4 @@ def slid(maps: Tensor, reach: int, combine: Callable[[Tensor, Tensor], Tensor]) 
 def _lock_taps(device: str, dtype: torch.dtype) -> Tensor:
     """Return `LOCK_TAPS` on a device."""
     with torch.inference_mode(False):  # cached: must stay usable in training after a first use in inference
-        return torch.tensor(LOCK_TAPS, device=device, dtype=dtype)
+        return sent(LOCK_TAPS, torch.device(device), dtype)

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.interpolation import enlarge_maps
+from bigrestore.core.waiting import is_whole
 from bigrestore.model.nets.guards import LOCK_CELL_PX, slid, smooth_cells
-from bigrestore.model.nets.host_reads import is_whole
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
 
 FINE_PX, MID_PX = 2, 4

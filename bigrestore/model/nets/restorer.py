@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from bigrestore.core.interpolation import catmull_rom, enlarge_maps, rational
+from bigrestore.core.waiting import readable
 from bigrestore.errors import UsageError
 from bigrestore.model.nets import guards
 from bigrestore.model.nets.code import KernelBasis
-from bigrestore.model.nets.host_reads import readable
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.prior.latent import LatentHead
 from bigrestore.model.nets.prior_gate import expected_ratios, prior_gate

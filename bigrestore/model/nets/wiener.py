@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.model.nets.host_reads import is_whole
+from bigrestore.core.waiting import is_whole, sent
 
 BOLDNESS = (0.1, 1.0, 10.0)
 """Factors on the noise variance of the filters: power of fine texture differs fifty-fold among tissues."""
@@ -81,13 +81,12 @@ def wiener_filters(kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
     the covariance of y, c that of y with x, and a Lagrange multiplier for sum(w) = 1. R does not change when both
     coordinates are reversed, so w falls apart into an even and an odd part with a system of half the size each.
     """
-    device = kernel.device
-    covariance, cross = _covariances(kernel.to("cpu" if device.type == "mps" else device), scale)
+    elsewhere = kernel.device.type == "mps"  # has no float64
+    covariance, cross = _covariances(kernel.cpu() if elsewhere else kernel, scale)
     first, second, sums = _pairs_of_taps(covariance.device.type)
     middle = len(first)
-    noise = sigma.to(covariance).clamp_min(SIGMA_FLOOR).square()[:, None] * torch.tensor(BOLDNESS).to(
-        covariance
-    )
+    boldness = sent(torch.tensor(BOLDNESS), covariance.device, covariance.dtype)
+    noise = sigma.to(covariance).clamp_min(SIGMA_FLOOR).square()[:, None] * boldness
     # Basis of the even part: (tap + its mirror) / sqrt 2 for half of the taps, and the tap in the middle.
     same, mirrored = covariance[:, first], covariance[:, second]
     even = covariance.new_empty(len(kernel), middle + 1, middle + 1)
@@ -109,7 +108,8 @@ def wiener_filters(kernel: Tensor, sigma: Tensor, scale: int) -> Tensor:
     # Another number of threads solves with other last digits; rounding takes them away.
     filters = torch.round(filters * ROUNDED) / ROUNDED
     filters[..., middle] += 1 - filters.sum(-1)
-    return filters.view(len(kernel), -1, taps, taps).float().to(device)
+    filters = filters.view(len(kernel), -1, taps, taps).float()
+    return filters.to(kernel.device) if elsewhere else filters
 
 
 def _covariances(kernel: Tensor, scale: int) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ def _pairs_of_taps(device: str) -> tuple[Tensor, Tensor, Tensor]:
 def _solved(covariance: Tensor, noise: Tensor, wanted: Tensor) -> Tensor:
     """Solve (covariance + noise) w = wanted for every noise variance: (N, n, n), (N, V), (N, P, n) to (N, V, P, n)."""
     full = covariance[:, None] + torch.diag_embed(noise[..., None].expand(-1, -1, covariance.shape[-1]))
-    factor = torch.linalg.cholesky(full)
+    factor = torch.linalg.cholesky_ex(full).L  # the other one reads whether it succeeded
     return torch.cholesky_solve(wanted.mT[:, None].expand(-1, noise.shape[1], -1, -1), factor).mT
 
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.core.waiting import sent
 from bigrestore.degradation.degradation import nothing
 from bigrestore.model.nets.code import Degradations, compose_psi
 from bigrestore.model.nets.prior_gate import SEEN_SIGMA_PX
@@ -56,17 +57,17 @@ def encode(model: Restorer, known: Degradations) -> tuple[Tensor, Tensor]:
 
 def shown_masks(pairs: Pairs, rng: np.random.Generator) -> Tensor:
     """Return the masks of the pairs, or all ones, by chance."""
-    shown = torch.from_numpy(rng.random(len(pairs.valid)) < MASK_SHOWN_SHARE).to(pairs.valid.device)
+    shown = sent(rng.random(len(pairs.valid)) < MASK_SHOWN_SHARE, pairs.valid.device)
     return torch.where(shown[:, None, None, None], pairs.valid, torch.ones_like(pairs.valid))
 
 
 def drawn_codes(model: Restorer, pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return codes and filters of the truth, of a misreading of it, or dropped ones, drawn per pair."""
     known = pairs.known
-    choice = torch.from_numpy(rng.random(len(known.kernel))).to(known.kernel.device)
+    choice = sent(rng.random(len(known.kernel)), known.kernel.device)
     shares = [LEARNED_ORACLE_SHARE if drawn.kind == "learned" else ORACLE_SHARE for drawn in pairs.drawn]
     wrong = misread(known, model.scale, rng)
-    oracle = choice < torch.tensor(shares, device=choice.device)
+    oracle = choice < sent(shares, choice.device)
     fields = {
         field.name: torch.where(
             oracle.view(-1, *[1] * (getattr(known, field.name).ndim - 1)),
@@ -77,8 +78,7 @@ def drawn_codes(model: Restorer, pairs: Pairs, rng: np.random.Generator) -> tupl
     }
     told = Degradations(**fields)
     psi, filters = encode(model, attrs.evolve(told, kernel=limited(told.kernel, model.scale)))
-    psi[choice >= 1 - DROPPED_SHARE] = 0
-    return psi, filters
+    return psi.masked_fill((choice >= 1 - DROPPED_SHARE)[:, None], 0), filters
 
 
 def limited(kernels: Tensor, scale: int) -> Tensor:
@@ -94,15 +94,15 @@ def misread(known: Degradations, scale: int, rng: np.random.Generator) -> Degrad
     count, device = len(known.kernel), known.kernel.device
 
     def normal(deviation: float) -> Tensor:
-        return torch.from_numpy(rng.normal(0.0, deviation, count).astype(np.float32)).to(device)
+        return sent(rng.normal(0.0, deviation, count), device, torch.float32)
 
-    gaussian = torch.from_numpy((rng.random(count) * (rng.random(count) < SHAPE_SHARE)).astype(np.float32))
+    gaussian = sent(rng.random(count) * (rng.random(count) < SHAPE_SHARE), device, torch.float32)
     widths = normal(WIDTH_ERROR), normal(WIDTH_ERROR_PX * scale)
-    unseen = torch.from_numpy(rng.random(count) < QUALITY_MISSED_SHARE).to(device)
+    unseen = sent(rng.random(count) < QUALITY_MISSED_SHARE, device)
     quality = (known.jpeg_quality + normal(QUALITY_ERROR)).clamp(30, 99)
     return attrs.evolve(
         known,
-        kernel=misread_kernels(known.kernel, *widths, gaussian.to(device), scale),
+        kernel=misread_kernels(known.kernel, *widths, gaussian, scale),
         noise_gain=known.noise_gain * torch.exp(normal(GAIN_ERROR)),
         read_noise=known.read_noise * torch.exp(normal(READ_ERROR)),
         jpeg_quality=torch.where((known.jpeg_quality > 0) & ~unseen, quality, torch.zeros_like(quality)),
@@ -131,7 +131,7 @@ def misread_kernels(
         three taps, or narrowed by a share of the sharpest kernel there is: both keep the variance to the letter.
     """
     sigma, rows, columns = _moments(kernels)
-    sharpest = torch.from_numpy(nothing(scale).kernel).to(kernels)[None]
+    sharpest = sent(nothing(scale).kernel, kernels.device, kernels.dtype)[None]
     least = _moments(sharpest)[0]
     wanted = torch.maximum(sigma * (1 + relative) + absolute, least)
     change = wanted**2 - sigma**2

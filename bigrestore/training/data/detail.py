@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bigrestore.core.waiting import sent
 from bigrestore.model.nets.prior.smooth import DETAIL_REACH, DETAIL_SIGMA_PX, low_pass
 from bigrestore.training.data.patches import PatchSource, step_rng
 
@@ -114,7 +115,7 @@ def augment(detail: Tensor, rng: np.random.Generator) -> Tensor:
     contrast = np.where(changed, np.exp(rng.normal(0, CONTRAST_DEVIATION, count)), 1.0)
     grey = np.where(changed, rng.normal(0, GREY_DEVIATION, count), 0.0)
     factors, offsets = (
-        torch.from_numpy(values).to(detail)[:, None, None, None] for values in (contrast, grey)
+        sent(values, detail.device, detail.dtype)[:, None, None, None] for values in (contrast, grey)
     )
     return torch.addcmul(offsets, torch.stack(patches), factors)
 

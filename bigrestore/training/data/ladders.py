@@ -185,6 +185,11 @@ DISTORTIONS: dict[str, Distortion] = {
 """The kinds by name."""
 
 
+def softened(clean: Tensor, sigma: float) -> Tensor:
+    """Return a patch, (H, W), blurred by a Gaussian of a standard deviation in px; 0 leaves it."""
+    return _blurred(clean, [kernels.gaussian(LADDER_KERNEL_PX, sigma)])[1] if sigma > 0 else clean
+
+
 def _blurred(clean: Tensor, blurs: list[kernels.Kernel]) -> Tensor:
     """Return a patch, and after it what each kernel makes of it."""
     weights = torch.from_numpy(np.stack(blurs))[:, None].to(clean)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigrestore.core.waiting import sent
 from bigrestore.degradation.degradation import Degradation, psi_targets
 from bigrestore.degradation.recipe import AnyRecipe, draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
@@ -128,7 +129,7 @@ def patch_size(input_px: int, scale: int) -> int:
 
 def known_of(drawn: list[Degradation], device: torch.device) -> Degradations:
     """Return the truth of drawn degradations as tensors on a device."""
-    truth = {name: value.to(device) for name, value in psi_targets(drawn).items()}
+    truth = {name: sent(value, device) for name, value in psi_targets(drawn).items()}
     return Degradations(
         kernel=truth["kernel"],
         noise_gain=truth["noise_gain"],

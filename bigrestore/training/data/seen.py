@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigrestore.core.waiting import sent
 from bigrestore.model.nets.reading import local_energy, spectrum
 from bigrestore.model.nets.reading.blockiness import PERIOD
 from bigrestore.model.nets.reading.estimator import JUDGED
@@ -80,7 +81,7 @@ def with_contrast(seen: Tensor, truth: Truth, rng: np.random.Generator) -> tuple
     count = len(seen)
     factors = np.exp(rng.uniform(np.log(CONTRAST[0]), np.log(CONTRAST[1]), count))
     factors[rng.random(count) >= CONTRAST_SHARE] = 1.0
-    decades = torch.from_numpy(np.log10(factors).astype(np.float32)).to(seen.device)
+    decades = sent(np.log10(factors), seen.device, torch.float32)
     read = 10 ** (truth.scalars[:, READ_NOISE] - 2)
     decades = torch.where(read * 10**decades < 2 * FLOOR_LEVELS, torch.zeros_like(decades), decades)
     quantiles = len(local_energy.ENERGY_QUANTILES) * local_energy.OCTAVES

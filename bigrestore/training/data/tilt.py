@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bigrestore.core.waiting import sent
 from bigrestore.training.data.windows import HIGH_RING, LOW_RING, STANDARD_FALL_DB
 
 LEAST_FALL_DB = 8.0
@@ -81,10 +82,10 @@ def tilted(clean: Tensor, rng: np.random.Generator, settings: TiltSettings, toge
     wanted, knee = rng.uniform(LEAST_FALL_DB, STANDARD_FALL_DB, sets), rng.uniform(*KNEE_PX, sets)
     changed, kneed = rng.random(sets) < settings.share, rng.random(sets) < settings.knee_share
     fall = _falls(clean, radius).view(-1, together).mean(1)
-    slope = (torch.from_numpy(wanted).to(fall) - fall) / _DB_PER_EXPONENT
-    exponent = slope.clamp(settings.least, TILT_RANGE[1]) * torch.from_numpy(changed).to(fall)
+    slope = (sent(wanted, fall.device, fall.dtype) - fall) / _DB_PER_EXPONENT
+    exponent = slope.clamp(settings.least, TILT_RANGE[1]) * sent(changed, fall.device, fall.dtype)
     room = (STANDARD_FALL_DB - fall - _DB_PER_EXPONENT * exponent).clamp_min(0)
-    sigma = torch.minimum(torch.from_numpy(knee * kneed).to(fall), (room / _DB_PER_SQUARE_PX).sqrt())
+    sigma = torch.minimum(sent(knee * kneed, fall.device, fall.dtype), (room / _DB_PER_SQUARE_PX).sqrt())
     exponent, sigma = (part.repeat_interleave(together)[:, None, None] for part in (exponent, sigma))
     gain = (radius.clamp_min(TILT_CORNER) / TILT_CORNER) ** -exponent
     gain = gain * torch.exp(-2 * math.pi**2 * sigma**2 * radius**2)
@@ -96,9 +97,10 @@ def tilted(clean: Tensor, rng: np.random.Generator, settings: TiltSettings, toge
 def _falls(clean: Tensor, radius: Tensor) -> Tensor:
     """Return the fall of power from the low to the high ring of the standard, dB, (N,)."""
     height, width = clean.shape[-2:]
-    taper = torch.outer(torch.hann_window(height), torch.hann_window(width)).to(clean.device)
+    taper = torch.outer(*(torch.hann_window(side, device=clean.device) for side in (height, width)))
     images = clean[:, 0]
     centred = images - (images * taper).sum((1, 2), keepdim=True) / taper.sum()
     power = torch.fft.rfft2(centred * taper).abs().square()
-    low, high = (power[:, (radius - ring).abs() <= 1 / 64].mean(1) for ring in (LOW_RING, HIGH_RING))
+    rings = (((radius - ring).abs() <= 1 / 64).to(power) for ring in (LOW_RING, HIGH_RING))
+    low, high = ((power * ring).sum((1, 2)) / ring.sum() for ring in rings)
     return 10 * torch.log10(low.clamp_min(1e-9) / high.clamp_min(1e-9))

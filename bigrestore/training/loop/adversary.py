@@ -60,7 +60,7 @@ class Adversary:
         self._optimiser = torch.optim.Adam(parameters, lr=rate_at(0, 0.0), betas=betas, fused=True)
         self._guard = StepGuard(parameters, self._optimiser, guard)
 
-    def learn(self, step: int, progress: float, loss: Tensor, penalty: Tensor | None = None) -> bool:
+    def learn(self, step: int, progress: float, loss: Tensor, penalty: Tensor | None = None) -> None:
         """Make one step of the critic.
 
         Parameters
@@ -73,26 +73,13 @@ class Adversary:
             What the guard judges, with its graph.
         penalty : Tensor, (), optional
             Added to the loss, but not judged as a jump.
-
-        Returns
-        -------
-        bool
-            Whether the step was made.
         """
-        verdict = self._guard.judge(step, float(loss.detach()))
-        made = False
-        if verdict is Verdict.RESTORE:
+        if self._guard.settle() is Verdict.RESTORE:
             self._guard.restore()
-        elif verdict is Verdict.GO:
-            self._guard.keep(step)
-            (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
-            for group in self._optimiser.param_groups:
-                group["lr"] = self._rate_at(step, progress) * self._guard.rate_factor
-            if self._guard.clip_gradients(step) is not None:
-                self._optimiser.step()
-                made = True
-        self._optimiser.zero_grad(set_to_none=True)
-        return made
+            return
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate_at(step, progress) * self._guard.rate_factor
+        self._guard.follow(step, loss, penalty)
 
     def fixed(self) -> _Fixed:
         """Return a context with a fixed critic: gradients pass through it and not into it."""
@@ -100,6 +87,8 @@ class Adversary:
 
     def state(self) -> dict[str, Any]:
         """Return the state for a resume."""
+        if self._guard.settle() is Verdict.RESTORE:
+            self._guard.restore()
         return {
             "critic": self.critic.state_dict(),
             "optimiser": self._optimiser.state_dict(),

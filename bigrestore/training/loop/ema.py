@@ -2,7 +2,8 @@
 
 The average smooths the noise of the last hundred or so steps. Early on it must forget the random start faster: the
 decay at update t is min(decay, (1 + t) / (10 + t)). Only weights of sound loss are averaged (see
-`bigrestore.training.loop.guard`), so an undone step leaves no trace.
+`bigrestore.training.loop.guard`), so an undone step leaves no trace. Whether a loss is sound is known a step later:
+until then the weights are held.
 
 A fine-tuned network averaged with its start keeps more of its skill on other data, and is as good or better on its
 own (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022): `start_share`.
@@ -43,14 +44,19 @@ class WeightAverage:
         self.updates = 0
         self._parameters = list(parameters)
         self._average = [p.detach().float().clone() for p in self._parameters]
+        self._held = [t.clone() for t in self._average]
         self.start_share = start_share
         self._start = [t.clone() for t in self._average] if start_share else []
 
+    def hold(self) -> None:
+        """Hold the present weights for `update`."""
+        torch._foreach_copy_(self._held, [p.detach() for p in self._parameters])
+
     def update(self) -> None:
-        """Take the present weights into the average."""
+        """Take the weights that were held last into the average."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        follow(self._average, [p.detach().float() for p in self._parameters], None)
+        follow(self._average, self._held, None)
         self.updates += 1
 
     @torch.no_grad()

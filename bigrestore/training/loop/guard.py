@@ -9,7 +9,8 @@ as in bfloat16. The rates by fan-in of `bigrestore.training.loop.loop` remove th
 
 1. Gradients are clipped at a multiple of a running quantile of their own norm. A fixed clip is no help far above the
    usual norm.
-2. A step of infinite or undefined loss or gradient, or of a jump in the loss, is skipped.
+2. A step of infinite or undefined loss or gradient, or of a jump in the loss, is skipped. The device decides that, by
+   limits that the host gave it: the host reads loss and norm one step later, so it never waits for a GPU.
 3. A jump on the next batch too comes from the weights, not from the batch: weights and optimiser go back to the last
    snapshot, taken *after* its loss was found sound, and continue at half the rate. If even these weights show the
    jump, the loss itself has changed (a new term, another stage of a schedule), and the guard learns the new level
@@ -30,8 +31,8 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Optimizer
+from torch.nn.utils import get_total_norm
+from torch.optim import Adam
 
 from bigrestore.errors import DivergedError
 
@@ -41,12 +42,45 @@ _NUMBERS = ("bad_in_a_row", "suspect", "skipped", "restored", "clipped", "rate_f
 """Attributes of a guard in a checkpoint, beside its queues."""
 
 
+_Snapshot = tuple[list[Tensor], list[dict[str, Any]]]
+"""Weights, and the moments of the optimiser."""
+
+
 class Verdict(Enum):
-    """What to do with a step once its loss is known."""
+    """What a step was, once its loss and gradient are known."""
 
     GO = "go"
     SKIP = "skip"
     RESTORE = "restore"
+
+
+@attrs.frozen(eq=False)
+class _Followed:
+    """A step whose numbers are on their way to the host.
+
+    Attributes
+    ----------
+    step : int
+        Its index.
+    limit : float
+        Where its gradient was clipped.
+    numbers : Tensor, (2,), on the host
+        Loss and gradient norm, once they have arrived.
+    arrival : torch.cuda.Event, optional
+        Of the numbers; None where they are there at once.
+    """
+
+    step: int
+    limit: float
+    numbers: Tensor
+    arrival: torch.cuda.Event | None
+
+    def read(self) -> tuple[float, float]:
+        """Return loss and norm."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        loss, norm = self.numbers.tolist()
+        return loss, norm
 
 
 @attrs.frozen
@@ -88,14 +122,16 @@ class GuardSettings:
 
 
 class StepGuard:
-    """Judges the loss of each step, clips its gradient, and puts a thrown network back.
+    """Clips the gradient of each step, follows it where it is sound, and puts a thrown network back.
+
+    A step is `settle`, for the verdict on the one before, then `follow`; after a RESTORE, `restore` and no step.
 
     Parameters
     ----------
     parameters : iterable of Tensor
         The trained parameters.
-    optimiser : Optimizer
-        Their optimiser; its state is part of a snapshot.
+    optimiser : Adam
+        Their optimiser, a fused one; its state is part of a snapshot.
     settings : GuardSettings, optional
         How wary to be.
 
@@ -115,7 +151,7 @@ class StepGuard:
     def __init__(
         self,
         parameters: Iterable[Tensor],
-        optimiser: Optimizer,
+        optimiser: Adam,
         settings: GuardSettings | None = None,
     ) -> None:
         self.settings = settings or GuardSettings()
@@ -131,24 +167,83 @@ class StepGuard:
         self.bad_in_a_row = 0
         self.suspect = False
         self._fresh_from_snapshot = False
-        self._snapshot: tuple[list[Tensor], list[dict[str, Any]]] | None = None
+        self._snapshot: _Snapshot | None = None
         self._snapshot_step = -1
+        self._candidate: _Snapshot | None = None
+        self._followed: _Followed | None = None
 
-    def judge(self, step: int, loss: float) -> Verdict:
-        """Decide on a step by the loss of the present weights on its batch.
+    def follow(self, step: int, loss: Tensor, penalty: Tensor | None = None) -> Tensor:
+        """Take the gradient of a loss, and follow it where loss and gradient are sound: the device decides.
+
+        Parameters
+        ----------
+        step : int
+            Index of the step, increasing.
+        loss : Tensor, ()
+            Of the present weights, with its graph.
+        penalty : Tensor, (), optional
+            Added to the loss, but not judged as a jump.
+
+        Returns
+        -------
+        Tensor, ()
+            Norm of all gradients before clipping.
+        """
+        if self._snapshot is None or step - self._snapshot_step >= self.settings.snapshot_every:
+            self._candidate = self._copied()
+        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
+        norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        judged, limit = loss.detach().float(), self.limit
+        sound = (judged <= self.highest_loss) & judged.isfinite() & norm.isfinite()
+        # The words of a loss scaler to a fused optimiser: divide gradients by the one, do nothing where the other is 1.
+        self._optimiser.grad_scale = (norm.float() / limit).clamp_min(1)  # type: ignore[attr-defined]
+        self._optimiser.found_inf = (~sound).float()  # type: ignore[attr-defined]
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        numbers, arrival = torch.stack([judged, norm.float()]), None
+        if numbers.is_cuda:
+            numbers, arrival = numbers.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrival.record()
+        self._followed = _Followed(step, limit, numbers, arrival)
+        return norm
+
+    def settle(self) -> Verdict | None:
+        """Judge the step that was followed last; None where there is none, or where it was judged before.
+
+        Raises
+        ------
+        DivergedError
+            The network was put back too often within few steps.
+        """
+        followed, self._followed = self._followed, None
+        if followed is None:
+            return None
+        candidate, self._candidate = self._candidate, None
+        loss, norm = followed.read()
+        verdict = self.judge(followed.step, loss, norm)
+        if verdict is Verdict.GO:
+            if norm > followed.limit:
+                self.clipped += 1
+            if candidate is not None:
+                self._snapshot, self._snapshot_step = candidate, followed.step
+        return verdict
+
+    def judge(self, step: int, loss: float, norm: float) -> Verdict:
+        """Decide on a step by the loss of its weights on its batch, and by the norm of the gradient.
 
         Parameters
         ----------
         step : int
             Index of the step, increasing.
         loss : float
-            Its loss, before any update.
+            Its loss, before the update.
+        norm : float
+            Of all gradients before clipping.
 
         Returns
         -------
         Verdict
-            GO: the weights are sound; they may be averaged and updated. SKIP: make no update. RESTORE: call
-            `restore`, and make no update.
+            GO: the weights were sound, and may be averaged. SKIP: no update was made. RESTORE: call `restore`.
 
         Raises
         ------
@@ -159,15 +254,10 @@ class StepGuard:
             return self._put_back(step, f"{self.bad_in_a_row} steps in a row could not be made")
         if not math.isfinite(loss):
             return self._bad(step, "its loss is not a number" if math.isnan(loss) else "its loss is infinite")
-        if not self._is_jump(loss):
-            self._accept(loss)
-            return Verdict.GO
-        if self._fresh_from_snapshot:
-            log.info(
-                "step %d: sound weights give the loss %.4g too; the guard learns a new level", step, loss
-            )
-            self._losses.clear()
-            self._accept(loss)
+        if not math.isfinite(norm):
+            return self._bad(step, "its gradient is not finite")
+        if loss <= self.highest_loss:
+            self._accept(loss, norm)
             return Verdict.GO
         if self.suspect:
             return self._put_back(step, f"the loss rose to {loss:.4g} on two batches in a row")
@@ -176,29 +266,20 @@ class StepGuard:
         log.info("step %d left out: the loss jumped to %.4g", step, loss)
         return Verdict.SKIP
 
-    def clip_gradients(self, step: int) -> float | None:
-        """Shorten the gradients to the usual length.
+    @property
+    def highest_loss(self) -> float:
+        """Return the loss above which the next one is a jump, in the numbers of float32."""
+        if len(self._losses) < self.settings.minimum or self._fresh_from_snapshot:
+            return math.inf
+        return self._highest_usual
 
-        Returns
-        -------
-        float or None
-            Norm of all gradients before clipping; None if it is not finite: skip the step.
-        """
-        clipped = [p for p in self._parameters if p.grad is not None]
-        total = get_total_norm([p.grad for p in clipped if p.grad is not None])
-        norm = float(total)
-        if not math.isfinite(norm):
-            self._bad(step, "its gradient is not finite")
-            return None
-        self.bad_in_a_row = 0
-        limit = self.limit
-        if norm > limit:
-            self.clipped += 1
-            clip_grads_with_norm_(clipped, max_norm=limit, total_norm=total)
-        # What is remembered is capped too: one monstrous norm would otherwise raise the quantile for long,
-        # but a lasting rise still raises it, by up to a factor of two per window.
-        self._norms.append(min(norm, 2 * limit) if len(self._norms) >= self.settings.minimum else norm)
-        return norm
+    @property
+    def _highest_usual(self) -> float:
+        recent = np.asarray(self._losses)
+        median = float(np.median(recent))
+        deviation = 1.4826 * float(np.median(np.abs(recent - median)))
+        deviation = max(deviation, self.settings.jump_share * abs(median), 1e-12)
+        return float(np.float32(median + self.settings.jump_deviations * deviation))
 
     @property
     def limit(self) -> float:
@@ -207,15 +288,10 @@ class StepGuard:
             return self.settings.first_clip
         return self.settings.clip_factor * float(np.quantile(self._norms, self.settings.clip_quantile))
 
-    @torch.no_grad()
-    def keep(self, step: int) -> None:
-        """Copy weights and optimiser state if a snapshot is due; call it after a GO, before the step."""
-        if self._snapshot is not None and step - self._snapshot_step < self.settings.snapshot_every:
-            return
+    def _copied(self) -> _Snapshot:
+        """Return copies of weights and moments."""
         weights = [p.detach().clone() for p in self._parameters]
-        moments = [self._optimiser.state.get(p, {}) for p in self._parameters]
-        self._snapshot = (weights, copy.deepcopy(moments))
-        self._snapshot_step = step
+        return weights, copy.deepcopy([self._optimiser.state.get(p, {}) for p in self._parameters])
 
     @torch.no_grad()
     def restore(self) -> bool:
@@ -255,22 +331,20 @@ class StepGuard:
         self._restore_steps = deque(state["restore_steps"], maxlen=self.settings.restores_to_fail)
         for name in _NUMBERS:
             setattr(self, name, state[name])
-        self._snapshot = None
+        self._snapshot = self._candidate = self._followed = None
 
-    def _is_jump(self, loss: float) -> bool:
-        """Say whether a loss is far above the recent ones."""
-        if len(self._losses) < self.settings.minimum:
-            return False
-        recent = np.asarray(self._losses)
-        median = float(np.median(recent))
-        deviation = 1.4826 * float(np.median(np.abs(recent - median)))
-        deviation = max(deviation, self.settings.jump_share * abs(median), 1e-12)
-        return loss > median + self.settings.jump_deviations * deviation
-
-    def _accept(self, loss: float) -> None:
+    def _accept(self, loss: float, norm: float) -> None:
         """Note a sound step."""
+        if self._fresh_from_snapshot and self._losses and loss > self._highest_usual:
+            log.info("sound weights give the loss %.4g too; the guard learns a new level", loss)
+            self._losses.clear()
         self._losses.append(loss)
+        # What is remembered is capped too: one monstrous norm would otherwise raise the quantile for long,
+        # but a lasting rise still raises it, by up to a factor of two per window.
+        full = len(self._norms) >= self.settings.minimum
+        self._norms.append(min(norm, 2 * self.limit) if full else norm)
         self.rate_factor = min(1.0, 1.001 * self.rate_factor)
+        self.bad_in_a_row = 0
         self.suspect = False
         self._fresh_from_snapshot = False
 

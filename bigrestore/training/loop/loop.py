@@ -1,8 +1,9 @@
 """The training loop: the same for every stage, and safe to kill at any moment.
 
 A stage knows its modules and losses; the loop knows everything else: rate, averaging, guarding, checkpoints, logs,
-signals. The order within a step matters. The loss comes first; only weights of sound loss enter the average and the
-snapshots; only then the gradient is taken, clipped and followed. The data of step i depend on (seed, i) alone, so a
+signals. The order within a step matters. First the loss; then the guard's verdict on the step before, whose weights
+enter the average if they were sound; then the gradient is taken, clipped and followed, all on the device. So the host
+prepares a step while a GPU computes the one before. The data of step i depend on (seed, i) alone, so a
 resumed training repeats the steps of an uninterrupted one, to the last bit on a schedule in steps. On a schedule in
 minutes, the spent minutes are part of the checkpoint.
 """
@@ -149,6 +150,7 @@ class _Training:
         self._sums: dict[str, Tensor | float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._last_means: dict[str, float] = {}
+        self._followed: tuple[int, dict[str, Tensor]] = (0, {})
         self._rate = 0.0
         self._resume()
 
@@ -206,38 +208,40 @@ class _Training:
         return self.settings.progress(self.step, self.elapsed_s)
 
     def _make_step(self) -> None:
-        """Measure, judge, average, and step along the clipped gradient."""
+        """Measure, settle the step before, and step along the clipped gradient."""
         progress = self._progress()
-        rate = self.settings.rate_at(self.step, progress) * self.guard.rate_factor
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["rate_factor"]
         losses = self.stage.step(self.step, progress)
-        norm: float | None = None
-        verdict = self.guard.judge(self.step, float(losses["loss"].detach()))
-        if verdict is Verdict.RESTORE:
-            if not self.guard.restore():
-                self.average.copy_to_parameters()
-        elif verdict is Verdict.GO:
-            if self.step > 0:
-                self.average.update()
-            self.guard.keep(self.step)
-            losses["loss"].backward()  # type: ignore[no-untyped-call]
-            norm = self.guard.clip_gradients(self.step)
-            if norm is not None:
-                self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self._rate = rate
-        self._note(losses, norm)
+        if self._settle() is not Verdict.RESTORE:
+            rate = self.settings.rate_at(self.step, progress) * self.guard.rate_factor
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * group["rate_factor"]
+            self.average.hold()
+            norm = self.guard.follow(self.step, losses["loss"])
+            self._followed = (
+                self.step,
+                {name: value.detach() for name, value in losses.items()} | {"gradient_norm": norm},
+            )
+            self._rate = rate
+        if (self.step + 1) % self.settings.log_every == 0:
+            self._settle()
+            self._write_row()
 
-    def _note(self, losses: Mapping[str, Tensor], norm: float | None) -> None:
-        """Take a step into the means of the interval, and write a row at its end."""
-        if norm is not None:
-            values = {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
+    def _settle(self) -> Verdict | None:
+        """Take a step into average and means once its verdict is known, or put the network back."""
+        verdict = self.guard.settle()
+        if verdict is Verdict.RESTORE and not self.guard.restore():
+            self.average.copy_to_parameters()
+        if verdict is Verdict.GO:
+            step, values = self._followed
+            if step > 0:
+                self.average.update()
             for name, value in values.items():
                 self._sums[name] += value
                 self._counts[name] += 1
-        if (self.step + 1) % self.settings.log_every:
-            return
+        return verdict
+
+    def _write_row(self) -> None:
+        """Write the means of the interval."""
         self._last_means = means = self._means()
         self._sums.clear()
         self._counts.clear()
@@ -272,6 +276,7 @@ class _Training:
 
     def _checkpoint(self, *, validate: bool) -> None:
         """Measure and picture the averaged weights, then write a checkpoint, the figures in it."""
+        self._settle()
         if validate:
             self._validate()
         rng: dict[str, Any] = {"torch": torch.get_rng_state()}

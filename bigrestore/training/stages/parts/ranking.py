@@ -22,7 +22,7 @@ from bigrestore.model.nets.parts.part import save_part
 from bigrestore.model.nets.parts.ranking import RankingNet
 from bigrestore.report.metrics.reference import ms_ssim
 from bigrestore.settings.train import StageOptions
-from bigrestore.training.data.ladders import DISTORTIONS, RUNGS
+from bigrestore.training.data.ladders import DISTORTIONS, RUNGS, softened
 from bigrestore.training.data.patches import PatchSource, step_rng
 from bigrestore.training.loop.guard import GuardSettings
 from bigrestore.training.loop.options import TRAINING_DTYPES
@@ -40,6 +40,10 @@ MARGIN = 1.0
 
 RANKING_GUARD = GuardSettings(jump_deviations=1e6)
 """No jump of the loss is a fault: a hinge over ladders in order is near 0, and one out of order costs a hundredfold."""
+
+SOFT_SHARE, SOFT_PX = 0.5, (0.4, 1.6)
+"""Share of the ladders that begin with a blurred patch, and the standard deviation of that Gaussian: sections are soft, and
+a network that has seen sharp patches alone takes a little noise on a soft one for sharpness."""
 
 RANKING_HELD_OUT_PX = 192
 """Side of the held-out patches: MS-SSIM needs 176."""
@@ -72,9 +76,12 @@ class LadderSource:
     device: torch.device
 
     def at(self, step: int, count: int) -> Tensor:
-        """Return the ladders of a step, (count, 6, H, W), each of a drawn distortion."""
+        """Return the ladders of a step, (count, 6, H, W), each of a drawn distortion; some begin with a soft patch."""
         rng = step_rng(self.seed, step, RANKING_STREAM)
         clean = self.train.draw(count, rng)[:, 0]
+        soft = rng.random(count) < SOFT_SHARE
+        sigmas = np.where(soft, rng.uniform(*SOFT_PX, count), 0.0)
+        clean = torch.stack([softened(patch, sigma) for patch, sigma in zip(clean, sigmas, strict=True)])
         kinds = [list(DISTORTIONS)[index] for index in rng.integers(0, len(DISTORTIONS), count)]
         ladders = [DISTORTIONS[kind].ladder(patch, rng) for kind, patch in zip(kinds, clean, strict=True)]
         return torch.stack(ladders).to(self.device)
