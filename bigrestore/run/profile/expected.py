@@ -83,7 +83,7 @@ def expected_gain(fitted: dict[str, Any], signs: Signs) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        The spread is 1.48 times the median distance of held-out images: two of three lie within it.
+        The spread is 1.48 times the median distance of images left out of the fit: a standard deviation, were it normal.
     """
     low, high = fitted["foretold_db"]
     foretold = min(max(signs.foretold_db, low), high)
