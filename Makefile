@@ -63,7 +63,7 @@ train-all: $(STAMP)  ## train every shipped model from nothing on DATA=images, i
 	@test -n "$(DATA)" || { echo "name a folder of clean images: make train-all DATA=images" >&2; exit 2; }
 	$(BIN)/python examples/train_all.py $(DATA) $(MODELS) --minutes $(MINUTES)
 
-wheel: $(STAMP)  ## build the wheel, install it into an empty environment, restore an image with it
+wheel: $(STAMP)  ## build wheel and source distribution, install and test them in empty places
 	$(BIN)/python tests/project/wheel_check.py
 
 format: $(STAMP)  ## let ruff lay out the code

@@ -160,13 +160,13 @@ def show_model(asked: ModelCardArguments) -> None:
     """Show what a checkpoint says of itself, after checking its hash."""
     configure_logging(verbose=asked.verbose, quiet=False)
     from bigrestore.errors import InputMissingError
-    from bigrestore.model.nets.checkpoint import read_checkpoint, read_weights
+    from bigrestore.model.nets.checkpoint import read_weights, require_restorer
     from bigrestore.model.nets.parts.part import PART_FORMAT, find_weights
 
     file = find_weights(asked.name)
     info, _ = read_weights(file)
     if info.get("format") != PART_FORMAT:
-        info, _ = read_checkpoint(file)
+        require_restorer(file, info)
     card = file.with_suffix(".md")
     if asked.as_json:
         typer.echo(json.dumps(info, indent=2, sort_keys=True))
@@ -218,15 +218,16 @@ def _training_text(said: dict[str, Any]) -> str:
 def verify_model(asked: ModelArguments) -> None:
     """Check a model's hash and that its weights fit its preset, or those of a part its sizes."""
     configure_logging(verbose=asked.verbose, quiet=False)
-    from bigrestore.model.nets.checkpoint import load_model, read_weights
-    from bigrestore.model.nets.parts.part import PART_FORMAT, find_weights, load_part
+    from bigrestore.model.nets.checkpoint import build_model, read_weights, require_restorer
+    from bigrestore.model.nets.parts.part import PART_FORMAT, build_part, find_weights
 
     file = find_weights(asked.name)
-    info, _ = read_weights(file)
+    info, tensors = read_weights(file)
     if info.get("format") == PART_FORMAT:
-        load_part(info["kind"], info["scale"], file)
+        build_part(file, info, tensors)
     else:
-        load_model(file)
+        require_restorer(file, info)
+        build_model(file, info, tensors)
     typer.echo(f"{file.stem}: sha256 {info['sha256']} is right")
 
 

@@ -142,7 +142,8 @@ def _print_sections(asked: ProfileArguments, section: Section, settings: RunSett
             f"-o {asked.output} takes the profile of one section, and {asked.input} has {section.depth}; choose one by "
             "--z, or keep the lines of all by --json > FILE."
         )
-    lines = triage(section, range(0, section.depth, asked.every), create_method(settings), settings.scale)
+    zs = range(0, section.depth, asked.every)
+    lines = triage(section, zs, create_method(settings), settings.scale, gain=asked.gain)
     if not asked.as_json:
         typer.echo(HEADER)
     for line in lines:

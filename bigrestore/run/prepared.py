@@ -188,21 +188,26 @@ def prepare(
     plan = make_plan(section, method, settings, path, former, sinks)
     if not handed_in:
         require_region(settings, math.prod(plan.grid.shape))
-    tones = _tones(section, plan, settings, stored if resumable else None)
+    _require_volume(section, settings)
     masker = masker_of(section, method, settings)
-    filler = _filler(section, settings, masker, stored if resumable else None)
     known = _maps_read(settings, masker, realness, path)
     require_same_direction(section, known)
     prints = {what: image.fingerprint() for what, image in known.items()}
     identity = fingerprint(plan, section, method, settings, prints.get("mask"), prints.get("realness map"))
     identity |= {f"method.{name}": fact for name, fact in more_facts.items()}
+    if destination is not None:
+        identity[DESTINATION] = destination.url
+    kept = {} if stored is None or settings.overwrite else stored["fingerprint"]
+    identity |= {name: kept[name] for name in (HARMONY, DETAIL) if name in kept}
+    files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
+    resuming = _resumes(path, journal, settings, stored, identity, files)
+    # Last, as both read sections of the volume: an output that is refused costs none of that.
+    tones = _tones(section, plan, settings, kept if resuming else None)
+    filler = _filler(section, settings, masker, kept.get(DETAIL))
     if tones:
         identity[HARMONY] = tones_to_json(tones)
     if filler is not None:
         identity[DETAIL] = filler.sigma_px
-    if destination is not None:
-        identity[DESTINATION] = destination.url
-    files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
     return Prepared(
         inputs=inputs,
         section=section,
@@ -213,7 +218,7 @@ def prepare(
         output=path,
         store=sidecar(path) / TEMPORARY_STORE if plan.temporary_store else path,
         journal=journal,
-        resuming=_resumes(path, journal, settings, stored, identity, files),
+        resuming=resuming,
         identity=identity,
         files=files,
         realness=realness,
@@ -225,35 +230,37 @@ def prepare(
     )
 
 
-def _tones(section: Section, plan: Plan, settings: RunSettings, stored: dict[str, Any] | None) -> Tones:
-    """Return the tones of the run's sections: those stored with its plan, else found now; none without --harmonise."""
-    if not settings.harmonise:
-        return {}
-    if section.depth == 1:
+def _require_volume(section: Section, settings: RunSettings) -> None:
+    """Refuse options that compare the sections of a volume, for a single section."""
+    if section.depth > 1:
+        return
+    if settings.harmonise:
         raise UsageError(
             f"--harmonise evens out the sections of a volume, and {section.source} is one section; leave it out."
         )
-    known = (stored or {}).get("fingerprint", {}).get(HARMONY)
-    if known:
-        return tones_from_json(known)
+    if settings.neighbours:
+        raise UsageError(
+            f"--neighbours is {settings.neighbours}, and {section.source} is one section; leave it out, or give a volume."
+        )
+
+
+def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[str, Any] | None) -> Tones:
+    """Return the tones of the run's sections: those of the run that is resumed, else found now; none without --harmonise."""
+    if not settings.harmonise:
+        return {}
+    if kept is not None:
+        return tones_from_json(kept.get(HARMONY, {}))
     region = plan.grid.region
     return find_tones(section, range(region.z0, region.z1))
 
 
-def _filler(
-    section: Section, settings: RunSettings, masker: Masker, stored: dict[str, Any] | None
-) -> Filler | None:
-    """Return what fills damage from neighbours; None without --neighbours."""
+def _filler(section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None) -> Filler | None:
+    """Return what fills damage from neighbours, smoothed as in the run that is resumed; None without --neighbours."""
     if not settings.neighbours or not isinstance(masker, UserMask):
         return None
-    if section.depth == 1:
-        raise UsageError(
-            f"--neighbours is {settings.neighbours}, and {section.source} is one section; leave it out, or give a volume."
-        )
     from bigrestore.run.neighbours.coherence import detail_sigma  # scipy.signal, which is slow to import
     from bigrestore.run.neighbours.fill import Filler
 
-    sigma_px = (stored or {}).get("fingerprint", {}).get(DETAIL)
     if sigma_px is None:
         sigma_px = detail_sigma(section, section.depth // 2)
     return Filler(section, masker, settings.neighbours, sigma_px)

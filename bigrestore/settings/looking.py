@@ -53,6 +53,14 @@ class ProfileArguments:
         validator=whole_number(1, 10_000_000, "sections", optional=False),
         metadata=option("Of all sections of a volume only every so many.", metavar="N"),
     )
+    gain: bool = attrs.field(
+        default=True,
+        metadata=option(
+            "Of all sections of a volume restore six crops of 256 px each for the gain to expect: about half a second a "
+            "section on one core.",
+            "--gain/--no-gain",
+        ),
+    )
     output: Path | None = attrs.field(
         default=None,
         converter=expand_home,
@@ -76,6 +84,8 @@ class ProfileArguments:
             raise UsageError("--neighbours and --harmonise print one thing each; give one of them.")
         if self.every != 1 and (self.z is not None or self.neighbours or self.harmonise):
             raise UsageError(f"--every {self.every} thins the lines of all sections out; leave it out here.")
+        if not self.gain and (self.z is not None or self.neighbours or self.harmonise):
+            raise UsageError("--no-gain leaves a column of the lines of all sections out; leave it out here.")
         if self.output is not None and (self.neighbours or self.harmonise):
             raise UsageError(
                 f"-o {self.output} takes the profile of a section; leave it out, and keep what is printed by --json > FILE."

@@ -64,7 +64,7 @@ def series_field(panel: str | None = None, file: str = "a file", default: str = 
     return attrs.field(
         default=None,
         converter=to_plain,
-        validator=whole_number(0, 1_000_000, "images, from 0"),
+        validator=whole_number(0, 1_000_000),
         metadata=option(
             f"Image of {file} that holds several, as `bigrestore info` numbers them.",
             metavar="N",
@@ -79,7 +79,7 @@ def channel_field(panel: str | None = None) -> Any:
     return attrs.field(
         default=None,
         converter=to_plain,
-        validator=whole_number(0, 1_000_000, "channels, from 0"),
+        validator=whole_number(0, 1_000_000),
         metadata=option(
             "Channel to read of several, from 0.", metavar="N", panel=panel, default="the only one, or RGB"
         ),

@@ -135,6 +135,16 @@ def test_parts_are_listed_and_shown(name: str) -> None:
     assert "is right" in CliRunner().invoke(models_app, ["verify", name]).output
 
 
+@pytest.mark.parametrize("command", ["show", "verify"])
+@pytest.mark.parametrize("name", ["tiny-x1", "tiny-x2", "denoiser-x1", "likelihood-x1"])
+def test_the_file_of_a_model_is_read_once(command: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.stem), whole(path))[1])
+    assert CliRunner().invoke(models_app, [command, name]).exit_code == 0
+    assert read == [name]
+
+
 @pytest.mark.parametrize("command", ["show", "path", "verify"])
 def test_an_unknown_model_is_a_sentence_without_a_scale(command: str) -> None:
     error = CliRunner().invoke(models_app, [command, "nothere"]).exception

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,48 @@ def test_one_that_fails_leaves_the_others_restored(
     assert "1 of 3 inputs failed" in printed.err.splitlines()[-1]
     assert "b.png" in printed.err.splitlines()[-1]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.zarr")) == ["a.ome.zarr", "c.ome.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("torn", "says"),
+    [
+        ((0, 1, 2), "All 3 inputs failed: "),
+        ((0, 2), "2 of 3 inputs failed: "),
+        ((1,), "above, and the others are done."),
+    ],
+)
+def test_the_last_line_counts_what_failed(
+    tmp_path: Path,
+    inputs: list[Path],
+    call: Call,
+    capfd: pytest.CaptureFixture[str],
+    torn: tuple[int, ...],
+    says: str,
+) -> None:
+    files = [path if path.suffix != ".zarr" else tmp_path / "c.png" for path in inputs]
+    shutil.copy(inputs[1], files[2])
+    for index in torn:
+        files[index].write_bytes(files[index].read_bytes()[:60])
+    assert call("run", *files, "--output-folder", tmp_path / "out", *QUICK) == 3
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert says in last
+    assert ("the others" in last) == (len(torn) < 3)
+
+
+def test_a_single_input_that_fails_is_said_once(
+    tmp_path: Path, inputs: list[Path], call: Call, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs[1].write_bytes(b"")
+    assert call("run", inputs[1], "--output-folder", tmp_path / "out", *QUICK) == 3
+    assert capfd.readouterr().err.count("is empty (0 bytes)") == 1
+
+
+@pytest.mark.parametrize("flag", ["--channel", "--series"])
+def test_a_number_out_of_range_is_told_its_range(
+    tmp_path: Path, inputs: list[Path], call: Call, capfd: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert call("run", inputs[1], tmp_path / "out.ome.zarr", *QUICK, flag, -1) == 2
+    assert f"{flag} is -1; it takes a whole number from 0 to 1000000." in capfd.readouterr().err
 
 
 def test_a_dry_run_estimates_each_and_writes_nothing(

@@ -1051,7 +1051,8 @@ def _volume(folder: Path, change: dict[str, Any]) -> Path:
 several(
     {
         "precomputed_of_a_billion_voxels_a_chunk": {"size": [10**6] * 3, "chunk_sizes": [[10**6] * 3]},
-        "precomputed_sharded": {"sharding": {"@type": "neuroglancer_uint64_sharded_v1"}},
+        "precomputed_of_shards_without_bits": {"sharding": {"@type": "neuroglancer_uint64_sharded_v1"}},
+        "precomputed_of_unknown_shards": {"sharding": {"@type": "neuroglancer_uint64_sharded_v2"}},
         "precomputed_of_an_unknown_encoding": {"encoding": "jxl"},
         "precomputed_without_a_size": {"size": None},
     },

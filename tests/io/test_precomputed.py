@@ -149,7 +149,7 @@ BAD = {
     "no type": (damaged({"data_type": "fancy"}), "data_type is 'fancy'"),
     "labels": (damaged({"data_type": "uint64"}), "holds uint64 pixels"),
     "no channels": (damaged({"num_channels": 0}), "num_channels is 0"),
-    "sharded": (damaged({}, sharding={"@type": "neuroglancer_uint64_sharded_v1"}), "is sharded"),
+    "sharded": (damaged({}, sharding={"@type": "neuroglancer_uint64_sharded_v1"}), "preshift_bits is None"),
     "encoding": (damaged({}, encoding="compressed_segmentation"), "'compressed_segmentation'"),
     "a billion voxels a chunk": (
         damaged({}, size=[9**8] * 3, chunk_sizes=[[9**8] * 3]),

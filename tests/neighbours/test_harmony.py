@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 import zarr
 
 import bigrestore
+from bigrestore.errors import OutputError
 from bigrestore.io.open_section import open_section
+from bigrestore.run import prepared
 from bigrestore.run.neighbours.harmony import Tone, find_tones, tones_from_json, tones_to_json
 from tests.neighbours.conftest import layers, stored, to_bytes
 
@@ -110,6 +113,51 @@ def test_a_resumed_run_has_the_tones_of_its_plan(tmp_path: Path) -> None:
     whole = restored(source, tmp_path / "out.zarr")
     journal = tmp_path / "out.zarr.bigrestore" / "journal"
     next(iter(sorted(journal.glob("*.json")))).unlink()
+    assert np.array_equal(restored(source, tmp_path / "out.zarr", resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("begun", "again", "says"),
+    [
+        ({}, {}, "go on with it by --resume"),
+        ({"harmonise": False}, {}, "was begun under other settings"),
+        ({"harmonise": False}, {"resume": True}, "--harmonise (none then, true now)"),
+        ({"mask": "none"}, {}, "was begun under other settings"),
+        (None, {}, "move it away, or choose another output"),
+        (None, {"overwrite": True}, "is not removed"),
+    ],
+)
+def test_an_output_is_refused_before_tones_are_looked_for(
+    begun: dict[str, Any] | None,
+    again: dict[str, Any],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, output = stained(tmp_path, JUMPS[:3]), tmp_path / "out.zarr"
+    if begun is None:
+        output.mkdir()
+        (output / "notes.txt").write_text("mine")
+    else:
+        restored(source, output, **begun)
+    monkeypatch.setattr(prepared, "find_tones", lambda *_: pytest.fail("the volume was read"))
+    with pytest.raises(OutputError, match=re.escape(says)):
+        restored(source, output, **again)
+
+
+def test_tones_are_found_anew_for_an_output_that_is_replaced(tmp_path: Path) -> None:
+    source, output = stained(tmp_path, JUMPS[:5]), tmp_path / "out.zarr"
+    before = restored(source, output)
+    stained(tmp_path / "other", JUMPS[5:10])
+    after = restored(tmp_path / "other" / "in.zarr", output, overwrite=True)
+    assert not np.array_equal(before, after)
+    assert np.array_equal(after, restored(tmp_path / "other" / "in.zarr", tmp_path / "fresh.zarr"))
+
+
+def test_a_volume_without_tissue_has_no_tones_and_is_resumed(tmp_path: Path) -> None:
+    source = stored(tmp_path / "in.zarr", np.full((3, 256, 256), 240, np.uint8))
+    whole = restored(source, tmp_path / "out.zarr")
+    next(iter(sorted((tmp_path / "out.zarr.bigrestore" / "journal").glob("*.json")))).unlink()
     assert np.array_equal(restored(source, tmp_path / "out.zarr", resume=True), whole)
 
 

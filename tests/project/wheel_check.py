@@ -1,7 +1,8 @@
-"""Build the wheel, install it into an empty environment, and restore an image with nothing else around.
+"""Build wheel and source distribution, install the wheel into an empty environment, and restore an image there.
 
 What works in a checkout may be missing from the wheel: a recipe, a model, a dependency that the tests brought. So
-the image is restored from another folder, by a Python that has never heard of the repository. `make wheel` runs this.
+the image is restored from another folder, by a Python that has never heard of the repository. The source distribution
+holds what git tracks and nothing else, and its tests of a few seconds pass where it is unpacked. `make wheel` runs this.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 import zipfile
@@ -17,6 +19,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
 MUST_HOLD = ("py.typed", "degradation/recipes/default.toml", "degradation/recipes/bigbrain.toml")
+NOT_IN_SDIST = (".ci/", ".gitignore")
+"""Tracked, but of the repository alone."""
+MADE_BY_SETUPTOOLS = ("PKG-INFO", "setup.cfg", "bigrestore.egg-info/")
+SDIST_TESTS = (
+    "tests/project/test_metadata.py",
+    "tests/degradation/test_recipe.py",
+    "tests/io/test_precomputed.py",
+)
 MAKE_IMAGE = (
     "import numpy as np; from PIL import Image; y, x = np.mgrid[:320, :256]; "
     "values = 150 + 80 * np.sin(y / 5) * np.cos(x / 6); "
@@ -56,6 +66,38 @@ def check_contents(wheel: Path) -> list[str]:
     return [Path(name).stem for name in names if name.endswith(".safetensors")]
 
 
+def build_sdist() -> Path:
+    """Build the source distribution into dist/ and return it."""
+    for old in DIST.glob("bigrestore-*.tar.gz"):
+        old.unlink()
+    with tempfile.TemporaryDirectory() as name:
+        python = Path(name) / "bin" / "python"
+        venv.create(name, with_pip=True)
+        for words in (
+            ("pip", "install", "--quiet", "--disable-pip-version-check", "build"),
+            ("build", "--sdist", "--outdir", str(DIST), str(ROOT)),
+        ):
+            subprocess.run([str(python), "-m", *words], check=True, stdout=subprocess.DEVNULL)
+    (sdist,) = DIST.glob("bigrestore-*.tar.gz")
+    return sdist
+
+
+def check_sdist(sdist: Path) -> None:
+    """Stop where the source distribution lacks a tracked file, holds another, or fails its tests."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    tracked = {name for name in listed.stdout.split("\0") if name and not name.startswith(NOT_IN_SDIST)}
+    with tarfile.open(sdist) as archive, tempfile.TemporaryDirectory() as folder:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+        missing = sorted(tracked - files)
+        strangers = sorted(name for name in files - tracked if not name.startswith(MADE_BY_SETUPTOOLS))
+        if missing or strangers:
+            raise SystemExit(f"{sdist.name} lacks {missing} and holds {strangers}, which git does not track")
+        archive.extractall(folder, filter="data")
+        (unpacked,) = Path(folder).iterdir()
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SDIST_TESTS]
+        subprocess.run(command, check=True, cwd=unpacked, env=os.environ | {"PYTHONPATH": str(unpacked)})
+
+
 def restore(wheel: Path, models: list[str]) -> None:
     """Install the wheel into an empty environment and run it there."""
     with tempfile.TemporaryDirectory() as name:
@@ -79,7 +121,12 @@ def restore(wheel: Path, models: list[str]) -> None:
 
 
 def main() -> None:
-    """Build, look inside, install, restore."""
+    """Build, look inside, test, install, restore."""
+    sdist = build_sdist()
+    check_sdist(sdist)
+    print(
+        f"{sdist.relative_to(ROOT)}: {sdist.stat().st_size / 1e6:.1f} MB, as git tracks it; its tests pass there."
+    )
     wheel = build()
     models = check_contents(wheel)
     print(

@@ -82,7 +82,8 @@ class Failures:
         except (StoppedError, UsageError):
             raise
         except BigrestoreError as error:
-            log.error("%s", error)
+            if self._count > 1:  # a single one is raised as it is
+                log.error("%s", error)
             self._errors[without_secrets(source)] = error
 
     def raise_if_any(self) -> None:
@@ -99,10 +100,10 @@ class Failures:
         if self._count == 1:
             raise first
         names = ", ".join([*self._errors][:5]) + (", ..." if len(self._errors) > 5 else "")
-        raise type(first)(
-            f"{len(self._errors)} of {self._count} inputs failed: {names}; their errors stand above, and the others are "
-            "restored."
-        )
+        failed = len(self._errors)
+        some = f"{failed} of {self._count}" if failed < self._count else f"All {failed}"
+        others = ", and the others are done" if failed < self._count else ""
+        raise type(first)(f"{some} inputs failed: {names}; their errors stand above{others}.")
 
 
 def each_input(

@@ -1,8 +1,7 @@
 """Read Neuroglancer's precomputed volumes: an `info` file, and chunks of raw values, JPEG or PNG beside it.
 
 A scale is a level. Chunks are files of their own, named after their voxels, and may be packed by gzip, as cloud-volume
-writes them. A chunk that is missing is black, as in Neuroglancer. Sharded volumes are refused with the command that
-writes them as Zarr.
+writes them, or lie in shards (`bigrestore.io.formats.shards`). A chunk that is missing is black, as in Neuroglancer.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from bigrestore.io.access.limits import MOST_METADATA_BYTES, require_chunk
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.trees import LocalTree, RemoteTree, Tree
 from bigrestore.io.decoded import Decoded
+from bigrestore.io.formats.shards import Sharding, ShardReader
 from bigrestore.io.levels import Level, OpenedImage, Wanted, accepted_dtype, require_pixels
 from bigrestore.settings.values import is_number, is_whole
 
@@ -58,7 +58,7 @@ def open_precomputed(place: InputPath, wanted: Wanted) -> OpenedImage:
     Raises
     ------
     InputError
-        If its `info` is damaged, or its chunks are sharded or of another encoding.
+        If its `info` is damaged, or its chunks are of another encoding.
     UsageError
         If the channel asked for is not there.
     """
@@ -106,14 +106,17 @@ class _Scale:
     encoding: str
     channels: int
     dtype: np.dtype[Any]
+    sharding: Sharding | None
 
     @classmethod
     def of(cls, stated: Any, source: str, channels: int, dtype: np.dtype[Any]) -> _Scale:
         """Read a scale, and refuse what is not read."""
         if not isinstance(stated, dict) or not isinstance(stated.get("key"), str):
             raise _damaged(source, "a scale has no key")
-        if stated.get("sharding") is not None:
-            raise InputError(f"{source} is sharded, which is not read; write it as Zarr: {_to_zarr(source)}.")
+        try:
+            sharding = None if stated.get("sharding") is None else Sharding.of(stated["sharding"])
+        except ValueError as err:
+            raise _damaged(source, str(err)) from err
         encoding = stated.get("encoding")
         if encoding not in ENCODINGS:
             raise InputError(
@@ -140,7 +143,13 @@ class _Scale:
             encoding=encoding,
             channels=channels,
             dtype=dtype,
+            sharding=sharding,
         )
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Return the number of chunks along x, y and z."""
+        return tuple(-(-extent // side) for extent, side in zip(self.size, self.chunk, strict=True))
 
     def chunks(self, z: int, y0: int, y1: int, x0: int, x1: int) -> Iterator[tuple[int, int, int]]:
         """Yield the places x, y, z of the chunks under a window, in chunks."""
@@ -179,6 +188,11 @@ class _ScaleReader:
         self._channel, self._rgb, self._source = channel, rgb, source
         self._local = isinstance(tree, LocalTree)
         self._said = False
+        self._shards = (
+            None
+            if scale.sharding is None
+            else ShardReader(tree, scale.key, scale.sharding, scale.grid, _unpacked)
+        )
 
     def level(self, finest: _Scale) -> Level:
         """Return the level; the first voxel of the finest scale lies at 0 where it has no offset."""
@@ -217,11 +231,14 @@ class _ScaleReader:
 
     def version(self, z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> list[str]:
         """Return the versions of the files under a window."""
-        names = [self._file(self._scale.name(place)) for place in self._scale.chunks(z, y0, y1, x0, x1)]
-        return self._tree.versions([INFO, *names], fresh=fresh)
+        names = [self._file(place) for place in self._scale.chunks(z, y0, y1, x0, x1)]
+        return self._tree.versions([INFO, *dict.fromkeys(names)], fresh=fresh)
 
-    def _file(self, name: str) -> str:
-        """Return the name of a chunk's file, on a disk also packed."""
+    def _file(self, place: tuple[int, int, int]) -> str:
+        """Return the name of a chunk's file, on a disk also packed, or of its shard."""
+        if self._shards is not None:
+            return self._shards.file(place)
+        name = self._scale.name(place)
         packed = f"{name}.gz"
         return packed if self._local and not self._tree.exists(name) and self._tree.exists(packed) else name
 
@@ -230,22 +247,32 @@ class _ScaleReader:
         scale = self._scale
         shape = (scale.channels, *(stop - start for start, stop in scale.span(place)[::-1]))
         nbytes = int(np.prod(shape)) * scale.dtype.itemsize
-        name = self._file(scale.name(place))
+        name = self._file(place)
         try:
-            return self._cache.get((scale.key, place), lambda: self._decoded(name, shape, nbytes), nbytes)
+            return self._cache.get((scale.key, place), lambda: self._decoded(place, shape, nbytes), nbytes)
         except FileNotFoundError:
             if not self._said:
                 self._said = True
                 log.warning("%s lacks chunks, such as %s; they are black.", self._source, name)
             return None
 
-    def _decoded(self, name: str, shape: tuple[int, ...], nbytes: int) -> NDArray[Any]:
+    def _encoded(self, place: tuple[int, int, int], nbytes: int) -> bytes:
+        """Return the encoded content of a chunk, unpacked; raw values have `nbytes`, whatever they begin with."""
+        most = 2 * nbytes + 65536
+        if self._shards is not None:
+            return self._shards.read(place, most)
+        name = self._file(place)
+        content = self._tree.read(name, (None, None), most)
+        if self._scale.encoding == "raw" and len(content) == nbytes:
+            return content
+        return _unpacked(content, most, f"{self._source}/{name}")
+
+    def _decoded(self, place: tuple[int, int, int], shape: tuple[int, ...], nbytes: int) -> NDArray[Any]:
         """Read and decode a chunk."""
         import imagecodecs
 
-        scale, shown = self._scale, f"{self._source}/{name}"
-        encoded = self._tree.read(name, (None, None), 2 * nbytes + 65536)
-        encoded = _unpacked(encoded, 2 * nbytes + 65536, shown)
+        scale, shown = self._scale, f"{self._source}/{self._scale.name(place)}"
+        encoded = self._encoded(place, nbytes)
         if scale.encoding == "raw":
             if len(encoded) != nbytes:
                 raise InputError(

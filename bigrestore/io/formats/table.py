@@ -353,7 +353,7 @@ def _open_other(path: InputPath, head: bytes, wanted: Wanted) -> OpenedImage:
     """Open a file of another format by bioio, or refuse it with what reads or converts it."""
     other = next((kind for start, kind in OTHER_FORMATS.items() if head.startswith(start)), None)
     if isinstance(path, Path) and (other is None or other.bioio):
-        image = open_by_bioio(path, wanted)
+        image = open_by_bioio(path, wanted, "" if other is None else other.bioio)
         if image is not None:
             return image
     if other is not None:

@@ -167,6 +167,11 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
             f"the model {path} restores at scale {info['scale']}, not at {scale}; "
             f"give --scale {info['scale']} or choose another model"
         )
+    return build_model(path, info, tensors)
+
+
+def build_model(path: Path, info: dict[str, Any], tensors: dict[str, Tensor]) -> Model:
+    """Make the model of a file's metadata and tensors, from `read_checkpoint`; ModelError where they do not fit."""
     fusion = info.get("fusion", FUSIONS_OF_FEATURES[0])
     if fusion not in FUSIONS_OF_FEATURES:
         raise ModelError(
@@ -209,6 +214,12 @@ def load_estimator(name_or_path: str | Path, scale: int | None = None) -> Degrad
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read metadata and tensors of a restorer's checkpoint; ModelError for a foreign or damaged file."""
     info, tensors = read_weights(path)
+    require_restorer(path, info)
+    return info, tensors
+
+
+def require_restorer(path: Path, info: dict[str, Any]) -> None:
+    """Refuse the metadata of a model file that is no restorer's of this version; ModelError."""
     if info.get("format") == OLD_CHECKPOINT_FORMAT:
         raise ModelError(
             f"the model {path} was made by an older bigrestore, whose reading of blur this version has replaced; take a "
@@ -218,7 +229,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ModelError(f"the model {path} is a {info['kind']} and no restorer; choose one that is")
     if info.get("format") != CHECKPOINT_FORMAT:
         raise ModelError(f"the model {path} has a format that this version does not know; update bigrestore")
-    return info, tensors
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

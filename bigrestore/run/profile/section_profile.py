@@ -348,7 +348,7 @@ def _background(section: Section, z: int, cells: NDArray[np.float64]) -> tuple[f
 
 def tissue_windows(
     section: Section,
-    small: Thumbnail,
+    small: Thumbnail | Sample,
     side: int = WINDOW_PX,
     most: int = MOST_WINDOWS,
     shares: Sequence[float] = (0.5, 0.1),
@@ -357,8 +357,8 @@ def tissue_windows(
 
     Parameters
     ----------
-    section, small : Section, Thumbnail
-        The section, and its thumbnail.
+    section, small : Section, Thumbnail or Sample
+        The section, and where its tissue is.
     side : int
         Of a window, in pixels of the section.
     most : int

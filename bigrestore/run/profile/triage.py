@@ -10,9 +10,9 @@ import attrs
 from bigrestore.errors import InputError
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
-from bigrestore.run.profile.expected import expected_gain, read_gains
-from bigrestore.run.profile.section_profile import Profile, profile_section
-from bigrestore.run.profile.words import noise_levels, reading
+from bigrestore.run.profile.expected import section_gain
+from bigrestore.run.profile.section_profile import Profile, profile_windows, sample_section
+from bigrestore.run.profile.words import NOTICEABLE_NOISE, noise_levels, reading
 
 HEADER = "section  blur px   noise  JPEG  stripes  clipped  tissue  gain dB    in words"
 
@@ -38,8 +38,8 @@ class SectionLine:
     sharp : bool or None
         Whether there is no blur to undo.
     gain_db, gain_spread_db : float or None
-        What clean tissue under such blur and noise gains, and how it spreads; None for a sharp section, and for a model
-        without a table.
+        What it gains at realness 0, by restored crops, and the spread of such figures; None where it is not asked for, for a
+        sharp section, and for a model without fitted numbers.
     """
 
     z: int
@@ -77,39 +77,45 @@ class SectionLine:
         return f"{numbers}  {self.says}"
 
 
-def triage(section: Section, zs: Iterable[int], method: Method, scale: int) -> Iterator[SectionLine]:
-    """Yield the lines of sections as they are read; one that cannot be read says so and stops nothing."""
-    facts = method.describe()
-    gains = read_gains(str(facts.get("model", "")))
+def triage(
+    section: Section, zs: Iterable[int], method: Method, scale: int, *, gain: bool = True
+) -> Iterator[SectionLine]:
+    """Yield the lines of sections as they are read; one that cannot be read says so and stops nothing.
+
+    With `gain`, crops of each section are restored for the gain that it may expect.
+    """
     for z in zs:
         try:
-            profile = profile_section(section, z, method)
+            sample = sample_section(section, z)
+            line = _line(z, profile := profile_windows(sample, method), scale)
+            if gain and _has_faults(line):
+                known = section_gain(section, z, sample, method, profile.statistics) or (None, None)
+                line = attrs.evolve(line, gain_db=known[0], gain_spread_db=known[1])
         except InputError as error:
-            yield SectionLine(z, f"cannot be read: {error}")
-            continue
-        yield _line(z, profile, scale, gains)
+            line = SectionLine(z, f"cannot be read: {error}")
+        yield line
 
 
-def _line(z: int, profile: Profile, scale: int, gains: dict[str, Any] | None) -> SectionLine:
+def _has_faults(line: SectionLine) -> bool:
+    """Tell whether a run has anything to gain: a gain over an image without faults says nothing."""
+    return line.sharp is False or (line.noise or 0.0) >= NOTICEABLE_NOISE
+
+
+def _line(z: int, profile: Profile, scale: int) -> SectionLine:
     statistics = profile.statistics
     details, facts = statistics.details, reading(statistics, z, scale)
-    sigma, error = facts.get("sigma_input_px"), details.get("sigma_error_px")
-    noise = noise_levels(statistics) if details.get("windows") else None
-    expected = None
-    if gains is not None and sigma is not None and noise is not None:
-        expected = expected_gain(gains, sigma, noise)
+    error = details.get("sigma_error_px")
     return SectionLine(
         z,
         facts["says"],
-        sigma,
+        facts.get("sigma_input_px"),
         None if error is None else error / scale,
-        noise,
+        noise_levels(statistics) if details.get("windows") else None,
         details.get("jpeg_quality"),
         details.get("banding"),
         profile.clipped_share,
         profile.tissue_share,
         facts.get("sharp"),
-        *(expected or (None, None)),
     )
 
 

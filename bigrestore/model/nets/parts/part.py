@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from torch import nn
+from torch import Tensor, nn
 
 from bigrestore.core.files import expand_home
 from bigrestore.core.regular import is_regular
@@ -143,6 +143,11 @@ def load_part(
             f"The model {path} is made for scale {info['scale']}, not for {scale}; give --scale {info['scale']} or choose "
             "another model."
         )
+    return build_part(path, info, tensors)
+
+
+def build_part(path: Path, info: dict[str, Any], tensors: dict[str, Tensor]) -> TrainedPart:
+    """Make the part of a file's metadata and tensors, from `read_weights`; ModelError where they do not fit."""
     network = make_network(info["kind"], info["sizes"])
     try:
         network.load_state_dict(
