@@ -14,7 +14,7 @@ from test_restorer import scene, trained_like
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bigrestore.core.host.waiting import is_whole
+from bigrestore.core.host.waiting import all_valid
 from bigrestore.model import network
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch
 from bigrestore.model.nets import guards, restorer
@@ -180,8 +180,8 @@ def test_no_realness_in_a_tile_runs_no_prior(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_is_known_is_not_looked_at() -> None:
     unseen = torch.ones(1, 1, 8, 8, device="meta")
-    assert is_whole(unseen, True)
-    assert not is_whole(unseen, False)
-    assert not is_whole(unseen, None), "a look would wait"
-    assert is_whole(torch.ones(1, 1, 8, 8), None)
-    assert not is_whole(torch.zeros(1, 1, 8, 8), None)
+    assert all_valid(unseen, True)
+    assert not all_valid(unseen, False)
+    assert not all_valid(unseen, None), "a look would wait"
+    assert all_valid(torch.ones(1, 1, 8, 8), None)
+    assert not all_valid(torch.zeros(1, 1, 8, 8), None)

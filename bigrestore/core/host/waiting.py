@@ -20,7 +20,7 @@ def readable(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def is_whole(valid: Tensor, known: bool | None) -> bool:
+def all_valid(valid: Tensor, known: bool | None) -> bool:
     """Return whether all pixels are valid: as known, else by a look where it costs no wait; False where it would."""
     return readable(valid) and bool((valid == 1).all()) if known is None else known
 

@@ -27,7 +27,7 @@ ENTRY_BYTES = 16
 INDEX_CACHE_BYTES = 32 * 2**20
 ALL_BITS = 2**64 - 1
 
-Place = tuple[int, ...]
+ChunkPlace = tuple[int, ...]
 Unpack = Callable[[bytes, int, str], bytes]
 
 
@@ -106,11 +106,11 @@ class ShardReader:
         self._tree, self._key, self._sharding, self._grid, self._unpack = tree, key, sharding, grid, unpack
         self._indices: Decoded[Mapping[int, tuple[int, int]]] = Decoded(INDEX_CACHE_BYTES)
 
-    def file(self, place: Place) -> str:
+    def file(self, place: ChunkPlace) -> str:
         """Return the name of the shard that a chunk lies in."""
         return f"{self._key}/{self._sharding.where(morton_code(place, self._grid))[0]}"
 
-    def read(self, place: Place, most: int) -> bytes:
+    def read(self, place: ChunkPlace, most: int) -> bytes:
         """Return the content of a chunk, unpacked.
 
         Raises
@@ -149,7 +149,7 @@ class ShardReader:
         if self._sharding.packed_index:
             content = self._unpack(content, MOST_METADATA_BYTES, shown)
         if len(content) % 24:
-            raise _damaged(shown, "an index is cut off")
+            raise _damaged_shard(shown, "an index is cut off")
         steps = np.frombuffer(content, "<u8").reshape(3, -1)
         numbers, sizes = np.cumsum(steps[0], dtype=np.uint64), steps[2]
         stops = np.cumsum(steps[1] + sizes, dtype=np.uint64)
@@ -161,14 +161,14 @@ class ShardReader:
     def _exactly(self, name: str, start: int, stop: int, most: int, shown: str) -> bytes:
         """Return a range of a shard, all of it."""
         if not 0 <= start <= stop <= ALL_BITS >> 1 or stop - start > most:
-            raise _damaged(shown, f"it states {stop - start} bytes, where {most} at most can be needed")
+            raise _damaged_shard(shown, f"it states {stop - start} bytes, where {most} at most can be needed")
         content = self._tree.read(name, (start, stop), most)
         if len(content) != stop - start:
-            raise _damaged(shown, f"it ends before byte {stop}")
+            raise _damaged_shard(shown, f"it ends before byte {stop}")
         return content
 
 
-def morton_code(place: Place, grid: tuple[int, ...]) -> int:
+def morton_code(place: ChunkPlace, grid: tuple[int, ...]) -> int:
     """Return the number of a chunk: bits of x, y and z in turn, as many of each as its axis has."""
     code, bit = 0, 0
     for level in range(max(side - 1 for side in grid).bit_length()):
@@ -204,5 +204,5 @@ def murmur3_low(key: int) -> int:
     return h1 | word(h2 + h1) << 32
 
 
-def _damaged(shown: str, reason: str) -> InputError:
+def _damaged_shard(shown: str, reason: str) -> InputError:
     return InputError(f"{shown} is a damaged shard ({reason}); copy it again.")

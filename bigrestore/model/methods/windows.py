@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.host.waiting import is_whole
+from bigrestore.core.host.waiting import all_valid
 from bigrestore.core.interpolation import catmull_rom
 from bigrestore.model.knowledge import Knowledge
 from bigrestore.model.methods.told import ToldMethod
@@ -101,7 +101,7 @@ class WindowedMethod(ToldMethod):
 
         def restore(images: Tensor, y: int, x: int, tile: int) -> Tensor:
             valid = images[:, 1:]
-            whole = is_whole(
+            whole = all_valid(
                 valid, None
             )  # of this window: beyond the tile there may be pixels that it did not see
             pixels = fill_damage(images[:, :1], valid, whole)

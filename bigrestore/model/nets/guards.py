@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.host.waiting import is_whole, readable, sent
+from bigrestore.core.host.waiting import all_valid, readable, sent
 from bigrestore.core.interpolation import catmull_rom, enlarge_maps
 from bigrestore.model.nets.redegrade import redegrade, strided_correlation
 
@@ -238,7 +238,7 @@ def _grey_differences(
     """Return, per cell, the means of valid * (x - D(y)) and of `valid`."""
     covered = F.avg_pool2d(valid, LOCK_CELL_PX)
     means = F.avg_pool2d(x * valid, LOCK_CELL_PX)
-    if not is_whole(valid, whole):
+    if not all_valid(valid, whole):
         return means - F.avg_pool2d(redegrade(y, kernel, scale) * valid, LOCK_CELL_PX), covered
     # Everything is valid: degrading and averaging are one strided correlation by the merged kernel.
     reach = scale * (LOCK_CELL_PX - 1)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.host.waiting import is_whole
+from bigrestore.core.host.waiting import all_valid
 from bigrestore.core.interpolation import enlarge_maps
 from bigrestore.model.nets.guards import LOCK_CELL_PX, slid, smooth_cells
 from bigrestore.model.nets.wiener import PRIOR_CORNER, PRIOR_EXPONENT
@@ -106,7 +106,7 @@ def prior_gate(
     -------
     Tensor, (N, 1, H * scale, W * scale), 0..1, float32
     """
-    whole = is_whole(valid, whole)
+    whole = all_valid(valid, whole)
     fine, mid, variance = _energies(x, valid, whole, noise_gain, read_noise)
     sigmas, falling = ratios or expected_ratios(kernel, scale)
     fine_gain, mid_gain = _noise_gains()

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bigrestore.core.host.waiting import is_whole, sent
+from bigrestore.core.host.waiting import all_valid, sent
 
 BOLDNESS = (0.1, 1.0, 10.0)
 """Factors on the noise variance of the filters: power of fine texture differs fifty-fold among tissues."""
@@ -215,7 +215,7 @@ def deconvolve(x: Tensor, valid: Tensor, filters: Tensor, scale: int, whole: boo
 
 def fill_damage(x: Tensor, valid: Tensor, whole: bool | None = None) -> Tensor:
     """Replace damaged pixels by the mean of the valid ones around them; `whole` as in `deconvolve`."""
-    if is_whole(valid, whole):
+    if all_valid(valid, whole):
         return x
     near = F.avg_pool2d(x * valid, 17, 1, 8) / F.avg_pool2d(valid, 17, 1, 8).clamp_min(1e-3)
     return torch.where(valid > 0.5, x, near)

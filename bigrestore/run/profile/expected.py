@@ -31,7 +31,7 @@ CROP_PX, CROPS = 256, 6
 EDGE_PX = 16
 """Output pixels at the sides of a crop that are not looked at: beyond them its neighbours are missing."""
 
-LEAST_PX = 64
+LEAST_CROP_PX = 64
 """Side of the smallest crop that says something."""
 
 COARSE, FINE = (0.0625, 0.1875), (0.25, 0.375)
@@ -127,7 +127,7 @@ def signs_of(method: Method, crops: Sequence[Floats], statistics: SectionStatist
     statistics : SectionStatistics
         Of their section.
     """
-    seen = [_of_crop(method, crop, statistics) for crop in crops if min(crop.shape) >= LEAST_PX]
+    seen = [_of_crop(method, crop, statistics) for crop in crops if min(crop.shape) >= LEAST_CROP_PX]
     if not seen:
         return None
     change, error, coarse, fine = np.mean(seen, axis=0)

@@ -83,7 +83,7 @@ class TextureDistance:
             along * wanted,
             wanted * wanted,
         )
-        at_0, mixed, at_1, with_0, with_1, own = (_window_means(moment, step)[:, None] for moment in moments)
+        at_0, mixed, at_1, with_0, with_1, own = (_means_around(moment, step)[:, None] for moment in moments)
         t = shares[None, :, None, None, None]
         energy = (at_0 + 2 * t * mixed + t * t * at_1).clamp_min(0)
         total = energy + own + FAINT
@@ -125,7 +125,7 @@ def _bands(images: Tensor) -> Tensor:
     return F.conv2d(padded, _band_filters().to(images))
 
 
-def _window_means(maps: Tensor, step: int) -> Tensor:
+def _means_around(maps: Tensor, step: int) -> Tensor:
     """Return the means of maps, (N, B, H, W), in the window around each node, (N, B, H / step, W / step)."""
     side = ENERGY_WINDOW_PX + (ENERGY_WINDOW_PX - step) % 2
     reach = (side - step) // 2
