@@ -9,6 +9,7 @@ import argparse
 from collections import defaultdict
 from itertools import pairwise
 
+import attrs
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -21,7 +22,8 @@ from bigrestore.training.data.ladders import DISTORTIONS
 from tests.bench.material import CASES, ValidationImage, through_jpeg, validation_images
 from tests.bench.metrics import Figure, figure_table, write_json
 
-CROP_PX = 192
+CROP_PX, WINDOWED_PX = 192, 432
+"""Middle of each image for the likelihood, and the one that windows are cut from for the ranking."""
 CASE = CASES["a"]
 CELL_STEP_PX, CELL_SIGMA_PX, CELL_LEVELS = 40, 3.0, 20
 """Invented cells: their distance, width and contrast."""
@@ -111,6 +113,16 @@ def ranking_figures(
     }
 
 
+def cut_windows(images: list[ValidationImage]) -> list[ValidationImage]:
+    """Return windows of 192 px of the images, side by side from their first pixel: four images have few levels to order."""
+    return [
+        attrs.evolve(image, pixels=image.pixels[y : y + CROP_PX, x : x + CROP_PX])
+        for image in images
+        for y in range(0, image.pixels.shape[0] - CROP_PX + 1, CROP_PX)
+        for x in range(0, image.pixels.shape[1] - CROP_PX + 1, CROP_PX)
+    ]
+
+
 def of_one_size(images: list[ValidationImage]) -> list[ValidationImage]:
     """Return the images that are as large as the largest, each with another one after it."""
     largest = max(image.pixels.shape for image in images)
@@ -123,12 +135,13 @@ def measure(
     likelihood: str | None = None, ranking: str | None = None, crop_px: int = CROP_PX
 ) -> list[Figure]:
     """Return the figures of this module; of the judges that ship where no file is named."""
-    images, shipped, figures = of_one_size(validation_images(crop_px)), shipped_parts(), []
+    shipped, figures = shipped_parts(), []
     if likelihood or "likelihood-x1" in shipped:
-        figures += of_likelihood(likelihood, images)
+        figures += of_likelihood(likelihood, of_one_size(validation_images(crop_px)))
     if ranking or "ranking-x1" in shipped:
-        order = ranking_figures(load_part("ranking", 1, ranking).network, images)
-        write_json("ranking", {"ranking": ranking, "crop_px": crop_px, "figures": order})
+        windows = cut_windows(validation_images(WINDOWED_PX))
+        order = ranking_figures(load_part("ranking", 1, ranking).network, windows)
+        write_json("ranking", {"ranking": ranking, "windows": len(windows), "figures": order})
         for at, (what, least) in enumerate((("neighbouring levels", 0.9), ("levels two apart", 0.97))):
             name = min(order, key=lambda each: order[each][at])
             share = order[name][at]

@@ -8,7 +8,7 @@ import pytest
 
 from bigrestore.model.likelihood import Likelihood
 from bigrestore.model.nets.parts.part import load_part, shipped_parts
-from tests.bench.judges import likelihood_figures, of_one_size, ranking_figures
+from tests.bench.judges import WINDOWED_PX, cut_windows, likelihood_figures, of_one_size, ranking_figures
 from tests.bench.material import validation_images
 
 pytestmark = [
@@ -46,7 +46,7 @@ def test_sharpness_is_not_ranked(likelihood: dict[str, float]) -> None:
 def test_neighbouring_levels_are_in_order_also_those_of_other_programs() -> None:
     if "ranking-x1" not in shipped_parts():
         pytest.skip("no ranking ships")
-    order = ranking_figures(load_part("ranking", 1).network, of_one_size(validation_images(192)))
+    order = ranking_figures(load_part("ranking", 1).network, cut_windows(validation_images(WINDOWED_PX)))
     assert {"jpeg by Pillow", "blur by SciPy", "invented"} < order.keys()
     for name, (neighbours, two_apart) in order.items():
         assert neighbours >= 0.9, name

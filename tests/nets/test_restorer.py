@@ -242,7 +242,7 @@ def test_the_output_falls_back_if_the_lock_fails(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(guards, "lock_and_clip", lambda y, *rest: (y + 0.2).clamp(0, 1))
     torch.testing.assert_close(restored(0.0), x)
     monkeypatch.setattr(guards, "lock_and_clip", failing_with_the_prior)
-    monkeypatch.setattr(model, "_factor", lambda *given: torch.ones_like(x))
+    monkeypatch.setattr(model, "_trust", lambda *given: torch.ones_like(x))
     monkeypatch.setattr(model, "detail", lambda *given: torch.full_like(x, 5.0))
     torch.testing.assert_close(restored(1.0), restored(0.0))
     assert float((restored(1.0) - x).abs().max()) > 1 / 255

@@ -151,9 +151,7 @@ def test_scale_two_trains_and_the_host_reads_nothing_within_a_step(
     train_stage("fidelity", tissue, output, options)
     assert load_model(output, 2).scale == 2
     assert seen == []
-    assert sorted(counted) == 3 * ["EstimatorStage.step"] + 3 * ["FidelityStage.step"] + 6 * [
-        "StepGuard.follow"
-    ]
+    assert sorted(counted) == 3 * ["FidelityStage.step"] + 6 * ["StepGuard.follow"]
 
 
 def test_patch_sizes_leave_room_for_the_kernel() -> None:
