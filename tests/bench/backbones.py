@@ -37,12 +37,10 @@ from bigrestore.training.loop import loop
 from bigrestore.training.stages.assembly import StagePlan, stage_plan
 from bigrestore.training.stages.stage import train_stage
 from tests.bench.material import CASES, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes
+from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_page
 from tests.bench.quality import reference_of
 from tests.bench.restorers import restore_whole, unit, windows_of
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods.md"
-BEGIN, END = "<!-- backbones:begin -->", "<!-- backbones:end -->"
 SIZES: dict[str, dict[str, Any]] = {"uformer": {"channels": 12, "head_channels": 12}}
 """In the place of the sizes by default, for as many parameters as the others have."""
 COMPARED = "unet"
@@ -198,13 +196,6 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def write_page(text: str) -> None:
-    """Replace the table between the two marks of the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-
-
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -243,7 +234,7 @@ def main() -> None:
     rows.append(shipped_row(options.scale, images))
     print(report(rows))
     if options.page:
-        write_page(report(rows))
+        write_page("methods.md", "backbones", report(rows))
 
 
 if __name__ == "__main__":

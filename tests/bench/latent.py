@@ -31,13 +31,11 @@ from bigrestore.model.registry import create_method
 from bigrestore.report.metrics.judges.rankiqa import RankingJudge
 from bigrestore.settings import RunSettings
 from tests.bench.material import CASES, Pair, validation_images
-from tests.bench.metrics import RESULTS, markdown_row, psnr, ssim, to_bytes, write_json
+from tests.bench.metrics import RESULTS, markdown_row, psnr, ssim, to_bytes, write_json, write_page
 from tests.bench.naturalness import SCORES, engine
 from tests.bench.restorers import restore_whole, unit, windows_of
 
 CASE = CASES["a"]
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "latent_search.md"
-BEGIN, END = "<!-- latent:begin -->", "<!-- latent:end -->"
 
 
 @attrs.frozen
@@ -205,13 +203,6 @@ def report(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(results: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Replace the table between the two marks of the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{report(results)}\n\n{END}{after}", encoding="utf-8")
-
-
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -254,7 +245,7 @@ def main() -> None:
             write_json("latent", results)
     print(report(results))
     if options.page:
-        write_page(results)
+        write_page("latent_search.md", "latent", report(results))
 
 
 if __name__ == "__main__":

@@ -34,15 +34,13 @@ from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from tests.bench.classical import catmull_rom_twice
 from tests.bench.material import CASES, validation_images
-from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
+from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json, write_page
 from tests.bench.naturalness import SCORES, Grey, Judged, judge, tissue_tiles
 from tests.bench.realesrgan import AveragedDown, write_weights
 from tests.bench.restorers import restore_whole, unit, windows_of
 from tests.bench.twin.pairs import twin_pairs
 
 TWINS = {"twin": 1, "twin2": 2}
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods_compared.md"
-BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
 HEADER = (
     "method",
     "blur and noise",
@@ -260,13 +258,6 @@ def merged(results: Sequence[Result]) -> list[Result]:
     return list(kept.values())
 
 
-def write_page(results: Sequence[Result]) -> None:
-    """Replace the tables between the two marks of the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{report(results)}\n\n{END}{after}", encoding="utf-8")
-
-
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -304,7 +295,7 @@ def main() -> None:
     print(report(results))
     everything = merged(results)
     if options.page:
-        write_page(everything)
+        write_page("methods_compared.md", "methods", report(everything))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,15 @@ def markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def write_page(page: str, mark: str, text: str) -> None:
+    """Replace what stands between the marks of a page of docs/, `<!-- MARK:begin -->` and `<!-- MARK:end -->`."""
+    path = Path(__file__).resolve().parents[2] / "docs" / page
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
 def figure_table(figures: Sequence[Figure]) -> str:
     """Return the bench table: figure, target, measured, met."""
     rows = [(figure.name, figure.target, figure.measured, figure.verdict) for figure in figures]

@@ -40,12 +40,10 @@ from bigrestore.training.stages.parts.perceptual import texture_distance
 from bigrestore.training.stages.stage import train_stage
 from tests.bench.backbones import interval
 from tests.bench.material import CASES, Grey, Pair, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, Figure, figure_table, markdown_row, to_bytes, write_json
+from tests.bench.metrics import RESULTS, Figure, figure_table, markdown_row, to_bytes, write_json, write_page
 from tests.bench.naturalness import Judged, Row, judge, tissue_tiles
 from tests.bench.restorers import unit, windows_of
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "realness.md"
-BEGIN, END = "<!-- objective:begin -->", "<!-- objective:end -->"
 UNIFORM = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 BY_HEAD = (0.5, 1.0)
 RIM_PX = 16
@@ -253,13 +251,6 @@ def figures(
     ]
 
 
-def write_page(text: str) -> None:
-    """Replace what stands between the two marks of the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-
-
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -319,7 +310,7 @@ def main() -> None:
         {"figures": [attrs.asdict(line) for line in lines], "by_scene": by_scene},
     )
     if options.page:
-        write_page(text)
+        write_page("realness.md", "objective", text)
 
 
 if __name__ == "__main__":
