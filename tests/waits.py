@@ -37,8 +37,8 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class Sends(TorchFunctionMode):
-    """Lists copies to a device for which the host would wait, were the device another one than the processor."""
+class _Calls(TorchFunctionMode):
+    """Lists calls of torch's functions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,10 +48,27 @@ class Sends(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and "device" in given:
+        if self.waits(func, args, given):
             self.seen.append(f"{func.__name__} of {args[0]!r:.40}")
-        if func is torch.Tensor.to and not given.get("non_blocking"):
-            to_device = isinstance(args[1], torch.device) or "device" in given
-            if to_device:
-                self.seen.append(f"to of {tuple(args[0].shape)}")
         return func(*args, **given)
+
+    def waits(self, func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> bool:
+        """Tell whether the host waits for a device."""
+        raise NotImplementedError
+
+
+class Literals(_Calls):
+    """Lists tensors made of Python numbers on a device: their copy waits."""
+
+    def waits(self, func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> bool:
+        return func is torch.tensor and torch.device(given.get("device") or "cpu").type != "cpu"
+
+
+class Sends(_Calls):
+    """Lists copies to a device for which the host would wait, were the device another one than the processor."""
+
+    def waits(self, func: Any, args: tuple[Any, ...], given: dict[str, Any]) -> bool:
+        if func in (torch.tensor, torch.as_tensor):
+            return "device" in given
+        to_device = func is torch.Tensor.to and (isinstance(args[1], torch.device) or "device" in given)
+        return to_device and not given.get("non_blocking")

@@ -134,11 +134,8 @@ class NetworkMethod:
     def map_names(self) -> tuple[str, ...]:
         """The maps of the model; `invented` and `realness` need a prior joined to the U-Net."""
         joined = self.model.restorer.prior is not None and "halo_prior_px" in self.model.info
-        return (
-            ("residual", "invented", "uncertainty", REALNESS_FACTOR)
-            if joined
-            else ("residual", "uncertainty")
-        )
+        names = "residual", "invented", "uncertainty", REALNESS_FACTOR
+        return names if joined else ("residual", "uncertainty")
 
     @property
     def px_per_second(self) -> float:
@@ -150,25 +147,21 @@ class NetworkMethod:
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the method in plans, fingerprints and provenance."""
-        followed = {} if self._followed is None else {"objective": self._followed.identity}
-        return (
-            {
-                "name": self.name,
-                "model": self.model.name,
-                "sha256": self.model.sha256,
-                "preset": self.model.info["preset"],
-                "scale": self.scale,
-                "halo_px": self.halo_px,
-                "alignment_px": self.alignment_px,
-                "realness": self.realness,
-                "lock": self.lock,
-                "seed": self.seed,
-                "device": self.device.type,
-                "precision": self.precision,
-            }
-            | followed
-            | self.knowledge.describe()
-        )
+        return {
+            "name": self.name,
+            "model": self.model.name,
+            "sha256": self.model.sha256,
+            "preset": self.model.info["preset"],
+            "scale": self.scale,
+            "halo_px": self.halo_px,
+            "alignment_px": self.alignment_px,
+            "realness": self.realness,
+            "lock": self.lock,
+            "seed": self.seed,
+            "device": self.device.type,
+            "precision": self.precision,
+            **({} if self._followed is None else {"objective": self._followed.identity}),
+        } | self.knowledge.describe()
 
     @torch.inference_mode()
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:

@@ -255,7 +255,7 @@ def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[st
 
 
 def _filler(section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None) -> Filler | None:
-    """Return what fills damage from neighbours, smoothed as in the run that is resumed; None without --neighbours."""
+    """Return what fills damage from neighbours; `sigma_px` is that of the resumed run. None without --neighbours."""
     if not settings.neighbours or not isinstance(masker, UserMask):
         return None
     from bigrestore.run.neighbours.coherence import detail_sigma  # scipy.signal, which is slow to import

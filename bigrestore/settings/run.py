@@ -458,11 +458,8 @@ class RunSettings(Settings):
     def pixel_facts(self) -> dict[str, Any]:
         """Return the settings affecting pixels, JSON-able, for fingerprint and provenance."""
         left_out = {"resume", "overwrite", "threads", "progress", "log_format", "model", "kernel", "mask"}
-        left_out |= {
-            "realness",
-            "realness_map",
-            "objective_model",
-        }  # the method says what its realness came to
+        # The method says what its realness came to, and by which head.
+        left_out |= {"realness", "realness_map", "objective_model"}
         left_out |= {"device", "precision", "tile_size", "overlap", "batch_size", "deterministic"}
         left_out |= {"report", "report_sample", "score_tile_size", "fail_if", "check_all"}
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}

@@ -19,18 +19,8 @@ VARIED = ("method", "realness", "blur")
 """Settings of a run that `try` takes several values of, in the order of the sheet."""
 
 TRY_SETTINGS = (
-    *(
-        "model",
-        "options",
-        "scale",
-        "realness_map",
-        "objective_model",
-        "kernel",
-        "noise",
-        "mask",
-        "lock",
-        "seed",
-    ),
+    *("model", "options", "scale", "kernel", "noise", "mask", "lock", "seed"),
+    *("realness_map", "objective_model"),
     *("input_range", "roi", "level", "series", "channel", "storage_options"),
     *("device", "precision", "tile_size", "threads"),
 )

@@ -12,7 +12,6 @@ import pytest
 import torch
 from test_restorer import scene, trained_like
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from bigrestore.core.host.waiting import all_valid
 from bigrestore.model import network
@@ -22,25 +21,9 @@ from bigrestore.model.nets.checkpoint import Model
 from bigrestore.model.nets.prior.generator import Generator
 from bigrestore.model.nets.restorer import Conditions, Restorer
 from bigrestore.model.network import NetworkMethod
-from tests.waits import Waits
+from tests.waits import Literals, Waits
 
 SIDE = 64
-
-
-class Literals(TorchFunctionMode):
-    """Lists tensors made of Python numbers on a device: their copy waits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = kwargs or {}
-        if func is torch.tensor and torch.device(given.get("device") or "cpu").type != "cpu":
-            self.seen.append(str(args[0]))
-        return func(*args, **given)
 
 
 def conditions_of(net: Restorer, realness: float) -> Conditions:

@@ -12,6 +12,8 @@ from bigrestore.model.nets.parts.objective import ObjectiveHead
 from bigrestore.model.nets.parts.part import save_part
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.network import NetworkMethod
+from bigrestore.run.execute import execute
+from bigrestore.settings import RunSettings
 from bigrestore.settings.presets import get_preset
 
 HALOS = {"halo_px": 96, "halo_prior_px": 112}
@@ -67,3 +69,10 @@ def model_file(folder: Path, scale: int = 1, *, with_prior: bool = True) -> Path
     path = folder / f"nano{'-prior' if with_prior else ''}{'' if scale == 1 else f'-x{scale}'}.safetensors"
     save_model(path, nano(scale, with_prior=with_prior), dict(halos), half=False)
     return path
+
+
+def go(source: Path, output: Path, method: Any = None, **settings: Any) -> Any:
+    """Run with small blocks and tiles, two tiles in flight, and nothing beside the image."""
+    asked: dict[str, Any] = {"block_size": 480, "tile_size": 240, "threads": 2, "mask": "none"}
+    asked |= {"report": False, "progress": "none", "precision": "fp32", "device": "cpu"}
+    return execute(source, output, RunSettings(**(asked | settings)), method=method)

@@ -12,23 +12,16 @@ import pytest
 import zarr
 from engine_toys import level0, save_zarr
 from PIL import Image
-from prior_toys import model_file, network, objective_file
+from prior_toys import go, model_file, network, objective_file
 
 import bigrestore
 from bigrestore.errors import BigrestoreError, OutputExistsError, UsageError
 from bigrestore.model.nets.parts import part
 from bigrestore.model.nets.restorer import Restorer
 from bigrestore.model.nets.unet import UNet
-from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
 
 Call = Callable[..., int]
-
-
-def go(source: Path, output: Path, method: Any = None, **settings: Any) -> Any:
-    asked: dict[str, Any] = {"block_size": 480, "tile_size": 240, "threads": 2, "mask": "none"}
-    asked |= {"report": False, "progress": "none", "precision": "fp32", "device": "cpu"}
-    return execute(source, output, RunSettings(**(asked | settings)), method=method)
 
 
 @pytest.fixture

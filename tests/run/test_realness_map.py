@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from engine_toys import level0, save_zarr
-from prior_toys import model_file, network
+from prior_toys import go, model_file, network
 
 from bigrestore.errors import InputError, InputMissingError, OutputError, OutputExistsError, UsageError
 from bigrestore.model.nets.checkpoint import update_info
 from bigrestore.run.execute import execute
 from bigrestore.settings import RunSettings
-
-
-def go(source: Path, output: Path, method: Any = None, **settings: Any) -> Any:
-    asked: dict[str, Any] = {"block_size": 480, "tile_size": 240, "threads": 2, "mask": "none"}
-    asked |= {"report": False, "progress": "none", "precision": "fp32"}
-    return execute(source, output, RunSettings(**(asked | settings)), method=method)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def readable(tensor: Tensor) -> bool:
 
 
 def all_valid(valid: Tensor, known: bool | None) -> bool:
-    """Return whether all pixels are valid: as known, else by a look where it costs no wait; False where it would."""
+    """Return whether all pixels are known to be valid; the host looks only where it need not wait."""
     return readable(valid) and bool((valid == 1).all()) if known is None else known
 
 
@@ -30,4 +30,5 @@ def sent(
 ) -> Tensor:
     """Return values of the host as a tensor on a device."""
     held = torch.as_tensor(values, dtype=None if isinstance(values, (Tensor, np.ndarray)) else dtype)
-    return held.to(device, dtype, non_blocking=True)
+    # CUDA takes a copy of the host's memory before it returns; elsewhere that is not promised.
+    return held.to(device, dtype, non_blocking=device.type != "mps")

@@ -74,12 +74,18 @@ class Adversary:
         penalty : Tensor, (), optional
             Added to the loss, but not judged as a jump.
         """
-        if self._guard.settle() is Verdict.RESTORE:
-            self._guard.restore()
+        if self._put_back():
             return
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate_at(step, progress) * self._guard.rate_factor
         self._guard.follow(step, loss, penalty)
+
+    def _put_back(self) -> bool:
+        """Judge the last step; return whether the critic went back to its snapshot for it."""
+        thrown = self._guard.settle() is Verdict.RESTORE
+        if thrown:
+            self._guard.restore()
+        return thrown
 
     def fixed(self) -> _Fixed:
         """Return a context with a fixed critic: gradients pass through it and not into it."""
@@ -87,8 +93,7 @@ class Adversary:
 
     def state(self) -> dict[str, Any]:
         """Return the state for a resume."""
-        if self._guard.settle() is Verdict.RESTORE:
-            self._guard.restore()
+        self._put_back()
         return {
             "critic": self.critic.state_dict(),
             "optimiser": self._optimiser.state_dict(),
