@@ -20,9 +20,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import attrs
 import numpy as np
@@ -33,9 +31,8 @@ from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from bigrestore.settings.presets import BACKBONES
 from bigrestore.settings.train import StageOptions
-from bigrestore.training.loop import loop
 from bigrestore.training.stages.assembly import StagePlan, stage_plan
-from bigrestore.training.stages.stage import train_stage
+from tests.bench.clock import train_or_go_on
 from tests.bench.material import CASES, ValidationImage, data_folder, validation_images
 from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_page
 from tests.bench.quality import reference_of
@@ -91,20 +88,10 @@ def trained(arch: str, options: argparse.Namespace) -> Path:
     path: Path = options.folder / f"x{options.scale}-{options.minutes:g}min" / f"{arch}.safetensors"
     if path.is_file() or options.judge:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     asked = StageOptions(
-        arch=arch,
-        scale=options.scale,
-        minutes=options.minutes,
-        threads=1,
-        seed=options.seed,
-        resume=(path.with_name(f"{path.name}.train") / "backbone").is_dir(),
+        arch=arch, scale=options.scale, minutes=options.minutes, threads=1, seed=options.seed
     )
-    with mock.patch.object(loop, "time", SimpleNamespace(monotonic=time.process_time)):
-        result = train_stage("backbone", options.data, path, asked, plan_of(arch))
-    if result.status != "done":
-        raise SystemExit(f"The training of {arch} was stopped; the same command goes on with it.")
-    return path
+    return train_or_go_on("backbone", options.data, path, asked, plan_of(arch))
 
 
 def judged(

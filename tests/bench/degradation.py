@@ -5,8 +5,8 @@
 A hidden process, which the recipes cannot draw, makes pairs on one half of the tissue: disks of a radius that varies from
 place to place, a sharpening halo, and JPEG 2000. From these pairs a degradation is learned, by the fit alone and by the
 network. Then the shipped `tiny-x1` is trained further on other clean tissue, for as many minutes each, under the recipe
-`default`, the fit and the network, and restores validation images under the hidden process. Everything is kept in the
-folder: the same command goes on where it was stopped.
+`default`, the fit and the network, and restores validation images under the hidden process. Minutes are those of the
+processor. Everything is kept in the folder: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
+from tests.bench.clock import processor_minutes, train_or_go_on
 from tests.bench.material import Grey, data_folder, disk, validation_images
 
 RADII_PX = (0.6, 1.4, 2.2, 3.2)
@@ -105,7 +106,10 @@ def learn(folder: Path, pairs: Path, minutes: float | None) -> Path:
     path = folder / ("network.safetensors" if network else "fit.safetensors")
     if not (folder / f"{path.stem}.done").is_file():
         options = StageOptions(minutes=minutes, resume=network, threads=1, rate=1e-3)
-        learn_degradation(pairs, (None, None), path, options, network=network)
+        with processor_minutes():
+            trained = learn_degradation(pairs, (None, None), path, options, network=network).trained
+        if trained is not None and trained.status != "done":
+            raise SystemExit("The training of the network was stopped; the same command goes on with it.")
         (folder / f"{path.stem}.done").touch()
     return path
 
@@ -114,15 +118,14 @@ def train_under(folder: Path, name: str, recipe: str, minutes: float) -> Path:
     """Return a model trained further under a recipe, by fidelity."""
     from bigrestore.model.nets.parts.part import find_weights
     from bigrestore.settings.train import StageOptions
-    from bigrestore.training.stages.stage import train_stage
 
     path = folder / f"model-{name}.safetensors"
-    if not path.with_suffix(".md").is_file():
-        options = StageOptions(
-            minutes=minutes, recipe=recipe, start=find_weights(START), rate=BATCH_RATE, resume=True, threads=1
-        )
-        train_stage("fidelity", folder / "clean", path, options)
-    return path
+    if path.is_file():
+        return path
+    options = StageOptions(
+        minutes=minutes, recipe=recipe, start=find_weights(START), rate=BATCH_RATE, threads=1
+    )
+    return train_or_go_on("fidelity", folder / "clean", path, options)
 
 
 def gains(model: str | Path) -> dict[str, float]:

@@ -19,11 +19,8 @@ blurred by a further Gaussian of 3 px. --page writes the tables into docs/realne
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from unittest import mock
 
 import attrs
 import numpy as np
@@ -35,10 +32,9 @@ from bigrestore.model.method import SectionStatistics, TileBatch
 from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.network import NetworkMethod, load_objective
 from bigrestore.settings.train import StageOptions
-from bigrestore.training.loop import loop
 from bigrestore.training.stages.parts.perceptual import texture_distance
-from bigrestore.training.stages.stage import train_stage
 from tests.bench.backbones import interval
+from tests.bench.clock import train_or_go_on
 from tests.bench.material import CASES, Grey, Pair, ValidationImage, data_folder, validation_images
 from tests.bench.metrics import RESULTS, Figure, figure_table, markdown_row, to_bytes, write_json, write_page
 from tests.bench.naturalness import Judged, Row, judge, tissue_tiles
@@ -111,20 +107,14 @@ def trained(options: argparse.Namespace) -> Path:
     path: Path = options.part or options.folder / f"x{options.scale}-{options.minutes:g}min.safetensors"
     if path.is_file() or options.judge or options.part:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     asked = StageOptions(
         scale=options.scale,
         model=f"tiny-x{options.scale}",
         minutes=options.minutes,
         threads=1,
         seed=options.seed,
-        resume=(path.with_name(f"{path.name}.train") / "objective").is_dir(),
     )
-    with mock.patch.object(loop, "time", SimpleNamespace(monotonic=time.process_time)):
-        result = train_stage("objective", options.data, path, asked)
-    if result.status != "done":
-        raise SystemExit("The training was stopped; the same command goes on with it.")
-    return path
+    return train_or_go_on("objective", options.data, path, asked)
 
 
 def method_of(scale: int, realness: float, part: Path | None) -> NetworkMethod:
