@@ -17,6 +17,7 @@ from bigrestore.degradation.recipe import AnyRecipe, draw_degradations
 from bigrestore.degradation.scanner import degrade_batch, margin_px
 from bigrestore.model.nets.code import Degradations
 from bigrestore.model.nets.restorer import Restorer
+from bigrestore.training.data.focus import partly_unfocused
 from bigrestore.training.data.patches import PatchSource, step_generator, step_rng
 from bigrestore.training.data.tilt import TiltSettings, tilted
 
@@ -69,6 +70,8 @@ class PairSource:
         How many held-out pairs in a row are of one image and one degradation.
     tilt : TiltSettings, optional
         New slopes for clean windows, beyond those of their tissue; None: the windows stay.
+    unfocused : float
+        Share of the clean windows that lie partly out of focus.
     """
 
     def __init__(
@@ -83,8 +86,9 @@ class PairSource:
         held_out_count: int = 32,
         together: int = 1,
         tilt: TiltSettings | None = None,
+        unfocused: float = 0.0,
     ) -> None:
-        self.tilt = tilt
+        self.tilt, self.unfocused = tilt, unfocused
         self.train, self.recipe, self.scale, self.seed, self.device = train, recipe, scale, seed, device
         self._held_out = self._make(held_out, HELD_OUT_SEED, 0, held_out_count, together)
 
@@ -101,6 +105,8 @@ class PairSource:
         clean = source.draw(count, rng, self.device, together)
         if self.tilt is not None:
             clean = tilted(clean, rng, self.tilt, together)
+        if self.unfocused:
+            clean = partly_unfocused(clean, rng, self.unfocused, self.scale)
         drawn = [
             one
             for one in draw_degradations(self.recipe, self.scale, count // together, rng)

@@ -186,6 +186,7 @@ def pair_source(
     together: int = 1,
     *,
     tilt: TiltSettings | None = None,
+    unfocused: float = 0.0,
 ) -> PairSource:
     """Return a source of degraded and clean patches.
 
@@ -205,6 +206,8 @@ def pair_source(
         Windows of one degradation.
     tilt : TiltSettings, optional
         Further slopes of the clean patches.
+    unfocused : float
+        Share of the clean patches that lie partly out of focus.
     """
     side = patch_size(input_px, scale)
     return PairSource(
@@ -217,6 +220,7 @@ def pair_source(
         held_out_count=held_out,
         together=together,
         tilt=tilt,
+        unfocused=unfocused,
     )
 
 

@@ -53,6 +53,9 @@ OBJECTIVE_BATCH = 4
 OBJECTIVE_HELD_OUT = 40
 OBJECTIVE_STREAM = 17
 SHARES = 21
+UNFOCUSED_SHARE = 0.4
+"""Share of the pairs whose clean image itself lies partly out of focus: what a place does not show is not added to it."""
+
 PLACE_NODES = 2
 """Nodes of the head to a side of a place: the distance of a window changes little within."""
 
@@ -297,7 +300,13 @@ def build_objective(
     if options.lpips_backbone is not None:
         distance = LpipsDistance(load_backbone(options.lpips_backbone))
     pairs = pair_source(
-        material, net.scale, options, OBJECTIVE_PATCH_PX, OBJECTIVE_HELD_OUT, tilt=material.restored_tilt
+        material,
+        net.scale,
+        options,
+        OBJECTIVE_PATCH_PX,
+        OBJECTIVE_HELD_OUT,
+        tilt=material.restored_tilt,
+        unfocused=UNFOCUSED_SHARE,
     )
     stage = ObjectiveStage(
         net,
