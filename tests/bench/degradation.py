@@ -12,7 +12,6 @@ processor. Everything is kept in the folder: the same command goes on where it w
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
+from tests.bench.beyond import HALO_SIGMA_PX, through_jpeg2000
 from tests.bench.clock import processor_minutes, train_or_go_on
 from tests.bench.material import Grey, data_folder, disk, validation_images
 
@@ -33,7 +33,7 @@ RADII_PX = (0.6, 1.4, 2.2, 3.2)
 DEPTH_PX = 24.0
 """Standard deviation of the Gaussian that makes depth from noise."""
 
-HALO_SIGMA_PX, HALO = 2.0, 0.8
+HALO = 0.8
 NOISE_255 = 1.5
 JPEG2000_RATIO = 12
 PAIR_PX = 384
@@ -56,16 +56,7 @@ def hidden(image: Grey, seed: int) -> Grey:
     soft = sum(plane * np.clip(1 - np.abs(depth - index), 0, 1) for index, plane in enumerate(planes))
     sharpened = soft + HALO * (soft - gaussian_filter(soft, HALO_SIGMA_PX))
     noisy = sharpened + rng.normal(0, NOISE_255, clean.shape)
-    return through_jpeg2000(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-
-
-def through_jpeg2000(image: Grey) -> Grey:
-    """Return the image as a JPEG 2000 file of a fixed ratio gives it back."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(
-        file, "JPEG2000", quality_mode="rates", quality_layers=[JPEG2000_RATIO], irreversible=True
-    )
-    return np.asarray(Image.open(file))
+    return through_jpeg2000(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), JPEG2000_RATIO)
 
 
 def make_pairs(folder: Path) -> Path:
