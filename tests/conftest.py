@@ -68,6 +68,12 @@ def warm_python() -> Iterator[WarmPython]:
     server.close()
 
 
+@pytest.fixture
+def warm_children(monkeypatch: pytest.MonkeyPatch, warm_python: WarmPython) -> None:
+    """Let the processes that a run starts be forked off the warm one."""
+    monkeypatch.setattr(sys, "executable", warm_python.executable)
+
+
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[dict[str, Any]]:
     """Give a client of an S3 server on this machine, with an empty bucket `brain`, and the options that reach it."""

@@ -287,6 +287,7 @@ def test_an_unlikely_range_is_refused_in_words_of_python(array: np.ndarray, says
     assert "--" not in str(info.value)
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_workers_restore_an_array_too(grey: np.ndarray) -> None:
     one = bigrestore.restore(grey[:500, :100], block_size=480, mask="none", **QUICK)
     two = bigrestore.restore(grey[:500, :100], block_size=480, mask="none", workers=2, **QUICK)

@@ -74,6 +74,7 @@ def test_image_and_map_do_not_depend_on_the_cut(tmp_path: Path, source: Path, sc
     assert drawn.std() > 0.02
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_two_workers_give_the_bytes_of_one(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
