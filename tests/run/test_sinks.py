@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from bigrestore.run.tile.block import BlockWork
 from bigrestore.run.view.dry_run import estimate
 from bigrestore.run.view.summary import RunSummary
 from bigrestore.settings import RunSettings
-from tests.warm_python import WarmPython
 
 QUICK: dict[str, Any] = {"method": "catmull-rom", "mask": "none", "block_size": 480, "progress": "none"}
 
@@ -133,9 +133,7 @@ def test_workers_refuse_a_sink_they_cannot_make(
     assert (tmp_path / "out.zarr").exists() == bool(factory)
 
 
-def test_without_a_report_no_process_loads_a_scoring_module(
-    tmp_path: Path, source: Path, warm_python: WarmPython
-) -> None:
+def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, source: Path) -> None:
     program = (
         "import sys\n"
         "from test_sinks import QUICK, Witness\n"
@@ -147,7 +145,7 @@ def test_without_a_report_no_process_loads_a_scoring_module(
     package = Path(bigrestore.__file__).parents[1]
     paths = os.pathsep.join([str(package), str(Path(__file__).parent)])
     done = subprocess.run(
-        [warm_python.executable, "-c", program],
+        [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -157,9 +155,7 @@ def test_without_a_report_no_process_loads_a_scoring_module(
     assert seen == [[], [], []], "the first process and two workers"
 
 
-def test_the_command_loads_no_scoring_module_without_a_report(
-    tmp_path: Path, source: Path, warm_python: WarmPython
-) -> None:
+def test_the_command_loads_no_scoring_module_without_a_report(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.zarr"
     flags = ["--method", "catmull-rom", "--no-report", "--block-size", "480", "--progress", "none"]
     program = (
@@ -173,7 +169,7 @@ def test_the_command_loads_no_scoring_module_without_a_report(
         "print([name for name in sys.modules if name.startswith(('bigrestore.report', 'jinja2', 'matplotlib'))])\n"
     )
     done = subprocess.run(
-        [warm_python.executable, "-c", program],
+        [sys.executable, "-c", program],
         env=os.environ | {"PYTHONPATH": str(Path(bigrestore.__file__).parents[1])},
         capture_output=True,
         text=True,
