@@ -1,4 +1,4 @@
-"""What stands where `sys.executable` did: it has the server beside it run `-c CODE` or `-m MODULE`, and ends as that ends."""
+"""Stands where `sys.executable` did: has the server beside it run `-c CODE` or `-m MODULE`, and ends as that ends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 def main() -> None:
     """Send the request with the streams that are open, hand on signals, and take over the exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-    safe, (kind, what, *words) = sys.argv[1] == "-P", sys.argv[1 + (sys.argv[1] == "-P") :]
+    safe = sys.argv[1] == "-P"
+    kind, what, *words = sys.argv[1 + safe :]
     open_streams = [
         number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is not None
     ]
     request = {
         "code": {"-c": what, "-m": MODULE.format(what)}[kind],
         "argv": [kind, *words],
-        "cwd": os.getcwd(),
+        "cwd": os.getcwd(),  # noqa: PTH109 - pathlib would take longer to import than all else
         "env": dict(os.environ),
         "safe": safe,
         "streams": open_streams,
@@ -34,7 +35,7 @@ def main() -> None:
     connection = socket.socket(socket.AF_UNIX)
     for _ in range(3000):
         try:
-            connection.connect(os.path.join(os.path.dirname(__file__), "server"))
+            connection.connect(__file__.removesuffix("python") + "server")
             break
         except (FileNotFoundError, ConnectionRefusedError):
             time.sleep(0.02)

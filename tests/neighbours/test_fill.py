@@ -77,7 +77,9 @@ def test_a_hole_shows_what_the_next_section_does(holed: Holed, volume: np.ndarra
 
 
 @pytest.fixture(scope="module")
-def in_one_piece(volume: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+def in_one_piece(
+    volume: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the second section filled in one piece, and where it was filled."""
     return filled(with_hole(volume, tmp_path_factory.mktemp("whole")))
 
