@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bigrestore.core.host.waiting import sent
+
 JPEG_BLOCK_PX = 8
 
 _LUMINANCE = (
@@ -75,7 +77,8 @@ def jpeg_round_trip(images: Tensor, qualities: Sequence[int]) -> Tensor:
     """
     n, height, width = images.shape
     cosines = _cosines(images.dtype, images.device)
-    tables = torch.stack([quantisation_table(quality) for quality in qualities]).to(images)[:, None, None]
+    tables = torch.stack([quantisation_table(quality) for quality in qualities])
+    tables = sent(tables, images.device, images.dtype)[:, None, None]
     levels = torch.round(images.clamp(0.0, 1.0) * 255.0) - 128.0
     blocks = levels.reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
     rows = torch.floor(blocks @ cosines.T * (4.0 * _ROOT8) + 0.5 + _TIE)

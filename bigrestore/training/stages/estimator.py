@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bigrestore.core.host.waiting import sent
 from bigrestore.model.method import WINDOW_PX
 from bigrestore.model.nets.checkpoint import save_model
 from bigrestore.model.nets.code import Degradations, gain_to_code, jpeg_to_code, read_to_code
@@ -101,9 +102,9 @@ class EstimatorStage:
         self._make(step)
         rng = step_rng(self.pairs.seed, step, ESTIMATOR_STREAM)
         filled = min(self.held, POOL_SETS)
-        chosen = torch.from_numpy(rng.integers(0, filled, JUDGED_SETS)).to(self.pool.device)
+        chosen = sent(rng.integers(0, filled, JUDGED_SETS), self.pool.device)
         count = int(rng.choice(COUNTS))
-        seen = self.pool[chosen][:, torch.from_numpy(rng.permutation(TOGETHER)[:count])].float()
+        seen = self.pool[chosen][:, sent(rng.permutation(TOGETHER)[:count], self.pool.device)].float()
         truth = Truth(self.kernels[chosen].float(), self.scalars[chosen])
         seen, truth = turned(seen, truth, int(rng.integers(8)))
         seen, truth = with_contrast(seen, truth, rng)
@@ -177,7 +178,7 @@ class EstimatorStage:
 
     def _losses(self, estimate: DegradationEstimate, truth: Truth, seen: Tensor) -> dict[str, Tensor]:
         grey = mean_grey(seen)
-        weights = torch.tensor(SCALAR_WEIGHTS, device=seen.device)
+        weights = sent(SCALAR_WEIGHTS, seen.device)
         true_sigma, kernel = widths(truth.kernel), estimate.kernel(1)
         apart = widths(kernel) - true_sigma
         unit = (apart / (WIDTH_PX + WIDTH_SHARE * true_sigma)).clamp(-WIDTH_LIMIT, WIDTH_LIMIT)

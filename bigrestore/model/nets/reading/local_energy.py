@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bigrestore.core.host.waiting import all_valid, sent
+
 ENERGY_BLOCK_PX = 8
 OCTAVES = 3
 ENERGY_QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
@@ -52,7 +54,7 @@ def energy_quantiles(windows: Tensor, valid: Tensor) -> Tensor:
     logs = [torch.log10(rms[:, :rows, :columns]).flatten(1) for rms, _ in maps]
     holds = torch.stack([hold[:, :rows, :columns].flatten(1) for _, hold in maps]).all(0)
     ratios = [fine - coarse for fine, coarse in itertools.pairwise(logs)]
-    at = torch.tensor(ENERGY_QUANTILES, device=windows.device)
+    at = sent(ENERGY_QUANTILES, windows.device)
     kept = torch.stack([*(log + 2 for log in logs), *ratios]).masked_fill(~holds, torch.nan)
     parts = list(torch.nanquantile(kept, at, dim=2).permute(1, 2, 0))
     for ratio, coarse in zip(ratios, logs[1:], strict=False):
@@ -77,7 +79,7 @@ def _block_rms(windows: Tensor, valid: Tensor, block: int) -> tuple[Tensor, Tens
     """
     rows = windows[..., 2:, :] + windows[..., :-2, :] - 2 * windows[..., 1:-1, :]
     inner = ((rows[..., 2:] + rows[..., :-2] - 2 * rows[..., 1:-1]) / 6).square()
-    held = torch.ones_like(inner) if bool((valid == 1).all()) else -F.max_pool2d(-valid, 3, 1)
+    held = torch.ones_like(inner) if all_valid(valid, None) else -F.max_pool2d(-valid, 3, 1)
     energy = F.avg_pool2d(inner, block)[:, 0]
     holds = F.avg_pool2d(held, block)[:, 0] > 0.99
     count = held.sum((1, 2, 3)).clamp_min(1)

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from bigrestore.core.host.waiting import sent
+
 SPECTRUM_RINGS = 24
 DIRECTIONS = 6
 SPECTRUM_FEATURES = SPECTRUM_RINGS * DIRECTIONS
@@ -36,13 +38,13 @@ def polar_spectrum(windows: Tensor, valid: Tensor) -> Tensor:
         from low to high frequency, six directions each.
     """
     height, width = windows.shape[-2:]
-    taper = _taper(height, width).to(windows.device) * valid[:, 0]
+    taper = sent(_taper(height, width), windows.device) * valid[:, 0]
     weight = taper.sum((1, 2), keepdim=True).clamp_min(1e-3)
     mean = (windows[:, 0] * taper).sum((1, 2), keepdim=True) / weight
     tapered = (windows[:, 0] - mean) * taper
     energy = taper.square().sum((1, 2), keepdim=True).clamp_min(1e-3)
     power = torch.fft.rfft2(tapered).abs().square() / energy
-    binned = power.flatten(1) @ _bins(height, width).to(windows.device)
+    binned = power.flatten(1) @ sent(_bins(height, width), windows.device)
     return (torch.log10(binned + POWER_FLOOR) + 4) / 2
 
 
