@@ -26,6 +26,7 @@ class Training:
     scale: int | None = 1
     start: str | None = None
     prior: str | None = None
+    model: str | None = None
 
 
 PLAN = (
@@ -47,6 +48,7 @@ PLAN = (
     Training("likelihood-x1", "likelihood", 4),
     Training("likelihood-x2", "likelihood", 4, 2),
     Training("ranking-x1", "ranking", 3, None),
+    Training("objective-x1", "objective", 2, model="tiny-x1"),
 )
 
 
@@ -67,6 +69,8 @@ def command(training: Training, options: argparse.Namespace) -> list[str]:
         words += ["--start", file(training.start)]
     if training.prior:
         words += ["--prior", file(training.prior)]
+    if training.model:
+        words += ["--model", file(training.model)]
     return [sys.executable, "-m", "bigrestore", *words, "--device", options.device, *options.further]
 
 

@@ -152,14 +152,21 @@ class Damage:
 
 @attrs.frozen
 class Noise:
-    """Signal-dependent noise of standard deviation sqrt(gain * x + read**2), x in 0..1.
+    """Noise of variance gain * x + read**2 + (contrast_gain * c)**2, x in 0..1 and c the contrast around a pixel.
 
-    `correlated_share` of its variance comes from a field smooth over about two pixels.
+    `correlated_share` of its variance comes from a field smooth over about two pixels. The part that grows with the contrast
+    (`steps.local_contrast`) is what lies where the detail is: the errors of a compression, cells of other depths.
     """
 
     gain: float = 0.0
     read: float = 0.0
     correlated_share: float = 0.0
+    contrast_gain: float = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is none."""
+        return self.gain <= 0 and self.read <= 0 and self.contrast_gain <= 0
 
 
 @attrs.frozen
@@ -247,7 +254,8 @@ class Degradation:
     def scan_noise(self) -> Noise:
         """Noise on the input grid, before any resampling: the mean of n x n pixels divides its deviation by n."""
         n = self.scan_factor
-        return attrs.evolve(self.noise, gain=self.noise.gain / n**2, read=self.noise.read / n)
+        gain, read, contrast_gain = self.noise.gain / n**2, self.noise.read / n, self.noise.contrast_gain / n
+        return attrs.evolve(self.noise, gain=gain, read=read, contrast_gain=contrast_gain)
 
     @property
     def effective_kernel(self) -> Kernel:
@@ -267,7 +275,7 @@ class Degradation:
 
     @property
     def effective_noise(self) -> tuple[float, float]:
-        """Noise gain and read noise of all passes together.
+        """Noise gain and read noise of all passes together, as smooth places show them.
 
         The steps after the first noise average it by a kernel w: its variance shrinks by sum(w^2), exact for white
         noise and a little too much for the correlated share.

@@ -319,6 +319,8 @@ def _draw_noise(table: NoiseTable, rng: np.random.Generator) -> Noise:
         gain=table.gain.draw(rng),
         read=table.read_255.draw(rng) / 255.0,
         correlated_share=table.correlated_share.draw(rng),
+        # Not drawn where it is none: a recipe without it draws what it always drew.
+        contrast_gain=table.contrast_gain.draw(rng) if table.contrast_gain.high > 0 else 0.0,
     )
 
 

@@ -245,17 +245,20 @@ def _damage(images: Tensor, degradations: Sequence[Degradation]) -> tuple[Tensor
 
 
 def _add_noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generator) -> Tensor:
-    chosen = [i for i, noise in enumerate(noises) if noise.gain > 0.0 or noise.read > 0.0]
+    chosen = [i for i, noise in enumerate(noises) if not noise.silent]
 
     def add(part: Tensor) -> Tensor:
         n, height, width = part.shape
         white = torch.randn(n, height, width, generator=generator, device=part.device)
         rough = torch.randn(n, height + 4, width + 4, generator=generator, device=part.device)
-        share, gain, read = (
+        share, gain, read, contrast_gain = (
             _column([getattr(noises[i], name) for i in chosen], part)
-            for name in ("correlated_share", "gain", "read")
+            for name in ("correlated_share", "gain", "read", "contrast_gain")
         )
-        return steps.noisy(part, steps.noise_field(white, steps.smooth_noise(rough), share), gain, read)
+        field = steps.noise_field(white, steps.smooth_noise(rough), share)
+        if any(noises[i].contrast_gain for i in chosen):
+            return steps.noisy(part, field, gain, read, contrast_gain * steps.local_contrast(part))
+        return steps.noisy(part, field, gain, read)
 
     return _subset(images, chosen, add)
 

@@ -290,6 +290,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "width_px": (0.5, 64.0),
     "read_255": (0.0, 64.0),
     "correlated_share": (0.0, 1.0),
+    "contrast_gain": (0.0, 4.0),
     "amplitude_px": (0.0, LARGEST_SHIFT_PX),
     "jpeg_quality": (1.0, 100.0),
     "sigma_px": (0.05, 1.5),

@@ -78,10 +78,15 @@ class SectionDegrader:
     def halo_px(self) -> int:
         """What a pixel depends on around its tile, in clean pixels.
 
-        From the last step back: the second kernel, its JPEG block, the registration and the displacement before it,
-        the shift of a line, and the first kernel with the half pixel of the downsampling.
+        From the last step back: the contrast that the second noise grows with, the second kernel, its JPEG block, the
+        registration and the displacement before it, the contrast of the first noise, the shift of a line, and the first
+        kernel with the half pixel of the downsampling.
         """
-        second = 0 if self.degradation.second is None else int(self.degradation.second.kernel.shape[0]) // 2
+        second = 0
+        if self.degradation.second is not None:
+            second = int(self.degradation.second.kernel.shape[0]) // 2 + _contrast_px(
+                self.degradation.second.noise
+            )
         after = -(-second // JPEG_BLOCK_PX) * JPEG_BLOCK_PX + (
             _LINE_CONTEXT_PX if self.degradation.lines else 0
         )
@@ -90,7 +95,7 @@ class SectionDegrader:
             blur = max(blur, self.degradation.synthesis.reach_px * self.degradation.scale)
         resampling = self.degradation.resampling
         moved = 0 if resampling is None else resampling.reach_px
-        reach = (after + moved) * self.degradation.scale + blur
+        reach = (after + moved + _contrast_px(self.degradation.scan_noise)) * self.degradation.scale + blur
         return -(-reach // self.alignment_px) * self.alignment_px
 
     @property
@@ -196,14 +201,15 @@ class SectionDegrader:
 
     def _noise(self, image: Tensor, noise: Noise, z: int, y0: int, x0: int, layer: int) -> Tensor:
         """Add the noise of one pass, hashed from the absolute pixel."""
-        if noise.gain <= 0.0 and noise.read <= 0.0:
+        if noise.silent:
             return image
         height, width = image.shape
         field = hashed_normal(self.seed, z, layer + _WHITE, y0, x0, height, width)
         if noise.correlated_share > 0.0:
             rough = hashed_normal(self.seed, z, layer + _SMOOTH, y0 - 2, x0 - 2, height + 4, width + 4)
             field = steps.noise_field(field, steps.smooth_noise(rough), noise.correlated_share)
-        return steps.noisy(image, field, noise.gain, noise.read)
+        contrast = noise.contrast_gain * steps.local_contrast(image) if noise.contrast_gain > 0.0 else None
+        return steps.noisy(image, field, noise.gain, noise.read, contrast)
 
 
 def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
@@ -243,6 +249,11 @@ def correlate_exactly(image: Tensor, kernel: Kernel, scale: int) -> Tensor:
         torch.mul(view, float(kernel[row + middle, column + middle]), out=product)
         total += product
     return total
+
+
+def _contrast_px(noise: Noise) -> int:
+    """Return how far around a pixel its noise looks."""
+    return steps.CONTRAST_REACH_PX if noise.contrast_gain > 0.0 else 0
 
 
 def _store_tile(image: Tensor, storage: Storage) -> Tensor:

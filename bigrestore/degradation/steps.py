@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.host.waiting import sent
@@ -24,6 +25,12 @@ MAX_SHIFT_PX = 1.0
 """Line shifts are clipped to this, in input pixels."""
 
 _SMOOTHING = (1.0, 4.0, 6.0, 4.0, 1.0)
+
+CONTRAST_STEP_PX = 2
+"""Between the taps of the filter that contrast is averaged by: a standard deviation of 2 px."""
+
+CONTRAST_REACH_PX = 2 + 2 * CONTRAST_STEP_PX
+"""Pixels around one that its contrast depends on."""
 
 
 def light(illumination: Illumination, ys: Tensor, xs: Tensor) -> Tensor:
@@ -132,14 +139,36 @@ def smooth_noise(white: Tensor) -> Tensor:
     -------
     Tensor, (..., h, w)
     """
-    norm = math.sqrt(sum(tap * tap for tap in _SMOOTHING))
-    height, width = white.shape[-2] - 4, white.shape[-1] - 4
-    rows = white[..., :height, :] * (_SMOOTHING[0] / norm)
+    return _filtered(white, math.sqrt(sum(tap * tap for tap in _SMOOTHING)), 1)
+
+
+def local_contrast(images: Tensor) -> Tensor:
+    """Return the root mean square of the fine detail around each pixel, (..., h, w); beyond the edge the last pixel repeats.
+
+    Parameters
+    ----------
+    images : Tensor, (..., h, w)
+
+    Notes
+    -----
+    sqrt(b2 * (x - b1 * x)^2) with binomial filters of five taps per axis, one and two pixels apart.
+    """
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    padded = F.pad(flat, (CONTRAST_REACH_PX,) * 4, mode="replicate")
+    detail = padded[..., 2:-2, 2:-2] - _filtered(padded, sum(_SMOOTHING), 1)
+    energy = _filtered(detail * detail, sum(_SMOOTHING), CONTRAST_STEP_PX)
+    return energy.sqrt().reshape(images.shape)
+
+
+def _filtered(images: Tensor, norm: float, step_px: int) -> Tensor:
+    """Filter images by five taps per axis, over `norm`, in a fixed order of sums; four steps of each side are lost."""
+    height, width = (side - 4 * step_px for side in images.shape[-2:])
+    rows = images[..., :height, :] * (_SMOOTHING[0] / norm)
     for k in range(1, 5):
-        rows = rows + white[..., k : k + height, :] * (_SMOOTHING[k] / norm)
+        rows = rows + images[..., k * step_px : k * step_px + height, :] * (_SMOOTHING[k] / norm)
     columns = rows[..., :width] * (_SMOOTHING[0] / norm)
     for k in range(1, 5):
-        columns = columns + rows[..., k : k + width] * (_SMOOTHING[k] / norm)
+        columns = columns + rows[..., k * step_px : k * step_px + width] * (_SMOOTHING[k] / norm)
     return columns
 
 
@@ -151,9 +180,17 @@ def noise_field(white: Tensor, correlated: Tensor, share: Tensor | float) -> Ten
     return white * (1.0 - portion).sqrt() + correlated * portion.sqrt()
 
 
-def noisy(images: Tensor, field: Tensor, gain: Tensor | float, read: Tensor | float) -> Tensor:
-    """Add `field * sqrt(gain * x + read**2)` and clip to 0..1, as a sensor does."""
+def noisy(
+    images: Tensor,
+    field: Tensor,
+    gain: Tensor | float,
+    read: Tensor | float,
+    by_contrast: Tensor | None = None,
+) -> Tensor:
+    """Add `field * sqrt(gain * x + read**2 + by_contrast**2)` and clip to 0..1, as a sensor does."""
     variance = images.clamp_min(0.0) * gain + read * read
+    if by_contrast is not None:
+        variance = variance + by_contrast * by_contrast
     return (images + field * variance.sqrt()).clamp_(0.0, 1.0)
 
 

@@ -148,12 +148,16 @@ class DamageTable:
 
 @attrs.frozen
 class NoiseTable:
-    """Noise of variance gain * x + read^2, x in 0..1; `read_255` is in grey levels of 8 bits."""
+    """Noise of variance gain * x + read^2 + (contrast_gain * c)^2, x in 0..1 and c the contrast around a pixel.
+
+    `read_255` is in grey levels of 8 bits.
+    """
 
     probability: float = 0.0
     gain: Range = Range(1e-5, 4e-3, "log")
     read_255: Range = Range(0.3, 6.0, "log")
     correlated_share: Range = Range(1 / 3, 1 / 3)
+    contrast_gain: Range = Range(0.0, 0.0)
 
 
 @attrs.frozen

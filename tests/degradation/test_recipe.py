@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 
@@ -119,6 +120,18 @@ def test_one_more_draw_does_not_change_the_others() -> None:
     assert [d.to_dict() for d in few] == [d.to_dict() for d in many[:3]]
 
 
+def test_noise_of_contrast_is_drawn_where_asked_and_changes_no_other_draw() -> None:
+    plain = {"name": "mine", "noise": {"probability": 1.0}, "blur": {"probability": 0.0}}
+    asked = plain | {"noise": {"probability": 1.0, "contrast_gain": [0.2, 0.9]}}
+    without, drawn = (
+        [draw_degradations(Recipe.from_dict(table), 1, 1, rng(seed))[0].noise for seed in range(12)]
+        for table in (plain, asked)
+    )
+    assert all(noise.contrast_gain == 0 for noise in without)
+    assert all(0.2 <= noise.contrast_gain <= 0.9 for noise in drawn)
+    assert [attrs.evolve(noise, contrast_gain=0.0) for noise in drawn] == without
+
+
 def test_a_focus_is_drawn_more_often() -> None:
     focused = Range(0.0, 10.0, focus=(4.0, 5.0), focus_share=0.5)
     values = np.array([focused.draw(generator) for generator in [rng(1)] for _ in range(2000)])
@@ -160,6 +173,8 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"resampling": {"orders": {"nearest": 1}}}, "'nearest' is unknown; known are linear"),
     ({"resampling": {"passes": {"3": 1}}}, "'3' is unknown; known are 1, 2"),
     ({"scanning": {"factors": {"8": 1}}}, "'8' is unknown; known are 1, 2, 4"),
+    ({"noise": {"contrast_gain": [-1, 0]}}, "-1 to 0 leaves what is possible, 0 to 4"),
+    ({"noise": {"contrast_gain": 9}}, "9 to 9 leaves what is possible, 0 to 4"),
     ({"name": 5}, "a text is expected, not 5"),
 ]
 

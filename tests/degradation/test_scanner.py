@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate1d, gaussian_filter
 
 from bigrestore.core.kernels import gaussian
 from bigrestore.degradation import steps
@@ -187,6 +188,40 @@ def test_damage_is_announced_in_the_mask(kind: str) -> None:
     assert changed.any()
     assert not (changed & (valid > 0)).any()
     assert 0.5 < float(valid.mean()) < 1.0
+
+
+@pytest.mark.parametrize("sigma_px", [0.0, 1.0, 2.0])
+def test_contrast_is_the_strength_of_fine_detail(sigma_px: float) -> None:
+    """As SciPy's filters have it; a flat image and a slope have none."""
+    image = gaussian_filter(np.random.default_rng(1).random((64, 80)), sigma_px).astype(np.float32)
+    taps = np.array([1, 4, 6, 4, 1]) / 16
+    apart = np.zeros(9)
+    apart[::2] = taps
+
+    def filtered(of: np.ndarray, by: np.ndarray) -> np.ndarray:
+        return np.asarray(correlate1d(correlate1d(of, by, 0, mode="nearest"), by, 1, mode="nearest"))
+
+    inner = np.s_[6:-6, 6:-6]
+    expected = np.sqrt(filtered((image - filtered(image, taps)) ** 2, apart))
+    found = steps.local_contrast(torch.from_numpy(image)[None])[0].numpy()
+    np.testing.assert_allclose(found[inner], expected[inner], rtol=1e-3, atol=1e-6)
+    slope = torch.linspace(0, 1, 64).expand(2, 48, 64)
+    assert float(steps.local_contrast(slope)[:, 6:-6, 6:-6].max()) < 1e-6
+
+
+def test_noise_of_contrast_leaves_flat_patches_and_the_noise_of_the_others() -> None:
+    clean = clean_patches(3, 1)
+    clean[1] = 0.5
+    noises = (Noise(), Noise(contrast_gain=2.0), Noise(0.0, 0.02))
+    drawn = [attrs.evolve(nothing(), noise=noise) for noise in noises]
+    degraded, _, target = degrade_batch(clean, drawn, 1, generator())
+    assert torch.equal(degraded[:2], target[:2])
+    assert float((degraded[2] - target[2]).std()) == pytest.approx(0.02, rel=0.1)
+    louder = [attrs.evolve(nothing(), noise=Noise(contrast_gain=0.3))] * 3
+    degraded, _, target = degrade_batch(0.5 + 0.2 * (clean - 0.5), louder, 1, generator())
+    assert float((degraded[0] - target[0]).std()) == pytest.approx(
+        0.3 * float(steps.local_contrast(target[0]).square().mean().sqrt()), rel=0.1
+    )
 
 
 def test_two_passes_are_told_as_one_kernel_and_one_noise() -> None:

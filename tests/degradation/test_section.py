@@ -98,6 +98,34 @@ def test_tiled_equals_whole_to_the_bit(scale: int, tile_px: int) -> None:
     assert np.array_equal(run(clean, degrader, tile_px), whole)
 
 
+@pytest.mark.parametrize(("scale", "tile_px"), [(1, 64), (2, 40), (4, 32)])
+@pytest.mark.parametrize("whole_scan", [False, True])
+def test_noise_that_grows_with_the_contrast_has_no_seam(scale: int, tile_px: int, whole_scan: bool) -> None:
+    clean = section(203 * scale + 1, 187 * scale)
+    drawn = everything(scale)
+    noise = attrs.evolve(drawn.noise, contrast_gain=0.8)
+    second = attrs.evolve(drawn.second, noise=Noise(contrast_gain=0.5))
+    if whole_scan:
+        drawn = attrs.evolve(drawn, noise=noise, second=second)
+    else:
+        drawn = attrs.evolve(nothing(scale), kernel=drawn.kernel, noise=Noise(contrast_gain=1.5))
+    degrader = SectionDegrader(drawn, *clean.shape, seed=5)
+    assert np.array_equal(run(clean, degrader, tile_px), run(clean, degrader, 480))
+
+
+@pytest.mark.parametrize("contrast_gain", [0.3, 1.0, 3.0])
+def test_noise_grows_with_the_contrast_and_flat_places_stay(contrast_gain: float) -> None:
+    """Squares of one pixel, faint on one side: their contrast is known."""
+    checks = np.indices((128, 256)).sum(0) % 2 - 0.5
+    strength = np.repeat([0.0, 0.02, 0.04, 0.08], 64)
+    clean = (0.5 + strength * checks).astype(np.float32)
+    drawn = attrs.evolve(nothing(), noise=Noise(contrast_gain=contrast_gain))
+    added = run(clean, SectionDegrader(drawn, *clean.shape, seed=2), 480) - clean
+    found = [float(part[:, 8:-8].std()) for part in np.split(added, 4, axis=1)]
+    assert found[0] == 0
+    assert found[1:] == pytest.approx([contrast_gain * s / 2 for s in (0.02, 0.04, 0.08)], rel=0.05)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_whatever_is_drawn_has_no_seam(scale: int) -> None:
     clean = section(150 * scale, 130 * scale)

@@ -6,8 +6,9 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, median_filter
 
 from bigrestore.core.kernels import (
     Kernel,
@@ -19,8 +20,11 @@ from bigrestore.core.kernels import (
     kernel_size,
     motion,
 )
+from bigrestore.degradation.degradation import Degradation, Storage
+from bigrestore.degradation.section import SectionDegrader
 from bigrestore.training.fitting.fit import fit_one, fit_windows
 from bigrestore.training.fitting.jpeg_lattice import find_jpeg
+from bigrestore.training.fitting.noise_law import without_waves
 from bigrestore.training.fitting.real_pairs import RealWindow
 from bigrestore.training.fitting.report import fit_lines, fit_rows
 from tests.fitting.made_pairs import degraded_image, made_window, tissue_image
@@ -138,6 +142,49 @@ def test_a_jpeg_is_no_blur(quality: int) -> None:
     assert fit.jpeg is not None
     assert abs(fit.jpeg.quality - quality) <= 1
     assert fit.sigma_px == pytest.approx(0.9, abs=0.2)
+    assert fit.noise.contrast_gain == 0, "what the JPEG explains is no noise"
+
+
+def through_jpeg2000(image: np.ndarray, ratio: float) -> np.ndarray:
+    file, pixels = io.BytesIO(), np.rint(image * 255).astype(np.uint8)
+    Image.fromarray(pixels).save(
+        file, "JPEG2000", quality_mode="rates", quality_layers=[ratio], irreversible=True
+    )
+    return np.asarray(Image.open(file)).astype(np.float32) / 255
+
+
+def cells_of_another_depth(image: np.ndarray) -> np.ndarray:
+    other = gaussian_filter(tissue_image(*image.shape, seed=9), 1.0)
+    return np.asarray(image + 0.15 * (other - gaussian_filter(other, 4.0)), np.float32)
+
+
+UNEXPLAINED = {
+    "jpeg2000": lambda image: through_jpeg2000(image, 8),
+    "jpeg2000, much": lambda image: through_jpeg2000(image, 25),
+    "unsharp edges": lambda image: image + 0.5 * np.maximum(image - gaussian_filter(image, 1.5), 0),
+    "median": lambda image: median_filter(image, 3),
+    "another depth": cells_of_another_depth,
+}
+
+
+@pytest.mark.parametrize("name", UNEXPLAINED)
+def test_what_nothing_explains_is_drawn_as_strong_as_it_is(name: str) -> None:
+    """A restorer trained on pairs of blur alone would take it for detail."""
+    clean = tissue_image(176, 176)
+    image = UNEXPLAINED[name](degraded_image(clean, gaussian(21, 0.9), 1))
+    fit = fit_one(RealWindow.unmoved(np.clip(image, 0, 1).astype(np.float32), clean), 1)
+    assert fit.noise.contrast_gain > 0.05
+    drawn = Degradation(1, fit.kernel, noise=fit.noise, storage=Storage(8))
+    made = SectionDegrader(drawn, *clean.shape, seed=1)._degrade(torch.from_numpy(clean), 0, 0, 0).numpy()
+    left = float(without_waves(made, fit.expected).std())
+    assert left == pytest.approx(fit.residual, rel=0.25)
+
+
+@pytest.mark.parametrize("name", [*KERNELS, "halo"])
+@pytest.mark.parametrize("read", [0.0, 3 / 255])
+def test_nothing_is_left_of_blur_and_noise(name: str, read: float) -> None:
+    fit = fit_one(made_window(KERNELS.get(name, halo()), read=read), 1)
+    assert fit.noise.contrast_gain < 0.02, "the halo's overshoot is clipped here and there"
 
 
 def test_one_process_shares_a_kernel_and_several_do_not() -> None:
@@ -160,5 +207,9 @@ def test_a_fit_is_the_same_every_time_and_can_be_read() -> None:
     assert rows["kernel"].startswith("one for all windows, sigma 1.4")
     assert rows["JPEG"] == "none found"
     assert "negative taps" not in rows
+    assert "drawn as" not in rows["unexplained"]
+    more = [fact | {"contrast_gain": 0.5, "residual_255": 8.0} for fact in first]
+    told = dict(fit_rows(more, shared=True, scale=1))["unexplained"]
+    assert told.endswith("drawn as noise of 0.50 of the contrast around a pixel")
     lines = fit_lines(first, shared=True, scale=1)
     assert sum(line.startswith("| ") for line in lines) == 2 + len(rows) + len(first)

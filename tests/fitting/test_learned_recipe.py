@@ -15,8 +15,14 @@ import zarr
 from bigrestore.core.kernels import delta, equivalent_sigma, fold_downsampling, gaussian, kernel_size
 from bigrestore.degradation import api
 from bigrestore.degradation.api import degrade
+from bigrestore.degradation.degradation import Noise
 from bigrestore.degradation.given import Given
-from bigrestore.degradation.learned.learned_recipe import LearnedRecipe, load_learned, on_input_grid
+from bigrestore.degradation.learned.learned_recipe import (
+    LearnedRecipe,
+    load_learned,
+    on_input_grid,
+    recipe_of,
+)
 from bigrestore.degradation.learned.synthesis import Synthesis
 from bigrestore.degradation.recipe import draw_degradations, load_recipe
 from bigrestore.degradation.scanner import degrade_batch, margin_px
@@ -26,7 +32,7 @@ from bigrestore.errors import InputMissingError, ModelError, ModelScaleError, Us
 from bigrestore.io.open_section import open_section
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.parts.learned_degradation import SYN_REACH_PX, LearnedDegradation, SynNet
-from bigrestore.model.nets.parts.part import save_part
+from bigrestore.model.nets.parts.part import load_part, save_part
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.fitting.fit import fit_windows
 from bigrestore.training.stages.parts.degradation import save_fit
@@ -327,6 +333,30 @@ def test_a_file_without_its_fits_is_a_sentence(tmp_path: Path) -> None:
         save_part(path, net, "degradation", 1, {"sizes": sizes, "halo_px": 10, "alignment_px": 1, **facts})
         with pytest.raises(ModelError, match="train it again"):
             load_learned(path, 1)
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.4])
+def test_what_was_unexplained_is_drawn_and_less_of_it_beside_a_network(tmp_path: Path, kept: float) -> None:
+    fit = fit_windows([made_window(gaussian(21, 1.2), side=96, read=1 / 255)], 1)
+    loud = [attrs.evolve(each, noise=Noise(0.0, 0.004, 0.5, 0.6)) for each in fit.fits]
+    for network in (False, True):
+        net = LearnedDegradation(1, fit.kernels.shape[-1], 1, network=network)
+        if network:
+            net.codes.copy_(torch.nn.functional.normalize(torch.ones_like(net.codes), dim=1))
+        path = tmp_path / f"{network}.safetensors"
+        save_fit(path, net, attrs.evolve(fit, fits=loud), kept)
+        (drawn,) = draw_degradations(load_learned(path, 1), 1, 1, np.random.default_rng(0))
+        assert drawn.noise.contrast_gain == pytest.approx(0.6 * (kept if network else 1))
+
+
+def test_a_file_of_an_older_version_has_nothing_unexplained(fitted: Path, tmp_path: Path) -> None:
+    part = load_part("degradation", 1, fitted)
+    windows = [{k: v for k, v in each.items() if k != "contrast_gain"} for each in part.info["windows"]]
+    old = attrs.evolve(
+        part, info={k: v for k, v in part.info.items() if k != "contrast_kept"} | {"windows": windows}
+    )
+    assert all(window.noise.contrast_gain == 0 for window in recipe_of(old).windows)
+    assert recipe_of(old).contrast_kept == 1
 
 
 @pytest.mark.parametrize("kernel", ["halo", "sharpening"])

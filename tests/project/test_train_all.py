@@ -35,7 +35,7 @@ def trained(example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     def run(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         flags = dict(pairwise(words))
-        for name in ("--start", "--prior"):
+        for name in ("--start", "--prior", "--model"):
             assert name not in flags or Path(flags[name]).exists()
         assert not Path(flags["--output"]).exists()
         calls.append({"stage": words[4], **{k: v for k, v in flags.items() if k.startswith("--")}})

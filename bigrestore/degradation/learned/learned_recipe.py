@@ -72,6 +72,8 @@ class LearnedRecipe:
         Of the windows, where a network was trained.
     network : SynNet, optional
         What adds to the fitted blur.
+    contrast_kept : float
+        Part of the fitted `contrast_gain` that is left beside what the network adds.
     neighbours : ndarray, (K,), int
         The window most like each.
     """
@@ -83,6 +85,7 @@ class LearnedRecipe:
     windows: tuple[BankWindow, ...]
     codes: Tensor | None = None
     network: SynNet | None = None
+    contrast_kept: float = 1.0
     neighbours: NDArray[np.int64] = attrs.field(init=False)
 
     @neighbours.default
@@ -114,7 +117,8 @@ class LearnedRecipe:
         noise, synthesis = _point_between(own.noise, other.noise, share), None
         if self.network is not None and scale == self.scale:
             synthesis = self._synthesis(first, second, share)
-            noise = corrected_noise(noise, self.network.noise_change(synthesis.code[None])[0])
+            change = self.network.noise_change(synthesis.code[None])[0]
+            noise = corrected_noise(noise, change, self.contrast_kept)
         return Degradation(
             scale=scale,
             kernel=kernel.astype(np.float32) if scale == self.scale else on_input_grid(kernel, self.scale),
@@ -147,19 +151,24 @@ def _point_between(one: Noise, two: Noise, share: float) -> Noise:
     numbers = [
         (1 - share) * a + share * b
         for a, b in zip(
-            (one.gain, one.read**2, one.correlated_share),
-            (two.gain, two.read**2, two.correlated_share),
+            (one.gain, one.read**2, one.correlated_share, one.contrast_gain),
+            (two.gain, two.read**2, two.correlated_share, two.contrast_gain),
             strict=True,
         )
     ]
-    return Noise(numbers[0], float(np.sqrt(numbers[1])), numbers[2])
+    return Noise(numbers[0], float(np.sqrt(numbers[1])), numbers[2], numbers[3])
 
 
-def corrected_noise(noise: Noise, change: Tensor) -> Noise:
-    """Return fitted noise with the change, (3,), that `SynNet.noise_change` makes of a code."""
+def corrected_noise(noise: Noise, change: Tensor, contrast_kept: float = 1.0) -> Noise:
+    """Return fitted noise with the change, (3,), that `SynNet.noise_change` makes, and a part of its `contrast_gain`."""
     gain, read, share = (float(number) for number in change)
     odds = noise.correlated_share / max(1 - noise.correlated_share, 1e-3) * math.exp(share)
-    return Noise(noise.gain * math.exp(gain), noise.read * math.exp(0.5 * read), min(odds / (1 + odds), 1.0))
+    return Noise(
+        noise.gain * math.exp(gain),
+        noise.read * math.exp(0.5 * read),
+        min(odds / (1 + odds), 1.0),
+        contrast_kept * noise.contrast_gain,
+    )
 
 
 def on_input_grid(kernel: NDArray[np.floating], scale: int) -> Kernel:
@@ -198,7 +207,12 @@ def recipe_of(part: TrainedPart) -> LearnedRecipe:
     try:
         windows = tuple(
             BankWindow(
-                Noise(float(w["noise_gain"]), float(w["read_noise"]), float(w["correlated_share"])),
+                Noise(
+                    float(w["noise_gain"]),
+                    float(w["read_noise"]),
+                    float(w["correlated_share"]),
+                    float(w.get("contrast_gain", 0)),  # files of older versions lack it
+                ),
                 int(w["bit_depth"]),
                 int(w["jpeg_quality"]),
             )
@@ -223,4 +237,5 @@ def recipe_of(part: TrainedPart) -> LearnedRecipe:
         windows,
         None if network is None else part.network.codes,
         network,
+        float(part.info.get("contrast_kept", 1.0)),
     )

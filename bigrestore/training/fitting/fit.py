@@ -29,7 +29,7 @@ from bigrestore.training.fitting.kernel_fit import (
     grid_step,
     kernel_of,
 )
-from bigrestore.training.fitting.noise_law import noise_law, without_waves
+from bigrestore.training.fitting.noise_law import noise_law, with_unexplained, without_waves
 from bigrestore.training.fitting.real_pairs import RealWindow
 
 OWN_KERNELS_GAIN = 0.02
@@ -100,6 +100,7 @@ class WindowFit:
             "noise_gain": self.noise.gain,
             "read_noise": self.noise.read,
             "correlated_share": self.noise.correlated_share,
+            "contrast_gain": self.noise.contrast_gain,
             "bit_depth": 8 if window.eight_bits else 0,
             "jpeg_quality": self.jpeg.quality if self.jpeg else 0,
             "residual_255": round(self.residual * 255, 3),
@@ -192,6 +193,7 @@ def _fit_window(window: RealWindow, jpeg: JpegFinding | None, kernel: Kernel) ->
     grey = _grey_curve(window.degraded, expected_of(window, kernel, (1.0, 0.0)))
     expected = expected_of(window, kernel, grey)
     noise = noise_law(window.degraded, expected, eight_bits=window.eight_bits, jpeg=jpeg)
+    noise = with_unexplained(noise, window.degraded, expected, eight_bits=window.eight_bits, jpeg=jpeg)
     left = float(without_waves(window.degraded, expected).std())
     level = float(np.sqrt(noise.gain * max(float(expected.mean()), 0.0) + noise.read**2))
     return WindowFit(window, kernel, grey, noise, jpeg, left, level)

@@ -2,18 +2,23 @@
 
 The residual is noise where the image is smooth; at edges it is also what no kernel explains: other cells that come into
 focus, a shift that varies. So only the quieter half of the pixels of each grey level counts, without slow waves. Their
-variance against grey is the law gain * x + read^2.
+variance against grey is the law gain * x + read^2. What the residual has beyond that is put down to the contrast.
 """
 
 from __future__ import annotations
 
+import math
+
+import attrs
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 from scipy.optimize import nnls
 
 from bigrestore.core.pixels import Doubles, Floats
 from bigrestore.degradation.degradation import Noise
+from bigrestore.degradation.steps import local_contrast
 from bigrestore.training.fitting.jpeg_lattice import JpegFinding, through_jpeg
 
 GREY_BINS = 8
@@ -40,6 +45,11 @@ MOST_PIXELS_READ = 0.12
 """Largest noise looked for under a JPEG."""
 
 JPEG_SEED = 17
+
+LEAST_UNEXPLAINED = 0.1
+"""Share of the explained variance below which what is left counts as chance."""
+
+MOST_CONTRAST_GAIN = 4.0
 
 
 def noise_law(
@@ -71,6 +81,30 @@ def noise_law(
         return Noise()
     share = np.clip(_neighbour_correlation(residual, kept) / NEIGHBOUR_CORRELATION, 0, 1)
     return Noise(gain, float(np.sqrt(variance)), float(share))
+
+
+def with_unexplained(
+    noise: Noise, degraded: Floats, expected: Floats, *, eight_bits: bool, jpeg: JpegFinding | None
+) -> Noise:
+    """Return the noise of a window with what neither blur nor noise nor JPEG explains.
+
+    A restorer that is trained without it takes the errors of an unknown compression for detail. They lie where the detail
+    is, so they are drawn as noise that grows with the contrast, and as smooth as the residual.
+    """
+    residual = without_waves(degraded, expected)
+    field = np.random.default_rng(JPEG_SEED).standard_normal(expected.shape)
+    drawn = expected + field * np.sqrt(noise.gain * np.clip(expected, 0, None) + noise.read**2)
+    stored = through_jpeg(drawn, jpeg) if jpeg is not None else drawn
+    rounding = ROUNDING_VARIANCE if eight_bits and jpeg is None else 0.0
+    explained = float(without_waves(stored.astype(np.float32), expected).var()) + rounding
+    contrast = local_contrast(torch.from_numpy(np.ascontiguousarray(expected, np.float64))).numpy()
+    square, left = float(np.mean(contrast**2)), float(residual.var()) - explained
+    if left < max(LEAST_UNEXPLAINED * explained, LEAST_NOISE_SIGMA**2) or square <= 0:
+        return noise
+    everywhere = np.ones(residual.shape, bool)
+    share = np.clip(_neighbour_correlation(residual, everywhere) / NEIGHBOUR_CORRELATION, 0, 1)
+    gain = min(math.sqrt(left / square), MOST_CONTRAST_GAIN)
+    return attrs.evolve(noise, correlated_share=float(share), contrast_gain=gain)
 
 
 def without_waves(degraded: Floats, expected: Floats) -> Doubles:

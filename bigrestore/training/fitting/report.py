@@ -52,7 +52,7 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
             if qualities
             else "none found",
         ),
-        ("unexplained", _unexplained(left, noise)),
+        ("unexplained", _unexplained(left, noise, _each_of(windows, "contrast_gain"))),
     ]
     if np.median(_each_of(windows, "negative")) < HALO:
         rows = [row for row in rows if row[0] != "negative taps"]
@@ -69,16 +69,19 @@ def _middle(values: Sequence[float]) -> str:
     return f"{middle:.2f}" if high - low < 0.01 else f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _unexplained(left: Sequence[float], noise: Sequence[float]) -> str:
+def _unexplained(left: Sequence[float], noise: Sequence[float], contrast_gains: Sequence[float]) -> str:
     """Return what blur and noise leave."""
     rest = float(np.median(np.sqrt(np.maximum(np.square(left) - np.square(noise), 0))))
     much = float(np.median(left)) > UNEXPLAINED * max(float(np.median(noise)), 0.3)
     why = (
-        ": no blur of the clean image explains it, such as cells of other depths, damage or a shift that varies"
+        ": no blur of the clean image explains it, such as cells of other depths, the errors of a compression, damage or a "
+        "shift that varies"
         if much
         else ""
     )
-    return f"{rest:.2f} of 255 beside the noise{why}"
+    gain = float(np.median(contrast_gains))
+    drawn = f"; drawn as noise of {gain:.2f} of the contrast around a pixel" if gain > 0 else ""
+    return f"{rest:.2f} of 255 beside the noise{why}{drawn}"
 
 
 def fit_lines(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[str]:

@@ -41,8 +41,8 @@ class Twins:
     clean : Tensor, (2 n, 1, scale * h, scale * h)
     blurred : Tensor, (2 n, 1, h, h)
         The clean patches under kernel and grey curve, which are known or fitted.
-    noise : Tensor, (2 n, 3)
-        Gain, read noise and correlated share, known or fitted.
+    noise : Tensor, (2 n, 4)
+        The numbers of `Noise`, known or fitted.
     drawn : list of Degradation or None, n
         What was drawn; None for real twins.
     """
@@ -133,7 +133,7 @@ class TwinSource:
                 degraded.append(fit.window.degraded[part])
                 clean.append(fit.window.clean[fine])
                 blurred.append(self._blurred[id(fit)][part])
-                noise.append([fit.noise.gain, fit.noise.read, fit.noise.correlated_share])
+                noise.append(attrs.astuple(fit.noise))
         made, white, soft = (
             torch.from_numpy(np.stack(parts))[:, None].to(self.device) for parts in (degraded, clean, blurred)
         )
@@ -154,8 +154,9 @@ class TwinSource:
         order = torch.cat([torch.arange(0, len(pairs.degraded), 2), torch.arange(1, len(pairs.degraded), 2)])
         order = order.to(pairs.degraded.device)
         known = pairs.known
-        share = torch.tensor([d.noise.correlated_share for d in pairs.drawn], device=order.device)
-        noise = torch.stack([known.noise_gain, known.read_noise, share], dim=1)
+        more = [(d.noise.correlated_share, d.noise.contrast_gain) for d in pairs.drawn]
+        law = torch.stack([known.noise_gain, known.read_noise], dim=1)
+        noise = torch.cat([law, torch.tensor(more, device=law.device)], dim=1)
         blurred = redegrade(pairs.target, known.kernel, self.scale)
         degraded, valid, clean = pairs.degraded[order], pairs.valid[order], pairs.target[order]
         return Twins(degraded, valid, clean, blurred[order], noise[order], list(pairs.drawn[::2]))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bigrestore.degradation.degradation import Degradation
 from bigrestore.degradation.schema import Recipe
+from bigrestore.degradation.steps import local_contrast
 from bigrestore.model.nets.parts.learned_degradation import SYN_REACH_PX, LearnedDegradation
 from bigrestore.model.nets.parts.part import save_part
 from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
@@ -203,28 +204,44 @@ class DegradationStage(PartStage[LearnedDegradation]):
     def export(self, path: Path) -> None:
         """Read the codes of all real windows and write the part."""
         net = copy.deepcopy(self.net).cpu().eval()
-        net.codes.copy_(self._bank_codes().cpu())
-        save_fit(path, net, self.source.fit)
+        codes, contrast_kept = self._bank()
+        net.codes.copy_(codes.cpu())
+        save_fit(path, net, self.source.fit, contrast_kept)
 
     @torch.no_grad()
-    def _bank_codes(self) -> Tensor:
-        """Return the code of every real window: the mean over patches of it, of unit norm."""
+    def _bank(self) -> tuple[Tensor, float]:
+        """Return the code of every real window, and the part of the unexplained residual that the network leaves.
+
+        A code is the mean over patches of the window, of unit norm; the part is of standard deviations, in the median.
+        """
         rng = np.random.default_rng(0)
-        codes = []
+        codes, parts = [], []
         for fit in self.source.fit.fits:
             twins = self.source.real_twins([fit] * 4, rng)
-            codes.append(F.normalize(self.code_net(twins.degraded, twins.clean).mean(0), dim=0))
-        return torch.stack(codes)
+            code = F.normalize(self.code_net(twins.degraded, twins.clean).mean(0), dim=0)
+            codes.append(code)
+            if fit.noise.contrast_gain > 0:
+                inner = self._inner(twins)
+                left = twins.degraded - twins.blurred
+                after = left - self.syn_net(twins.clean, code.expand(len(twins.clean), -1))
+                before, now = (float((part * inner).square().sum()) for part in (left, after))
+                parts.append(min(now / max(before, 1e-12), 1.0) ** 0.5)
+        return torch.stack(codes), float(np.median(parts)) if parts else 1.0
 
     def _deviation(self, mean: Tensor, noise: Tensor, codes: Tensor) -> Tensor:
-        """Return the standard deviation of the noise, the fitted law corrected by the code."""
+        """Return the standard deviation of the noise, the fitted law corrected by the code.
+
+        What the fit left unexplained counts whole: the network gains where its mean explains it.
+        """
         gain, read = noise[:, 0], noise[:, 1].square()
         change = torch.exp(self.syn_net.noise_change(codes))
         gain, read = (
             (law * factor)[:, None, None, None]
             for law, factor in ((gain, change[:, 0]), (read, change[:, 1]))
         )
-        return torch.sqrt(gain * mean.detach().clamp_min(0) + read + LEAST_SPREAD**2)
+        grey = mean.detach().clamp_min(0)
+        by_contrast = noise[:, 3][:, None, None, None] * local_contrast(grey)
+        return torch.sqrt(gain * grey + read + by_contrast.square() + LEAST_SPREAD**2)
 
     def _inner(self, twins: Twins) -> Tensor:
         """Return 1 for undamaged pixels whose blur lies within the patch."""
@@ -282,14 +299,18 @@ def _nearer_db(
     return 10 * math.log10(squares[0] / squares[1])
 
 
-def save_fit(path: Path, net: LearnedDegradation, fit: PairsFit) -> None:
-    """Write a learned degradation: kernels, and networks if there are; what else was fitted stands in its metadata."""
+def save_fit(path: Path, net: LearnedDegradation, fit: PairsFit, contrast_kept: float = 1.0) -> None:
+    """Write a learned degradation: kernels, and networks if there are; what else was fitted stands in its metadata.
+
+    `contrast_kept` is the part of each window's `contrast_gain` that the network leaves.
+    """
     net.kernels.copy_(torch.from_numpy(fit.kernels))
     kernel_px = fit.kernels.shape[-1]
     network = net.syn_net is not None
     reach = max(kernel_px // 2, SYN_REACH_PX * fit.scale if network else 0)
     sizes = {"windows": len(fit.fits), "kernel_px": kernel_px, "scale": fit.scale, "network": network}
-    facts = {"shared": fit.shared, "windows": [each.facts() for each in fit.fits]}
+    windows = [each.facts() for each in fit.fits]
+    facts = {"shared": fit.shared, "contrast_kept": contrast_kept, "windows": windows}
     save_part(
         path, net, "degradation", fit.scale, {"sizes": sizes, "halo_px": reach, "alignment_px": 1, **facts}
     )
