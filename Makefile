@@ -34,7 +34,7 @@ test: $(STAMP)  ## run the test suite, in JOBS=2 processes
 test-fast: $(STAMP)  ## the tests for the desk: all but whole commands, trainings and processes
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
 
-test-iqa: $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
+test-iqa: $(STAMP) $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
 	$(IQA_VENV)/bin/python -m pytest tests/report -m pyiqa
 
 gpu-check: $(STAMP)  ## on a machine with a GPU: hold every method and precision against the CPU
@@ -82,8 +82,10 @@ define empty_environment
 	  rm -rf $(1); echo "$(PYTHON) cannot make a virtual environment; install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
 endef
 
-$(STAMP): pyproject.toml constraints.txt
+$(VENV)/bin/python:
 	$(call empty_environment,$(VENV))
+
+$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python $(INSTALL) --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
@@ -91,8 +93,8 @@ $(BENCH_STAMP): $(STAMP)
 	$(BIN)/python $(INSTALL) --editable '.[dev,bench]' --constraint constraints.txt
 	@touch $@
 
-# Its packages come before those of .venv, which it sees too.
-$(IQA_STAMP): $(STAMP) requirements-iqa.txt
+# Its packages come before those of .venv, which it sees too; both are installed at once.
+$(IQA_STAMP): requirements-iqa.txt | $(VENV)/bin/python
 	$(call empty_environment,$(IQA_VENV))
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > "$$($(IQA_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bigrestore-dev.pth"

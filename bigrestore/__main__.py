@@ -5,6 +5,8 @@ Signals are answered from here on: importing the commands takes a while on a slo
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from types import FrameType
@@ -16,6 +18,7 @@ from bigrestore.core.host.signals import STOPPING, handled, signal_name, stop_co
 def main() -> None:
     """Run the command line and end with its exit code."""
     keep_freed_memory()
+    atexit.register(gc.freeze)  # or all that was imported is looked through for what can be freed: 0.5 s
     with handled(STOPPING, _leave_early):
         from bigrestore.cli.app import main as run_command
     run_command()

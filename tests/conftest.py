@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,15 @@ SLOW_FILES = frozenset(
     """.split()
 )
 """Tests of whole commands, trainings and processes; `make test-fast` leaves them out."""
+
+
+def pytest_sessionstart() -> None:
+    gc.disable()  # until all is imported, which it would look through nine times
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was imported lives to the end
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,6 +76,12 @@ def warm_python() -> Iterator[WarmPython]:
     server = WarmPython()
     yield server
     server.close()
+
+
+@pytest.fixture
+def warm_children(monkeypatch: pytest.MonkeyPatch, warm_python: WarmPython) -> None:
+    """Let the processes that a run starts be forked off the warm one."""
+    monkeypatch.setattr(sys, "executable", warm_python.executable)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ ends like any other: its code runs at the end of the server's own script, and th
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 import selectors
@@ -15,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
     "torch", "zarr", "dask.array", "scipy.ndimage", "scipy.fft", "tifffile", "imagecodecs", "PIL.Image",
-    "psutil", "rich.console", "rich.progress", "typer",
+    "psutil", "rich.console", "rich.progress", "typer", "attrs", "pydantic", "zoneinfo", "PIL.PngImagePlugin",
+    "xml.etree.ElementTree", "importlib.metadata", "email.policy",
 )  # fmt: skip
 
 
@@ -29,11 +32,18 @@ COMMAND_LINE = "import runpy; runpy.run_module('bigrestore', run_name='__main__'
 
 
 class WarmPython:
-    """The server; `start` gives a process."""
+    """The server; `start` gives a process.
+
+    `executable` is a file that takes `-c CODE` and `-m MODULE` as `sys.executable` does, for shells and `subprocess`.
+    """
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm")
         self._address = f"{self._folder.name}/server"
+        self.executable = f"{self._folder.name}/python"
+        client = Path(__file__).with_name("warm_client.py").read_text()
+        Path(self.executable).write_text(f"#!{sys.executable} -IS\n{client}")
+        Path(self.executable).chmod(0o755)
         self._server = subprocess.Popen(
             [sys.executable, __file__, self._address], cwd=self._folder.name, env=_environment({})
         )
@@ -60,7 +70,14 @@ class WarmPython:
                 assert self._server.poll() is None, "the server ended"
                 time.sleep(0.02)
         outputs = () if streams else (tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+"))
-        request = {"code": code, "argv": ["-c", *words], "cwd": str(cwd), "env": _environment(env)}
+        request = {
+            "code": code,
+            "argv": ["-c", *words],
+            "cwd": str(cwd),
+            "env": _environment(env),
+            "streams": [0, 1, 2] if streams else [1, 2],
+            "executable": self.executable,
+        }
         socket.send_fds(
             connection,
             [json.dumps(request).encode() + b"\n"],
@@ -142,6 +159,7 @@ def serve(address: str) -> dict[str, Any]:
     """Fork a process for each request, and report its end; return the request in the new process."""
     for name in LIBRARIES:
         __import__(name)
+    gc.freeze()  # or each process would look through, and copy, all that was imported when it ends
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(f"{address}.new")
     listening.listen()
@@ -150,29 +168,53 @@ def serve(address: str) -> dict[str, Any]:
     selector.register(listening, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            if key.fileobj is not listening:
-                pid, connection = key.data
+            if key.fileobj is listening:
+                connection, _ = listening.accept()
+                raw, files, *_ = socket.recv_fds(connection, 1 << 20, 3)
+                while not raw.endswith(b"\n"):
+                    raw += connection.recv(1 << 20)
+                request: dict[str, Any] = json.loads(raw)
+                if (pid := os.fork()) == 0:
+                    for ours in (connection, *(one.fileobj for one in selector.get_map().values())):
+                        if isinstance(ours, socket.socket):
+                            ours.close()  # or it is closed when forgotten, and by then its number is another's
+                    selector.close()
+                    take_streams(request, files)
+                    return request
+                for file in files:
+                    os.close(file)
+                connection.sendall(b"%d\n" % pid)
+                ended = os.pidfd_open(pid)
+                selector.register(ended, selectors.EVENT_READ, (pid, connection))
+                selector.register(connection, selectors.EVENT_READ, (pid, ended))
+            elif key.fileobj in selector.get_map():  # not yet unregistered with the other of its pair
+                pid, other = key.data
                 selector.unregister(key.fileobj)
-                os.close(key.fd)
+                selector.unregister(other)
+                if isinstance(key.fileobj, socket.socket):  # who asked for it was killed
+                    os.kill(pid, signal.SIGKILL)
+                    connection, ended = key.fileobj, other
+                else:
+                    connection, ended = other, key.fd
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                connection.sendall(b"%d\n" % code)
+                os.close(ended)
+                with contextlib.suppress(BrokenPipeError):
+                    connection.sendall(b"%d\n" % code)
                 connection.close()
-                continue
-            connection, _ = listening.accept()
-            raw, files, *_ = socket.recv_fds(connection, 1 << 20, 3)
-            while not raw.endswith(b"\n"):
-                raw += connection.recv(1 << 20)
-            if (pid := os.fork()) == 0:
-                for number, file in enumerate(files, 3 - len(files)):
-                    os.dup2(file, number)
-                if len(files) == 3:
-                    os.setsid()
-                os.closerange(3, 256)
-                return dict(json.loads(raw))
-            for file in files:
-                os.close(file)
-            connection.sendall(b"%d\n" % pid)
-            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
+
+
+def take_streams(request: Mapping[str, Any], files: Sequence[int]) -> None:
+    """Put the streams of who asked in place of those of the server, and close those that are closed there."""
+    for number, file in zip(request["streams"], files, strict=True):
+        os.dup2(file, number)
+    for number in request.get("closed", ()):
+        os.close(number)
+        name = ("stdin", "stdout", "stderr")[number]
+        setattr(sys, name, None)
+        setattr(sys, f"__{name}__", None)
+    if 0 in request["streams"] or request.get("closed"):
+        os.setsid()
+    os.closerange(3, 256)
 
 
 if __name__ == "__main__":
@@ -181,5 +223,7 @@ if __name__ == "__main__":
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = request["argv"]
-    sys.path[:1] = ["", *request["env"]["PYTHONPATH"].split(os.pathsep)]
+    sys.executable = request["executable"]  # for the processes that it starts
+    paths = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:1] = [*([] if request.get("safe") else [""]), *paths]
     exec(request["code"], {"__name__": "__main__"})

@@ -22,12 +22,12 @@ _ENDLESS = {
 }
 
 
-def regular_stat(path: Path, shown: object = None) -> os.stat_result:
+def regular_stat(path: Path | str, shown: object = None) -> os.stat_result:
     """Return the state of a regular file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The file, or a link to it.
     shown : object, optional
         Its name in messages.
@@ -56,10 +56,10 @@ def regular_stat(path: Path, shown: object = None) -> os.stat_result:
     return seen
 
 
-def open_regular(path: Path, shown: object = None) -> io.BufferedReader:
+def open_regular(path: Path | str, shown: object = None) -> io.BufferedReader:
     """Open a regular file for reading bytes; see `regular_stat`."""
     regular_stat(path, shown)
-    return path.open("rb")
+    return open(path, "rb")  # noqa: PTH123 - asked for every chunk
 
 
 def read_text(path: Path) -> str:

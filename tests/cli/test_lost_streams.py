@@ -19,18 +19,24 @@ from PIL import Image
 
 from bigrestore.core.host.streams import LossyFile
 from bigrestore.run.view.progress import LinesProgress, LossyProgress
+from tests.warm_python import WarmPython
 
 RUN = "run in.png out.ome.zarr --method rational --no-report --threads 1"
+COLD = ("--version", "run --nonsense", f"{RUN} --progress lines >&- 2>&-")
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Callable[[str], tuple[int, str, str]]:
-    """Give a function that runs `bigrestore` with redirections; it returns exit code, output and log."""
+def shell(tmp_path: Path, warm_python: WarmPython) -> Callable[[str], tuple[int, str, str]]:
+    """Give a function that runs `bigrestore` with redirections; it returns exit code, output and log.
+
+    What imports no large library is run by Python itself, and so is one run without output and log.
+    """
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(tmp_path / "in.png")
     home = str(Path(__file__).parents[2])
 
     def run(words: str) -> tuple[int, str, str]:
-        line = f"{sys.executable} -m bigrestore {words}; exit ${{PIPESTATUS[0]}}"
+        cold = words.startswith(COLD)
+        line = f"{sys.executable if cold else warm_python.executable} -m bigrestore {words}; exit ${{PIPESTATUS[0]}}"
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=tmp_path,

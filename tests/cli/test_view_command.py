@@ -23,6 +23,7 @@ from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level,
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec
 from bigrestore.io.viewer import server
+from tests.warm_python import WarmPython
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -81,9 +82,9 @@ def refused(address: str) -> bool:
 
 @pytest.mark.parametrize("name", ENDING)
 def test_it_prints_its_address_and_ends_by_a_signal(
-    store: Path, environment: dict[str, str], name: str
+    store: Path, environment: dict[str, str], warm_python: WarmPython, name: str
 ) -> None:
-    arguments = command(store, "--no-browser")
+    arguments = [warm_python.executable, *command(store, "--no-browser")[1:]]
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

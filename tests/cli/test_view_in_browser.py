@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -24,6 +23,7 @@ from skimage import data
 from bigrestore.io.store.ome_zarr import create_store, finish_store, open_level, write_block
 from bigrestore.io.store.pyramid import build_pyramid
 from bigrestore.io.store.store_spec import StoreSpec
+from tests.warm_python import WarmPython
 
 CHROMIUM = find_chromium()
 SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -52,12 +52,12 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.fixture
-def view() -> Iterator[Callable[..., str]]:
+def view(warm_python: WarmPython) -> Iterator[Callable[..., str]]:
     """Give a function that starts the command and returns the address that it prints; all are ended."""
     started = []
 
     def start(*arguments: object) -> str:
-        command = [sys.executable, "-m", "bigrestore", "view", *map(str, arguments), "--no-browser"]
+        command = [warm_python.executable, "-m", "bigrestore", "view", *map(str, arguments), "--no-browser"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ Grey = NDArray[np.float32]
 
 def tissue_image(height: int, width: int, seed: int = 0) -> Grey:
     """Return dark cells of all sizes on a light, slowly varying ground, 0..1, with texture."""
+    return _tissue_image(height, width, seed).copy()
+
+
+@functools.cache
+def _tissue_image(height: int, width: int, seed: int) -> Grey:
     rng = np.random.default_rng(seed)
     image = 0.85 + 0.05 * gaussian_filter(rng.standard_normal((height, width)), 20) * 20
     for _ in range(height * width // 180):

@@ -282,7 +282,7 @@ def test_pairs_of_a_learned_recipe_are_told_less_truth(fitted: Path) -> None:
     model = Restorer(get_preset("nano"), 1)
     shares = {}
     for recipe in (Recipe.load("optics").always_degrading(), load_recipe(str(fitted), 1)):
-        drawn = draw_degradations(recipe, 1, 60, np.random.default_rng(0))
+        drawn = draw_degradations(recipe, 1, 40, np.random.default_rng(0))
         known = known_of(drawn, torch.device("cpu"))
         pairs = Pairs(torch.empty(0), torch.empty(0), torch.empty(0), known, drawn)
         _, filters = drawn_codes(model, pairs, np.random.default_rng(1))

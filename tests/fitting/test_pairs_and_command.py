@@ -20,6 +20,7 @@ from bigrestore.errors import InputError, InputMissingError, ModelScaleError, Ou
 from bigrestore.model.nets.checkpoint import read_weights
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.fitting import twins
+from bigrestore.training.fitting.fit import fit_windows
 from bigrestore.training.fitting.real_pairs import open_pairs, register_pairs
 from bigrestore.training.stages import learning
 from bigrestore.training.stages.learning import learn_degradation
@@ -239,8 +240,20 @@ def test_other_models_and_trained_networks_are_not_replaced(pairs: Path, tmp_pat
         assert output.read_bytes() == before
 
 
+FITS: dict[str, Any] = {}
+
+
+def fitted_once(opened: Any, scale: int, where: str) -> Any:
+    """Return the fit of pairs; those of one place are fitted once."""
+    if where not in FITS:
+        FITS[where] = fit_windows(register_pairs(opened, scale, where), scale)
+    return FITS[where]
+
+
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "register_pairs", fitted_once)
+    monkeypatch.setattr(learning, "fit_windows", lambda fit, _: fit)
     monkeypatch.setattr(twins, "TWIN_PX", 48)
     monkeypatch.setattr(twins, "HELD_OUT_TWINS", 4)
     monkeypatch.setattr(degradation, "TRANSFERRED", 2)

@@ -252,6 +252,7 @@ def test_no_cut_is_seen_at_damage(tmp_path: Path, tissue: np.ndarray) -> None:
     np.testing.assert_array_equal(whole, cut)
 
 
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.slow
 def test_two_workers_give_the_same(tmp_path: Path, tissue: np.ndarray) -> None:
     source = tmp_path / "section.tif"

@@ -122,6 +122,7 @@ def test_no_cut_is_seen(
         assert np.abs(pixels - wanted).max() <= 1, "a step of 16 bits"
 
 
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.parametrize(("arch", "scale"), [("rft", 1), ("hat", 2)])
 def test_two_workers_give_the_bytes_of_one(
     tmp_path: Path, source: Path, part: Callable[[str, int], Path], arch: str, scale: int

@@ -52,9 +52,14 @@ def volume() -> np.ndarray:
     return made_volume()
 
 
-@pytest.fixture
-def holed(volume: np.ndarray, tmp_path: Path) -> tuple[Path, Path]:
-    """Return a volume with a black hole in its second section, and the mask that calls it damage."""
+def with_hole(volume: np.ndarray, folder: Path) -> tuple[Path, Path]:
+    """Write a volume with a black hole in its second section, and the mask that calls it damage."""
     pixels, mask = to_bytes(volume), np.ones(volume.shape, np.uint8)
     pixels[HOLED][HOLE], mask[HOLED][HOLE] = 0, 2
-    return stored(tmp_path / "in.zarr", pixels), stored(tmp_path / "mask.zarr", mask)
+    return stored(folder / "in.zarr", pixels), stored(folder / "mask.zarr", mask)
+
+
+@pytest.fixture
+def holed(volume: np.ndarray, tmp_path: Path) -> tuple[Path, Path]:
+    """Return a volume with a hole, and its mask."""
+    return with_hole(volume, tmp_path)

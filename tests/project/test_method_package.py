@@ -16,12 +16,14 @@ import tifffile
 import zarr
 from scipy.ndimage import gaussian_filter
 
+from tests.warm_python import WarmPython
+
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+def command(tmp_path_factory: pytest.TempPathFactory, warm_python: WarmPython) -> Command:
     """Install the example beside this package; return what runs `bigrestore` with both."""
     folder = tmp_path_factory.mktemp("package")
     source, site = folder / "source", folder / "site"
@@ -33,7 +35,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
     def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "200"}
-        arguments = [sys.executable, "-m", "bigrestore", *map(str, words)]
+        arguments = [warm_python.executable, "-m", "bigrestore", *map(str, words)]
         return subprocess.run(arguments, capture_output=True, text=True, cwd=folder, env=environment)
 
     return run

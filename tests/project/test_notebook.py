@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from tests.warm_python import WarmPython
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "restore.ipynb"
 MOST_BYTES = 300_000
@@ -41,10 +42,10 @@ def may_fail(cell: dict[str, Any]) -> bool:
     return "raises-exception" in cell["metadata"].get("tags", [])
 
 
-def test_the_cells_run_one_after_the_other(tmp_path: Path) -> None:
+def test_the_cells_run_one_after_the_other(tmp_path: Path, warm_python: WarmPython) -> None:
     cells = [("".join(cell["source"]), may_fail(cell)) for cell in CELLS]
     done = subprocess.run(
-        [sys.executable, "-c", RUN],
+        [warm_python.executable, "-c", RUN],
         input=json.dumps(cells),
         cwd=tmp_path,
         capture_output=True,

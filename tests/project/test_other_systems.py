@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import bigrestore
+from tests.warm_python import WarmPython
 
 SCRIPT = """
 import importlib, os, pkgutil, signal, sys
@@ -42,10 +42,10 @@ sys.exit(bool(failed))
 """
 
 
-def test_every_module_imports_without_what_posix_alone_has() -> None:
+def test_every_module_imports_without_what_posix_alone_has(warm_python: WarmPython) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(bigrestore.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
+        [warm_python.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[0]) > 300

@@ -53,7 +53,7 @@ def through_files(folder: Path, array: np.ndarray, **settings: Any) -> np.ndarra
     source, output = folder / "in.zarr", folder / "out.ome.zarr"
     axes = "yx" if array.ndim == 2 else "yxc" if array.shape[-1] == 3 else "zyx"
     zarr.create_array(
-        source, data=array, chunks=(64,) * array.ndim, dimension_names=list(axes), overwrite=True
+        source, data=array, chunks=(128,) * array.ndim, dimension_names=list(axes), overwrite=True
     )
     bigrestore.restore(source, output, report=False, overwrite=True, **settings)
     pixels = open_section(output).data.compute()
@@ -287,6 +287,7 @@ def test_an_unlikely_range_is_refused_in_words_of_python(array: np.ndarray, says
     assert "--" not in str(info.value)
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_workers_restore_an_array_too(grey: np.ndarray) -> None:
     one = bigrestore.restore(grey[:500, :100], block_size=480, mask="none", **QUICK)
     two = bigrestore.restore(grey[:500, :100], block_size=480, mask="none", workers=2, **QUICK)

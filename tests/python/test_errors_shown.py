@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import logging
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 import bigrestore
 from bigrestore import errors
 from bigrestore.errors import BigrestoreError, InputError, InputMissingError, OutputError
+from tests.warm_python import WarmPython
 
 CALLS = {
     "restore": 'restore("missing.tif", "out.ome.zarr")',
@@ -31,20 +33,54 @@ CALLS = {
 }
 
 
+SHOW = """
+import json, sys
+for script in json.loads(sys.argv[1]):
+    try:
+        exec(compile(script, "<string>", "exec"), {"__name__": "__main__"})
+    except Exception as error:
+        error.__traceback__ = error.__traceback__.tb_next  # without the line above
+        sys.excepthook(type(error), error, error.__traceback__)
+    print("end of a script", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Path]:
+    """Give what each call writes to stderr, and the folder where they were called."""
+    folder = tmp_path_factory.mktemp("calls")
+    scripts = json.dumps([f"import bigrestore\nbigrestore.{call}\n" for call in CALLS.values()])
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, scripts], cwd=folder, capture_output=True, text=True, timeout=100
+    )
+    return dict(zip(CALLS, done.stderr.split("end of a script\n")[:-1], strict=True)), folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
-def test_plain_python_shows_the_callers_line_and_one_sentence(name: str, tmp_path: Path) -> None:
-    script = f"import bigrestore\nbigrestore.{CALLS[name]}\n"
+def test_plain_python_shows_the_callers_line_and_one_sentence(
+    name: str, shown: tuple[dict[str, str], Path]
+) -> None:
+    written = shown[0][name]
+    lines = written.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert sum(line.startswith("  File ") for line in lines) == 2, written
+    assert lines[-1].startswith("bigrestore.errors.")
+    assert "During handling" not in written
+    assert "direct cause" not in written
+    assert list(shown[1].iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_program_ends_with_the_callers_line_and_one_sentence(tmp_path: Path) -> None:
+    script = f"import bigrestore\nbigrestore.{CALLS['restore']}\n"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
     lines = done.stderr.splitlines()
-    assert lines[0] == "Traceback (most recent call last):"
+    assert done.returncode == 1
     assert sum(line.startswith("  File ") for line in lines) == 2, done.stderr
     assert lines[-1].startswith("bigrestore.errors.")
-    assert "During handling" not in done.stderr
-    assert "direct cause" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +156,11 @@ def test_importing_loads_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_restoring_imports_no_array_library_of_its_own(tmp_path: Path) -> None:
+def test_restoring_imports_no_array_library_of_its_own(warm_python: WarmPython) -> None:
     script = (
         "import sys, numpy, bigrestore\n"
         "bigrestore.restore(numpy.full((9, 9), 7, 'uint8'), method='rational', progress='none')\n"
         "print([name for name in ('xarray', 'IPython', 'bigrestore.report') if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([warm_python.executable, "-c", script], capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == "[]", done.stderr

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+
+from tests.warm_python import WarmPython
 
 PROGRAM = """
 import torch
@@ -19,7 +20,7 @@ from bigrestore.run import pipeline
 
 def restore(self, *_, **__):
     print("inside", flush=True)
-    return torch.mm(torch.ones((4000, 4000)), torch.ones((4000, 4000)))  # without Python's lock, and longer than the grace
+    return torch.mm(torch.ones((2500, 2500)), torch.ones((2500, 2500)))  # without Python's lock, and longer than the grace
 
 pipeline.GRACE_SECONDS = 0.01
 InterpolateMethod.restore = restore
@@ -37,12 +38,12 @@ bigrestore.restore("in.zarr", "out.ome.zarr", method="rational", threads=1, prog
     ],
 )
 def test_a_stopped_program_does_not_abort(
-    tmp_path: Path, number: signal.Signals, code: int, last: str
+    tmp_path: Path, warm_python: WarmPython, number: signal.Signals, code: int, last: str
 ) -> None:
     zarr.save_array(
         str(tmp_path / "in.zarr"), np.random.default_rng(0).integers(1, 255, (300, 300), np.uint8)
     )
-    words = [sys.executable, "-c", PROGRAM]
+    words = [warm_python.executable, "-c", PROGRAM]
     with subprocess.Popen(
         words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:

@@ -84,6 +84,7 @@ def test_a_run_goes_on_only_with_the_same_blur_and_noise(
     assert restore(source, out, model=model, blur="0.6", noise=3.0, resume=True, **QUIET).blocks_done == 1
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_workers_are_told_the_same(tmp_path: Path, source: Path, model: Path) -> None:
     found = []
     for name, workers in (("one", None), ("two", 2)):

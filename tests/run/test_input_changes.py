@@ -125,6 +125,15 @@ def source(
     return path, lambda other: write(path, other)
 
 
+@pytest.fixture(scope="module")
+def calm(tissue: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Pixels:
+    """The output of a run during which nothing changed."""
+    folder = tmp_path_factory.mktemp("calm")
+    png(folder / "a.png", np.ascontiguousarray(tissue[:480, :960]))
+    go(folder / "a.png", folder / "out.ome.zarr", Fir())
+    return level0(folder / "out.ome.zarr").squeeze()
+
+
 def once(at: int, act: Callable[[], None]) -> Fir:
     """Do something when the method is called for the n-th time."""
 
@@ -143,7 +152,7 @@ Source = tuple[Path, Callable[[Pixels], None]]
 
 
 def test_an_input_that_is_written_to_while_a_run_is_at_work_does_not_give_an_output(
-    tmp_path: Path, source: Source, pixels: Pixels
+    tmp_path: Path, source: Source, pixels: Pixels, calm: Pixels
 ) -> None:
     path, write = source
     out = tmp_path / "out.ome.zarr"
@@ -158,8 +167,7 @@ def test_an_input_that_is_written_to_while_a_run_is_at_work_does_not_give_an_out
     write(pixels)
     go(path, out, Fir(), resume=True, check_all=True).raise_if_failed()
     assert looks_whole(out)
-    go(path, tmp_path / "fresh.ome.zarr", Fir())
-    np.testing.assert_array_equal(level0(out), level0(tmp_path / "fresh.ome.zarr"))
+    np.testing.assert_array_equal(level0(out).squeeze(), calm)
 
 
 def test_an_input_that_is_written_anew_with_the_same_pixels_is_the_same(

@@ -259,6 +259,7 @@ def test_a_wrong_level_of_a_map_is_found(copied: tuple[Path, Path]) -> None:
     assert "maps/uncertainty/1" in verify_store(out)[0].location
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_parts_and_workers_give_the_bytes_of_one_run(tmp_path: Path, source: Path) -> None:
     model = str(model_file(tmp_path))
     common: dict[str, Any] = {"model": model, "realness": 0.6, "precision": "fp32"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,28 @@ def source(tmp_path: Path, tissue: np.ndarray) -> Path:
     return save_zarr(tmp_path / "in.zarr", np.ascontiguousarray(tissue[:490, :600]))
 
 
+@pytest.fixture(autouse=True)
+def page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a stand-in in the place of the page of a report: what it shows is not looked at here."""
+    monkeypatch.setattr("bigrestore.report.table.write.build_page", lambda *_: "<html></html>")
+
+
+@pytest.fixture(scope="module")
+def finished(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an input and its output, for tests that change a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    source = save_zarr(folder / "in.zarr", np.ascontiguousarray(tissue[:490, :600]))
+    go(source, folder / "out.zarr", Fir())
+    return folder
+
+
+@pytest.fixture
+def copied(tmp_path: Path, finished: Path) -> tuple[Path, Path]:
+    """A copy of the input and of the output."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "in.zarr", tmp_path / "out.zarr"
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -64,9 +88,10 @@ def put(path: Path, content: str = "years of work") -> Path:
 
 
 @pytest.mark.parametrize("added", ADDED)
-def test_overwrite_is_refused_where_something_was_added(tmp_path: Path, source: Path, added: str) -> None:
-    out = tmp_path / "out.zarr"
-    go(source, out, Fir())
+def test_overwrite_is_refused_where_something_was_added(
+    tmp_path: Path, copied: tuple[Path, Path], added: str
+) -> None:
+    source, out = copied
     put(tmp_path / added)
     before = everything(tmp_path)
     with pytest.raises(OutputError, match="besides what a run wrote and is not removed") as info:
@@ -77,9 +102,10 @@ def test_overwrite_is_refused_where_something_was_added(tmp_path: Path, source: 
 
 
 @pytest.mark.parametrize("added", ADDED)
-def test_resume_mends_a_run_and_keeps_what_was_added(tmp_path: Path, source: Path, added: str) -> None:
-    out = tmp_path / "out.zarr"
-    go(source, out, Fir())
+def test_resume_mends_a_run_and_keeps_what_was_added(
+    tmp_path: Path, copied: tuple[Path, Path], added: str
+) -> None:
+    source, out = copied
     wanted = everything(out)
     (out / "0/c/0/1").unlink()
     (out / "1/zarr.json").unlink()
@@ -90,9 +116,8 @@ def test_resume_mends_a_run_and_keeps_what_was_added(tmp_path: Path, source: Pat
     assert go(source, out, Fir(), resume=True).blocks_restored == 0
 
 
-def test_what_was_added_to_an_output_without_its_journal_is_kept(tmp_path: Path, source: Path) -> None:
-    out = tmp_path / "out.zarr"
-    go(source, out, Fir())
+def test_what_was_added_to_an_output_without_its_journal_is_kept(copied: tuple[Path, Path]) -> None:
+    source, out = copied
     shutil.rmtree(f"{out}.bigrestore")
     for added in ("0/annotations.geojson", "2/zarr.json", "0/c/1/7", "5/photos.txt"):
         mine = put(out / added)
@@ -137,36 +162,52 @@ def test_a_file_that_took_the_place_of_an_output_is_not_taken_for_a_damaged_one(
     assert out.read_bytes() == content
 
 
-def cases(tmp_path: Path, tissue: np.ndarray, rgb: np.ndarray) -> dict[str, tuple[Path, dict[str, Any]]]:
+def cases(folder: Path, tissue: np.ndarray, rgb: np.ndarray) -> dict[str, tuple[Path, dict[str, Any]]]:
     volume = np.stack([tissue[:200, :520], tissue[100:300, :520], tissue[200:400, :520]])
-    Image.fromarray(rgb[:120, :500]).save(tmp_path / "colour.png")
-    grey = save_zarr(tmp_path / "grey.zarr", np.ascontiguousarray(tissue[:490, :600]))
-    solid = save_zarr(tmp_path / "solid.zarr", volume)
+    Image.fromarray(rgb[:120, :500]).save(folder / "colour.png")
+    grey = save_zarr(folder / "grey.zarr", np.ascontiguousarray(tissue[:490, :600]))
+    solid = save_zarr(folder / "solid.zarr", volume)
     return {
         "grey": (grey, {"report": True}),
         "grey 0.4": (grey, {"format": "0.4"}),
         "by workers": (grey, {"workers": 2, "report": True}),
         "volume": (solid, {"voxel_size": (10.0, 20.0, 20.0)}),
         "volume 0.4": (solid, {"format": "0.4"}),
-        "colour": (tmp_path / "colour.png", {"scale": 2}),
-        "colour 0.4": (tmp_path / "colour.png", {"format": "0.4"}),
+        "colour": (folder / "colour.png", {"scale": 2}),
+        "colour 0.4": (folder / "colour.png", {"format": "0.4"}),
         "region": (grey, {"roi": "100:490,480:600"}),
     }
 
 
+@pytest.fixture(scope="module")
+def made(
+    tissue: np.ndarray, rgb: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Give a function that returns a folder with the input and the output of a case."""
+
+    @functools.cache
+    def of_case(case: str) -> Path:
+        folder = tmp_path_factory.mktemp("case")
+        source, settings = cases(folder, tissue, rgb)[case]
+        go(source, folder / "out.ome.zarr", "catmull-rom", **settings)
+        return folder
+
+    return of_case
+
+
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.parametrize(
     "case",
     ["grey", "grey 0.4", "by workers", "volume", "volume 0.4", "colour", "colour 0.4", "region"],
 )
 @pytest.mark.parametrize("journal", [True, False])
 def test_all_that_a_run_writes_has_a_name_by_which_it_is_removed(
-    tmp_path: Path, tissue: np.ndarray, rgb: np.ndarray, case: str, journal: bool
+    tmp_path: Path, made: Callable[[str], Path], case: str, journal: bool
 ) -> None:
     if case == "by workers" and not journal:
         pytest.skip("the store is the same")
-    source, settings = cases(tmp_path, tissue, rgb)[case]
+    shutil.copytree(made(case), tmp_path, dirs_exist_ok=True)
     out = tmp_path / "out.ome.zarr"
-    go(source, out, "catmull-rom", **settings)
     book = Journal(out)
     outline = book.outline if journal else Outline.of_store(out)
     assert list(strangers(out, outline.is_file, outline.is_folder)) == []
@@ -308,10 +349,9 @@ def test_a_link_beside_an_output_that_is_not_there_makes_the_place_somebody_else
     "name", ["run.json", "files.json", "journal/" + BLOCK + ".json", "profiles/z00000.json"]
 )
 def test_a_document_that_became_a_link_is_replaced_and_what_it_names_is_kept(
-    tmp_path: Path, source: Path, victim: Path, name: str
+    copied: tuple[Path, Path], victim: Path, name: str
 ) -> None:
-    out = tmp_path / "out.zarr"
-    go(source, out, Fir())
+    source, out = copied
     document = Path(f"{out}.bigrestore/{name}")
     document.unlink()
     document.symlink_to(victim / "run.json")

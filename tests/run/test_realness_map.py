@@ -153,6 +153,7 @@ def test_another_map_is_another_run(tmp_path: Path, source: Path, model: str) ->
         go(source, drawn / "out.zarr", model=model, realness_map=str(drawn))
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_workers_read_the_same_map(
     tmp_path: Path, source: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_a_stage_is_copied_to_the_place_that_it_was_made_for(
         run(source, tmp_path / "b/out.ome.zarr", bucket, resume=True)
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_workers_know_where_the_output_goes(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:
     assert run(source, URL, bucket, stage=tmp_path, workers=2).blocks_restored == 4
     assert f"{OUT}/zarr.json" in names(bucket)

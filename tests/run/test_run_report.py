@@ -450,7 +450,7 @@ def test_a_degradation_gets_no_report(tmp_path: Path, source: Path) -> None:
     assert summary.report.folder == ""
 
 
-@pytest.mark.usefixtures("real_scores")
+@pytest.mark.usefixtures("warm_children", "real_scores")
 def test_beside_a_gpu_blocks_never_wait_and_no_row_is_lost(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

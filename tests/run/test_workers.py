@@ -300,6 +300,7 @@ def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source
     assert not marks(out)
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_a_worker_that_sees_another_plan_refuses_and_ends_the_run(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from bigrestore.core.regular import is_regular, open_regular, raise_circle, regu
 from bigrestore.errors import InputError
 from bigrestore.io.access.limits import DEFLATE_RATIO, too_large
 from bigrestore.io.access.places import ByteRange, InputPath, RemoteFile, open_bytes
-from bigrestore.io.access.versions import file_version
+from bigrestore.io.access.versions import file_version, local_version
 
 ANNEX = f"{os.sep}.git{os.sep}annex{os.sep}objects{os.sep}"
 """The folder of git-annex for the targets of its links."""
@@ -86,6 +86,8 @@ class LocalTree:
 
     def __init__(self, root: Path) -> None:
         self._shown, self._root = root, root.resolve()
+        # Paths of chunks are strings: a Path takes longer to make than a small chunk to read.
+        self._below, self._shown_below = (str(folder / "_")[:-1] for folder in (self._root, root))
         self._within = lru_cache(maxsize=4096)(self._is_within)
 
     def __str__(self) -> str:
@@ -93,20 +95,20 @@ class LocalTree:
 
     def read(self, name: str, span: ByteRange, most: int) -> bytes:
         """Return a file, or a range of it; see `Tree`."""
-        path, shown = self._root / name, self._shown / name
-        linked = path.is_symlink()
-        if (linked and not self._is_within(path)) or not self._within(path.parent):
+        path, shown = f"{self._below}{name}", f"{self._shown_below}{name}"
+        linked = os.path.islink(path)  # noqa: PTH114
+        if (linked and not self._is_within(path)) or not self._within(os.path.dirname(path)):  # noqa: PTH120
             raise InputError(
                 f"{shown} is a link that leads out of the store; copy the store with what it links to."
             )
         try:
             file = open_regular(path, shown)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            for folder in path.parents if isinstance(error, NotADirectoryError) else ():
+            for folder in Path(path).parents if isinstance(error, NotADirectoryError) else ():
                 is_regular(folder, self._shown / folder.relative_to(self._root))
                 if folder.parent == self._root:
                     break
-            if linked and not path.is_dir():  # a missing chunk would be read as the fill value
+            if linked and not Path(path).is_dir():  # a missing chunk would be read as the fill value
                 raise InputError(
                     f"{shown} is a link to a file that is not there; fetch the file, or copy the store with it."
                 ) from error
@@ -114,7 +116,7 @@ class LocalTree:
         with file:
             first, stop = _bounds(span, os.fstat(file.fileno()).st_size)
             if stop - first > most:
-                raise too_large(str(shown), stop - first, most)
+                raise too_large(shown, stop - first, most)
             file.seek(first)
             return file.read(stop - first)
 
@@ -134,12 +136,12 @@ class LocalTree:
 
     def versions(self, names: Sequence[str], *, fresh: bool = False) -> list[str]:
         """Return the versions of files: size, times and inode."""
-        return [file_version(self._root / name) for name in names]
+        return [local_version(f"{self._below}{name}") for name in names]
 
-    def _is_within(self, path: Path) -> bool:
+    def _is_within(self, path: str) -> bool:
         """Tell whether a path lies in the folder once its links are followed."""
         try:
-            real = path.resolve()
+            real = Path(path).resolve()
         except (RuntimeError, OSError):  # what Python says of a circle of links
             regular_stat(path, path)
             raise

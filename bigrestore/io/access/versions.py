@@ -93,6 +93,11 @@ def file_version(place: InputPath, *, fresh: bool = False) -> str:
     """
     if not isinstance(place, Path):
         return place.version(fresh=fresh)
+    return local_version(place)
+
+
+def local_version(place: Path | str) -> str:
+    """Return the version of a file of this machine; empty if it is missing."""
     try:
         seen = os.stat(place)  # noqa: PTH116 - asked for every chunk
     except (FileNotFoundError, NotADirectoryError):
