@@ -35,7 +35,7 @@ def test_rings_weigh_white_noise_alike(example: ModuleType) -> None:
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_the_roll_off_is_that_of_bigbrain(example: ModuleType, scale: int, tmp_path: Path) -> None:
     folder = Path(os.environ["BIGRESTORE_DATA"])
-    every = {1: 6, 2: 2, 4: 1}[scale]
+    every = {1: 3, 2: 1, 4: 1}[scale]
     clean, degraded = example.spectra(folder, Recipe.load("bigbrain"), every=every, scale=scale)
     bigbrain = np.array(example.BIGBRAIN_DB) - example.BIGBRAIN_DB[0]
     difference = example.relative_db(degraded) - bigbrain
