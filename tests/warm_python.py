@@ -157,6 +157,7 @@ def _environment(changes: Mapping[str, str]) -> dict[str, str]:
 
 def serve(address: str) -> dict[str, Any]:
     """Fork a process for each request, and report its end; return the request in the new process."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored, in each process too
     for name in LIBRARIES:
         __import__(name)
     gc.freeze()  # or each process would look through, and copy, all that was imported when it ends

@@ -13,6 +13,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from bigrestore.core import regular
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.open_section import open_section
@@ -63,10 +64,10 @@ def test_a_file_that_only_begins_like_an_image(tmp_path: Path, start: bytes) -> 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
 
-    def refuse(self: Path, *args: Any, **kwargs: Any) -> Any:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path, mode: str) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(regular, "open", refuse, raising=False)
     with pytest.raises(InputError, match="may not be read") as error:
         open_section(tmp_path / "a.png")
     assert one_sentence(error)
