@@ -24,6 +24,7 @@ from bigrestore.core.kernels import (
     sharpest,
     within_counterparts,
 )
+from bigrestore.core.pixels import Doubles
 from bigrestore.degradation.interpolators import mean_kernel
 from bigrestore.degradation.learned.synthesis import Synthesis
 
@@ -164,6 +165,11 @@ class Noise:
     contrast_gain: float = 0.0
 
     @property
+    def variances(self) -> Doubles:
+        """Variance per grey, at black, and per squared contrast, (3,)."""
+        return np.array([self.gain, self.read**2, self.contrast_gain**2])
+
+    @property
     def silent(self) -> bool:
         """Whether there is none."""
         return self.gain <= 0 and self.read <= 0 and self.contrast_gain <= 0
@@ -280,16 +286,24 @@ class Degradation:
         The steps after the first noise average it by a kernel w: its variance shrinks by sum(w^2), exact for white
         noise and a little too much for the correlated share.
         """
-        scan = self.scan_noise
-        gain, variance = scan.gain, scan.read**2
-        if self.resampling is not None:
-            kept = _noise_kept(mean_kernel(self.resampling.orders))
-            gain, variance = gain * kept, variance * kept
-        if self.second is not None:
-            kept = _noise_kept(self.second.kernel)
-            gain = gain * kept + self.second.noise.gain
-            variance = variance * kept + self.second.noise.read**2
+        gain, variance, _ = self._variances
         return gain, float(np.sqrt(variance))
+
+    @property
+    def effective_contrast_gain(self) -> float:
+        """Noise by the contrast around a pixel, of all passes together, as `effective_noise`."""
+        return float(np.sqrt(self._variances[2]))
+
+    @property
+    def _variances(self) -> tuple[float, float, float]:
+        """Gain, variance at black and variance by squared contrast, of all passes together."""
+        variances = self.scan_noise.variances
+        if self.resampling is not None:
+            variances = variances * _noise_kept(mean_kernel(self.resampling.orders))
+        if self.second is not None:
+            variances = variances * _noise_kept(self.second.kernel) + self.second.noise.variances
+        gain, read, contrast = (float(variance) for variance in variances)
+        return gain, read, contrast
 
     @property
     def worst_jpeg(self) -> int:

@@ -69,7 +69,7 @@ class Pair:
             "noise_gain": gain,
             "read_noise": read,
             "correlated_share": drawn.noise.correlated_share,
-            "contrast_gain": drawn.noise.contrast_gain,
+            "contrast_gain": drawn.effective_contrast_gain,
             "bit_depth": drawn.storage.bit_depth,
             "jpeg_quality": drawn.worst_jpeg,
             "banding": drawn.banding.amplitude if drawn.banding else 0.0,

@@ -96,8 +96,11 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values for `from_dict`."""
-        return attrs.asdict(self)
+        """Return nested plain values for `from_dict`; what came later is left out where it is not used.
+
+        A training that was begun before goes on with the recipe of the same draws.
+        """
+        return attrs.asdict(self, filter=lambda field, value: field.name != "contrast_gain" or value.high > 0)
 
     def always_degrading(self) -> Recipe:
         """Return the recipe without its share of undegraded pairs."""

@@ -362,6 +362,7 @@ def load_objective(model: Model, file: str | Path | None) -> TrainedPart:
     if part.info.get("network") != model.sha256:
         raise UsageError(
             f"The objective {part.name} was trained for the model {part.info.get('model', '?')} of other weights than "
-            f"{model.name}; train one by `bigrestore train objective DATA --model`, or leave --realness-map auto out."
+            f"{model.name}; train one by `bigrestore train objective IMAGES --model {model.name} -o FILE` and name it by "
+            "--objective-model, or leave --realness-map auto out."
         )
     return part

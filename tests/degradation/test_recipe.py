@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -130,6 +131,16 @@ def test_noise_of_contrast_is_drawn_where_asked_and_changes_no_other_draw() -> N
     assert all(noise.contrast_gain == 0 for noise in without)
     assert all(0.2 <= noise.contrast_gain <= 0.9 for noise in drawn)
     assert [attrs.evolve(noise, contrast_gain=0.0) for noise in drawn] == without
+
+
+def test_what_came_later_is_no_part_of_a_recipe_without_it() -> None:
+    """Else a training that was begun before would not be resumed under the same recipe."""
+    stated = json.dumps(Recipe.load("default").to_dict(), sort_keys=True)
+    assert "contrast_gain" not in stated
+    assert hashlib.sha256(stated.encode()).hexdigest()[:8] == "c816319a"
+    asked = Recipe.from_dict({"name": "mine", "noise": {"contrast_gain": [0.2, 0.9]}})
+    assert Recipe.from_dict(asked.to_dict()) == asked
+    assert asked.to_dict()["noise"]["contrast_gain"]["high"] == 0.9
 
 
 def test_a_focus_is_drawn_more_often() -> None:

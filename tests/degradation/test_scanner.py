@@ -224,6 +224,24 @@ def test_noise_of_contrast_leaves_flat_patches_and_the_noise_of_the_others() -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("factor", "first", "second"), [(1, 0.8, 0.0), (4, 0.8, 0.0), (1, 0.0, 0.5), (2, 0.6, 0.4)]
+)
+def test_the_noise_by_contrast_of_all_passes(factor: int, first: float, second: float) -> None:
+    """The mean of n x n pixels divides it by n, and a second blur averages it."""
+    kernel = gaussian(7, 0.6)
+    drawn = attrs.evolve(
+        nothing(),
+        noise=Noise(contrast_gain=first),
+        second=SecondPass(kernel, Noise(contrast_gain=second), Storage()),
+        scan_factor=factor,
+    )
+    kept = float((kernel.astype(np.float64) ** 2).sum())
+    wanted = np.sqrt((first / factor) ** 2 * kept + second**2)
+    assert drawn.effective_contrast_gain == pytest.approx(wanted)
+    assert drawn.effective_noise == (0, 0)
+
+
 def test_two_passes_are_told_as_one_kernel_and_one_noise() -> None:
     second = SecondPass(gaussian(7, 0.6), Noise(1e-4, 1 / 255), Storage())
     for scale in (1, 2, 4):

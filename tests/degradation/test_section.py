@@ -99,16 +99,17 @@ def test_tiled_equals_whole_to_the_bit(scale: int, tile_px: int) -> None:
 
 
 @pytest.mark.parametrize(("scale", "tile_px"), [(1, 64), (2, 40), (4, 32)])
-@pytest.mark.parametrize("whole_scan", [False, True])
-def test_noise_that_grows_with_the_contrast_has_no_seam(scale: int, tile_px: int, whole_scan: bool) -> None:
+@pytest.mark.parametrize("where", ["first", "second", "both"])
+def test_noise_that_grows_with_the_contrast_has_no_seam(scale: int, tile_px: int, where: str) -> None:
     clean = section(203 * scale + 1, 187 * scale)
     drawn = everything(scale)
     noise = attrs.evolve(drawn.noise, contrast_gain=0.8)
-    second = attrs.evolve(drawn.second, noise=Noise(contrast_gain=0.5))
-    if whole_scan:
-        drawn = attrs.evolve(drawn, noise=noise, second=second)
-    else:
-        drawn = attrs.evolve(nothing(scale), kernel=drawn.kernel, noise=Noise(contrast_gain=1.5))
+    second = SecondPass(gaussian(7, 2.0), Noise(contrast_gain=1.5), Storage())
+    drawn = {
+        "first": attrs.evolve(nothing(scale), kernel=drawn.kernel, noise=Noise(contrast_gain=1.5)),
+        "second": attrs.evolve(nothing(scale), second=second),
+        "both": attrs.evolve(drawn, noise=noise, second=second),
+    }[where]
     degrader = SectionDegrader(drawn, *clean.shape, seed=5)
     assert np.array_equal(run(clean, degrader, tile_px), run(clean, degrader, 480))
 
@@ -163,6 +164,19 @@ def test_the_noise_of_a_section_has_the_variance_of_the_model() -> None:
     plan = attrs.evolve(nothing(), noise=Noise(1e-3, 3 / 255, 0.4))
     made = run(np.full((400, 400), 0.6, np.float32), SectionDegrader(plan, 400, 400, seed=1), 400)
     assert made.var() == pytest.approx(1e-3 * 0.6 + (3 / 255) ** 2, rel=0.03)
+
+
+def test_the_halo_covers_the_contrast_of_both_passes() -> None:
+    second = SecondPass(gaussian(7, 0.6), Noise(), Storage())
+    plain = Degradation(1, gaussian(23, 1.0), second=second)
+    by_contrast = Noise(contrast_gain=1.0)
+    first = attrs.evolve(plain, noise=by_contrast)
+    last = attrs.evolve(plain, second=attrs.evolve(second, noise=by_contrast))
+    halos = [SectionDegrader(each, 99, 99, seed=0).halo_px for each in (plain, first, last)]
+    # 11 px of the first kernel, 6 of its contrast, and in blocks of 8 px 3 of the second kernel, or 9 with its contrast.
+    reaches = (11 + 8, 11 + 6 + 8, 11 + 16)
+    assert halos == [-(-reach // 8) * 8 for reach in reaches]
+    assert halos[0] < min(halos[1:])
 
 
 def test_the_halo_covers_every_step_on_whole_jpeg_blocks() -> None:

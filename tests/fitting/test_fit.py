@@ -210,6 +210,7 @@ def test_a_fit_is_the_same_every_time_and_can_be_read() -> None:
     assert "drawn as" not in rows["unexplained"]
     more = [fact | {"contrast_gain": 0.5, "residual_255": 8.0} for fact in first]
     told = dict(fit_rows(more, shared=True, scale=1))["unexplained"]
-    assert told.endswith("drawn as noise of 0.50 of the contrast around a pixel")
+    assert "drawn as noise of 0.50 of the contrast around a pixel, " in told
+    assert told.endswith("% of it smooth")
     lines = fit_lines(first, shared=True, scale=1)
     assert sum(line.startswith("| ") for line in lines) == 2 + len(rows) + len(first)

@@ -33,11 +33,16 @@ from bigrestore.io.open_section import open_section
 from bigrestore.model.method import TileBatch
 from bigrestore.model.nets.parts.learned_degradation import SYN_REACH_PX, LearnedDegradation, SynNet
 from bigrestore.model.nets.parts.part import load_part, save_part
+from bigrestore.model.nets.prior.discriminator import ConditionalDiscriminator
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.fitting.fit import fit_windows
-from bigrestore.training.stages.parts.degradation import save_fit
+from bigrestore.training.fitting.real_pairs import RealWindow
+from bigrestore.training.fitting.twins import TwinSource
+from bigrestore.training.loop.adversary import Adversary
+from bigrestore.training.stages.parts.degradation import DegradationStage, save_fit
 from bigrestore.training.stages.stage import train_stage
-from tests.fitting.made_pairs import made_window, tissue_image
+from tests.fitting.made_pairs import degraded_image, made_window, tissue_image
+from tests.fitting.test_fit import through_jpeg2000
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tensorboard.*")
 
@@ -335,6 +340,47 @@ def test_a_file_without_its_fits_is_a_sentence(tmp_path: Path) -> None:
             load_learned(path, 1)
 
 
+class Known(torch.nn.Module):
+    """In the place of a network: a part of what a clean patch, found again in its window, has beyond blur and noise."""
+
+    def __init__(self, windows: list[RealWindow], beyond: list[np.ndarray], part: float) -> None:
+        super().__init__()
+        self.windows, self.beyond, self.part = windows, beyond, part
+
+    def forward(self, clean: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._of(patch) for patch in clean[:, 0].numpy()]))[:, None]
+
+    def _of(self, patch: np.ndarray) -> np.ndarray:
+        height, width = patch.shape
+        for window, beyond in zip(self.windows, self.beyond, strict=True):
+            for y, x in np.argwhere(window.clean == patch[0, 0]):
+                place = np.s_[y : y + height, x : x + width]
+                if np.array_equal(window.clean[place], patch):
+                    return np.asarray(self.part * beyond[place], np.float32)
+        raise AssertionError("a patch of no window")
+
+
+@pytest.mark.parametrize("noise", [0.0, 4 / 255])
+@pytest.mark.parametrize(("part", "kept"), [(1.0, 0.0), (0.0, 1.0), (0.2, 0.6)])
+def test_what_a_network_explains_is_not_drawn_again(noise: float, part: float, kept: float) -> None:
+    windows, beyond = [], []
+    for seed in range(2):
+        clean = tissue_image(176, 176, seed)
+        soft = degraded_image(clean, gaussian(21, 0.9), 1)
+        wrong = through_jpeg2000(soft, 12) - soft
+        rough = np.random.default_rng(seed).normal(0, noise, soft.shape)
+        windows.append(RealWindow.unmoved(np.clip(soft + wrong + rough, 0, 1).astype(np.float32), clean))
+        beyond.append(wrong)
+    fit = fit_windows(windows, 1)
+    source = TwinSource(fit, Recipe.load("default"), 0, torch.device("cpu"))
+    net = LearnedDegradation(2, fit.kernels.shape[-1], 1, network=True)
+    adversary = Adversary(ConditionalDiscriminator(8, 2), lambda *_: 1e-4)
+    stage = DegradationStage(net, source, adversary, seed=0, batch=2)
+    stage.syn_net = Known(windows, beyond, part)  # type: ignore[assignment]
+    assert all(each.noise.contrast_gain > 0 for each in fit.fits)
+    assert stage._bank()[1] == pytest.approx(kept, abs=0.25)
+
+
 @pytest.mark.parametrize("kept", [1.0, 0.4])
 def test_what_was_unexplained_is_drawn_and_less_of_it_beside_a_network(tmp_path: Path, kept: float) -> None:
     fit = fit_windows([made_window(gaussian(21, 1.2), side=96, read=1 / 255)], 1)
@@ -347,6 +393,13 @@ def test_what_was_unexplained_is_drawn_and_less_of_it_beside_a_network(tmp_path:
         save_fit(path, net, attrs.evolve(fit, fits=loud), kept)
         (drawn,) = draw_degradations(load_learned(path, 1), 1, 1, np.random.default_rng(0))
         assert drawn.noise.contrast_gain == pytest.approx(0.6 * (kept if network else 1))
+
+
+@pytest.mark.parametrize("kept", [None, [], "much", -1.0, 2.0, float("nan")])
+def test_a_part_that_makes_no_sense_is_a_sentence(fitted: Path, kept: object) -> None:
+    part = load_part("degradation", 1, fitted)
+    with pytest.raises(ModelError, match="does not say what was fitted"):
+        recipe_of(attrs.evolve(part, info=part.info | {"contrast_kept": kept}))
 
 
 def test_a_file_of_an_older_version_has_nothing_unexplained(fitted: Path, tmp_path: Path) -> None:

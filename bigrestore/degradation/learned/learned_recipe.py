@@ -218,6 +218,9 @@ def recipe_of(part: TrainedPart) -> LearnedRecipe:
             )
             for w in part.info["windows"]
         )
+        contrast_kept = float(part.info.get("contrast_kept", 1.0))
+        if not (0 <= contrast_kept <= 1 and all(w.noise.contrast_gain >= 0 for w in windows)):
+            raise ValueError("a part of the unexplained residual below 0 or above 1")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"The learned degradation {part.name} does not say what was fitted ({error}); train it again."
@@ -237,5 +240,5 @@ def recipe_of(part: TrainedPart) -> LearnedRecipe:
         windows,
         None if network is None else part.network.codes,
         network,
-        float(part.info.get("contrast_kept", 1.0)),
+        contrast_kept,
     )

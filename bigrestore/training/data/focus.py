@@ -13,6 +13,9 @@ from torch import Tensor
 
 from bigrestore.core.host.waiting import sent
 
+UNFOCUSED_SHARE = 0.4
+"""Share of the windows of a training that has such."""
+
 UNFOCUSED_SIGMA_PX = (1.5, 6.0)
 """Standard deviation of the further Gaussian, input pixels; drawn evenly in its logarithm."""
 
@@ -37,7 +40,8 @@ def partly_unfocused(clean: Tensor, rng: np.random.Generator, share: float, scal
     Returns
     -------
     Tensor, (N, 1, H, W)
-        clean + w * (clean * g - clean), with a Gaussian g and w = 1 / (1 + exp(-d / e)) of the distance d from the line.
+        clean + w * (clean * g - clean), with a Gaussian g and w = 1 / (1 + exp(-d / e)) of the distance d from the line. The
+        window is taken to repeat beyond its border, which is cut off with the margin of a pair.
     """
     count, (height, width) = len(clean), clean.shape[-2:]
     chosen = rng.random(count) < share

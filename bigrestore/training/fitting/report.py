@@ -27,6 +27,9 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
     left = [window["residual_255"] for window in windows]
     offsets_255 = [255 * window["grey_offset"] for window in windows]
     qualities = [window["jpeg_quality"] for window in windows if window["jpeg_quality"]]
+    gain = float(np.median([window.get("contrast_gain", 0.0) for window in windows]))
+    drawn = f"; drawn as noise of {gain:.2f} of the contrast around a pixel" if gain > 0 else ""
+    smooth = f", {100 * float(np.median(_each_of(windows, 'correlated_share'))):.0f} % of it smooth"
     kernels = "one for all windows" if shared else "one for each window"
     rows = [
         (
@@ -44,7 +47,7 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
         ),
         (
             "noise",
-            f"{_middle(noise)} of 255, {100 * float(np.median(_each_of(windows, 'correlated_share'))):.0f} % of it smooth",
+            f"{_middle(noise)} of 255{'' if drawn else smooth}",
         ),
         (
             "JPEG",
@@ -52,7 +55,7 @@ def fit_rows(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[tupl
             if qualities
             else "none found",
         ),
-        ("unexplained", _unexplained(left, noise, _each_of(windows, "contrast_gain"))),
+        ("unexplained", _unexplained(left, noise) + (f"{drawn}{smooth}" if drawn else "")),
     ]
     if np.median(_each_of(windows, "negative")) < HALO:
         rows = [row for row in rows if row[0] != "negative taps"]
@@ -69,7 +72,7 @@ def _middle(values: Sequence[float]) -> str:
     return f"{middle:.2f}" if high - low < 0.01 else f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _unexplained(left: Sequence[float], noise: Sequence[float], contrast_gains: Sequence[float]) -> str:
+def _unexplained(left: Sequence[float], noise: Sequence[float]) -> str:
     """Return what blur and noise leave."""
     rest = float(np.median(np.sqrt(np.maximum(np.square(left) - np.square(noise), 0))))
     much = float(np.median(left)) > UNEXPLAINED * max(float(np.median(noise)), 0.3)
@@ -79,9 +82,7 @@ def _unexplained(left: Sequence[float], noise: Sequence[float], contrast_gains: 
         if much
         else ""
     )
-    gain = float(np.median(contrast_gains))
-    drawn = f"; drawn as noise of {gain:.2f} of the contrast around a pixel" if gain > 0 else ""
-    return f"{rest:.2f} of 255 beside the noise{why}{drawn}"
+    return f"{rest:.2f} of 255 beside the noise{why}"
 
 
 def fit_lines(windows: Sequence[Facts], *, shared: bool, scale: int) -> list[str]:

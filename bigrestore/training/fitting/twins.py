@@ -154,7 +154,7 @@ class TwinSource:
         order = torch.cat([torch.arange(0, len(pairs.degraded), 2), torch.arange(1, len(pairs.degraded), 2)])
         order = order.to(pairs.degraded.device)
         known = pairs.known
-        more = [(d.noise.correlated_share, d.noise.contrast_gain) for d in pairs.drawn]
+        more = [(d.noise.correlated_share, d.effective_contrast_gain) for d in pairs.drawn]
         law = torch.stack([known.noise_gain, known.read_noise], dim=1)
         noise = torch.cat([law, torch.tensor(more, device=law.device)], dim=1)
         blurred = redegrade(pairs.target, known.kernel, self.scale)

@@ -31,6 +31,7 @@ from bigrestore.model.nets.restorer import Restorer
 from bigrestore.report.metrics.judges.lpips import load_backbone
 from bigrestore.settings.presets import BACKBONES, FUSIONS_OF_FEATURES, get_preset
 from bigrestore.settings.train import StageOptions
+from bigrestore.training.data.focus import UNFOCUSED_SHARE
 from bigrestore.training.data.pairs import PairSource
 from bigrestore.training.fitting.twins import TwinSource
 from bigrestore.training.loop.loop import TrainingStage, train
@@ -301,7 +302,11 @@ def _loop_settings(
             "precision": options.precision,
             **({"arch": options.arch} if name == "backbone" else {}),
             **(
-                {"model": options.model, "lpips_backbone": str(options.lpips_backbone)}
+                {
+                    "model": options.model,
+                    "lpips_backbone": str(options.lpips_backbone),
+                    "unfocused": UNFOCUSED_SHARE,
+                }
                 if name == "objective"
                 else {}
             ),

@@ -175,9 +175,9 @@ def find_part(kind: str, scale: int | None, name_or_path: str | Path | None, opt
         return everything[str(name_or_path)]
     path = Path(expand_home(name_or_path))
     if not is_regular(path):
-        raise InputMissingError(
-            f"There is no model file {path}; give a file, or a shipped one: {either(shipped) or 'none'}."
-        )
+        own = either([name for name in shipped if name.startswith(f"{kind}-")])
+        ships = f"or the shipped {own}" if own else f"as `bigrestore train {kind}` writes it"
+        raise InputMissingError(f"There is no model file {path}; give a file, {ships}.")
     return path
 
 

@@ -212,7 +212,8 @@ class DegradationStage(PartStage[LearnedDegradation]):
     def _bank(self) -> tuple[Tensor, float]:
         """Return the code of every real window, and the part of the unexplained residual that the network leaves.
 
-        A code is the mean over patches of the window, of unit norm; the part is of standard deviations, in the median.
+        A code is the mean over patches of the window, of unit norm; the part is of standard deviations, in the median. What
+        the network takes off the residual, it takes off the unexplained part: noise it cannot foretell.
         """
         rng = np.random.default_rng(0)
         codes, parts = [], []
@@ -222,10 +223,12 @@ class DegradationStage(PartStage[LearnedDegradation]):
             codes.append(code)
             if fit.noise.contrast_gain > 0:
                 inner = self._inner(twins)
-                left = twins.degraded - twins.blurred
-                after = left - self.syn_net(twins.clean, code.expand(len(twins.clean), -1))
-                before, now = (float((part * inner).square().sum()) for part in (left, after))
-                parts.append(min(now / max(before, 1e-12), 1.0) ** 0.5)
+                before = twins.degraded - twins.blurred
+                now = before - self.syn_net(twins.clean, code.expand(len(twins.clean), -1))
+                unexplained = fit.noise.contrast_gain * local_contrast(twins.blurred)
+                powers = ((part * inner).square().sum() for part in (before, now, unexplained))
+                whole, left, drawn = (float(power) for power in powers)
+                parts.append(math.sqrt(min(max(1 - (whole - left) / max(drawn, 1e-12), 0.0), 1.0)))
         return torch.stack(codes), float(np.median(parts)) if parts else 1.0
 
     def _deviation(self, mean: Tensor, noise: Tensor, codes: Tensor) -> Tensor:

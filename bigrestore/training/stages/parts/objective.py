@@ -30,6 +30,7 @@ from bigrestore.model.nets.restorer import Conditions
 from bigrestore.report.metrics.judges.lpips import load_backbone
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.data.codes import drawn_codes, shown_masks
+from bigrestore.training.data.focus import UNFOCUSED_SHARE
 from bigrestore.training.data.pairs import Pairs, PairSource
 from bigrestore.training.data.patches import step_rng
 from bigrestore.training.loop.options import TRAINING_DTYPES
@@ -53,9 +54,6 @@ OBJECTIVE_BATCH = 4
 OBJECTIVE_HELD_OUT = 40
 OBJECTIVE_STREAM = 17
 SHARES = 21
-UNFOCUSED_SHARE = 0.4
-"""Share of the pairs whose clean image itself lies partly out of focus: what a place does not show is not added to it."""
-
 PLACE_NODES = 2
 """Nodes of the head to a side of a place: the distance of a window changes little within."""
 
