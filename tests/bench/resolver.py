@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bigrestore.model.nets.parts.drunet import DRUNet, factor_map
-from bigrestore.model.nets.parts.part import find_part, load_part
+from bigrestore.model.nets.parts.part import find_part, load_part, make_network, save_part
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.stages.parts import resolver
 from bigrestore.training.stages.parts.perceptual import texture_distance
@@ -40,13 +40,20 @@ def trained(name: str, minutes: float, options: argparse.Namespace) -> Path:
     path: Path = options.folder / f"{name.replace(' ', '-')}-{minutes:g}min.safetensors"
     if path.is_file():
         return path
-    denoiser = find_part("denoiser", 1, None, "start")
-    loaded = load_part("denoiser", 1, denoiser).network
+    shipped = load_part("denoiser", 1, None, "--start")
+    loaded = shipped.network
     assert isinstance(loaded, DRUNet)
     begun = name != "from nothing"
+    start = find_part("denoiser", 1, None, "--start")
+    if not begun:
+        torch.manual_seed(options.seed)
+        start = options.folder / "untrained.safetensors"
+        facts = {key: shipped.info[key] for key in ("sizes", "halo_px", "alignment_px")}
+        options.folder.mkdir(parents=True, exist_ok=True)
+        save_part(start, make_network("denoiser", facts["sizes"]), "denoiser", 1, facts)
     asked = StageOptions(
         minutes=minutes,
-        start=denoiser if begun else None,
+        start=start,
         rate=RATE_GOING_ON if begun else RATE_FROM_NOTHING,
         threads=1,
         seed=options.seed,
