@@ -256,9 +256,9 @@ def _add_noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generat
             for name in ("correlated_share", "gain", "read", "contrast_gain")
         )
         field = steps.noise_field(white, steps.smooth_noise(rough), share)
-        if any(noises[i].contrast_gain for i in chosen):
-            return steps.noisy(part, field, gain, read, contrast_gain * steps.local_contrast(part))
-        return steps.noisy(part, field, gain, read)
+        asked = any(noises[i].contrast_gain > 0.0 for i in chosen)
+        contrast = contrast_gain * steps.local_contrast(part) if asked else None
+        return steps.noisy(part, field, gain, read, contrast)
 
     return _subset(images, chosen, add)
 

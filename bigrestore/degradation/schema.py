@@ -96,9 +96,9 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values for `from_dict`; what came later is left out where it is not used.
+        """Return nested plain values for `from_dict`, without a `contrast_gain` of 0.
 
-        A training that was begun before goes on with the recipe of the same draws.
+        Older versions do not know it, and a training that they began goes on under a recipe of the same draws.
         """
         return attrs.asdict(self, filter=lambda field, value: field.name != "contrast_gain" or value.high > 0)
 

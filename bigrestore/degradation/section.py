@@ -82,11 +82,8 @@ class SectionDegrader:
         registration and the displacement before it, the contrast of the first noise, the shift of a line, and the first
         kernel with the half pixel of the downsampling.
         """
-        second = 0
-        if self.degradation.second is not None:
-            second = int(self.degradation.second.kernel.shape[0]) // 2 + _contrast_px(
-                self.degradation.second.noise
-            )
+        again = self.degradation.second
+        second = 0 if again is None else int(again.kernel.shape[0]) // 2 + _contrast_px(again.noise)
         after = -(-second // JPEG_BLOCK_PX) * JPEG_BLOCK_PX + (
             _LINE_CONTEXT_PX if self.degradation.lines else 0
         )

@@ -161,7 +161,7 @@ def local_contrast(images: Tensor) -> Tensor:
 
 
 def _filtered(images: Tensor, norm: float, step_px: int) -> Tensor:
-    """Filter images by five taps per axis, over `norm`, in a fixed order of sums; four steps of each side are lost."""
+    """Filter images by five taps per axis, over `norm`, in a fixed order of sums; two steps at each border are lost."""
     height, width = (side - 4 * step_px for side in images.shape[-2:])
     rows = images[..., :height, :] * (_SMOOTHING[0] / norm)
     for k in range(1, 5):

@@ -79,7 +79,7 @@ def _judged(network: torch.nn.Module | None) -> tuple[str, str, str]:
     """Return PSNR, SSIM and distance in the mean of the images; without a network those of the enlarged ones."""
     figures = []
     for image in validation_images(256):
-        height, width = (side - side % (WHOLE_PX) for side in image.pixels.shape)
+        height, width = (side - side % WHOLE_PX for side in image.pixels.shape)
         clean = torch.from_numpy(unit(image.pixels[:height, :width]))[None, None]
         small = torch.nn.functional.avg_pool2d(clean, FACTOR)
         enlarged = torch.nn.functional.interpolate(small, clean.shape[-2:], mode="bicubic").clamp(0, 1)

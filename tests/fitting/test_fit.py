@@ -27,6 +27,7 @@ from bigrestore.training.fitting.jpeg_lattice import find_jpeg
 from bigrestore.training.fitting.noise_law import without_waves
 from bigrestore.training.fitting.real_pairs import RealWindow
 from bigrestore.training.fitting.report import fit_lines, fit_rows
+from tests.bench import beyond
 from tests.fitting.made_pairs import degraded_image, made_window, tissue_image
 
 KERNELS = {
@@ -146,11 +147,7 @@ def test_a_jpeg_is_no_blur(quality: int) -> None:
 
 
 def through_jpeg2000(image: np.ndarray, ratio: float) -> np.ndarray:
-    file, pixels = io.BytesIO(), np.rint(image * 255).astype(np.uint8)
-    Image.fromarray(pixels).save(
-        file, "JPEG2000", quality_mode="rates", quality_layers=[ratio], irreversible=True
-    )
-    return np.asarray(Image.open(file)).astype(np.float32) / 255
+    return beyond.through_jpeg2000(np.rint(image * 255).astype(np.uint8), ratio).astype(np.float32) / 255
 
 
 def cells_of_another_depth(image: np.ndarray) -> np.ndarray:

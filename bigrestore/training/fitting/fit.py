@@ -29,7 +29,7 @@ from bigrestore.training.fitting.kernel_fit import (
     grid_step,
     kernel_of,
 )
-from bigrestore.training.fitting.noise_law import noise_law, with_unexplained, without_waves
+from bigrestore.training.fitting.noise_law import noise_law, without_waves
 from bigrestore.training.fitting.real_pairs import RealWindow
 
 OWN_KERNELS_GAIN = 0.02
@@ -193,7 +193,6 @@ def _fit_window(window: RealWindow, jpeg: JpegFinding | None, kernel: Kernel) ->
     grey = _grey_curve(window.degraded, expected_of(window, kernel, (1.0, 0.0)))
     expected = expected_of(window, kernel, grey)
     noise = noise_law(window.degraded, expected, eight_bits=window.eight_bits, jpeg=jpeg)
-    noise = with_unexplained(noise, window.degraded, expected, eight_bits=window.eight_bits, jpeg=jpeg)
     left = float(without_waves(window.degraded, expected).std())
     level = float(np.sqrt(noise.gain * max(float(expected.mean()), 0.0) + noise.read**2))
     return WindowFit(window, kernel, grey, noise, jpeg, left, level)

@@ -55,7 +55,7 @@ MOST_CONTRAST_GAIN = 4.0
 def noise_law(
     degraded: Floats, expected: Floats, *, eight_bits: bool, jpeg: JpegFinding | None = None
 ) -> Noise:
-    """Return the noise of a window.
+    """Return the noise of a window, with what neither blur nor noise nor JPEG explains.
 
     Parameters
     ----------
@@ -68,12 +68,20 @@ def noise_law(
         residual that was found.
     """
     residual = without_waves(degraded, expected)
+    quiet = _noise_of_quiet_places(residual, expected, eight_bits=eight_bits, jpeg=jpeg)
+    return _with_unexplained(quiet, residual, expected, eight_bits=eight_bits, jpeg=jpeg)
+
+
+def _noise_of_quiet_places(
+    residual: Doubles, expected: Floats, *, eight_bits: bool, jpeg: JpegFinding | None
+) -> Noise:
+    """Return gain, read noise and smoothness from the quieter half of the pixels."""
     quiet = _quiet(expected)
     kept = quiet & (np.abs(residual) < OUTLIER * _spread(residual[quiet]))
     if kept.sum() < GREY_BINS**2:
         return Noise()
     if jpeg is not None:
-        return _noise_under_jpeg(float(residual[kept].var()), degraded.shape, expected, jpeg, kept)
+        return _noise_under_jpeg(float(residual[kept].var()), expected.shape, expected, jpeg, kept)
     gain, variance = _law(residual, expected, kept)
     if eight_bits:
         variance = max(variance - ROUNDING_VARIANCE, 0.0)
@@ -83,15 +91,14 @@ def noise_law(
     return Noise(gain, float(np.sqrt(variance)), float(share))
 
 
-def with_unexplained(
-    noise: Noise, degraded: Floats, expected: Floats, *, eight_bits: bool, jpeg: JpegFinding | None
+def _with_unexplained(
+    noise: Noise, residual: Doubles, expected: Floats, *, eight_bits: bool, jpeg: JpegFinding | None
 ) -> Noise:
-    """Return the noise of a window with what neither blur nor noise nor JPEG explains.
+    """Return the noise with a part that grows with the contrast, as strong as what it leaves of the residual.
 
     A restorer that is trained without it takes the errors of an unknown compression for detail. They lie where the detail
     is, so they are drawn as noise that grows with the contrast, and as smooth as the residual.
     """
-    residual = without_waves(degraded, expected)
     field = np.random.default_rng(JPEG_SEED).standard_normal(expected.shape)
     drawn = expected + field * np.sqrt(noise.gain * np.clip(expected, 0, None) + noise.read**2)
     stored = through_jpeg(drawn, jpeg) if jpeg is not None else drawn
