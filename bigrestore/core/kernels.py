@@ -358,7 +358,7 @@ def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation:
     first : ndarray, (k, k)
         Kernel on the fine grid, applied first.
     second : ndarray, (m, m)
-        Kernel applied to the result, on a grid `dilation` times coarser.
+        Kernel applied to the result, on a grid `dilation` times coarser; it may have negative taps.
     dilation : int
         Fine pixels between two taps of `second`: the scale, if it acts after downsampling.
 
@@ -370,7 +370,7 @@ def compose(first: NDArray[np.floating], second: NDArray[np.floating], dilation:
     base = np.asarray(first, np.float64)
     total = np.zeros_like(base)
     middle = second.shape[0] // 2
-    for row, column in np.argwhere(np.asarray(second) > 0.0):
+    for row, column in np.argwhere(np.asarray(second) != 0.0):
         moved = _shifted(base, int(row - middle) * dilation, 0)
         total += float(second[row, column]) * _shifted(moved, int(column - middle) * dilation, 1)
     return normalised_kernel(total)

@@ -28,6 +28,9 @@ from bigrestore.core.pixels import Doubles
 from bigrestore.degradation.interpolators import mean_kernel
 from bigrestore.degradation.learned.synthesis import Synthesis
 
+SHARPENING_REACH_PX = 7
+"""Reach of an unsharp mask to each side, input pixels: what the frame around a patch holds."""
+
 INTERPOLATION_REACH_PX = 4
 """Pixels to each side of the widest interpolation: eight taps."""
 
@@ -176,6 +179,31 @@ class Noise:
 
 
 @attrs.frozen
+class Sharpening:
+    """An unsharp mask by the program of the scanner, on the scan and its noise: x + amount * (x - G x), G a Gaussian.
+
+    Its sigma is `radius_px`; it ends at `SHARPENING_REACH_PX`.
+    """
+
+    amount: float
+    radius_px: float
+
+    @property
+    def taps(self) -> Doubles:
+        """The Gaussian along one axis, (2 r + 1,), r = `SHARPENING_REACH_PX`; they sum to one."""
+        away = np.arange(-SHARPENING_REACH_PX, SHARPENING_REACH_PX + 1)
+        weights = np.exp(-0.5 * (away / self.radius_px) ** 2)
+        return np.asarray(weights / weights.sum())
+
+    @property
+    def kernel(self) -> Kernel:
+        """The mask, (2 r + 1, 2 r + 1), with negative taps."""
+        mask = -self.amount * np.outer(self.taps, self.taps)
+        mask[SHARPENING_REACH_PX, SHARPENING_REACH_PX] += 1.0 + self.amount
+        return mask.astype(np.float32)
+
+
+@attrs.frozen
 class Storage:
     """How the pixels were stored.
 
@@ -230,6 +258,8 @@ class Degradation:
         Registration after the scan.
     synthesis : Synthesis or None
         What a network learned from pairs adds to the blurred image.
+    sharpening : Sharpening or None
+        What the program of the scanner did to the scan, before any registration.
     """
 
     scale: int
@@ -250,6 +280,7 @@ class Degradation:
     scan_factor: int = 1
     resampling: Resampling | None = None
     synthesis: Synthesis | None = None
+    sharpening: Sharpening | None = None
 
     @property
     def defocus(self) -> bool:
@@ -276,14 +307,17 @@ class Degradation:
             kernel = compose(kernel, mean_kernel(self.resampling.orders), dilation=self.scale)
         if self.second is not None:
             kernel = compose(kernel, self.second.kernel, dilation=self.scale)
-        whole = (self.resampling is None and self.second is None) or self.scale % 2
+        if self.sharpening is not None:
+            kernel = compose(kernel, self.sharpening.kernel, dilation=self.scale)
+        steps_after = (self.resampling, self.second, self.sharpening)
+        whole = self.scale % 2 or all(step is None for step in steps_after)
         return kernel if whole else normalised_kernel(within_counterparts(kernel, self.scale))
 
     @property
     def effective_noise(self) -> tuple[float, float]:
         """Noise gain and read noise of all passes together, as smooth places show them.
 
-        The steps after the first noise average it by a kernel w: its variance shrinks by sum(w^2), exact for white
+        The steps after the first noise filter it by a kernel w: its variance is multiplied by sum(w^2), exact for white
         noise and a little too much for the correlated share.
         """
         gain, variance, _ = self._variances
@@ -298,6 +332,8 @@ class Degradation:
     def _variances(self) -> tuple[float, float, float]:
         """Gain, variance at black and variance by squared contrast, of all passes together."""
         variances = self.scan_noise.variances
+        if self.sharpening is not None:
+            variances = variances * _noise_kept(self.sharpening.kernel)
         if self.resampling is not None:
             variances = variances * _noise_kept(mean_kernel(self.resampling.orders))
         if self.second is not None:
@@ -329,7 +365,7 @@ class Degradation:
 
 
 def _noise_kept(kernel: Kernel) -> float:
-    """Return the share of white noise's variance left by an averaging kernel."""
+    """Return the factor of white noise's variance under a kernel: below one where it averages, above where it sharpens."""
     return float(np.sum(np.asarray(kernel, np.float64) ** 2))
 
 

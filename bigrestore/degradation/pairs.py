@@ -70,6 +70,7 @@ class Pair:
             "read_noise": read,
             "correlated_share": drawn.noise.correlated_share,
             "contrast_gain": drawn.effective_contrast_gain,
+            "sharpening": drawn.sharpening.amount if drawn.sharpening else 0.0,
             "bit_depth": drawn.storage.bit_depth,
             "jpeg_quality": drawn.worst_jpeg,
             "banding": drawn.banding.amplitude if drawn.banding else 0.0,

@@ -34,6 +34,7 @@ from bigrestore.degradation.degradation import (
     Noise,
     Resampling,
     SecondPass,
+    Sharpening,
     Stain,
     Storage,
     Wave,
@@ -145,6 +146,7 @@ def _draw_one(recipe: Recipe, scale: int, rng: np.random.Generator) -> Degradati
         second=_draw_second(recipe.second_pass, rng),
         scan_factor=int(_choose(recipe.scanning.factors, rng)),
         resampling=_draw_resampling(recipe, rng),
+        sharpening=_draw_sharpening(recipe, rng),
     )
 
 
@@ -361,6 +363,14 @@ def _draw_resampling(recipe: Recipe, rng: np.random.Generator) -> Resampling | N
     waves = [_draw_wave(recipe, (amplitude - constant) / WAVES, amplitude, rng) for _ in range(2 * WAVES)]
     offset = (float(rng.uniform(-constant, constant)), float(rng.uniform(-constant, constant)))
     return Resampling(orders, offset, tuple(waves[:WAVES]), tuple(waves[WAVES:]))
+
+
+def _draw_sharpening(recipe: Recipe, rng: np.random.Generator) -> Sharpening | None:
+    """Draw an unsharp mask; a recipe without any draws what it always drew."""
+    table = recipe.sharpening
+    if table.probability <= 0.0 or not _happens(table.probability, rng):
+        return None
+    return Sharpening(amount=table.amount.draw(rng), radius_px=table.radius_px.draw(rng))
 
 
 def _draw_wave(recipe: Recipe, amplitude_px: float, shift_px: float, rng: np.random.Generator) -> Wave:

@@ -3,7 +3,7 @@
 Training draws new degradations for every step, so this is written for speed: all patches of a batch go through each
 step together, and a step of some patches runs on those alone. Chance comes from one `torch.Generator`. The order of
 the steps is nature's: stain, blur and sampling by the lens and the camera, light and lines of the scanner, damage of
-the glass, noise, registration, storage, and sometimes a second, weaker pass. Light is applied on the input grid: it
+the glass, noise, sharpening, registration, storage, and sometimes a second, weaker pass. Light is applied on the input grid: it
 changes so slowly as to pass the blur unchanged, and the input grid is up to sixteen times smaller.
 """
 
@@ -75,6 +75,7 @@ def degrade_batch(
     work = _light_and_lines(work, degradations, generator)
     work, valid = _damage(work, degradations)
     work = _add_noise(work, [d.scan_noise for d in degradations], generator)
+    work = _sharpen(work, degradations)
     work = _register(work, degradations)
     work = _store_batch(work, [d.storage for d in degradations])
     work = _second_pass(work, degradations, generator)
@@ -261,6 +262,13 @@ def _add_noise(images: Tensor, noises: Sequence[Noise], generator: torch.Generat
         return steps.noisy(part, field, gain, read, contrast)
 
     return _subset(images, chosen, add)
+
+
+def _sharpen(images: Tensor, degradations: Sequence[Degradation]) -> Tensor:
+    """Apply unsharp masks."""
+    chosen = [i for i, d in enumerate(degradations) if d.sharpening is not None]
+    masks = [mask for d in degradations if (mask := d.sharpening) is not None]
+    return _subset(images, chosen, lambda part: steps.sharpened(part, masks))
 
 
 def _store_batch(images: Tensor, storages: Sequence[Storage]) -> Tensor:

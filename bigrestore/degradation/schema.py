@@ -38,6 +38,7 @@ from bigrestore.degradation.tables import (
     ResamplingTable,
     ScanningTable,
     SecondPassTable,
+    SharpeningTable,
     StainTable,
     StorageTable,
     ThicknessTable,
@@ -70,6 +71,7 @@ class Recipe:
     banding: BandingTable = attrs.field(factory=BandingTable)
     damage: DamageTable = attrs.field(factory=DamageTable)
     noise: NoiseTable = attrs.field(factory=NoiseTable)
+    sharpening: SharpeningTable = attrs.field(factory=SharpeningTable)
     storage: StorageTable = attrs.field(factory=StorageTable)
     second_pass: SecondPassTable = attrs.field(factory=SecondPassTable)
     scanning: ScanningTable = attrs.field(factory=ScanningTable)
@@ -96,16 +98,23 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values for `from_dict`, without a `contrast_gain` of 0.
+        """Return nested plain values for `from_dict`, without a `contrast_gain` of 0 and `sharpening` that never happens.
 
-        Older versions do not know it, and a training that they began goes on under a recipe of the same draws.
+        Older versions do not know them, and a training that they began goes on under a recipe of the same draws.
         """
-        return attrs.asdict(self, filter=lambda field, value: field.name != "contrast_gain" or value.high > 0)
+        return attrs.asdict(self, filter=_drawn)
 
     def always_degrading(self) -> Recipe:
         """Return the recipe without its share of undegraded pairs."""
         parts = tuple(attrs.evolve(part, recipe=part.recipe.always_degrading()) for part in self.mix)
         return attrs.evolve(self, identity_probability=0.0, mix=parts)
+
+
+def _drawn(field: attrs.Attribute[Any], value: Any) -> bool:
+    """Return whether a field that older versions do not know changes what is drawn."""
+    if field.name == "sharpening":
+        return bool(value.probability > 0)
+    return field.name != "contrast_gain" or bool(value.high > 0)
 
 
 @attrs.frozen
@@ -294,6 +303,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "read_255": (0.0, 64.0),
     "correlated_share": (0.0, 1.0),
     "contrast_gain": (0.0, 4.0),
+    "amount": (0.0, 3.0),
+    "radius_px": (0.3, 2.5),
     "amplitude_px": (0.0, LARGEST_SHIFT_PX),
     "jpeg_quality": (1.0, 100.0),
     "sigma_px": (0.05, 1.5),

@@ -27,7 +27,14 @@ from torch import Tensor
 
 from bigrestore.core.kernels import Kernel
 from bigrestore.degradation import steps
-from bigrestore.degradation.degradation import Degradation, Lines, Noise, Stain, Storage
+from bigrestore.degradation.degradation import (
+    SHARPENING_REACH_PX,
+    Degradation,
+    Lines,
+    Noise,
+    Stain,
+    Storage,
+)
 from bigrestore.degradation.jpeg import JPEG_BLOCK_PX, jpeg_round_trip
 from bigrestore.model.method import PSI_SIZE, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets.prior.noise import hashed_normal
@@ -79,8 +86,8 @@ class SectionDegrader:
         """What a pixel depends on around its tile, in clean pixels.
 
         From the last step back: the contrast that the second noise grows with, the second kernel, its JPEG block, the
-        registration and the displacement before it, the contrast of the first noise, the shift of a line, and the first
-        kernel with the half pixel of the downsampling.
+        registration and the displacement before it, the unsharp mask, the contrast of the first noise, the shift of a
+        line, and the first kernel with the half pixel of the downsampling.
         """
         again = self.degradation.second
         second = 0 if again is None else int(again.kernel.shape[0]) // 2 + _contrast_px(again.noise)
@@ -92,7 +99,9 @@ class SectionDegrader:
             blur = max(blur, self.degradation.synthesis.reach_px * self.degradation.scale)
         resampling = self.degradation.resampling
         moved = 0 if resampling is None else resampling.reach_px
-        reach = (after + moved + _contrast_px(self.degradation.scan_noise)) * self.degradation.scale + blur
+        sharpened = 0 if self.degradation.sharpening is None else SHARPENING_REACH_PX
+        scanned = _contrast_px(self.degradation.scan_noise) + sharpened
+        reach = (after + moved + scanned) * self.degradation.scale + blur
         return -(-reach // self.alignment_px) * self.alignment_px
 
     @property
@@ -164,6 +173,8 @@ class SectionDegrader:
             columns = (xs - damage.x * (self.width / plan.scale)).float()
             image, _ = steps.damaged(image, damage, rows, columns)
         image = self._noise(image, plan.scan_noise, z, y0, x0, 0)
+        if plan.sharpening is not None:
+            image = steps.sharpened(image[None], [plan.sharpening])[0]
         if plan.resampling is not None:
             shift, _ = steps.registration_shifts(plan.resampling, ys, xs)
             image = steps.registered(image, shift, plan.resampling.orders)

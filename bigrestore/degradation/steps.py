@@ -9,13 +9,23 @@ bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bigrestore.core.host.waiting import sent
-from bigrestore.degradation.degradation import Banding, Damage, Illumination, Resampling, Wave
+from bigrestore.degradation.degradation import (
+    SHARPENING_REACH_PX,
+    Banding,
+    Damage,
+    Illumination,
+    Resampling,
+    Sharpening,
+    Wave,
+)
 from bigrestore.degradation.interpolators import PHASES, tap_table
 
 MEMORY_ROWS = 48
@@ -140,6 +150,20 @@ def smooth_noise(white: Tensor) -> Tensor:
     Tensor, (..., h, w)
     """
     return _filtered(white, math.sqrt(sum(tap * tap for tap in _SMOOTHING)), 1)
+
+
+def sharpened(images: Tensor, masks: Sequence[Sharpening]) -> Tensor:
+    """Return images, (N, h, w), under an unsharp mask each; beyond the edge the last pixel repeats."""
+    taps = sent(np.stack([mask.taps for mask in masks]), images.device, images.dtype)
+    amounts = sent([mask.amount for mask in masks], images.device, images.dtype)[:, None, None]
+    smooth = F.pad(images[None], (SHARPENING_REACH_PX,) * 4, mode="replicate")[0]
+    for axis in (1, 2):
+        side = images.shape[axis]
+        total = smooth.narrow(axis, 0, side) * taps[:, 0, None, None]
+        for k in range(1, taps.shape[1]):
+            total = total + smooth.narrow(axis, k, side) * taps[:, k, None, None]
+        smooth = total
+    return images + amounts * (images - smooth)
 
 
 def local_contrast(images: Tensor) -> Tensor:

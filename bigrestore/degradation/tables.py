@@ -161,6 +161,15 @@ class NoiseTable:
 
 
 @attrs.frozen
+class SharpeningTable:
+    """An unsharp mask of the scanner's program: its amount, and the sigma of its Gaussian in input pixels."""
+
+    probability: float = 0.0
+    amount: Range = Range(0.1, 1.2)
+    radius_px: Range = Range(0.6, 2.5)
+
+
+@attrs.frozen
 class StorageTable:
     """Rounding to 8 bits and JPEG compression."""
 

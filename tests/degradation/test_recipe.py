@@ -135,12 +135,30 @@ def test_noise_of_contrast_is_drawn_where_asked_and_changes_no_other_draw() -> N
 
 def test_what_came_later_is_no_part_of_a_recipe_without_it() -> None:
     """Else a training that was begun before would not be resumed under the same recipe."""
-    stated = json.dumps(Recipe.load("default").to_dict(), sort_keys=True)
+    stated = json.dumps(Recipe.load("bigbrain").to_dict(), sort_keys=True)
     assert "contrast_gain" not in stated
-    assert hashlib.sha256(stated.encode()).hexdigest()[:8] == "c816319a"
-    asked = Recipe.from_dict({"name": "mine", "noise": {"contrast_gain": [0.2, 0.9]}})
+    assert "sharpening" not in stated
+    assert hashlib.sha256(stated.encode()).hexdigest()[:8] == "ed1e697e"
+    later = {"noise": {"contrast_gain": [0.2, 0.9]}, "sharpening": {"probability": 0.1, "amount": 0.5}}
+    asked = Recipe.from_dict({"name": "mine", **later})
     assert Recipe.from_dict(asked.to_dict()) == asked
     assert asked.to_dict()["noise"]["contrast_gain"]["high"] == 0.9
+    assert asked.to_dict()["sharpening"]["amount"]["low"] == 0.5
+
+
+def test_an_unsharp_mask_is_drawn_where_asked_and_changes_no_other_draw() -> None:
+    plain = {"name": "mine", "noise": {"probability": 1.0}, "blur": {"probability": 1.0}}
+    asked = plain | {"sharpening": {"probability": 0.5, "amount": [0.2, 0.9], "radius_px": [1, 2]}}
+    without, drawn = (
+        [draw_degradations(Recipe.from_dict(table), 1, 1, rng(seed))[0] for seed in range(24)]
+        for table in (plain, asked)
+    )
+    masks = [mask for each in drawn if (mask := each.sharpening) is not None]
+    assert 6 <= len(masks) <= 18
+    assert all(0.2 <= mask.amount <= 0.9 and 1 <= mask.radius_px <= 2 for mask in masks)
+    assert [attrs.evolve(each, sharpening=None).to_dict() for each in drawn] == [
+        each.to_dict() for each in without
+    ]
 
 
 def test_a_focus_is_drawn_more_often() -> None:
@@ -186,6 +204,9 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"scanning": {"factors": {"8": 1}}}, "'8' is unknown; known are 1, 2, 4"),
     ({"noise": {"contrast_gain": [-1, 0]}}, "-1 to 0 leaves what is possible, 0 to 4"),
     ({"noise": {"contrast_gain": 9}}, "9 to 9 leaves what is possible, 0 to 4"),
+    ({"sharpening": {"radius_px": [1, 4]}}, "1 to 4 leaves what is possible, 0.3 to 2.5"),
+    ({"sharpening": {"amount": -0.5}}, "-0.5 to -0.5 leaves what is possible, 0 to 3"),
+    ({"sharpening": {"probability": 2}}, "the probability 2 is outside 0..1"),
     ({"name": 5}, "a text is expected, not 5"),
 ]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate1d, gaussian_filter
 
-from bigrestore.core.kernels import gaussian
+from bigrestore.core.kernels import equivalent_sigma, gaussian
 from bigrestore.degradation import steps
 from bigrestore.degradation.degradation import (
     Banding,
@@ -18,6 +18,7 @@ from bigrestore.degradation.degradation import (
     Lines,
     Noise,
     SecondPass,
+    Sharpening,
     Stain,
     Storage,
     nothing,
@@ -222,6 +223,38 @@ def test_noise_of_contrast_leaves_flat_patches_and_the_noise_of_the_others() -> 
     assert float((degraded[0] - target[0]).std()) == pytest.approx(
         0.3 * float(steps.local_contrast(target[0]).square().mean().sqrt()), rel=0.1
     )
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("amount", "radius_px"), [(0.4, 0.8), (1.2, 2.0)])
+def test_an_unsharp_mask_adds_what_a_gaussian_takes(scale: int, amount: float, radius_px: float) -> None:
+    clean = 0.5 + 0.1 * (clean_patches(3, scale) - 0.5)
+    plain = attrs.evolve(nothing(scale), noise=Noise(0.0, 0.01))
+    mask = Sharpening(amount, radius_px)
+    before, _, _ = degrade_batch(clean, [plain] * 3, scale, generator())
+    masked = [plain, attrs.evolve(plain, sharpening=mask), plain]
+    after, _, _ = degrade_batch(clean, masked, scale, generator())
+    assert torch.equal(after[[0, 2]], before[[0, 2]])
+    grey = before[1, 0].numpy()
+    wanted = grey + amount * (grey - gaussian_filter(grey, radius_px))
+    inner = (slice(8, -8), slice(8, -8))
+    np.testing.assert_allclose(after[1, 0].numpy()[inner], wanted[inner], atol=5e-4 * amount)
+    assert after[1].std() > before[1].std()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_an_unsharp_mask_is_told_as_a_narrower_kernel_and_more_noise(scale: int) -> None:
+    """As the scan shows them: an estimator can read no more."""
+    blurred = attrs.evolve(nothing(scale), kernel=gaussian(21 if scale < 4 else 41, 1.4 * scale))
+    plain = attrs.evolve(blurred, noise=Noise(0.0, 0.01))
+    masked = attrs.evolve(plain, sharpening=Sharpening(0.8, 2.0))
+    kernel = masked.effective_kernel
+    assert kernel.min() >= 0
+    assert kernel.sum() == pytest.approx(1)
+    assert equivalent_sigma(kernel) < 0.9 * equivalent_sigma(plain.effective_kernel)
+    factor = float(np.sqrt((Sharpening(0.8, 2.0).kernel.astype(np.float64) ** 2).sum()))
+    assert factor == pytest.approx(1.77, abs=0.01)
+    assert masked.effective_noise[1] == pytest.approx(0.01 * factor)
 
 
 @pytest.mark.parametrize(

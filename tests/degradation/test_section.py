@@ -20,6 +20,7 @@ from bigrestore.degradation.degradation import (
     Noise,
     Resampling,
     SecondPass,
+    Sharpening,
     Storage,
     Wave,
     nothing,
@@ -114,6 +115,16 @@ def test_noise_that_grows_with_the_contrast_has_no_seam(scale: int, tile_px: int
     assert np.array_equal(run(clean, degrader, tile_px), run(clean, degrader, 480))
 
 
+@pytest.mark.parametrize(("scale", "tile_px"), [(1, 64), (2, 40), (4, 32)])
+def test_an_unsharp_mask_has_no_seam(scale: int, tile_px: int) -> None:
+    clean = section(203 * scale + 1, 187 * scale)
+    drawn = attrs.evolve(everything(scale), sharpening=Sharpening(1.2, 2.5))
+    noise = attrs.evolve(drawn.noise, contrast_gain=0.8)
+    for each in (drawn, attrs.evolve(drawn, noise=noise, second=None)):
+        degrader = SectionDegrader(each, *clean.shape, seed=5)
+        assert np.array_equal(run(clean, degrader, tile_px), run(clean, degrader, 480))
+
+
 @pytest.mark.parametrize("contrast_gain", [0.3, 1.0, 3.0])
 def test_noise_grows_with_the_contrast_and_flat_places_stay(contrast_gain: float) -> None:
     """Squares of one pixel, faint on one side: their contrast is known."""
@@ -172,9 +183,11 @@ def test_the_halo_covers_the_contrast_of_both_passes() -> None:
     by_contrast = Noise(contrast_gain=1.0)
     first = attrs.evolve(plain, noise=by_contrast)
     last = attrs.evolve(plain, second=attrs.evolve(second, noise=by_contrast))
-    halos = [SectionDegrader(each, 99, 99, seed=0).halo_px for each in (plain, first, last)]
-    # 11 px of the first kernel, 6 of its contrast, and in blocks of 8 px 3 of the second kernel, or 9 with its contrast.
-    reaches = (11 + 8, 11 + 6 + 8, 11 + 16)
+    masked = attrs.evolve(plain, sharpening=Sharpening(1.0, 2.0))
+    halos = [SectionDegrader(each, 99, 99, seed=0).halo_px for each in (plain, first, last, masked)]
+    # 11 px of the first kernel, 6 of its contrast, and in blocks of 8 px 3 of the second kernel, or 9 with its contrast;
+    # 7 of an unsharp mask.
+    reaches = (11 + 8, 11 + 6 + 8, 11 + 16, 11 + 7 + 8)
     assert halos == [-(-reach // 8) * 8 for reach in reaches]
     assert halos[0] < min(halos[1:])
 
