@@ -3,8 +3,8 @@
 Training draws new degradations for every step, so this is written for speed: all patches of a batch go through each
 step together, and a step of some patches runs on those alone. Chance comes from one `torch.Generator`. The order of
 the steps is nature's: stain, blur and sampling by the lens and the camera, light and lines of the scanner, damage of
-the glass, noise, sharpening, registration, storage, and sometimes a second, weaker pass. Light is applied on the input grid: it
-changes so slowly as to pass the blur unchanged, and the input grid is up to sixteen times smaller.
+the glass, noise, sharpening, registration, storage, and sometimes a second, weaker pass. Light is applied on the input
+grid: it changes so slowly as to pass the blur unchanged, and the input grid is up to sixteen times smaller.
 """
 
 from __future__ import annotations
