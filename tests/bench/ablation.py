@@ -1,7 +1,7 @@
 """What each part of the network brings: the same small network without it, trained alike.
 
     python -m tests.bench.ablation [--scales 1,2] [--seeds 3] [--steps 1500] [--prior-steps 1200] [--bridge-steps 500]
-                                   [--longer-steps 1800] [--cards FOLDER]
+                                   [--longer-steps 1800] [--only 'whole, realness 1'] [--cards FOLDER]
 
 Every variant is a nano network of the same steps, batches and rate, with the estimator of the shipped model, and is
 judged blind on the middle of the images of val/: PSNR over the degraded input (over Catmull-Rom at x2), and the three
@@ -281,7 +281,8 @@ def measure(options: argparse.Namespace) -> str:
         rows: dict[str, list[dict[str, float]]] = {}
         for seed in range(options.seeds):
             for variant in VARIANTS:
-                if scale in variant.scales and (options.prior_steps or not variant.with_prior):
+                asked = options.only is None or variant.name in options.only
+                if asked and scale in variant.scales and (options.prior_steps or not variant.with_prior):
                     path = trained(variant, scale, seed, options)
                     rows.setdefault(variant.name, []).append(judged(variant, path, scale, images))
         results[f"x{scale}"] = rows
@@ -358,6 +359,12 @@ def main() -> None:
     parser.add_argument("--bridge-steps", type=int, default=500)
     parser.add_argument(
         "--longer-steps", type=int, default=1800, help="of fidelity that take as long as those two"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=[each.name for each in VARIANTS],
+        help="this row alone; as often as wanted",
     )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument(
