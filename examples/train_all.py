@@ -75,7 +75,7 @@ def command(training: Training, options: argparse.Namespace) -> list[str]:
 
 
 def main() -> int:
-    """Train what is not there yet; end with the exit code of the first training that does."""
+    """Train what is missing; return the exit code of the first training that fails, or 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", type=Path, help="folder of clean images of tissue")
     parser.add_argument("folder", type=Path, help="where the models go")

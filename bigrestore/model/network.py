@@ -195,7 +195,7 @@ class NetworkMethod:
         )
 
     def _warn_of(self, reading: SectionReading) -> None:
-        """Say that a section is sharpened less than it could be, and that less of the prior enters it."""
+        """Warn that a section is blurred more than any image of the training, and what follows."""
         lowered = (
             f", and its realness is lowered from {self.realness:g} to {self.realness * reading.likeness:.2g}"
             if self.realness > 0

@@ -255,7 +255,7 @@ def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[st
 
 
 def _filler(section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None) -> Filler | None:
-    """Return what fills damage from neighbours; `sigma_px` is that of the resumed run. None without --neighbours."""
+    """Return the filler of damage by neighbouring sections, None without --neighbours; a resumed run gives `sigma_px`."""
     if not settings.neighbours or not isinstance(masker, UserMask):
         return None
     from bigrestore.run.neighbours.coherence import detail_sigma  # scipy.signal, which is slow to import
@@ -318,7 +318,7 @@ def _method(settings: RunSettings, realness: RealnessMap | None) -> Method:
 
 
 def _with_default_maps(settings: RunSettings, output: Path) -> RunSettings:
-    """Return settings with the maps that a method gives unasked, where the output has a place for them."""
+    """Add the default maps of the method, unless maps are asked for or the output is a TIFF, which holds none."""
     maps = find_factory(settings.method).default_maps
     if settings.maps or not maps or is_tiff_name(output):
         return settings
@@ -326,7 +326,7 @@ def _with_default_maps(settings: RunSettings, output: Path) -> RunSettings:
 
 
 def _with_likelihood(method: Method, settings: RunSettings) -> Method:
-    """Return a method that also gives the map `unlikely`, where it is asked for."""
+    """Let the method give the map `unlikely` too, if asked for."""
     if UNLIKELY_MAP not in settings.maps:
         return method
     from bigrestore.model.likelihood import Likelihood, WithUnlikely

@@ -184,7 +184,7 @@ def _equations(window: RealWindow, jpeg: JpegFinding | None, scale: int) -> Halv
 
 
 def _expected(window: RealWindow, kernel: Kernel) -> Floats:
-    """Return what a kernel makes of the clean side, under the grey curve that suits it."""
+    """Blur the clean side of a window by a kernel and fit the grey curve to the degraded side."""
     return expected_of(window, kernel, _grey_curve(window.degraded, expected_of(window, kernel, (1.0, 0.0))))
 
 

@@ -163,7 +163,7 @@ class TwinSource:
 
     @property
     def frame_px(self) -> int:
-        """Degraded pixels along the border of a patch whose blur lacks what lies beyond."""
+        """Width of the border of a patch, degraded pixels, where the blur lacks its context."""
         return -(-(kernel_size(self.scale) // 2) // self.scale) + 1
 
 

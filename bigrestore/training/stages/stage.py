@@ -232,7 +232,7 @@ def _with_prior(name: str, model: Restorer, options: StageOptions) -> Restorer:
 
 
 def _fused(start: Path, model: Restorer, info: dict[str, Any], fusion: str) -> Restorer:
-    """Return a model whose features join the prior as asked for; UsageError where they were trained to another way."""
+    """Set how features join the prior; UsageError if a bridge was trained to join them in another way."""
     assert model.prior is not None
     if model.prior.fusion != fusion and "bridge" in info.get("training", {}):
         raise UsageError(
