@@ -221,7 +221,7 @@ def main() -> None:
     rows.append(shipped_row(options.scale, images))
     print(report(rows))
     if options.page:
-        write_page("methods.md", "backbones", report(rows))
+        write_page("methods.md", f"backbones-x{options.scale}", report(rows))
 
 
 if __name__ == "__main__":
