@@ -6,9 +6,10 @@
 Every variant is a nano network of the same steps, batches and rate, with the estimator of the shipped model, and is
 judged blind on the middle of the images of val/: PSNR over the degraded input (over Catmull-Rom at x2), and the three
 scores without a reference. As many seeds as are asked for; the table says mean and, behind the +-, the standard
-deviation over seeds. A part that brings nothing shows as such. Steps and not minutes are held equal, so that
-what else the machine does is no part of the result; a variant's step costs what the whole network's does, or less.
-What prior and bridge cost beside that is given to the network without them too, in a row of its own.
+deviation over seeds; what a part brings has its interval of 95 % over images, too. A part that brings nothing shows as
+such. Steps and not minutes are held equal, so that what else the machine does is no part of the result; a variant's step
+costs what the whole network's does, or less. What prior and bridge cost beside that is given to the network without them
+too, in a row of its own.
 
 Parts: the prior (the whole network at realness 0 has none), how features join it (by channel-split transforms, or in the
 place of noise, GPEN's way), the code of the kernel with its deconvolutions
@@ -43,7 +44,7 @@ from bigrestore.training.stages import fidelity
 from bigrestore.training.stages.stage import train_stage
 from tests.bench.cards import put_section
 from tests.bench.material import CASES, Case, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_json
+from tests.bench.metrics import RESULTS, interval, markdown_row, psnr, to_bytes, write_json
 from tests.bench.models import default_model
 from tests.bench.naturalness import SCORES, engine
 from tests.bench.quality import reference_of
@@ -228,7 +229,9 @@ def judged(variant: Variant, path: Path, scale: int, images: Sequence[Validation
     )  # fmt: skip
     candidate = from_method(variant.name, Unknowing(method) if variant.blind_to_kernel else method)
     with variant.altered():
-        figures = _means(_figures(candidate, case, image) for case in _cases(scale) for image in images)
+        each = [[_figures(candidate, case, image) for case in _cases(scale)] for image in images]
+    figures = _means(one for of_image in each for one in of_image)
+    figures |= {f"image {index}": _gain(_means(iter(of_image))) for index, of_image in enumerate(each)}
     if variant.with_prior:
         of_training = load_model(path).info["training"]["bridge"]["figures"]
         figures |= {name: float(of_training[name]) for name in FRECHET}
@@ -328,7 +331,7 @@ def section(
             brought = [_gain(a) - _gain(b) for a, b in zip(rows[with_it], rows[without], strict=True)]
             looks = [a["niqe"] - b["niqe"] for a, b in zip(rows[with_it], rows[without], strict=True)]
             nothing = all(_by_chance(found) for found in (brought, looks))
-            said = f"- {part}: {_spread(brought)} dB, {_spread(looks)}"
+            said = f"- {part}: {_spread(brought)} dB{_over_images(rows[with_it], rows[without])}, {_spread(looks)}"
             lines.append(said + (", no more than chance: it brings nothing here" if nothing else ""))
     return "\n".join(lines)
 
@@ -337,6 +340,16 @@ def _spread(values: Sequence[float]) -> str:
     """Return mean and standard deviation of a figure over seeds."""
     deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
     return f"{np.mean(values):.2f} +- {deviation:.2f}"
+
+
+def _over_images(with_it: Sequence[dict[str, float]], without: Sequence[dict[str, float]]) -> str:
+    """Return the 95 % interval over images of what a part brings, in the mean of the seeds."""
+    names = [name for name in with_it[0] if name.startswith("image ")]
+    if not names:
+        return ""
+    brought = [[a[name] - b[name] for name in names] for a, b in zip(with_it, without, strict=True)]
+    low, high = interval(np.mean(brought, axis=0))
+    return f" (over images {low:+.2f} to {high:+.2f})"
 
 
 def _by_chance(differences: Sequence[float]) -> bool:

@@ -34,14 +34,13 @@ from bigrestore.settings.train import StageOptions
 from bigrestore.training.stages.assembly import StagePlan, stage_plan
 from tests.bench.clock import train_or_go_on
 from tests.bench.material import CASES, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, markdown_row, psnr, to_bytes, write_page
+from tests.bench.metrics import RESULTS, interval, markdown_row, psnr, to_bytes, write_page
 from tests.bench.quality import reference_of
 from tests.bench.restorers import restore_whole, unit, windows_of
 
 SIZES: dict[str, dict[str, Any]] = {"uformer": {"channels": 12, "head_channels": 12}}
 """In the place of the sizes by default, for as many parameters as the others have."""
 COMPARED = "unet"
-DRAWS = 10_000
 HEADER = ("", "parameters", "steps", "CPU minutes", "gain dB", "by case", "less that of unet", "MPx/s")
 
 
@@ -144,14 +143,6 @@ def shipped_row(scale: int, images: Sequence[ValidationImage]) -> Row:
     steps, seconds = (sum(record[name] for record in records) for name in ("steps", "seconds"))
     method = create_method(RunSettings(scale=scale, realness=0.0, device="cpu", precision="fp32"))
     return Row("network", scale, info["parameters"], steps, seconds / 60, *judged("network", method, images))
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over images, by drawing them again."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def with_interval(values: NDArray[np.float64]) -> str:

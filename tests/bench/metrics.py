@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench-results"
+DRAWS = 10_000
+"""Of the images, for an interval."""
 
 
 @attrs.frozen
@@ -85,6 +87,14 @@ def figure_table(figures: Sequence[Figure]) -> str:
     """Return the bench table: figure, target, measured, met."""
     rows = [(figure.name, figure.target, figure.measured, figure.verdict) for figure in figures]
     return table(("figure", "target", "measured", "met?"), rows)
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of a mean over images, by drawing them again."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (DRAWS, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def write_json(name: str, content: dict[str, Any]) -> Path:

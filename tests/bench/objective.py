@@ -33,10 +33,18 @@ from bigrestore.model.nets.checkpoint import load_model
 from bigrestore.model.network import NetworkMethod, load_objective
 from bigrestore.settings.train import StageOptions
 from bigrestore.training.stages.parts.perceptual import texture_distance
-from tests.bench.backbones import interval
 from tests.bench.clock import train_or_go_on
 from tests.bench.material import CASES, Grey, Pair, ValidationImage, data_folder, validation_images
-from tests.bench.metrics import RESULTS, Figure, figure_table, markdown_row, to_bytes, write_json, write_page
+from tests.bench.metrics import (
+    RESULTS,
+    Figure,
+    figure_table,
+    interval,
+    markdown_row,
+    to_bytes,
+    write_json,
+    write_page,
+)
 from tests.bench.naturalness import Judged, Row, judge, tissue_tiles
 from tests.bench.restorers import unit, windows_of
 
