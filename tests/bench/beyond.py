@@ -26,6 +26,10 @@ from tests.bench.metrics import markdown_row, psnr, to_bytes, write_page
 from tests.bench.restorers import restore_whole, unit, windows_of
 
 HALO_SIGMA_PX = 2.0
+
+Change = Callable[[Grey], Grey]
+"""What a program makes of an image."""
+
 HEADER = ("what is done", "case", "network, dB", "image by image", "wiener, dB")
 
 
@@ -66,8 +70,8 @@ class Trial:
 
     name: str
     cases: str
-    before: Callable[[Grey], Grey] = same
-    after: Callable[[Grey], Grey] = same
+    before: Change = same
+    after: Change = same
 
 
 TRIALS = (
