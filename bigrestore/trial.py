@@ -30,6 +30,7 @@ from bigrestore.io.section import Section
 from bigrestore.model.method import Method
 from bigrestore.model.network import NetworkMethod
 from bigrestore.model.registry import create_method
+from bigrestore.model.sharpening import without_sharpening
 from bigrestore.report.metrics.columns import COLUMNS
 from bigrestore.report.metrics.enlarge import source_box
 from bigrestore.report.metrics.native_engine import NativeEngine
@@ -48,7 +49,7 @@ from bigrestore.run.tile.realness import RealnessMap
 from bigrestore.run.view.progress import NoProgress, Progress, phase_shown
 from bigrestore.settings import RunSettings, TryKeywords
 from bigrestore.settings.trial import Varied, variants_of
-from bigrestore.settings.values import AUTO_MAP, BlurInput, NamesInput, Roi
+from bigrestore.settings.values import AUTO_MAP, BlurInput, NamesInput, Roi, SharpeningInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -217,6 +218,7 @@ def try_variants(
     realness: float | Sequence[float] = (),
     method: NamesInput = (),
     blur: BlurInput | Sequence[BlurInput] = (),
+    sharpened: SharpeningInput | Sequence[SharpeningInput] = (),
     **settings: Unpack[TryKeywords],
 ) -> Trial:
     """Restore one crop of a section under several settings, and score it.
@@ -225,7 +227,7 @@ def try_variants(
     ----------
     inputs : str, Path or list of them; or an array
         As for `bigrestore.restore`.
-    realness, method, blur : one value or several
+    realness, method, blur, sharpened : one value or several
         Values of the settings of `run`; each combination is a variant. None at all: realness 0, 0.5 and 1 of a model with a
         prior, and the methods network and wiener of another.
     **settings
@@ -246,7 +248,7 @@ def try_variants(
     >>> import bigrestore
     >>> bigrestore.try_variants("section.tif", realness=[0, 0.5, 1])  # doctest: +SKIP
     """
-    asked = Varied(realness=realness, method=method, blur=blur)
+    asked = Varied(realness=realness, method=method, blur=blur, sharpened=sharpened)
     common = RunSettings.from_mapping(settings, "try_variants()")
     if not is_array(inputs):
         return carry_out_trial(inputs, common, asked)
@@ -287,7 +289,7 @@ def carry_out_trial(
         common = attrs.evolve(common, roi=(z, *roi))
         variants = variants_of(common, varied)
         methods = [
-            create_method(settings) for _, settings in variants
+            without_sharpening(create_method(settings), settings.sharpened) for _, settings in variants
         ]  # refused before the first is restored
         realness = RealnessMap.asked_for(common.realness_map, section.shape)
         warn_of_restored(section, methods[0])
@@ -439,6 +441,8 @@ def _said(scores: Mapping[str, Score]) -> list[str]:
 
 def _word(value: Any) -> str:
     """Return the value of a setting as it is typed."""
+    if isinstance(value, tuple) and len(value) == 2:
+        return ",".join(f"{part:g}" for part in value)
     if isinstance(value, tuple):
         along, across, angle = value
         return f"{along:g}" if along == across else f"{along:g},{across:g},{angle:g}"

@@ -128,6 +128,12 @@ def gaussian(size: int, sigma_y_px: float, sigma_x_px: float | None = None, angl
     return normalised_kernel(np.exp(-0.5 * _mahalanobis(size, sigma_y_px, sigma_x, angle_rad)))
 
 
+def gaussian_taps(sigma_px: float, reach_px: int) -> NDArray[np.float64]:
+    """Return a Gaussian along one axis, (2 * reach + 1,), cut off at its reach; the taps sum to one."""
+    taps = np.exp(-0.5 * (np.arange(-reach_px, reach_px + 1) / sigma_px) ** 2)
+    return np.asarray(taps / taps.sum())
+
+
 def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, angle_rad: float) -> Kernel:
     """Return a Gaussian integrated over pixels, with the squared sigmas as its second moments.
 

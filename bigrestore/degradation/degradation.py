@@ -20,6 +20,7 @@ from bigrestore.core.kernels import (
     Kernel,
     compose,
     equivalent_sigma,
+    gaussian_taps,
     normalised_kernel,
     sharpest,
     within_counterparts,
@@ -191,9 +192,7 @@ class Sharpening:
     @property
     def taps(self) -> Doubles:
         """The Gaussian along one axis, (2 r + 1,), r = `SHARPENING_REACH_PX`; they sum to one."""
-        away = np.arange(-SHARPENING_REACH_PX, SHARPENING_REACH_PX + 1)
-        weights = np.exp(-0.5 * (away / self.radius_px) ** 2)
-        return np.asarray(weights / weights.sum())
+        return gaussian_taps(self.radius_px, SHARPENING_REACH_PX)
 
     @property
     def kernel(self) -> Kernel:

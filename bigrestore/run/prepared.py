@@ -180,6 +180,7 @@ def prepare(
     settings = settings if handed_in else _with_default_maps(settings, path)
     more_facts = {} if handed_in else method_facts(settings)
     method = _with_likelihood(method or _method(settings, realness), settings)
+    method = _without_sharpening(method, settings)
     require_maps(settings, method)
     warn_of_restored(section, method)
     stored = journal.plan
@@ -333,6 +334,15 @@ def _with_likelihood(method: Method, settings: RunSettings) -> Method:
 
     device = str(method.describe().get("device", "cpu"))
     return WithUnlikely(method, Likelihood.load(int(method.scale), settings.likelihood_model, device))
+
+
+def _without_sharpening(method: Method, settings: RunSettings) -> Method:
+    """Let the method be given sections as they were before a stated unsharp mask."""
+    if settings.sharpened is None:
+        return method
+    from bigrestore.model.sharpening import without_sharpening  # torch
+
+    return without_sharpening(method, settings.sharpened)
 
 
 def _open_realness(section: Section, settings: RunSettings, output: Path) -> RealnessMap | None:

@@ -20,13 +20,16 @@ from bigrestore.settings.values import (
     AUTO_MAP,
     CLUSTERS,
     FULL,
+    LEAST_RADIUS_PX,
     MAPS,
+    MOST_SHARPENING,
     RUN_JUDGES,
     blur_of,
     is_number,
     is_pair,
     is_whole,
     parse_shard,
+    sharpening_of,
 )
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9]\d{0,3}))?")
@@ -144,6 +147,17 @@ def check_blur(_: object, attribute: attrs.Attribute[Any], value: object) -> Non
             attribute,
             value,
             "it takes SIGMA or SIGMA,SIGMA_Y,ANGLE: input pixels, none negative (0: no blur), and degrees",
+        )
+
+
+def check_sharpening(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Take an amount and a radius as `to_sharpening` makes them, or None."""
+    if value is not None and sharpening_of(value) is None:
+        most, widest = MOST_SHARPENING
+        refuse(
+            attribute,
+            value,
+            f"it takes AMOUNT,RADIUS: 0 to {most:g} (0: not sharpened), and {LEAST_RADIUS_PX:g} to {widest:g} input pixels",
         )
 
 

@@ -16,6 +16,7 @@ from bigrestore.settings.values import (
     PathInput,
     RangeInput,
     RoiInput,
+    SharpeningInput,
     VoxelSizeInput,
 )
 
@@ -35,6 +36,7 @@ class ArrayKeywords(TypedDict, total=False):
     kernel: PathInput | None
     blur: BlurInput | None
     noise: float | None
+    sharpened: SharpeningInput | None
     mask: PathInput
     tile_size: int | None
     overlap: int | None

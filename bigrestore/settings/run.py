@@ -32,6 +32,7 @@ from bigrestore.settings.checks import (
     check_scheduler,
     check_score_tile,
     check_shard,
+    check_sharpening,
     one_of,
     text,
     whole_number,
@@ -80,6 +81,7 @@ from bigrestore.settings.values import (
     SCALES,
     Roi,
     StatedBlur,
+    StatedSharpening,
     ValueRange,
     VoxelSize,
     parse_shard,
@@ -90,6 +92,7 @@ from bigrestore.settings.values import (
     to_plain,
     to_roi,
     to_run_judges,
+    to_sharpening,
 )
 
 
@@ -171,6 +174,17 @@ class RunSettings(Settings):
         validator=check_noise,
         metadata=option(
             "Known noise, standard deviation of 255; else estimated.", metavar="LEVELS", panel=METHOD
+        ),
+    )
+    sharpened: StatedSharpening | None = attrs.field(
+        default=None,
+        converter=to_sharpening,
+        validator=check_sharpening,
+        metadata=option(
+            "Unsharp mask that the scanner's program applied, undone first: its amount, and the sigma of its Gaussian in "
+            "input pixels.",
+            metavar="AMOUNT,RADIUS",
+            panel=METHOD,
         ),
     )
     mask: str = attrs.field(
@@ -465,7 +479,11 @@ class RunSettings(Settings):
         left_out |= {"workers", "scheduler", "cluster", "shard", "init_only", "finalize"}
         left_out |= {"judges", "likelihood_model", "ranking_model"}  # the method names the model of its map
         left_out |= {"storage_options", "stage", "options"}  # options: see `model.registry.method_facts`
-        left_out |= {name for name in ("blur", "noise", "series", "channel") if getattr(self, name) is None}
+        left_out |= {
+            name
+            for name in ("blur", "noise", "sharpened", "series", "channel")
+            if getattr(self, name) is None
+        }
         left_out |= {name for name in ("harmonise", "neighbours") if not getattr(self, name)}
         facts = attrs.asdict(self, filter=lambda field, _: field.name not in left_out)
         facts["mask"] = self.mask if self.mask in ("auto", "none") else "file"

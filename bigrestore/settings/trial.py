@@ -15,7 +15,7 @@ from bigrestore.settings.option import METHOD, argument, option, quiet_option, v
 from bigrestore.settings.run import RunSettings
 from bigrestore.settings.values import NamesInput, to_names, to_plain
 
-VARIED = ("method", "realness", "blur")
+VARIED = ("method", "realness", "blur", "sharpened")
 """Settings of a run that `try` takes several values of, in the order of the sheet."""
 
 TRY_SETTINGS = (
@@ -89,6 +89,18 @@ class Varied:
             metavar="SIGMA[,SIGMA_Y,ANGLE]",
             panel=METHOD,
             default="estimated",
+            reads=list[str],
+        ),
+    )
+
+    sharpened: tuple[Any, ...] = attrs.field(
+        default=(),
+        converter=_to_blurs,
+        metadata=option(
+            "An unsharp mask to undo and compare, as --sharpened of `run`; repeatable.",
+            metavar="AMOUNT,RADIUS",
+            panel=METHOD,
+            default="not sharpened",
             reads=list[str],
         ),
     )

@@ -62,6 +62,14 @@ ValueRange = tuple[float, float] | Literal["full"]
 StatedBlur = tuple[float, float, float]
 """Sigma along a direction and across it in input pixels, and the direction in degrees from +x towards +y."""
 
+StatedSharpening = tuple[float, float]
+"""Amount of an unsharp mask, and the sigma of its Gaussian in input pixels."""
+
+MOST_SHARPENING = (3.0, 10.0)
+"""Largest amount and radius."""
+
+LEAST_RADIUS_PX = 0.3
+
 LARGEST_NUMBER = 1e300
 """Larger numbers are no quantities; infinity and NaN fail the comparison as well."""
 
@@ -71,6 +79,9 @@ NamesInput = str | Sequence[str]
 
 BlurInput = float | str | Sequence[float]
 """One sigma, a `StatedBlur`, or either as text with commas."""
+
+SharpeningInput = str | Sequence[float]
+"""A `StatedSharpening`, or as text with a comma."""
 
 VoxelSizeInput = float | str | Sequence[float | None]
 """Micrometres: one for y and x, (y, x), (z, y, x), or text with commas."""
@@ -256,6 +267,28 @@ def blur_of(value: object) -> StatedBlur | None:
         return None
     along, across, angle = (float(part) for part in (parts if len(parts) == 3 else (*parts * 2, 0)))
     return along, across, 0.0 if along == across else angle % 180.0
+
+
+def to_sharpening(value: SharpeningInput | None) -> object:
+    """Turn `AMOUNT,RADIUS` or a list into two numbers."""
+    stated = sharpening_of(value)
+    return value if stated is None else stated
+
+
+def sharpening_of(value: object) -> StatedSharpening | None:
+    """Return an unsharp mask as amount and radius; None if the value is none."""
+    if isinstance(value, str):
+        try:
+            plain: object = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            return None
+    else:
+        plain = to_plain(value)
+    if not isinstance(plain, tuple) or len(plain) != 2 or not all(map(is_number, plain)):
+        return None
+    amount, radius = (float(part) for part in plain)
+    fits = 0 <= amount <= MOST_SHARPENING[0] and LEAST_RADIUS_PX <= radius <= MOST_SHARPENING[1]
+    return (amount, radius) if fits else None
 
 
 def to_path_text(value: PathInput | None) -> object:

@@ -27,8 +27,8 @@ def _try_fields() -> Fields[TryArguments]:
 def try_command(asked: TryArguments, given: GivenFlags) -> None:
     """Restore one crop of INPUT under several settings, score it, and lay it out on one sheet.
 
-    Each combination of --realness, --method and --blur is a variant. Without --roi the crop is the liveliest 512 px
-    of the middle section.
+    Each combination of --realness, --method, --blur and --sharpened is a variant. Without --roi the crop is the
+    liveliest 512 px of the middle section.
     """
     import json
 
