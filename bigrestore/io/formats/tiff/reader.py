@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 from bigrestore.errors import BigrestoreError, InputError
 from bigrestore.io.access.limits import require_chunk, require_claim, require_unpacked
 from bigrestore.io.access.places import InputPath
-from bigrestore.io.access.versions import file_version
 from bigrestore.io.conventions.colour import require_colour
 from bigrestore.io.conventions.orientation import ORIENTATION_TAG, oriented
 from bigrestore.io.conventions.provenance import PROVENANCE_KEY, annotated_provenance
@@ -39,7 +37,8 @@ from bigrestore.io.formats.tiff.metadata import (
     stated_translation,
     stated_voxel_size,
 )
-from bigrestore.io.formats.tiff.pixels import Page, Plane
+from bigrestore.io.formats.tiff.pages import mapped_offset, pages_of, segment_shape
+from bigrestore.io.formats.tiff.pixels import Plane
 from bigrestore.io.levels import (
     Level,
     OpenedImage,
@@ -166,7 +165,7 @@ def _describe_tiff(path: InputPath, file: tifffile.TiffFile, wanted: Wanted) -> 
         axes=main.axes.lower().replace("s", "c").replace("i", "z").replace("q", "z"),
         is_volume=len(sections) > 1,
         format_version="ome" if file.is_ome else "imagej" if file.is_imagej else None,
-        resident_bytes=0 if _mapped_offset(page, file) is not None else min(budget, whole),
+        resident_bytes=0 if mapped_offset(page, file) is not None else min(budget, whole),
         files=planes[0].files,
         details=_storage_facts(file, page)
         | {"voxel_size_from": size_from}
@@ -189,7 +188,7 @@ def _storage_facts(file: tifffile.TiffFile, page: tifffile.TiffPage) -> dict[str
     return {
         "compression": tifffile.COMPRESSION(page.compression).name.lower(),
         "layout": "tiles" if page.is_tiled else "strips",
-        "segment": list(_segment_shape(page)),
+        "segment": list(segment_shape(page)),
         "bigtiff": file.is_bigtiff,
         "byteorder": "big" if file.byteorder == ">" else "little",
         "pages": len(file.pages),
@@ -219,9 +218,9 @@ def _require_bounded_segments(
 ) -> None:
     """Refuse a page with tiles or strips too large for the memory, before one is decoded."""
     require_claim((page.imagelength, page.imagewidth), str(path))
-    if _mapped_offset(page, file) is not None:
+    if mapped_offset(page, file) is not None:
         return  # read by windows, and checked against the length of the file
-    rows, columns = _segment_shape(page)
+    rows, columns = segment_shape(page)
     samples = 1 if page.planarconfig == 2 else page.samplesperpixel
     if min(rows, columns, samples) < 1:
         raise InputError(f"{path} has tiles or strips without pixels; it is damaged, so copy it again.")
@@ -373,7 +372,7 @@ def _plane(
     page = series.keyframe
     table, _, _ = _page_table(path, series, dtype, wanted, entries=3)
     count = math.prod(n for axis, n in zip(series.axes, series.shape, strict=True) if axis in "ZIQRC")
-    pages = _pages_of(path, file, series, count)
+    pages = pages_of(path, file, series, count)
     planar = page.samplesperpixel > 1 and page.planarconfig == 2
     # tifffile tags bools as white-is-zero but stores True as 1, and its own reader gives that back.
     own_bools = dtype.kind == "b" and str(page.software).startswith("tifffile")
@@ -382,7 +381,7 @@ def _plane(
         path=path,
         pages=tuple(tuple(pages[index] for index in row) for row in table),
         shape=(page.imagelength, page.imagewidth),
-        segment=_segment_shape(page),
+        segment=segment_shape(page),
         samples=page.samplesperpixel,
         planar=planar,
         channels=channels,
@@ -392,98 +391,9 @@ def _plane(
     )
 
 
-def _pages_of(
-    path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int
-) -> list[Page]:
-    """Return the pages of a series, checking that the files hold them all."""
-    key = series.keyframe
-    if len(series.pages) == 1 and count > 1:  # ImageJ: one directory entry, all sections after one another
-        start = _mapped_offset(key, file)
-        if start is None or start + count * key.nbytes > path.stat().st_size:
-            raise InputError(
-                f"{path} names {count} sections but holds fewer; it was cut off, so copy it again."
-            )
-        return [Page(key, (), (), start + index * key.nbytes, path) for index in range(count)]
-    pages: list[Page] = []
-    for item in series.pages:
-        if item is None or not item.dataoffsets:
-            raise _missing_section(path, file, series)
-        pages.append(_page_of(path, file, item, key))
-    return pages
-
-
-def _missing_section(path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> InputError:
-    """Return what is wrong where the metadata name more sections than the file holds."""
-    others = sorted(set(re.findall(r'FileName="([^"]+)"', file.ome_metadata or "")) - {path.name})
-    if others:
-        return InputError(
-            f"{path} lacks sections that lie in other files ({', '.join(others[:3])}); copy those beside it as well."
-        )
-    there = len(file.pages)
-    program = f"tifffile.imwrite('whole.tif', tifffile.imread(r'{path}', key=range({there})))"
-    return InputError(
-        f"{path} holds {there} of the {len(series.pages)} sections that its metadata name, as of a stopped acquisition; "
-        f'restore those from a file of their own: python -c "import tifffile; {program}".'
-    )
-
-
-def _page_of(
-    path: InputPath,
-    file: tifffile.TiffFile,
-    item: tifffile.TiffPage | tifffile.TiffFrame,
-    key: tifffile.TiffPage,
-) -> Page:
-    """Return a page of a file, or of another file of its set, checking that it holds the page."""
-    own = item.keyframe
-    assert own is not None
-    member = item.parent is not file
-    place = Path(item.parent.filehandle.path) if member else path
-    if member and _layout(own) != _layout(key):
-        raise InputError(
-            f"{place} has pages of another size, type or storage than {path}, which is of the same set; copy or write "
-            "the set again."
-        )
-    size = place.stat().st_size
-    ends = [offset + count for offset, count in zip(item.dataoffsets, item.databytecounts, strict=True)]
-    if max(ends) > size:
-        raise InputError(
-            f"{place} ends before its last pixels ({size} bytes); it was cut off, so copy it again."
-        )
-    handle = item.parent.filehandle
-    closed = handle.closed
-    if closed:
-        handle.open()
-    try:
-        mapped = _mapped_offset(item, item.parent)
-        _ = own.decode, own.jpegtables, own.nodata  # tifffile reads these late; the file is open now
-    finally:
-        if closed:
-            handle.close()
-    version = file_version(place) if member else None
-    return Page(own, tuple(item.dataoffsets), tuple(item.databytecounts), mapped, place, version)
-
-
-def _layout(page: tifffile.TiffPage) -> tuple[Any, ...]:
-    """Return what pages of one series have in common."""
-    colour = page.samplesperpixel, page.planarconfig, page.photometric
-    return page.imagelength, page.imagewidth, page.dtype, page.bitspersample, *colour, *_segment_shape(page)
-
-
-def _mapped_offset(page: tifffile.TiffPage | tifffile.TiffFrame, file: tifffile.TiffFile) -> int | None:
-    """Return the offset of a page's pixels if they are uncompressed and in one piece."""
-    return page.dataoffsets[0] if page.is_memmappable and file.filehandle.is_file else None
-
-
-def _segment_shape(page: tifffile.TiffPage) -> tuple[int, int]:
-    """Return (y, x) of a tile or a strip."""
-    if page.is_tiled:
-        return page.tilelength, page.tilewidth
-    return min(page.rowsperstrip, page.imagelength), page.imagewidth
-
-
 def _budget(page: tifffile.TiffPage, depth: int, dtype: np.dtype[Any]) -> int:
     """Return how many bytes of decoded segments are kept: some tiles, or the strips of one block."""
-    rows, columns = _segment_shape(page)
+    rows, columns = segment_shape(page)
     samples = 1 if page.planarconfig == 2 else page.samplesperpixel
     segment = rows * columns * samples * dtype.itemsize
     planes = page.samplesperpixel // samples
