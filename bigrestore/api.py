@@ -141,6 +141,7 @@ def restore(
     """
     of_array = is_array(inputs)
     _check_call(inputs, output, of_array, details, settings)
+    _check_sinks(sinks)
     details = details or (of_array and "maps" in settings)
     if voxel_size_um is not None:
         if settings.get("voxel_size") is not None:
@@ -201,6 +202,26 @@ def _check_call(
         raise UsageError(f"{name} is for files, and the input is an array; leave it out.")
     if settings.get("report") and not details and "maps" not in settings:
         raise UsageError("The report is returned beside the image; give details=True instead of report=True.")
+
+
+def _check_sinks(sinks: object) -> None:
+    """Refuse what is no list of sinks, such as a class of them.
+
+    Raises
+    ------
+    UsageError
+        Naming the type.
+    """
+    if not isinstance(sinks, list | tuple):
+        raise UsageError(f"sinks is of the type {type(sinks).__name__}; give a list of sinks.")
+    for sink in sinks:
+        if not isinstance(sink, Sink):
+            name = (
+                f"the class {sink.__name__}"
+                if isinstance(sink, type)
+                else f"of the type {type(sink).__name__}"
+            )
+            raise UsageError(f"A sink is {name}; give an object of a subclass of bigrestore.run.sinks.Sink.")
 
 
 def report_sinks(settings: RunSettings) -> list[Sink]:

@@ -157,6 +157,7 @@ class ImageArray:
                 chunks=tuple(chunks),
                 compressors=None,
                 dimension_names=list(self.axes),
+                config={"write_empty_chunks": True},  # a reader warns of a store without any chunk
             )
         flag.raise_if_set(NOTHING_RESTORED)
         for place, pixels in self.blocks():

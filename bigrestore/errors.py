@@ -168,6 +168,11 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
             f"{os.fspath(path)} cannot be written, because there is no space left on its disk; free space and start "
             "again; continue a run by --resume."
         )
+    elif error.errno == errno.EFBIG:
+        failure = OutputError(
+            f"{os.fspath(path)} cannot be written, because it is larger than a file may be here; raise the limit of the "
+            "shell (ulimit -f) or choose another disk, and start again; continue a run by --resume."
+        )
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         failure = OutputError(
             f"{os.fspath(path)} may not be written ({error.strerror}); change its permissions or choose another place "

@@ -59,6 +59,18 @@ def expand_home(path: Any) -> Any:
     return Path(expand_home(str(path))) if isinstance(path, PurePath) else path
 
 
+def require_path(given: object, name: str) -> None:
+    """Refuse what is no path, such as an array.
+
+    Raises
+    ------
+    UsageError
+        Naming its type.
+    """
+    if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):
+        raise UsageError(f"{name} is of the type {type(given).__name__}; give a path.")
+
+
 @contextmanager
 def whole_file(path: Path, *, follow: bool = False) -> Iterator[Path]:
     """Yield a temporary name to write under; the finished file is renamed into place.

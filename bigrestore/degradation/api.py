@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from bigrestore._version import __version__
-from bigrestore.core.files import expand_home
+from bigrestore.core.files import expand_home, require_path
 from bigrestore.core.pixels import to_grey
 from bigrestore.degradation.degradation import Degradation, Stain
 from bigrestore.degradation.folder import PATCH_FOLDERS, STORE_NAME, PairsFolder
@@ -100,6 +100,7 @@ def degrade(
     recipe = load_recipe(asked, resolved.scale) if isinstance(asked, str) else asked
     if not isinstance(recipe, Recipe | LearnedRecipe):
         refuse(attrs.fields(DegradeSettings).recipe, recipe, f"it takes {RECIPE}")
+    require_path(outdir, "The output")
     require_folder_name(Path(expand_home(outdir)), "OUTDIR", "pairs")
     section = open_section(
         input, level=resolved.level, series=resolved.series, input_range=resolved.input_range

@@ -202,7 +202,8 @@ def _types_of(cls: Any) -> dict[str, Any]:
 def _build(cls: Any, values: Any, where: str) -> Any:
     """Build one table from a dictionary, checking every key and every value."""
     if not isinstance(values, dict):
-        raise UsageError(f"In {where}, a table of keys is expected, not {shown(values)}.")
+        kinds = "a number, two of them or a table" if cls is Range else "a table of keys"
+        raise UsageError(f"In {where}, {kinds} is expected, not {shown(values)}.")
     fields = {field.name: field for field in attrs.fields(cls)}
     hints = _types_of(cls)
     unknown = sorted(set(values) - set(fields))

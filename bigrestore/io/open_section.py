@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def open_section(
     UsageError
         If an argument is out of its range.
     """
+    if isinstance(path_or_glob, os.PathLike):
+        path_or_glob = Path(path_or_glob)
     image = open_input(path_or_glob, options=storage_options, series=series, channel=channel)
     source = (
         printable(without_secrets(str(path_or_glob)))

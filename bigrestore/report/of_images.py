@@ -18,7 +18,7 @@ import attrs
 import numpy as np
 import pyarrow as pa
 
-from bigrestore.core.files import expand_home
+from bigrestore.core.files import expand_home, require_path
 from bigrestore.core.geometry import Box
 from bigrestore.core.host.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.core.urls import is_remote
@@ -147,6 +147,7 @@ def execute_score(
     """Score an image by settings; see `score`, which also raises for a true condition."""
     image, output, before, reference = map(expand_home, (image, output, before, reference))
     if output is not None:
+        require_path(output, "The output")
         require_folder_name(Path(output), "-o", "the files of a report")
     shown = progress or make_progress(settings.progress, settings.log_format)
     condition = None if settings.fail_if is None else Condition.parse(settings.fail_if)

@@ -19,7 +19,7 @@ import numpy as np
 
 import bigrestore
 from bigrestore.core.geometry import Box
-from bigrestore.errors import BigrestoreError, OutputError, StoppedError, one_line
+from bigrestore.errors import BigrestoreError, InputError, OutputError, StoppedError, one_line
 from bigrestore.io.open_section import open_section
 from bigrestore.report.blocks import LATE, RunScores, ScorePlan
 from bigrestore.report.images import Images, ImageToScore, open_maps, score_places
@@ -30,6 +30,7 @@ from bigrestore.report.table.grid import ScoreTile, tile_worth
 from bigrestore.report.table.tiles import FAILED, TileRow, missing_rows
 from bigrestore.run.output.owned import REPORT
 from bigrestore.run.prepared import Prepared
+from bigrestore.run.profile.section_profile import Profile
 from bigrestore.run.profile.words import reading
 from bigrestore.run.state.records import BlockRecord
 from bigrestore.run.stop import StopFlag
@@ -197,6 +198,9 @@ class RunReport(RunScores):
         ]
         keep, missing, lost = [], [], []
         for z in range(grid.z0, grid.z1):
+            if self._profile(z) is None:
+                lost += grid.places(z) if plan.sample is None else []
+                continue
             wanted = self.wanted(kind, z, self._background(z))
             boxes = [block.box for block in failed if block.z == z]
             for place in grid.places(z) if wanted is None else sorted(wanted):
@@ -279,9 +283,9 @@ class RunReport(RunScores):
 
     def _readings(self) -> dict[str, list[dict[str, Any]]]:
         """Return the reading of each section, under `read`; nothing for a method without readings."""
-        region, profiles = self._grid.region, self._job.profiles
-        scale = int(self._grid.scale)
-        readings = [reading(profiles.of(z).statistics, z, scale) for z in range(region.z0, region.z1)]
+        region, scale = self._grid.region, int(self._grid.scale)
+        profiles = {z: self._profile(z) for z in range(region.z0, region.z1)}
+        readings = [reading(known.statistics, z, scale) for z, known in profiles.items() if known is not None]
         return {"read": readings} if any(each["says"] for each in readings) else {}
 
     def _unlikely(self) -> dict[str, Any]:
@@ -337,6 +341,16 @@ class RunReport(RunScores):
         there = ready.destination
         path = f"../../{ready.output.name}" if there is None else there.url
         return {"path": path, "ome_zarr": not ready.plan.tiff}
+
+    def _profile(self, z: int) -> Profile | None:
+        """Return the profile of section z; None if no block of it was restored, because it cannot be read."""
+        try:
+            return self._job.profiles.of(z)
+        except InputError:
+            here = [self._records.get(block.name) for block in self._grid.blocks() if block.z == z]
+            if any(record is not None and record.status != "failed" for record in here):
+                raise
+            return None
 
     def _background(self, z: int) -> tuple[float | None, float]:
         known = self._job.profiles.of(z)

@@ -66,7 +66,7 @@ class DegradeSettings(Settings):
         default="default",
         converter=to_path_text,
         validator=check_recipe,
-        metadata=option("default, bigbrain, optics, a TOML file, or a file of train degradation."),
+        metadata=option("default, bigbrain, optics, noise, a TOML file, or a file of train degradation."),
     )
     blur: StatedBlur | None = attrs.field(
         default=None,

@@ -84,7 +84,8 @@ class StageOptions:
         default="default",
         converter=expand_home,
         metadata=option(
-            "Degradations to train on: default, bigbrain, optics, a TOML file, or a file of train degradation."
+            "Degradations to train on: default, bigbrain, optics, noise, a TOML file, or a file of train "
+            "degradation."
         ),
     )
     start: Path | None = attrs.field(

@@ -31,6 +31,17 @@ def test_a_full_disk_is_named_with_the_remedy(number: int) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["out.zarr/0", Path("out.ome.tif"), "pairs/lq/000000.png"])
+def test_a_file_above_the_limit_of_the_shell_is_named_with_the_remedy(path: str | Path) -> None:
+    error = output_error(path, OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+    assert type(error) is OutputError
+    assert error.errno == errno.EFBIG
+    assert str(error) == (
+        f"{path} cannot be written, because it is larger than a file may be here; raise the limit of the shell "
+        "(ulimit -f) or choose another disk, and start again; continue a run by --resume."
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG])
 def test_other_errors_of_writing_say_what_the_system_says(number: int) -> None:
     error = output_error("out.zarr", OSError(number, os.strerror(number)))

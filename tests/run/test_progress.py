@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +15,10 @@ import pytest
 from engine_toys import Fir, go, save_zarr
 
 import bigrestore
+from bigrestore.core.geometry import Grid
 from bigrestore.core.host.resources import available_cpus, memory_limit_bytes
 from bigrestore.run.view.progress import LinesProgress, clock_text, device_bytes, make_progress
+from bigrestore.run.view.tile_count import TileCount
 
 LINE = re.compile(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ run \d+/\d+ tiles \d+\.\d% \d+\.\d MPx/s eta (\d\d:\d\d:\d\d|--:--:--) "
@@ -33,6 +36,32 @@ def test_a_line_has_its_form() -> None:
     assert len(lines) == 2
     assert all(LINE.match(line) for line in lines), lines
     assert " run 1240/29616 tiles 4.2% " in lines[0]
+
+
+@pytest.mark.parametrize("told", ["before the block ends", "after it", "around it", "by two processes"])
+def test_tiles_of_a_block_count_once_whenever_they_are_told_of(told: str) -> None:
+    grid = Grid.build(
+        (1, 480, 960), scale=Fraction(1), alignment_px=1, halo_px=8, block_px=480, tile_px=160, exact=True
+    )
+    stream = io.StringIO()
+    shown = LinesProgress(stream, interval=0.0, as_json=True)
+    blocks = list(grid.blocks())
+    whole = grid.tile_count(blocks[0].box)
+    tiles = TileCount(grid, shown, len(blocks) * whole)
+    tiles.start(len(blocks) * whole, None)
+    for block in blocks:
+        if told in ("before the block ends", "by two processes"):
+            tiles.add(block, whole)
+        if told == "around it":
+            tiles.add(block, 1)
+        tiles.end_block(block)
+        if told in ("after it", "by two processes"):
+            tiles.add(block, whole)
+        if told == "around it":
+            tiles.add(block, whole - 1)
+    counts = [json.loads(line)["done"] for line in stream.getvalue().splitlines()]
+    assert counts[-1] == len(blocks) * whole
+    assert counts == sorted(counts)
 
 
 def test_lines_come_once_per_interval() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
+from PIL import Image
 
 from bigrestore.errors import BigrestoreError, OutputError, OutputExistsError, StoppedError, UsageError
 from bigrestore.model.method import TileBatch
@@ -220,6 +221,32 @@ def test_tiles_that_were_scored_at_the_end_are_not_scored_once_more(
     (out / "0/c/0/1").unlink()
     scored(source, out, roi="0:480,100:960", resume=True).raise_if_failed()
     assert len(strips) > count, "the block that it lies in was done again"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "settings"),
+    [(1, {}), (2, {}), (1, {"report_sample": 3}), (1, {"scale": 2}), (2, {"roi": "1:3,0:200,0:240"})],
+)
+def test_a_section_that_cannot_be_read_leaves_the_others_their_report(
+    tmp_path: Path, tissue: np.ndarray, damaged: int, settings: dict[str, Any]
+) -> None:
+    folder, out, fresh = tmp_path / "sections", tmp_path / "out.zarr", tmp_path / "fresh.zarr"
+    folder.mkdir()
+    for z in range(3):
+        Image.fromarray(tissue[8 * z : 8 * z + 240, :240]).save(folder / f"s{z}.png")
+    file = folder / f"s{damaged}.png"
+    whole = file.read_bytes()
+    asked = {"report": True, "score_tile_size": 96} | settings
+    file.write_bytes(whole[: len(whole) // 2])
+    summary = go(folder, out, "rational", **asked)
+    assert summary.blocks_failed
+    assert summary.report.folder
+    scored_sections = {z for z, reason in zip(rows(out)["z"], rows(out)["reason"], strict=True) if not reason}
+    assert scored_sections == {1 if "roi" in settings else 0, 1, 2} - {damaged}
+    file.write_bytes(whole)
+    go(folder, out, "rational", resume=True, **asked).raise_if_failed()
+    go(folder, fresh, "rational", **asked)
+    same_rows(out, fresh)
 
 
 def test_a_place_of_the_report_that_is_taken_is_a_sentence(tmp_path: Path, source: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import gzip
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from bigrestore.core.files import expand_home
+from bigrestore.core.files import expand_home, require_path
 from bigrestore.core.host.installed import install_command
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import is_remote
@@ -214,6 +214,10 @@ def open_input(
     """
     path_or_glob, wanted = expand_home(path_or_glob), Wanted(labels, series, channel)
     if not isinstance(path_or_glob, str | Path):
+        several = isinstance(path_or_glob, Iterable) and not isinstance(path_or_glob, bytes)
+        for item in path_or_glob if several else [path_or_glob]:
+            if not isinstance(item, RemoteFile):
+                require_path(item, "The input")
         files = [input_path(item, options) for item in path_or_glob]
         return _stack(files, "the list of section files", wanted, ordered=True)
     text = str(path_or_glob).removeprefix(PRECOMPUTED_SCHEME)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from bigrestore.core.files import expand_home, whole_file
+from bigrestore.core.files import expand_home, require_path, whole_file
 from bigrestore.core.regular import is_regular, regular_stat
 from bigrestore.core.words import either
 from bigrestore.errors import (
@@ -153,13 +153,16 @@ def load_model(name_or_path: str | Path, scale: int | None = None) -> Model:
 
     Raises
     ------
+    UsageError
+        It is no path, or names no shipped model.
     InputMissingError
-        There is no such file or shipped model.
+        There is no such file.
     ModelError
         The file is damaged or foreign.
     ModelScaleError
         It is made for another scale.
     """
+    require_path(name_or_path, "The model")
     path = find_model(name_or_path, scale)
     info, tensors = read_checkpoint(path)
     if scale is not None and info["scale"] != scale:

@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 import zarr
 
-from bigrestore.core.files import expand_home, remove_strays
+from bigrestore.core.files import expand_home, remove_strays, require_path
 from bigrestore.core.regular import read_text
 from bigrestore.errors import OutputError, OutputExistsError, UsageError, output_error
 from bigrestore.io.access.tree_store import open_node
@@ -53,8 +53,7 @@ def output_path(output: str | os.PathLike[str]) -> Path:
     OutputError
         Where it names a folder by `.`, `..` or `/`, or a link leads nowhere.
     """
-    if not isinstance(output, str | os.PathLike) or isinstance(os.fspath(output), bytes):
-        raise UsageError(f"The output is of the type {type(output).__name__}; give a path.")
+    require_path(output, "The output")
     path = Path(expand_home(output))
     if "\0" in str(path):
         raise UsageError("The output has a zero character in its name; give a path without.")

@@ -23,7 +23,7 @@ class TileCount:
 
     def __init__(self, grid: Grid, progress: Progress, total: int) -> None:
         self._grid, self._progress, self._total, self._done = grid, progress, total, 0
-        self._open: dict[str, int] = {}
+        self._counted: dict[str, int] = {}
 
     def start(self, missing: int, seconds: float | None) -> None:
         """Begin with `missing` tiles left, expected to take so many seconds."""
@@ -32,14 +32,13 @@ class TileCount:
 
     def add(self, block: Block, tiles: int) -> None:
         """Count tiles of a block at work."""
-        whole, counted = self._grid.tile_count(block.box), self._open.get(block.name, 0)
-        self._open[block.name] = min(whole, counted + tiles)
-        self._advance(block, self._open[block.name] - counted, whole)
+        whole, counted = self._grid.tile_count(block.box), self._counted.get(block.name, 0)
+        self._counted[block.name] = min(whole, counted + tiles)
+        self._advance(block, self._counted[block.name] - counted, whole)
 
     def end_block(self, block: Block) -> None:
-        """Count the rest of a finished or failed block."""
-        whole = self._grid.tile_count(block.box)
-        self._advance(block, whole - self._open.pop(block.name, 0), whole)
+        """Count the rest of a finished or failed block; a tile told of after its block is not counted again."""
+        self.add(block, self._grid.tile_count(block.box))
 
     def _advance(self, block: Block, tiles: int, whole: int) -> None:
         if tiles:
