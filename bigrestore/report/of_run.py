@@ -196,7 +196,9 @@ class RunReport(RunScores):
             for block in self._grid.blocks()
             if (record := self._records.get(block.name)) is None or record.status == "failed"
         ]
-        keep, missing, lost = [], [], []
+        keep: list[int] = []
+        missing: list[ScoreTile] = []
+        lost: list[ScoreTile] = []
         for z in range(grid.z0, grid.z1):
             if self._profile(z) is None:
                 lost += grid.places(z) if plan.sample is None else []
