@@ -19,9 +19,10 @@ from torch import Tensor
 
 from bigrestore.core.interpolation import repeat_pixels
 from bigrestore.core.pixels import Floats
-from bigrestore.model.method import Method, SectionStatistics, StatesCost, TileBatch, TileResult
+from bigrestore.model.method import Method, SectionStatistics, TileBatch, TileResult
 from bigrestore.model.nets.parts.part import TrainedPart, load_part
 from bigrestore.model.nets.parts.pixelcnn import Mixture, PixelCNN, noise_bits, to_levels
+from bigrestore.model.wrapped import WrappedMethod
 from bigrestore.settings.values import UNLIKELY_MAP
 
 WINDOW_SUM_PX = 13
@@ -118,10 +119,8 @@ class Likelihood:
         return torch.from_numpy(np.ascontiguousarray(images, np.float32)).to(self.device)[:, None]
 
 
-class WithUnlikely:
+class WithUnlikely(WrappedMethod):
     """A method that also gives the map `unlikely` of what it made.
-
-    Its tiles are larger by the reach of the likelihood, so that the map is tile-exact where the method is.
 
     Parameters
     ----------
@@ -132,37 +131,19 @@ class WithUnlikely:
     """
 
     def __init__(self, method: Method, likelihood: Likelihood) -> None:
-        self.method, self.likelihood = method, likelihood
-        self.name, self.scale, self.exact = method.name, method.scale, method.exact
-        self.alignment_px = method.alignment_px
+        fast = 1.0 if likelihood.device.type == "cpu" else 50.0
         reach = likelihood.reach_px + WINDOW_SUM_PX // 2
-        self.halo_px = method.halo_px + -(-reach // self.alignment_px) * self.alignment_px
+        super().__init__(method, reach, LIKELIHOOD_BYTES_PER_PX, fast * LIKELIHOOD_PX_PER_SECOND)
+        self.likelihood = likelihood
 
     @property
     def map_names(self) -> tuple[str, ...]:
         """The maps of the method, and its own."""
-        return (*getattr(self.method, "map_names", ()), UNLIKELY_MAP)
-
-    @property
-    def bytes_per_px(self) -> int:
-        """Peak memory of a tile; the two compute one after the other."""
-        own = self.method.bytes_per_px if isinstance(self.method, StatesCost) else 0
-        return max(own, LIKELIHOOD_BYTES_PER_PX)
-
-    @property
-    def px_per_second(self) -> float:
-        """Speed of a tile."""
-        fast = 1.0 if self.likelihood.device.type == "cpu" else 50.0
-        own = self.method.px_per_second if isinstance(self.method, StatesCost) else float("inf")
-        return 1 / (1 / own + 1 / (fast * LIKELIHOOD_PX_PER_SECOND))
+        return (*super().map_names, UNLIKELY_MAP)
 
     def describe(self) -> dict[str, Any]:
         """Return the identity of the method, and that of the likelihood."""
-        return {**self.method.describe(), "halo_px": self.halo_px, "likelihood": self.likelihood.identity}
-
-    def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
-        """Return what the method reads of a section."""
-        return self.method.analyse(windows)
+        return {**super().describe(), "likelihood": self.likelihood.identity}
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Restore tiles, and add the map where it is asked for."""

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from bigrestore.core.kernels import gaussian_taps
-from bigrestore.model.method import Method, SectionStatistics, StatesCost, TileBatch, TileResult
+from bigrestore.model.method import Method, SectionStatistics, TileBatch, TileResult
+from bigrestore.model.wrapped import WrappedMethod
 from bigrestore.settings.values import StatedSharpening
 
 TAIL = 2e-4
@@ -80,10 +81,8 @@ class UnsharpMask:
         return 1 + self.amount * (1 - gaussian)
 
 
-class Unsharpened:
+class Unsharpened(WrappedMethod):
     """A method that is given sections as they were before an unsharp mask.
-
-    Its tiles are larger by the reach of the inverse, so that tiles equal the whole where the method's do.
 
     Parameters
     ----------
@@ -94,35 +93,16 @@ class Unsharpened:
     """
 
     def __init__(self, method: Method, mask: UnsharpMask) -> None:
-        self.method, self.mask = method, mask
-        self.name, self.scale, self.exact = method.name, method.scale, method.exact
-        self.alignment_px = method.alignment_px
-        self.halo_px = method.halo_px + -(-mask.reach_px // self.alignment_px) * self.alignment_px
-
-    @property
-    def map_names(self) -> tuple[str, ...]:
-        """The maps of the method."""
-        return getattr(self.method, "map_names", ())
-
-    @property
-    def bytes_per_px(self) -> int:
-        """Peak memory of a tile; the two compute one after the other."""
-        own = self.method.bytes_per_px if isinstance(self.method, StatesCost) else 0
-        return max(own, BYTES_PER_PX)
-
-    @property
-    def px_per_second(self) -> float:
-        """Speed of a tile."""
-        own = self.method.px_per_second if isinstance(self.method, StatesCost) else float("inf")
-        return 1 / (1 / own + 1 / PX_PER_SECOND)
+        super().__init__(method, mask.reach_px, BYTES_PER_PX, PX_PER_SECOND)
+        self.mask = mask
 
     def describe(self) -> dict[str, Any]:
         """Return the identity of the method, and the mask."""
-        return {**self.method.describe(), "halo_px": self.halo_px, "sharpened": attrs.asdict(self.mask)}
+        return {**super().describe(), "sharpened": attrs.asdict(self.mask)}
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Return what the method reads of a section without the mask."""
-        return self.method.analyse(self.mask.undone(windows) if len(windows) else windows)
+        return super().analyse(self.mask.undone(windows) if len(windows) else windows)
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Undo the mask of tiles, and restore them."""

@@ -255,17 +255,10 @@ def to_blur(value: BlurInput | None) -> object:
 
 def blur_of(value: object) -> StatedBlur | None:
     """Return a blur as two sigmas and an angle; None if the value is no blur."""
-    if isinstance(value, str):
-        try:
-            plain: object = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            return None
-    else:
-        plain = to_plain(value)
-    parts = plain if isinstance(plain, tuple) else (plain,)
-    if len(parts) not in (1, 3) or not all(map(is_number, parts)) or min(parts[:2]) < 0:
+    parts = _numbers_in(value)
+    if len(parts) not in (1, 3) or min(parts[:2]) < 0:
         return None
-    along, across, angle = (float(part) for part in (parts if len(parts) == 3 else (*parts * 2, 0)))
+    along, across, angle = parts if len(parts) == 3 else (*parts * 2, 0.0)
     return along, across, 0.0 if along == across else angle % 180.0
 
 
@@ -277,18 +270,22 @@ def to_sharpening(value: SharpeningInput | None) -> object:
 
 def sharpening_of(value: object) -> StatedSharpening | None:
     """Return an unsharp mask as amount and radius; None if the value is none."""
-    if isinstance(value, str):
-        try:
-            plain: object = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            return None
-    else:
-        plain = to_plain(value)
-    if not isinstance(plain, tuple) or len(plain) != 2 or not all(map(is_number, plain)):
+    parts = _numbers_in(value)
+    if len(parts) != 2:
         return None
-    amount, radius = (float(part) for part in plain)
+    amount, radius = parts
     fits = 0 <= amount <= MOST_SHARPENING[0] and LEAST_RADIUS_PX <= radius <= MOST_SHARPENING[1]
     return (amount, radius) if fits else None
+
+
+def _numbers_in(value: object) -> tuple[float, ...]:
+    """Return the numbers of a text with commas, a list or a number; none where anything else is among them."""
+    try:
+        plain = tuple(map(float, value.split(","))) if isinstance(value, str) else to_plain(value)
+    except ValueError:
+        return ()
+    parts = plain if isinstance(plain, tuple) else (plain,)
+    return tuple(map(float, parts)) if all(map(is_number, parts)) else ()
 
 
 def to_path_text(value: PathInput | None) -> object:
