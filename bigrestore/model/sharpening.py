@@ -102,7 +102,9 @@ class Unsharpened(WrappedMethod):
 
     def analyse(self, windows: NDArray[np.float32]) -> SectionStatistics:
         """Return what the method reads of a section without the mask."""
-        return super().analyse(self.mask.undone(windows) if len(windows) else windows)
+        statistics = super().analyse(self.mask.undone(windows) if len(windows) else windows)
+        stated = {"sharpened": [self.mask.amount, self.mask.radius_px]}
+        return attrs.evolve(statistics, details={**statistics.details, **stated})
 
     def restore(self, batch: TileBatch, statistics: SectionStatistics) -> TileResult:
         """Undo the mask of tiles, and restore them."""

@@ -90,11 +90,18 @@ def test_it_stands_in_plan_and_provenance_and_a_resumed_run_keeps_it(
     bigrestore.restore(source, out, sharpened=(0.5, 1), report=False, **QUIET)
     plan = json.loads((tmp_path / "out.zarr.bigrestore" / "plan.json").read_text())["fingerprint"]
     assert plan["settings.sharpened"] == [0.5, 1.0]
+    profile = json.loads((tmp_path / "out.zarr.bigrestore" / "profiles" / "z00000.json").read_text())
+    assert profile["details"]["sharpened"] == [0.5, 1.0]
     provenance = json.loads((out / "zarr.json").read_text())["attributes"]["bigrestore"]
     assert provenance["method"]["sharpened"] == {"amount": 0.5, "radius_px": 1.0}
     for other in ((0.6, 1), None):
         with pytest.raises(OutputExistsError, match="sharpened"):
             bigrestore.restore(source, out, sharpened=other, resume=True, report=False, **QUIET)
+
+
+def test_the_reading_says_what_was_stated(tissue: np.ndarray) -> None:
+    result = bigrestore.restore(tissue[:160, :160], sharpened=(0.5, 1), details=True, **QUIET)
+    assert ", sharpened by 0.5 of 1 px as told" in result.read
 
 
 def test_an_amount_of_0_is_no_mask(tissue: np.ndarray) -> None:

@@ -45,6 +45,9 @@ def sentence(statistics: SectionStatistics, scale: int) -> str:
     if not details["windows"]:
         return "no tissue, so that nothing was read: a run takes blur and noise for unknown"
     noise = _noise_words(statistics)
+    if "sharpened" in details:
+        amount, radius = details["sharpened"]
+        noise = f"{noise}, sharpened by {amount:g} of {radius:g} px as told"
     if "sigma_px" not in details:
         return f"{noise}: the method reads no blur and takes none out"
     parts = [_blur_words(details, scale), noise]
