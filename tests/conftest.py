@@ -25,8 +25,8 @@ SLOW_FILES = frozenset(
     test_remote_changes test_remote_input test_remote_others test_remote_output
     test_remote_trust test_report_page test_report_state test_resume test_results
     test_run_behaviour test_run_report test_score_command test_sharpened test_signals_in_every_phase
-    test_sinks test_slow_servers test_stages test_stop_of_a_program test_tiled_equals_whole test_tiles_of_methods test_train_command
-    test_unlikely_map test_whole_section
+    test_sinks test_slow_servers test_stages test_stop_of_a_program test_tiled_equals_whole test_tiles_of_methods
+    test_train_command test_unlikely_map test_whole_section
     test_verify_and_resume test_view_command test_view_in_browser test_without_locks test_workers
     """.split()
 )
