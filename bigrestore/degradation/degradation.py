@@ -364,7 +364,7 @@ class Degradation:
 
 
 def _noise_kept(kernel: Kernel) -> float:
-    """Return the factor of white noise's variance under a kernel: below one where it averages, above where it sharpens."""
+    """Return the factor of white noise's variance under a kernel, above one for a sharpening one."""
     return float(np.sum(np.asarray(kernel, np.float64) ** 2))
 
 

@@ -111,7 +111,7 @@ class Recipe:
 
 
 def _drawn(field: attrs.Attribute[Any], value: Any) -> bool:
-    """Return whether a field that older versions do not know changes what is drawn."""
+    """Keep a field in the stated recipe, unless it is new and draws nothing."""
     if field.name == "sharpening":
         return bool(value.probability > 0)
     return field.name != "contrast_gain" or bool(value.high > 0)

@@ -8,6 +8,7 @@ needs no regularisation. It is exact but for what the program clipped or rounded
 from __future__ import annotations
 
 import math
+from functools import cached_property, lru_cache
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bigrestore.core.kernels import gaussian_taps
 from bigrestore.model.method import Method, SectionStatistics, TileBatch, TileResult
@@ -46,7 +48,7 @@ class UnsharpMask:
     amount: float
     radius_px: float
 
-    @property
+    @cached_property
     def reach_px(self) -> int:
         """Pixels to each side that the inverse depends on, but for `TAIL` of it."""
         side = 64 * math.ceil(self.radius_px)
@@ -64,12 +66,15 @@ class UnsharpMask:
             (reach, reach + columns - width, reach, reach + rows - height),
             mode="replicate",
         )[0]
-        along_y, along_x = self._gaussian(rows), self._gaussian(columns)
-        gaussian = np.outer(np.concatenate([along_y, along_y[-2:0:-1]]), along_x)
-        inverse = torch.from_numpy((1 / self._gain(gaussian)).astype(np.float32))
-        made = torch.fft.irfft2(torch.fft.rfft2(padded) * inverse, s=(rows, columns))
+        made = torch.fft.irfft2(torch.fft.rfft2(padded) * _inverse(self, rows, columns), s=(rows, columns))
         inner = made[:, reach : reach + images.shape[1], reach : reach + images.shape[2]]
         return np.ascontiguousarray(inner.clamp(0, 1).numpy())
+
+    def inverse(self, rows: int, columns: int) -> NDArray[np.float32]:
+        """Return the transfer of the inverse on even sides, (rows, columns / 2 + 1)."""
+        along_y, along_x = self._gaussian(rows), self._gaussian(columns)
+        gaussian = np.outer(np.concatenate([along_y, along_y[-2:0:-1]]), along_x)
+        return (1 / self._gain(gaussian)).astype(np.float32)
 
     def _gaussian(self, side: int) -> NDArray[np.float64]:
         """Return the transfer of the Gaussian along an axis of an even side, (side / 2 + 1,)."""
@@ -79,6 +84,12 @@ class UnsharpMask:
 
     def _gain(self, gaussian: NDArray[np.float64]) -> NDArray[np.float64]:
         return 1 + self.amount * (1 - gaussian)
+
+
+@lru_cache(maxsize=4)
+def _inverse(mask: UnsharpMask, rows: int, columns: int) -> Tensor:
+    """Return the transfer of an inverse: tiles of a run have few sizes."""
+    return torch.from_numpy(mask.inverse(rows, columns))
 
 
 class Unsharpened(WrappedMethod):
@@ -112,7 +123,7 @@ class Unsharpened(WrappedMethod):
 
 
 def without_sharpening(method: Method, stated: StatedSharpening | None) -> Method:
-    """Return a method that undoes a stated mask first; the method itself where there is none."""
+    """Wrap a method so that it undoes a stated mask first, if there is one."""
     if stated is None or stated[0] == 0:
         return method
     return Unsharpened(method, UnsharpMask(*stated))

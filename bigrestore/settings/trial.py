@@ -49,8 +49,8 @@ def _as_number(value: object) -> object:
         return value
 
 
-def _to_blurs(value: Any) -> Any:
-    """Return blurs as a tuple: each a number, words of `--blur`, or three numbers."""
+def _to_values(value: Any) -> Any:
+    """Return blurs or masks as a tuple: each a number, words of its option, or several numbers."""
     plain = to_plain(value)
     return () if plain is None else plain if isinstance(plain, tuple) else (plain,)
 
@@ -83,7 +83,7 @@ class Varied:
     )
     blur: tuple[Any, ...] = attrs.field(
         default=(),
-        converter=_to_blurs,
+        converter=_to_values,
         metadata=option(
             "A known blur to compare, as --blur of `run`; repeatable.",
             metavar="SIGMA[,SIGMA_Y,ANGLE]",
@@ -95,7 +95,7 @@ class Varied:
 
     sharpened: tuple[Any, ...] = attrs.field(
         default=(),
-        converter=_to_blurs,
+        converter=_to_values,
         metadata=option(
             "An unsharp mask to undo and compare, as --sharpened of `run`; repeatable.",
             metavar="AMOUNT,RADIUS",

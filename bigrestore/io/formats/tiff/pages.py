@@ -35,7 +35,7 @@ def pages_of(
 
 
 def _missing_section(path: InputPath, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> InputError:
-    """Return what is wrong where the metadata name more sections than the file holds."""
+    """Return the error of a file with fewer sections than its metadata name."""
     others = sorted(set(re.findall(r'FileName="([^"]+)"', file.ome_metadata or "")) - {path.name})
     if others:
         return InputError(
