@@ -90,6 +90,8 @@ def bucket() -> Iterator[dict[str, Any]]:
     pytest.importorskip("s3fs")
     boto3 = pytest.importorskip("boto3")
     moto = pytest.importorskip("moto.server")
+    serving = pytest.importorskip("werkzeug.serving")
+    serving.WSGIRequestHandler.disable_nagle_algorithm = True  # or a body waits for its headers to be acknowledged
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
