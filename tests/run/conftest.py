@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engine_toys import QuickScores
 from skimage import data
+
+from bigrestore.report.table.tiles import EngineSpec
+
+
+@pytest.fixture
+def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the scores, which take half of the time of a run with a report."""
+    monkeypatch.setattr(EngineSpec, "create", lambda self: QuickScores())
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from bigrestore.run.output.owned import PLAN
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import RunSummary
 
+pytestmark = pytest.mark.usefixtures("quick_scores")
 FILES = {"report.html", "summary.json", "tiles.parquet"}
 
 

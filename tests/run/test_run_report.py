@@ -55,28 +55,15 @@ def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr("bigrestore.report.table.write.build_page", lambda *_: "<html></html>")
 
 
-class Quick:
-    """An engine whose scores are of every pixel and cost next to nothing."""
-
-    name = "quick"
-    metrics = ("niqe", "brisque", "piqe")
-
-    def score(self, tile: np.ndarray) -> dict[str, float]:
-        return {"niqe": 10 * float(tile.mean()), "brisque": float(tile.std()), "piqe": float(tile[::7].sum())}
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name}
-
-
 @pytest.fixture
 def real_scores() -> None:
     """Ask for the scores themselves; elsewhere those of a stand-in save half of the time of a run."""
 
 
 @pytest.fixture(autouse=True)
-def scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def scores(request: pytest.FixtureRequest) -> None:
     if "real_scores" not in request.fixturenames:
-        monkeypatch.setattr(EngineSpec, "create", lambda self: Quick())
+        request.getfixturevalue("quick_scores")
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ def test_workers_refuse_a_sink_they_cannot_make(
     assert (tmp_path / "out.zarr").exists() == bool(factory)
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, source: Path) -> None:
     program = (
         "import sys\n"
@@ -155,6 +156,7 @@ def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, sour
     assert seen == [[], [], []], "the first process and two workers"
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_the_command_loads_no_scoring_module_without_a_report(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.zarr"
     flags = ["--method", "catmull-rom", "--no-report", "--block-size", "480", "--progress", "none"]
