@@ -35,7 +35,9 @@ SLOW_FILES = frozenset(
 
 
 def pytest_sessionstart() -> None:
-    os.fsync = lambda handle: None  # a test ends no power; what waits for the disk takes a tenth of a small run
+    os.fsync = lambda handle: (
+        None
+    )  # a test ends no power; what waits for the disk takes a tenth of a small run
     gc.disable()  # until all is imported, which it would look through nine times
 
 
@@ -93,7 +95,9 @@ def bucket() -> Iterator[dict[str, Any]]:
     boto3 = pytest.importorskip("boto3")
     moto = pytest.importorskip("moto.server")
     serving = pytest.importorskip("werkzeug.serving")
-    serving.WSGIRequestHandler.disable_nagle_algorithm = True  # or a body waits for its headers to be acknowledged
+    serving.WSGIRequestHandler.disable_nagle_algorithm = (
+        True  # or a body waits for its headers to be acknowledged
+    )
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())

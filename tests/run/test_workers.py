@@ -25,8 +25,8 @@ from bigrestore.core.host.resources import share_of
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
-from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state import claims as claims_module
+from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import joint_writer, sole_writer

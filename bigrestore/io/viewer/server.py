@@ -99,7 +99,9 @@ def serving_page(
         raise UsageError(
             f"--port is {port}, which cannot be used ({error.strerror}); choose another, or leave it out."
         ) from error
-    thread = threading.Thread(target=server.serve_forever, args=(END_POLL_SECONDS,), name="viewer", daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, args=(END_POLL_SECONDS,), name="viewer", daemon=True
+    )
     thread.start()
     try:
         yield f"http://{LOOPBACK}:{server.server_address[1]}/{token}/"
