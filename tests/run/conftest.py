@@ -16,6 +16,12 @@ def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EngineSpec, "create", lambda self: QuickScores())
 
 
+@pytest.fixture
+def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the page of a report, whose pictures and figures take most of a second."""
+    monkeypatch.setattr("bigrestore.report.table.write.build_page", lambda *_: "<html></html>")
+
+
 @pytest.fixture(scope="session")
 def rgb() -> np.ndarray:
     return np.asarray(data.immunohistochemistry())

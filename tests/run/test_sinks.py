@@ -116,6 +116,7 @@ def test_an_error_of_a_sink_stops_the_run_and_a_resumed_one_goes_on(tmp_path: Pa
     assert len(counter.taken) == 1, "the block that was taken is done"
 
 
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
@@ -133,7 +134,6 @@ def test_workers_refuse_a_sink_they_cannot_make(
     assert (tmp_path / "out.zarr").exists() == bool(factory)
 
 
-@pytest.mark.usefixtures("warm_children")
 def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, source: Path) -> None:
     program = (
         "import sys\n"
@@ -156,7 +156,6 @@ def test_without_a_report_no_process_loads_a_scoring_module(tmp_path: Path, sour
     assert seen == [[], [], []], "the first process and two workers"
 
 
-@pytest.mark.usefixtures("warm_children")
 def test_the_command_loads_no_scoring_module_without_a_report(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out.zarr"
     flags = ["--method", "catmull-rom", "--no-report", "--block-size", "480", "--progress", "none"]

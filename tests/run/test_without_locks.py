@@ -61,6 +61,7 @@ int lockf(int file, int command, off_t length) { (void)file; (void)command; (voi
 PROCESSES = """
 import errno, fcntl, json, os, pathlib, signal, sys, time
 from bigrestore.run.execute import execute
+from bigrestore.model.methods import interpolate  # once, and not in each of the processes
 from bigrestore.run.state import claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.settings import RunSettings

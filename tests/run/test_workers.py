@@ -133,6 +133,7 @@ def test_steps_that_exclude_each_other_are_refused(settings: dict[str, Any]) -> 
         RunSettings(**settings)
 
 
+@pytest.mark.usefixtures("quick_scores", "quick_page")
 def test_init_shards_and_finalize_give_the_bytes_of_one_run(tmp_path: Path, source: Path) -> None:
     out, calm = tmp_path / "out.zarr", tmp_path / "calm.zarr"
     restore(source, calm, report=True)
@@ -310,7 +311,7 @@ def test_a_method_that_is_handed_in_has_no_workers(tmp_path: Path, source: Path)
         execute(source, tmp_path / "out.zarr", RunSettings(workers=2), method=Fir())
 
 
-@pytest.mark.usefixtures("warm_children")
+@pytest.mark.usefixtures("warm_children", "quick_page")
 def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source: Path) -> None:
     out, calm = tmp_path / "out.zarr", tmp_path / "calm.zarr"
     restore(source, calm, report=True)
@@ -365,6 +366,9 @@ def test_jobs_of_a_batch_system_carry_out_the_blocks(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("dask_jobqueue")
+    from bigrestore.run.workers import cluster
+
+    monkeypatch.setattr(cluster, "COUNT_SECONDS", 0.2)
     out, calm, tools = tmp_path / "out.zarr", tmp_path / "calm.zarr", tmp_path / "bin"
     restore(source, calm)
     tools.mkdir()
