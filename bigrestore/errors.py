@@ -58,6 +58,10 @@ class InputError(BigrestoreError, OSError):
     exit_code = 3
 
 
+class UnreadableSectionError(InputError):
+    """Nothing of a section can be read; the others of its volume may be readable."""
+
+
 class InputMissingError(InputError, FileNotFoundError):
     """An input does not exist."""
 

@@ -215,9 +215,8 @@ class Observer(Sink):
         self._take_field(ready)
         if grid.scale.denominator == 1:
             try:
-                sections = range(grid.region.z0, grid.region.z1)
                 self.read = of_sections(
-                    [reading(profiles.of(z).statistics, z, int(grid.scale)) for z in sections]
+                    [reading(profiles.of(z).statistics, z, int(grid.scale)) for z in grid.region.sections]
                 )
             except BigrestoreError as error:
                 log.debug("What was read is not shown (%s).", error)

@@ -241,6 +241,11 @@ class Region:
     z1: int
     box: Box
 
+    @property
+    def sections(self) -> range:
+        """Sections along z."""
+        return range(self.z0, self.z1)
+
 
 @attrs.frozen
 class Grid:

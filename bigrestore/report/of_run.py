@@ -286,7 +286,7 @@ class RunReport(RunScores):
     def _readings(self) -> dict[str, list[dict[str, Any]]]:
         """Return the reading of each section, under `read`; nothing for a method without readings."""
         region, scale = self._grid.region, int(self._grid.scale)
-        profiles = {z: self._profile(z) for z in range(region.z0, region.z1)}
+        profiles = {z: self._profile(z) for z in region.sections}
         readings = [reading(known.statistics, z, scale) for z, known in profiles.items() if known is not None]
         return {"read": readings} if any(each["says"] for each in readings) else {}
 

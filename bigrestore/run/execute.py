@@ -158,13 +158,13 @@ def _check_workers(settings: RunSettings, method: Method | None, sinks: Sequence
 
 
 def _begun(ready: Prepared, clock: Clock, progress: Progress, flag: StopFlag) -> Job:
-    """Profile the first section, begin or join the run, and log and return it."""
+    """Profile a first section, begin or join the run, and log and return it."""
     folder = ready.journal.root / "profiles"
     job = ready.job(folder if ready.resuming else None)
     with clock.phase("profile"), phase_shown(progress, "profile"):
         before = one_thread_per_tile()  # as for every other section: sums do not depend on the processors
         try:
-            job.profiles.of(ready.plan.grid.region.z0)
+            job.profiles.first_readable(ready.plan.grid.region.sections)
         finally:
             give_threads_back(before)
     flag.remedy = _going_on(ready)

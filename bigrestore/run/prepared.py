@@ -251,8 +251,7 @@ def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[st
         return {}
     if kept is not None:
         return tones_from_json(kept.get(HARMONY, {}))
-    region = plan.grid.region
-    return find_tones(section, range(region.z0, region.z1))
+    return find_tones(section, plan.grid.region.sections)
 
 
 def _filler(section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None) -> Filler | None:

@@ -18,6 +18,7 @@ from bigrestore.model.nets.reading.estimator import (
     degradations_of,
     estimate_section,
     see,
+    see_negative,
 )
 from bigrestore.model.nets.reading.kernel_family import LEAST_SIGMA_PX
 
@@ -155,3 +156,13 @@ def test_one_window_is_enough(estimator: DegradationEstimator) -> None:
     with torch.no_grad():
         known = degradations_of(estimate_section(estimator, see(textures(1))), 1)
     assert float(known.kernel.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_statistics_of_a_negative_need_no_look_at_it() -> None:
+    windows = (1.4 * textures(6, 96) - 0.2).clamp(0, 1)  # some of it black, some white
+    valid = torch.ones_like(windows)
+    valid[2, :, 20:40] = 0
+    torch.testing.assert_close(
+        see_negative(see(windows, valid)), see(1 - windows, valid), atol=2e-3, rtol=2e-3
+    )
+    assert not torch.equal(see_negative(see(windows)), see(windows))

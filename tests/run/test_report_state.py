@@ -220,7 +220,15 @@ def test_tiles_that_were_scored_at_the_end_are_not_scored_once_more(
 
 @pytest.mark.parametrize(
     ("damaged", "settings"),
-    [(1, {}), (2, {}), (1, {"report_sample": 3}), (1, {"scale": 2}), (2, {"roi": "1:3,0:200,0:240"})],
+    [
+        (0, {}),
+        (1, {}),
+        (2, {}),
+        (1, {"report_sample": 3}),
+        (1, {"scale": 2}),
+        (1, {"roi": "1:3,0:200,0:240"}),
+        (2, {"roi": "1:3,0:200,0:240"}),
+    ],
 )
 def test_a_section_that_cannot_be_read_leaves_the_others_their_report(
     tmp_path: Path, tissue: np.ndarray, damaged: int, settings: dict[str, Any]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bigrestore.core.files import read_sealed, write_sealed
+from bigrestore.errors import UnreadableSectionError
 from bigrestore.io.access.versions import UNREADABLE, joined, recording_reads
 from bigrestore.io.section import Section
 from bigrestore.model.method import Method
@@ -53,6 +54,7 @@ class Profiles:
         self._section, self._method, self._folder = section, method, folder
         self._known: dict[int, Profile] = dict(known)
         self._made_of: dict[int, dict[str, str]] = {}
+        self._unreadable: dict[int, UnreadableSectionError] = {}
         self._lock = threading.Lock()
         self.seconds = 0.0
 
@@ -63,10 +65,46 @@ class Profiles:
                 self._known = {z: self._load_or_make(z)}  # one at a time: blocks come section by section
             return self._known[z]
 
+    def readable(self, sections: range) -> Iterator[tuple[int, Profile]]:
+        """Yield index and profile of the sections that can be read; in a volume, warn of each other one, once.
+
+        The blocks of an unreadable section fail when their turn comes, and the other sections are restored.
+
+        Raises
+        ------
+        InputError
+            Floating-point values leave the stated range.
+        """
+        for z in sections:
+            if z in self._unreadable:
+                continue
+            try:
+                profile = self.of(z)
+            except UnreadableSectionError as error:
+                if len(sections) > 1:
+                    log.warning("Section %d cannot be read: %s", z, error)
+                self._unreadable[z] = error
+            else:
+                yield z, profile
+
+    def first_readable(self, sections: range) -> tuple[int, Profile]:
+        """Return index and profile of the first section that can be read.
+
+        Raises
+        ------
+        UnreadableSectionError
+            None can be read: that of the first.
+        InputError
+            Floating-point values leave the stated range.
+        """
+        for first in self.readable(sections):
+            return first
+        raise self._unreadable[sections[0]]
+
     def keep_in(self, folder: Path) -> None:
         """Store profiles in a folder from now on, the known ones at once.
 
-        The first section is profiled before a run creates any folder, so that a refused input leaves nothing behind.
+        A first section is profiled before a run creates any folder, so that a refused input leaves nothing behind.
 
         Raises
         ------

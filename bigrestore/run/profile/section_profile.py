@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.host.arithmetic import exact_arithmetic
 from bigrestore.core.pixels import Floats, luma, to_grey, to_unit
-from bigrestore.errors import InputError, gpu_failures
+from bigrestore.errors import InputError, UnreadableSectionError, gpu_failures
 from bigrestore.io.conventions.range_check import MOST_CLIPPED
 from bigrestore.io.patched import PatchedSection
 from bigrestore.io.section import Section
@@ -161,8 +161,10 @@ def profile_section(section: Section, z: int, method: Method) -> Profile:
 
     Raises
     ------
+    UnreadableSectionError
+        Nothing of the section can be read.
     InputError
-        Floating-point values leave the stated range, or the section cannot be read.
+        Floating-point values leave the stated range.
     """
     return profile_windows(sample_section(section, z), method)
 
@@ -275,7 +277,7 @@ def _thumbnail(section: Section, z: int) -> tuple[Floats, float]:
         patched = PatchedSection.of(section)
         raw, factor = patched.lowres(z, THUMBNAIL_PX)
         if not patched.read_px:
-            raise
+            raise UnreadableSectionError(str(error)) from error
         log.warning("Section %d cannot be read everywhere: %s", z, error)
     thumbnail = to_unit(raw, section.value_range)
     _refuse_other_range(section, thumbnail)

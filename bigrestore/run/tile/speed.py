@@ -6,6 +6,7 @@ over in seconds by the method's own statement.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 
 from bigrestore.core.geometry import round_up
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
+from bigrestore.errors import InputError
 from bigrestore.model.method import StatesCost, TileBatch
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.tile.block import BlockWork, Job
@@ -46,7 +48,7 @@ def expected_seconds(ready: Prepared, job: Job, missing: int) -> float | None:
     work = plan.grid.work
     share = missing / (work.tiles * work.sections)
     if settings.mask == "auto":
-        share *= job.profiles.of(plan.grid.region.z0).tissue_share
+        share *= job.profiles.first_readable(plan.grid.region.sections)[1].tissue_share
     pixels = share * work.makespan_px(plan.tiles_at_once)
     stated = method.px_per_second if isinstance(method, StatesCost) else UNSTATED_PX_PER_SECOND
     speed = stated if pixels < QUICK_SECONDS * stated else _probed_px_per_second(job)
@@ -54,12 +56,12 @@ def expected_seconds(ready: Prepared, job: Job, missing: int) -> float | None:
 
 
 def time_tile(ready: Prepared) -> float:
-    """Restore the largest tile of the middle block as in a run, twice where it is quick; return its seconds."""
+    """Restore the largest tile of the middle block as in a run, twice where it is quick; return its seconds.
+
+    Where the middle block cannot be read, the first that can be takes its place.
+    """
     grid = ready.plan.grid
-    z, rows, columns = grid.block_counts
-    block = grid.block(grid.region.z0 + z // 2, rows // 2, columns // 2)
-    job = attrs.evolve(ready.job(None), masker=NoMask())
-    work = BlockWork(job, block)
+    work = _readable_work(attrs.evolve(ready.job(None), masker=NoMask()))
     batch = max(work.batches, key=lambda tiles: tiles[0].padded_height * tiles[0].padded_width)
     before = one_thread_per_tile()
     try:
@@ -72,6 +74,21 @@ def time_tile(ready: Prepared) -> float:
     return max(1e-6, seconds / part_of_largest)
 
 
+def _readable_work(job: Job) -> BlockWork:
+    """Read the middle block, or else the first that can be read."""
+    depth, rows, columns = job.grid.block_counts
+    middle = job.grid.block(job.grid.region.z0 + depth // 2, rows // 2, columns // 2)
+    try:
+        return BlockWork(job, middle)
+    except InputError as error:
+        log.warning("Block %s cannot be read: %s", middle.name, error)
+        z, _ = job.profiles.first_readable(job.grid.region.sections)
+        for block in (block for block in job.grid.blocks() if block.z == z):
+            with contextlib.suppress(InputError):
+                return BlockWork(job, block)
+        raise
+
+
 def _seconds_of(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
@@ -80,7 +97,8 @@ def _seconds_of(call: Callable[[], object]) -> float:
 
 def _probed_px_per_second(job: Job) -> float | None:
     """Restore a small tile of noise; return input pixels per second of one tile, None where it fails."""
-    side, z = round_up(TIMED_PX, job.method.alignment_px), job.grid.region.z0
+    side = round_up(TIMED_PX, job.method.alignment_px)
+    z, profile = job.profiles.first_readable(job.grid.region.sections)
     pixels = np.random.default_rng(0).random((1, side, side), np.float32)
     realness = None if job.realness is None else np.ones_like(pixels)
     batch = TileBatch(
@@ -91,7 +109,7 @@ def _probed_px_per_second(job: Job) -> float | None:
         realness,
         job.method_maps,
     )
-    statistics = job.profiles.of(z).statistics
+    statistics = profile.statistics
     before = one_thread_per_tile()
     try:
         job.method.restore(batch, statistics)  # the first call also pays for what libraries set up once

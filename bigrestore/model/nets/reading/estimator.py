@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bigrestore.model.nets.code import Degradations, code_to_gain, code_to_read
+from bigrestore.model.nets.code import Degradations, code_to_gain, code_to_read, read_to_code
 from bigrestore.model.nets.reading import blockiness, local_energy, spectrum
 from bigrestore.model.nets.reading.kernel_family import (
     HIGHEST_SHAPE,
@@ -60,6 +60,9 @@ larger. With each of eight kinds of tissue left out in turn, 1.25 covers 68 % of
 STANDARD_ERROR_PX = 0.1
 """Standard error, in input pixels, that is added in square: sharp tissues differ in the slope of their spectra, and a very
 narrow blur shows as slope alone."""
+LOWEST_OF_WHITE = 0.71
+"""Lowest quantile of the amplitude of the blocks of a window (`local_energy.ENERGY_QUANTILES`) under white noise alone, over
+its standard deviation."""
 TRIMMED = 0.1
 """Share of a section's windows left out: the farthest from the median width."""
 
@@ -200,6 +203,14 @@ def _greys(windows: Tensor, valid: Tensor) -> Tensor:
     return torch.stack([mean, deviation, black, white, 1 - valid.mean((1, 2, 3))], dim=1)
 
 
+def see_negative(seen: Tensor) -> Tensor:
+    """Return the statistics, (K, SEEN), that the negatives of windows have: only those of the grey levels change."""
+    first = JUDGED - GREYS
+    greys = seen[:, first:JUDGED]
+    turned = torch.stack([1 - greys[:, 0], greys[:, 1], greys[:, 3], greys[:, 2], greys[:, 4]], dim=1)
+    return torch.cat([seen[:, :first], turned, seen[:, JUDGED:]], dim=1)
+
+
 def see_section(windows: NDArray[np.float32], device: torch.device) -> Tensor:
     """Return the statistics of a section's windows, (K, h, w), 0..1, as (K, SEEN)."""
     parts = np.array_split(windows, -(-len(windows) // WINDOWS_AT_ONCE))
@@ -227,14 +238,50 @@ def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Degradati
     """Return the estimate of one section, N = 1, from the statistics of its windows, (K, SEEN).
 
     The windows with widths farthest from the median are left out: they show a fold, dirt or a place out of focus. The
-    standard error is enlarged to hold on tissue unlike the training set.
+    standard error is enlarged to hold on tissue unlike the training set. The noise is at least what the negatives of the
+    windows show (`_with_noise_of_negative`).
     """
     alone = estimator.merge(seen[:, None]).sigma
     distance = (alone - alone.median()).abs()
     kept = distance.argsort(stable=True)[: len(seen) - int(TRIMMED * len(seen))]
-    read = estimator.merge(seen[kept.sort().values][None])
+    used = seen[kept.sort().values]
+    read = _with_noise_of_negative(
+        estimator.merge(used[None]), estimator.merge(see_negative(used)[None]), used
+    )
     error = torch.hypot(UNSEEN * read.sigma_error, torch.full_like(read.sigma_error, STANDARD_ERROR_PX))
     return attrs.evolve(read, sigma_error=error)
+
+
+def _with_noise_of_negative(
+    read: DegradationEstimate, negative: DegradationEstimate, seen: Tensor
+) -> DegradationEstimate:
+    """Raise the noise to that of the negatives, but not above that of the calmest blocks.
+
+    An image and its negative are equally noisy. But the estimator is trained on bright grounds, and on some dark ones it
+    reads noise of 8 of 255 as 1. On 30 training images of nine kinds, sharp and blurred, the rms error of log noise at 8
+    of 255 shrinks from 0.48 to 0.31, on inverted greys from 0.75 to 0.32, under a gamma of 2.2 from 1.33 to 0.34. At 1 and 3
+    of 255 it shrinks or stays within 0.01.
+
+    Parameters
+    ----------
+    read, negative : DegradationEstimate
+        Of the windows of a section and of their negatives, N = 1.
+    seen : Tensor, (K, SEEN)
+        Statistics of the windows.
+    """
+    mean = seen[:, JUDGED - GREYS].mean()
+    lowest = 10 ** (seen[:, spectrum.SPECTRUM_FEATURES] - 2) / LOWEST_OF_WHITE
+    own, other = (
+        code_to_gain(each.scalars[:, 0].clamp(-1, 1)) * grey
+        + code_to_read(each.scalars[:, 1].clamp(-1, 1)).square()
+        for each, grey in ((read, mean), (negative, 1 - mean))
+    )
+    lacking = (torch.minimum(other, lowest.median().square()) - own).clamp_min(0)
+    stated = code_to_read(read.scalars[:, 1].clamp(-1, 1))
+    code = read_to_code((stated.square() + lacking).sqrt())
+    scalars = read.scalars.clone()
+    scalars[:, 1] = torch.where(lacking > 0, code, scalars[:, 1])
+    return attrs.evolve(read, scalars=scalars)
 
 
 def cautious(estimate: DegradationEstimate) -> DegradationEstimate:

@@ -1,0 +1,66 @@
+"""Sections of a volume that cannot be read: their blocks fail, the others are restored, the first section included."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from bigrestore.errors import InputError
+from bigrestore.run.execute import execute
+from bigrestore.run.view.dry_run import estimate
+from bigrestore.settings import RunSettings
+from tests.run.engine_toys import level0
+
+PLAIN = RunSettings(method="rational", progress="none", report=False)
+
+
+def volume(path: Path, tissue: np.ndarray, damaged: set[int], side: int = 160) -> Path:
+    """Store three sections, one chunk each, of which some are damaged."""
+    array = zarr.create_array(path, shape=(3, side, side), chunks=(1, side, side), dtype="uint8")
+    array[:] = np.stack([tissue[8 * z :, 8 * z :][:side, :side] for z in range(3)])
+    for z in damaged:
+        (path / f"c/{z}/0/0").write_bytes(b"no zstd frame")
+    return path
+
+
+@pytest.mark.parametrize("damaged", [{0}, {0, 1}, {1}, {1, 2}])
+def test_the_others_are_restored(tmp_path: Path, tissue: np.ndarray, damaged: set[int]) -> None:
+    source, out, whole = (tmp_path / name for name in ("in.zarr", "out.ome.zarr", "whole.ome.zarr"))
+    summary = execute(volume(source, tissue, damaged), out, PLAIN)
+    assert {name.partition("-")[0] for name in summary.failed} == {f"z{z:05d}" for z in damaged}
+    execute(volume(tmp_path / "whole.zarr", tissue, set()), whole, PLAIN)
+    for z in {0, 1, 2} - damaged:
+        np.testing.assert_array_equal(level0(out)[z], level0(whole)[z])
+
+
+@pytest.mark.parametrize(("roi", "damaged"), [(None, {0, 1, 2}), ("1:3,0:160,0:160", {1, 2})])
+def test_without_any_that_can_be_read_nothing_is_begun(
+    tmp_path: Path, tissue: np.ndarray, roi: str | None, damaged: set[int]
+) -> None:
+    source, out = volume(tmp_path / "in.zarr", tissue, damaged), tmp_path / "out.ome.zarr"
+    with pytest.raises(InputError, match="cannot be decoded"):
+        execute(source, out, RunSettings(method="rational", progress="none", roi=roi))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+
+
+@pytest.mark.parametrize("damaged", [{0}, {1}, {0, 1}, {1, 2}])
+def test_a_dry_run_times_a_tile_that_can_be_read(
+    tmp_path: Path, tissue: np.ndarray, damaged: set[int]
+) -> None:
+    source = volume(tmp_path / "in.zarr", tissue, damaged)
+    assert estimate(source, tmp_path / "out.ome.zarr", PLAIN).tile_seconds > 0
+
+
+def test_each_is_warned_of_once(tmp_path: Path, tissue: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+    source = volume(tmp_path / "in.zarr", tissue, {0, 1})
+    with caplog.at_level(logging.WARNING, "bigrestore"):
+        execute(source, tmp_path / "out.ome.zarr", PLAIN)
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [text.partition(":")[0] for text in warned] == [
+        "Section 0 cannot be read",
+        "Section 1 cannot be read",
+    ]
