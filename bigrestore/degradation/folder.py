@@ -111,11 +111,15 @@ class PairsFolder:
             require_same_request(facts, self.request, self.root)
             self.finish()  # a call may have been killed between the table and the end
             return True
-        begun = self._begun()
+        begun, by_the_engine = self._begun(), _begun_by_the_engine(self.root)
         if begun is not None:
-            require_same_request(begun["request"], self.request, self.root)
+            request = begun["request"]
+            if by_the_engine:  # it compares the pixels on its own, and knows a repaired input
+                pixels = self.request["input"]["pixels"]
+                request = request | {"input": {**request.get("input", {}), "pixels": pixels}}
+            require_same_request(request, self.request, self.root)
             return True
-        return _begun_by_the_engine(self.root)  # which compares on its own
+        return by_the_engine
 
     def _start(self, overwrite: bool) -> None:
         """Make the folder, remove the files of a former call on `overwrite`, and record the request."""
