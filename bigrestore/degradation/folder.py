@@ -93,9 +93,7 @@ class PairsFolder:
         from bigrestore.run.state.journal import Journal
 
         try:
-            strays = [
-                path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")
-            ]
+            strays = self._strays()
             journal = Journal(self.root / STORE_NAME)
             if journal.root.is_dir() and not (journal.foreign or journal.added):
                 _remove_journal(journal)
@@ -103,6 +101,10 @@ class PairsFolder:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(self.root, error) from error
+
+    def _strays(self) -> list[Path]:
+        """List the temporary files of killed calls."""
+        return [path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")]
 
     def _goes_on(self) -> bool:
         """Compare the request with the existing folder; return False for a fresh one."""
@@ -124,7 +126,7 @@ class PairsFolder:
     def _start(self, overwrite: bool) -> None:
         """Make the folder, remove the files of a former call on `overwrite`, and record the request."""
         made = self._made()
-        if self.root.is_dir() and any(self.root.iterdir()) and not overwrite:
+        if self.root.is_dir() and set(self.root.iterdir()) - set(self._strays()) and not overwrite:
             whole = " go on with it by --resume," if _SIDECAR_NAME in made else ""
             raise OutputExistsError(
                 f"The folder {self.root} is not empty;{whole} give another, or replace by --overwrite what a former "
