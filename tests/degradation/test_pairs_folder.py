@@ -284,7 +284,8 @@ def test_the_command_prints_a_path_with_brackets_and_how_to_resume(
 
 @pytest.mark.parametrize("stray", ["degrade.begun.json.71-0a1b.partial", "pairs.parquet.8-ff.partial"])
 @pytest.mark.parametrize(
-    ("make", "options"), [(whole, {}), (whole, {"resume": True}), (patches, {}), (patches, {"overwrite": True})]
+    ("make", "options"),
+    [(whole, {}), (whole, {"resume": True}), (patches, {}), (patches, {"overwrite": True})],
 )
 def test_a_folder_with_a_temporary_file_alone_is_empty(
     section: Path, tmp_path: Path, stray: str, make: Any, options: dict[str, Any]

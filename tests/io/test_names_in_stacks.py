@@ -43,9 +43,7 @@ def torn_png(path: Path, pixels: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("suffix", "write"), [(".tif", torn_tiff), (".tif", infinite_tiff), (".png", torn_png)]
 )
-def test_the_file_is_named(
-    tmp_path: Path, suffix: str, write: Callable[[Path, np.ndarray], None]
-) -> None:
+def test_the_file_is_named(tmp_path: Path, suffix: str, write: Callable[[Path, np.ndarray], None]) -> None:
     pixels = np.random.default_rng(0).integers(60, 200, (SIDE, SIDE), dtype=np.uint8)
     for number in (105, 106, 107):
         path = tmp_path / f"pm{number}{suffix}"

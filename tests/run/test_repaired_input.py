@@ -88,7 +88,7 @@ def test_a_change_after_the_repair_is_refused(tmp_path: Path, tissue: np.ndarray
     repair(source, tissue)
     step(source, out, shard="1/1")
     repair(source, 255 - tissue)
-    with pytest.raises(OutputExistsError, match="begun otherwise|was changed since"):
+    with pytest.raises(OutputExistsError, match=r"begun otherwise|was changed since"):
         step(source, out, resume=True)
 
 
