@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -33,7 +34,12 @@ SLOW_FILES = frozenset(
 """Tests of whole commands, trainings and processes; `make test-fast` leaves them out."""
 
 
+def not_synced(handle: int) -> None:
+    """Do not wait for the disk: no test cuts the power, and the wait takes a tenth of a small run."""
+
+
 def pytest_sessionstart() -> None:
+    os.fsync = not_synced
     gc.disable()  # until all is imported, which it would look through nine times
 
 
@@ -90,6 +96,8 @@ def bucket() -> Iterator[dict[str, Any]]:
     pytest.importorskip("s3fs")
     boto3 = pytest.importorskip("boto3")
     moto = pytest.importorskip("moto.server")
+    serving = pytest.importorskip("werkzeug.serving")
+    serving.WSGIRequestHandler.disable_nagle_algorithm = True  # or a body waits until its headers have come
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())

@@ -40,6 +40,7 @@ def serving(folder: Path, behaviour: Behaviour) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or a body waits up to 40 ms for its headers to be acknowledged
 
         def log_message(self, *_: object) -> None:
             pass
@@ -98,7 +99,7 @@ def serving(folder: Path, behaviour: Behaviour) -> Iterator[str]:
                 self.wfile.write(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -24,7 +24,8 @@ from typing import Any
 LIBRARIES = (
     "torch", "zarr", "dask.array", "scipy.ndimage", "scipy.fft", "tifffile", "imagecodecs", "PIL.Image",
     "psutil", "rich.console", "rich.progress", "typer", "attrs", "pydantic", "zoneinfo", "PIL.PngImagePlugin",
-    "xml.etree.ElementTree", "importlib.metadata", "email.policy",
+    "xml.etree.ElementTree", "importlib.metadata", "email.policy", "pydantic.type_adapter", "pyarrow.parquet",
+    "pyarrow.csv", "multiprocessing.synchronize",
 )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ class MethodOption:
         if isinstance(given, bool) or self.type is bool:
             return given if isinstance(given, bool) and self.type is bool else None
         if self.type is str:
-            return given if isinstance(given, str) else None
+            return str(given)  # a number, too, as the command line would give it
         if self.type is int:
             return given if isinstance(given, int) else None
         return float(given) if isinstance(given, int | float) and math.isfinite(given) else None

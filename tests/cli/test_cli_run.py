@@ -129,7 +129,7 @@ def test_dry_run_writes_nothing_and_speaks_json(
 
 def test_config_file_is_obeyed(picture: Path, tmp_path: Path, call: Callable[..., int]) -> None:
     config = tmp_path / "run.toml"
-    config.write_text('method = "catmull-rom"\nscale = 4\nprogress = "none"\n')
+    config.write_text('method = "catmull-rom"\nscale = 4\nprogress = "none"\nreport = false\n')
     assert call("run", picture, tmp_path / "o.zarr", "--config", config, "-q") == 0
     assert zarr.open_array(tmp_path / "o.zarr/0").shape == (800, 1200)
 

@@ -2,15 +2,16 @@
 
     python tests/faults/methods.py [--side 720] [--methods wiener,usrnet] [--model METHOD=FILE ...]
 
-At every scale of a method: two other tile sizes, a region, OME-TIFF from TIFF, two workers, and a run that is killed by
-SIGKILL once a block is done and resumed. Workers and resumed runs must give the same bytes; tiles, the region and the
-TIFF at most one grey level, which is the rounding of a sum. A method without a shipped part is left out and named, unless
---model gives its file. Ends with 1 where one differs.
+At every scale of a method, on a section of more than one block: two other tile sizes, a region, OME-TIFF from TIFF, two
+workers, and a run that is killed by SIGKILL once a block is done and resumed. Workers and resumed runs must give the same
+bytes; tiles, the region and the TIFF at most one grey level, which is the rounding of a sum. A method without a shipped
+part is left out and named, unless --model gives its file. Ends with 1 where one differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ import tifffile
 import zarr
 from survival import different, digest, ended, forked, make_input, records, run, say, wait
 
+from bigrestore.core.geometry import round_up
 from bigrestore.errors import UsageError
 from bigrestore.model.methods.table import METHODS
 from bigrestore.model.registry import create_method
@@ -32,9 +34,14 @@ from bigrestore.settings import RunSettings
 
 TOLD: dict[str, Any] = {"blur": (0.8, 0.8, 0.0), "noise": 1.0}
 SCALES = (1, 2)
-TILES_PX = (480, 240, 160)
 BLOCK_PX = 480
-"""Output pixels; side of the tiles of the run left alone, then of the others."""
+"""Output pixels; side of a block, and of the tiles of the run left alone, where the method's steps allow it."""
+
+TILES_PX = (240, 160)
+"""Output pixels; side of the tiles of the other runs, rounded up to the method's steps."""
+
+QUICK: dict[str, dict[str, Any]] = {"dpir": {"rounds": 1}, "gddec": {"steps": 2}, "latent": {"steps": 1}}
+"""Options of slow methods: cuts and kills are tried, and no quality."""
 
 REGION = (141, 600, 267, 580)
 DONE = "ok"
@@ -81,7 +88,8 @@ def trial(source: Path, folder: Path, settings: dict[str, Any]) -> Iterator[tupl
         yield "alone", f"it ended with {code}"
         return
     wanted = pixels(calm)
-    for tile in TILES_PX[1:]:
+    step = int(create_method(RunSettings(**settings)).alignment_px * settings["scale"])
+    for tile in {round_up(side, step) for side in TILES_PX}:
         output = folder / f"tiles-{tile}.ome.zarr"
         code = carry_out(source, output, settings, tile_size=tile)
         yield f"tiles of {tile} px", f"it ended with {code}" if code else compare(wanted, output)
@@ -101,13 +109,13 @@ def trial(source: Path, folder: Path, settings: dict[str, Any]) -> Iterator[tupl
     yield "killed and resumed", fault or ", ".join(different(digest(calm), digest(output))[:2])
 
 
-def settings_of(name: str, scale: int, models: dict[str, str], side: int) -> dict[str, Any]:
-    """Return the settings of a method, told blur and noise where it heeds them; all is the region where it needs one."""
+def settings_of(name: str, scale: int, models: dict[str, str]) -> dict[str, Any]:
+    """Return the settings of a method, told blur and noise where it heeds them."""
     told = {flag: value for flag, value in TOLD.items() if flag in METHODS[name].flags}
-    settings = {"method": name, "scale": scale, "tile_size": TILES_PX[0], "block_size": BLOCK_PX, **told}
-    if METHODS[name].most_mpx is not None:
-        settings |= {"roi": f"0:{side},0:{side}", "options": {"steps": 1}}
-    return settings | ({"model": models[name]} if name in models else {})
+    settings = {"method": name, "scale": scale, "options": QUICK.get(name, {}), **told}
+    settings |= {"model": models[name]} if name in models else {}
+    block = math.lcm(BLOCK_PX, int(create_method(RunSettings(**settings)).alignment_px * scale))
+    return settings | {"block_size": block, "tile_size": block}
 
 
 def main() -> int:
@@ -123,16 +131,18 @@ def main() -> int:
         for scale in SCALES:
             if scale not in METHODS[name].scales:
                 continue
-            settings = settings_of(name, scale, models, options.side // scale * scale)
             try:
-                create_method(RunSettings(**settings))
+                settings = settings_of(name, scale, models)
             except UsageError as error:
                 say(f"{name} x{scale}: left out: {error}")
                 continue
             started = time.monotonic()
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place)
-                source = make_input(folder / "in.zarr", options.side // scale)
+                side = max(options.side, 3 * settings["block_size"] // 2) // scale
+                source = make_input(folder / "in.zarr", side)
+                if METHODS[name].most_mpx is not None:
+                    settings |= {"roi": f"0:{side * scale},0:{side * scale}"}
                 faults = {way: fault for way, fault in trial(source, folder, settings) if fault}
             seconds = time.monotonic() - started
             say(

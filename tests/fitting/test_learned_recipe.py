@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from bigrestore.training.fitting.fit import fit_windows
 from bigrestore.training.fitting.real_pairs import RealWindow
 from bigrestore.training.fitting.twins import TwinSource
 from bigrestore.training.loop.adversary import Adversary
+from bigrestore.training.stages.parts import degradation as degradation_stage
 from bigrestore.training.stages.parts.degradation import DegradationStage, save_fit
 from bigrestore.training.stages.stage import train_stage
 from tests.fitting.made_pairs import degraded_image, made_window, tissue_image
@@ -360,9 +362,9 @@ class Known(torch.nn.Module):
         raise AssertionError("a patch of no window")
 
 
-@pytest.mark.parametrize("noise", [0.0, 4 / 255])
-@pytest.mark.parametrize(("part", "kept"), [(1.0, 0.0), (0.0, 1.0), (0.2, 0.6)])
-def test_what_a_network_explains_is_not_drawn_again(noise: float, part: float, kept: float) -> None:
+@functools.cache
+def known_stage(noise: float) -> tuple[DegradationStage, list[RealWindow], list[np.ndarray]]:
+    """Return a stage on windows with a known residual, the windows and their residuals."""
     windows, beyond = [], []
     for seed in range(2):
         clean = tissue_image(176, 176, seed)
@@ -375,9 +377,17 @@ def test_what_a_network_explains_is_not_drawn_again(noise: float, part: float, k
     source = TwinSource(fit, Recipe.load("default"), 0, torch.device("cpu"))
     net = LearnedDegradation(2, fit.kernels.shape[-1], 1, network=True)
     adversary = Adversary(ConditionalDiscriminator(8, 2), lambda *_: 1e-4)
-    stage = DegradationStage(net, source, adversary, seed=0, batch=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(degradation_stage, "TRANSFERRED", 1)
+        return DegradationStage(net, source, adversary, seed=0, batch=2), windows, beyond
+
+
+@pytest.mark.parametrize("noise", [0.0, 4 / 255])
+@pytest.mark.parametrize(("part", "kept"), [(1.0, 0.0), (0.0, 1.0), (0.2, 0.6)])
+def test_what_a_network_explains_is_not_drawn_again(noise: float, part: float, kept: float) -> None:
+    stage, windows, beyond = known_stage(noise)
     stage.syn_net = Known(windows, beyond, part)  # type: ignore[assignment]
-    assert all(each.noise.contrast_gain > 0 for each in fit.fits)
+    assert all(each.noise.contrast_gain > 0 for each in stage.source.fit.fits)
     assert stage._bank()[1] == pytest.approx(kept, abs=0.25)
 
 

@@ -22,6 +22,14 @@ JOB_BYTES = 64 * MIB
 Limit = Callable[[pytest.MonkeyPatch, Path], object]
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of 34 MiB of pixels."""
+    path, line = tmp_path_factory.mktemp("large") / "large.png", np.arange(6000)
+    Image.fromarray((line[:, None] ^ line).astype(np.uint8)).save(path, compress_level=1)
+    return path
+
+
 def of_slurm(patch: pytest.MonkeyPatch, _: Path) -> None:
     patch.setenv("SLURM_MEM_PER_NODE", "64")
 
@@ -66,17 +74,15 @@ def of_the_shell(patch: pytest.MonkeyPatch, _: Path) -> None:
     ],
 )
 def test_a_file_too_large_for_the_job_is_refused_by_the_limit_that_plans_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: Limit, source: str
+    tmp_path: Path, large: Path, monkeypatch: pytest.MonkeyPatch, limit: Limit, source: str
 ) -> None:
     (tmp_path / "group").mkdir()
     monkeypatch.setattr(resources, "CGROUP", tmp_path / "group")
     monkeypatch.setattr(resources, "OWN_CGROUP", tmp_path / "group/own")
     for name in ("CPUS_PER_TASK", "MEM_PER_NODE", "MEM_PER_CPU"):
         monkeypatch.delenv(f"SLURM_{name}", raising=False)
-    yy, xx = np.mgrid[:6000, :6000]
-    Image.fromarray((yy ^ xx).astype(np.uint8)).save(tmp_path / "large.png", compress_level=1)
     Image.fromarray(np.zeros((60, 60), np.uint8)).save(tmp_path / "small.png")
-    open_section(tmp_path / "large.png")
+    open_section(large)
     limit(monkeypatch, tmp_path / "group")
     assert (memory().count, memory().source) == (JOB_BYTES, source)
     assert memory_limit_bytes() == JOB_BYTES
@@ -85,4 +91,4 @@ def test_a_file_too_large_for_the_job_is_refused_by_the_limit_that_plans_tiles(
     with pytest.raises(
         InputError, match=rf"34 MiB and more than half of the 64 MiB.*\({source}\); convert it"
     ):
-        open_section(tmp_path / "large.png")
+        open_section(large)

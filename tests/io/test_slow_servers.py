@@ -34,6 +34,7 @@ def dripping(content: bytes, part: int, pause_s: float, what: str, asked: list[s
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # the pauses are those of `pause_s` alone
 
         def log_message(self, *_: object) -> None:
             pass
@@ -71,7 +72,7 @@ def dripping(content: bytes, part: int, pause_s: float, what: str, asked: list[s
                     return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/a.tif"
     finally:

@@ -36,6 +36,7 @@ def source(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_no_cut_is_seen(tmp_path: Path, source: Path) -> None:
     whole = restored(source, tmp_path / "whole.zarr", tmp_path, roi="0:300,0:330", tile_size=960)
     given = tifffile.imread(source).astype(int)

@@ -47,11 +47,12 @@ CASES: dict[str, tuple[int, dict[str, Any], str | None]] = {
 }
 """A case without a kind of part takes the shipped one, where its method needs any."""
 
-CUTS: tuple[dict[str, Any], ...] = (
-    {"tile_size": 256, "threads": 2},
-    {"tile_size": 384},
-    {"roi": "96:230,200:310"},
-)
+REGION: dict[str, Any] = {"roi": "96:230,200:310"}
+CUTS: dict[int, tuple[dict[str, Any], ...]] = {
+    1: ({"tile_size": 256, "threads": 2}, REGION),
+    2: ({"tile_size": 512, "threads": 2}, {"tile_size": 384}, REGION),
+}
+"""By scale; each but the region makes four tiles of the section."""
 
 
 def of_case(name: str, part: Callable[[str, int], Path]) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def test_no_cut_is_seen(
     given = tifffile.imread(source).astype(int)
     assert whole.shape == (300 * scale, 330 * scale)
     assert np.abs(whole - np.kron(given, np.ones((scale, scale), int))).mean() > 10, "something is done"
-    for index, cut in enumerate(CUTS):
+    for index, cut in enumerate(CUTS[scale]):
         pixels = restored(source, tmp_path / f"{index}.zarr", **cut, **settings)
         wanted = whole[96:230, 200:310] if "roi" in cut else whole
         assert np.abs(pixels - wanted).max() <= 1, "a step of 16 bits"
@@ -127,7 +128,8 @@ def test_no_cut_is_seen(
 def test_two_workers_give_the_bytes_of_one(
     tmp_path: Path, source: Path, part: Callable[[str, int], Path], arch: str, scale: int
 ) -> None:
-    settings = {"method": "backbone", "scale": scale, **TOLD, "model": part(arch, scale), "tile_size": 256}
+    settings = {"method": "backbone", "scale": scale, **TOLD, "model": part(arch, scale)}
+    settings["tile_size"] = 256 * scale
     one = restored(source, tmp_path / "one.zarr", **settings)
     two = restored(source, tmp_path / "two.zarr", workers=2, **settings)
     assert np.array_equal(one, two)

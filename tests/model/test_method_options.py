@@ -104,6 +104,15 @@ def test_a_wrong_value_is_a_sentence_with_option_value_and_what_it_takes(name: s
     assert str(info.value) == f"--set {name} is {shown(value)}; --method toy takes {takes}."
 
 
+@pytest.mark.parametrize("given", [2, "2"])
+def test_an_option_of_numbers_and_words_takes_a_number(given: object) -> None:
+    """As Python and a TOML table give it."""
+    method = create_method(RunSettings(method="gddec", options={"steps": given}))
+    assert method.describe()["descent"]["steps"] == 2
+    with pytest.raises(UsageError, match="steps is 9000"):
+        create_method(RunSettings(method="gddec", options={"steps": 9000}))
+
+
 def test_an_unknown_option_is_a_sentence_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="toy has no option 'amonut'; choose amount, rounds, keep or mode"):
         read_options(OPTIONS, {"amonut": 1}, "toy")

@@ -6,6 +6,7 @@ tables and page are tested without the engines, and in a second.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -72,26 +73,8 @@ def make_report(
     seed: int = 7,
 ) -> Report:
     """Return a report on a section or a volume; `facts` are added to the provenance."""
-    random = np.random.default_rng(seed)
     height, width = rows * tile_px - tile_px // 3, columns * tile_px - tile_px // 2
-    clean = tissue(height, width)
-    images: dict[int, dict[str, Floats]] = {}
-    offset = 0.0
-    for z in range(sections):
-        offset = 0.6 * offset + random.normal(0, 0.008) + (0.09 if z in (5, 17) else 0.0)
-        truth = np.clip(clean + offset, 0, 1)
-        blurred = ndimage.gaussian_filter(truth, 1.5)
-        noisy = np.clip(blurred + random.normal(0, 0.02, truth.shape) * (0.5 + blurred), 0, 1)
-        calm = ndimage.gaussian_filter(noisy, 0.7)
-        restored = np.clip(calm + 1.1 * (calm - ndimage.gaussian_filter(calm, 1.6)), 0, 1)
-        images[z] = {"before": noisy, "image": restored, "reference": truth}
-    table: list[dict[str, Any]] = []
-    for z, image in images.items():
-        table += [
-            _row(z, row, column, image, tile_px, pair=pair, reference=reference)
-            for row in range(rows)
-            for column in range(columns)
-        ]
+    images, tiles = _measured(rows, columns, tile_px, sections, pair, reference, seed)
 
     def pictures(z: int, y: int, x: int, high: int, wide: int) -> Any:
         cut = {name: _eight_bits(values[y : y + high, x : x + wide]) for name, values in images[z].items()}
@@ -119,11 +102,37 @@ def make_report(
     known |= {"before": "pm1234o.tif", "method": "network", "model": "tiny-x1"} if pair else {}
     known |= {"reference": "pm1234o_clean.tif"} if reference else {}
     return Report(
-        tiles=pa.Table.from_pylist(table),
+        tiles=tiles,
         facts=known | (facts or {}),
         pictures=pictures,
         overviews=overviews,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _measured(
+    rows: int, columns: int, tile_px: int, sections: int, pair: bool, reference: bool, seed: int
+) -> tuple[dict[int, dict[str, Floats]], pa.Table]:
+    """Return the images of each section by name, and the table of their tiles."""
+    random = np.random.default_rng(seed)
+    clean = tissue(rows * tile_px - tile_px // 3, columns * tile_px - tile_px // 2)
+    images: dict[int, dict[str, Floats]] = {}
+    offset = 0.0
+    for z in range(sections):
+        offset = 0.6 * offset + random.normal(0, 0.008) + (0.09 if z in (5, 17) else 0.0)
+        truth = np.clip(clean + offset, 0, 1)
+        blurred = ndimage.gaussian_filter(truth, 1.5)
+        noisy = np.clip(blurred + random.normal(0, 0.02, truth.shape) * (0.5 + blurred), 0, 1)
+        calm = ndimage.gaussian_filter(noisy, 0.7)
+        restored = np.clip(calm + 1.1 * (calm - ndimage.gaussian_filter(calm, 1.6)), 0, 1)
+        images[z] = {"before": noisy, "image": restored, "reference": truth}
+    table = [
+        _row(z, row, column, image, tile_px, pair=pair, reference=reference)
+        for z, image in images.items()
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return images, pa.Table.from_pylist(table)
 
 
 def _row(

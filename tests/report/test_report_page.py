@@ -19,6 +19,7 @@ from report_material import make_report
 
 from bigrestore.report.images import Overview
 from bigrestore.report.metrics.columns import COLUMNS
+from bigrestore.report.page import figures
 from bigrestore.report.page.build import build_page, packed, safe_json
 from bigrestore.report.page.data import ReportData, decimals_for
 from bigrestore.report.page.figures import edges_of, plots, shares
@@ -38,6 +39,17 @@ from bigrestore.report.table.tables import plain
 
 PATCH = np.zeros((96, 96), np.uint8)
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\u2028.tif'
+
+
+@pytest.fixture
+def real_plots() -> None:
+    """Ask for the figures themselves; elsewhere a stand-in saves half of the time of a page."""
+
+
+@pytest.fixture(autouse=True)
+def plots_of_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "real_plots" not in request.fixturenames:
+        monkeypatch.setattr(figures, "_svg", lambda *_: "<svg></svg>")
 
 
 def page_of(report: Report) -> str:
@@ -123,6 +135,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.usefixtures("real_plots")
 @pytest.mark.parametrize("kind", KINDS)
 def test_page_is_whole_and_asks_for_nothing(kind: str) -> None:
     page = page_of(make_report(**KINDS[kind]))
@@ -150,6 +163,7 @@ def test_names_from_outside_are_text_wherever_they_stand(fact: str) -> None:
     assert "onerror=alert(2)>" not in page
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_metric_and_reason_names_are_text_too() -> None:
     report = make_report(rows=4, columns=5, pair=False)
     reasons = ["<b>&" if reason else "" for reason in report.tiles.column("reason").to_pylist()]
@@ -179,6 +193,7 @@ def test_policy_names_the_script_that_is_there() -> None:
     )
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_a_page_of_no_valid_tile_says_so() -> None:
     page = page_of(unscored(make_report(rows=3, columns=4), 0))
     assert "No tile could be scored" in page
@@ -206,6 +221,7 @@ def test_value_ranges_are_said_to_be_the_same_only_where_they_are() -> None:
     assert "0 to 255, the same for every tile and image" in page_of(make_report(rows=4, columns=5))
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_thirty_thousand_tiles_stay_a_page() -> None:
     report = make_report(rows=10, columns=12)
     table = {name: np.asarray(values) for name, values in report.tiles.to_pydict().items()}
@@ -390,6 +406,7 @@ def test_a_section_of_which_no_tile_was_looked_at_can_be_chosen() -> None:
     assert re.search(r'id="section"[^>]* value="0"', page), "the section with a score is shown first"
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_thousands_of_sections_stay_a_page() -> None:
     report, times, noise = make_report(rows=1, columns=2), 3000, np.random.default_rng(0)
     kept = [
@@ -422,6 +439,7 @@ def test_thousands_of_sections_stay_a_page() -> None:
     assert page.count("<tr>") < 700
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_the_same_run_gives_the_same_bytes_whatever_the_style_of_the_user() -> None:
     import matplotlib as mpl
 
@@ -495,6 +513,7 @@ def test_few_tiles_have_none_beyond_the_ends() -> None:
     assert (edges[0], edges[-1]) == (7.0, 12.5)
 
 
+@pytest.mark.usefixtures("real_plots")
 def test_what_is_the_same_in_every_tile_is_a_sentence_and_not_an_axis() -> None:
     report = make_report(rows=4, columns=5)
     table = {name: np.asarray(values) for name, values in report.tiles.to_pydict().items()}
@@ -577,6 +596,7 @@ def test_figures_after_the_point_follow_the_size_of_a_column() -> None:
     assert decimals_for(COLUMNS["niqe"], np.array([1e9])) == 2
 
 
+@pytest.mark.usefixtures("real_plots")
 @pytest.mark.parametrize("name", ["niqe", "sharpness", "mean"])
 def test_a_figure_follows_the_colours_of_the_page_and_can_stand_alone(name: str) -> None:
     import xml.etree.ElementTree as ElementTree

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from engine_toys import QuickScores
 from skimage import data
+
+from bigrestore.report.table.tiles import EngineSpec
+
+
+@pytest.fixture
+def quick_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the scores, which take half of the time of a run with a report."""
+    monkeypatch.setattr(EngineSpec, "create", lambda self: QuickScores())
+
+
+@pytest.fixture
+def quick_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the page of a report, whose pictures and figures take most of a second."""
+    monkeypatch.setattr("bigrestore.report.table.write.build_page", lambda *_: "<html></html>")
 
 
 @pytest.fixture(scope="session")

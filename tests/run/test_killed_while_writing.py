@@ -20,6 +20,7 @@ from bigrestore.core.files import DEAD_SECONDS, whole_file
 from bigrestore.errors import BigrestoreError, OutputError, OutputExistsError
 from bigrestore.io.verify.store import verify_store
 from bigrestore.report.folder import settle_folder
+from tests.warm_python import WarmPython
 
 HARNESS = Path(__file__).parents[1] / "faults/every_event.py"
 
@@ -39,8 +40,9 @@ def dead() -> int:
 
 
 @pytest.mark.parametrize("case", ["first step", "last step"])
-def test_a_kill_before_a_change_to_the_disk(case: str) -> None:
-    command = [sys.executable, str(HARNESS), "--only", case, "--step", "29"]
+def test_a_kill_before_a_change_to_the_disk(case: str, warm_python: WarmPython) -> None:
+    code = f"import runpy, sys; sys.path[0] = {str(HARNESS.parent)!r}; runpy.run_path({str(HARNESS)!r}, None, '__main__')"
+    command = [warm_python.executable, "-c", code, "--only", case, "--step", "29"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 went wrong" in done.stdout

@@ -409,6 +409,7 @@ def test_a_link_is_followed_only_where_a_user_named_it(tmp_path: Path, victim: P
     assert ((victim / "lock").read_text() == "new") == follow
 
 
+@pytest.mark.usefixtures("quick_scores")
 def test_a_link_in_the_place_of_a_report_is_not_followed(tmp_path: Path, source: Path, victim: Path) -> None:
     out = tmp_path / "out.zarr"
     go(source, out, "rational", report=True)

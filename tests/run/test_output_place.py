@@ -19,7 +19,6 @@ from bigrestore.degradation.api import degrade
 from bigrestore.errors import InputError, OutputError, OutputExistsError, UsageError
 from bigrestore.report.fit import fit_niqe_model
 from bigrestore.report.of_images import score
-from bigrestore.run.output.place import check_place
 from bigrestore.run.state import lock
 from bigrestore.run.view.dry_run import estimate
 from bigrestore.settings import RunSettings
@@ -324,10 +323,9 @@ def test_a_finished_output_on_a_disk_that_is_read_only_is_finished(
     assert go(source, out, Fir(), resume=True).blocks_done == 1
 
 
-@pytest.mark.parametrize("inside", ["out.ome.zarr", "deeper/out.ome.tif", "model.safetensors"])
+@pytest.mark.parametrize("inside", ["out.ome.zarr", "deeper/out.ome.tif", "out.ozx"])
 def test_an_output_behind_a_loop_of_links_is_refused(tmp_path: Path, inside: str) -> None:
-    loop = tmp_path / "loop"
-    loop.symlink_to(loop)
-    with pytest.raises(OutputError):
-        check_place(loop / inside, [])
-        (loop / inside).mkdir()  # later versions of Python resolve such a path
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    source = save_zarr(tmp_path / "in.zarr", np.full((64, 64), 200, np.uint8))
+    with pytest.raises(OutputError, match="loop"):
+        go(source, tmp_path / "loop" / inside, Fir())

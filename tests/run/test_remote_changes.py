@@ -51,7 +51,7 @@ def changed(pixels: Pixels) -> Pixels:
 
 
 def write_tiff(path: Path, pixels: Pixels) -> None:
-    tifffile.imwrite(path, pixels, tile=(64, 64))
+    tifffile.imwrite(path, pixels, tile=(128, 128))
 
 
 def write_store(path: Path, pixels: Pixels) -> None:

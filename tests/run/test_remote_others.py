@@ -20,6 +20,7 @@ from bucket_toys import (
     put,
     run,
     small_section,
+    tags,
     upload,
 )
 from engine_toys import save_zarr
@@ -68,11 +69,11 @@ def raw(tmp_path: Path) -> Path:
 
 
 def refused(bucket: dict[str, Any], call: Callable[[], Any], said: str) -> None:
-    before = everything(bucket)
+    before = tags(bucket)
     with pytest.raises(OutputError, match=said) as info:
         call()
     assert info.value.exit_code == 4
-    assert everything(bucket) == before, "nothing is touched"
+    assert tags(bucket) == before, "nothing is touched"
 
 
 OTHERS: dict[str, list[str]] = {
@@ -114,9 +115,9 @@ def test_what_was_added_to_an_own_output_stays(
 ) -> None:
     run(source, URL, bucket, stage=tmp_path / "one")
     put(bucket, added)
-    before = everything(bucket)
+    before = tags(bucket)
     assert run(source, URL, bucket, stage=tmp_path / "one", resume=True).blocks_restored == 0
-    assert everything(bucket) == before, "there is nothing to do"
+    assert tags(bucket) == before, "there is nothing to do"
     other = tmp_path / "two"
     for settings in ({"overwrite": True}, {"resume": True}, {}):
         refused(bucket, lambda s=settings: run(source, URL, bucket, stage=other, **s), "sent by no run")  # type: ignore[misc]
@@ -149,9 +150,9 @@ def test_what_somebody_replaced_is_somebody_elses(
             bucket, lambda s=settings: run(source, URL, bucket, stage=tmp_path / "two", **s), "choose another"
         )  # type: ignore[misc]
     if "metadata" in harm:
-        before = everything(bucket)
+        before = tags(bucket)
         run(source, URL, bucket, stage=tmp_path / "one", resume=True)
-        assert everything(bucket) == before, "metadata that were edited stay as they are"
+        assert tags(bucket) == before, "metadata that were edited stay as they are"
     else:
         refused(
             bucket, lambda: run(source, URL, bucket, stage=tmp_path / "one", resume=True), "choose another"

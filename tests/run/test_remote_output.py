@@ -144,6 +144,7 @@ def test_what_no_run_made_is_never_replaced(source: Path, tmp_path: Path, bucket
     assert content(bucket, "deep/out.ome.zarr/thesis.txt") == b"years of work"
 
 
+@pytest.mark.usefixtures("quick_scores")
 def test_a_tiff_and_its_report_are_copied(source: Path, tmp_path: Path, bucket: dict[str, Any]) -> None:
     run(source, "s3://brain/deep/out.ome.tif", bucket, stage=tmp_path, report=True)
     assert content(bucket, "deep/out.ome.tif") == (tmp_path / "out.ome.tif").read_bytes()

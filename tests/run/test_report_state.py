@@ -24,13 +24,8 @@ from bigrestore.run.output.owned import PLAN
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.view.summary import RunSummary
 
+pytestmark = pytest.mark.usefixtures("quick_scores", "quick_page")
 FILES = {"report.html", "summary.json", "tiles.parquet"}
-
-
-@pytest.fixture(autouse=True)
-def page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in for the page, whose pictures take time."""
-    monkeypatch.setattr(report_module, "build_page", lambda *_: "<html></html>")
 
 
 @pytest.fixture

@@ -50,22 +50,9 @@ def real_page() -> None:
 
 
 @pytest.fixture(autouse=True)
-def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def page(request: pytest.FixtureRequest) -> None:
     if "real_page" not in request.fixturenames:
-        monkeypatch.setattr("bigrestore.report.table.write.build_page", lambda *_: "<html></html>")
-
-
-class Quick:
-    """An engine whose scores are of every pixel and cost next to nothing."""
-
-    name = "quick"
-    metrics = ("niqe", "brisque", "piqe")
-
-    def score(self, tile: np.ndarray) -> dict[str, float]:
-        return {"niqe": 10 * float(tile.mean()), "brisque": float(tile.std()), "piqe": float(tile[::7].sum())}
-
-    def describe(self) -> dict[str, Any]:
-        return {"name": self.name}
+        request.getfixturevalue("quick_page")
 
 
 @pytest.fixture
@@ -74,9 +61,9 @@ def real_scores() -> None:
 
 
 @pytest.fixture(autouse=True)
-def scores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def scores(request: pytest.FixtureRequest) -> None:
     if "real_scores" not in request.fixturenames:
-        monkeypatch.setattr(EngineSpec, "create", lambda self: Quick())
+        request.getfixturevalue("quick_scores")
 
 
 @pytest.fixture
@@ -88,6 +75,12 @@ def wide(tissue: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def source(tmp_path: Path, wide: np.ndarray) -> Path:
     return save_zarr(tmp_path / "in.zarr", wide)
+
+
+@pytest.fixture
+def small_source(tmp_path: Path, wide: np.ndarray) -> Path:
+    """Four tiles, three of them anchored at the border."""
+    return save_zarr(tmp_path / "in.zarr", np.ascontiguousarray(wide[:600, :520]))
 
 
 def test_pixels_do_not_change_by_a_bit(tmp_path: Path, source: Path) -> None:
@@ -116,29 +109,31 @@ def test_the_report_has_every_tile_and_is_the_same_for_any_cut_and_threads(
     assert written == {"report.html", "summary.json", "tiles.parquet"}
 
 
-def test_what_is_scored_is_what_is_stored(tmp_path: Path, source: Path, real_scores: None) -> None:
+def test_what_is_scored_is_what_is_stored(tmp_path: Path, small_source: Path, real_scores: None) -> None:
     from bigrestore import score
 
-    go(source, tmp_path / "out.zarr", Fir(), report=True)
+    go(small_source, tmp_path / "out.zarr", Fir(), report=True)
     found = tiles(tmp_path / "out.zarr")
-    again = score(tmp_path / "out.zarr", before=source, tile_size=480, progress="none").tiles.to_pydict()
+    again = score(
+        tmp_path / "out.zarr", before=small_source, tile_size=480, progress="none"
+    ).tiles.to_pydict()
     same(found, again)
 
 
 def test_at_scale_two_the_input_is_scored_on_both_grids(
-    tmp_path: Path, source: Path, real_scores: None
+    tmp_path: Path, small_source: Path, real_scores: None
 ) -> None:
     from bigrestore import score
 
-    go(source, tmp_path / "out.zarr", "rational", scale=2, report=True, block_size=1440)
+    go(small_source, tmp_path / "out.zarr", "rational", scale=2, report=True, block_size=1440)
     report = tmp_path / "out.zarr.bigrestore/report"
     native = json.loads((report / "summary.json").read_text())["facts"]["before_native"]
-    alone = score(source, tile_size=480, progress="none").summary
+    alone = score(small_source, tile_size=480, progress="none").summary
     assert native["tiles"] == alone["tiles"]
     assert native["metrics"]["niqe"] == alone["metrics"]["niqe"]
     same(
         tiles(tmp_path / "out.zarr"),
-        score(tmp_path / "out.zarr", before=source, progress="none").tiles.to_pydict(),
+        score(tmp_path / "out.zarr", before=small_source, tile_size=480, progress="none").tiles.to_pydict(),
     )
 
 

@@ -116,6 +116,7 @@ def test_an_error_of_a_sink_stops_the_run_and_a_resumed_one_goes_on(tmp_path: Pa
     assert len(counter.taken) == 1, "the block that was taken is done"
 
 
+@pytest.mark.usefixtures("warm_children")
 @pytest.mark.parametrize(
     ("factory", "message"),
     [

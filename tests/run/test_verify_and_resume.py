@@ -238,6 +238,7 @@ def test_without_a_plan_a_store_is_compared_with_what_it_says_of_itself(
     assert remedy(out, faults) == "copy or write it again"
 
 
+@pytest.mark.usefixtures("quick_scores", "quick_page")
 def test_a_report_that_was_altered_is_made_again_by_the_flags_that_verify_names(
     tmp_path: Path, tissue: np.ndarray
 ) -> None:

@@ -61,11 +61,15 @@ int lockf(int file, int command, off_t length) { (void)file; (void)command; (voi
 PROCESSES = """
 import errno, fcntl, json, os, pathlib, signal, sys, time
 from bigrestore.run.execute import execute
+from bigrestore.model.methods import interpolate  # once, and not in each of the processes
+from bigrestore.run.state import claims
 from bigrestore.run.state.journal import Journal
 from bigrestore.settings import RunSettings
 
 source, output, calm, log, refuses = sys.argv[1:]
 SETTINGS = dict(method="rational", scale=2, block_size=480, tile_size=480, threads=1, progress="none", report=False)
+
+claims.PAUSE_SECONDS = 0.02, 0.1
 
 def locks_exclude_nobody():
     with open(log, "a") as one, open(log, "a") as other:

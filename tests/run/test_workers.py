@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bigrestore.core.host.resources import share_of
 from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
+from bigrestore.run.state import claims as claims_module
 from bigrestore.run.state.checksums import file_state
 from bigrestore.run.state.claims import Claims
 from bigrestore.run.state.journal import Journal
@@ -34,6 +36,7 @@ from bigrestore.settings import RunSettings
 from bigrestore.settings.values import parse_shard
 
 BLOCK = "z00000-y0000-x0000"
+QUICK_PAUSES = 0.01, 0.04
 
 
 @pytest.fixture
@@ -130,6 +133,7 @@ def test_steps_that_exclude_each_other_are_refused(settings: dict[str, Any]) -> 
         RunSettings(**settings)
 
 
+@pytest.mark.usefixtures("quick_scores", "quick_page")
 def test_init_shards_and_finalize_give_the_bytes_of_one_run(tmp_path: Path, source: Path) -> None:
     out, calm = tmp_path / "out.zarr", tmp_path / "calm.zarr"
     restore(source, calm, report=True)
@@ -181,6 +185,20 @@ def claims(journal: Journal, count: int = 1) -> Claims:
     return Claims(journal, grid, range(count))
 
 
+@pytest.fixture
+def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process ask for blocks that another one has at short intervals."""
+    monkeypatch.setattr(claims_module, "PAUSE_SECONDS", QUICK_PAUSES)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.usefixtures("quick_pauses")
 def test_a_block_in_progress_elsewhere_is_waited_for_and_not_done_again(tmp_path: Path) -> None:
     first, second = Journal(tmp_path / "out.zarr"), Journal(tmp_path / "out.zarr")
     first.create()
@@ -193,7 +211,7 @@ def test_a_block_in_progress_elsewhere_is_waited_for_and_not_done_again(tmp_path
     assert second.in_progress() == [BLOCK]
     thread = threading.Thread(target=lambda: got.extend(waiting.blocks(lambda _: [shard], lambda: False)))
     thread.start()
-    time.sleep(0.5)
+    time.sleep(5 * QUICK_PAUSES[1])
     assert shard.exists(), "nobody touches what another one has in progress"
     second.abandon(BLOCK, [shard])
     assert shard.exists()
@@ -247,6 +265,7 @@ def test_a_block_that_costs_three_processes_has_failed_and_the_others_are_done(t
     assert len(journal.held) == 2, "what is in progress is left alone"
 
 
+@pytest.mark.usefixtures("quick_pauses")
 def test_a_risky_block_is_done_by_a_process_that_has_no_other(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "out.zarr")
     journal.create()
@@ -261,11 +280,13 @@ def test_a_risky_block_is_done_by_a_process_that_has_no_other(tmp_path: Path) ->
     thread = threading.Thread(target=take)
     thread.start()
     try:
-        time.sleep(1.0)
+        wait_until(lambda: bool(got))
+        time.sleep(5 * QUICK_PAUSES[1])
         assert got == ["z00000-y0000-x0002"], "the process has others in progress"
         for name in ("z00000-y0000-x0001", *got):
             journal.complete(BlockRecord(name, "done"))
-        time.sleep(1.5)
+        wait_until(lambda: len(got) > 1)
+        time.sleep(5 * QUICK_PAUSES[1])
         assert got[1:] == [BLOCK], "it comes alone"
         journal.complete(BlockRecord(BLOCK, "done"))
         thread.join(10)
@@ -290,6 +311,7 @@ def test_a_method_that_is_handed_in_has_no_workers(tmp_path: Path, source: Path)
         execute(source, tmp_path / "out.zarr", RunSettings(workers=2), method=Fir())
 
 
+@pytest.mark.usefixtures("warm_children", "quick_page")
 def test_two_workers_give_the_bytes_and_the_report_of_one(tmp_path: Path, source: Path) -> None:
     out, calm = tmp_path / "out.zarr", tmp_path / "calm.zarr"
     restore(source, calm, report=True)
@@ -339,10 +361,14 @@ def test_dask_workers_give_the_bytes_of_one_run(tmp_path: Path, source: Path) ->
     assert every_byte(out) == every_byte(calm)
 
 
+@pytest.mark.usefixtures("warm_children")
 def test_jobs_of_a_batch_system_carry_out_the_blocks(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("dask_jobqueue")
+    from bigrestore.run.workers import cluster
+
+    monkeypatch.setattr(cluster, "COUNT_SECONDS", 0.2)
     out, calm, tools = tmp_path / "out.zarr", tmp_path / "calm.zarr", tmp_path / "bin"
     restore(source, calm)
     tools.mkdir()

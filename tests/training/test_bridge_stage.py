@@ -199,14 +199,14 @@ def with_pattern(
         coupling = self.model.prior.coupling  # type: ignore[union-attr]
         with torch.no_grad():
             coupling.bridge_bias.copy_(torch.tensor([0.2, -0.1, -0.3, 0.1])[:, None, None])  # type: ignore[union-attr]
-        patterns.append(self._pattern().abs().max())
+        patterns.append(self._patterns([coupling.bridge_bias.clone()]).abs().max())  # type: ignore[union-attr]
         settle(self)
-        patterns.append(self._pattern().abs().max())
+        patterns.append(self._patterns([coupling.bridge_bias.clone()]).abs().max())  # type: ignore[union-attr]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BridgeStage, "settle_pattern", watched_settle)
         patch.setattr(bridge, "FROZEN_SHARE", 2.0)
-        train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, steps=3, start=prior_model))
+        train_stage("bridge", tissue, output, attrs.evolve(OPTIONS, steps=2, start=prior_model))
     return output, patterns
 
 
@@ -339,7 +339,7 @@ def test_a_new_prior_parts_what_was_joined(tissue: Path, bridged: Path, tmp_path
 
 def test_the_prior_of_one_scale_serves_another(tissue: Path, prior_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "x2.safetensors"
-    options = attrs.evolve(OPTIONS, steps=2, scale=2)
+    options = attrs.evolve(OPTIONS, steps=1, scale=2)
     for stage in ("estimator", "fidelity"):
         train_stage(stage, tissue, output, options)
     train_stage("bridge", tissue, output, attrs.evolve(options, prior=prior_model))

@@ -39,6 +39,9 @@ OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d{1,5})?", re.IGNORECASE)
 BEAT_SECONDS = 5.0
 """How often the page is told that the server is still there."""
 
+END_POLL_SECONDS = 0.1
+"""How often the server looks whether it ends."""
+
 
 def client_files() -> dict[str, Path]:
     """Return the files of Neuroglancer's page by their names, without importing it.
@@ -96,7 +99,9 @@ def serving_page(
         raise UsageError(
             f"--port is {port}, which cannot be used ({error.strerror}); choose another, or leave it out."
         ) from error
-    thread = threading.Thread(target=server.serve_forever, name="viewer", daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, args=(END_POLL_SECONDS,), name="viewer", daemon=True
+    )
     thread.start()
     try:
         yield f"http://{LOOPBACK}:{server.server_address[1]}/{token}/"
@@ -144,6 +149,7 @@ class PageHandler(BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or a body waits up to 40 ms for its headers to be acknowledged
     server_version = "bigrestore"
     sys_version = ""
 

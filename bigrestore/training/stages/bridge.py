@@ -18,7 +18,7 @@ drawn phase of the generator's grid on.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -292,26 +292,30 @@ class BridgeStage:
         self._prior.coupling.silence_checkerboard()
         bias = self._prior.coupling.bridge_bias
         start = bias.detach().clone()
-        pattern = self._pattern()
-        changes = []
-        for index in range(start.numel()):
-            bias.flatten()[index] += PATTERN_STEP
-            changes.append((self._pattern() - pattern) / PATTERN_STEP)
-            bias.copy_(start)
+        steps = PATTERN_STEP * torch.eye(start.numel()).to(start).reshape(-1, *start.shape)
+        pattern, *others = self._patterns([start, *(start + step for step in steps)])
+        changes = [(other - pattern) / PATTERN_STEP for other in others]
         solved = torch.linalg.lstsq(
             torch.stack(changes, dim=1), -pattern[:, None], rcond=1e-3, driver="gelsd"
         ).solution
-        bias.add_(solved.to(bias).reshape_as(bias))
+        bias.copy_(start + solved.to(bias).reshape_as(bias))
 
-    def _pattern(self) -> Tensor:
-        """Return what the mean detail of each pixel of a node has beyond that of all, (unshuffle^2,), float64."""
-        unshuffle = self.model.preset.unshuffle
-        sums = torch.zeros(unshuffle**2, dtype=torch.float64)
+    @torch.no_grad()
+    def _patterns(self, biases: Sequence[Tensor]) -> Tensor:
+        """Return what the mean detail of each pixel of a node has beyond that of all, for biases, float64.
+
+        Of shape (biases, unshuffle^2). The last bias stays.
+        """
+        unshuffle, bias = self.model.preset.unshuffle, self._prior.coupling.bridge_bias  # type: ignore[union-attr]
+        sums = torch.zeros(len(biases), unshuffle**2, dtype=torch.float64)
         for start in range(0, len(self.pairs.held_out().target), BRIDGE_SHOWN):
-            out = self._held_out(start)
-            phases = nn.functional.pixel_unshuffle(self._interior(out.y1 - out.y0), unshuffle)
-            sums += phases.double().mean((2, 3)).sum(0).cpu()
-        return sums - sums.mean()
+            given = self._given(start)  # by the modules that are not trained, once for all biases
+            for total, tried in zip(sums, biases, strict=True):
+                bias.copy_(tried)
+                out = self._outputs(given)
+                phases = nn.functional.pixel_unshuffle(self._interior(out.y1 - out.y0), unshuffle)
+                total += phases.double().mean((2, 3)).sum(0).cpu()
+        return sums - sums.mean(dim=1, keepdim=True)
 
     def export(self, path: Path) -> None:
         """Settle the pattern, measure the halo with the prior at work, and write the model."""
@@ -367,12 +371,21 @@ class BridgeStage:
 
     def _held_out(self, start: int) -> Outputs:
         """Return the outputs for eight held-out pairs under codes of the model's own estimates."""
-        everything = self.pairs.held_out()
-        part = slice(start, start + BRIDGE_SHOWN)
+        return self._outputs(self._given(start))
+
+    def _given(self, start: int) -> tuple[int, Tensor, Tensor, UNetOutput]:
+        """Return the first of eight held-out pairs, and what the modules that are not trained make of them."""
+        everything, part = self.pairs.held_out(), slice(start, start + BRIDGE_SHOWN)
+        degraded, valid = everything.degraded[part], everything.valid[part]
+        psi, filters = encode(self.model, estimate_codes(self.model, degraded, valid))
+        return start, *self.model.fidelity(degraded, valid, psi, filters, self.dtype)
+
+    def _outputs(self, given: tuple[int, Tensor, Tensor, UNetOutput]) -> Outputs:
+        """Return the outputs for eight held-out pairs, from the result of `_given`."""
+        start, base, y0, out = given
+        everything, part = self.pairs.held_out(), slice(start, start + BRIDGE_SHOWN)
         degraded, valid = everything.degraded[part], everything.valid[part]
         kernel, target = everything.known.kernel[part], everything.target[part]
-        psi, filters = encode(self.model, estimate_codes(self.model, degraded, valid))
-        base, y0, out = self.model.fidelity(degraded, valid, psi, filters, self.dtype)
         origins = torch.zeros(len(degraded), 2, dtype=torch.int64)
         y1, w_field = self._detailed(self._trained, y0, out, start, origins)
         y0, y1 = (low_frequency_lock(y, degraded, valid, kernel, self.model.scale) for y in (y0, y1))
