@@ -93,9 +93,7 @@ class PairsFolder:
         from bigrestore.run.state.journal import Journal
 
         try:
-            strays = [
-                path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")
-            ]
+            strays = self._strays()
             journal = Journal(self.root / STORE_NAME)
             if journal.root.is_dir() and not (journal.foreign or journal.added):
                 _remove_journal(journal)
@@ -104,6 +102,10 @@ class PairsFolder:
         except OSError as error:
             raise output_error(self.root, error) from error
 
+    def _strays(self) -> list[Path]:
+        """List the temporary files of killed calls."""
+        return [path for name in (BEGUN_NAME, TABLE_NAME) for path in self.root.glob(f"{name}.*.partial")]
+
     def _goes_on(self) -> bool:
         """Compare the request with the existing folder; return False for a fresh one."""
         facts = read_facts(self.table)
@@ -111,16 +113,20 @@ class PairsFolder:
             require_same_request(facts, self.request, self.root)
             self.finish()  # a call may have been killed between the table and the end
             return True
-        begun = self._begun()
+        begun, by_the_engine = self._begun(), _begun_by_the_engine(self.root)
         if begun is not None:
-            require_same_request(begun["request"], self.request, self.root)
+            request = begun["request"]
+            if by_the_engine:  # it compares the pixels on its own, and knows a repaired input
+                pixels = self.request["input"]["pixels"]
+                request = request | {"input": {**request.get("input", {}), "pixels": pixels}}
+            require_same_request(request, self.request, self.root)
             return True
-        return _begun_by_the_engine(self.root)  # which compares on its own
+        return by_the_engine
 
     def _start(self, overwrite: bool) -> None:
         """Make the folder, remove the files of a former call on `overwrite`, and record the request."""
         made = self._made()
-        if self.root.is_dir() and any(self.root.iterdir()) and not overwrite:
+        if self.root.is_dir() and set(self.root.iterdir()) - set(self._strays()) and not overwrite:
             whole = " go on with it by --resume," if _SIDECAR_NAME in made else ""
             raise OutputExistsError(
                 f"The folder {self.root} is not empty;{whole} give another, or replace by --overwrite what a former "

@@ -100,6 +100,8 @@ class Level:
         Per axis (z, y, x) in micrometres; the translation is the first voxel's centre.
     version : callable, optional
         Gives the versions of the files under a window; None: the versions of all files of the image are used.
+    file_name : callable, optional
+        Names the file of section z for messages; None: the image is one file or store.
     """
 
     shape: tuple[int, int, int]
@@ -108,6 +110,7 @@ class Level:
     voxel_size_um: Triple = UNKNOWN
     translation_um: Triple = UNKNOWN
     version: Versions | None = None
+    file_name: Callable[[int], str] | None = None
 
 
 @attrs.frozen(eq=False)

@@ -176,8 +176,8 @@ class Section:
                 time.sleep(wait)
         z, y0, y1, x0, x1 = window
         raise InputError(
-            f"{self.source} was written to while it was read at z={z}, y={y0}:{y1}, x={x0}:{x1}; start again when it is "
-            "whole."
+            f"{self._named(z)} was written to while it was read at z={z}, y={y0}:{y1}, x={x0}:{x1}; start again when it "
+            "is whole."
         )
 
     def version(self, z: int, y0: int, y1: int, x0: int, x1: int, *, fresh: bool = False) -> str:
@@ -202,7 +202,7 @@ class Section:
 
     def _pixels(self, z: int, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Read a checked window."""
-        place = f"{self.source} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
+        place = f"{self._named(z)} at z={z}, y={y0}:{y1}, x={x0}:{x1}"
         try:
             raw = self._pyramid[self.level].read(z, y0, y1, x0, x1)
         except BigrestoreError:
@@ -213,8 +213,13 @@ class Section:
             ) from err
         pixels = np.ascontiguousarray(raw, dtype=self.dtype)
         if self.dtype.kind == "f":
-            _require_finite(pixels, self.source, z, y0, x0)
+            _require_finite(pixels, self._named(z), z, y0, x0)
         return pixels
+
+    def _named(self, z: int) -> str:
+        """Return the source, and of a volume of files the one that section z lies in."""
+        file_name = self._pyramid[self.level].file_name
+        return self.source if file_name is None else f"{self.source} ({file_name(z)})"
 
     @property
     def data(self) -> dask.array.Array:

@@ -18,6 +18,7 @@ import attrs
 
 from bigrestore.core.files import expand_home
 from bigrestore.errors import OutputError, OutputExistsError, UsageError, gpu_failures
+from bigrestore.io.access.versions import UNREADABLE
 from bigrestore.io.conventions.direction import require_same_direction
 from bigrestore.io.conventions.provenance import provenance_of, restored_by
 from bigrestore.io.open_section import open_section
@@ -375,19 +376,20 @@ def _resumes(
         )
     if resuming and stored is not None:
         require_same_run(stored["fingerprint"], identity, path)
-        _require_same_files(stored.get("files", {}), files, path, journal)
+        _require_same_files(stored, files, path, journal)
     return resuming
 
 
-def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path, journal: Journal) -> None:
+def _require_same_files(stored: dict[str, Any], now: dict[str, Any], output: Path, journal: Journal) -> None:
     """Refuse to resume after a file of the input or the mask was written.
 
     An unreadable input is meant to be repaired. It may change then: its sampled pixels were compared already, those
     behind finished blocks are next.
     """
+    then = stored.get("files", {})
     for what, seen in now.items():
         changed = what_changed(then.get(what, {}), seen)
-        if changed and what == "input" and any(record.input_fault for record in journal.records()):
+        if changed and what == "input" and _had_unreadable_parts(stored, journal):
             log.warning(
                 "The input of %s was changed since it was begun (%s), which is taken for the repair of what could not be "
                 "read; blocks that are done stay as they are where they were made of the same pixels.",
@@ -399,6 +401,12 @@ def _require_same_files(then: dict[str, Any], now: dict[str, Any], output: Path,
                 f"The {what} was changed since the output {output} was begun: {changed}; restore it as it was, or "
                 "start anew with --overwrite."
             )
+
+
+def _had_unreadable_parts(stored: dict[str, Any], journal: Journal) -> bool:
+    """Tell whether the input could not be read everywhere: when the run was planned, or by a block."""
+    sampled = stored["fingerprint"].get("input.windows_blake2b") or []
+    return UNREADABLE in sampled or any(record.input_fault for record in journal.records())
 
 
 def _as_inputs(inputs: Inputs) -> str | Path | list[str | Path]:

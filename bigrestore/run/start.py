@@ -21,6 +21,7 @@ from bigrestore.errors import OutputError, OutputExistsError, output_error
 from bigrestore.run.output.owned import PLAN, remove_report
 from bigrestore.run.output.place import is_as_planned, prepare_store, remove_former, settle_existing
 from bigrestore.run.prepared import Prepared
+from bigrestore.run.state.input_files import what_changed
 from bigrestore.run.state.journal import Journal
 from bigrestore.run.state.lock import joint_writer, sole_writer
 from bigrestore.run.tile.maps import images, outline_of
@@ -105,12 +106,24 @@ def _resume(ready: Prepared) -> None:
     """Mark a finished run as unfinished, and sweep up after a killed one."""
     journal = ready.journal
     journal.create()
+    _store_repair(ready)
     journal.sweep(ready.store)
     journal.drop_dead()
     journal.reopen()
     remove_report(journal.root)
     if not ready.store.exists():
         journal.forget_blocks()
+
+
+def _store_repair(ready: Prepared) -> None:
+    """Put the files of a repaired input into the plan.
+
+    Once the failed blocks are done, only the plan tells the other processes and later steps that this is the same input.
+    """
+    stored = ready.journal.plan
+    if stored is None or not what_changed(stored.get("files", {}).get("input", {}), ready.files["input"]):
+        return
+    ready.journal.write(PLAN, stored | {"files": stored["files"] | {"input": ready.files["input"]}})
 
 
 def _require_left(journal: Journal) -> None:
@@ -137,6 +150,7 @@ def join(ready: Prepared) -> None:
             "same settings."
         )
     ready.journal.create()
+    _store_repair(ready)
     ready.journal.drop_dead()
     ready.journal.reopen()
     remove_report(ready.journal.root)

@@ -280,3 +280,22 @@ def test_the_command_prints_a_path_with_brackets_and_how_to_resume(
         result = CliRunner().invoke(app, [str(section), str(tmp_path / "b"), *mode])
         assert result.exit_code == 130
         assert way_out in result.stderr
+
+
+@pytest.mark.parametrize("stray", ["degrade.begun.json.71-0a1b.partial", "pairs.parquet.8-ff.partial"])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [(whole, {}), (whole, {"resume": True}), (patches, {}), (patches, {"overwrite": True})],
+)
+def test_a_folder_with_a_temporary_file_alone_is_empty(
+    section: Path, tmp_path: Path, stray: str, make: Any, options: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / stray).write_bytes(b"{")  # a call was killed at its first write
+    make(section, out, **options)
+    assert not list(out.glob("*.partial"))
+    (out / "pairs.parquet").unlink()
+    (out / "mine.partial").write_bytes(b"")
+    with pytest.raises(OutputExistsError, match="is not empty"):
+        make(section, out)

@@ -321,3 +321,11 @@ def test_a_finished_output_on_a_disk_that_is_read_only_is_finished(
 
     monkeypatch.setattr(lock, "acquire", read_only)
     assert go(source, out, Fir(), resume=True).blocks_done == 1
+
+
+@pytest.mark.parametrize("inside", ["out.ome.zarr", "deeper/out.ome.tif", "out.ozx"])
+def test_an_output_behind_a_loop_of_links_is_refused(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    source = save_zarr(tmp_path / "in.zarr", np.full((64, 64), 200, np.uint8))
+    with pytest.raises(OutputError, match="loop"):
+        go(source, tmp_path / "loop" / inside, Fir())

@@ -215,7 +215,13 @@ def _as_volume(
             own = opened.get(z, lambda: open_file(files[z]), 1).levels[index].version
             return [] if own is None else own(0, *window, fresh=fresh)
 
-        return attrs.evolve(flat, shape=(len(files), *flat.shape[1:]), read=read, version=version)
+        return attrs.evolve(
+            flat,
+            shape=(len(files), *flat.shape[1:]),
+            read=read,
+            version=version,
+            file_name=lambda z: shown(files[z]),
+        )
 
     return attrs.evolve(
         first,

@@ -115,7 +115,12 @@ def check_place(
     OutputError
         Naming the two.
     """
-    place = output.resolve()
+    try:
+        place = output.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links, by the version of Python
+        raise OutputError(
+            f"The output {output} lies behind a link that leads in a circle; remove the link, or name another output."
+        ) from error
     store = next((parent for parent in place.parents if is_zarr(parent)), None)
     inside = [path for path in sources if place.is_relative_to(path.resolve())]
     if store is not None and not inside:

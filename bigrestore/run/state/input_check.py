@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from bigrestore.core.files import read_sealed
 from bigrestore.core.host.resources import give_threads_back, one_thread_per_tile
 from bigrestore.errors import InputError, OutputExistsError
-from bigrestore.io.access.versions import Read, checksum_of
+from bigrestore.io.access.versions import UNREADABLE, Read, checksum_of
 from bigrestore.io.section import Section
 from bigrestore.run.prepared import Prepared
 from bigrestore.run.profile.kept import profile_differs
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 def require_input_of(ready: Prepared, names: Iterable[str], check: Callable[[], None]) -> bool:
     """Refuse to resume with blocks of other pixels than those of now; with --check-all forget them.
+
+    Blocks beside a section that could not be read, and was repaired, are forgotten in any case.
 
     Parameters
     ----------
@@ -46,6 +48,16 @@ def require_input_of(ready: Prepared, names: Iterable[str], check: Callable[[], 
     OutputExistsError
         Naming the first difference.
     """
+    names = list(names)
+    beside = _blocks_beside_repairs(ready, names)
+    if beside:
+        log.warning(
+            "%d block(s) looked at neighbouring sections that could not be read and were repaired, first %s; they are "
+            "done again.",
+            len(beside),
+            beside[0],
+        )
+        ready.journal.forget(beside)
     other = _other_blocks(ready, names, check, first_only=not ready.settings.check_all)
     if other and ready.settings.check_all:
         log.warning(
@@ -58,7 +70,7 @@ def require_input_of(ready: Prepared, names: Iterable[str], check: Callable[[], 
     stale = _stale_profile(ready)
     if stale is not None:
         raise OutputExistsError(_other_profile(stale, f"since the output {ready.output} was begun"))
-    return bool(other)
+    return bool(other or beside)
 
 
 def require_steady_input(ready: Prepared, names: Iterable[str], check: Callable[[], None]) -> None:
@@ -80,10 +92,10 @@ def require_steady_input(ready: Prepared, names: Iterable[str], check: Callable[
 def _other_pixels(other: dict[str, str], when: str) -> str:
     """Return the first block of other pixels in words, with the remedies."""
     name, where = next(iter(other.items()))
+    what = where.split(" at ")[0].replace(NEIGHBOURS, "input")
     return (
-        f"The {where.split(' at ')[0]} was changed {when}: block {name} was made of other pixels than there are now in the "
-        f"{where}; restore it as it was, do the blocks that differ again by --resume --check-all, or start anew with "
-        "--overwrite."
+        f"The {what} was changed {when}: block {name} was made of other pixels than there are now in the {where}; restore "
+        "it as it was, do the blocks that differ again by --resume --check-all, or start anew with --overwrite."
     )
 
 
@@ -122,13 +134,31 @@ def _other_blocks(
     return other
 
 
+def _blocks_beside_repairs(ready: Prepared, names: Iterable[str]) -> list[str]:
+    """List the finished blocks with a neighbouring section that could not be read, and now can be."""
+
+    def repaired(read: Read) -> bool:
+        if read.pixels != UNREADABLE or ready.section.version(*read.window, fresh=True) == read.version:
+            return False
+        return _differs(ready.section, read)
+
+    records = (ready.journal.record(name) for name in names)
+    return [
+        record.name
+        for record in records
+        if record is not None
+        and record.status != "failed"
+        and any(repaired(Read.from_json(items)) for items in record.reads.get(NEIGHBOURS, []))
+    ]
+
+
 def _differs(section: Section, read: Read) -> bool:
-    """Tell whether a window holds other pixels than it held, or cannot be read any more."""
+    """Tell whether a window holds other pixels than it held, or can be read only once of the two times."""
     try:
         return checksum_of(section.read(*read.window)) != read.pixels
     except InputError:
         log.debug("%s cannot be read again.", section.source, exc_info=True)
-        return True
+        return read.pixels != UNREADABLE
 
 
 def _sections_read(ready: Prepared) -> dict[str, Section]:
