@@ -1,8 +1,8 @@
 """A section with black in place of its unreadable parts.
 
 A volume of thousands of sections has a torn chunk somewhere. The blocks over it fail and are listed. But the section
-is profiled as a whole before its first block; a failure there would fail all its blocks. This is for profiling only:
-restoring never reads through it.
+is profiled as a whole before its first block; a failure there would fail all its blocks. This is for profiling and
+for small pictures only: restoring and scoring never read through it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,14 @@ class PatchedSection(Section):
                 part = self.read(z, top, bottom, left, right)
                 whole[top - y0 : bottom - y0, left - x0 : right - x0] = part
         return whole
+
+
+def patched_lowres(section: Section, z: int, longest_px: int) -> tuple[NDArray[Any], float]:
+    """Return what `Section.lowres` does; where a section cannot be read it is black."""
+    try:
+        return section.lowres(z, longest_px)
+    except InputError:
+        return PatchedSection.of(section).lowres(z, longest_px)
 
 
 def _halved_on_lattice(start: int, stop: int) -> list[tuple[int, int]]:

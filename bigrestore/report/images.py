@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import Floats, to_grey, to_unit
 from bigrestore.core.sizes import SCORE_TILE_PX
+from bigrestore.errors import InputError
 from bigrestore.io.open_section import open_section
+from bigrestore.io.patched import patched_lowres
 from bigrestore.io.section import Section
 from bigrestore.io.store.store_spec import MAPS_GROUP
 from bigrestore.report.metrics.blobs import pixel_um
@@ -148,8 +150,8 @@ class Images:
     def overview(self, z: int, longest_px: int) -> Overview:
         """Return a small picture of a section with its maps, the longer side at most `longest_px`."""
         section, index = self.image.section, z - self.image.first[0]
-        values, px = section.lowres(index, longest_px)
-        maps = {name: shown.lowres(index, longest_px)[0] for name, shown in self.maps.items()}
+        values, px = patched_lowres(section, index, longest_px)
+        maps = {name: patched_lowres(shown, index, longest_px)[0] for name, shown in self.maps.items()}
         return Overview(_bytes(to_unit(values, section.value_range)), px, maps)
 
     def _before(self, source: ImageToScore, z: int, box: Box) -> Pixels:
@@ -178,12 +180,18 @@ def score_places(
     pool : ScorePool
         Scores.
     taken : callable
-        Called in this thread with each strip's tiles and its finished future, in order.
+        Called in this thread with each strip's tiles and its finished future, in order; that of a strip that cannot be
+        read has the InputError.
     """
 
     def submitted() -> Iterator[tuple[list[ScoreTile], Future[list[TileRow]]]]:
         for group in strips(places):
-            yield group, pool.submit(images.strip(group, background(group[0].z)))
+            try:
+                yield group, pool.submit(images.strip(group, background(group[0].z)))
+            except InputError as error:
+                unread: Future[list[TileRow]] = Future()
+                unread.set_exception(error)
+                yield group, unread
 
     waiting: list[tuple[list[ScoreTile], Future[list[TileRow]]]] = []
     for item in submitted():
@@ -235,7 +243,7 @@ def tissue_seen(
 
 def _small(source: ImageToScore, z: int) -> tuple[NDArray[np.float32], float]:
     """Return a small grey picture of a section, 0..1, and the pixels of the image per pixel of it."""
-    values, px = source.section.lowres(z - source.first[0], TISSUE_PX)
+    values, px = patched_lowres(source.section, z - source.first[0], TISSUE_PX)
     return to_grey(values, source.section.value_range), px
 
 

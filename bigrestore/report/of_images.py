@@ -22,7 +22,7 @@ from bigrestore.core.files import expand_home, require_path
 from bigrestore.core.geometry import Box
 from bigrestore.core.host.resources import available_cpus, give_threads_back, one_thread_per_tile
 from bigrestore.core.urls import is_remote
-from bigrestore.errors import CheckFailedError, InputError
+from bigrestore.errors import CheckFailedError, InputError, UnreadableSectionError
 from bigrestore.io.conventions.provenance import provenance_of
 from bigrestore.io.section import Section
 from bigrestore.report.checks import (
@@ -44,11 +44,12 @@ from bigrestore.report.rows import Columns, extend, score_rows, to_columns, to_t
 from bigrestore.report.sink import known_values
 from bigrestore.report.table.condition import Condition, condition_values
 from bigrestore.report.table.grid import ScoreTile, TileGrid, draw_sample
-from bigrestore.report.table.tiles import EngineSpec, TileRow, engine_columns
+from bigrestore.report.table.tiles import FAILED, EngineSpec, TileRow, engine_columns, missing_rows
 from bigrestore.run.output.place import check_place, require_folder_name
 from bigrestore.run.profile.section_profile import find_background, profile_section
 from bigrestore.run.stop import listen
 from bigrestore.run.view.progress import Progress, make_progress, phase_shown
+from bigrestore.run.view.summary import ReportResult
 from bigrestore.settings import RunSettings, ScoreKeywords, ScoreSettings
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,9 @@ class ScoreSummary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the summary as names and values for people."""
-        rows = score_rows(self.summary)
-        return rows + ([("report", str(self.folder / "report.html"))] if self.folder is not None else [])
+        folder = "" if self.folder is None else str(self.folder)
+        failures = self.summary["facts"].get("failures", [])
+        return ReportResult(folder, score_rows(self.summary), failures).lines()
 
     def raise_if_failed(self) -> None:
         """Raise CheckFailedError if `fail_if` is true, or could not be checked."""
@@ -266,6 +268,7 @@ class _Scoring:
         self._pair, self._truth = images.before is not None, images.reference is not None
         self._names = engine_columns(pool.engine, pair=self._pair, reference=self._truth)
         self._known: dict[int, tuple[float | None, float]] = {}
+        self._unread: dict[int, InputError] = {}
         self._condition = condition
         if condition is not None:
             condition.require(known_values(self._names))
@@ -311,7 +314,7 @@ class _Scoring:
 
         def taken(group: list[ScoreTile], future: Future[list[TileRow]]) -> None:
             nonlocal done
-            extend(columns, to_columns(future.result(), names))
+            extend(columns, to_columns(self._rows_of(future, group, names), names))
             done += len(group)
             self._progress.advance(done, sum(place.box.pixels for place in group))
 
@@ -319,6 +322,18 @@ class _Scoring:
             self._progress.start(phase, len(places))
             score_places(images, places, self._background, self._pool, taken)
         return columns
+
+    def _rows_of(
+        self, future: Future[list[TileRow]], places: list[ScoreTile], names: list[str]
+    ) -> list[TileRow]:
+        """Return the rows of a strip; rows of failed tiles where it cannot be read, with one warning for a section."""
+        error = future.exception()
+        if not isinstance(error, InputError):
+            return future.result()
+        if places[0].z not in self._unread:
+            log.warning("Tiles of section %d cannot be scored: %s", places[0].z, error)
+            self._unread[places[0].z] = error
+        return missing_rows(places, names)
 
     def _places(self, images: Images, grid: TileGrid) -> list[ScoreTile]:
         """Return the tiles: all of them, or a sample stratified over sections and tissue."""
@@ -329,7 +344,7 @@ class _Scoring:
         whole = [place for place in places if grid.whole(place)]
         source = images.before or images.image
         shares = [
-            tissue_seen(source, [p for p in whole if p.z == z], self._background(z), images.scale, z)
+            tissue_seen(source, [p for p in whole if p.z == z], self._background_or_none(z), images.scale, z)
             for z in range(grid.z0, grid.z1)
         ]
         drawn = draw_sample(whole, np.concatenate(shares), settings.sample, settings.seed)
@@ -353,6 +368,8 @@ class _Scoring:
         reasons = columns["reason"]
         if "" in reasons:
             return
+        if set(reasons) == {FAILED}:
+            raise next(iter(self._unread.values()))
         counts = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "no tile at all"
         source = self._images.image.section.source
@@ -386,6 +403,8 @@ class _Scoring:
             "sections": [0, section.depth],
             "thumbnail_z": section.depth // 2,
         }
+        if self._unread:
+            facts["failures"] = [f"section {z}: {error}".rstrip(".") for z, error in self._unread.items()]
         for name, source in (("before", images.before), ("reference", images.reference)):
             if source is not None and source.section.value_range != section.value_range:
                 facts[f"value_range_{name}"] = list(source.section.value_range)
@@ -397,3 +416,10 @@ class _Scoring:
             source = self._images.before or self._images.image
             self._known = {z: find_background(source.section, z)}  # sections come one after the other
         return self._known[z]
+
+    def _background_or_none(self, z: int) -> tuple[float | None, float]:
+        """Return the background of a section, none where nothing of the section can be read."""
+        try:
+            return self._background(z)
+        except UnreadableSectionError:
+            return None, 0.0

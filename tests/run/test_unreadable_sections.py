@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
+import bigrestore
 from bigrestore.errors import InputError
 from bigrestore.run.execute import execute
 from bigrestore.run.view.dry_run import estimate
@@ -64,3 +65,33 @@ def test_each_is_warned_of_once(tmp_path: Path, tissue: np.ndarray, caplog: pyte
         "Section 0 cannot be read",
         "Section 1 cannot be read",
     ]
+
+
+@pytest.mark.parametrize("damaged", [{0}, {1}, {0, 2}])
+def test_scores_count_its_tiles_as_failed(tmp_path: Path, tissue: np.ndarray, damaged: set[int]) -> None:
+    source, folder = volume(tmp_path / "in.zarr", tissue, damaged, side=200), tmp_path / "scores"
+    seen = bigrestore.score(source, folder, tile_size=96, metrics=("niqe",), progress="none")
+    rows = seen.tiles.to_pydict()
+    assert {z for z, reason in zip(rows["z"], rows["reason"], strict=True) if reason == "failed"} == damaged
+    assert {z for z, reason in zip(rows["z"], rows["reason"], strict=True) if not reason} == {
+        0,
+        1,
+        2,
+    } - damaged
+    said = [text for name, text in seen.rows() if name == "not scored"]
+    assert [text.partition(":")[0] for text in said] == [f"section {z}" for z in sorted(damaged)]
+    assert "cannot be decoded" in (folder / "report.html").read_text()
+
+
+def test_a_sample_of_the_tiles_is_one_of_the_others(tmp_path: Path, tissue: np.ndarray) -> None:
+    whole = volume(tmp_path / "whole.zarr", tissue, set(), side=200)
+    damaged = volume(tmp_path / "in.zarr", tissue, {0}, side=200)
+    seen = bigrestore.score(damaged, before=whole, tile_size=96, metrics=("niqe",), sample=6, progress="none")
+    rows = seen.tiles.to_pydict()
+    assert {z for z, reason in zip(rows["z"], rows["reason"], strict=True) if not reason} == {1, 2}
+
+
+def test_scores_of_nothing_that_can_be_read_are_refused(tmp_path: Path, tissue: np.ndarray) -> None:
+    source = volume(tmp_path / "in.zarr", tissue, {0, 1, 2}, side=200)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        bigrestore.score(source, tile_size=96, metrics=("niqe",), progress="none")
