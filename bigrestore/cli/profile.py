@@ -133,7 +133,7 @@ def _print_sections(asked: ProfileArguments, section: Section, settings: RunSett
     """Print a line for every section of a volume as it is read."""
     import json
 
-    from bigrestore.errors import UsageError
+    from bigrestore.errors import InputError, UsageError
     from bigrestore.model.registry import create_method
     from bigrestore.run.profile.triage import HEADER, triage
 
@@ -146,8 +146,14 @@ def _print_sections(asked: ProfileArguments, section: Section, settings: RunSett
     lines = triage(section, zs, create_method(settings), settings.scale, gain=asked.gain)
     if not asked.as_json:
         typer.echo(HEADER)
+    any_readable = False
     for line in lines:
         typer.echo(json.dumps(line.to_json()) if asked.as_json else encodable(line.row()))
+        any_readable |= line.readable
+    if not any_readable:
+        raise InputError(
+            f"None of the {len(zs)} sections of {asked.input} can be read; restore the files from their source."
+        )
 
 
 def _write_profile(

@@ -205,6 +205,8 @@ def prepare(
     resuming = _resumes(path, journal, settings, stored, identity, files)
     # Last, as both read sections of the volume: an output that is refused costs none of that.
     tones = _tones(section, plan, settings, kept if resuming else None)
+    if resuming and settings.harmonise:
+        _warn_of_repaired(plan, tones, journal)
     filler = _filler(section, settings, masker, kept.get(DETAIL))
     if tones:
         identity[HARMONY] = tones_to_json(tones)
@@ -253,6 +255,18 @@ def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[st
     if kept is not None:
         return tones_from_json(kept.get(HARMONY, {}))
     return find_tones(section, plan.grid.region.sections)
+
+
+def _warn_of_repaired(plan: Plan, tones: Tones, journal: Journal) -> None:
+    """Warn of the sections that could not be read when the tones were found, and can be restored now."""
+    failed = {record.name for record in journal.records() if record.input_fault}
+    without = {block.z for block in plan.grid.blocks() if block.name in failed and block.z not in tones}
+    if without:
+        log.warning(
+            "Section(s) %s keep their brightness under --harmonise, because they could not be read when the run was begun; "
+            "to even them out, too, start anew with --overwrite.",
+            ", ".join(map(str, sorted(without))),
+        )
 
 
 def _filler(section: Section, settings: RunSettings, masker: Masker, sigma_px: float | None) -> Filler | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import zarr
@@ -95,3 +99,31 @@ def test_scores_of_nothing_that_can_be_read_are_refused(tmp_path: Path, tissue: 
     source = volume(tmp_path / "in.zarr", tissue, {0, 1, 2}, side=200)
     with pytest.raises(InputError, match="cannot be decoded"):
         bigrestore.score(source, tile_size=96, metrics=("niqe",), progress="none")
+
+
+@pytest.mark.parametrize(("damaged", "code"), [({0}, 0), ({0, 1, 2}, 3)])
+def test_profile_says_so_and_refuses_a_volume_of_them_alone(
+    tmp_path: Path,
+    tissue: np.ndarray,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    damaged: set[int],
+    code: int,
+) -> None:
+    source = volume(tmp_path / "in.zarr", tissue, damaged)
+    assert call("profile", source, "--json", "--no-gain", "--method", "wiener") == code
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["z"] for line in lines if not line["readable"]} == damaged
+
+
+def test_a_repaired_section_without_a_tone_is_named(
+    tmp_path: Path, tissue: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, out = volume(tmp_path / "in.zarr", tissue, {0}), tmp_path / "out.ome.zarr"
+    settings = attrs.evolve(PLAIN, harmonise=True)
+    assert execute(source, out, settings).failed
+    volume(tmp_path / "whole.zarr", tissue, set())
+    shutil.copy(tmp_path / "whole.zarr/c/0/0/0", source / "c/0/0/0")
+    with caplog.at_level(logging.WARNING, "bigrestore"):
+        assert not execute(source, out, attrs.evolve(settings, resume=True)).failed
+    assert "Section(s) 0 keep their brightness" in caplog.text

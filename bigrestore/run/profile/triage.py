@@ -40,6 +40,8 @@ class SectionLine:
     gain_db, gain_spread_db : float or None
         What it gains at realness 0, by restored crops, and the spread of such figures; None where it is not asked for, for a
         sharp section, and for a model without fitted numbers.
+    readable : bool
+        Whether it can be read.
     """
 
     z: int
@@ -54,6 +56,7 @@ class SectionLine:
     sharp: bool | None = None
     gain_db: float | None = None
     gain_spread_db: float | None = None
+    readable: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the line as a JSON document."""
@@ -92,7 +95,7 @@ def triage(
                 known = section_gain(section, z, sample, method, profile.statistics) or (None, None)
                 line = attrs.evolve(line, gain_db=known[0], gain_spread_db=known[1])
         except InputError as error:
-            line = SectionLine(z, f"cannot be read: {error}")
+            line = SectionLine(z, f"cannot be read: {error}", readable=False)
         yield line
 
 
