@@ -204,9 +204,7 @@ def prepare(
     files = {what: input_file_facts(image) for what, image in {"input": section, **known}.items()}
     resuming = _resumes(path, journal, settings, stored, identity, files)
     # Last, as both read sections of the volume: an output that is refused costs none of that.
-    tones = _tones(section, plan, settings, kept if resuming else None)
-    if resuming and settings.harmonise:
-        _warn_of_repaired(plan, tones, journal)
+    tones = _tones(section, plan, settings, kept if resuming else None, journal)
     filler = _filler(section, settings, masker, kept.get(DETAIL))
     if tones:
         identity[HARMONY] = tones_to_json(tones)
@@ -248,12 +246,16 @@ def _require_volume(section: Section, settings: RunSettings) -> None:
         )
 
 
-def _tones(section: Section, plan: Plan, settings: RunSettings, kept: Mapping[str, Any] | None) -> Tones:
+def _tones(
+    section: Section, plan: Plan, settings: RunSettings, kept: Mapping[str, Any] | None, journal: Journal
+) -> Tones:
     """Return the tones of the run's sections: those of the run that is resumed, else found now; none without --harmonise."""
     if not settings.harmonise:
         return {}
     if kept is not None:
-        return tones_from_json(kept.get(HARMONY, {}))
+        tones = tones_from_json(kept.get(HARMONY, {}))
+        _warn_of_repaired(plan, tones, journal)
+        return tones
     return find_tones(section, plan.grid.region.sections)
 
 
