@@ -139,10 +139,11 @@ def main() -> int:
             started = time.monotonic()
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place)
-                side = max(options.side, 3 * settings["block_size"] // 2) // scale
-                source = make_input(folder / "in.zarr", side)
-                if METHODS[name].most_mpx is not None:
-                    settings |= {"roi": f"0:{side * scale},0:{side * scale}"}
+                side, most = max(options.side, 3 * settings["block_size"] // 2), METHODS[name].most_mpx
+                if most is not None:
+                    side = min(side, math.isqrt(int(most * 1e6)) // scale * scale)
+                    settings |= {"roi": f"0:{side},0:{side}"}
+                source = make_input(folder / "in.zarr", side // scale)
                 faults = {way: fault for way, fault in trial(source, folder, settings) if fault}
             seconds = time.monotonic() - started
             say(
