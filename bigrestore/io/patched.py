@@ -62,7 +62,7 @@ class PatchedSection(Section):
 
 
 def patched_lowres(section: Section, z: int, longest_px: int) -> tuple[NDArray[Any], float]:
-    """Return what `Section.lowres` does; where a section cannot be read it is black."""
+    """Return a small picture, as `Section.lowres` does, black where the section cannot be read."""
     try:
         return section.lowres(z, longest_px)
     except InputError:

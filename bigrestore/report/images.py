@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bigrestore.core.geometry import Box
 from bigrestore.core.pixels import Floats, to_grey, to_unit
 from bigrestore.core.sizes import SCORE_TILE_PX
-from bigrestore.errors import InputError
+from bigrestore.errors import InputError, UnreadableSectionError
 from bigrestore.io.open_section import open_section
 from bigrestore.io.patched import patched_lowres
 from bigrestore.io.section import Section
@@ -185,10 +185,18 @@ def score_places(
     """
 
     def submitted() -> Iterator[tuple[list[ScoreTile], Future[list[TileRow]]]]:
+        unreadable: dict[
+            int, UnreadableSectionError
+        ] = {}  # or each strip would look for a readable part again
         for group in strips(places):
+            z = group[0].z
             try:
-                yield group, pool.submit(images.strip(group, background(group[0].z)))
+                if z in unreadable:
+                    raise unreadable[z]
+                yield group, pool.submit(images.strip(group, background(z)))
             except InputError as error:
+                if isinstance(error, UnreadableSectionError):
+                    unreadable[z] = error
                 unread: Future[list[TileRow]] = Future()
                 unread.set_exception(error)
                 yield group, unread

@@ -142,6 +142,8 @@ def _blocks_beside_repairs(ready: Prepared, names: Iterable[str]) -> list[str]:
             return False
         return _differs(ready.section, read)
 
+    if ready.filler is None:  # no block looks at its neighbours
+        return []
     records = (ready.journal.record(name) for name in names)
     return [
         record.name

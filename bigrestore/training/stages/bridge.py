@@ -302,9 +302,9 @@ class BridgeStage:
 
     @torch.no_grad()
     def _patterns(self, biases: Sequence[Tensor]) -> Tensor:
-        """Return what the mean detail of each pixel of a node has beyond that of all, for biases, float64.
+        """Return the constant pattern of the pixels of a node under each bias, (biases, unshuffle^2), float64.
 
-        Of shape (biases, unshuffle^2). The last bias stays.
+        It is the mean detail of each pixel, less the mean of all. The last bias stays.
         """
         unshuffle, bias = self.model.preset.unshuffle, self._prior.coupling.bridge_bias  # type: ignore[union-attr]
         sums = torch.zeros(len(biases), unshuffle**2, dtype=torch.float64)

@@ -255,7 +255,7 @@ def estimate_section(estimator: DegradationEstimator, seen: Tensor) -> Degradati
 def _with_noise_of_negative(
     read: DegradationEstimate, negative: DegradationEstimate, seen: Tensor
 ) -> DegradationEstimate:
-    """Raise the noise to that of the negatives, but not above that of the calmest blocks.
+    """Raise the read noise where the negatives of the windows show more, at most to that of the calmest blocks.
 
     An image and its negative are equally noisy. But the estimator is trained on bright grounds, and on some dark ones it
     reads noise of 8 of 255 as 1. On 30 training images of nine kinds, sharp and blurred, the rms error of log noise at 8
