@@ -7,6 +7,7 @@ buffers, so that the copies of one tile overlap the computation of another.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -287,12 +288,13 @@ class NetworkMethod:
         return stream
 
     def _pinned(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return this thread's page-locked buffer of a name, made again only when the shape changes."""
+        """Return this thread's page-locked buffer of a name in a shape; it is as large as the largest one so far."""
+        count = math.prod(shape)
         buffer: Tensor | None = getattr(self._local, name, None)
-        if buffer is None or tuple(buffer.shape) != shape:
-            buffer = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+        if buffer is None or buffer.numel() < count:
+            buffer = torch.empty(count, dtype=torch.float32, pin_memory=True)
             setattr(self._local, name, buffer)
-        return buffer
+        return buffer[:count].view(shape)
 
     def _upload(self, name: str, array: NDArray[np.float32]) -> Tensor:
         if self.device.type != "cuda":

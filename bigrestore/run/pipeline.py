@@ -1,4 +1,4 @@
-"""The blocks phase: one thread reads ahead, several restore, one writes behind, the caller watches.
+"""The blocks phase: one thread reads ahead, several restore, one or two write behind, the caller watches.
 
 Tiles of all blocks flow through one queue, so no core idles at the end of a block or during its compression. The number
 of blocks in flight is bounded, and with it the memory. The caller's thread only takes in finished blocks and looks for
@@ -75,7 +75,7 @@ class Pipeline:
     job : Job
         What the blocks share.
     plan : Plan
-        Threads and blocks in flight.
+        Threads, writers and blocks in flight.
     store : Path
         The output store, created.
     journal : Journal
@@ -107,6 +107,7 @@ class Pipeline:
         self._records: queue.Queue[tuple[BlockRecord, Block]] = queue.Queue()
         self._restored: queue.SimpleQueue[tuple[Block, int]] = queue.SimpleQueue()
         self._open: dict[str, list[Path]] = {}
+        self._closing, self._handing_on = threading.Lock(), threading.Lock()
         self._begun = 0
         self._all_begun = threading.Event()
         self._stop = threading.Event()
@@ -131,7 +132,7 @@ class Pipeline:
         threads_before = one_thread_per_tile()
         tasks: dict[str, Callable[[], None]] = {"reader": partial(self._read, claims)}
         tasks |= {f"tile-{number}": self._restore for number in range(self._plan.threads)}
-        tasks |= {"writer": self._write}
+        tasks |= {f"writer-{number}": self._write for number in range(self._plan.writers)}
         threads = []
         for name, task in tasks.items():
             threads.append(threading.Thread(target=task, name=f"bigrestore-{name}", daemon=True))
@@ -170,7 +171,7 @@ class Pipeline:
         self._slots.release(len(threads))
         for _ in threads:
             self._tiles.put(None)
-        self._finished.put(None)
+            self._finished.put(None)
         deadline = time.monotonic() + GRACE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -178,8 +179,9 @@ class Pipeline:
             atexit.register(_wait_for, inside)
         if self._ends_with_gpu and any(isinstance(error, GpuLostError) for error in self._crash):
             return
-        for name, files in list(self._open.items()):
-            self._journal.abandon(name, files)
+        with self._closing:
+            for name in list(self._open):  # the reader may be adding one
+                self._journal.abandon(name, self._open.pop(name))
 
     def _read(self, claims: Claims) -> None:
         """Read claimed blocks ahead and queue their tiles."""
@@ -276,13 +278,17 @@ class Pipeline:
         return self._stop.is_set() or bool(self._flag)
 
     def _close(self, record: BlockRecord, block: Block, work: BlockWork | None = None) -> None:
-        """Record a block, hand it to the sinks and let the next one be read."""
-        retry_transient(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
-        self._open.pop(block.name, None)
+        """Record a block, hand it to the sinks and let the next one be read; nothing for an abandoned one."""
+        with self._closing:
+            if block.name not in self._open:
+                return
+            retry_transient(lambda: self._journal.complete(record), f"Block {block.name}", self.stopping)
+            del self._open[block.name]
         if work is not None:
             work.maps.clear()  # a block that waits for its sinks holds its pixels only
-            for sink in self._sinks if record.status != "failed" else ():
-                sink.take(work, self.stopping)
+            with self._handing_on:
+                for sink in self._sinks if record.status != "failed" else ():
+                    sink.take(work, self.stopping)
         self._slots.release()
         self._records.put((record, block))
 

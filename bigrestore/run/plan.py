@@ -38,6 +38,9 @@ LARGEST_TILE_PX = 1 << 24
 BYTES_PER_PX = 1200
 """Peak memory per input pixel of a tile at work that is assumed of a method that does not state it."""
 
+WRITER_CPUS = 4
+"""Processors beside a GPU from which a second thread writes."""
+
 FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
 
@@ -78,6 +81,8 @@ class Plan:
         Why so many threads, in words.
     batch_size : int
         Tiles handed to the method at once.
+    writers : int
+        Threads of each worker that write blocks.
     blocks_in_flight : int
         Blocks in memory at once: read ahead, restored and written behind.
     zipped : bool
@@ -98,6 +103,7 @@ class Plan:
     workers: int
     choice: str
     batch_size: int
+    writers: int
     blocks_in_flight: int
     tiff: bool
     zipped: bool
@@ -164,7 +170,8 @@ def make_plan(
     batch = settings.batch_size or old.get("batch_size", 1)
     grid = _lay_grid(section, method, settings, old, (workers, threads, batch))
     tiles_per_block = max(1, grid.work.tiles // (grid.block_counts[1] * grid.block_counts[2]))
-    in_flight = 2 + -(-threads * batch // tiles_per_block)
+    writers = choose_writers(gpu=on_gpu(method))
+    in_flight = 1 + writers + -(-threads * batch // tiles_per_block)
     fmt, tiff = _format(settings, section, output)
     return Plan(
         grid=grid,
@@ -173,6 +180,7 @@ def make_plan(
         workers=workers,
         choice=choice,
         batch_size=batch,
+        writers=writers,
         blocks_in_flight=in_flight,
         tiff=tiff,
         zipped=output.name.lower().endswith(ZIP_NAMES),
@@ -199,6 +207,15 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
     threads = max(1, cpus.count // workers)
     few = "; there are fewer processors than workers" if workers > cpus.count else ""
     return threads, f"{workers} workers share {cpus.reason}{few}"
+
+
+def choose_writers(*, gpu: bool) -> int:
+    """Return the threads of each worker that write blocks.
+
+    A CPU is busy with tiles while one compresses. A GPU may finish blocks faster than that, where the serial parts
+    of writing one, its file and checksum, can go on beside the compression of the next.
+    """
+    return 2 if gpu and available_cpus() >= WRITER_CPUS else 1
 
 
 def on_gpu(method: Method) -> bool:

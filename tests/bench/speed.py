@@ -36,6 +36,9 @@ OVERHEAD_TARGET = 1.10
 REDUNDANCY_TARGET = 1.3
 MEMORY_TARGET = 1.1
 UNET_SHARE_TARGET, DEFAULT_SHARE_TARGET = 0.85, 0.6
+CONVERTED_PX = 2048
+"""Side of what is converted between storage values and grey, for the rate of that."""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -115,6 +118,33 @@ def worker_unet(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"seconds": (time.perf_counter() - started) * options.size**2 / (tiles * side**2), "tiles": tiles}
 
 
+def worker_hollow(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Restore the section with a network that takes no time: what is left is the host's part, the bound of a GPU."""
+    from bigrestore.core.pixels import from_unit, to_unit
+    from bigrestore.model.method import TileBatch, TileResult
+    from bigrestore.model.network import NetworkMethod
+
+    def unchanged(self: NetworkMethod, batch: TileBatch, statistics: object) -> TileResult:
+        assert self.scale == 1
+        return TileResult(batch.pixels.copy())
+
+    NetworkMethod.restore = unchanged  # type: ignore[method-assign, assignment]
+    result = worker_run(options, folder)
+    stored = np.random.default_rng(0).integers(0, 256, (CONVERTED_PX, CONVERTED_PX), np.uint8)
+    grey = to_unit(stored, (0.0, 255.0))
+    for name, convert in (
+        ("read", lambda: to_unit(stored, (0.0, 255.0))),
+        ("written", lambda: from_unit(grey, (0.0, 255.0), stored.dtype)),
+    ):
+        spent = []
+        for _ in range(9):
+            started = time.thread_time()
+            convert()
+            spent.append(time.thread_time() - started)
+        result[f"{name}_mpx_per_s"] = stored.size / 1e6 / min(spent)
+    return result
+
+
 def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Restore the section through the tiler that `--peer` names."""
     from bigrestore.core.host.resources import one_thread_per_tile
@@ -133,7 +163,13 @@ def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "core_px": core_px}
 
 
-WORKERS = {"run": worker_run, "bare": worker_bare, "unet": worker_unet, "peer": worker_peer}
+WORKERS = {
+    "run": worker_run,
+    "bare": worker_bare,
+    "unet": worker_unet,
+    "hollow": worker_hollow,
+    "peer": worker_peer,
+}
 
 
 def prepared(options: argparse.Namespace, folder: Path) -> Any:
@@ -249,6 +285,21 @@ def against_unet(options: argparse.Namespace, default: dict[str, Any]) -> tuple[
     return lines, {"unet": unets, "runs": runs}
 
 
+def without_network(options: argparse.Namespace) -> tuple[list[Figure], dict[str, Any]]:
+    """Return the rate of the blocks phase with a network that takes no time, and of the conversions of pixels."""
+    found = [call(options, "hollow", options.size) for _ in range(options.rounds)]
+    best = min(found, key=lambda one: one["seconds"]["blocks"])
+    rate = options.size**2 / 1e6 / best["seconds"]["blocks"]
+    converted = ", ".join(
+        f"{best[f'{name}_mpx_per_s']:,.0f} MPx/s when {name}" for name in ("read", "written")
+    )
+    lines = [
+        Figure("blocks phase with a network that takes no time", "", f"{rate:.0f} MPx/s", None),
+        Figure("  conversion of storage values, a processor", "", converted, None),
+    ]
+    return lines, {"hollow": found}
+
+
 def against_peers(options: argparse.Namespace, best: dict[str, Any]) -> tuple[list[Figure], dict[str, Any]]:
     """Return time and memory of the run as shares of each peer's."""
     from tests.bench.peers import PEERS
@@ -292,6 +343,8 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     lines, run = run_against_bare(options)
     results = {"size_px": options.size, "model": options.model, "run": run, "threads": run["best"]["threads"]}
     found, results["unet"] = against_unet(options, run["best"])
+    lines += found
+    found, results["hollow"] = without_network(options)
     lines += found
     if not options.skip_peers:
         found, results["peers"] = against_peers(options, run["best"])

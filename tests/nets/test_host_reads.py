@@ -168,3 +168,18 @@ def test_what_is_known_is_not_looked_at() -> None:
     assert not all_valid(unseen, None), "a look would wait"
     assert all_valid(torch.ones(1, 1, 8, 8), None)
     assert not all_valid(torch.zeros(1, 1, 8, 8), None)
+
+
+def test_the_buffer_of_the_largest_tile_serves_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, empty = [], torch.empty
+
+    def counted(count: int, *, pin_memory: bool, **options: Any) -> Tensor:
+        assert pin_memory
+        made.append(count)
+        return empty(count, **options)  # without a GPU no memory can be locked
+
+    restoring = method(0.0)
+    monkeypatch.setattr(torch, "empty", counted)
+    for shape in ((1, 8, 8), (1, 4, 8), (2, 8, 8), (1, 8, 8)):
+        assert restoring._pinned("y", shape).shape == shape
+    assert made == [64, 128]
