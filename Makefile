@@ -37,8 +37,9 @@ test-fast: $(STAMP)  ## the tests for the desk: all but whole commands, training
 test-iqa: $(STAMP) $(IQA_STAMP)  ## hold the scores against pyiqa (non-commercial licence) in an environment of its own
 	$(IQA_VENV)/bin/python -m pytest tests/report -m pyiqa
 
-gpu-check: $(STAMP)  ## on a machine with a GPU: hold every method and precision against the CPU
-	$(BIN)/python -m pytest tests -m gpu
+gpu-check: $(STAMP)  ## on a machine with a GPU: hold every method and precision against the CPU, and say how fast it is
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m tests.bench.gpu
 
 test-faults: $(STAMP)  ## kill runs and workers, fill disks, try hostile inputs: under 15 minutes
 	@for script in $(FAULTS); do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \

@@ -62,6 +62,17 @@ def worker_run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return summary.to_json() | {"wall_s": wall, "skipped_tiles": skipped(folder)}
 
 
+def worker_busy(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Restore the section under a profiler of the GPU, which costs time, for the share in which kernels compute."""
+    from torch.profiler import ProfilerActivity, profile
+
+    from tests.bench.gpu import busy_seconds
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        result = worker_run(options, folder)
+    return result | {"busy_share": busy_seconds(profiler.events()) / result["seconds"]["blocks"]}
+
+
 def worker_bare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the network over the tiles of the run's plan, from memory."""
     from bigrestore.core.host.resources import one_thread_per_tile
@@ -165,6 +176,7 @@ def worker_peer(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 WORKERS = {
     "run": worker_run,
+    "busy": worker_busy,
     "bare": worker_bare,
     "unet": worker_unet,
     "hollow": worker_hollow,
@@ -182,12 +194,13 @@ def prepared(options: argparse.Namespace, folder: Path) -> Any:
 
 
 def run_flags(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of every run here; what is not named is the default. The scores have a bench of their own."""
+    """Return the settings of every run here; what is not named is the default."""
     flags = {
         "model": options.model,
+        "scale": options.scale,
         "device": options.device,
         "precision": options.precision,
-        "report": False,
+        "report": options.report,
     }
     flags |= {} if options.realness is None else {"realness": options.realness}
     return flags | ({"threads": options.threads} if options.threads else {})
@@ -210,6 +223,7 @@ def call(options: argparse.Namespace, worker: str, size: int, peer: str = "") ->
     command = [sys.executable, "-m", "tests.bench.speed", "--worker", worker, "--size", str(size)]
     command += ["--model", options.model, "--device", options.device, "--precision", options.precision]
     command += ["--folder", str(options.folder), "--threads", str(options.threads)]
+    command += ["--scale", str(options.scale), *(["--report"] if options.report else [])]
     command += ["--peer", peer] if peer else []
     command += [] if options.realness is None else ["--realness", str(options.realness)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -338,7 +352,7 @@ def memory_growth(
 
 def measure(options: argparse.Namespace) -> list[Figure]:
     """Return the figures of this module, and write them."""
-    options.model = model_file(options.model or default_model(1), 1)
+    options.model = model_file(options.model or default_model(options.scale), options.scale)
     write_section(section(options), options.size)
     lines, run = run_against_bare(options)
     results = {"size_px": options.size, "model": options.model, "run": run, "threads": run["best"]["threads"]}
@@ -362,6 +376,10 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--model", default=None)
     found.add_argument("--size", type=int, default=SIZE_PX, help="side of the section, px")
     found.add_argument("--rounds", type=int, default=ROUNDS)
+    found.add_argument("--scale", type=int, default=1)
+    found.add_argument(
+        "--report", action="store_true", help="score each tile; the scores have a bench of their own"
+    )
     found.add_argument("--device", default="auto")
     found.add_argument("--precision", default="auto")
     found.add_argument("--realness", type=float, default=None)

@@ -20,6 +20,7 @@ import bigrestore
 from bigrestore.errors import BlocksFailedError
 from bigrestore.model.method import PSI_SIZE, SectionStatistics
 from bigrestore.model.nets.parts.part import make_network, save_part
+from bigrestore.model.nets.prior.noise import hashed_normal
 from bigrestore.model.network import NetworkMethod, load_network
 from bigrestore.run.state.journal import Journal
 from bigrestore.settings.presets import BACKBONES
@@ -203,3 +204,8 @@ def test_a_gpu_that_is_lost_is_known_by_its_error() -> None:
         "    os._exit(error.exit_code)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 75
+
+
+def test_the_noise_of_the_prior_has_the_same_bytes() -> None:
+    here = hashed_normal(1, 2, 3, 4, 5, 300, 301)
+    assert torch.equal(here, hashed_normal(1, 2, 3, 4, 5, 300, 301, device=DEVICE).cpu())

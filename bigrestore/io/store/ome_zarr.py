@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from bigrestore.core.regular import is_regular
@@ -182,7 +182,7 @@ def _compressor(spec: StoreSpec) -> Any:
     Without the checksum a flipped bit among zstd's literals silently decodes into wrong pixels.
     """
     if spec.fmt == "0.5":
-        shuffle = BloscShuffle.shuffle if spec.dtype.itemsize > 1 else BloscShuffle.noshuffle
+        shuffle: Literal["shuffle", "noshuffle"] = "shuffle" if spec.dtype.itemsize > 1 else "noshuffle"
         blosc = BloscCodec(
             cname="zstd", clevel=COMPRESSION_LEVEL, shuffle=shuffle, typesize=spec.dtype.itemsize
         )
