@@ -72,7 +72,7 @@ def finalize(
         flag.raise_if_set(UNFINISHED)
 
     for former, image in enumerate((*maps, restored)):
-        build_pyramid(image.path, image.spec, workers=plan.tiles_at_once, progress=partial(advance, former))
+        build_pyramid(image.path, image.spec, workers=plan.finishers, progress=partial(advance, former))
         flag.raise_if_set(UNFINISHED)
         if image is not restored:
             said = {"map": image.name} | described(plan)[image.name]
@@ -92,7 +92,7 @@ def finalize(
                 provenance,
                 name=name,
                 channel=RESTORED,
-                workers=plan.tiles_at_once,
+                workers=plan.finishers,
                 check=lambda: flag.raise_if_set(UNFINISHED),
             )
     elif plan.zipped:

@@ -41,6 +41,9 @@ BYTES_PER_PX = 1200
 WRITER_CPUS = 4
 """Processors beside a GPU from which a second thread writes."""
 
+MOST_FINISHERS = 8
+"""Threads beside a GPU that build a pyramid, at most: each holds a block."""
+
 FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
 
@@ -83,6 +86,8 @@ class Plan:
         Tiles handed to the method at once.
     writers : int
         Threads of each worker that write blocks.
+    finishers : int
+        Threads that build the pyramid, once all blocks are written.
     blocks_in_flight : int
         Blocks in memory at once: read ahead, restored and written behind.
     zipped : bool
@@ -104,6 +109,7 @@ class Plan:
     choice: str
     batch_size: int
     writers: int
+    finishers: int
     blocks_in_flight: int
     tiff: bool
     zipped: bool
@@ -170,7 +176,7 @@ def make_plan(
     batch = settings.batch_size or old.get("batch_size", 1)
     grid = _lay_grid(section, method, settings, old, (workers, threads, batch))
     tiles_per_block = max(1, grid.work.tiles // (grid.block_counts[1] * grid.block_counts[2]))
-    writers = choose_writers(gpu=on_gpu(method))
+    writers, finishers = choose_writers(settings.threads, workers * threads, gpu=on_gpu(method))
     in_flight = 1 + writers + -(-threads * batch // tiles_per_block)
     fmt, tiff = _format(settings, section, output)
     return Plan(
@@ -181,6 +187,7 @@ def make_plan(
         choice=choice,
         batch_size=batch,
         writers=writers,
+        finishers=finishers,
         blocks_in_flight=in_flight,
         tiff=tiff,
         zipped=output.name.lower().endswith(ZIP_NAMES),
@@ -209,13 +216,18 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
     return threads, f"{workers} workers share {cpus.reason}{few}"
 
 
-def choose_writers(*, gpu: bool) -> int:
-    """Return the threads of each worker that write blocks.
+def choose_writers(asked: int | None, tiles_at_once: int, *, gpu: bool) -> tuple[int, int]:
+    """Return the threads of each worker that write blocks, and those that build the pyramid at the end.
 
-    A CPU is busy with tiles while one compresses. A GPU may finish blocks faster than that, where the serial parts
-    of writing one, its file and checksum, can go on beside the compression of the next.
+    A CPU is busy with tiles while one block is compressed, and its pyramid has the threads of its tiles. A GPU may finish
+    blocks faster than that, where the serial parts of writing one, its file and checksum, can go on beside the compression
+    of the next; and its few threads leave the other processors to the pyramid, unless --threads says otherwise.
     """
-    return 2 if gpu and available_cpus() >= WRITER_CPUS else 1
+    if not gpu:
+        return 1, tiles_at_once
+    cpus = available_cpus()
+    finishers = tiles_at_once if asked else max(tiles_at_once, min(cpus, MOST_FINISHERS))
+    return (2 if cpus >= WRITER_CPUS else 1), finishers
 
 
 def on_gpu(method: Method) -> bool:

@@ -30,7 +30,7 @@ def source(tmp_path: Path, tissue: np.ndarray) -> Path:
 
 @pytest.fixture
 def two_writers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "choose_writers", lambda **_: 2)
+    monkeypatch.setattr(plan, "choose_writers", lambda *_, **__: (2, 1))
 
 
 class OneAtATime(Sink):
@@ -106,9 +106,18 @@ def test_a_block_still_being_written_at_a_stop_gets_no_record_afterwards(
     assert not go(source, out, Fir(), resume=True).failed
 
 
-@pytest.mark.parametrize(("gpu", "cpus", "writers"), [(False, 64, 1), (True, 2, 1), (True, 16, 2)])
-def test_a_second_writer_only_beside_a_gpu_with_processors_to_spare(
-    gpu: bool, cpus: int, writers: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("gpu", "cpus", "asked", "chosen"),
+    [
+        (False, 64, None, (1, 4)),
+        (True, 2, None, (1, 4)),
+        (True, 16, None, (2, 8)),
+        (True, 6, None, (2, 6)),
+        (True, 16, 4, (2, 4)),
+    ],
+)
+def test_more_threads_write_only_beside_a_gpu_with_processors_to_spare(
+    gpu: bool, cpus: int, asked: int | None, chosen: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "available_cpus", lambda: cpus)
-    assert plan.choose_writers(gpu=gpu) == writers
+    assert plan.choose_writers(asked, 4, gpu=gpu) == chosen
