@@ -249,3 +249,15 @@ def gpu_failures() -> Iterator[None]:
         raise GpuLostError(
             f"The GPU does no more work for this process ({first}); what is finished is kept, go on by --resume."
         ) from error
+
+
+@contextlib.contextmanager
+def first_of_group() -> Iterator[None]:
+    """Raise the first of several errors alone: newer versions of zarr read parts of a file as tasks of one group."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        first: Exception = group
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        raise first from first.__cause__

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+from bigrestore.core.retry import transient
 from bigrestore.errors import InputError
 from bigrestore.io.access.tree_store import TreeStore
 from bigrestore.io.open_section import open_section
@@ -225,3 +226,18 @@ def test_a_chunk_that_was_cut_off_is_refused_not_decoded(tmp_path: Path, zarr_fo
     np.testing.assert_array_equal(section.read(0, 0, 96, 0, 64), pixels[:, :64])
     with pytest.raises(InputError, match=r"its header says .* restore the file"):
         section.read(0, 40, 41, 64, 80)
+
+
+def test_the_first_error_of_several_tasks_is_the_one_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=np.zeros((9, 9), np.uint8))
+    section = open_section(tmp_path / "a.zarr")
+
+    def fail(*_: object) -> None:  # newer versions of zarr read the parts of a shard as tasks of one group
+        raise ExceptionGroup("tasks", [ExceptionGroup("inner", [OSError(5, "Input/output error")])])
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", fail)
+    with pytest.raises(InputError, match=r"Input/output error\)") as error:
+        section.read(0, 0, 9, 0, 9)
+    assert transient(error.value), "it is worth another try"

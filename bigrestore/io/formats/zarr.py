@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bigrestore.core.urls import error_line
-from bigrestore.errors import InputError, UsageError
+from bigrestore.errors import InputError, UsageError, first_of_group
 from bigrestore.io.access.chunk_names import require_chunks
 from bigrestore.io.access.places import InputPath
 from bigrestore.io.access.tree_store import TreeStore, open_node
@@ -83,7 +83,8 @@ class AxisMap:
             "c": slice(None) if self.rgb else self.channel,
         }
         selection = tuple(wanted.get(axis, 0) for axis in self.axes)
-        pixels = np.asarray(array[selection])
+        with first_of_group():
+            pixels = np.asarray(array[selection])
         kept = [axis for axis in self.axes if axis in ("yxc" if self.rgb else "yx")]
         return pixels.transpose([kept.index(axis) for axis in ("yxc" if self.rgb else "yx")])
 

@@ -63,8 +63,13 @@ def bounded(array: zarr.Array[Any], source: str) -> zarr.Array[Any]:
     Raises
     ------
     InputError
-        If its chunks are too large to be decoded, or stored by a codec that is not read.
+        If its chunks are too large to be decoded, stored by a codec that is not read, or of no or of various sizes.
     """
+    if getattr(array.metadata, "_stored_document", None) is not None:
+        # Zarr 3.4 takes other sizes for those that cannot be, finds no file of them, and reads fill values.
+        raise InputError(
+            f"{source} states chunks of sizes that cannot be; restore its metadata from their source."
+        )
     chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
     require_chunk(chunk_bytes, source)
     stored = math.prod(array.shards or array.chunks) * array.dtype.itemsize

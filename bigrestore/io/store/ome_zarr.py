@@ -26,7 +26,7 @@ from zarr.storage import MemoryStore
 
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
-from bigrestore.errors import InputError, OutputError, output_error
+from bigrestore.errors import InputError, OutputError, first_of_group, output_error
 from bigrestore.io.store.placement import dataset_transforms, pyramid_factors, pyramid_shapes
 from bigrestore.io.store.store_spec import ARRAY_FILES, StoreSpec
 from bigrestore.io.verify.faults import DECODE_ERRORS
@@ -243,7 +243,8 @@ def write_block(array: ZarrArray, z: int, y0: int, x0: int, pixels: NDArray[Any]
         key.insert(0, slice(None))
         pixels = np.moveaxis(pixels, -1, 0)
     try:
-        array[tuple(key)] = np.ascontiguousarray(pixels)
+        with first_of_group():
+            array[tuple(key)] = np.ascontiguousarray(pixels)
     except OSError as err:
         raise output_error(_place(array), err) from err
 
@@ -272,7 +273,8 @@ def read_block(array: ZarrArray, axes: str, z: int, y0: int, y1: int, x0: int, x
     """
     key: dict[str, Any] = {"c": slice(None), "z": z, "y": slice(y0, y1), "x": slice(x0, x1)}
     try:
-        pixels = np.asarray(array[tuple(key[axis] for axis in axes)])
+        with first_of_group():
+            pixels = np.asarray(array[tuple(key[axis] for axis in axes)])
     except Exception as err:
         raise OutputError(
             f"{_place(array)} cannot be read back at z={z}, y={y0}:{y1}, x={x0}:{x1} ({error_line(err)}); write it "

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bigrestore.core.regular import is_regular
 from bigrestore.core.urls import error_line
-from bigrestore.errors import InputError, InputMissingError
+from bigrestore.errors import InputError, InputMissingError, first_of_group
 from bigrestore.io.access.tree_store import open_node
 from bigrestore.io.access.trees import Tree
 from bigrestore.io.formats.ome_metadata import Multiscale, multiscales_body, parse_multiscales
@@ -267,7 +267,8 @@ def _decode_faults(tree: Tree, level: _VerifiedLevel, ours: bool) -> Iterator[Fa
             )
             continue
         try:
-            np.asarray(level.array[selection])
+            with first_of_group():
+                np.asarray(level.array[selection])
         except DECODE_ERRORS as err:
             yield Fault("chunk.undecodable", location, "bytes that decode", error_line(err))
 
