@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -182,7 +183,7 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed when the error is made
         return 2
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
-        say_error(f"{error.format_message().rstrip('.')}; see --help", 2)
+        say_error(f"{error.format_message().rstrip('.')}; see --help{_or_a_file(error)}", 2)
         return 2
     if isinstance(error, typer.Abort):
         say_error("Stopped", 130)
@@ -190,6 +191,18 @@ def _explain(error: Exception) -> int:
     shown = " ".join(f"{type(error).__name__}: {error}".split())
     _say(f"A bug in bigrestore: {shown}. For the traceback run bigrestore -v and the rest", 1)
     return 1
+
+
+def _or_a_file(error: Exception) -> str:
+    """Return how a file is given whose name begins with a dash, where an option that does not exist may be one."""
+    option = getattr(error, "option_name", None)
+    if not option or type(error).__name__ != "NoSuchOption":
+        return ""
+    words = (word for word in sys.argv[1:] if word.startswith(option) and "=" not in word)
+    name = next(
+        (word for word in words if Path(word).suffix.strip(".0123456789") or Path(word).exists()), None
+    )
+    return "" if name is None else f", or give the file {name} as ./{name}"
 
 
 def _leave(code: int) -> None:
