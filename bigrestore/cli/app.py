@@ -32,7 +32,7 @@ from bigrestore.cli.train import adapt_command, train_app
 from bigrestore.core.host.command import note_command
 from bigrestore.core.host.names import print_any_name
 from bigrestore.core.host.signals import StopRequested, ending_in_time, received, signal_name, stop_code
-from bigrestore.core.host.streams import keep_streams, lost_output
+from bigrestore.core.host.streams import ignore_no_width, keep_streams, lost_output
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.settings.values import FULL
@@ -146,6 +146,7 @@ def root(
 def main() -> None:
     """Run the command line and end with its exit code, soon after a signal at the latest."""
     keep_streams()
+    ignore_no_width()
     print_any_name()
     note_command(sys.argv)
     forget_outputs()
