@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import bigrestore
+from bigrestore.cli.log import use_format
 from bigrestore.degradation.api import degrade
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
@@ -154,7 +155,10 @@ def test_progress_is_silent_with_q_and_json_in_a_log_of_json(
     assert capsys.readouterr() == ("", "")
     assert call("degrade", section, tmp_path / "lines", *words, "-q", "--progress", "lines") == 0
     assert "100.0%" in capsys.readouterr().err
-    assert call("--log-format", "json", "degrade", section, tmp_path / "json", *words) == 0
+    try:
+        assert call("--log-format", "json", "degrade", section, tmp_path / "json", *words) == 0
+    finally:
+        use_format(None)  # as in a process of its own
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert any("phase" in line for line in lines)
 
