@@ -182,6 +182,10 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
             f"{os.fspath(path)} may not be written ({error.strerror}); change its permissions or choose another place "
             "for the output."
         )
+    elif error.errno == errno.ENAMETOOLONG:
+        failure = OutputError(
+            f"{os.fspath(path)} cannot be written ({error.strerror}); choose a shorter name for the output."
+        )
     elif (obstacle := _in_the_way(error)) is not None:
         failure = OutputError(
             f"{os.fspath(path)} cannot be written, because {obstacle} is in its way; move that away and start again, or "

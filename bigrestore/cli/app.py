@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,7 @@ from bigrestore.cli.train import adapt_command, train_app
 from bigrestore.core.host.command import note_command
 from bigrestore.core.host.names import print_any_name
 from bigrestore.core.host.signals import StopRequested, ending_in_time, received, signal_name, stop_code
-from bigrestore.core.host.streams import keep_streams, lost_output
+from bigrestore.core.host.streams import ignore_no_width, keep_streams, lost_output
 from bigrestore.core.urls import without_secrets
 from bigrestore.errors import BigrestoreError, UsageError
 from bigrestore.settings.values import FULL
@@ -145,6 +146,7 @@ def root(
 def main() -> None:
     """Run the command line and end with its exit code, soon after a signal at the latest."""
     keep_streams()
+    ignore_no_width()
     print_any_name()
     note_command(sys.argv)
     forget_outputs()
@@ -182,7 +184,7 @@ def _explain(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed when the error is made
         return 2
     if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # typer's and click's usage errors
-        say_error(f"{error.format_message().rstrip('.')}; see --help", 2)
+        say_error(f"{error.format_message().rstrip('.')}; see --help{_or_a_file(error)}", 2)
         return 2
     if isinstance(error, typer.Abort):
         say_error("Stopped", 130)
@@ -190,6 +192,18 @@ def _explain(error: Exception) -> int:
     shown = " ".join(f"{type(error).__name__}: {error}".split())
     _say(f"A bug in bigrestore: {shown}. For the traceback run bigrestore -v and the rest", 1)
     return 1
+
+
+def _or_a_file(error: Exception) -> str:
+    """Return how a file is given whose name begins with a dash, where an option that does not exist may be one."""
+    option = getattr(error, "option_name", None)
+    if not option or type(error).__name__ != "NoSuchOption":
+        return ""
+    words = (word for word in sys.argv[1:] if word.startswith(option) and "=" not in word)
+    name = next(
+        (word for word in words if Path(word).suffix.strip(".0123456789") or Path(word).exists()), None
+    )
+    return "" if name is None else f", or give the file {name} as ./{name}"
 
 
 def _leave(code: int) -> None:

@@ -22,15 +22,16 @@ def _degrade_fields() -> Fields[DegradeArguments]:
 @command(_degrade_fields)
 def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
     """Make pairs of degraded and clean images, with a table of everything that was drawn."""
-    from bigrestore.cli.log import configure_logging
+    from bigrestore.cli.log import asked_format, configure_logging
     from bigrestore.run.stop import listen
     from bigrestore.run.view.progress import NoProgress, make_progress, phase_shown
     from bigrestore.settings.degrade import DegradeSettings
 
     configure_logging(verbose=asked.verbose, quiet=asked.quiet)
-    settings = DegradeSettings.resolve(given, None)
-    keywords: GivenFlags = {"progress": settings.progress, **given}
-    shown = NoProgress() if settings.whole else make_progress(settings.progress)
+    settings = DegradeSettings.resolve(({"progress": "none"} if asked.quiet else {}) | given, None)
+    keywords: GivenFlags = {**given, "progress": settings.progress}
+    shown = make_progress(settings.progress, asked_format() or "text")
+    starting = NoProgress() if settings.whole else shown  # the run of a whole section shows its own
     remedy = "go on with the same command and --resume" if settings.whole else "start again with --overwrite"
 
     def advance(done: int, total: int) -> None:
@@ -38,10 +39,10 @@ def degrade_command(asked: DegradeArguments, given: GivenFlags) -> None:
             shown.start("pairs", total)
         shown.advance(done, 0)
 
-    with listen(f"The degradation of {asked.input}", remedy), phase_shown(shown, "start-up"):
+    with listen(f"The degradation of {asked.input}", remedy), phase_shown(starting, "start-up"):
         from bigrestore.degradation.api import degrade as make_pairs
 
-        table = make_pairs(asked.input, asked.outdir, on_pair=advance, **keywords)
+        table = make_pairs(asked.input, asked.outdir, on_pair=advance, shown=shown, **keywords)
     note_output(table)
     made = (
         "The whole section"

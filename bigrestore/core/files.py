@@ -41,6 +41,12 @@ OWN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(
 PARTIAL = r"\.\d+-(?:[0-9a-f]{4})?[0-9a-f]{8}\.partial"
 """The end of a temporary name, after that of its file, as a pattern."""
 
+LONGEST_NAME = 255
+"""Bytes of the longest name that file systems take."""
+
+ROOM = 40
+"""Bytes for the end of a temporary name; a process has a number of at most ten digits."""
+
 
 def expand_home(path: Any) -> Any:
     """Return a path, or a list of paths, with `~` at its beginning replaced by the home folder, as a shell does.
@@ -133,7 +139,17 @@ def sync_folder(folder: Path) -> None:
 
 def temporary_name(path: Path, mark: str = "") -> Path:
     """Return a name beside a file that no other writer of any host uses, with a mark of this host, if given."""
-    return path.with_name(f"{path.name}.{os.getpid()}-{mark}{secrets.token_hex(4)}.partial")
+    return path.with_name(f"{_fitting(path.name)}.{os.getpid()}-{mark}{secrets.token_hex(4)}.partial")
+
+
+def _fitting(name: str) -> str:
+    """Return a name that leaves room for the end of a temporary one: itself, or its beginning and a checksum."""
+    if len(os.fsencode(name)) <= LONGEST_NAME - ROOM:
+        return name
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
+    while len(os.fsencode(name)) + 1 + len(digest) > LONGEST_NAME - ROOM:
+        name = name[:-1]
+    return f"{name}~{digest}"
 
 
 @cache
@@ -150,7 +166,7 @@ def remove_strays(path: Path) -> None:
 
     Call it only while other writers are locked out.
     """
-    pattern = re.compile(re.escape(path.name) + PARTIAL)
+    pattern = re.compile(re.escape(_fitting(path.name)) + PARTIAL)
     for stray in path.parent.iterdir() if path.parent.is_dir() else ():
         if pattern.fullmatch(stray.name):
             stray.unlink(missing_ok=True)
@@ -161,7 +177,7 @@ def remove_dead(path: Path) -> None:
 
     What cannot be removed stays.
     """
-    pattern = re.compile(re.escape(path.name) + r"\.(\d+)-([0-9a-f]{4})?[0-9a-f]{8}\.partial")
+    pattern = re.compile(re.escape(_fitting(path.name)) + r"\.(\d+)-([0-9a-f]{4})?[0-9a-f]{8}\.partial")
     with suppress(OSError, OverflowError):
         for stray in path.parent.iterdir():
             match = pattern.fullmatch(stray.name)

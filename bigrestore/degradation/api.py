@@ -36,6 +36,7 @@ from bigrestore.settings.checks import RECIPE, refuse
 
 if TYPE_CHECKING:
     from bigrestore.io.section import Section
+    from bigrestore.run.view.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def degrade(
     outdir: str | Path,
     *,
     on_pair: Callable[[int, int], None] | None = None,
+    shown: Progress | None = None,
     **settings: Unpack[DegradeKeywords],
 ) -> Path:
     """Make synthetic pairs of degraded and clean images.
@@ -69,6 +71,8 @@ def degrade(
         and `pairs.parquet`.
     on_pair : callable, optional
         Called with (patches done, patches in all) after each patch.
+    shown : Progress, optional
+        Of a whole section, in place of the one named by `progress`.
     **settings
         The flags of `bigrestore degrade` with underscores (see `bigrestore.settings.DegradeSettings`), and `patch_px`
         for `--patch-size`; exactly one of `count` and `whole`. `progress` is "tqdm" unless given.
@@ -116,7 +120,7 @@ def degrade(
         logger.info("%s is finished already", folder)
         return place.table
     if resolved.count is None:
-        pairs = _degrade_whole(input, section, folder, recipe, given, resolved)
+        pairs = _degrade_whole(input, section, folder, recipe, given, resolved, shown)
     else:
         pairs = _patches(section, folder, recipe, given, resolved, resolved.count, on_pair)
     try:
@@ -175,13 +179,14 @@ def _patches(
     except OSError as error:
         raise _output_refusal(folder / name, error, whole=False) from error
     digits = max(6, len(str(count - 1)))
-    pairs = []
+    pairs, empty = [], 0
     for index in range(count):
         rng = np.random.default_rng([settings.seed, index])
         (drawn,) = draw_degradations(recipe, scale, 1, rng)
         degradation = given.replace(drawn)
         margin, side = margin_px(scale), scale * settings.patch_px
         z, y, x, clean = _clean_window(section, side, margin, rng)
+        empty += _is_empty(clean, margin)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = torch.from_numpy(clean)[None, None]
         degraded, _, target = degrade_batch(batch, [degradation], scale, generator)
@@ -195,6 +200,14 @@ def _patches(
         )
         if on_pair is not None:
             on_pair(index + 1, count)
+    if empty:
+        logger.warning(
+            "%d of %d patches show nothing but flat grey: none of %d windows that were looked at for each had tissue; "
+            "give a section with more of it, or --input-range if its grey values are dark.",
+            empty,
+            count,
+            TRIES,
+        )
     return pairs
 
 
@@ -208,9 +221,14 @@ def _clean_window(
         y, x = (int(rng.integers(extent - whole + 1)) for extent in (section.height, section.width))
         pixels = section.read(z, y, y + whole, x, x + whole)
         clean = np.clip(to_grey(pixels, section.value_range), 0.0, 1.0)
-        if float(clean[margin : margin + side, margin : margin + side].std()) >= MIN_CONTRAST:
+        if not _is_empty(clean, margin):
             break
     return z, y, x, clean
+
+
+def _is_empty(clean: NDArray[np.float32], margin: int) -> bool:
+    """Tell whether a window has no tissue within its margin."""
+    return float(clean[margin:-margin, margin:-margin].std()) < MIN_CONTRAST
 
 
 def _save(path: Path, image: NDArray[np.float32], dtype: np.dtype[Any]) -> None:
@@ -242,6 +260,7 @@ def _degrade_whole(
     recipe: AnyRecipe,
     given: Given,
     settings: DegradeSettings,
+    shown: Progress | None,
 ) -> list[Pair]:
     """Degrade the whole section, or every section of a volume, with one degradation.
 
@@ -266,7 +285,7 @@ def _degrade_whole(
     )
     store = folder / STORE_NAME
     degrader = SectionDegrader(degradation, section.height, section.width, seed)
-    execute(input, store, run, method=degrader).raise_if_failed()
+    execute(input, store, run, method=degrader, progress=shown).raise_if_failed()
     return [
         Pair(STORE_NAME, section.source, z, 0, 0, section.height, section.width, seed, degradation)
         for z in range(section.depth)

@@ -338,6 +338,7 @@ def load_network(
         Where an option is refused; a blur, for instance, that is wider than those of the training.
     """
     loaded = load_model(model, scale)
+    _warn_of_untrained(loaded)
     return NetworkMethod(
         loaded,
         realness=realness,
@@ -348,6 +349,17 @@ def load_network(
         kernel=stated_kernel(kernel, blur, loaded.scale),
         read_noise=None if noise is None else noise / 255,
     )
+
+
+def _warn_of_untrained(model: Model) -> None:
+    """Warn of a model from between two trainings, whose output is its input, interpolated."""
+    stages = model.info.get("training")
+    if isinstance(stages, dict) and "estimator" in stages and "fidelity" not in stages:
+        log.warning(
+            "The model %s reads blur and noise and has no trained U-Net to take them out: its output is the input, "
+            "interpolated; train it on by bigrestore train fidelity --start.",
+            model.name,
+        )
 
 
 def load_objective(model: Model, file: str | Path | None) -> TrainedPart:

@@ -296,7 +296,8 @@ def _open_input(inputs: str | Path | list[str | Path], settings: RunSettings) ->
     )
     if section.channels == 3:
         log.info(
-            "%s is colour: its luma is restored and its colour carried by interpolation.", section.source
+            "%s is colour: the method works on its luma, and its colour is carried by interpolation.",
+            section.source,
         )
     return section
 

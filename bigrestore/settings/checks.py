@@ -50,6 +50,13 @@ def refuse(attribute: attrs.Attribute[Any], value: object, remedy: str) -> None:
     raise UsageError(f"{flag(attribute)} is {shown(value)}; {remedy}.")
 
 
+def _refuse_exactly(attribute: attrs.Attribute[Any], value: object, remedy: str) -> None:
+    """Refuse a value where only whole numbers or words are taken: 2.0 is shown as such, because 2 may be right."""
+    if isinstance(value, float):
+        raise UsageError(f"{flag(attribute)} is {value}; {remedy}.")
+    refuse(attribute, value, remedy)
+
+
 @attrs.frozen
 class OneOf:
     """A check for a choice."""
@@ -59,7 +66,7 @@ class OneOf:
     def __call__(self, _: object, attribute: attrs.Attribute[Any], value: object) -> None:
         """Refuse all but the choices."""
         if type(value) is not type(self.choices[0]) or value not in self.choices:
-            refuse(attribute, value, f"choose {either(self.choices)}")
+            _refuse_exactly(attribute, value, f"choose {either(self.choices)}")
 
 
 def one_of(choices: tuple[Any, ...]) -> OneOf:
@@ -75,7 +82,8 @@ def whole_number(smallest: int, largest: int, unit: str = "", *, optional: bool 
         if value is None and optional:
             return
         if not (is_whole(value) and smallest <= value <= largest):
-            refuse(attribute, value, f"it takes a whole number{counted} from {smallest} to {largest}")
+            remedy = f"it takes a whole number{counted} from {smallest} to {largest}"
+            _refuse_exactly(attribute, value, remedy)
 
     return check
 

@@ -105,7 +105,9 @@ class DegradeSettings(Settings):
         metadata=option("Go on with a whole section that was stopped."),
     )
     progress: str = attrs.field(
-        default="auto", validator=one_of(PROGRESS), metadata=option("auto, bar, lines or none.")
+        default="auto",
+        validator=one_of(PROGRESS),
+        metadata=option("auto, bar, lines or none.", default="auto; none with -q"),
     )
 
     def __attrs_post_init__(self) -> None:

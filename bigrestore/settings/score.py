@@ -150,7 +150,7 @@ class ScoreSettings(Settings):
     progress: str = attrs.field(
         default="auto",
         validator=one_of(PROGRESS),
-        metadata=option("auto, bar, lines or none.", panel=SAYS),
+        metadata=option("auto, bar, lines or none.", panel=SAYS, default="auto; none with -q"),
     )
     log_format: str = log_format_field()
 

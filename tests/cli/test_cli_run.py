@@ -47,6 +47,35 @@ def test_help_of_every_command_answers(call: Callable[..., int], capsys: pytest.
         assert "Usage" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "-dash.tif", "out.ome.zarr"), "-d; see --help, or give the file -dash.tif as ./-dash.tif"),
+        (("info", "--two.tif"), "--two.tif; see --help, or give the file --two.tif as ./--two.tif"),
+        (("run", "in.tif", "-x.ome.zarr"), "-x; see --help, or give the file -x.ome.zarr as ./-x.ome.zarr"),
+        (("info", "-folder"), "-f; see --help, or give the file -folder as ./-folder"),
+        (("info", "-none"), "-n; see --help"),
+        (("info", "in.tif", "-3.5"), "-3; see --help"),
+        (
+            ("run", "a", "b", "--zzz=2.tif"),
+            "--zzz; see --help",
+        ),
+    ],
+)
+def test_a_file_that_begins_with_a_dash_is_told_from_an_option(
+    tmp_path: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-folder").mkdir()
+    assert call(*words) == 2
+    assert capsys.readouterr().err == f"bigrestore: No such option: {said}.\n"
+
+
 def test_run_then_resume_then_refuse(
     picture: Path,
     tmp_path: Path,

@@ -90,6 +90,25 @@ def test_what_a_command_only_prints_is_missed_on_a_full_disk(shell: Any, words: 
     )
 
 
+@pytest.mark.parametrize("words", [("info", "in.png"), ("models", "list"), ("run", "--help")])
+def test_a_width_of_zero_loses_nothing(
+    shell: Any,
+    tmp_path: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call(*words) == 0
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "0")
+    assert call(*words) == 0
+    assert capsys.readouterr().out == wide
+    assert len(wide.splitlines()) > 5
+
+
 @pytest.mark.parametrize("lost", ["2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 | head -c 0"])
 @pytest.mark.parametrize(("words", "code"), [("info nothing.png", 3), ("run --nonsense", 2)])
 def test_an_error_keeps_its_exit_code(shell: Any, words: str, code: int, lost: str) -> None:

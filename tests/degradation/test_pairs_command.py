@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import bigrestore
+from bigrestore.cli.log import use_format
 from bigrestore.degradation.api import degrade
 from bigrestore.degradation.schema import Recipe
 from bigrestore.errors import OutputExistsError, UsageError
@@ -129,6 +131,38 @@ def test_an_empty_slide_gives_way_to_tissue(tmp_path: Path) -> None:
     assert np.mean([patch.std() > 3 for patch in hq]) > 0.8
 
 
+@pytest.mark.parametrize("tissue", [False, True])
+def test_patches_of_flat_grey_are_counted_in_a_warning(
+    section: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, tissue: bool
+) -> None:
+    Image.fromarray(np.full((300, 300), 128, np.uint8)).save(tmp_path / "flat.png")
+    degrade(section if tissue else tmp_path / "flat.png", tmp_path / "out", count=3, patch_px=48)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [words.split(":")[0] for words in said] == (
+        [] if tissue else ["3 of 3 patches show nothing but flat grey"]
+    )
+
+
+@pytest.mark.parametrize("words", [("--count", 2, "--patch-size", 48), ("--whole",)])
+def test_progress_is_silent_with_q_and_json_in_a_log_of_json(
+    section: Path,
+    tmp_path: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[object, ...],
+) -> None:
+    assert call("degrade", section, tmp_path / "quiet", *words, "-q") == 0
+    assert capsys.readouterr() == ("", "")
+    assert call("degrade", section, tmp_path / "lines", *words, "-q", "--progress", "lines") == 0
+    assert "100.0%" in capsys.readouterr().err
+    try:
+        assert call("--log-format", "json", "degrade", section, tmp_path / "json", *words) == 0
+    finally:
+        use_format(None)  # as in a process of its own
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert any("phase" in line for line in lines)
+
+
 def test_a_full_folder_is_not_touched_unless_asked(section: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     degrade(section, out, count=3, patch_px=32)
@@ -149,6 +183,8 @@ def test_a_full_folder_is_not_touched_unless_asked(section: Path, tmp_path: Path
         ({"count": 2, "whole": True}, "Give either"),
         ({"count": 0}, "--count is 0; it takes a whole number of patches from 1"),
         ({"count": 1, "scale": 3}, "--scale is 3; choose 1, 2 or 4"),
+        ({"count": 1, "scale": 2.0}, "--scale is 2.0; choose 1, 2 or 4"),
+        ({"count": 2.0}, "--count is 2.0; it takes a whole number of patches from 1"),
         ({"count": 1, "patch_px": 4}, "--patch-size is 4; it takes a whole number of pixels from 8"),
         ({"count": 1, "patch_px": 400}, "needs 436 px"),
         ({"count": 1, "seed": -1}, "--seed is -1; it takes a whole number from 0"),

@@ -52,6 +52,11 @@ def test_other_errors_of_writing_say_what_the_system_says(number: int) -> None:
     assert str(error).endswith(".")
 
 
+def test_a_name_that_is_too_long_asks_for_a_shorter_one() -> None:
+    error = output_error("out.zarr", OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
+    assert str(error).endswith("; choose a shorter name for the output.")
+
+
 def test_an_error_without_number_or_text_is_still_a_sentence() -> None:
     assert "OSError" in str(output_error("out.zarr", OSError()))
     assert "broken pipe of some kind" in str(output_error("out.zarr", OSError("broken pipe\nof some kind")))

@@ -16,11 +16,11 @@ from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.model import device, network
 from bigrestore.model.device import choose_device, choose_precision
 from bigrestore.model.method import TileBatch
-from bigrestore.model.nets.checkpoint import Model
+from bigrestore.model.nets.checkpoint import Model, save_model
 from bigrestore.model.nets.reading import estimator
 from bigrestore.model.nets.redegrade import redegrade
 from bigrestore.model.nets.restorer import Restorer
-from bigrestore.model.network import NetworkMethod
+from bigrestore.model.network import NetworkMethod, load_network
 from bigrestore.model.registry import create_method
 from bigrestore.settings import RunSettings
 from bigrestore.settings.presets import get_preset
@@ -255,3 +255,25 @@ def test_kernels_are_fitted_to_the_network() -> None:
     assert cropped.sum() == pytest.approx(1, abs=1e-5)
     with pytest.raises(UsageError, match="21 x 21"):
         placed_kernel(gaussian(41, 8.0), 1, 21)
+
+
+@pytest.mark.parametrize("stages", [("estimator",), ("estimator", "fidelity"), ()])
+def test_a_model_whose_unet_was_not_trained_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stages: tuple[str, ...]
+) -> None:
+    made = make()
+    info = {"halo_px": 96, "training": {stage: {"steps": 3} for stage in stages}}
+    save_model(tmp_path / "mine.safetensors", made.model.restorer, info)
+    load_network(
+        tmp_path / "mine.safetensors",
+        scale=1,
+        realness=None,
+        device="cpu",
+        precision="fp32",
+        seed=0,
+        lock=True,
+        kernel=None,
+    )
+    said = [record.getMessage().split(",")[0] for record in caplog.records if record.levelname == "WARNING"]
+    untrained = "The model mine reads blur and noise and has no trained U-Net to take them out: its output is the input"
+    assert said == ([untrained] if stages == ("estimator",) else [])

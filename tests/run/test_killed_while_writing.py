@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from engine_toys import Fir, go, level0, save_zarr
 
-from bigrestore.core.files import DEAD_SECONDS, whole_file
+from bigrestore.core.files import DEAD_SECONDS, temporary_name, whole_file
 from bigrestore.errors import BigrestoreError, OutputError, OutputExistsError
 from bigrestore.io.verify.store import verify_store
 from bigrestore.report.folder import settle_folder
@@ -127,6 +127,24 @@ def test_a_half_packed_file_goes_with_the_next_run(
     (tmp_path / f"{name}.mine.partial").write_text("years of work")
     go(source, out, Fir(), **flags)
     assert [path.name for path in tmp_path.glob("*.partial")] == [f"{name}.mine.partial"]
+
+
+@pytest.mark.parametrize("letter", ["n", "\N{LATIN SMALL LETTER A WITH DIAERESIS}"])
+@pytest.mark.parametrize("ending", [".ome.zarr.zip", ".ome.tif"])
+def test_a_name_almost_too_long_is_packed_and_its_half_files_are_removed(
+    tmp_path: Path, source: Path, dead: int, letter: str, ending: str
+) -> None:
+    longest = 255 - len(".bigrestore") - len(ending)
+    name, twin = (letter * ((longest - 1) // len(letter.encode())) + last + ending for last in "ab")
+    go(source, tmp_path / name, Fir())
+    half = temporary_name(tmp_path / name).name.replace(f".{os.getpid()}-", f".{dead}-")
+    other = temporary_name(tmp_path / twin).name.replace(f".{os.getpid()}-", f".{dead}-")
+    (tmp_path / half).write_bytes(b"PK")
+    (tmp_path / other).write_bytes(b"PK")  # of another output, whose writer may be at work
+    go(source, tmp_path / name, Fir(), overwrite=True)
+    assert sorted(path.name for path in tmp_path.glob(f"{letter}*")) == sorted(
+        [name, f"{name}.bigrestore", other]
+    )
 
 
 DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {

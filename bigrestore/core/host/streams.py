@@ -93,6 +93,12 @@ def keep_streams() -> None:
         setattr(sys, name, stream)
 
 
+def ignore_no_width() -> None:
+    """Forget a COLUMNS of 0, as of a terminal that does not know its width: nothing would be printed at all."""
+    if os.environ.get("COLUMNS", "").isdecimal() and int(os.environ["COLUMNS"]) == 0:
+        del os.environ["COLUMNS"]
+
+
 def lost_output() -> OSError | None:
     """Return the error by which something printed on standard output was lost, None if nothing was."""
     with suppress(OSError, ValueError):

@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 THUMBNAIL_PX = 1024
 """Longer side of the thumbnail for the search for tissue."""
 
+LEAST_READ_PX = 9
+"""Least height and width of a section that is read: mirrored into a window, a thinner one has edges on the lattice of
+JPEG blocks, or no detail across."""
+
 MOST_WINDOWS = 128
 """Largest number of windows analysed in one section."""
 
@@ -204,6 +208,11 @@ def sample_section(section: Section, z: int) -> Sample:
     """
     small = thumbnail_of(section, z)
     chosen = tissue_windows(section, small)
+    if min(section.height, section.width) < LEAST_READ_PX:
+        log.info(
+            "Section %d is thinner than %d px: neither blur nor noise can be read of it.", z, LEAST_READ_PX
+        )
+        chosen = []
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
