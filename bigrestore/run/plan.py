@@ -7,6 +7,7 @@ the same one, and differences are named.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +49,10 @@ FADE_PX = 64
 """Overlap, in output pixels, of a method that is not exact."""
 
 BASE_BYTES = 400 << 20
-"""What the interpreter and the libraries take."""
+"""What the interpreter and the libraries take: 340 MiB were measured."""
+
+CUDA_BUILD_BYTES = 300 << 20
+"""What the build of torch with CUDA takes more than that for processors alone, also where there is no GPU: 270 MiB."""
 
 
 class SinkNeeds(Protocol):
@@ -434,4 +438,10 @@ def _peak_bytes(
     per_px += int(4 * maps * grid.scale**2)
     at_work = tiles * grid.work.largest_tile_px * per_px if not gpu else 0
     at_work += tiles * sum(sink.bytes_per_tile for sink in sinks)
-    return int(BASE_BYTES + at_work + blocks * (read * item + shares + out) + section.resident_bytes)
+    return int(_base_bytes() + at_work + blocks * (read * item + shares + out) + section.resident_bytes)
+
+
+def _base_bytes() -> int:
+    """Return what the interpreter and the libraries take, by the build of torch if a method has imported it."""
+    torch = sys.modules.get("torch")
+    return BASE_BYTES + (CUDA_BUILD_BYTES if torch is not None and torch.version.cuda else 0)

@@ -376,7 +376,9 @@ def test_info_command_says_what_was_understood(store: Path, spec: StoreSpec) -> 
     assert "3 x 500 x 450" in table
 
 
-@pytest.mark.filterwarnings("default:.*chunk sizes must be")  # newer versions of zarr warn, and read fill values
+@pytest.mark.filterwarnings(
+    "default:.*chunk sizes must be"
+)  # newer versions of zarr warn, and read fill values
 @pytest.mark.parametrize("side", [0, False])
 def test_chunks_without_pixels_are_a_sentence(small: Path, side: object) -> None:
     file = small / "0.5/0/zarr.json"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,8 @@ from hypothesis import strategies as st
 from bigrestore.core.files import read_sealed, write_sealed
 from bigrestore.core.geometry import Grid
 from bigrestore.core.host.resources import share_of
-from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError
+from bigrestore.errors import BlocksFailedError, OutputError, OutputExistsError, UsageError, WorkersLostError
+from bigrestore.run import plan
 from bigrestore.run.execute import execute
 from bigrestore.run.plan import choose_threads
 from bigrestore.run.state import claims as claims_module
@@ -385,6 +390,33 @@ def test_jobs_of_a_batch_system_carry_out_the_blocks(
         restore(source, tmp_path / "no.zarr", cluster="pbs", threads=None)
 
 
+def test_workers_that_are_lost_again_and_again_end_the_run(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    from bigrestore.run.workers import cluster
+
+    class Restless:
+        """A cluster whose only worker is killed before it does anything, as when its memory is too little."""
+
+        status, scheduler = "running", itertools.count()
+
+        def nthreads(self) -> dict[str, int]:
+            return {f"tcp://127.0.0.1:{next(self.scheduler)}": 1}
+
+        def submit(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(done=lambda: False, cancel=lambda: None)
+
+        def cancel(self, tasks: list[Any]) -> None:
+            pass
+
+    monkeypatch.setattr(cluster, "_client", lambda *_: contextlib.nullcontext(Restless()))
+    for name in ("COUNT_SECONDS", "TASK_SECONDS"):
+        monkeypatch.setattr(cluster, name, 0.0)
+    with pytest.raises(WorkersLostError, match=r"10 workers in a row were lost .* memory than 0\.[0-9] GiB"):
+        restore(source, tmp_path / "out.zarr", scheduler="tcp://127.0.0.1:1")
+
+
 def test_a_scheduler_that_is_not_there_is_a_sentence(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,3 +452,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
         os.waitpid(pid, 0)
     restore(source, out, resume=True)
     assert every_byte(out) == every_byte(calm)
+
+
+@pytest.mark.parametrize(("built", "more"), [(None, 0), ("13.0", plan.CUDA_BUILD_BYTES)])
+def test_a_build_of_torch_with_cuda_counts_in_the_memory(
+    built: str | None, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(version=SimpleNamespace(cuda=built)))
+    assert plan._base_bytes() == plan.BASE_BYTES + more

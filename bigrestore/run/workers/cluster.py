@@ -52,6 +52,10 @@ COUNT_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
 """How often it is said that there are no workers."""
 
+MOST_LOST = 10
+"""Workers lost in a row, without a block done in between, after which the run ends: at least, and three times as many as there
+were."""
+
 MEMORY_RESERVE = 1.25
 """Memory asked for a job, over the estimate."""
 
@@ -74,6 +78,7 @@ class ClusterWorkers:
         self._tasks: dict[str, Any] = {}
         self._places: dict[str, int] = {}
         self._looked, self._had_workers = 0.0, time.monotonic()
+        self._lost, self._most_workers = 0, 0
 
     def run(self, flag: StopFlag, done: Done) -> None:
         """Run the workers; see `start_workers`."""
@@ -93,6 +98,7 @@ class ClusterWorkers:
             self._look(client)
             window = 64 + 4 * len(self._tasks) * self._ready.plan.blocks_in_flight
             for block, record in self._claims.finished(window if self._tasks else None):
+                self._lost = 0
                 done(record, block)
             for address in [address for address, task in self._tasks.items() if task.done()]:
                 self._take(self._tasks.pop(address))
@@ -115,6 +121,13 @@ class ClusterWorkers:
         for address in self._tasks.keys() - workers.keys():
             log.warning("The worker %s is gone; its blocks are given to another one.", address)
             self._tasks.pop(address).cancel()
+            self._lost += 1
+        self._most_workers = max(self._most_workers, len(workers))
+        if self._lost >= max(MOST_LOST, 3 * self._most_workers):
+            raise WorkersLostError(
+                f"{self._lost} workers in a row were lost before a block was done; see what their jobs wrote, give them "
+                f"more memory than {self._ready.plan.memory_bytes / 2**30:.1f} GiB if it ran out, and go on with --resume."
+            )
         places = self._places = places_on_nodes(sorted(workers), self._places)
         for address in workers.keys() - self._tasks.keys() if self._claims.open else ():
             key = f"bigrestore-{secrets.token_hex(8)}"
