@@ -110,6 +110,9 @@ def bucket() -> Iterator[dict[str, Any]]:
     moto = pytest.importorskip("moto.server")
     serving = pytest.importorskip("werkzeug.serving")
     serving.WSGIRequestHandler.disable_nagle_algorithm = True  # or a body waits until its headers have come
+    backends = pytest.importorskip("moto.backends")
+    folders = list(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: folders  # or they are listed anew for every request
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
