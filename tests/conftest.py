@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -34,18 +35,29 @@ SLOW_FILES = frozenset(
 """Tests of whole commands, trainings and processes; `make test-fast` leaves them out."""
 
 
+COLLECTED_AT = gc.get_threshold()
+
+
 def not_synced(handle: int) -> None:
     """Do not wait for the disk: no test cuts the power, and the wait takes a tenth of a small run."""
 
 
+async def in_this_thread(function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+    """Stand in for `asyncio.to_thread`: of chunks as small as those of tests, a thread takes longer than the decoding."""
+    return function(*args, **named)
+
+
 def pytest_sessionstart() -> None:
     os.fsync = not_synced
-    gc.disable()  # until all is imported, which it would look through nine times
+    asyncio.to_thread = in_this_thread
+    gc.set_threshold(
+        0
+    )  # until all is imported, which it would look through nine times; dask would keep `gc.disable`
 
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # what was imported lives to the end
-    gc.enable()
+    gc.set_threshold(*COLLECTED_AT)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -98,6 +110,9 @@ def bucket() -> Iterator[dict[str, Any]]:
     moto = pytest.importorskip("moto.server")
     serving = pytest.importorskip("werkzeug.serving")
     serving.WSGIRequestHandler.disable_nagle_algorithm = True  # or a body waits until its headers have come
+    backends = pytest.importorskip("moto.backends")
+    folders = list(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: folders  # or they are listed anew for every request
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())

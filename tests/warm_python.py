@@ -1,11 +1,13 @@
-"""Python processes that are forked off one with the large libraries imported: a start costs 0.1 s of CPU, not 2.
+"""Python processes that are forked off one with the large libraries imported: a start costs 0.01 s of CPU, not 2.
 
 The server imports no module of bigrestore, so what a test replaces in one is replaced before others import it. A process
-ends like any other: its code runs at the end of the server's own script, and the interpreter shuts down after it.
+ends like any other: its code runs at the end of the server's own script, threads are waited for, what was registered for
+the end runs, and streams are flushed. Only a process that ends well does not take all its modules apart.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -16,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -219,6 +222,19 @@ def take_streams(request: Mapping[str, Any], files: Sequence[int]) -> None:
     os.closerange(3, 256)
 
 
+def leave(code: int) -> None:
+    """End as the interpreter does, but for taking all modules apart, which takes 0.2 s of a forked process."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                return  # the interpreter says so
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
     request = serve(sys.argv[1])
     os.chdir(request["cwd"])
@@ -228,4 +244,10 @@ if __name__ == "__main__":
     sys.executable = request["executable"]  # for the processes that it starts
     paths = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = [*([] if request.get("safe") else [""]), *paths]
-    exec(request["code"], {"__name__": "__main__"})
+    try:
+        exec(request["code"], {"__name__": "__main__"})
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            leave(end.code or 0)
+        raise
+    leave(0)

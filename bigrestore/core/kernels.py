@@ -173,6 +173,12 @@ def matched_gaussian(size: int, sigma_along_px: float, sigma_across_px: float, a
 def _integrated_gaussian(size: int, sigma_along: float, sigma_across: float, angle_rad: float) -> _Doubles:
     """Return a Gaussian summed over the sub-samples of each pixel; its sum is one."""
     position = (np.arange(size * _SUBSAMPLES) + 0.5) / _SUBSAMPLES - size / 2
+    if angle_rad == 0:  # the product of two profiles, in a tenth of the time
+        across, along = (
+            np.exp(-0.5 * (position / sigma) ** 2).reshape(size, _SUBSAMPLES).sum(axis=1)
+            for sigma in (sigma_across, sigma_along)
+        )
+        return np.outer(across / across.sum(), along / along.sum())
     cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
     along = cosine * position + sine * position[:, None]
     across = cosine * position[:, None] - sine * position

@@ -12,7 +12,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.fft import dctn, idctn
 
 from bigrestore.core.pixels import Doubles, Floats
 
@@ -86,9 +86,16 @@ def overlapping(first: NDArray, second: NDArray, y: int, x: int) -> tuple[NDArra
 
 
 def band_passed(window: Floats, fine_px: float, coarse_px: float) -> Doubles:
-    """Return what of a window lies between two Gaussians of these standard deviations."""
-    grey = window.astype(np.float64)
-    return np.asarray(gaussian_filter(grey, fine_px) - gaussian_filter(grey, coarse_px))
+    """Return what of a window lies between two Gaussians of these standard deviations, its borders mirrored.
+
+    On the cosine transform, whose functions are mirrored at both ends, a Gaussian is a product.
+    """
+    steps = [np.pi / length * np.arange(length) for length in window.shape]
+    fine, coarse = (
+        np.outer(*(np.exp(-0.5 * (sigma_px * step) ** 2) for step in steps))
+        for sigma_px in (fine_px, coarse_px)
+    )
+    return np.asarray(idctn(dctn(window.astype(np.float64)) * (fine - coarse)))
 
 
 def _window_taper(shape: tuple[int, ...]) -> Doubles:

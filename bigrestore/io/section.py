@@ -312,20 +312,23 @@ class Section:
 
         An unreadable window is listed as such; an error is raised only if none is readable.
         """
-        digests: list[str] = []
-        for i in range(SAMPLED_WINDOWS):
-            z = (self.depth - 1) * i // (SAMPLED_WINDOWS - 1)
-            y = max(0, self.height - SAMPLED_PX) * (i % 3) // 2
-            x = max(0, self.width - SAMPLED_PX) * (i // 3) // 2
+        lattice = [self._sampled_window(i) for i in range(SAMPLED_WINDOWS)]
+        digests: dict[Window, str] = {}
+        for window in dict.fromkeys(lattice):  # of a small section all are one
             try:
-                window = self.read(z, y, min(y + SAMPLED_PX, self.height), x, min(x + SAMPLED_PX, self.width))
+                digests[window] = hashlib.blake2b(self.read(*window).tobytes(), digest_size=16).hexdigest()
             except InputError:
-                if i == SAMPLED_WINDOWS - 1 and set(digests) <= {UNREADABLE}:
+                digests[window] = UNREADABLE
+                if window == lattice[-1] and set(digests.values()) == {UNREADABLE}:
                     raise
-                digests.append(UNREADABLE)
-                continue
-            digests.append(hashlib.blake2b(window.tobytes(), digest_size=16).hexdigest())
-        return digests
+        return [digests[window] for window in lattice]
+
+    def _sampled_window(self, i: int) -> Window:
+        """Return a window of the lattice."""
+        z = (self.depth - 1) * i // (SAMPLED_WINDOWS - 1)
+        y = max(0, self.height - SAMPLED_PX) * (i % 3) // 2
+        x = max(0, self.width - SAMPLED_PX) * (i // 3) // 2
+        return z, y, min(y + SAMPLED_PX, self.height), x, min(x + SAMPLED_PX, self.width)
 
 
 def section_of(

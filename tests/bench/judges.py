@@ -103,10 +103,12 @@ def ranking_figures(
 ) -> dict[str, tuple[float, float]]:
     """Return for every distortion the share of neighbouring levels in order, and of levels two apart."""
     rng, numbers = np.random.default_rng(0), defaultdict(list)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for image in images:
         for name, ladder in ladders_of(np.float32(1 / 255) * image.pixels, rng).items():
             with torch.no_grad():
-                numbers[name].append(network(torch.from_numpy(ladder)[:, None]).numpy())
+                levels = torch.from_numpy(ladder)[:, None].contiguous(memory_format=torch.channels_last)
+                numbers[name].append(network(levels).numpy())
     return {
         name: tuple(float(np.mean([each[n:] > each[:-n] for each in of_kind])) for n in (1, 2))  # type: ignore[misc]
         for name, of_kind in numbers.items()

@@ -21,6 +21,7 @@ from bigrestore.core.kernels import (
     fold_downsampling,
     gaussian,
     kernel_size,
+    matched_gaussian,
     motion,
 )
 from bigrestore.core.stated_blur import SMALLEST_SHIFT_PX, averaging_sigma_px, blur_kernel, placed_kernel
@@ -236,3 +237,9 @@ def test_degrade_refuses_what_cannot_be_and_leaves_nothing(
         degrade(section, tmp_path / "out", count=1, **options)
     assert words in str(info.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("sigmas", [(0.3, 0.3), (1.4, 0.7), (0.0, 2.5), (4.0, 4.0)])
+def test_an_upright_gaussian_is_that_of_a_hair_beside(sigmas: tuple[float, float]) -> None:
+    upright, slanted = (matched_gaussian(21, *sigmas, angle) for angle in (0.0, 1e-9))
+    np.testing.assert_allclose(upright, slanted, atol=1e-7)

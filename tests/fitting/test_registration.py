@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from bigrestore.core.registration import find_offset, overlapping
+from bigrestore.core.registration import band_passed, find_offset, overlapping
 from tests.fitting.made_pairs import tissue_image
 
 WHOLE = tissue_image(240, 260, seed=3)
@@ -23,6 +23,16 @@ def test_a_shift_is_found_to_a_tenth_of_a_pixel(
     offset = find_offset(WHOLE[30:200, 30:220], other[30:200, 30:220], 16)
     assert (offset.y, offset.x) == pytest.approx(moved, abs=0.1)
     assert offset.correlation > 0.9
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (97, 64), (20, 33)])
+@pytest.mark.parametrize("sigmas_px", [(1.5, 16.0), (4.0, 16.0)])
+def test_a_band_is_the_difference_of_two_gaussians(
+    height: int, width: int, sigmas_px: tuple[float, float]
+) -> None:
+    window = WHOLE[:height, :width]
+    fine, coarse = (gaussian_filter(window.astype(float), sigma) for sigma in sigmas_px)
+    np.testing.assert_allclose(band_passed(window, *sigmas_px), fine - coarse, atol=1e-4)
 
 
 @pytest.mark.parametrize("side", [96, 128, 200])

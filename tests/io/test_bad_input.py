@@ -17,6 +17,7 @@ from bigrestore.core import regular
 from bigrestore.errors import InputError, InputMissingError, UsageError
 from bigrestore.io.decoded import Decoded
 from bigrestore.io.open_section import open_section
+from bigrestore.io.section import Section
 
 
 def one_sentence(error: pytest.ExceptionInfo[Any]) -> bool:
@@ -204,6 +205,17 @@ def test_the_fingerprint_changes_with_pixels_size_and_range(tmp_path: Path) -> N
     array: Any = zarr.open_array(tmp_path / "a", mode="r+")
     array[310, 300] = 1
     assert open_section(tmp_path / "a").fingerprint()["windows_blake2b"] != first["windows_blake2b"]
+
+
+@pytest.mark.parametrize(("shape", "windows"), [((9, 256), 1), ((300, 9), 3), ((400, 500), 9)])
+def test_a_fingerprint_reads_no_window_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], windows: int
+) -> None:
+    zarr.create_array(tmp_path / "a", data=np.zeros(shape, np.uint8))
+    section, read, places = open_section(tmp_path / "a"), Section.read, []
+    monkeypatch.setattr(Section, "read", lambda self, *place: places.append(place) or read(self, *place))
+    assert len(section.fingerprint()["windows_blake2b"]) == 9
+    assert len(places) == len(set(places)) == windows
 
 
 def test_many_threads_decode_once_and_read_alike(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
 SMALL_BACKBONES: dict[str, dict[str, Any]] = {
     "uformer": {"channels": 4, "depths": [1, 2], "head_channels": 4, "side": 8, "modulators": True},
     "rft": {"channels": [4, 8], "blocks": 1, "fourier": True},
-    "hat": {"channels": 8, "heads": 2, "groups": 1, "depth": 2, "side": 8},
+    "hat": {"channels": 8, "heads": 2, "groups": 1, "depth": 2, "side": 4},
     "unet": {"channels": [4, 8], "blocks": 1, "fourier": False},
 }
 PART_HALO_PX = 160

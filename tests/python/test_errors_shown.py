@@ -46,14 +46,13 @@ for script in json.loads(sys.argv[1]):
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Path]:
+def shown(tmp_path_factory: pytest.TempPathFactory, warm_python: WarmPython) -> tuple[dict[str, str], Path]:
     """Give what each call writes to stderr, and the folder where they were called."""
     folder = tmp_path_factory.mktemp("calls")
     scripts = json.dumps([f"import bigrestore\nbigrestore.{call}\n" for call in CALLS.values()])
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW, scripts], cwd=folder, capture_output=True, text=True, timeout=100
-    )
-    return dict(zip(CALLS, done.stderr.split("end of a script\n")[:-1], strict=True)), folder
+    process = warm_python.start(SHOW, scripts, cwd=folder, env={})
+    _, said = process.communicate()
+    return dict(zip(CALLS, said.split("end of a script\n")[:-1], strict=True)), folder
 
 
 @pytest.mark.slow

@@ -27,14 +27,23 @@ TILES_PER_BLOCK = 9
 BLOCK = "z00000-y0000-x0001"
 
 
-@pytest.fixture
-def source(tmp_path: Path, tissue: np.ndarray) -> Path:
-    return save_zarr(tmp_path / "in.zarr", np.ascontiguousarray(tissue[:480, :960]))
+@pytest.fixture(scope="module")
+def finished(tissue: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an input and its output, of which each test gets a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    go(save_zarr(folder / "in.zarr", np.ascontiguousarray(tissue[:480, :960])), folder / "out.zarr", Fir())
+    return folder
 
 
 @pytest.fixture
-def out(tmp_path: Path, source: Path) -> Path:
-    go(source, tmp_path / "out.zarr", Fir())
+def source(tmp_path: Path, finished: Path) -> Path:
+    return Path(shutil.copytree(finished / "in.zarr", tmp_path / "in.zarr"))
+
+
+@pytest.fixture
+def out(tmp_path: Path, source: Path, finished: Path) -> Path:
+    for name in ("out.zarr", "out.zarr.bigrestore"):
+        shutil.copytree(finished / name, tmp_path / name)
     return tmp_path / "out.zarr"
 
 

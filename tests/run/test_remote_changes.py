@@ -26,7 +26,7 @@ pytest.importorskip("aiohttp")
 pytestmark = pytest.mark.filterwarnings("default")  # the libraries behind s3 warn of themselves
 Pixels = np.ndarray[Any, Any]
 PLACE = 30, 330
-CHUNK_PX = 120
+CHUNK_PX = 240
 CHUNK = f"c/{PLACE[0] // CHUNK_PX}/{PLACE[1] // CHUNK_PX}"
 
 
@@ -61,7 +61,7 @@ def write_store(path: Path, pixels: Pixels) -> None:
 
 def write_shards(path: Path, pixels: Pixels) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    zarr.create_array(path, data=pixels, chunks=(CHUNK_PX, CHUNK_PX), shards=(240, 240), compressors=None)
+    zarr.create_array(path, data=pixels, chunks=(CHUNK_PX, CHUNK_PX), shards=(480, 480), compressors=None)
 
 
 WRITERS = {"a.tif": write_tiff, "a.zarr": write_store, "b.zarr": write_shards}
@@ -89,7 +89,7 @@ def test_a_file_that_is_replaced_while_a_run_reads_it_gives_no_output(
     def act() -> None:
         write(path, changed(pixels))
         if not tags:
-            file = {"a.tif": path, "a.zarr": path / CHUNK, "b.zarr": path / "c/0/1"}[name]
+            file = {"a.tif": path, "a.zarr": path / CHUNK, "b.zarr": path / "c/0/0"}[name]
             file.write_bytes(file.read_bytes() + b" ")
 
     with pytest.raises(BigrestoreError) as info:

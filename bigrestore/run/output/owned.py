@@ -172,7 +172,7 @@ def _grids(spec: StoreSpec) -> list[list[int]]:
 
 
 def _stored_grids(image: Path) -> list[list[int]]:
-    """Return the same of an existing image, by its metadata."""
+    """Return the same of an existing image, by its metadata; none where there is no folder."""
     import zarr
 
     from bigrestore.io.access.tree_store import open_node
@@ -180,6 +180,8 @@ def _stored_grids(image: Path) -> list[list[int]]:
     from bigrestore.io.formats.ome_metadata import parse_multiscales
 
     grids: list[list[int]] = []
+    if not image.is_dir():
+        return grids
     try:
         node = open_node(LocalTree(image))
         multiscale = parse_multiscales(dict(node.attrs), str(image))

@@ -372,9 +372,9 @@ class Journal:
         OutputError
             Where they may not be removed.
         """
-        beside, stored = beside_names(self.outline)[0], self.outline.is_file
+        outline = self.outline
         try:
-            for folder, known in ((self.root, beside), (store, stored)):
+            for folder, known in ((self.root, beside_names(outline)[0]), (store, outline.is_file)):
                 for stray in folder.rglob("*.partial"):
                     if known(stray.relative_to(folder).as_posix()):
                         stray.unlink(missing_ok=True)
