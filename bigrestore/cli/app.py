@@ -195,7 +195,7 @@ def _explain(error: Exception) -> int:
 
 
 def _or_a_file(error: Exception) -> str:
-    """Return how a file is given whose name begins with a dash, where an option that does not exist may be one."""
+    """Return how to give a file named with a leading dash, if an unknown option may be one."""
     option = getattr(error, "option_name", None)
     if not option or type(error).__name__ != "NoSuchOption":
         return ""

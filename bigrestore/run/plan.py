@@ -221,7 +221,7 @@ def choose_threads(asked: int | None, workers: int, *, gpu: bool) -> tuple[int, 
 
 
 def choose_writers(asked: int | None, tiles_at_once: int, *, gpu: bool) -> tuple[int, int]:
-    """Return the threads of each worker that write blocks, and those that build the pyramid at the end.
+    """Return the writers of blocks of each worker, and the builders of the pyramid at the end, in threads.
 
     A CPU is busy with tiles while one block is compressed, and its pyramid has the threads of its tiles. A GPU may finish
     blocks faster than that, where the serial parts of writing one, its file and checksum, can go on beside the compression

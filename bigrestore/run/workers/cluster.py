@@ -53,7 +53,7 @@ SILENCE_SECONDS = 60.0
 """How often it is said that there are no workers."""
 
 MOST_LOST = 10
-"""Workers lost in a row, without a block done in between, after which the run ends; at least three times those it has."""
+"""Workers lost without a block done in between, after which the run ends; with many workers, three times their number."""
 
 MEMORY_RESERVE = 1.25
 """Memory asked for a job, over the estimate."""
