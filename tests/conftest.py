@@ -50,9 +50,8 @@ async def in_this_thread(function: Callable[..., Any], /, *args: Any, **named: A
 def pytest_sessionstart() -> None:
     os.fsync = not_synced
     asyncio.to_thread = in_this_thread
-    gc.set_threshold(
-        0
-    )  # until all is imported, which it would look through nine times; dask would keep `gc.disable`
+    # Until all is imported, which would be looked through nine times; dask would keep `gc.disable`.
+    gc.set_threshold(0)
 
 
 def pytest_collection_finish() -> None:
