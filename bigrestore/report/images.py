@@ -185,9 +185,8 @@ def score_places(
     """
 
     def submitted() -> Iterator[tuple[list[ScoreTile], Future[list[TileRow]]]]:
-        unreadable: dict[
-            int, UnreadableSectionError
-        ] = {}  # or each strip would look for a readable part again
+        # Kept, or each strip of such a section would look for a readable part again.
+        unreadable: dict[int, UnreadableSectionError] = {}
         for group in strips(places):
             z = group[0].z
             try:

@@ -63,7 +63,7 @@ def bounded(array: zarr.Array[Any], source: str) -> zarr.Array[Any]:
     Raises
     ------
     InputError
-        If its chunks are too large to be decoded, stored by a codec that is not read, or of no or of various sizes.
+        If its chunks are too large to be decoded, stored by a codec that is not read, or of sizes that cannot be.
     """
     if getattr(array.metadata, "_stored_document", None) is not None:
         # Zarr 3.4 takes other sizes for those that cannot be, finds no file of them, and reads fill values.

@@ -207,12 +207,13 @@ def sample_section(section: Section, z: int) -> Sample:
         Where floating-point values leave the stated range, or the section cannot be read.
     """
     small = thumbnail_of(section, z)
-    chosen = tissue_windows(section, small)
     if min(section.height, section.width) < LEAST_READ_PX:
         log.info(
             "Section %d is thinner than %d px: neither blur nor noise can be read of it.", z, LEAST_READ_PX
         )
         chosen = []
+    else:
+        chosen = tissue_windows(section, small)
     seen = (_window_or_none(section, z, y, x) for y, x in chosen)
     windows = [window for window in seen if window is not None]
     stack = np.stack(windows) if windows else np.zeros((0, WINDOW_PX, WINDOW_PX), np.float32)
